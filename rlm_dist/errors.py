@@ -1,0 +1,175 @@
+"""The errors of this package: one base class, each kind answers "what now?".
+
+::
+
+    RLMError
+    ├── SettingsError      stop the process; the setting is named          (exit 2)
+    ├── InputError         nothing was enqueued; every problem is listed   (exit 2)
+    ├── NotFound           no such job, batch or context                   (exit 2)
+    ├── Unreachable        Redis or the model endpoint does not answer     (exit 5)
+    ├── LimitExceeded      end the job as ``exhausted``                    (exit 3)
+    ├── Cancelled          end the job as ``cancelled``                    (exit 4)
+    ├── Superseded         another worker holds the job now: stop, write nothing
+    ├── BlobError          a stored text is missing, damaged, or cannot be written
+    ├── SandboxError       the REPL cannot be started
+    └── CallError          one model call failed; ``kind`` says what to do with it
+
+Every field goes positionally to ``super().__init__`` and the text is made in ``__str__``, so that an error
+survives pickle and Celery's JSON.
+"""
+
+from enum import StrEnum
+
+
+class RLMError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class SettingsError(RLMError):
+    """A setting has a value that cannot be used."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__(problems)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "bad settings: " + "; ".join(self.problems)
+
+
+class InputError(RLMError):
+    """What the user handed in cannot be used; ``problems`` lists all of it."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__(problems)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
+class NotFound(RLMError):
+    """There is no job, batch or context of this name."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(kind, name)
+        self.kind = kind
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"no such {self.kind}: {self.name}"
+
+
+class Unreachable(RLMError):
+    """A service that we depend on does not answer; ``mend`` names the ways on."""
+
+    def __init__(self, service: str, address: str, detail: str, mend: str = "") -> None:
+        super().__init__(service, address, detail, mend)
+        self.service = service
+        self.address = address
+        self.detail = detail
+        self.mend = mend
+
+    def __str__(self) -> str:
+        text = f"{self.service} at {self.address} cannot be reached: {self.detail}"
+        return f"{text}\n{self.mend}" if self.mend else text
+
+
+class LimitExceeded(RLMError):
+    """A job or batch has used up one of its limits; ``used`` and ``limit`` share the unit of ``kind``."""
+
+    def __init__(self, kind: str, used: float, limit: float) -> None:
+        super().__init__(kind, used, limit)
+        self.kind = kind
+        self.used = used
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"limit {self.kind} reached: {self.used:g} of {self.limit:g} used"
+
+
+class Cancelled(RLMError):
+    """The job was cancelled by its user."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} was cancelled"
+
+
+class Superseded(RLMError):
+    """A newer holder has taken this job over: this one must stop and write nothing more."""
+
+    def __init__(self, job_id: str, epoch: int) -> None:
+        super().__init__(job_id, epoch)
+        self.job_id = job_id
+        self.epoch = epoch
+
+    def __str__(self) -> str:
+        return f"job {self.job_id}: epoch {self.epoch} is no longer the current one"
+
+
+class BlobError(RLMError):
+    """A stored text is missing, damaged, or cannot be written."""
+
+    def __init__(self, key: str, detail: str) -> None:
+        super().__init__(key, detail)
+        self.key = key
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"blob {self.key}: {self.detail}"
+
+
+class SandboxError(RLMError):
+    """The REPL's process cannot be started or does not speak its protocol."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"sandbox: {self.detail}"
+
+
+class FailureKind(StrEnum):
+    """What to do about a failed call."""
+
+    RATE = "rate"  # retry after the time that was told
+    TRANSIENT = "transient"  # retry with backoff
+    TIMEOUT = "timeout"  # the call's deadline passed; retry as transient
+    INVALID = "invalid"  # fail the call: the endpoint will never take it
+    TOO_LONG = "too_long"  # fail the call: the prompt is over the model's window
+    AUTH = "auth"  # fail the job: key or permission
+    QUOTA = "quota"  # fail the job: the account has no money left
+    UNKNOWN_MODEL = "unknown_model"  # fail the job: the endpoint has no such model
+    LIMIT = "limit"  # fail the call, end the job as exhausted: a budget is used up
+    CANCELLED = "cancelled"  # the job was cancelled while the call ran
+
+
+RETRYABLE = frozenset({FailureKind.RATE, FailureKind.TRANSIENT, FailureKind.TIMEOUT})
+FATAL = frozenset({FailureKind.AUTH, FailureKind.QUOTA, FailureKind.UNKNOWN_MODEL})
+
+
+class CallError(RLMError):
+    """One model call failed for good, or (where its kind is retryable) for now."""
+
+    def __init__(self, kind: str, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(kind, message, retry_after_s)
+        self.kind = FailureKind(kind)
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call may succeed later."""
+        return self.kind in RETRYABLE
+
+    @property
+    def fatal(self) -> bool:
+        """Whether every further call of the job would fail likewise."""
+        return self.kind in FATAL
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}"

@@ -1,0 +1,317 @@
+"""The values that cross a process or module border: frozen, and JSON where they are stored."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+PromptFamily = Literal["coder", "frugal", "small"]
+NANO = 1_000_000_000
+
+
+class JobState(StrEnum):
+    """Where a job is in its life."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    EXHAUSTED = "exhausted"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing will change any more."""
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+class BatchState(StrEnum):
+    """Where a batch is in its life."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+class Role(StrEnum):
+    """Which model a call is for."""
+
+    ROOT = "root"
+    SUB = "sub"
+
+
+class Wire(BaseModel):
+    """Base of what is stored or sent as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ContextInfo(Wire):
+    """What is known of a context without reading it: enough for the prompt, whatever its size.
+
+    ``kind`` is the Python type that the REPL shows: ``str``, ``list`` of str, ``dict`` of str to str, or
+    ``json`` for any other JSON value. ``chars`` counts code points of all texts, ``items`` the elements of a
+    list or dict (1 for a str), ``sizes`` the chars of the first few elements. ``several`` says that the
+    elements were submitted as separate contexts (``context_0`` …), ``named`` that each element has a path.
+    """
+
+    kind: Literal["str", "list", "dict", "json"]
+    chars: int
+    items: int
+    sizes: tuple[int, ...] = ()
+    several: bool = False
+    named: bool = False
+
+
+class ContextRef(Wire):
+    """A stored context: the SHA-256 of its encoded bytes, their number, and what they hold."""
+
+    sha256: str
+    size_bytes: int
+    info: ContextInfo
+
+
+class Limits(Wire):
+    """What one job may use; None means no limit. Money is in integer nano-dollars (1e-9 USD)."""
+
+    max_iterations: int = Field(default=20, ge=1)
+    max_nanousd: int | None = Field(default=None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_sub_calls: int | None = Field(default=None, ge=0)
+    max_seconds: float | None = Field(default=None, gt=0)
+    max_depth: int = Field(default=1, ge=0)
+
+
+class JobSpec(Wire):
+    """One query over one context, as submitted; never changed afterwards.
+
+    ``custom_id`` is the user's name for it within its batch, ``index`` its line there (0 for a single job).
+    ``form`` says in which shape its result goes out.
+    """
+
+    id: str
+    custom_id: str
+    batch_id: str | None = None
+    index: int = 0
+    query: str
+    context: ContextRef
+    model: str = "auto"
+    sub_model: str = "auto"
+    prompts: PromptFamily = "coder"
+    max_output_chars: int = 20_000
+    early_final: Literal["take", "refuse"] = "take"
+    ask_at_limit: bool = False
+    limits: Limits = Limits()
+    metadata: dict[str, JsonValue] = {}
+    form: Literal["native", "openai"] = "native"
+
+
+class Message(Wire):
+    """One chat message."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class CallRequest(Wire):
+    """One model call as it is stored under its call id. ``model`` may be ``auto``."""
+
+    role: Role
+    model: str
+    messages: tuple[Message, ...]
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+
+
+class Usage(Wire):
+    """Tokens of one or several calls; ``cached_tokens`` are part of ``input_tokens``.
+
+    ``estimated`` is true where the endpoint gave no usage and the numbers are our own count.
+    """
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    estimated: bool = False
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            estimated=self.estimated or other.estimated,
+        )
+
+
+class Completion(Wire):
+    """What a model answered. ``text`` is empty where the endpoint sent null content."""
+
+    text: str
+    usage: Usage
+    finish_reason: str
+    model: str
+
+
+class CallFailure(Wire):
+    """Why a call failed for good; ``kind`` is a value of ``errors.FailureKind``."""
+
+    kind: str
+    message: str
+
+
+class Charge(Wire):
+    """One attempt that the endpoint served and reported usage for."""
+
+    model: str
+    usage: Usage
+
+
+class CallResult(Wire):
+    """The end of one call: exactly one of ``completion`` and ``failure`` is set.
+
+    ``wasted`` lists attempts before the last one, or the failed last one, that the endpoint still charged
+    for; ``attempts`` counts the HTTP requests made.
+    """
+
+    completion: Completion | None = None
+    failure: CallFailure | None = None
+    wasted: tuple[Charge, ...] = ()
+    attempts: int = 1
+    seconds: float = 0.0
+
+
+class Answer(Wire):
+    """A settled call as its asker sees it: ``text``, or the failure."""
+
+    call_id: str
+    text: str | None = None
+    failure: CallFailure | None = None
+
+
+class ErrorInfo(Wire):
+    """Why a job ended without success, as results show it."""
+
+    type: str
+    message: str
+
+
+class Outcome(Wire):
+    """The end of a job's root loop."""
+
+    state: JobState
+    answer: str | None = None
+    answer_json: JsonValue = None
+    partial_answer: str | None = None
+    error: ErrorInfo | None = None
+    iterations: int = 0
+
+
+class Costs(Wire):
+    """What a job or batch used: the seed's keys, and the parts beside them.
+
+    Money is in USD, null where a price is unknown. Tokens are input + output.
+    """
+
+    total_cost: float | None = 0.0
+    root_llm_cost: float | None = 0.0
+    sub_llm_cost: float | None = 0.0
+    root_llm_tokens: int = 0
+    sub_llm_tokens: int = 0
+    root_llm_calls: int = 0
+    sub_llm_calls: int = 0
+    root_input_tokens: int = 0
+    root_cached_tokens: int = 0
+    root_output_tokens: int = 0
+    sub_input_tokens: int = 0
+    sub_cached_tokens: int = 0
+    sub_output_tokens: int = 0
+    estimated_calls: int = 0
+    cache_hits: int = 0
+    failed_calls: int = 0
+    duplicate_paid_calls: int = 0
+
+
+class ModelCosts(Wire):
+    """One line of ``rlm-dist cost``: what one model was used for in one role."""
+
+    role: Role
+    model: str
+    calls: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    cost: float | None
+
+
+class Timing(Wire):
+    """Seconds that a job waited and ran; null while it has not."""
+
+    queued_s: float | None = None
+    run_s: float | None = None
+
+
+class Result(Wire):
+    """One job as ``run --json`` and each line of ``results`` show it."""
+
+    id: str
+    custom_id: str
+    batch_id: str | None
+    state: JobState
+    answer: str | None
+    answer_json: JsonValue
+    partial_answer: str | None
+    error: ErrorInfo | None
+    iterations: int
+    costs: Costs
+    timing: Timing
+
+
+class FinalValue(NamedTuple):
+    """An answer handed in: its text, the value where it is JSON and no string, and by which way."""
+
+    text: str
+    value: Any
+    by: Literal["FINAL", "FINAL_VAR", "answer"]
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """A text of which only head and tail were kept; ``omitted`` characters are left out between them."""
+
+    head: str = ""
+    tail: str = ""
+    omitted: int = 0
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What one code block did in the REPL.
+
+    ``error`` is the plain traceback of an exception, or why the block was stopped. ``state_lost`` says that
+    the REPL process had to be ended, and its variables with it. ``partial`` is the text of
+    ``answer["content"]`` after the block, ready or not (None where it is None or absent).
+    """
+
+    output: Clipped = Clipped()
+    error: str | None = None
+    final: FinalValue | None = None
+    partial: str | None = None
+    state_lost: bool = False
+    calls: int = 0
+    failed_calls: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a variable or a simple path (``d['k']``, ``a.b[0]``) is in the REPL.
+
+    ``found`` is false for an unknown name; ``names`` are then the live names there are. ``final`` is None
+    also where the value is None, which is no answer.
+    """
+
+    found: bool
+    final: FinalValue | None = None
+    names: tuple[str, ...] = ()

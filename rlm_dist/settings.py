@@ -1,0 +1,104 @@
+"""Settings: variables with the prefix ``RLM_``, or a ``.env`` file; read here and nowhere else."""
+
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from rlm_dist.errors import SettingsError
+from rlm_dist.models import PromptFamily
+
+SandboxLevel = Literal["namespaces", "landlock", "seccomp", "off"]
+
+
+def _default_home() -> Path:
+    return Path(platformdirs.user_data_dir("rlm-dist"))
+
+
+class Settings(BaseSettings):
+    """All settings of one process, frozen; units are in the names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RLM_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        env_ignore_empty=True,
+    )
+
+    api_url: str = "http://localhost:8080/v1"
+    api_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("RLM_API_KEY", "OPENAI_API_KEY")
+    )
+    sub_api_url: str | None = None
+    sub_api_key: SecretStr | None = None
+    model: str = Field(default="auto", min_length=1)
+    sub_model: str = Field(default="auto", min_length=1)
+    redis_url: str | None = None
+    blob_url: str | None = None
+    home: Path = Field(default_factory=_default_home)
+    sandbox: SandboxLevel | Literal["auto"] = "auto"
+    sandbox_min: SandboxLevel = "seccomp"
+    max_iterations: int = Field(default=20, ge=1)
+    root_concurrency: int = Field(default=8, ge=1)
+    sub_concurrency: int = Field(default=256, ge=1)
+    call_timeout_s: float = Field(default=600, gt=0)
+    code_timeout_s: float = Field(default=120, gt=0)
+    max_output_chars: int = Field(default=20_000, ge=200)
+    retention_s: int = Field(default=7 * 24 * 3600, ge=60)
+    prompts: PromptFamily = "coder"
+    early_final: Literal["take", "refuse"] = "take"
+    ask_at_limit: bool = False
+    prices: Path | None = None
+    broker_prefix: str = ""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("api_url", "sub_api_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must be an http:// or https:// address")
+        return value.rstrip("/") if value else value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must be a redis://, rediss:// or unix:// address")
+        return value
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def sub_url(self) -> str:
+        """The endpoint of the sub model."""
+        return self.sub_api_url or self.api_url
+
+    @property
+    def sub_key(self) -> SecretStr | None:
+        """The key for the endpoint of the sub model."""
+        return self.sub_api_key or self.api_key
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment and ``.env``; ``overrides`` (field names) win.
+
+    Raises:
+        SettingsError: naming every variable that has a bad value, and never showing a key.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks each value itself
+    except ValidationError as error:
+        raise SettingsError(tuple(_problem(item["loc"], item["msg"]) for item in error.errors())) from None
+
+
+def _problem(location: tuple[int | str, ...], message: str) -> str:
+    name = str(location[0]) if location else "settings"
+    variable = name if name.isupper() else f"RLM_{name.upper()}"
+    return f"{variable}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,1 @@
+"""The Celery applications of the two kinds of worker."""
