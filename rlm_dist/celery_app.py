@@ -1,10 +1,11 @@
 """The Celery application: queues, acknowledgement, serializer and worker command lines; no tasks.
 
-Roots and subs have queues and processes of their own, so that a root which waits for its sub-calls can never
-keep them from running. Celery's result back end is not used: what a call or a job came to stands in the store.
+Roots and subs have queues and processes of their own, so that a root which waits for its sub-calls can
+never keep them from running. Celery's result back end is not used: the store has what
+a call or a job came to.
 
-* ``rlm.root``: prefork, acknowledged when started, one message taken at a time. A lost worker's job is found by
-  its lapsed lease, not by the broker.
+* ``rlm.root``: prefork, acknowledged when started, one message taken at a time. A lost worker's job is found
+  by its lapsed lease, not by the broker.
 * ``rlm.sub``: threads, acknowledged when done, prefetch 1. A redelivered message finds its calls settled or
   leased and does nothing.
 """
@@ -86,6 +87,11 @@ def worker_argv(
         *("-n", f"{name or role}@%h", "-l", settings.log_level),
         *("--without-gossip", "--without-mingle"),
     ]
+
+
+def send_root(app: Celery, job_id: str) -> None:
+    """Put a job on the queue of the root workers; sending it twice does no harm."""
+    app.send_task(ROOT_TASK, args=[job_id], queue=ROOT_QUEUE, argsrepr=f"job={job_id}", kwargsrepr="{}")
 
 
 def _transport_options(settings: Settings, role: Role | None) -> dict[str, object]:
