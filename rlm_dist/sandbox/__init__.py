@@ -1,1 +1,1 @@
-"""The REPL that runs model-written code: ``host`` starts and limits it, ``inside`` is what runs in the child."""
+"""The REPL that runs model-written code: ``host`` starts it, ``inside`` runs in the child."""

@@ -1,8 +1,8 @@
 """The host's side of the REPL: starts the process, limits a cell's time, and says how a cell ended.
 
 A process that does not end its cell in time gets SIGINT three times, half a second apart, which keeps its
-variables where it obeys; then it is killed and its variables are gone. The clock stands still while a sub-call
-is open.
+variables where it obeys; then it is killed and its variables are gone. The clock stands still while a
+sub-call is open.
 """
 
 import threading
@@ -115,8 +115,8 @@ class Sandbox:
         """Run one code block; whatever the code does is told in the result.
 
         Raises:
-            RLMError: what ``query`` raised (CallError apart) or ``abort`` was given; the process is ended, but
-                for LimitExceeded, which leaves it for ``resolve``.
+            RLMError: what ``query`` raised (CallError apart) or ``abort`` was given; the process is ended,
+                but for LimitExceeded, which leaves it for ``resolve``.
             SandboxError: the sandbox was not started, or was closed meanwhile.
         """
         session = self._started()
@@ -189,7 +189,7 @@ class Sandbox:
             raise SandboxError("the REPL is closed")
 
     def _reply(self, session: Session, limit_s: float) -> ChildMessage | None:
-        """Wait for the reply to an order, stopping the child where its time is up; None where it was ended."""
+        """Wait for the reply to an order, stopping the child where its time is up; None where it is ended."""
         signals, signal_at = 0, None
         while True:
             message = session.wait(limit_s, signal_at)
@@ -215,7 +215,7 @@ class Sandbox:
         self._names = reply.names
         error = reply.error
         if timed_out:
-            told = f"Stopped: the block ran for more than {self._limits.code_timeout_s:g} s. Its variables are kept."
+            told = f"{self._stopped()}. Its variables are kept."
             error = f"{told}\n{error}" if error else told
         return CellResult(
             output=reply.output.clipped(self._limits.max_output_chars),
@@ -224,11 +224,12 @@ class Sandbox:
             partial=reply.partial,
         )
 
+    def _stopped(self) -> str:
+        return f"Stopped: the block ran for more than {self._limits.code_timeout_s:g} s"
+
     def _lost(self, session: Session, timed_out: bool) -> CellResult:
         if timed_out:
-            why = (
-                f"Stopped: the block ran for more than {self._limits.code_timeout_s:g} s, and {session.gone}."
-            )
+            why = f"{self._stopped()}, and {session.gone}."
         else:
             why = f"The Python process of the REPL ended: {session.gone}."
         lost = f" ({', '.join(self._names)})" if self._names else ""

@@ -1,6 +1,6 @@
 """The talk with one REPL process: a reader thread, the sub-calls it asks for, and the reply to each order.
 
-Everything that is read is hostile until ``messages.parse`` took it; a process that breaks the protocol is ended.
+What is read is hostile until ``messages.parse`` took it; a process that breaks the protocol is ended.
 What a process can make us hold is bounded: while too many calls are open, nothing more is read from it.
 """
 
@@ -102,7 +102,7 @@ class Session:
         self._send(message)
 
     def wait(self, limit_s: float, until: float | None) -> ChildMessage | None:
-        """Wait a while for the reply: until something happens, or the time may be up; None where none is there.
+        """Wait a while for the reply: until something happens or the time may be up; None if it is not there.
 
         The time is ``until``, an instant of the monotonic clock, or else ``limit_s`` of ``counted_s``.
         """

@@ -58,13 +58,13 @@ def _json(value: object) -> str | None:
 
 
 class AnswerBox:
-    """What became of ``answer`` in a block: a final answer, a partial one, and the dict for the next block."""
+    """The dict ``answer``: read after each block, and put back for the next one."""
 
     def __init__(self) -> None:
         self.current = fresh()
 
     def look(self, found: object) -> tuple[Final | None, str | None]:
-        """Read ``answer`` as the block left it: the final answer and the partial text, None where there is none.
+        """Read ``answer`` as the block left it: the final answer and the partial text, or None.
 
         A dict with "content" or "ready" is taken in place of ours; any other value that the model bound to
         the name becomes the content.

@@ -23,15 +23,15 @@ def run(code: str, name: str, namespace: dict[str, Any]) -> Any:
     The whole block is compiled before any of it runs, and the last expression is evaluated once.
     """
     linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
-    tree = ast.parse(code, name)
+    tree = compile(code, name, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     body = compile(tree, name, "exec", dont_inherit=True)
     if not isinstance(last, ast.Expr):
-        exec(body, namespace)
+        exec(body, namespace)  # noqa: S102  # what this process is for
         return None
     shown = compile(ast.Expression(last.value), name, "eval", dont_inherit=True)
-    exec(body, namespace)
-    return eval(shown, namespace)
+    exec(body, namespace)  # noqa: S102
+    return eval(shown, namespace)  # noqa: S307
 
 
 def describe(error: BaseException) -> str:

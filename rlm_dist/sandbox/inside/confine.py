@@ -1,7 +1,7 @@
 """What the REPL process does to itself before any other code runs.
 
-Here is the place for the lockdown (Landlock, seccomp): ``confine`` is called once, with a single thread, after
-the imports and before the context is read.
+Here is the place for the lockdown (Landlock, seccomp): ``confine`` is called once, with a single thread,
+after the imports and before the context is read.
 
 There is no limit on the number of processes: RLIMIT_NPROC counts all processes and threads of the user, so
 that it would stop threads here because of workers elsewhere, and it does not bind root at all.

@@ -1,7 +1,7 @@
 """The context as the REPL's variables, decoded from its encoded form (which ``rlm_dist.contexts`` owns).
 
-A JSON header line, N little-endian 64-bit lengths, N texts in UTF-8. Long texts are decoded in pieces, so that
-loading needs little more than twice the memory of the result.
+A JSON header line, N little-endian 64-bit lengths, N texts in UTF-8. Long texts are decoded in pieces, so
+that loading needs little more than twice the memory of the result.
 """
 
 import codecs
@@ -18,7 +18,7 @@ class ContextError(Exception):
 
 
 def load(file: BinaryIO) -> dict[str, Any]:
-    """The names the REPL starts with: ``context``, ``context_0`` …, and ``context_paths`` where it has paths."""
+    """The names the REPL starts with: ``context``, ``context_0`` …, and ``context_paths`` if it has any."""
     header = json.loads(file.readline())
     if header.get("v") != 1:
         raise ContextError(f"unknown version {header.get('v')!r} of the context format")

@@ -67,7 +67,8 @@ def pack(message: dict[str, object]) -> bytes:
 def receive(read: Callable[[int], bytes]) -> bytes | None:
     """The payload of the next frame, or None at a clean end of the stream.
 
-    ``read(n)`` gives 1 to n bytes, none at the end. Memory grows with what has come, not with what a length claims.
+    ``read(n)`` gives 1 to n bytes, none at the end. Memory grows with what has come,
+    not with what a length claims.
 
     Raises:
         FrameError: the length is zero or over the limit, or the stream ends inside a frame.

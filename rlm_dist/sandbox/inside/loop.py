@@ -1,8 +1,8 @@
 """The main loop of the REPL process: reads frames, runs cells, answers the host.
 
-Three threads. The main one runs cells and is the only one that signals reach. The reader takes frames from the
-host: replies go to the waiting calls, orders to the main thread; at the end of the stream the process ends. The
-writer sends frames, so that an interrupt in the main thread never leaves half a frame behind.
+Three threads. The main one runs cells and is the only one that signals reach. The reader takes frames from
+the host: replies go to the waiting calls, orders to the main thread; at the end of the stream the process
+ends. The writer sends frames, so that an interrupt in the main thread never leaves half a frame behind.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What a cell prints: captured at Python level, in order, from every thread, and bounded while it is printed."""
+"""What a cell prints: captured at Python level, from every thread, bounded while it is printed."""
 
 import codecs
 import io
