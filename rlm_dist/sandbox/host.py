@@ -82,16 +82,17 @@ class Sandbox:
         with self._lock:
             if self._closed:
                 raise SandboxError("the REPL is closed")
+            memory = self._limits.memory_bytes or _memory_for(self._context_path)
             running, channel = process.start(self._context_path, self._child)
             session = self._session = Session(running, channel, self._query)
         limits = {
-            "memory_bytes": self._limits.memory_bytes or _memory_for(self._context_path.stat().st_size),
+            "memory_bytes": memory,
             "cpu_s": self._limits.cpu_s,
             "file_size_bytes": self._limits.file_size_bytes,
             "open_files": self._limits.open_files,
         }
         session.order({"op": "start", "limits": limits, "max_output_chars": self._limits.max_output_chars})
-        reply = self._reply(session, _START_S)
+        reply, _ = self._reply(session, _START_S)
         self._raise_failure(session)
         if not isinstance(reply, Ready):
             session.end("it did not start")
@@ -128,8 +129,7 @@ class Sandbox:
         self._cell += 1
         began, calls, failed = time.monotonic(), session.calls, session.failed_calls
         session.order({"op": "run", "cell": self._cell, "code": code})
-        reply = self._reply(session, self._limits.code_timeout_s)
-        timed_out = session.counted_s >= self._limits.code_timeout_s
+        reply, timed_out = self._reply(session, self._limits.code_timeout_s)
         self._raise_failure(session)
         if isinstance(reply, Done) and reply.cell == self._cell:
             result = self._ended(reply, timed_out)
@@ -153,7 +153,7 @@ class Sandbox:
         session = self._started()
         self._raise_failure(session)
         session.order({"op": "resolve", "path": path})
-        reply = self._reply(session, _RESOLVE_S)
+        reply, _ = self._reply(session, _RESOLVE_S)
         self._raise_failure(session)
         if not isinstance(reply, ResolvedPath):
             session.end("it did not answer")
@@ -188,18 +188,21 @@ class Sandbox:
         if self._closed:
             raise SandboxError("the REPL is closed")
 
-    def _reply(self, session: Session, limit_s: float) -> ChildMessage | None:
-        """Wait for the reply to an order, stopping the child where its time is up; None where it is ended."""
+    def _reply(self, session: Session, limit_s: float) -> tuple[ChildMessage | None, bool]:
+        """Wait for the reply to an order and stop the child where its time is up.
+
+        Gives the reply, None where the child ended without one, and whether it had to be interrupted.
+        """
         signals, signal_at = 0, None
         while True:
             message = session.wait(limit_s, signal_at)
             if message is not None or session.gone is not None:
-                return message
+                return message, signals > 0
             failure = session.take_failure()
             self._failure = self._failure or failure
             if failure is not None and not isinstance(failure, LimitExceeded):
                 session.end("it was stopped")
-                return None
+                return None, False
             now = time.monotonic()
             if signal_at is None and (failure is not None or session.counted_s >= limit_s):
                 signal_at = now
@@ -207,7 +210,7 @@ class Sandbox:
                 continue
             if signals == _SIGNALS:
                 session.end("it did not react to being interrupted")
-                return None
+                return None, True
             session.process.interrupt()
             signals, signal_at = signals + 1, now + _SIGNAL_GAP_S
 
@@ -236,8 +239,12 @@ class Sandbox:
         return CellResult(error=f"{why} All variables{lost} are gone.", state_lost=True)
 
 
-def _memory_for(context_bytes: int) -> int:
-    return max(1024 * _MiB, 512 * _MiB + 12 * context_bytes)
+def _memory_for(context_path: Path) -> int:
+    try:
+        size = context_path.stat().st_size
+    except OSError as error:
+        raise SandboxError(f"the context cannot be opened: {error}") from error
+    return max(1024 * _MiB, 512 * _MiB + 12 * size)
 
 
 def _final(handed_in: HandedIn | None) -> FinalValue | None:

@@ -212,7 +212,7 @@ class Session:
             return [_told(answer) for answer in answers]
         except CallError as error:
             return [{"failure": str(error)}] * count
-        except Exception as error:  # noqa: BLE001  # the edge of a thread: ``run`` raises it
+        except BaseException as error:  # noqa: BLE001  # the edge of a thread: ``run`` raises it
             self.fail(error)
             return [{"failure": str(error) if isinstance(error, RLMError) else "internal error"}] * count
 

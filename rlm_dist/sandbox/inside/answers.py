@@ -72,9 +72,11 @@ class AnswerBox:
         Raises:
             ValueError: it is said to be ready but cannot be an answer; it is then no longer ready.
         """
-        if found is not self.current:
+        if found is not self.current and found is not None:
             self.current = _adopted(found)
-        content, ready = self.current.get("content"), self.current.get("ready")
+        for name, value in fresh().items():
+            self.current.setdefault(name, value)
+        content, ready = self.current["content"], self.current["ready"]
         empty = content is None or isinstance(content, _Untouched)
         if not ready:
             return None, None if empty else _partial(content)
@@ -89,7 +91,7 @@ def _adopted(found: object) -> dict[str, Any]:
     box = fresh()
     if isinstance(found, dict) and ("content" in found or "ready" in found):
         box.update(found)
-    elif found is not None:
+    else:
         box["content"] = found
     return box
 

@@ -23,7 +23,7 @@ def run(code: str, name: str, namespace: dict[str, Any]) -> Any:
     The whole block is compiled before any of it runs, and the last expression is evaluated once.
     """
     linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
-    tree = compile(code, name, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+    tree: Any = compile(code, name, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     body = compile(tree, name, "exec", dont_inherit=True)
     if not isinstance(last, ast.Expr):

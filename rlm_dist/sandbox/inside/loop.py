@@ -29,6 +29,7 @@ class Link:
     def __init__(self, fd: int) -> None:
         self.orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._fd = fd
+        self._severed = False
         self._out: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def read(self) -> dict[str, Any]:
@@ -41,6 +42,8 @@ class Link:
 
     def send(self, message: dict[str, object]) -> None:
         """Give a frame to the writer."""
+        if self._severed:
+            raise RuntimeError("this works in the REPL's own process only, not in one that it forked")
         self._out.put(pack(message))
 
     def write(self, frame: bytes) -> None:
@@ -63,7 +66,8 @@ class Link:
             self.orders.put(message)
 
     def _sever(self) -> None:
-        os.close(self._fd)  # a process that model-written code forks has no part in the talk
+        self._severed = True  # a process that model-written code forks has no part in the talk
+        os.close(self._fd)
 
 
 def main(socket_fd: int, context_fd: int) -> NoReturn:
