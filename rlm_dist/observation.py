@@ -29,7 +29,10 @@ def observation(ran: Sequence[Ran], blocks: int, *, max_chars: int, notes: Seque
         parts.append(f"{title}\n{_shown(one, share)}")
     if blocks > len(ran) > 0:
         parts.append(_not_run(len(ran), blocks, ran[-1].result))
-    if any(_length(one.result) > share or one.result.output.omitted for one, share in zip(ran, shares, strict=True)):
+    if any(
+        _length(one.result) > share or one.result.output.omitted
+        for one, share in zip(ran, shares, strict=True)
+    ):
         parts.append("Output is cut for this chat; whole outputs are in `history`.")
     return "\n\n".join([*parts, *notes])
 
@@ -57,11 +60,13 @@ def _shown(one: Ran, share: int) -> str:
         parts.append(cut(Clipped(error), error_share))
     if result.failed_calls:
         parts.append(
-            f"[{result.failed_calls:,} of {result.calls:,} sub-calls failed. In a batch such an answer says so "
-            "and its .ok is False; the others are good.]"
+            f"[{result.failed_calls:,} of {result.calls:,} sub-calls failed. In a batch such an answer "
+            "says so and its .ok is False; the others are good.]"
         )
     if result.state_lost:
-        parts.append(f"[The REPL process was ended: its variables are gone. {one.rebuilt}]".replace(" ]", "]"))
+        parts.append(
+            f"[The REPL process was ended: its variables are gone. {one.rebuilt}]".replace(" ]", "]")
+        )
     return "\n".join(part for part in parts if part) or _EMPTY
 
 

@@ -69,8 +69,10 @@ def _line_start(text: str, at: int) -> bool:
 def _pieces(body: str) -> Iterator[str]:
     """The calls of a text that is written in tags."""
     opening = "<tool_call>" if "<tool_call>" in body else "<function=" if "<function=" in body else "<invoke "
-    yield from body.split(opening)[1:] if opening == "<tool_call>" else (
-        opening + piece for piece in body.split(opening)[1:]
+    yield from (
+        body.split(opening)[1:]
+        if opening == "<tool_call>"
+        else (opening + piece for piece in body.split(opening)[1:])
     )
 
 
