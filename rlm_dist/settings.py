@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -61,6 +62,8 @@ class Settings(BaseSettings):
     def _http(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("must be an http:// or https:// address")
+        if value is not None and "@" in urlsplit(value).netloc:
+            raise ValueError("must hold no user or password; a key goes into RLM_API_KEY")
         return value.rstrip("/") if value else value
 
     @field_validator("redis_url")
@@ -84,6 +87,15 @@ class Settings(BaseSettings):
     def sub_key(self) -> SecretStr | None:
         """The key for the endpoint of the sub model."""
         return self.sub_api_key or self.api_key
+
+    def variables(self) -> dict[str, str]:
+        """These settings as environment variables, keys in clear: for a child that is to have the same."""
+        values = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {f"RLM_{name.upper()}": _spelled(value) for name, value in values if value is not None}
+
+
+def _spelled(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def load_settings(**overrides: object) -> Settings:
