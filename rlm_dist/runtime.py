@@ -53,7 +53,7 @@ class Worker:
         self.accounts = Accounts(
             prices=Prices(settings.prices), urls={Role.ROOT: settings.api_url, Role.SUB: settings.sub_url}
         )
-        self._reaper = Reaper(app, self.store)
+        self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)
 
     def close(self) -> None:
         """End the threads and connections made here."""
