@@ -85,7 +85,7 @@ def _detail(error: Exception) -> str | None:
 
 
 def _refusal(error: Exception) -> str | None:
-    classes = {
+    classes: dict[type[Exception], str] = {
         redis.exceptions.OutOfMemoryError: "OOM",
         redis.exceptions.ReadOnlyError: "READONLY",
         redis.exceptions.NoPermissionError: "NOPERM",
