@@ -190,34 +190,9 @@ def test_a_json_answer_is_no_tool_call() -> None:
 
 
 _PIECES = st.sampled_from(
-    [
-        "```",
-        "```repl\n",
-        "```python\n",
-        "\n```\n",
-        "~~~",
-        "\n",
-        "FINAL(",
-        "FINAL_VAR(",
-        ")",
-        "(",
-        '"',
-        "'",
-        '"""',
-    ]
-    + [
-        "<think>",
-        "</think>",
-        "<tool_call>",
-        "</tool_call>",
-        "{",
-        "}",
-        '{"name": "python"',
-        "x = 1\n",
-        "\\",
-        " ",
-    ]
-    + ["\x00", "\ud800", "é", "- ", "> ", "`", "<|python_tag|>", "[TOOL_CALLS]", "[{", "    "]
+    """``` ~~~ FINAL( FINAL_VAR( ) ( " ' <think> </think> <tool_call> </tool_call> { } "name" \\ ` é""".split()
+    + ["```repl\n", "```python\n", "\n```\n", "\n", "x = 1\n", " ", "\x00", "\ud800", "- ", "> ", "    "]
+    + ['"""', '{"name": "python"', "<|python_tag|>", "[TOOL_CALLS]", "[{"]
 )
 
 
@@ -230,8 +205,28 @@ def test_any_text_parses(text: str) -> None:
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize(
     "piece",
-    ["```", "```repl\n'''\n", "```python\nx```\n", "\nFINAL(", "FINAL('", '"', "(", "<think>", "</think>\n"]
-    + ["<tool_call>", "<function=", "<invoke ", "```repl\n", "~~~\n```\n", "[", "{", " ", "`", "- ", "\n"],
+    [
+        "```",
+        "```repl\n'''\n",
+        "```python\nx```\n",
+        "\nFINAL(",
+        "FINAL('",
+        '"',
+        "(",
+        "<think>",
+        "</think>\n",
+        "<tool_call>",
+        "<function=",
+        "<invoke ",
+        "```repl\n",
+        "~~~\n```\n",
+        "[",
+        "{",
+        " ",
+        "`",
+        "- ",
+        "\n",
+    ],
 )
 def test_a_long_reply_parses_in_time(piece: str) -> None:
     """What grows with the square of the length would run into the time limit of this test."""

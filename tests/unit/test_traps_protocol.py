@@ -1,11 +1,12 @@
 """The traps of the protocol (numbers as in protocol.md), with the inputs written out in full."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from rlm_dist.errors import LimitExceeded
-from rlm_dist.models import ContextInfo, JobState
+from rlm_dist.models import CellResult, ContextInfo, JobState, Limits
 from tests.unit.fake_repl import FakeRepl, Run, reply
 
 
@@ -165,9 +166,7 @@ def test_19_what_cannot_be_rebuilt_is_said() -> None:
 
 def test_22_failed_sub_calls_are_counted_in_the_observation() -> None:
     class Failing(FakeRepl):
-        def run(self, code: str, /):  # type: ignore[no-untyped-def]  # as its base
-            from dataclasses import replace
-
+        def run(self, code: str, /) -> CellResult:
             return replace(super().run(code), calls=100, failed_calls=3)
 
     run = Run("```repl\nprint('x')\n```", "FINAL(1)", repl=Failing())
@@ -207,16 +206,10 @@ def test_28_a_surrogate_in_a_reply_does_not_crash() -> None:
 
 
 def test_limits_end_the_job_with_its_draft() -> None:
-    run = Run("```repl\nanswer['content'] = 'so far'\n```", "hm", limits=_two())
+    run = Run("```repl\nanswer['content'] = 'so far'\n```", "hm", limits=Limits(max_iterations=2))
     assert run.outcome.state is JobState.EXHAUSTED
     assert run.outcome.partial_answer == "so far"
     assert run.outcome.error is not None
     assert run.outcome.error.message == "limit max_iterations reached: 2 of 2 used"
     stopped = Run(LimitExceeded("max_nanousd", 12, 10))
     assert stopped.outcome.state is JobState.EXHAUSTED
-
-
-def _two():  # type: ignore[no-untyped-def]  # a value for one test
-    from rlm_dist.models import Limits
-
-    return Limits(max_iterations=2)
