@@ -106,8 +106,9 @@ def test_an_answer_comes_out(tmp_path: Path, steps: list[str], answer: str) -> N
         "raise KeyboardInterrupt",
         "def f():\n    f()\nf()",
         "while True:\n    pass",
-    ]
-    + ["import os\nos._exit(3)", "x = [0] * 10**10"],
+        "import os\nos._exit(3)",
+        "x = [0] * 10**10",
+    ],
 )
 def test_19_whatever_ends_a_block_is_an_observation_and_variables_are_there(
     tmp_path: Path, code: str

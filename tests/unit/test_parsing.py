@@ -190,9 +190,41 @@ def test_a_json_answer_is_no_tool_call() -> None:
 
 
 _PIECES = st.sampled_from(
-    """``` ~~~ FINAL( FINAL_VAR( ) ( " ' <think> </think> <tool_call> </tool_call> { } "name" \\ ` é""".split()
-    + ["```repl\n", "```python\n", "\n```\n", "\n", "x = 1\n", " ", "\x00", "\ud800", "- ", "> ", "    "]
-    + ['"""', '{"name": "python"', "<|python_tag|>", "[TOOL_CALLS]", "[{"]
+    [
+        "```",
+        "~~~",
+        "FINAL(",
+        "FINAL_VAR(",
+        ")",
+        "(",
+        '"',
+        "'",
+        "<think>",
+        "</think>",
+        "<tool_call>",
+        "</tool_call>",
+        "{",
+        "}",
+        "\\",
+        "`",
+        "é",
+        "```repl\n",
+        "```python\n",
+        "\n```\n",
+        "\n",
+        "x = 1\n",
+        " ",
+        "\u0000",
+        "- ",
+        "> ",
+        "    ",
+        '"""',
+        '{"name": "python"',
+        "<|python_tag|>",
+        "[TOOL_CALLS]",
+        "[{",
+        "\ud800",
+    ]
 )
 
 
