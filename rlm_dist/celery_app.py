@@ -14,7 +14,7 @@ import sys
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from celery import Celery
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from rlm_dist.errors import SettingsError
 from rlm_dist.models import Role
@@ -39,8 +39,8 @@ def make_app(settings: Settings, role: Role | None = None) -> Celery:
     app = Celery("rlm_dist", broker=broker_url(settings.redis_url), set_as_current=False)
     app.conf.update(
         # What a worker takes from without -Q; the queue that it only sends to is made when it is needed.
-        task_queues=[Queue(_QUEUES[role or Role.ROOT])],
-        task_default_queue=ROOT_QUEUE,
+        task_queues=[_queue(_QUEUES[role or Role.ROOT])],
+        task_default_queue=_QUEUES[role or Role.ROOT],
         task_routes={ROOT_TASK: {"queue": ROOT_QUEUE}, SUB_TASK: {"queue": SUB_QUEUE}},
         task_serializer="json",
         event_serializer="json",
@@ -98,6 +98,11 @@ def queue_is_empty(app: Celery) -> bool:
     with app.connection_for_read() as connection:
         declared = connection.default_channel.queue_declare(ROOT_QUEUE)
     return not declared.message_count
+
+
+def _queue(name: str) -> Queue:
+    """A queue bound under its own name; Celery would bind all of them to the default one's."""
+    return Queue(name, Exchange(name, type="direct"), routing_key=name)
 
 
 def _transport_options(settings: Settings, role: Role | None) -> dict[str, object]:
