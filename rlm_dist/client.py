@@ -88,13 +88,13 @@ class Client:
         with reaching(connection):
             connection.ping()  # a wrong address is told at once, an outage later on is waited for
         self.store = Store(connection, retention_s=self.settings.retention_s, patience_s=REDIS_PATIENCE_S)
-        self._blobs = open_blobs(
+        self.blobs = open_blobs(
             self.settings.blob_url,
             home=self.settings.home,
             client=connection,
             retention_s=self.settings.retention_s,
         )
-        self._texts = Texts(store=self.store, blobs=self._blobs)
+        self._texts = Texts(store=self.store, blobs=self.blobs)
 
     def close(self) -> None:
         """Close the connections, and end what was started; jobs that have not ended stay in the store."""
@@ -145,7 +145,7 @@ class Client:
         item = replace(read_item(line, Path()), options=read_options(options))
         encoded = context if isinstance(context, Encoded) else encode(context)
         self._wake()
-        self._enqueue([self._spec(item, store_context(encoded, self._blobs), job_id=job_id)])
+        self._enqueue([self._spec(item, store_context(encoded, self.blobs), job_id=job_id)])
         return self.job(job_id)
 
     def submit_batch(
@@ -186,11 +186,11 @@ class Client:
     def _fill(self, batch_id: str, jobs: Jobs, defaults: JobOptions) -> None:
         @lru_cache(_KNOWN_FILES)
         def store_file(path: str) -> ContextRef:
-            return store_context(encode_files([path]), self._blobs)
+            return store_context(encode_files([path]), self.blobs)
 
         def spec(index: int, item: BatchItem) -> JobSpec:
             file = item.context_file
-            ref = store_context(encode(item.value), self._blobs) if file is None else store_file(file)
+            ref = store_context(encode(item.value), self.blobs) if file is None else store_file(file)
             own = replace(item, options=item.options.over(defaults))
             return self._spec(own, ref, job_id=_job_id(batch_id, item), batch_id=batch_id, index=index)
 

@@ -16,6 +16,7 @@ from rlm_dist.trace import read_trace
 _ROUND_S = 30.0
 _BLOCK_MS = 1000
 _PAGE = 500
+_ALL = 2**31
 
 
 class Cluster(NamedTuple):
@@ -98,6 +99,10 @@ class Batch:
     def record(self) -> BatchRecord:
         """What the store knows of the batch: its state, how many jobs are in each state, its total."""
         return self._cluster.store.batch(self.id)
+
+    def jobs(self) -> list[Job]:
+        """Its jobs that are submitted up to now, in the order of submission."""
+        return [Job(self._cluster, job_id) for job_id in self._cluster.store.batch_jobs(self.id, 0, _ALL)]
 
     def cost(self) -> Costs:
         """What all its jobs have used up to now."""

@@ -1,8 +1,8 @@
 """Redis and worker processes on this machine, where none are configured.
 
 Where ``RLM_REDIS_URL`` is unset, the embedded server of ``RLM_HOME`` is used, and started if need be. A
-cluster that ``rlm-dist up`` keeps for the same ``RLM_HOME`` holds ``<home>/up.lock``; the kernel frees it when
-it dies.
+cluster that ``rlm-dist up`` keeps for the same ``RLM_HOME`` holds ``<home>/up.lock``, which the kernel frees
+when it dies.
 """
 
 import os

@@ -1,12 +1,14 @@
-"""The seed's interface: an object with ``completion(context, query)``, each call run as a job of the cluster."""
+"""The seed's interface: ``completion(context, query)``, each call of which is run as a job of the cluster."""
 
+import threading
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from types import TracebackType
 
 from pydantic import SecretStr
 
 from rlm_dist.client import Client
-from rlm_dist.errors import Cancelled, JobFailed
+from rlm_dist.errors import Cancelled, JobFailed, RLMError
 from rlm_dist.models import Costs, JobState, Result
 from rlm_dist.settings import load_settings
 
@@ -68,6 +70,7 @@ class RLM_REPL(RLM):  # noqa: N801  # the name is the seed's
             given["api_key"] = SecretStr(api_key)
         self.depth = depth
         self._settings = load_settings(**given)
+        self._lock = threading.Lock()
         self._client: Client | None = None
         self._costs: list[Costs] = []
 
@@ -79,13 +82,16 @@ class RLM_REPL(RLM):  # noqa: N801  # the name is the seed's
             JobFailed: where the job failed.
             Cancelled: where somebody cancelled it.
         """
-        if self._client is None:
-            self._client = Client(self._settings)
-        job = self._client.submit(context, _NO_QUERY if query is None else query)
+        with self._lock:
+            if self._client is None:
+                self._client = Client(self._settings)
+            client = self._client
+        job = client.submit(context, _NO_QUERY if query is None else query)
         try:
             result = job.result()
         except BaseException:  # nobody else knows of the job, and it must not go on costing money
-            job.cancel()
+            with suppress(RLMError):
+                job.cancel()
             raise
         self._costs.append(result.costs)
         return _answer(result)
@@ -100,9 +106,10 @@ class RLM_REPL(RLM):  # noqa: N801  # the name is the seed's
 
     def close(self) -> None:
         """End the embedded cluster, if there is one; the next completion starts another."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
 
     def __enter__(self) -> "RLM_REPL":
         return self
