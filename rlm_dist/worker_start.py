@@ -25,14 +25,18 @@ def check_at_start(settings: Settings) -> None:
             _check(settings)
         except RLMError as error:
             print(f"rlm-dist worker: {error}", file=sys.stderr)  # noqa: T201  # logging is not set up yet
-            raise SystemExit(EXIT_BAD_SETTINGS if isinstance(error, SettingsError) else EXIT_UNREACHABLE) from None
+            raise SystemExit(
+                EXIT_BAD_SETTINGS if isinstance(error, SettingsError) else EXIT_UNREACHABLE
+            ) from None
 
 
 def _check(settings: Settings) -> None:
     assert settings.redis_url is not None  # make_app has refused to go on without it
     Prices(settings.prices)
     if settings.sandbox not in ("auto", "off"):
-        raise SettingsError((f"RLM_SANDBOX: the level {settings.sandbox!r} is not there yet; use auto or off",))
+        raise SettingsError(
+            (f"RLM_SANDBOX: the level {settings.sandbox!r} is not there yet; use auto or off",)
+        )
     with closing(connect(settings.redis_url, client_name="rlm-start")) as client:
         try:
             client.ping()

@@ -109,6 +109,11 @@ class Link:
         self._retention_ms = retention_s * 1000
         self._patience_s = patience_s
 
+    def now_ms(self) -> int:
+        """The server's time, in Unix milliseconds: the one clock of all workers."""
+        seconds, microseconds = self._reach(self._client.time)
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
     def _script(self, name: str, keys: Sequence[str], *args: str | int) -> Any:
         script = self._scripts[name]
         return self._reach(lambda: script(keys=keys, args=args))
