@@ -129,14 +129,15 @@ def test_the_result_is_there_when_the_job_has_ended(client: Client) -> None:
 
 
 def test_bad_input_is_told_and_nothing_is_stored(client: Client, server: redis.Redis) -> None:
-    for context, query, options in [
+    bad: list[tuple[object, str, dict[str, object]]] = [
         ("", "q", {}),
         ([], "q", {}),
         ("c", " ", {}),
         ("c", "q", {"max_cost": 1}),
         ("c", "q", {"max_iterations": 0}),
         ("c", "q", {"id": "mine"}),
-    ]:
+    ]
+    for context, query, options in bad:
         with pytest.raises(InputError):
             client.submit(context, query, **options)
     assert server.keys("rlm:*") == []
@@ -222,9 +223,9 @@ def test_a_bad_item_stops_the_whole_batch(client: Client, server: redis.Redis) -
         "item 3: colour: is not known",
         "item 4: id: is missing",
     )
-    for items in ([], "text", [["list"]]):  # type: ignore[assignment, list-item]  # what a caller may do
+    for wrong in ([], "text", [["list"]]):
         with pytest.raises(InputError):
-            client.submit_batch(items)
+            client.submit_batch(wrong)  # type: ignore[arg-type]  # what a caller may do
     with pytest.raises(InputError, match="batch id"):
         client.submit_batch([line(0)], "with space")
     assert server.keys("rlm*") == []
@@ -238,8 +239,8 @@ def test_the_same_batch_again_attaches_and_another_is_refused(client: Client, se
     for other in ([line(0)], [line(0), line(1, query="other")], [line(0), line(1, max_depth=2)]):
         with pytest.raises(InputError, match="another content"):
             client.submit_batch(other, "mine")
-    other = client.submit_batch([line(0), line(1)])
-    assert not {job.id for job in other.jobs()} & {job.id for job in batch.jobs()}
+    twin = client.submit_batch([line(0), line(1)])
+    assert not {job.id for job in twin.jobs()} & {job.id for job in batch.jobs()}
 
 
 class Breaking:
