@@ -89,9 +89,18 @@ def worker_argv(
     ]
 
 
-def send_root(app: Celery, job_id: str) -> None:
-    """Put a job on the queue of the root workers; sending it twice does no harm."""
-    app.send_task(ROOT_TASK, args=[job_id], queue=ROOT_QUEUE, argsrepr=f"job={job_id}", kwargsrepr="{}")
+def send_root(app: Celery, *job_ids: str) -> None:
+    """Put jobs on the queue of the root workers; sending one twice does no harm."""
+    with app.producer_pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined]  # newer than the stubs
+        for job_id in job_ids:
+            app.send_task(
+                ROOT_TASK,
+                args=[job_id],
+                producer=producer,
+                queue=ROOT_QUEUE,
+                argsrepr=f"job={job_id}",
+                kwargsrepr="{}",
+            )
 
 
 def _transport_options(settings: Settings, role: Role | None) -> dict[str, object]:

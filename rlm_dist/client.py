@@ -230,8 +230,7 @@ class Client:
         # Also those that were there already: whoever made them may have died before it sent their messages,
         # and a message too many does no harm.
         self.store.create_jobs(specs)
-        for spec in specs:
-            send_root(self._app, spec.id)
+        send_root(self._app, *(spec.id for spec in specs))
 
 
 class _Waker:

@@ -129,7 +129,7 @@ def test_the_result_is_there_when_the_job_has_ended(client: Client) -> None:
 
 
 def test_bad_input_is_told_and_nothing_is_stored(client: Client, server: redis.Redis) -> None:
-    bad: list[tuple[object, str, dict[str, object]]] = [
+    bad: list[tuple[object, str, dict[str, Any]]] = [
         ("", "q", {}),
         ([], "q", {}),
         ("c", " ", {}),
