@@ -103,6 +103,13 @@ def send_root(app: Celery, *job_ids: str) -> None:
             )
 
 
+def queue_is_empty(app: Celery) -> bool:
+    """Whether no message for a root worker waits."""
+    with app.connection_for_read() as connection:
+        declared = connection.default_channel.queue_declare(ROOT_QUEUE)
+    return not declared.message_count
+
+
 def _transport_options(settings: Settings, role: Role | None) -> dict[str, object]:
     suffix = role or "client"
     return {

@@ -44,7 +44,7 @@ class Worker:
         self.owner = f"{role}@{socket.gethostname()}:{os.getpid()}"
         self._client = connect(settings.redis_url, client_name=f"rlm-{role}")
         self.store = Store(self._client, retention_s=settings.retention_s, patience_s=REDIS_PATIENCE_S)
-        blobs = open_blobs(settings.blob_url, home=settings.home, client=self._client)
+        blobs = open_blobs(settings.blob_url or "redis", home=settings.home, client=self._client)
         self.texts = Texts(store=self.store, blobs=blobs)
         self.contexts = ContextCache(settings.home / "cache" / "contexts", blobs)
         root = Endpoint(settings.api_url, settings.api_key, settings.model)
@@ -53,7 +53,7 @@ class Worker:
         self.accounts = Accounts(
             prices=Prices(settings.prices), urls={Role.ROOT: settings.api_url, Role.SUB: settings.sub_url}
         )
-        self._reaper = Reaper(app, self.store)
+        self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)
 
     def close(self) -> None:
         """End the threads and connections made here."""
