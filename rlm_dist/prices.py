@@ -4,8 +4,8 @@ Prices come from the user's file first (``RLM_PRICES``; an exact model name befo
 published ones that the genai-prices package carries, without any network. A published price counts only where
 the endpoint's address is that provider's own: a server of one's own may call its model ``gpt-4o`` too.
 
-The file is JSON or TOML (by its suffix): ``{model: {"input": N, "output": N, "cached": N}}`` in USD per million
-tokens; without ``cached``, cached input costs what other input does.
+The file is JSON or TOML (by its suffix): ``{model: {"input": N, "output": N, "cached": N}}`` in USD per
+million tokens; without ``cached``, cached input costs what other input does.
 """
 
 import json

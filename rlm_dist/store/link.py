@@ -22,6 +22,7 @@ T = TypeVar("T")
 MAX_BLOCK_MS = 2000
 _SOCKET_TIMEOUT_S = 10.0
 _RETRIES = 2
+_MAX_CONNECTIONS = 1024
 _LONGEST_PAUSE_S = 2.0
 _MEND = "Start it, or set RLM_REDIS_URL to a server that is up."
 _REFUSALS = {
@@ -52,6 +53,8 @@ def connect(url: str, *, client_name: str) -> redis.Redis:
             socket_timeout=_SOCKET_TIMEOUT_S,
             socket_connect_timeout=_SOCKET_TIMEOUT_S / 2,
             health_check_interval=25,
+            # A thread takes one while it speaks or waits; the default of 100 is fewer than a worker's threads.
+            max_connections=_MAX_CONNECTIONS,
             **tcp,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), _RETRIES),
         )
