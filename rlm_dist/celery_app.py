@@ -69,7 +69,7 @@ def broker_url(redis_url: str) -> str:
     query = dict(parse_qsl(parts.query))
     if parts.scheme == "unix":
         query["virtual_host"] = query.pop("db", "0")
-        return urlunsplit(("redis+socket", parts.netloc, parts.path, urlencode(query), ""))
+        return f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}"
     if parts.scheme == "rediss":
         query.setdefault("ssl_cert_reqs", "required")
         return urlunsplit(parts._replace(query=urlencode(query)))
@@ -88,9 +88,18 @@ def worker_argv(
     ]
 
 
-def send_root(app: Celery, job_id: str) -> None:
-    """Put a job on the queue of the root workers; sending it twice does no harm."""
-    app.send_task(ROOT_TASK, args=[job_id], queue=ROOT_QUEUE, argsrepr=f"job={job_id}", kwargsrepr="{}")
+def send_root(app: Celery, *job_ids: str) -> None:
+    """Put jobs on the queue of the root workers; sending one twice does no harm."""
+    with app.producer_pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined]  # newer than the stubs
+        for job_id in job_ids:
+            app.send_task(
+                ROOT_TASK,
+                args=[job_id],
+                producer=producer,
+                queue=ROOT_QUEUE,
+                argsrepr=f"job={job_id}",
+                kwargsrepr="{}",
+            )
 
 
 def queue_is_empty(app: Celery) -> bool:
