@@ -7,10 +7,11 @@ key                    type    TTL                      holds
 =====================  ======  =======================  ==================================================
 J                      hash    retention from job end   id, spec, state, epoch, owner, lease_ms, outcome,
                                                         queued_ms, started_ms, ended_ms, cancel, batch
-                                                        (the key B), max_nanousd, max_tokens, max_sub_calls
+                                                        (the key B), max_nanousd, max_tokens, max_sub_calls,
+                                                        recoveries (workers that died with it), ended_entry
 J:ledger               hash    as J                     totals and lines; see ``money``
-J:calls                hash    as J                     call id → state of the call; see ``calls_open.lua``
-J:requests             hash    as J                     call id → request
+J:calls                hash    as J                     call id → state; see ``lua/prelude_calls.lua``
+J:requests             hash    as J                     sub-call id → request
 J:results              hash    as J                     call id → result
 J:journal              list    as J                     journal entries in order
 J:trace                stream  as J                     events in order, field ``e``

@@ -14,7 +14,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from rlm_dist.errors import Cancelled, NotFound, SettingsError, Superseded, Unreachable
+from rlm_dist.errors import Cancelled, NotFound, Parked, SettingsError, Superseded, Unreachable
 from rlm_dist.store.scripts import register
 
 T = TypeVar("T")
@@ -154,9 +154,9 @@ def fenced(reply: Any, job_id: str, epoch: int = 0) -> Any:
     """The reply of a script of a job, or the error that it names.
 
     Raises:
-        NotFound, Superseded, Cancelled: as the script says.
+        NotFound, Superseded, Cancelled, Parked: as the script says.
     """
-    if reply in ("NOT_FOUND", "SUPERSEDED", "CANCELLED"):
+    if reply in ("NOT_FOUND", "SUPERSEDED", "CANCELLED", "PAUSED"):
         _refuse(reply, job_id, epoch)
     return reply
 
@@ -166,4 +166,6 @@ def _refuse(reply: str, job_id: str, epoch: int) -> NoReturn:
         raise NotFound("job", job_id)
     if reply == "SUPERSEDED":
         raise Superseded(job_id, epoch)
+    if reply == "PAUSED":
+        raise Parked(job_id, "its batch is paused")
     raise Cancelled(job_id)

@@ -1,36 +1,22 @@
 -- Opens calls of a job and reserves their budget.
 -- ARGV: 1 epoch, then for each call: id, role, request, reserve_nanousd, reserve_tokens
--- Returns for each call 'new', 'pending', 'settled', or 'refused <kind> <used> <limit>';
---         or NOT_FOUND, CANCELLED, SUPERSEDED.
+-- Returns for each 'new', 'pending', 'settled', 'refused <kind> <used> <limit>'; or NOT_FOUND, CANCELLED, …
 -- Atomic: two askers that check a budget before either reserves would both pass.
--- The state of a call (a value of J:calls) is one of
---   p <since_ms> <nanousd> <tokens>                        pending, with its reservation
---   c <lease_ms> <nanousd> <tokens> <claim token> <owner>  claimed
---   s <settlement tokens, with commas> <owner>             settled; the first token is the one that counts
 local job = get(JOB, 'state', 'epoch', 'cancel', 'batch', 'max_nanousd', 'max_tokens', 'max_sub_calls')
 if not job[1] then return NOT_FOUND end
 if job[1] == 'cancelled' or job[3] then return CANCELLED end
 if job[1] ~= 'running' or job[2] ~= ARGV[1] then return SUPERSEDED end
-local batch = job[4]
+local batch, mine = job[4], 'e' .. ARGV[1]
+local limits = batch and get(batch, 'max_nanousd', 'max_tokens', 'paused') or {}
+if limits[3] then return PAUSED end
 local sub_calls, opened, money, tokens = number(call('HGET', LEDGER, 'sub_calls')), 0, 0, 0
-
-local function budget(ledger, max_nanousd, max_tokens)
-  local used = get(ledger, 'spent_nanousd', 'reserved_nanousd', 'spent_tokens', 'reserved_tokens')
-  return {
-    {kind = 'max_usd', used = number(used[1]) + number(used[2]), limit = tonumber(max_nanousd)},
-    {kind = 'max_tokens', used = number(used[3]) + number(used[4]), limit = tonumber(max_tokens)},
-  }
-end
-
 local budgets = {budget(LEDGER, job[5], job[6])}
-if batch then
-  local limits = get(batch, 'max_nanousd', 'max_tokens')
-  budgets[2] = budget(batch .. ':ledger', limits[1], limits[2])
-end
+if batch then budgets[2] = budget(batch .. ':ledger', limits[1], limits[2]) end
 
 local function refusal(role, wanted)
-  if role == 'sub' and job[7] and sub_calls + opened + 1 > tonumber(job[7]) then
-    return 'refused max_sub_calls ' .. int(sub_calls + opened) .. ' ' .. job[7]
+  local asked = sub_calls + opened
+  if role == 'sub' and asked >= (tonumber(job[7]) or asked + 1) then
+    return 'refused max_sub_calls ' .. int(asked) .. ' ' .. job[7]
   end
   for _, pair in ipairs(budgets) do
     for index, one in ipairs(pair) do
@@ -41,29 +27,34 @@ local function refusal(role, wanted)
   end
 end
 
+local function open(id, role, request, wanted)
+  local text = call('HGET', CALLS, id)
+  local known = open_state(text)
+  if known and role == 'root' and known.token ~= mine then
+    known.lapsed = known.lapsed + 1
+    write_claimed(id, 0, known, mine, 'root')
+  end
+  if text then return known and 'pending' or 'settled' end
+  local refused = refusal(role, wanted)
+  if refused then return refused end
+  local new = {money = int(wanted[1]), tokens = int(wanted[2]), lapsed = 0}
+  if role == 'root' then
+    write_claimed(id, 0, new, mine, 'root')
+  else
+    write_pending(id, now_ms, new)
+    opened = opened + call('HSET', REQUESTS, id, request)
+  end
+  for _, pair in ipairs(budgets) do
+    for index, one in ipairs(pair) do one.used = one.used + wanted[index] end
+  end
+  money, tokens = money + wanted[1], tokens + wanted[2]
+  return 'new'
+end
+
 local states = {}
 for at = 2, #ARGV, 5 do
-  local known = call('HGET', CALLS, ARGV[at])
-  local wanted = {tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])}
-  local refused = not known and refusal(ARGV[at + 1], wanted)
-  if known then
-    states[#states + 1] = known:sub(1, 1) == 's' and 'settled' or 'pending'
-  elseif refused then
-    states[#states + 1] = refused
-  else
-    states[#states + 1] = 'new'
-    call('HSET', CALLS, ARGV[at], 'p ' .. int(now_ms) .. ' ' .. ARGV[at + 3] .. ' ' .. ARGV[at + 4])
-    call('HSET', REQUESTS, ARGV[at], ARGV[at + 2])
-    if ARGV[at + 1] == 'sub' then opened = opened + 1 end
-    for _, pair in ipairs(budgets) do
-      for index, one in ipairs(pair) do one.used = one.used + wanted[index] end
-    end
-    money, tokens = money + wanted[1], tokens + wanted[2]
-  end
+  states[#states + 1] = open(ARGV[at], ARGV[at + 1], ARGV[at + 2], {ARGV[at + 3] + 0, ARGV[at + 4] + 0})
 end
-for _, ledger in ipairs(batch and {LEDGER, batch .. ':ledger'} or {LEDGER}) do
-  call('HINCRBY', ledger, 'reserved_nanousd', int(money))
-  call('HINCRBY', ledger, 'reserved_tokens', int(tokens))
-end
+reserve(batch, money, tokens)
 call('HINCRBY', LEDGER, 'sub_calls', opened)
 return states
