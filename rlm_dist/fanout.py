@@ -16,6 +16,7 @@ from typing import Protocol
 
 import structlog
 
+from rlm_dist import chaos
 from rlm_dist.calls import Accounts, CallNames
 from rlm_dist.errors import CallError, LimitExceeded, RLMError
 from rlm_dist.events import Emit, SubCallsAnswered
@@ -88,6 +89,7 @@ class Fanout:
         calls = [self._open_call(messages, model) for messages in prompts]
         ids = [call.call_id for call in calls]
         from_store = self._ask(calls)
+        chaos.point("calls.answered", self._spec.id)
         answers = list(self._answers(ids))
         if from_store:
             self._store.note_cache_hits(self._spec.id, from_store)
@@ -179,7 +181,9 @@ class Fanout:
             for call, state in zip(piece, states, strict=True)
             if state in (CallState.NEW, CallState.PENDING)
         ]
+        chaos.point("calls.opened", self._spec.id)
         self._dispatch(to_send)
+        chaos.point("calls.sent", self._spec.id)
         if refused is not None:
             raise LimitExceeded(refused.kind, refused.used, refused.limit)
         settled = [

@@ -2,17 +2,20 @@
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
+import redis
 from celery import Celery
+from kombu.exceptions import OperationalError
 
+from rlm_dist import chaos
 from rlm_dist.blobs import open_blobs
 from rlm_dist.calls import Accounts
-from rlm_dist.celery_app import SUB_QUEUE, SUB_TASK
+from rlm_dist.celery_app import SUB_QUEUE, SUB_TASK, send_root
 from rlm_dist.context_cache import ContextCache
-from rlm_dist.errors import RLMError, Superseded
-from rlm_dist.events import JobEnded, JobStarted
+from rlm_dist.errors import Parked, RLMError, Superseded, Unreachable
+from rlm_dist.events import JobEnded, JobStarted, Marked
 from rlm_dist.fanout import Fanout
 from rlm_dist.leases import LEASE_MS, RENEW_S, Every
 from rlm_dist.llm import LLM, Endpoint
@@ -20,7 +23,7 @@ from rlm_dist.models import ErrorInfo, JobRecord, JobState, Outcome, Role
 from rlm_dist.prices import Prices
 from rlm_dist.recovery import Reaper
 from rlm_dist.root_calls import RootCalls
-from rlm_dist.root_job import Repl, RootJob
+from rlm_dist.root_job import Held, Repl, RootJob
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.settings import Settings
 from rlm_dist.store import Store, connect
@@ -63,35 +66,66 @@ class Worker:
 
 
 class RootWorker(Worker):
-    """A process that runs root loops, one at a time."""
+    """A process that runs root loops, one at a time; ``stopping`` says that its jobs are to be let go."""
+
+    def __init__(self, app: Celery, settings: Settings, *, stopping: Callable[[], bool]) -> None:
+        super().__init__(app, settings, Role.ROOT)
+        self._stopping = stopping
 
     def run(self, job_id: str) -> None:
         """Bring this job to its end, unless it is final, cancelled, or held by another worker."""
-        epoch = self.store.start_job(job_id, self.owner, LEASE_MS)
+        epoch = None if self._stopping() else self.store.start_job(job_id, self.owner, LEASE_MS)
         if epoch is None:
             log.info("job_not_started", job=job_id)
             return
+        chaos.point("root.started", job_id)
         record = self.store.job(job_id)
         emit = TraceSink(self.store, job_id, self.texts)
         try:
-            outcome = self._job(record, epoch, emit).run()
+            with Held(record, self.store, stopping=self._stopping) as held:
+                outcome = self._outcome(record, held, emit)
+                self._finish(record, outcome, emit)
+        except Parked as parked:
+            self._park(record, parked, emit)
         except Superseded:
             log.warning("job_superseded", job=job_id, epoch=epoch)
-            return
+        except Unreachable as error:
+            # Nothing is lost: whoever reaches Redis first takes the job up once its lease has lapsed.
+            log.error("job_left", job=job_id, epoch=epoch, error=str(error))
+
+    def _outcome(self, record: JobRecord, held: Held, emit: TraceSink) -> Outcome:
+        try:
+            return self._job(record, held, emit).run()
+        except (Parked, Superseded):
+            raise
         except RLMError as error:
-            outcome = _failed(error)
+            if isinstance(error, Unreachable) and error.service == "Redis":
+                raise
+            return _failed(error)
         except Exception as error:
-            log.exception("job_crashed", job=job_id)
-            outcome = _failed(RLMError(f"internal error: {type(error).__name__}"))
+            log.exception("job_crashed", job=record.spec.id)
+            return _failed(RLMError(f"internal error: {type(error).__name__}"))
+
+    def _finish(self, record: JobRecord, outcome: Outcome, emit: TraceSink) -> None:
         emit(
             JobEnded(
                 state=outcome.state, answer=outcome.answer, error=outcome.error, iterations=outcome.iterations
             )
         )
-        self.store.finish_job(job_id, epoch, outcome)
+        chaos.point("root.finishing", record.spec.id)
+        self.store.finish_job(record.spec.id, record.epoch, outcome)
+        chaos.point("root.finished", record.spec.id)
 
-    def _job(self, record: JobRecord, epoch: int, emit: TraceSink) -> RootJob:
-        spec = record.spec
+    def _park(self, record: JobRecord, parked: Parked, emit: TraceSink) -> None:
+        emit(Marked(turn=0, kind="parked", detail=parked.why))
+        send = self.store.park_job(record.spec.id, record.epoch)
+        chaos.point("root.parked", record.spec.id)
+        if send:
+            send_root(self.app, record.spec.id)
+        log.info("job_parked", job=record.spec.id, epoch=record.epoch, why=parked.why)
+
+    def _job(self, record: JobRecord, held: Held, emit: TraceSink) -> RootJob:
+        spec, epoch = record.spec, record.epoch
         calls = RootCalls(
             spec=spec, epoch=epoch, owner=self.owner,
             store=self.store, texts=self.texts, llm=self.llm, accounts=self.accounts,
@@ -112,9 +146,18 @@ class RootWorker(Worker):
                 prompts=spec.prompts, isolation=sandbox.isolation, context=spec.context.info,
             )
         )  # fmt: skip
-        return RootJob(record=record, store=self.store, calls=calls, fanout=fanout, repl=repl, emit=emit)
+        return RootJob(
+            record=record, held=held, store=self.store, calls=calls, fanout=fanout, repl=repl, emit=emit
+        )
 
     def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
+        """Put sub tasks on the queue; those that cannot be are sent again when their calls count as lost."""
+        try:
+            self._send_chunks(job_id, turn, chunks)
+        except (OperationalError, redis.RedisError) as error:
+            log.warning("sub_tasks_not_sent", job=job_id, error=type(error).__name__)
+
+    def _send_chunks(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
         with self.app.producer_pool.acquire(block=True) as producer:
             for chunk in chunks:
                 self.app.send_task(

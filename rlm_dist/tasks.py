@@ -1,13 +1,24 @@
-"""The two Celery tasks. Their messages carry ids only; the store has the rest."""
+"""The two Celery tasks. Their messages carry ids only; the store has the rest.
 
+SIGTERM, which Celery calls a warm shutdown: a root worker parks its jobs, so that another one goes on with
+them at once; a sub worker ends its calls, and gives back the messages of those that it has not begun.
+"""
+
+import mmap
 from typing import Protocol
 
 from celery import Celery
-from celery.signals import worker_init, worker_process_init, worker_process_shutdown, worker_shutdown
+from celery.exceptions import Reject
+from celery.signals import (
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutdown,
+    worker_shutting_down,
+)
 from pydantic import TypeAdapter
 
 from rlm_dist.celery_app import ROOT_TASK, SUB_TASK
-from rlm_dist.models import Role
 from rlm_dist.runtime import RootWorker, SubWorker
 from rlm_dist.settings import Settings
 
@@ -24,10 +35,16 @@ class _Sized(Protocol):
 def add_root_task(app: Celery, settings: Settings) -> None:
     """Register ``rlm.root(job_id)``, run in pool processes that each have a ``RootWorker``."""
     workers: list[RootWorker] = []
+    # Only the parent hears of the shutdown; its pool processes share this byte with it.
+    stopping = mmap.mmap(-1, 1)
+
+    @worker_shutting_down.connect(weak=False)
+    def stop_jobs(**_: object) -> None:
+        stopping[0] = 1
 
     @worker_process_init.connect(weak=False)
     def start(**_: object) -> None:
-        workers.append(RootWorker(app, settings, Role.ROOT))
+        workers.append(RootWorker(app, settings, stopping=lambda: bool(stopping[0])))
 
     @worker_process_shutdown.connect(weak=False)
     def stop(**_: object) -> None:
@@ -47,6 +64,11 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
     def start(sender: _Sized, **_: object) -> None:
         workers.append(SubWorker(app, settings, slots=sender.concurrency))
 
+    @worker_shutting_down.connect(weak=False)
+    def drain(**_: object) -> None:
+        for worker in workers:
+            worker.calls.drain()
+
     @worker_shutdown.connect(weak=False)
     def stop(**_: object) -> None:
         for worker in workers:
@@ -54,4 +76,5 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
 
     @app.task(name=SUB_TASK)
     def sub(job_id: str, call_ids: list[str]) -> None:
-        workers[0].calls.run(_ID.validate_python(job_id, strict=True), _IDS.validate_python(call_ids))
+        if not workers[0].calls.run(_ID.validate_python(job_id, strict=True), _IDS.validate_python(call_ids)):
+            raise Reject("the worker stops", requeue=True)

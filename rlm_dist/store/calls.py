@@ -58,8 +58,8 @@ class Settlement:
     """The end of a call: its stored result and what was paid.
 
     ``result_json`` is empty where there is no result and only the charges count, as of a call that was
-    aborted. ``spend`` is None where the call failed; ``wasted`` are other attempts that were charged. The ``token``
-    makes it safe to settle the same object again, and two settlements of one call two payments.
+    aborted. ``spend`` is None where the call failed; ``wasted`` are other attempts that were charged. The
+    ``token`` makes it safe to settle the same object again, and two settlements of one call two payments.
     """
 
     call_id: str

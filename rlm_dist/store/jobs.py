@@ -110,7 +110,7 @@ class Jobs(Link):
 
     def park_job(self, job_id: str, epoch: int) -> bool:
         """Give a job that this worker holds back to the queue; True where a message is to be sent for it."""
-        return fenced(self._script("job_park", keys.job_keys(job_id), epoch), job_id) == 1
+        return bool(fenced(self._script("job_park", keys.job_keys(job_id), epoch), job_id) == 1)
 
     def retry_job(self, job_id: str) -> bool:
         """Queue a job again that ended without an answer, with all that it paid for; False for any other."""
