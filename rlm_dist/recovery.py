@@ -1,7 +1,7 @@
 """The reaper: puts jobs back on the queue that nobody works on and no message tells of.
 
-Two kinds: jobs whose worker died (their lease has lapsed), and queued jobs whose message is gone (the queue is
-empty and they still wait). ``start_job`` lets only one taker in, so a message too many does no harm. Every
+Two kinds: jobs whose worker died (their lease has lapsed), and queued jobs whose message is gone (the queue
+is empty and they still wait). ``start_job`` lets only one taker in, so a message too many does no harm. Every
 worker process runs one.
 
 After Redis was away, leases have lapsed although their holders live: the reaper then waits for one lease's

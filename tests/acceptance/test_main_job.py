@@ -136,7 +136,7 @@ FAULTS = [
 
 
 def test_a_failing_endpoint_is_paid_exactly_what_it_served(make_bench: MakeBench) -> None:
-    """Through 429, 500, HTML, empty choices and cut connections the ledger equals the endpoint's own count."""
+    """Through 429, 500, HTML, empty choices, cut connections: the ledger equals the endpoint's own count."""
     with SimulatedEndpoint(faults=FAULTS) as endpoint:
         bench = make_bench(endpoint)
         bench.start(Role.ROOT, concurrency=1)
@@ -173,7 +173,7 @@ def test_two_hundred_sub_calls_from_threads_of_the_cell(make_bench: MakeBench) -
         return (
             "```repl\nfrom concurrent.futures import ThreadPoolExecutor\n"
             "with ThreadPoolExecutor(20) as pool:\n"
-            "    got = list(pool.map(lambda n: llm_query(f'Label the line.\\nLine: Who is {n}?'), range(200)))\n"
+            "    got = list(pool.map(lambda n: llm_query(f'Label it.\\nLine: Who is {n}?'), range(200)))\n"
             "FINAL(len(got))\n```"
         )
 

@@ -133,7 +133,8 @@ def test_21_threads_of_the_model_ask_at_the_same_time(tmp_path: Path) -> None:
 
     code = (
         "from concurrent.futures import ThreadPoolExecutor\n"
-        "with ThreadPoolExecutor(4) as pool:\n    got = list(pool.map(llm_query, 'abcd'))\nFINAL(''.join(got))"
+        "with ThreadPoolExecutor(4) as pool:\n    got = list(pool.map(llm_query, 'abcd'))\n"
+        "FINAL(''.join(got))"
     )
     assert play(tmp_path, *cells(code), query=query).answer == "abcd"
 
