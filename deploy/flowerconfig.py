@@ -9,4 +9,4 @@ port = 5555
 read_only = True
 max_tasks = 20_000
 purge_offline_workers = 300
-tasks_columns = "name,uuid,state,kwargs,received,runtime,worker"
+tasks_columns = "name,uuid,state,args,kwargs,received,runtime,worker"

@@ -31,7 +31,7 @@ DEFAULTS: dict[str, Any] = {
     "read_only": True,
     "max_tasks": 20_000,
     "purge_offline_workers": 300,
-    "tasks_columns": "name,uuid,state,kwargs,received,runtime,worker",
+    "tasks_columns": "name,uuid,state,args,kwargs,received,runtime,worker",
 }
 
 

@@ -1,14 +1,12 @@
 """The trace of a job: its events as they are stored, read back, and shown as text.
 
-Each stored payload is one JSON object ``{"event": {...}, "blobs": {"field": "sha256"}}``, in ASCII, for a
-text may hold lone surrogates. A text field of more than ``INLINE_BYTES`` of UTF-8 lies in the blob store
-under its hash and is empty in the event; what the reader hands out is whole again. The time of an event is
-that of its stream id, which Redis gave it.
+Each stored payload is one event as a JSON object, in ASCII, for a text may hold lone surrogates; a long one
+is packed into the blob store by ``texts``. The time of an event is that of its stream id, given by Redis.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from rlm_dist.errors import BlobError
 from rlm_dist.events import (
@@ -24,8 +22,8 @@ from rlm_dist.events import (
 )
 from rlm_dist.models import ContextInfo, ModelCosts, Usage
 
-INLINE_BYTES = 64 * 1024
 _TEXTS = ("text", "code", "output", "error", "answer")  # the fields that can be large, in whatever event
+_HEAD_CHARS = 4000
 _SEEN_MESSAGE_CHARS = 500  # a later user message mostly repeats the output above it
 
 
@@ -41,14 +39,14 @@ class EventLog(Protocol):
         """The (stream id, payload) pairs after a stream id."""
 
 
-class TextStore(Protocol):
-    """Where large texts are kept by their hash."""
+class Packer(Protocol):
+    """Puts long texts of a job into the blob store."""
 
-    def put_text(self, text: str) -> str:
-        """Keep a text and return its hash."""
+    def pack(self, job_id: str, text: str) -> str:
+        """What to store for a text."""
 
-    def get_text(self, sha256: str) -> str:
-        """The text of a hash."""
+    def unpack(self, packed: str) -> str:
+        """The text that was packed."""
 
 
 class Traced(NamedTuple):
@@ -62,50 +60,43 @@ class Traced(NamedTuple):
 class TraceSink:
     """An ``Emit`` that stores each event of one job; safe to call from several threads."""
 
-    def __init__(self, store: EventLog, job_id: str, blobs: TextStore) -> None:
+    def __init__(self, store: EventLog, job_id: str, texts: Packer) -> None:
         self._store = store
         self._job_id = job_id
-        self._blobs = blobs
+        self._texts = texts
 
     def __call__(self, event: Event) -> None:
-        self._store.append_events(self._job_id, [pack(event, self._blobs)])
+        fields = event.model_dump()
+        try:
+            payload = self._texts.pack(self._job_id, json.dumps(fields))
+        except BlobError as error:  # a trace must not fail the job that it tells of
+            payload = json.dumps(_heads(fields, error.detail))
+        self._store.append_events(self._job_id, [payload])
 
 
-def pack(event: Event, blobs: TextStore) -> str:
-    """The payload of an event; large texts are put into the blob store.
+def read_trace(store: EventLog, job_id: str, texts: Packer, *, after: str = "0") -> Iterator[Traced]:
+    """The events that a job has stored up to now, in order, from after a stream id.
 
-    Where they cannot be stored only their head is kept: a trace must not fail the job that it tells of.
+    In place of an event that is gone from the blob store there is a mark which says so.
     """
-    fields = event.model_dump()
-    references: dict[str, str] = {}
-    for name in _TEXTS:
-        text = fields.get(name)
-        if not isinstance(text, str) or len(text.encode("utf-8", "surrogatepass")) <= INLINE_BYTES:
-            continue
-        try:
-            references[name] = blobs.put_text(text)
-            fields[name] = ""
-        except BlobError as error:
-            fields[name] = f"{text[: INLINE_BYTES // 4]}\n[the rest could not be stored: {error.detail}]"
-    return json.dumps({"event": fields, "blobs": references})
-
-
-def unpack(payload: str, blobs: TextStore) -> Event:
-    """The event of a payload, its large texts put back; a text that is gone is replaced by a note."""
-    stored = json.loads(payload)
-    fields = stored["event"]
-    for name, sha256 in stored["blobs"].items():
-        try:
-            fields[name] = blobs.get_text(sha256)
-        except BlobError as error:
-            fields[name] = f"[this text can no longer be read: {error.detail}]"
-    return EVENT.validate_python(fields)
-
-
-def read_trace(store: EventLog, job_id: str, blobs: TextStore, *, after: str = "0") -> Iterator[Traced]:
-    """The events that a job has stored up to now, in order, from after a stream id."""
+    turn = 0
     for stream_id, payload in store.read_events(job_id, after):
-        yield Traced(stream_id, int(stream_id.partition("-")[0]), unpack(payload, blobs))
+        try:
+            event = EVENT.validate_python(json.loads(texts.unpack(payload)))
+        except BlobError as error:
+            event = Marked(turn=turn, kind="event_lost", detail=error.detail)
+        turn = getattr(event, "turn", turn)
+        yield Traced(stream_id, int(stream_id.partition("-")[0]), event)
+
+
+def _heads(fields: dict[str, Any], why: str) -> dict[str, Any]:
+    """The fields of an event with no more than the head of each text."""
+    short = dict(fields)
+    for name in _TEXTS:
+        text = short.get(name)
+        if isinstance(text, str) and len(text) > _HEAD_CHARS:
+            short[name] = f"{text[:_HEAD_CHARS]}\n[the rest could not be stored: {why}]"
+    return short
 
 
 def trace_lines(trace: Iterable[Traced]) -> Iterator[str]:

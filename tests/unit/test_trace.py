@@ -1,6 +1,5 @@
 """The trace of a job: what is stored is what comes back, and what a reader sees of it."""
 
-import hashlib
 from collections.abc import Sequence
 
 import pytest
@@ -17,7 +16,7 @@ from rlm_dist.events import (
     SubCallsAnswered,
 )
 from rlm_dist.models import ContextInfo, ErrorInfo, JobState, ModelCosts, Role, Usage
-from rlm_dist.trace import INLINE_BYTES, Traced, TraceSink, cost_lines, read_trace, trace_lines
+from rlm_dist.trace import Traced, TraceSink, cost_lines, read_trace, trace_lines
 
 
 class MemoryLog:
@@ -38,23 +37,26 @@ class MemoryLog:
 
 
 class MemoryTexts:
-    """A blob store in memory that can be full, and can lose what it has."""
+    """Packs texts over 1000 characters away; it can be full, and can lose what it has."""
 
     def __init__(self, *, full: bool = False) -> None:
-        self.texts: dict[str, str] = {}
+        self.packed: dict[str, str] = {}
         self.full = full
 
-    def put_text(self, text: str) -> str:
+    def pack(self, job_id: str, text: str) -> str:
+        if len(text) <= 1000:
+            return text
         if self.full:
             raise BlobError("text", "no space left on the device")
-        sha256 = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-        self.texts[sha256] = text
-        return sha256
+        self.packed[f"{job_id}/{len(self.packed)}"] = text
+        return f"{job_id}/{len(self.packed) - 1}"
 
-    def get_text(self, sha256: str) -> str:
-        if sha256 not in self.texts:
-            raise BlobError(sha256, "not there")
-        return self.texts[sha256]
+    def unpack(self, packed: str) -> str:
+        if packed.startswith("{"):
+            return packed
+        if packed not in self.packed:
+            raise BlobError(packed, "not there")
+        return self.packed[packed]
 
 
 def cell(output: str = "3\n", code: str = "print(1+2)", error: str | None = None) -> CellRan:
@@ -120,22 +122,17 @@ def test_reading_goes_on_after_a_stream_id() -> None:
 
 
 @pytest.mark.parametrize("character", ["x", "ü", "\ud800"])
-def test_a_large_text_lies_in_the_blob_store_and_comes_back_whole(character: str) -> None:
-    log, texts = stored(cell(output=character * INLINE_BYTES + "end"))
-    assert len(log.entries[0][1]) < 1000
-    assert len(texts.texts) == 1
-    (traced,) = read_trace(log, "j1", texts)
-    assert traced.event == cell(output=character * INLINE_BYTES + "end")
+def test_a_large_event_is_packed_away_and_comes_back_whole(character: str) -> None:
+    event = cell(output=character * 100_000 + "end")
+    log, texts = stored(event)
+    assert log.entries[0][1] == "j1/0"
+    assert [item.event for item in read_trace(log, "j1", texts)] == [event]
 
 
 def test_a_lone_surrogate_in_a_short_text_is_kept() -> None:
     log, texts = stored(cell(output="a\ud800b"))
+    assert log.entries[0][1].isascii()
     assert [item.event for item in read_trace(log, "j1", texts)] == [cell(output="a\ud800b")]
-
-
-def test_a_text_of_just_the_limit_stays_in_the_stream() -> None:
-    _, texts = stored(cell(output="x" * INLINE_BYTES))
-    assert texts.texts == {}
 
 
 def test_a_full_blob_store_costs_the_tail_of_a_text_and_not_the_job() -> None:
@@ -144,16 +141,16 @@ def test_a_full_blob_store_costs_the_tail_of_a_text_and_not_the_job() -> None:
     assert isinstance(traced.event, CellRan)
     assert traced.event.output.startswith("xxx")
     assert traced.event.output.endswith("[the rest could not be stored: no space left on the device]")
-    assert len(log.entries[0][1]) < INLINE_BYTES
+    assert len(log.entries[0][1]) < 5000
 
 
-def test_a_lost_text_is_said_to_be_lost_and_the_rest_is_shown() -> None:
-    log, texts = stored(cell(output="x" * 200_000))
-    texts.texts.clear()
-    (traced,) = read_trace(log, "j1", texts)
-    assert isinstance(traced.event, CellRan)
-    assert traced.event.output == "[this text can no longer be read: not there]"
-    assert traced.event.code == "print(1+2)"
+def test_a_lost_event_is_said_to_be_lost_and_the_rest_is_shown() -> None:
+    log, texts = stored(cell(output="x" * 200_000), EVENTS[-1])
+    texts.packed.clear()
+    assert [item.event for item in read_trace(log, "j1", texts)] == [
+        Marked(turn=0, kind="event_lost", detail="not there"),
+        EVENTS[-1],
+    ]
 
 
 def test_the_text_form_shows_turns_code_output_calls_times_and_the_end() -> None:
