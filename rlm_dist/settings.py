@@ -85,6 +85,15 @@ class Settings(BaseSettings):
         """The key for the endpoint of the sub model."""
         return self.sub_api_key or self.api_key
 
+    def variables(self) -> dict[str, str]:
+        """These settings as environment variables, keys in clear: for a child that is to have the same."""
+        values = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {f"RLM_{name.upper()}": _spelled(value) for name, value in values if value is not None}
+
+
+def _spelled(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
 
 def load_settings(**overrides: object) -> Settings:
     """Read the environment and ``.env``; ``overrides`` (field names) win.
