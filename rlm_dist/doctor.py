@@ -8,10 +8,11 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from importlib.metadata import version
-from typing import Literal
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal, NamedTuple
 
 import redis
+from pydantic import SecretStr
 
 from rlm_dist.blobs import Blobs
 from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
@@ -34,13 +35,19 @@ class Check(Wire):
     unreachable: bool = False
 
 
+class Reached(NamedTuple):
+    """The stores while they are open; ``blobs`` is asked for late, since it may fail by itself."""
+
+    client: redis.Redis
+    blobs: Callable[[], Blobs]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Probes:
-    """The ways in which the checks reach out; ``models`` asks an endpoint (address, key) for its models."""
+    """The ways in which the checks reach out; ``models`` asks an endpoint (address, key) what it serves."""
 
-    redis: Callable[[], AbstractContextManager[redis.Redis]]
-    blobs: Callable[[redis.Redis], Blobs]
-    models: Callable[[str, str | None], list[str]]
+    stores: Callable[[], AbstractContextManager[Reached]]
+    models: Callable[[str, SecretStr | None], list[str]]
     sandbox: Callable[[], str]
 
 
@@ -48,13 +55,9 @@ def examine(settings: Settings, probes: Probes) -> Iterator[Check]:
     """All checks, one after another."""
     yield from _stores(probes)
     yield _guarded("sandbox", lambda: _sandbox(probes.sandbox()))
-    key = settings.api_key.get_secret_value() if settings.api_key else None
-    yield _guarded("model endpoint", lambda: _endpoint(settings.api_url, probes.models(settings.api_url, key)))
+    yield _endpoint("model endpoint", settings.api_url, settings.api_key, probes)
     if settings.sub_url != settings.api_url:
-        sub_key = settings.sub_key.get_secret_value() if settings.sub_key else None
-        yield _guarded(
-            "sub model endpoint", lambda: _endpoint(settings.sub_url, probes.models(settings.sub_url, sub_key))
-        )
+        yield _endpoint("sub model endpoint", settings.sub_url, settings.sub_key, probes)
     yield Check(name="versions", status="ok", detail=_versions())
 
 
@@ -69,9 +72,9 @@ def check_lines(checks: list[Check]) -> Iterator[str]:
 
 def _stores(probes: Probes) -> Iterator[Check]:
     try:
-        with probes.redis() as client:
-            yield _guarded("redis", lambda: _redis(client))
-            yield _guarded("blob store", lambda: _blobs(probes.blobs(client)))
+        with probes.stores() as reached:
+            yield _guarded("redis", lambda: _redis(reached.client))
+            yield _guarded("blob store", lambda: _blobs(reached.blobs()))
     except RLMError as error:
         yield _failed("redis", error)
 
@@ -128,10 +131,21 @@ def _sandbox(level: str) -> Check:
     return Check(name="sandbox", status="warning", detail=detail, mend=mend)
 
 
-def _endpoint(url: str, models: list[str]) -> Check:
-    shown = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
-    return Check(name="model endpoint", status="ok", detail=f"{url} serves {shown or 'no model that it lists'}")
+def _endpoint(name: str, url: str, key: SecretStr | None, probes: Probes) -> Check:
+    def ask() -> Check:
+        models = probes.models(url, key)
+        shown = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
+        return Check(name=name, status="ok", detail=f"{url} serves {shown or 'no model that it lists'}")
+
+    return _guarded(name, ask)
 
 
 def _versions() -> str:
-    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in _PACKAGES)])
+    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {_version(name)}" for name in _PACKAGES)])
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # run from a checkout
+        return "not installed"
