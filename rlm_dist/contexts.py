@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
-from rlm_dist import context_files
+from rlm_dist import text_files
 from rlm_dist.blobs import Blobs, text_pieces
 from rlm_dist.errors import InputError
 from rlm_dist.models import ContextInfo, ContextRef
@@ -93,7 +93,7 @@ def encode_files(paths: Sequence[str | Path], *, stdin: BinaryIO | None = None) 
     Raises:
         InputError: listing every path that is missing, cannot be read or is not UTF-8.
     """
-    found = context_files.find(paths, stdin=stdin)
+    found = text_files.find(paths, stdin=stdin)
     if found.problems:
         raise InputError(tuple(found.problems))
     sources = found.sources

@@ -109,6 +109,19 @@ def find(paths: Sequence[str | Path], *, stdin: BinaryIO | None) -> Found:
     return found
 
 
+def open_text(path: str | Path, *, stdin: BinaryIO | None = None) -> FileText:
+    """Open one file, URL, or ``-``.
+
+    Raises:
+        InputError: where it is missing or cannot be read.
+    """
+    found = Found([], [], folders=False)
+    _add(str(path), lambda: _source(path, stdin), found)
+    if found.problems:
+        raise InputError(tuple(found.problems))
+    return found.sources[0]
+
+
 def _is_folder(path: str | Path) -> bool:
     return str(path) != "-" and "://" not in str(path) and Path(path).is_dir()
 
@@ -124,7 +137,7 @@ def _find_in_folder(folder: Path, found: Found) -> None:
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [Path(parent, name) for name in names if not name.startswith(".")]
     files = [path for path in files if path.is_file()]
-    found.problems += closed or ([] if files else [f"{folder}: holds no files"])
+    found.problems.extend(closed or ([] if files else [f"{folder}: holds no files"]))
     for path in sorted(files, key=lambda path: path.relative_to(folder).parts):
         name = path.relative_to(folder).as_posix()
         _add(str(path), lambda path=path, name=name: _file(path, name), found)  # type: ignore[misc]  # bound now
