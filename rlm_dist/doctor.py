@@ -141,7 +141,9 @@ def _endpoint(name: str, url: str, key: SecretStr | None, probes: Probes) -> Che
 
 
 def _versions() -> str:
-    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {_version(name)}" for name in _PACKAGES)])
+    return ", ".join(
+        [f"Python {platform.python_version()}", *(f"{name} {_version(name)}" for name in _PACKAGES)]
+    )
 
 
 def _version(name: str) -> str:

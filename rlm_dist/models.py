@@ -245,6 +245,36 @@ class ModelCosts(Wire):
     cost: float | None
 
 
+class JobRecord(Wire):
+    """A job as it stands: times are Unix milliseconds of the Redis server, None while they have not come.
+
+    ``epoch`` counts how often a worker took the job up, ``owner`` names the last one.
+    """
+
+    spec: JobSpec
+    state: JobState
+    epoch: int = 0
+    owner: str | None = None
+    outcome: Outcome | None = None
+    queued_ms: int
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    cancel_requested: bool = False
+    costs: Costs = Costs()
+
+
+class BatchRecord(Wire):
+    """A batch as it stands; ``total`` is None until it is known, ``counts`` has every job state."""
+
+    id: str
+    state: BatchState
+    counts: dict[JobState, int]
+    total: int | None
+    sealed: bool
+    created_ms: int
+    costs: Costs = Costs()
+
+
 class Timing(Wire):
     """Seconds that a job waited and ran; null while it has not."""
 

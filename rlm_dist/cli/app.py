@@ -1,7 +1,7 @@
 """The ``rlm-dist`` command: its groups, and the one place where errors become words and exit codes.
 
-Exit codes: 0 done; 1 failed; 2 bad usage or input; 3 ended without an answer; 4 cancelled; 5 Redis or the model
-endpoint cannot be reached.
+Exit codes: 0 done; 1 failed; 2 bad usage or input; 3 ended without an answer; 4 cancelled; 5 Redis or the
+model endpoint cannot be reached.
 """
 
 import sys

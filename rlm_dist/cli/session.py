@@ -1,7 +1,8 @@
 """What a command works with: settings that name a Redis server, and worker processes where it needs them.
 
-Where ``RLM_REDIS_URL`` is unset, the embedded server of ``RLM_HOME`` is used, and started if need be. A cluster
-that ``rlm-dist up`` keeps for the same ``RLM_HOME`` holds ``<home>/up.lock``; the kernel frees it when it dies.
+Where ``RLM_REDIS_URL`` is unset, the embedded server of ``RLM_HOME`` is used, and started if need be. A
+cluster that ``rlm-dist up`` keeps for the same ``RLM_HOME`` holds ``<home>/up.lock``, which the kernel frees
+when it dies; what it tells of itself stands in that file.
 """
 
 import os
@@ -9,13 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from rlm_dist.blobs import open_blobs
 from rlm_dist.celery_app import make_app, worker_argv
 from rlm_dist.cli.output import Output
 from rlm_dist.embedded import Cluster, server
 from rlm_dist.errors import InputError
 from rlm_dist.flock import is_free, locked
-from rlm_dist.models import Role
+from rlm_dist.models import PromptFamily, Role, Wire
 from rlm_dist.settings import Settings
+from rlm_dist.store import Store, connect
+from rlm_dist.texts import Texts
 
 _READY_S = 120.0
 _PING_S = 1.0
@@ -46,7 +52,11 @@ def workers(
         Unreachable: where one of them does not come up; the text has its last words.
     """
     # Two of these may share one Redis: the names of their workers must differ.
-    names = [(role, f"{role}{n + 1}") for role, count in ((Role.ROOT, roots), (Role.SUB, subs)) for n in range(count)]
+    names = [
+        (role, f"{role}{n + 1}")
+        for role, count in ((Role.ROOT, roots), (Role.SUB, subs))
+        for n in range(count)
+    ]
     commands: dict[str, Sequence[str]] = {
         name: worker_argv(role, settings, name=f"{name}-{os.getpid()}") for role, name in names
     }
@@ -67,14 +77,25 @@ def workers(
         yield cluster
 
 
-def is_up(home: Path) -> bool:
-    """Whether ``rlm-dist up`` keeps a cluster for this home."""
+class Presence(Wire):
+    """What ``rlm-dist up`` tells of its cluster: the prompts that suit the model of its workers."""
+
+    prompts: PromptFamily
+
+
+def presence(home: Path) -> Presence | None:
+    """What is told of the cluster that is up for this home; None where there is none."""
     lock = home / "up.lock"
-    return lock.exists() and not is_free(lock)
+    if not lock.exists() or is_free(lock):
+        return None
+    try:
+        return Presence.model_validate_json(lock.read_text())
+    except ValidationError:  # it is coming up right now
+        return None
 
 
 @contextmanager
-def hold_up(home: Path) -> Iterator[None]:
+def hold_up(home: Path, told: Presence) -> Iterator[None]:
     """Be the one cluster of this home while the context is open.
 
     Raises:
@@ -82,7 +103,9 @@ def hold_up(home: Path) -> Iterator[None]:
     """
     home.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(home / "up.lock", timeout_s=0):
+        with locked(home / "up.lock", timeout_s=0) as descriptor:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, told.model_dump_json().encode())
             yield
     except TimeoutError:
         raise InputError((f"RLM_HOME: a cluster is up for {home} already",)) from None
@@ -91,9 +114,27 @@ def hold_up(home: Path) -> Iterator[None]:
 @contextmanager
 def enough_workers(settings: Settings, *, own: bool, out: Output) -> Iterator[None]:
     """See that jobs are run: start workers where the server is the embedded one and no cluster is up."""
-    if not own or is_up(settings.home):
+    if not own or presence(settings.home) is not None:
         yield
         return
     out.note("starting a root and a sub worker")
     with workers(settings, roots=1, subs=1):
         yield
+
+
+@contextmanager
+def open_stores(settings: Settings) -> Iterator[tuple[Store, Texts]]:
+    """The store and the long texts of its jobs.
+
+    Raises:
+        Unreachable: where Redis does not answer.
+    """
+    with with_redis(settings) as resolved:
+        assert resolved.redis_url is not None
+        client = connect(resolved.redis_url, client_name="rlm-cli")
+        try:
+            store = Store(client, retention_s=settings.retention_s)
+            blobs = open_blobs(resolved.blob_url, home=resolved.home, client=client)
+            yield store, Texts(store=store, blobs=blobs)
+        finally:
+            client.close()

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MODULES = sorted(path for folder in ("rlm_dist", "workers", "tests") for path in (ROOT / folder).rglob("*.py"))
+MODULES = sorted(
+    path for folder in ("rlm_dist", "workers", "tests") for path in (ROOT / folder).rglob("*.py")
+)
 SCRIPTS = sorted((ROOT / "rlm_dist").rglob("*.lua"))
 
 
@@ -19,7 +21,9 @@ def test_modules_have_at_most_500_lines_and_functions_60(path: Path) -> None:
     source = path.read_text()
     assert source.count("\n") <= 500
     functions = [
-        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     long = {node.name: size for node in functions if (size := (node.end_lineno or 0) - node.lineno + 1) > 60}
     assert not long

@@ -1,0 +1,1 @@
+"""``rlm-dist submit`` and ``results``: a batch in, its results out."""
