@@ -13,7 +13,6 @@ from pydantic import SecretStr
 from rlm_dist.cli import options
 from rlm_dist.cli.follow import follow
 from rlm_dist.cli.output import DONE, FAILED, Output
-from rlm_dist.cli.session import with_redis, workers
 from rlm_dist.client import Client
 from rlm_dist.demo import Demo, Question, make_demo
 from rlm_dist.errors import InputError
@@ -81,17 +80,15 @@ def demo(
         prepared = make_demo()
         size = f"{len(prepared.text) / _MB:.1f} million characters"
         out.note(f"the text: {prepared.files} source files of Python's own library, {size}")
-        settings = held.enter_context(with_redis(settings))
-        out.note("starting a root and a sub worker")
-        held.enter_context(workers(settings, roots=1, subs=1))
         client = held.enter_context(Client(settings))
-        answered = list(_ask(client, prepared, settings, out))
+        out.note("starting a root and a sub worker")
+        answered = list(_ask(client, prepared, out))
     document = {"simulated": simulated, "model": settings.model, "answers": answered}
     out.result(document, lambda: _summary(answered, simulated=simulated))
     raise typer.Exit(DONE if all(each.result.state is JobState.SUCCEEDED for each in answered) else FAILED)
 
 
-def _ask(client: Client, prepared: Demo, settings: Settings, out: Output) -> Iterator[Answered]:
+def _ask(client: Client, prepared: Demo, out: Output) -> Iterator[Answered]:
     for question in prepared.questions:
         out.note(f"\nquestion: {question.text}")
         job = client.submit(prepared.text, question.text)

@@ -22,3 +22,8 @@ Prompts = Annotated[PromptFamily | None, typer.Option(help="Prompt family. [defa
 Local = Annotated[bool, typer.Option("--local", help="Use the small model on this machine.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of Flower. [default: 5555]")]
 OutFile = Annotated[Path | None, typer.Option("-o", "--output", help="Write there instead of to stdout.")]
+
+
+def given(**values: object) -> dict[str, object]:
+    """The options that were given."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -11,11 +11,12 @@ from rlm_dist.cli import options
 from rlm_dist.cli.follow import cost_note, follow, result_lines
 from rlm_dist.cli.local import at_local, ensure_pulled
 from rlm_dist.cli.output import Output, exit_code
-from rlm_dist.cli.session import enough_workers, presence, with_redis
+from rlm_dist.cli.session import presence
 from rlm_dist.client import Client
 from rlm_dist.contexts import encode_files
 from rlm_dist.errors import InputError
 from rlm_dist.llm import check_endpoint
+from rlm_dist.local_cluster import is_up
 from rlm_dist.local_model import DEFAULT, local_endpoint
 from rlm_dist.models import PromptFamily
 from rlm_dist.settings import Settings, load_settings
@@ -40,21 +41,18 @@ def run(
 ) -> None:
     """Answer one query over a context. Without RLM_REDIS_URL it starts what it needs, and stops it."""
     out = Output(as_json=as_json, quiet=quiet)
-    limits = {
-        "model": model, "sub_model": sub_model, "max_iterations": max_iterations, "max_usd": max_usd,
-        "max_tokens": max_tokens, "max_seconds": max_seconds, "max_sub_calls": max_sub_calls,
-    }  # fmt: skip
-    given = load_settings()
+    limits = options.given(
+        model=model, sub_model=sub_model, max_iterations=max_iterations, max_usd=max_usd,
+        max_tokens=max_tokens, max_seconds=max_seconds, max_sub_calls=max_sub_calls,
+    )  # fmt: skip
     encoded = encode_files(context, stdin=sys.stdin.buffer)
+    given = load_settings()
     with ExitStack() as held:
         settings = held.enter_context(_endpoint(given, out, local=local, prompts=prompts))
-        resolved = held.enter_context(with_redis(settings))
-        held.enter_context(enough_workers(resolved, own=settings.redis_url is None, out=out))
-        client = held.enter_context(Client(resolved))
-        job = client.submit(
-            encoded, query, **{name: value for name, value in limits.items() if value is not None}
-        )
-        result = follow(job, out)
+        client = held.enter_context(Client(settings))
+        if settings.redis_url is None and not is_up(settings.home):
+            out.note("starting a root and a sub worker")
+        result = follow(client.submit(encoded, query, **limits), out)
     out.result(result, lambda: list(result_lines(result)))
     out.note(cost_note(result))
     raise typer.Exit(exit_code(result.state))
