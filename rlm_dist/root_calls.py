@@ -61,7 +61,9 @@ class RootCalls:
     def _known(self, call_id: str, request: CallRequest) -> CallResult | None:
         tokens, nanousd = self._accounts.reserve(request)
         # Nobody else runs a root call, so its request (the whole chat, every turn) is not stored.
-        opened = OpenCall(call_id=call_id, request="{}", reserve_tokens=tokens, reserve_nanousd=nanousd)
+        opened = OpenCall(
+            call_id=call_id, request="{}", reserve_tokens=tokens, reserve_nanousd=nanousd, role=Role.ROOT
+        )
         (state,) = self._store.open_calls(self._spec.id, self._epoch, [opened])
         if isinstance(state, Refused):
             raise LimitExceeded(state.kind, state.used, state.limit)

@@ -106,7 +106,6 @@ class RootWorker(Worker):
             limits=SandboxLimits(
                 code_timeout_s=self.settings.code_timeout_s, max_output_chars=spec.max_output_chars
             ),
-            clock_s=(record.started_ms or 0) / 1000,
         )
         emit(
             JobStarted(

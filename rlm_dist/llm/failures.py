@@ -4,7 +4,6 @@ What an endpoint says is shown cut to a bound and on one line; it is left out wh
 and a key in it is blotted out.
 """
 
-import asyncio
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ SHOWN_CHARS = 300
 SHOWN_MODELS = 20
 ECHO_CHARS = 32
 # What the SDK lets through beside its own errors: its transport does not translate all that aiohttp raises.
-TROUBLE = (openai.OpenAIError, aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError)
+TROUBLE = (openai.OpenAIError, aiohttp.ClientError, OSError, EOFError, ValueError)
 
 _NO_MODEL = re.compile(r"model\b.{0,120}?\b(not found|not exist|unknown|not available)", re.I | re.S)
 _NO_MODEL_CODES = frozenset({"model_not_found", "unknown_model", "invalid_model"})
@@ -32,8 +31,8 @@ _TOO_LONG = re.compile(
     re.I,
 )
 _WINDOW = re.compile(
-    r"(?:maximum (?:context|model) length(?: of| is)?|context length|context size|context window|maximum)"
-    r"[^\d\n]{0,20}(\d{2,9})",
+    r"(?:maximum (?:context|model) length|context length|context size|context window)"
+    r"[^\d\n]{0,20}(\d{2,9})|(\d{2,9}) maximum",
     re.I,
 )
 _NUMBER = re.compile(r"\b\d{2,9}\b")
@@ -78,6 +77,9 @@ def to_call_error(error: Exception, url: str, secrets: Secrets) -> CallError:
     """The kind and the text of ``error``, which a request to ``url`` raised."""
     if isinstance(error, openai.APIStatusError):
         return _refused(error, shown_url(url), secrets)
+    if isinstance(error, ValueError):
+        # What it says may quote the header or the address that it cannot use.
+        return CallError(FailureKind.INVALID, f"no request can be made for {shown_url(url)}")
     causes = list(_causes(error))
     if any(isinstance(cause, TimeoutError) for cause in causes):
         return CallError(FailureKind.TIMEOUT, f"no answer in time from {shown_url(url)}")
@@ -166,6 +168,6 @@ def _sizes(body: dict[str, Any]) -> tuple[int | None, int | None]:
     window = _WINDOW.search(text)
     if window is None:
         return None, None
-    limit = int(window[1])
+    limit = int(window[1] or window[2])
     larger = [int(number) for number in _NUMBER.findall(text) if int(number) > limit]
     return (min(larger), limit) if larger else (None, limit)

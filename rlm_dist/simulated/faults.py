@@ -14,12 +14,25 @@ from pydantic import Field, JsonValue
 from rlm_dist.models import Role, Wire
 
 FaultKind = Literal[
-    "status", "html", "half_body", "empty_choices", "null_content", "no_usage", "hang", "drip", "disconnect"
+    "status",
+    "html",
+    "half_body",
+    "empty_choices",
+    "null_content",
+    "no_usage",
+    "disconnect",
+    "drip",
+    "hang",
+    "hold",
 ]
 
 
 class Fault(Wire):
-    """One rule; ``status``, ``headers`` and ``error`` (the JSON error object) are for kind ``status``."""
+    """One rule; ``status``, ``headers`` and ``error`` (the JSON error object) are for kind ``status``.
+
+    ``drip`` sends blanks for ever, ``hang`` nothing; ``hold`` answers well, but only after the endpoint's
+    ``release()``.
+    """
 
     kind: FaultKind
     status: int = 500

@@ -6,15 +6,13 @@ A request's role is told by its model's name; ``simulated-root``, the first that
 """
 
 import asyncio
-import json
 import math
 import random
-import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from aiohttp import web
 
@@ -22,13 +20,21 @@ from rlm_dist.models import Message, Role
 from rlm_dist.simulated import rules, scripts
 from rlm_dist.simulated.faults import Fault, pick
 from rlm_dist.simulated.tally import Served, Tally
+from rlm_dist.simulated.wire import (
+    Asked,
+    completion_body,
+    disconnect,
+    drip,
+    half_body,
+    html_page,
+    refusal,
+    turns,
+)
 
 ROOT_MODEL = "simulated-root"
 SUB_MODEL = "simulated-sub"
 MODELS = (ROOT_MODEL, SUB_MODEL)
 MAX_BODY_BYTES = 2**30
-DRIP_S = 0.01
-_TURN = re.compile(r"(?:^|\n\n)(System|User|Assistant): ?")
 
 Respond = Callable[[Sequence[Message]], str]
 
@@ -49,25 +55,11 @@ class Latency:
         return draw.lognormvariate(math.log(self.median_s), self.sigma)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """One model request, parsed."""
-
-    model: str
-    role: Role
-    messages: tuple[Message, ...]
-    chat: bool
-
-    @property
-    def prompt(self) -> str:
-        return self.messages[-1].content if self.messages else ""
-
-
 class SimulatedEndpoint:
     """The endpoint, serving while the ``with`` block runs.
 
-    ``root`` and ``sub`` replace the scripted models; ``models`` is what it lists and takes (None: it takes
-    any name); ``key`` is the only one it lets in; ``chat=False`` leaves the chat route out.
+    ``root`` and ``sub`` replace the scripted models; ``models`` is what it lists and takes; ``key`` is the
+    only one it lets in; ``chat=False`` leaves the chat route out. ``faults`` may be set anew at any time.
     """
 
     def __init__(
@@ -94,6 +86,7 @@ class SimulatedEndpoint:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="simulated", daemon=True)
         self._runner: web.AppRunner | None = None
+        self._released = asyncio.Event()
 
     @property
     def url(self) -> str:
@@ -104,6 +97,10 @@ class SimulatedEndpoint:
     def served(self) -> Served:
         """What was served so far."""
         return self._tally.snapshot()
+
+    def release(self) -> None:
+        """Let the requests go that a fault of kind ``hold`` keeps waiting, and all later ones."""
+        self._loop.call_soon_threadsafe(self._released.set)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -121,8 +118,7 @@ class SimulatedEndpoint:
         app.router.add_get("/v1/models", self._list_models)
         app.router.add_get("/served", self._show_served)
         app.router.add_post("/v1/completions", self._plain)
-        if self._chat:
-            app.router.add_post("/v1/chat/completions", self._chatted)
+        app.router.add_post("/v1/chat/completions", self._chatted if self._chat else self._no_chat)
         # A handler is cancelled when its client goes away: that is how an aborted call is seen.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
@@ -141,7 +137,7 @@ class SimulatedEndpoint:
     async def _list_models(self, request: web.Request) -> web.Response:
         self._tally.listed()
         if not self._let_in(request):
-            return _error(401, "Incorrect API key provided", "invalid_api_key")
+            return refusal(401, "Incorrect API key provided", "invalid_api_key")
         listed = [{"id": name, "object": "model", "owned_by": "rlm-dist"} for name in self._models]
         return web.json_response({"object": "list", "data": listed})
 
@@ -153,14 +149,18 @@ class SimulatedEndpoint:
         messages = tuple(Message(role=each["role"], content=each["content"]) for each in body["messages"])
         return await self._serve(request, body["model"], messages, chat=True)
 
+    async def _no_chat(self, _: web.Request) -> web.Response:
+        self._tally.faulted("no_chat")
+        return refusal(404, "File Not Found", "not_found_error")
+
     async def _plain(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        return await self._serve(request, body["model"], _turns(body["prompt"]), chat=False)
+        return await self._serve(request, body["model"], turns(body["prompt"]), chat=False)
 
     async def _serve(
         self, request: web.Request, model: str, messages: tuple[Message, ...], *, chat: bool
     ) -> web.StreamResponse:
-        asked = _Asked(model, _role(model, messages), messages, chat)
+        asked = Asked(model, _role(model, messages), messages, chat)
         ordinal = self._tally.arrived(asked.role)
         aborted = False
         try:
@@ -173,65 +173,64 @@ class SimulatedEndpoint:
         finally:
             self._tally.left(aborted=aborted)
 
-    async def _answer(self, request: web.Request, asked: _Asked, ordinal: int) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, asked: Asked, ordinal: int) -> web.StreamResponse:
         if not self._let_in(request):
-            return _error(401, "Incorrect API key provided", "invalid_api_key")
+            return refusal(401, "Incorrect API key provided", "invalid_api_key")
         if asked.model not in self._models:
-            return _error(404, f"The model `{asked.model}` does not exist", "model_not_found")
+            return refusal(404, f"The model `{asked.model}` does not exist", "model_not_found")
         fault = self._fault(asked, ordinal)
         if fault is None:
-            return web.json_response(self._completion(asked))
+            return self._counted(asked, self._said(asked))
         self._tally.faulted(fault.kind)
         return await self._faulty(fault, request, asked)
 
     def _let_in(self, request: web.Request) -> bool:
         return self._key is None or request.headers.get("Authorization") == f"Bearer {self._key}"
 
-    def _fault(self, asked: _Asked, ordinal: int) -> Fault | None:
+    def _fault(self, asked: Asked, ordinal: int) -> Fault | None:
         if not self.faults:
             return None
         place = hash(asked.messages)
         self._repeats[place] += 1
         return pick(self.faults, asked.role, ordinal, asked.prompt, self._repeats[place] - 1)
 
-    def _completion(self, asked: _Asked, text: str | None = None) -> dict[str, Any]:
-        said = self._respond[asked.role](asked.messages) if text is None else text
-        return _completion_body(asked, said, self._usage(asked, said))
+    def _counted(self, asked: Asked, text: str | None, *, empty: bool = False) -> web.Response:
+        """Answer ``text``, with usage, and count that."""
+        usage = self._tally.answered(asked.model, asked.messages, text or "")
+        body = completion_body(asked, text, usage)
+        return web.json_response({**body, "choices": []} if empty else body)
 
-    def _usage(self, asked: _Asked, text: str) -> dict[str, Any]:
-        usage = self._tally.answered(asked.model, asked.messages, text)
-        return {
-            "prompt_tokens": usage.input_tokens,
-            "completion_tokens": usage.output_tokens,
-            "total_tokens": usage.input_tokens + usage.output_tokens,
-            "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-        }
+    def _said(self, asked: Asked) -> str:
+        return self._respond[asked.role](asked.messages)
 
-    async def _faulty(self, fault: Fault, request: web.Request, asked: _Asked) -> web.StreamResponse:
+    async def _faulty(self, fault: Fault, request: web.Request, asked: Asked) -> web.StreamResponse:
         match fault.kind:
             case "status":
                 error = fault.error or {"message": f"simulated {fault.status}", "code": fault.status}
                 return web.json_response({"error": error}, status=fault.status, headers=fault.headers)
             case "html":
-                return web.Response(
-                    text="<!DOCTYPE html><html><body>hello</body></html>", content_type="text/html"
-                )
+                return html_page()
             case "empty_choices":
-                return web.json_response({**self._completion(asked, ""), "choices": []})
+                return self._counted(asked, "", empty=True)
             case "null_content":
-                return web.json_response(_nulled(self._completion(asked, "")))
+                return self._counted(asked, None)
             case "no_usage":
-                said = self._respond[asked.role](asked.messages)
-                return web.json_response(_completion_body(asked, said, None))
-            case "half_body":
-                return await _half_body(request, _completion_body(asked, "half of it", None))
-            case "drip":
-                return await _drip(request)
-            case "disconnect":
-                return _disconnect(request)
+                return web.json_response(completion_body(asked, self._said(asked), None))
+            case "half_body" | "drip" | "disconnect":
+                return await self._cut_short(fault, request, asked)
+            case "hold":
+                await self._released.wait()
+                return self._counted(asked, self._said(asked))
             case "hang":
                 await asyncio.Event().wait()
         raise AssertionError(fault.kind)
+
+    async def _cut_short(self, fault: Fault, request: web.Request, asked: Asked) -> web.StreamResponse:
+        if fault.kind == "drip":
+            return await drip(request)
+        if fault.kind == "half_body":
+            await half_body(request, completion_body(asked, "half of it", None))
+        return disconnect(request)
 
 
 def _role(model: str, messages: Sequence[Message]) -> Role:
@@ -241,63 +240,3 @@ def _role(model: str, messages: Sequence[Message]) -> Role:
     head = messages[0] if messages else None
     offered = head is not None and head.role == "system" and "llm_query" in head.content
     return Role.ROOT if offered else Role.SUB
-
-
-def _turns(prompt: str) -> tuple[Message, ...]:
-    """A transcript as messages; a prompt that is none as one user message."""
-    parts = _TURN.split(prompt)
-    if len(parts) == 1:
-        return (Message(role="user", content=prompt),)
-    pairs = zip(parts[1::2], parts[2::2], strict=True)
-    turns = [Message.model_validate({"role": name.lower(), "content": text}) for name, text in pairs]
-    return tuple(turns[:-1] if turns[-1].content == "" else turns)
-
-
-def _completion_body(asked: _Asked, text: str, usage: dict[str, Any] | None) -> dict[str, Any]:
-    said: dict[str, Any] = (
-        {"message": {"role": "assistant", "content": text}} if asked.chat else {"text": text}
-    )
-    body = {
-        "id": "simulated",
-        "object": "chat.completion" if asked.chat else "text_completion",
-        "created": 0,
-        "model": asked.model,
-        "choices": [{"index": 0, "finish_reason": "stop", **said}],
-    }
-    return body if usage is None else {**body, "usage": usage}
-
-
-def _nulled(body: dict[str, Any]) -> dict[str, Any]:
-    choice = body["choices"][0]
-    said = {"message": {"role": "assistant", "content": None}} if "message" in choice else {"text": None}
-    return {**body, "choices": [{**choice, **said}]}
-
-
-def _error(status: int, message: str, code: str) -> web.Response:
-    return web.json_response({"error": {"message": message, "type": code, "code": code}}, status=status)
-
-
-async def _half_body(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-    """Promise a whole body, send half, cut the connection."""
-    whole = json.dumps(body).encode()
-    response = web.StreamResponse(
-        headers={"Content-Type": "application/json", "Content-Length": str(len(whole))}
-    )
-    await response.prepare(request)
-    await response.write(whole[: len(whole) // 2])
-    return _disconnect(request)
-
-
-async def _drip(request: web.Request) -> web.StreamResponse:
-    """Send blanks, which JSON may start with, and never the answer."""
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    await response.prepare(request)
-    while True:
-        await response.write(b" ")
-        await asyncio.sleep(DRIP_S)
-
-
-def _disconnect(request: web.Request) -> web.StreamResponse:
-    if request.transport is not None:
-        request.transport.abort()
-    raise ConnectionResetError("simulated")

@@ -27,7 +27,8 @@ class Served(Wire):
     """A snapshot of the count.
 
     ``requests`` are all model requests that came in; ``answered`` those that got a response with usage;
-    ``faults`` counts faults by kind; ``aborted`` are requests that the client gave up.
+    ``faults`` counts faults by kind, and as ``no_chat`` requests for a chat route that was left out;
+    ``aborted`` are requests that the client gave up.
     """
 
     requests: int = 0
