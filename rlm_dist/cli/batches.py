@@ -57,7 +57,9 @@ def submit(
 def results(
     batch: options.BatchId,
     output: options.OutFile = None,
-    errors: Annotated[Path | None, typer.Option(metavar="FILE", help="Lines without an answer go there.")] = None,
+    errors: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Lines without an answer go there.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for all, in order of completion.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -74,7 +76,9 @@ def results(
             (write if succeeded else write_error)(_line(record))
             written, failed = written + 1, failed + (not succeeded)
         left = max(0, total - written)
-    out.note(f"{written} results, {failed} of them without an answer" + (f"; {left} not ended yet" if left else ""))
+    out.note(
+        f"{written} results, {failed} of them without an answer" + (f"; {left} not ended yet" if left else "")
+    )
     if as_json:
         document = {"batch_id": batch, "ended": written, "without_answer": failed, "not_ended": left}
         out.result(document | ({} if output else {"results": collected}), list)

@@ -2,36 +2,35 @@
 
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output
+from rlm_dist.cli.session import open_stores
 from rlm_dist.cli.status import find
-from rlm_dist.client import Client
-from rlm_dist.local_cluster import with_redis
 from rlm_dist.models import BatchRecord, BatchState, JobState
 from rlm_dist.settings import load_settings
 
 
 def cancel(id_: options.JobOrBatch, as_json: options.Json = False) -> None:
     """Cancel a job or all of a batch. What has ended stays as it is."""
-    with with_redis(load_settings()) as settings, Client(settings) as client:
-        found = find(client.store, id_)
+    with open_stores(load_settings()) as (store, _):
+        found = find(store, id_)
         if isinstance(found, BatchRecord):
-            client.store.cancel_batch(id_)
+            store.cancel_batch(id_)
         else:
-            client.store.cancel_job(id_)
-        _tell(find(client.store, id_).state, id_, as_json=as_json)
+            store.cancel_job(id_)
+        _tell(find(store, id_).state, id_, as_json=as_json)
 
 
 def pause(batch: options.BatchId, as_json: options.Json = False) -> None:
     """Keep a batch's waiting jobs and sub-calls from being started; calls under way come to their end."""
-    with with_redis(load_settings()) as settings, Client(settings) as client:
-        client.store.pause_batch(batch)
-        _tell(client.store.batch(batch).state, batch, as_json=as_json)
+    with open_stores(load_settings()) as (store, _):
+        store.pause_batch(batch)
+        _tell(store.batch(batch).state, batch, as_json=as_json)
 
 
 def resume(batch: options.BatchId, as_json: options.Json = False) -> None:
     """Let a paused batch go on."""
-    with with_redis(load_settings()) as settings, Client(settings) as client:
-        client.store.resume_batch(batch)
-        _tell(client.store.batch(batch).state, batch, as_json=as_json)
+    with open_stores(load_settings()) as (store, _):
+        store.resume_batch(batch)
+        _tell(store.batch(batch).state, batch, as_json=as_json)
 
 
 def _tell(state: JobState | BatchState, id_: str, *, as_json: bool) -> None:

@@ -9,9 +9,9 @@ import typer
 from rlm_dist.blobs import open_blobs
 from rlm_dist.cli import options
 from rlm_dist.cli.output import DONE, FAILED, UNREACHABLE, Output
-from rlm_dist.cli.session import with_redis
 from rlm_dist.doctor import Check, Probes, Reached, check_lines, examine
 from rlm_dist.llm import check_endpoint
+from rlm_dist.local_cluster import with_redis
 from rlm_dist.settings import Settings, load_settings
 from rlm_dist.store import connect
 

@@ -12,9 +12,10 @@ import typer
 from rlm_dist.celery_app import make_app
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, write_json
-from rlm_dist.cli.session import Presence, hold_up, with_redis, workers
+from rlm_dist.cli.session import Presence, tell
 from rlm_dist.errors import InputError
 from rlm_dist.flower_app import serve_flower
+from rlm_dist.local_cluster import hold_up, with_redis, workers
 from rlm_dist.settings import load_settings
 from rlm_dist.store import connect
 
@@ -53,7 +54,7 @@ def up(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     monitor = [sys.executable, "-m", "rlm_dist", "flower", "--port", str(bound)]
     with ExitStack() as held:
-        held.enter_context(hold_up(given.home, Presence(prompts=given.prompts)))
+        held.enter_context(hold_up(given.home))
         settings = held.enter_context(with_redis(given))
         cluster = held.enter_context(workers(settings, roots=root, subs=sub, others={"flower": monitor}))
         url = f"http://127.0.0.1:{bound}"

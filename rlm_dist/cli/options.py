@@ -1,7 +1,7 @@
 """The options that several commands share, each with the one help text it has everywhere."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +24,6 @@ Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of Flower
 OutFile = Annotated[Path | None, typer.Option("-o", "--output", help="Write there instead of to stdout.")]
 
 
-def given(**values: object) -> dict[str, object]:
+def given(**values: object) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in values.items() if value is not None}

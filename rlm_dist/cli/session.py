@@ -5,16 +5,19 @@
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from rlm_dist.blobs import open_blobs
 from rlm_dist.cli.output import Output
 from rlm_dist.client import Client
 from rlm_dist.local_cluster import is_up, with_redis
 from rlm_dist.models import PromptFamily, Wire
 from rlm_dist.settings import Settings
+from rlm_dist.store import Store, connect
+from rlm_dist.texts import Texts
 
 
 class Presence(Wire):
@@ -41,9 +44,7 @@ def presence(home: Path) -> Presence | None:
 
 
 @contextmanager
-def open_client(
-    settings: Settings, out: Output, *, prompts: PromptFamily | None = None
-) -> Iterator[Client]:
+def open_client(settings: Settings, out: Output, *, prompts: PromptFamily | None = None) -> Iterator[Client]:
     """A client that leaves the work to workers which others run, and says so where there are none.
 
     Raises:
@@ -55,3 +56,18 @@ def open_client(
         if settings.redis_url is None and up is None:
             out.note("no workers run here now: rlm-dist up starts them")
         yield client
+
+
+@contextmanager
+def open_stores(settings: Settings) -> Iterator[tuple[Store, Texts]]:
+    """The store and the long texts of its jobs.
+
+    Raises:
+        Unreachable: where Redis does not answer.
+    """
+    with with_redis(settings) as resolved:
+        assert resolved.redis_url is not None  # with_redis has seen to it
+        with closing(connect(resolved.redis_url, client_name="rlm-cli")) as client:
+            store = Store(client, retention_s=settings.retention_s)
+            blobs = open_blobs(resolved.blob_url, home=resolved.home, client=client)
+            yield store, Texts(store=store, blobs=blobs)

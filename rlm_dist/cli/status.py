@@ -60,10 +60,8 @@ def cost(id_: options.JobOrBatch, as_json: options.Json = False) -> None:
     """Show calls, tokens and money of a job or batch by role and model."""
     with open_stores(load_settings()) as (store, _):
         found = find(store, id_)
-        if isinstance(found, BatchRecord):
-            by_model = store.batch_model_costs(id_)
-        else:
-            by_model = store.model_costs(id_)
+        is_batch = isinstance(found, BatchRecord)
+        by_model = store.batch_model_costs(id_) if is_batch else store.model_costs(id_)
     document = {"id": id_, "state": found.state, "costs": found.costs, "models": by_model}
     Output(as_json=as_json).result(document, lambda: _cost_lines(found.costs, by_model))
 
@@ -189,7 +187,8 @@ _ENDED = (BatchState.COMPLETED, BatchState.CANCELLED)
 
 
 def _cost_lines(costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:
-    yield f"total {money(costs.total_cost)}: root {money(costs.root_llm_cost)}, sub {money(costs.sub_llm_cost)}"
+    root, sub = money(costs.root_llm_cost), money(costs.sub_llm_cost)
+    yield f"total {money(costs.total_cost)}: root {root}, sub {sub}"
     yield from cost_lines(by_model)
     yield (
         f"  {costs.cache_hits} answered from the store, {costs.failed_calls} failed, "

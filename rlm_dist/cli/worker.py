@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rlm_dist.celery_app import worker_argv
-from rlm_dist.cli.session import with_redis
+from rlm_dist.local_cluster import with_redis
 from rlm_dist.models import Role
 from rlm_dist.settings import load_settings
 
