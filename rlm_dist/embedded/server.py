@@ -8,13 +8,13 @@ next, or by a user that is still there.
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from rlm_dist.child_python import import_variables, module_command
 from rlm_dist.embedded.place import Place, answers
 from rlm_dist.errors import Unreachable
 from rlm_dist.flock import is_free, locked
@@ -22,7 +22,6 @@ from rlm_dist.flock import is_free, locked
 _START_S = 300
 _STOP_S = 30
 _POLL_S = 0.02
-_PACKAGES = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
@@ -77,7 +76,7 @@ def _start(place: Place) -> str:
     """Start a supervisor, which outlives us where others use its server, and wait for its word."""
     with place.log.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "rlm_dist.embedded.supervisor", str(place.home)],
+            module_command("rlm_dist.embedded.supervisor", str(place.home)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -117,10 +116,9 @@ def _await_stop(place: Place) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Return what a supervisor gets: where to import this package from, and none of our secrets."""
+    """Return what a supervisor gets: none of our secrets."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RLM_", "OPENAI_"))}
-    paths = [str(_PACKAGES), *filter(None, [kept.get("PYTHONPATH")])]
-    return kept | {"PYTHONPATH": os.pathsep.join(paths)}
+    return kept | import_variables()
 
 
 def _unreachable(place: Place, detail: str) -> Unreachable:
