@@ -1,21 +1,40 @@
 """The ``rlm-dist`` command: its groups, and the one place where errors become words and exit codes.
 
-Exit codes: 0 done; 1 failed; 2 bad usage or input; 3 ended without an answer; 4 cancelled; 5 Redis or the
+Exit codes: 0 done; 1 failed; 2 bad usage or bad input; 3 ended without an answer; 4 cancelled; 5 Redis or the
 model endpoint cannot be reached.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 
 import typer
 
-from rlm_dist.cli import batches, control, doctor, local, monitor, run, status, trace, worker
 from rlm_dist.cli.output import plain_streams, report
 from rlm_dist.errors import RLMError
 
+# Imported when called for: the model SDK alone takes more than a second, which "status" need not wait for.
+COMMANDS = {
+    "run": "run:run",
+    "submit": "batches:submit",
+    "status": "status:status",
+    "results": "batches:results",
+    "cost": "status:cost",
+    "cancel": "control:cancel",
+    "pause": "control:pause",
+    "resume": "control:resume",
+    "trace": "trace:trace",
+    "worker": "worker:worker",
+    "flower": "monitor:flower",
+    "up": "monitor:up",
+    "model": "local:model",
+    "demo": "local:demo",
+    "doctor": "doctor:doctor",
+}
 
-def make_cli() -> typer.Typer:
-    """The command with all its groups."""
+
+def make_cli(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The command with these of its sub-commands."""
     cli = typer.Typer(
         name="rlm-dist",
         help="Answer questions over contexts of any length with recursive language models, on many workers.",
@@ -24,21 +43,14 @@ def make_cli() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    cli.command("run")(run.run)
-    cli.command("submit")(batches.submit)
-    cli.command("status")(status.status)
-    cli.command("results")(batches.results)
-    cli.command("cost")(status.cost)
-    cli.command("cancel")(control.cancel)
-    cli.command("pause")(control.pause)
-    cli.command("resume")(control.resume)
-    cli.command("trace")(trace.trace)
-    cli.command("worker")(worker.worker)
-    cli.command("flower")(monitor.flower)
-    cli.command("up")(monitor.up)
-    cli.add_typer(local.model, name="model")
-    cli.command("demo")(local.demo)
-    cli.command("doctor")(doctor.doctor)
+    cli.callback()(_many)
+    for name in names:
+        module, _, attribute = COMMANDS[name].partition(":")
+        found = getattr(import_module(f"rlm_dist.cli.{module}"), attribute)
+        if isinstance(found, typer.Typer):
+            cli.add_typer(found, name=name)
+        else:
+            cli.command(name)(found)
     return cli
 
 
@@ -46,7 +58,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and leave the process with its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     plain_streams()
+    named = [name for name in arguments[:1] if name in COMMANDS]
     try:
-        make_cli()(args=arguments, prog_name="rlm-dist")
+        make_cli(named or COMMANDS)(args=arguments, prog_name="rlm-dist")
     except RLMError as error:
         sys.exit(report(error, as_json="--json" in arguments))
+
+
+def _many() -> None:
+    """Keeps Typer from leaving out the name of a command that is the only one."""

@@ -24,6 +24,7 @@ from rlm_dist.simulated import SimulatedEndpoint
 model = typer.Typer(help="The small model on this machine.", no_args_is_help=True, rich_markup_mode=None)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A name known here, or the file of a model.")]
 _MB = 1_000_000
+_GB = 1_000_000_000
 
 
 class Answered(Wire):
@@ -45,7 +46,7 @@ def pull_model(
 ) -> None:
     """Fetch a small model's weights into RLM_HOME, and check their hash."""
     out = Output(as_json=as_json)
-    path = _pull(source, load_settings(), out, sha256=sha256)
+    path = _pull(source, load_settings().home, out, sha256=sha256)
     out.result({"model": source, "path": str(path)}, lambda: [str(path)])
 
 
@@ -126,15 +127,25 @@ def _endpoint(given: Settings, name: str, out: Output, *, simulated: bool) -> It
     if simulated:
         out.note("SIMULATED: no model is asked; a script plays root and sub model")
         with SimulatedEndpoint() as endpoint:
-            yield at_local(apart, endpoint.url, "auto")
+            yield _asking(apart, endpoint.url, "auto")
         return
-    ensure_pulled(name, given, out)
-    with local_endpoint(given.home, name) as local:
-        out.note(f"serving {local.model} on this machine; its answers take seconds to minutes")
-        yield at_local(apart, local.url, local.model).model_copy(update={"prompts": "small"})
+    with small_model(apart, out, name=name, weights_home=given.home) as settings:
+        yield settings
 
 
-def at_local(given: Settings, url: str, name: str) -> Settings:
+@contextmanager
+def small_model(
+    given: Settings, out: Output, *, name: str = DEFAULT.name, weights_home: Path | None = None
+) -> Iterator[Settings]:
+    """Serve a small model, fetched first where it is missing; yield settings that ask it for everything."""
+    home = weights_home or given.home
+    _ensure_pulled(name, home, out)
+    with local_endpoint(home, name) as local:
+        out.note(f"serving {local.model} on this machine: its answers take seconds to minutes")
+        yield _asking(given, local.url, local.model).model_copy(update={"prompts": "small"})
+
+
+def _asking(given: Settings, url: str, name: str) -> Settings:
     """Settings that ask one endpoint on this machine for everything, and show it no key.
 
     Each value is named, not left out: workers inherit what the environment says of those that are not.
@@ -144,21 +155,23 @@ def at_local(given: Settings, url: str, name: str) -> Settings:
     return given.model_copy(update={**models, "api_url": url, "sub_api_url": url})
 
 
-def ensure_pulled(name: str, settings: Settings, out: Output) -> None:
+def _ensure_pulled(name: str, home: Path, out: Output) -> None:
     """Fetch the weights of a model known by name where they are missing, saying their size first."""
     try:
-        weights(settings.home, name)
+        weights(home, name)
     except InputError:
-        if not any(known.name == name for known in MODELS):
+        known = next((each for each in MODELS if each.name == name), None)
+        if known is None:
             raise
-        _pull(name, settings, out)
+        out.note(f"fetching {name} ({known.size_bytes / _GB:.2f} GB, {known.licence}) into {home}")
+        _pull(name, home, out)
 
 
-def _pull(source: str, settings: Settings, out: Output, *, sha256: str | None = None) -> Path:
+def _pull(source: str, home: Path, out: Output, *, sha256: str | None = None) -> Path:
     with out.panel() as show:
 
         def progress(done: int, total: int) -> None:
-            share = f"{100 * done // total} % of {total / 1e9:.2f} GB" if total else "of a size not known yet"
+            share = f"{100 * done // total} % of {total / _GB:.2f} GB" if total else "of a size not known yet"
             show(f"{source}: {share}")
 
-        return pull(source, home=settings.home, sha256=sha256, progress=progress)
+        return pull(source, home=home, sha256=sha256, progress=progress)

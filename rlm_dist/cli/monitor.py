@@ -11,6 +11,7 @@ import typer
 
 from rlm_dist.celery_app import make_app
 from rlm_dist.cli import options
+from rlm_dist.cli.local import small_model
 from rlm_dist.cli.output import Output, write_json
 from rlm_dist.cli.session import Presence, tell
 from rlm_dist.errors import InputError
@@ -45,6 +46,7 @@ def up(
     root: Annotated[int, typer.Option(min=0, help="Root worker processes.")] = 1,
     sub: Annotated[int, typer.Option(min=0, help="Sub worker processes.")] = 1,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of Flower; 0 takes a free one.")] = 5555,
+    local: options.Local = False,
     as_json: options.Json = False,
 ) -> None:
     """Run a whole cluster on this machine until Ctrl-C: Redis where none is set, workers, and Flower."""
@@ -55,8 +57,10 @@ def up(
     monitor = [sys.executable, "-m", "rlm_dist", "flower", "--port", str(bound)]
     with ExitStack() as held:
         held.enter_context(hold_up(given.home))
-        settings = held.enter_context(with_redis(given))
+        settings = held.enter_context(small_model(given, out)) if local else given
+        settings = held.enter_context(with_redis(settings))
         cluster = held.enter_context(workers(settings, roots=root, subs=sub, others={"flower": monitor}))
+        tell(given.home, Presence(prompts=settings.prompts))
         url = f"http://127.0.0.1:{bound}"
         shown = {"home": str(given.home), "flower": url, "processes": cluster.pids()}
         out.result(

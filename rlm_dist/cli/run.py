@@ -9,7 +9,7 @@ import typer
 
 from rlm_dist.cli import options
 from rlm_dist.cli.follow import cost_note, follow, result_lines
-from rlm_dist.cli.local import at_local, ensure_pulled
+from rlm_dist.cli.local import small_model
 from rlm_dist.cli.output import Output, exit_code
 from rlm_dist.cli.session import presence
 from rlm_dist.client import Client
@@ -17,7 +17,6 @@ from rlm_dist.contexts import encode_files
 from rlm_dist.errors import InputError
 from rlm_dist.llm import check_endpoint
 from rlm_dist.local_cluster import is_up
-from rlm_dist.local_model import DEFAULT, local_endpoint
 from rlm_dist.models import PromptFamily
 from rlm_dist.settings import Settings, load_settings
 
@@ -68,11 +67,8 @@ def _endpoint(
         if up is not None or given.redis_url is not None:
             problem = "--local: there are workers already, which have their own model; leave it out"
             raise InputError((problem,))
-        ensure_pulled(DEFAULT.name, given, out)
-        with local_endpoint(given.home) as endpoint:
-            out.note(f"serving {endpoint.model} on this machine")
-            here = at_local(given, endpoint.url, endpoint.model)
-            yield here.model_copy(update={"prompts": prompts or "small"})
+        with small_model(given, out) as settings:
+            yield settings.model_copy(update={"prompts": prompts or settings.prompts})
     elif up is not None:
         yield given.model_copy(update={"prompts": prompts or up.prompts})
     else:
