@@ -42,12 +42,13 @@ def submit(
         model=model, sub_model=sub_model, max_iterations=max_iterations, max_usd=max_usd,
         max_tokens=max_tokens, max_seconds=max_seconds, max_sub_calls=max_sub_calls,
     )  # fmt: skip
+    settings = load_settings()
     jobs = BatchFile(file, skip_invalid=skip_invalid, stdin=sys.stdin.buffer)
     for problem in jobs.problems:
         out.note(f"left out: {problem}")
     if jobs.ignored:
         out.note(f"without effect here: {', '.join(sorted(jobs.ignored))}")
-    with open_client(load_settings(), out, prompts=prompts) as client:
+    with open_client(settings, out, prompts=prompts) as client:
         batch = client.submit_checked(jobs, batch_id, **defaults)
         out.note(f"{jobs.total} jobs")
         document = {"batch_id": batch.id, "jobs": jobs.total, "left_out": jobs.bad_lines}

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from rlm_dist.cli.output import Output, money
+from rlm_dist.errors import Cancelled
 from rlm_dist.events import (
     CellRan,
     Event,
@@ -36,7 +37,11 @@ class Followed(Protocol):
 
 
 def follow(job: Followed, out: Output) -> Result:
-    """Show what a job does until it has ended; Ctrl-C cancels it, and a second one leaves at once."""
+    """Show what a job does until it has ended; Ctrl-C cancels it, and a second one leaves at once.
+
+    Raises:
+        Cancelled: where the job's worker does not heed the cancellation in time; it will.
+    """
     out.note(f"job {job.id}")
     progress = Progress()
     try:
@@ -49,7 +54,10 @@ def follow(job: Followed, out: Output) -> Result:
     except KeyboardInterrupt:
         out.note(f"cancelling job {job.id}")
         job.cancel()
-        return job.result(timeout=_CANCEL_S)
+        try:
+            return job.result(timeout=_CANCEL_S)
+        except TimeoutError:
+            raise Cancelled(job.id) from None
 
 
 class Progress:

@@ -44,8 +44,8 @@ def run(
         model=model, sub_model=sub_model, max_iterations=max_iterations, max_usd=max_usd,
         max_tokens=max_tokens, max_seconds=max_seconds, max_sub_calls=max_sub_calls,
     )  # fmt: skip
-    encoded = encode_files(context, stdin=sys.stdin.buffer)
     given = load_settings()
+    encoded = encode_files(context, stdin=sys.stdin.buffer)
     with ExitStack() as held:
         settings = held.enter_context(_endpoint(given, out, local=local, prompts=prompts))
         client = held.enter_context(Client(settings))
