@@ -1,65 +1,56 @@
-"""Batch files: JSON lines, one job a line, in this project's form or in OpenAI's Batch form.
+"""Batches that are checked as a whole before anything is submitted: a JSON lines file, or a list of dicts.
 
 Invariant: a file is read twice, as a stream. The first pass checks every line (the contexts that it names
 included) and computes the file's digest; the second yields the jobs. Memory grows with the longest line and
-the number of ids, not with the file.
-
-A native line has ``id``, ``query``, ``context`` (any JSON value) or ``context_file`` (relative to the batch
-file, absolute, or an fsspec URL), and may have ``metadata`` and the fields of ``options.JobOptions``. See
-``openai_batch`` for the other form. Blank lines and a byte order mark are passed over.
+the number of ids, not with the file. Blank lines and a byte order mark are passed over.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
-from pydantic import Field, JsonValue, ValidationError, model_validator
-
-from rlm_dist.contexts import Encoded, encode, encode_files
+from rlm_dist.batch_item import BatchItem, read_item
+from rlm_dist.contexts import encode_files
 from rlm_dist.errors import InputError
-from rlm_dist.openai_batch import IGNORED, OpenAILine
-from rlm_dist.options import JobOptions, problems_of
+from rlm_dist.openai_batch import IGNORED
 from rlm_dist.text_files import FileText, open_text
 
 SHOWN_PROBLEMS = 100
 _KNOWN_FILES = 1024
 
 
-@dataclass(frozen=True)
-class BatchItem:
-    """One job of a batch, checked; its context is ``value``, or lies at the path or URL ``context_file``."""
+class _Checklist:
+    """Which jobs are good, and what is wrong with the others (the first hundred of them are told)."""
 
-    custom_id: str
-    query: str
-    options: JobOptions
-    value: object = None
-    context_file: str | None = None
-    metadata: dict[str, JsonValue] = field(default_factory=dict)
-    form: Literal["native", "openai"] = "native"
+    def __init__(self, noun: str) -> None:
+        self._noun = noun
+        self._first_use: dict[str, int] = {}
+        self._told: list[str] = []
+        self.good = 0
+        self.bad: set[int] = set()
 
-    def encode(self) -> Encoded:
-        """The item's context, ready to be stored."""
-        return encode(self.value) if self.context_file is None else encode_files([self.context_file])
+    def check(self, number: int, read: Callable[[], BatchItem]) -> BatchItem | None:
+        """Read a job and see that its id is its own; None where it is bad, which is noted."""
+        try:
+            item = read()
+            first = self._first_use.setdefault(item.custom_id, number)
+            if first != number:
+                raise InputError((f"id: {item.custom_id!r} is already used in {self._noun} {first}",))
+        except InputError as error:
+            self.bad.add(number)
+            if len(self._told) < SHOWN_PROBLEMS:
+                self._told.append(f"{self._noun} {number}: {'; '.join(error.problems)}")
+            return None
+        self.good += 1
+        return item
 
-
-class _NativeLine(JobOptions):
-    id: str = Field(min_length=1)
-    query: str
-    context: Any = None
-    context_file: str | None = Field(default=None, min_length=1)
-    metadata: dict[str, JsonValue] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _one_context(self) -> "_NativeLine":
-        if self.context is None and self.context_file is None:
-            raise ValueError("context or context_file is missing")
-        if self.context is not None and self.context_file is not None:
-            raise ValueError("context and context_file cannot both be given")
-        return self
+    def problems(self) -> tuple[str, ...]:
+        """What to tell of the bad jobs."""
+        more = len(self.bad) - len(self._told)
+        return (*self._told, f"… and {more} more bad {self._noun}s") if more else tuple(self._told)
 
 
 class BatchFile:
@@ -77,14 +68,19 @@ class BatchFile:
     ) -> None:
         self._file = open_text(path, stdin=stdin)
         self._base = Path.cwd() if str(path) == "-" or "://" in str(path) else Path(path).absolute().parent
-        self._skipped: set[int] = set()
-        self.problems: list[str] = []
         self.ignored: set[str] = set()
-        self.total = 0
-        self.digest = self._check()
-        self.bad_lines = len(self._skipped)
-        if self._skipped and not skip_invalid:
-            raise InputError(tuple(self.problems))
+        self._check_file = lru_cache(_KNOWN_FILES)(_problems_of_file)
+        checklist = _Checklist("line")
+        digest = hashlib.sha256()
+        for number, line in _lines(self._file, digest.update):
+            checklist.check(number, lambda line=line: self._checked(line))  # type: ignore[misc]  # bound now
+        self._skipped = checklist.bad
+        self.problems = checklist.problems()
+        self.bad_lines = len(checklist.bad)
+        self.total = checklist.good
+        self.digest = digest.hexdigest()
+        if self.problems and not skip_invalid:
+            raise InputError(self.problems)
         if self.total == 0:
             raise InputError((*self.problems, f"{self._file.name}: holds no jobs"))
 
@@ -98,90 +94,55 @@ class BatchFile:
             if number not in self._skipped:
                 yield read_item(_parse(line), self._base)
 
-    def _check(self) -> str:
-        digest = hashlib.sha256()
-        first_use: dict[str, int] = {}
-        check_file = lru_cache(_KNOWN_FILES)(_problems_of_file)
-        for number, line in _lines(self._file, digest.update):
-            problems = self._check_line(number, line, first_use, check_file)
-            if problems:
-                self._skipped.add(number)
-                self._note(f"line {number}: {'; '.join(problems)}")
-            else:
-                self.total += 1
-        if len(self._skipped) > SHOWN_PROBLEMS:
-            self.problems.append(f"… and {len(self._skipped) - SHOWN_PROBLEMS} more bad lines")
-        return digest.hexdigest()
-
-    def _check_line(
-        self,
-        number: int,
-        line: bytes,
-        first_use: dict[str, int],
-        check_file: Callable[[str], tuple[str, ...]],
-    ) -> tuple[str, ...]:
-        try:
-            parsed = _parse(line)
-            item = read_item(parsed, self._base)
-            if item.context_file is None:
-                item.encode()
-        except InputError as error:
-            return error.problems
-        if item.context_file is not None:
-            unreadable = check_file(item.context_file)
-            if unreadable:
-                return unreadable
-        if first_use.setdefault(item.custom_id, number) != number:
-            return (f"id: {item.custom_id!r} is already used in line {first_use[item.custom_id]}",)
+    def _checked(self, line: bytes) -> BatchItem:
+        parsed = _parse(line)
+        item = read_item(parsed, self._base)
+        if item.context_file is None:
+            item.encode()
+        elif problems := self._check_file(item.context_file):
+            raise InputError(problems)
         if item.form == "openai":
             self.ignored |= IGNORED & parsed["body"].keys()
-        return ()
-
-    def _note(self, problem: str) -> None:
-        if len(self.problems) < SHOWN_PROBLEMS:
-            self.problems.append(problem)
+        return item
 
 
-def read_item(line: object, base: Path) -> BatchItem:
-    """Check one parsed line of either form; ``base`` is where relative paths start.
+class BatchList:
+    """A checked list of jobs, each a dict as a line of a batch file; relative paths start where we run.
 
     Raises:
-        InputError: naming each bad field. That the context is not empty is found when it is encoded.
+        InputError: listing the bad items, counted from 0; also where there is none.
     """
-    if not isinstance(line, dict):
-        raise InputError(("is no JSON object",))
-    try:
-        item = _openai_item(line) if {"custom_id", "body"} & line.keys() else _native_item(line, base)
-    except ValidationError as error:
-        raise InputError(tuple(problems_of(error))) from None
-    if not item.query.strip():
-        raise InputError(("query: is empty",))
-    return item
+
+    def __init__(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        checklist = _Checklist("item")
+        digest = hashlib.sha256()
+        self._items: list[BatchItem] = []
+
+        def read(line: Mapping[str, Any]) -> BatchItem:
+            item = read_item(dict(line) if isinstance(line, Mapping) else line, Path.cwd())
+            digest.update(_fingerprint(item))
+            return item
+
+        for number, line in enumerate(lines):
+            item = checklist.check(number, lambda line=line: read(line))  # type: ignore[misc]  # bound now
+            if item is not None:
+                self._items.append(item)
+        if checklist.bad:
+            raise InputError(checklist.problems())
+        if not self._items:
+            raise InputError(("the batch holds no jobs",))
+        self.total = len(self._items)
+        self.digest = digest.hexdigest()
+
+    def items(self) -> Iterator[BatchItem]:
+        """The jobs, in the order given."""
+        return iter(self._items)
 
 
-def _native_item(line: dict[str, Any], base: Path) -> BatchItem:
-    native = _NativeLine.model_validate(line)
-    name = native.context_file
-    return BatchItem(
-        custom_id=native.id,
-        query=native.query,
-        options=native.over(JobOptions()),
-        value=native.context,
-        context_file=name if name is None or "://" in name else str(base / name),
-        metadata=native.metadata,
-    )
-
-
-def _openai_item(line: dict[str, Any]) -> BatchItem:
-    request = OpenAILine.model_validate(line)
-    return BatchItem(
-        custom_id=request.custom_id,
-        query=request.query,
-        options=JobOptions(model=request.body.model),
-        value=request.context,
-        metadata=request.body.metadata or {},
-        form="openai",
-    )
+def _fingerprint(item: BatchItem) -> bytes:
+    """What two items share only if they are the same job."""
+    known = [item.custom_id, item.query, item.encode().ref.sha256, item.form, item.metadata]
+    return (json.dumps(known) + item.options.model_dump_json()).encode()
 
 
 def _problems_of_file(path: str) -> tuple[str, ...]:

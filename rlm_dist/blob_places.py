@@ -24,7 +24,8 @@ from fsspec.implementations.local import (  # type: ignore[import-untyped]  # it
 from redis.client import NEVER_DECODE
 from redis.typing import EncodableT, FieldT
 
-from rlm_dist.errors import BlobError, Unreachable
+from rlm_dist.errors import BlobError
+from rlm_dist.store import keys, reaching
 
 _UPLOAD_TTL_S = 3600
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
@@ -42,21 +43,21 @@ class RedisPlace:
         """Whether the blob is there; its time to live starts anew (one without is left without)."""
         with self._trouble(sha256):
             pipe = self._client.pipeline(transaction=False)
-            pipe.expire(_key(sha256), self._retention_s, gt=True)
-            pipe.exists(_key(sha256))
+            pipe.expire(keys.blob(sha256), self._retention_s, gt=True)
+            pipe.exists(keys.blob(sha256))
             return bool(pipe.execute()[1])
 
     def read(self, sha256: str) -> Iterator[bytes]:
         """The blob's pieces in order."""
         with self._trouble(sha256):
-            count = self._client.hget(_key(sha256), "pieces")
+            count = self._client.hget(keys.blob(sha256), "pieces")
         if count is None:
             raise BlobError(sha256, "is not stored (never was, or its time is over)")
         for number in range(int(count)):
             with self._trouble(sha256):
                 # The clients of this package decode replies as text, which a compressed piece is not.
                 piece = self._client.execute_command(  # type: ignore[no-untyped-call]  # it has no types
-                    "HGET", _key(sha256), str(number), **{NEVER_DECODE: True}
+                    "HGET", keys.blob(sha256), str(number), **{NEVER_DECODE: True}
                 )
             if piece is None:
                 raise BlobError(sha256, f"piece {number} of {int(count)} is missing")
@@ -64,7 +65,7 @@ class RedisPlace:
 
     def write(self, sha256: str, pieces: Iterable[bytes]) -> None:
         """Fill a hash that expires soon, then give it the blob's name."""
-        upload = f"{_key(sha256)}:{uuid.uuid4().hex}"
+        upload = f"{keys.blob(sha256)}:{uuid.uuid4().hex}"
         try:
             count = 0
             for number, piece in enumerate(pieces):
@@ -87,32 +88,23 @@ class RedisPlace:
     def _name(self, sha256: str, upload: str) -> None:
         with self._trouble(sha256):
             try:
-                if self._client.renamenx(upload, _key(sha256)):
+                if self._client.renamenx(upload, keys.blob(sha256)):
                     return
                 self._client.unlink(upload)  # another writer was faster
             except redis.ResponseError:
                 # The client repeats a command whose answer was lost; the name is then given already.
-                if not self._client.exists(_key(sha256)):
+                if not self._client.exists(keys.blob(sha256)):
                     raise
         self.keep(sha256)
 
     @contextmanager
     def _trouble(self, sha256: str) -> Iterator[None]:
-        try:
-            yield
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            known = self._client.connection_pool.connection_kwargs
-            address = known.get("path") or f"{known.get('host')}:{known.get('port')}"
-            raise Unreachable("Redis", address, type(error).__name__) from None
-        except redis.ResponseError as error:
-            if not isinstance(error, redis.OutOfMemoryError):
-                raise
-            detail = f"Redis has no memory left for it: raise its maxmemory, {_MEND}"
-            raise BlobError(sha256, detail) from None
-
-
-def _key(sha256: str) -> str:
-    return f"rlm:blob:{sha256}"
+        with reaching(self._client):
+            try:
+                yield
+            except redis.OutOfMemoryError:
+                detail = f"Redis has no memory left for it: raise its maxmemory, {_MEND}"
+                raise BlobError(sha256, detail) from None
 
 
 class FsspecPlace:

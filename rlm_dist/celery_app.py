@@ -14,7 +14,7 @@ import sys
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from celery import Celery
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from rlm_dist.errors import SettingsError
 from rlm_dist.models import Role
@@ -38,9 +38,9 @@ def make_app(settings: Settings, role: Role | None = None) -> Celery:
         raise SettingsError(("RLM_REDIS_URL: a worker needs the address of the Redis server",))
     app = Celery("rlm_dist", broker=broker_url(settings.redis_url), set_as_current=False)
     app.conf.update(
-        task_queues=[Queue(ROOT_QUEUE), Queue(SUB_QUEUE)],
-        task_default_queue=ROOT_QUEUE,
-        task_create_missing_queues=False,
+        # What a worker takes from without -Q; the queue that it only sends to is made when it is needed.
+        task_queues=[_queue(_QUEUES[role or Role.ROOT])],
+        task_default_queue=_QUEUES[role or Role.ROOT],
         task_routes={ROOT_TASK: {"queue": ROOT_QUEUE}, SUB_TASK: {"queue": SUB_QUEUE}},
         task_serializer="json",
         event_serializer="json",
@@ -48,6 +48,8 @@ def make_app(settings: Settings, role: Role | None = None) -> Celery:
         task_ignore_result=True,
         task_acks_late=role is Role.SUB,
         task_reject_on_worker_lost=False,
+        worker_pool="threads" if role is Role.SUB else "prefork",
+        worker_concurrency=settings.sub_concurrency if role is Role.SUB else settings.root_concurrency,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=role is Role.ROOT,
         worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -67,7 +69,7 @@ def broker_url(redis_url: str) -> str:
     query = dict(parse_qsl(parts.query))
     if parts.scheme == "unix":
         query["virtual_host"] = query.pop("db", "0")
-        return urlunsplit(("redis+socket", parts.netloc, parts.path, urlencode(query), ""))
+        return f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}"
     if parts.scheme == "rediss":
         query.setdefault("ssl_cert_reqs", "required")
         return urlunsplit(parts._replace(query=urlencode(query)))
@@ -77,21 +79,39 @@ def broker_url(redis_url: str) -> str:
 def worker_argv(
     role: Role, settings: Settings, *, concurrency: int | None = None, name: str | None = None
 ) -> list[str]:
-    """The command line of a worker of ``role``, with the right queue and pool."""
-    pool, size = (
-        ("prefork", settings.root_concurrency) if role is Role.ROOT else ("threads", settings.sub_concurrency)
-    )
+    """The command line of a worker of ``role``; its application knows the right queue, pool and size."""
     return [
         *(sys.executable, "-m", "celery", "-A", _APPS[role], "worker"),
-        *("-Q", _QUEUES[role], "-P", pool, "-c", str(concurrency or size)),
+        *(("-c", str(concurrency)) if concurrency else ()),
         *("-n", f"{name or role}@%h", "-l", settings.log_level),
         *("--without-gossip", "--without-mingle"),
     ]
 
 
-def send_root(app: Celery, job_id: str) -> None:
-    """Put a job on the queue of the root workers; sending it twice does no harm."""
-    app.send_task(ROOT_TASK, args=[job_id], queue=ROOT_QUEUE, argsrepr=f"job={job_id}", kwargsrepr="{}")
+def send_root(app: Celery, *job_ids: str) -> None:
+    """Put jobs on the queue of the root workers; sending one twice does no harm."""
+    with app.producer_pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined]  # newer than the stubs
+        for job_id in job_ids:
+            app.send_task(
+                ROOT_TASK,
+                args=[job_id],
+                producer=producer,
+                queue=ROOT_QUEUE,
+                argsrepr=f"job={job_id}",
+                kwargsrepr="{}",
+            )
+
+
+def queue_is_empty(app: Celery) -> bool:
+    """Whether no message for a root worker waits."""
+    with app.connection_for_read() as connection:
+        declared = connection.default_channel.queue_declare(ROOT_QUEUE)
+    return not declared.message_count
+
+
+def _queue(name: str) -> Queue:
+    """A queue bound under its own name; Celery would bind all of them to the default one's."""
+    return Queue(name, Exchange(name, type="direct"), routing_key=name)
 
 
 def _transport_options(settings: Settings, role: Role | None) -> dict[str, object]:

@@ -5,13 +5,14 @@ after the system prompt. Every decision of a turn rests on journaled outcomes, s
 over by another worker goes the same way.
 """
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from rlm_dist import prompts
-from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded
+from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded, SandboxError
 from rlm_dist.events import CellRan, Emit, Marked, MessageAdded, RootReplied
 from rlm_dist.journal import Journal
 from rlm_dist.models import (
@@ -91,6 +92,7 @@ def run(
     try:
         return loop.run()
     except LimitExceeded as error:
+        loop.look_for_draft()
         return loop.ended(JobState.EXHAUSTED, "LimitExceeded", str(error))
     except Cancelled as error:
         return loop.ended(JobState.CANCELLED, "Cancelled", str(error))
@@ -138,6 +140,13 @@ class _Loop:
                     iterations=self._replies,
                 )
         raise LimitExceeded("max_iterations", limit, limit)
+
+    def look_for_draft(self) -> None:
+        """Take what a cell that was stopped in the middle has left in ``answer``."""
+        with contextlib.suppress(LimitExceeded, Cancelled, SandboxError):
+            found = self._repl.resolve("answer['content']").final
+            if found is not None and found.text:
+                self._draft = found.text
 
     def ended(self, state: JobState, kind: str, message: str) -> Outcome:
         """The end without an answer."""

@@ -88,7 +88,8 @@ class JobSpec(Wire):
     """One query over one context, as submitted; never changed afterwards.
 
     ``custom_id`` is the user's name for it within its batch, ``index`` its line there (0 for a single job).
-    ``form`` says in which shape its result goes out.
+    ``form`` says in which shape its result goes out. ``broker_prefix`` is not empty where a client has
+    workers of its own, which alone are to run the job.
     """
 
     id: str
@@ -106,6 +107,7 @@ class JobSpec(Wire):
     limits: Limits = Limits()
     metadata: dict[str, JsonValue] = {}
     form: Literal["native", "openai"] = "native"
+    broker_prefix: str = ""
 
 
 class Message(Wire):

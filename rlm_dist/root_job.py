@@ -5,50 +5,83 @@ over by another worker) stops whatever the job waits for: a cell, a root call, a
 """
 
 import time
+from collections.abc import Iterator, Sequence
 
 from rlm_dist import engine
-from rlm_dist.errors import Cancelled, LimitExceeded, RLMError, Superseded
+from rlm_dist.errors import CallError, Cancelled, LimitExceeded, RLMError, Superseded
 from rlm_dist.events import Emit, Event, RootReplied
 from rlm_dist.fanout import Fanout
 from rlm_dist.journal import Journal
 from rlm_dist.leases import LEASE_MS, RENEW_S, Every
-from rlm_dist.models import JobSpec, Outcome
+from rlm_dist.models import NANO, Answer, CellResult, JobRecord, Message, Outcome, Resolved
 from rlm_dist.root_calls import RootCalls
 from rlm_dist.sandbox.host import Sandbox
 from rlm_dist.store import Store
 
+_TELL_AT = 0.75
+
+
+class Repl:
+    """The sandbox as the engine sees it, with the job's fan-out behind its ``llm_query``."""
+
+    def __init__(self, fanout: Fanout) -> None:
+        self._fanout = fanout
+        self._sandbox: Sandbox | None = None
+
+    def query(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]:
+        """What the sandbox is given as ``llm_query``; a call that fails every other one too ends the cell."""
+        try:
+            return self._fanout.query(prompts, model)
+        except CallError as error:
+            self.sandbox.abort(error)
+            raise
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """The sandbox that ``use`` was given."""
+        assert self._sandbox is not None
+        return self._sandbox
+
+    def use(self, sandbox: Sandbox) -> None:
+        """Run cells here from now on."""
+        self._sandbox = sandbox
+
+    def run(self, code: str, /) -> CellResult:
+        """Run a code block."""
+        return self.sandbox.run(code)
+
+    def resolve(self, path: str, /) -> Resolved:
+        """Look up a variable or a simple path."""
+        return self.sandbox.resolve(path)
+
+    def restart(self) -> None:
+        """Begin again with nothing but the context; calls are named from the start again."""
+        self._fanout.rewind()
+        self.sandbox.restart()
+
 
 class RootJob:
-    """A job that this worker holds at ``epoch``."""
+    """A job that this worker holds at ``record.epoch``."""
 
     def __init__(
-        self,
-        *,
-        spec: JobSpec,
-        epoch: int,
-        started_ms: int,
-        store: Store,
-        calls: RootCalls,
-        fanout: Fanout,
-        sandbox: Sandbox,
-        emit: Emit,
+        self, *, record: JobRecord, store: Store, calls: RootCalls, fanout: Fanout, repl: Repl, emit: Emit
     ) -> None:
-        self._spec = spec
-        self._epoch = epoch
-        self._started_ms = started_ms
+        self._spec = record.spec
+        self._epoch = record.epoch
         self._store = store
         self._calls = calls
         self._fanout = fanout
-        self._sandbox = sandbox
+        self._repl = repl
         self._sink = emit
-        self._began = time.monotonic()
-        self._over_time: LimitExceeded | None = None
+        ran_ms = store.now_ms() - record.started_ms if record.started_ms else 0
+        self._began = time.monotonic() - ran_ms / 1000
 
     def run(self) -> Outcome:
         """Run the root loop to its end.
 
         Raises:
             Superseded: where another worker took the job over.
+            RLMError: where the REPL cannot be started, or the store cannot be reached.
         """
         journal = Journal(
             self._store.read_journal(self._spec.id),
@@ -56,18 +89,18 @@ class RootJob:
         )
         heart = Every(self._beat, period_s=RENEW_S, name=f"lease-{self._spec.id}")
         try:
-            self._sandbox.start()
+            self._repl.sandbox.start()
             return engine.run(
                 self._spec,
                 complete=self._calls.complete,
-                repl=_Repl(self._sandbox, self._fanout),
+                repl=self._repl,
                 journal=journal,
                 emit=self._emit,
                 budget=self._budget,
             )
         finally:
             heart.close()
-            self._sandbox.close()
+            self._repl.sandbox.close()
             self._fanout.close()
 
     def _emit(self, event: Event) -> None:
@@ -76,34 +109,50 @@ class RootJob:
         self._sink(event)
 
     def _beat(self) -> None:
-        limit = self._spec.limits.max_seconds
-        used = time.monotonic() - self._began
-        if limit is not None and used > limit:
-            self._stop(LimitExceeded("max_seconds", round(used, 1), limit))
+        over = self._out_of_time()
+        if over is not None:
+            self._stop(over)
         try:
             if self._store.renew_job(self._spec.id, self._epoch, LEASE_MS) == "cancelled":
                 self._stop(Cancelled(self._spec.id))
         except Superseded as error:
             self._stop(error)
 
+    def _out_of_time(self) -> LimitExceeded | None:
+        limit_s = self._spec.limits.max_seconds
+        used_s = time.monotonic() - self._began
+        if limit_s is None or used_s <= limit_s:
+            return None
+        return LimitExceeded("max_seconds", round(used_s, 1), limit_s)
+
     def _stop(self, error: RLMError) -> None:
         self._calls.abort(error)
         self._fanout.abort(error)
-        self._sandbox.abort(error)
+        self._repl.sandbox.abort(error)
 
     def _budget(self) -> str | None:
-        return None
+        """What is left, for the model, of every limit of which less than a quarter is."""
+        over = self._out_of_time()
+        if over is not None:
+            raise over
+        told = [
+            f"{kind} {limit - used:.4g} of {limit:.4g}"
+            for kind, used, limit in self._used()
+            if used > _TELL_AT * limit
+        ]
+        return f"Little is left of your budget: {', '.join(told)}." if told else None
 
-
-class _Repl:
-    """The sandbox as the engine sees it: starting it again also starts the naming of its calls again."""
-
-    def __init__(self, sandbox: Sandbox, fanout: Fanout) -> None:
-        self._sandbox = sandbox
-        self._fanout = fanout
-        self.run = sandbox.run
-        self.resolve = sandbox.resolve
-
-    def restart(self) -> None:
-        self._fanout.rewind()
-        self._sandbox.restart()
+    def _used(self) -> Iterator[tuple[str, float, float]]:
+        """Kind, used and limit of each limit that this job has."""
+        limits = self._spec.limits
+        if limits.max_seconds is not None:
+            yield "seconds", time.monotonic() - self._began, limits.max_seconds
+        if limits.max_nanousd is None and limits.max_tokens is None and limits.max_sub_calls is None:
+            return
+        costs = self._store.costs(self._spec.id)
+        if limits.max_nanousd is not None and costs.total_cost is not None:
+            yield "USD", costs.total_cost, limits.max_nanousd / NANO
+        if limits.max_tokens is not None:
+            yield "tokens", costs.root_llm_tokens + costs.sub_llm_tokens, limits.max_tokens
+        if limits.max_sub_calls is not None:
+            yield "sub-calls", costs.sub_llm_calls, limits.max_sub_calls

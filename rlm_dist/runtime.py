@@ -20,7 +20,7 @@ from rlm_dist.models import ErrorInfo, JobRecord, JobState, Outcome, Role
 from rlm_dist.prices import Prices
 from rlm_dist.recovery import Reaper
 from rlm_dist.root_calls import RootCalls
-from rlm_dist.root_job import RootJob
+from rlm_dist.root_job import Repl, RootJob
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.settings import Settings
 from rlm_dist.store import Store, connect
@@ -44,7 +44,7 @@ class Worker:
         self.owner = f"{role}@{socket.gethostname()}:{os.getpid()}"
         self._client = connect(settings.redis_url, client_name=f"rlm-{role}")
         self.store = Store(self._client, retention_s=settings.retention_s, patience_s=REDIS_PATIENCE_S)
-        blobs = open_blobs(settings.blob_url, home=settings.home, client=self._client)
+        blobs = open_blobs(settings.blob_url or "redis", home=settings.home, client=self._client)
         self.texts = Texts(store=self.store, blobs=blobs)
         self.contexts = ContextCache(settings.home / "cache" / "contexts", blobs)
         root = Endpoint(settings.api_url, settings.api_key, settings.model)
@@ -53,7 +53,7 @@ class Worker:
         self.accounts = Accounts(
             prices=Prices(settings.prices), urls={Role.ROOT: settings.api_url, Role.SUB: settings.sub_url}
         )
-        self._reaper = Reaper(app, self.store)
+        self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)
 
     def close(self) -> None:
         """End the threads and connections made here."""
@@ -100,23 +100,19 @@ class RootWorker(Worker):
             spec=spec, epoch=epoch, store=self.store, texts=self.texts, accounts=self.accounts,
             send=self._send, emit=emit,
         )  # fmt: skip
-        sandbox = Sandbox(
-            context_path=self.contexts.path(spec.context),
-            query=fanout.query,
-            limits=SandboxLimits(
-                code_timeout_s=self.settings.code_timeout_s, max_output_chars=spec.max_output_chars
-            ),
+        repl = Repl(fanout)
+        limits = SandboxLimits(
+            code_timeout_s=self.settings.code_timeout_s, max_output_chars=spec.max_output_chars
         )
+        sandbox = Sandbox(context_path=self.contexts.path(spec.context), query=repl.query, limits=limits)
+        repl.use(sandbox)
         emit(
             JobStarted(
                 job_id=spec.id, epoch=epoch, worker=self.owner, model=spec.model, sub_model=spec.sub_model,
                 prompts=spec.prompts, isolation=sandbox.isolation, context=spec.context.info,
             )
         )  # fmt: skip
-        return RootJob(
-            spec=spec, epoch=epoch, started_ms=record.started_ms or 0,
-            store=self.store, calls=calls, fanout=fanout, sandbox=sandbox, emit=emit,
-        )  # fmt: skip
+        return RootJob(record=record, store=self.store, calls=calls, fanout=fanout, repl=repl, emit=emit)
 
     def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
         with self.app.producer_pool.acquire(block=True) as producer:

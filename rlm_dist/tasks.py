@@ -1,5 +1,7 @@
 """The two Celery tasks. Their messages carry ids only; the store has the rest."""
 
+from typing import Protocol
+
 from celery import Celery
 from celery.signals import worker_init, worker_process_init, worker_process_shutdown, worker_shutdown
 from pydantic import TypeAdapter
@@ -11,6 +13,12 @@ from rlm_dist.settings import Settings
 
 _ID = TypeAdapter(str)
 _IDS = TypeAdapter(list[str])
+
+
+class _Sized(Protocol):
+    """A Celery worker, of which we want to know how many threads it has."""
+
+    concurrency: int
 
 
 def add_root_task(app: Celery, settings: Settings) -> None:
@@ -36,8 +44,8 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
     workers: list[SubWorker] = []
 
     @worker_init.connect(weak=False)
-    def start(sender: object, **_: object) -> None:
-        workers.append(SubWorker(app, settings, slots=settings.sub_concurrency))
+    def start(sender: _Sized, **_: object) -> None:
+        workers.append(SubWorker(app, settings, slots=sender.concurrency))
 
     @worker_shutdown.connect(weak=False)
     def stop(**_: object) -> None:

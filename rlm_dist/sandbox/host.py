@@ -74,11 +74,16 @@ class Sandbox:
         self.close()
 
     def start(self) -> None:
-        """Start the process and load the context.
+        """Start the process and load the context; entering the sandbox as a context manager does so too.
 
         Raises:
-            SandboxError: it cannot be started, or the context cannot be loaded.
+            SandboxError: it cannot be started or was already, or the context cannot be loaded.
         """
+        if self._session is not None:
+            raise SandboxError("the REPL was already started")
+        self._launch()
+
+    def _launch(self) -> None:
         with self._lock:
             if self._closed:
                 raise SandboxError("the REPL is closed")
@@ -110,7 +115,7 @@ class Sandbox:
         if old is not None:
             old.end("it was restarted")
             self._failure = self._failure or old.take_failure()
-        self.start()
+        self._launch()
 
     def run(self, code: str) -> CellResult:
         """Run one code block; whatever the code does is told in the result.

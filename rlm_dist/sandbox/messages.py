@@ -35,7 +35,10 @@ class Output(Wire):
 
     def clipped(self, limit: int) -> Clipped:
         """The same for the engine, whatever the child made of the limit."""
-        return Clipped(head=self.head[:limit], tail=self.tail[-limit:], omitted=self.omitted)
+        head = self.head[:limit]
+        tail = self.tail[: limit - len(head)]
+        cut = len(self.head) - len(head) + len(self.tail) - len(tail)
+        return Clipped(head=head, tail=tail, omitted=self.omitted + cut)
 
 
 class Ready(Wire):

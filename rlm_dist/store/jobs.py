@@ -104,7 +104,7 @@ class Jobs(Link):
         return bool(fenced(self._script("job_finish", keys.job_keys(job_id), *args), job_id))
 
     def cancel_job(self, job_id: str) -> JobState:
-        """Cancel a job: at once where nobody runs it, else as its worker renews; a final one stays as it is."""
+        """Cancel a job: at once where nobody runs it, else when its worker next renews; a final one stays."""
         reply = self._script("job_cancel", keys.job_keys(job_id), CANCELLED, self._retention_ms)
         return JobState(fenced(reply, job_id))
 

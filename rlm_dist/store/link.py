@@ -22,6 +22,7 @@ T = TypeVar("T")
 MAX_BLOCK_MS = 2000
 _SOCKET_TIMEOUT_S = 10.0
 _RETRIES = 2
+_MAX_CONNECTIONS = 1024
 _LONGEST_PAUSE_S = 2.0
 _MEND = "Start it, or set RLM_REDIS_URL to a server that is up."
 _REFUSALS = {
@@ -52,6 +53,8 @@ def connect(url: str, *, client_name: str) -> redis.Redis:
             socket_timeout=_SOCKET_TIMEOUT_S,
             socket_connect_timeout=_SOCKET_TIMEOUT_S / 2,
             health_check_interval=25,
+            # A thread takes one while it speaks or waits; the default of 100 is fewer than a worker's threads.
+            max_connections=_MAX_CONNECTIONS,
             **tcp,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), _RETRIES),
         )
@@ -85,7 +88,7 @@ def _detail(error: Exception) -> str | None:
 
 
 def _refusal(error: Exception) -> str | None:
-    classes = {
+    classes: dict[type[Exception], str] = {
         redis.exceptions.OutOfMemoryError: "OOM",
         redis.exceptions.ReadOnlyError: "READONLY",
         redis.exceptions.NoPermissionError: "NOPERM",
@@ -108,6 +111,11 @@ class Link:
         self._scripts = register(client)
         self._retention_ms = retention_s * 1000
         self._patience_s = patience_s
+
+    def now_ms(self) -> int:
+        """The server's time, in Unix milliseconds: the one clock of all workers."""
+        seconds, microseconds = self._reach(self._client.time)
+        return int(seconds) * 1000 + int(microseconds) // 1000
 
     def _script(self, name: str, keys: Sequence[str], *args: str | int) -> Any:
         script = self._scripts[name]

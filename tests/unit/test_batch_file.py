@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion
 
-from rlm_dist.batch_file import read_item
+from rlm_dist.batch_item import read_item
 from rlm_dist.errors import InputError
 from rlm_dist.models import Costs, ErrorInfo, JobState, Limits, Result, Timing
 from rlm_dist.openai_batch import openai_line

@@ -2,10 +2,8 @@
 -- ARGV: 1 token of this append, then the payloads
 -- Returns 1, or NOT_FOUND.
 -- Atomic: a repeat after a lost reply must not write twice, nor a late write leave a trace without TTL.
-local job = get(JOB, 'state', 'trace_token')
-if not job[1] then return NOT_FOUND end
-if job[2] == ARGV[1] then return 1 end
+if call('EXISTS', JOB) == 0 then return NOT_FOUND end
+if repeated(ARGV[1]) then return 1 end
 for index = 2, #ARGV do call('XADD', TRACE, '*', 'e', ARGV[index]) end
-call('HSET', JOB, 'trace_token', ARGV[1])
 live_as(JOB, TRACE)
 return 1

@@ -1,7 +1,7 @@
 -- Put before every script of a job (job_*.lua, calls_*.lua).
 -- KEYS: keys.job_keys(job id), as named here. A time is in Unix milliseconds of this server.
-local JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, JOBS, QUEUED, LEASES =
-  unpack(KEYS)
+local JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, JOBS, QUEUED,
+  LEASES = unpack(KEYS)
 local NOT_FOUND, SUPERSEDED, CANCELLED = 'NOT_FOUND', 'SUPERSEDED', 'CANCELLED'
 local FINAL = {succeeded = true, exhausted = true, failed = true, cancelled = true}
 local call, time = redis.call, redis.call('TIME')
@@ -20,6 +20,15 @@ local function live_as(owner, ...)
   if ttl > 0 then
     for _, key in ipairs({...}) do call('PEXPIRE', key, ttl) end
   end
+end
+
+-- Whether this write was made before: its reply was lost and the client sends it again.
+local function repeated(token)
+  if call('LPOS', TOKENS, token) then return true end
+  call('LPUSH', TOKENS, token)
+  call('LTRIM', TOKENS, 0, 99)
+  live_as(JOB, TOKENS)
+  return false
 end
 
 local function count_state(batch, from, to)
@@ -63,5 +72,5 @@ local function end_job(from, state, outcome, retention_ms)
   release_blobs(id, retention_ms)
   if batch then end_in_batch(batch, id, retention_ms) end
   call('HDEL', LEDGER, 'reserved_nanousd', 'reserved_tokens')
-  for index = 1, 10 do call('PEXPIRE', KEYS[index], retention_ms) end
+  for index = 1, 11 do call('PEXPIRE', KEYS[index], retention_ms) end
 end
