@@ -1,7 +1,7 @@
--- Settles calls of a job: the first settlement of a call is its answer, a later one only counts as paid twice.
+-- Settles calls of a job: the first settlement of a call is its answer, a later one was paid in vain.
 -- ARGV: 1 owner, then for each settlement: call id, token, result, failed (0/1), number of charges, and for
 --       each charge: role, model, input, cached, output, estimated (0/1), nanousd ('' where unknown)
--- Returns for each settlement 1 where its result is the call's answer, else 0; NOT_FOUND where the job is gone.
+-- Returns for each settlement 1 where its result is the call's answer, else 0; or NOT_FOUND.
 -- Atomic: answer, money, reservation and reply go together, once, whatever is delivered or repeated twice.
 local job = get(JOB, 'state', 'batch')
 if not job[1] then return NOT_FOUND end
@@ -15,7 +15,7 @@ local function charge(totals)
     local line = function(metric) return 'line:' .. ARGV[first] .. ':' .. metric .. ':' .. ARGV[first + 1] end
     local nanousd = ARGV[first + 6]
     plus(line('calls'), 1)
-    for index, metric in ipairs({'input', 'cached', 'output'}) do plus(line(metric), ARGV[first + 1 + index]) end
+    for n, metric in ipairs({'input', 'cached', 'output'}) do plus(line(metric), ARGV[first + 1 + n]) end
     plus(line(nanousd == '' and 'unpriced' or 'nanousd'), nanousd == '' and 1 or nanousd)
     plus('estimated_calls', ARGV[first + 5])
     for _, total in ipairs(totals) do
