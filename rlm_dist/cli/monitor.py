@@ -16,6 +16,7 @@ from rlm_dist.cli.output import Output, write_json
 from rlm_dist.cli.session import Presence, tell
 from rlm_dist.errors import InputError
 from rlm_dist.flower_app import serve_flower
+from rlm_dist.lifeline import watch_lifeline
 from rlm_dist.local_cluster import hold_up, with_redis, workers
 from rlm_dist.settings import load_settings
 from rlm_dist.store import connect, reaching
@@ -36,6 +37,7 @@ def flower(
         else:
             typer.echo(f"Flower: {url}")
 
+    watch_lifeline()  # where "up" has started it
     with with_redis(load_settings()) as settings:
         assert settings.redis_url is not None
         with closing(connect(settings.redis_url, client_name="rlm-flower")) as client, reaching(client):

@@ -12,6 +12,7 @@ import pytest
 
 from rlm_dist.simulated import SimulatedEndpoint
 from tests.integration.cli_kit import Cli, command, next_line
+from tests.integration.processes import alive
 from tests.waiting import wait_until
 
 NEEDLE = "What is the magic number for blue-cat?"
@@ -38,6 +39,10 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
             patch.setenv("RLM_HOME", str(home))
             patch.setenv("RLM_API_URL", "http://127.0.0.1:1/v1")
             yield Up(home, told)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        assert not [name for name, pid in told["processes"].items() if alive(pid)]
+        assert not (home / "redis/server.json").exists()
 
 
 @pytest.fixture
