@@ -13,20 +13,34 @@ from pathlib import Path
 
 _LEFT_OUT = {"test", "tests", "idle_test", "idlelib", "lib2to3", "site-packages", "dist-packages"}
 _COUNTED = "ValueError"
-_PLANTED = (("amber-harbour", 7_421_935, 0.37), ("quiet-lantern", 2_860_417, 0.81))
+# The second fact spells its number out, with no digits behind it: code finds the line, a model must read it.
+_FACTS = (
+    ("amber-harbour", "7421935", (), "", 0.37),
+    (
+        "quiet-lantern",
+        "seventy-four",
+        ("74", "seventy four"),
+        " as every keeper of the harbour had it from the one before, until the books were bound and put away",
+        0.81,
+    ),
+)
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question, and the number that answers it."""
+    """A question, the number that answers it, and other forms of that number."""
 
     text: str
-    truth: int
+    truth: str
+    forms: tuple[str, ...] = ()
 
     def is_right(self, answer: str | None) -> bool:
-        """Whether the answer names the right number, and no other."""
-        numbers = {int(found.replace(",", "")) for found in re.findall(r"\d[\d,]*", answer or "")}
-        return numbers == {self.truth}
+        """Whether the answer names the right number, and no other in digits."""
+        said = (answer or "").lower().replace(",", "")
+        accepted = {self.truth, *self.forms}
+        if any(number not in accepted for number in re.findall(r"\d+", said)):
+            return False
+        return any(re.search(rf"\b{form}\b", said) for form in accepted)
 
 
 @dataclass(frozen=True)
@@ -42,23 +56,13 @@ def make_demo(folder: Path | None = None) -> Demo:
     """Make the demonstration from the Python sources under ``folder`` (None: the standard library's)."""
     files = list(_sources(folder or Path(sysconfig.get_paths()["stdlib"])))
     lines = [line for name, source in files for line in (f"=== {name} ===", *source.splitlines())]
-    for key, number, depth in _PLANTED:
-        lines.insert(int(len(lines) * depth), f"# The magic number for {key} is {number}.")
+    questions = []
+    for key, number, forms, more, depth in _FACTS:
+        lines.insert(int(len(lines) * depth), f"# The magic number for {key} is {number}{more}.")
+        questions.append(Question(f"What is the magic number for {key}?", number, forms))
     counted = sum(_COUNTED in line for line in lines)
-    (first, first_number, _), (second, second_number, _) = _PLANTED
-    return Demo(
-        text="\n".join(lines),
-        files=len(files),
-        questions=(
-            Question(f"How many lines contain '{_COUNTED}'?", counted),
-            Question(f"What is the magic number for {first}?", first_number),
-            Question(
-                "Find the lines that mention it and have llm_query read the number out of them: "
-                f"what is the magic number for {second}?",
-                second_number,
-            ),
-        ),
-    )
+    questions.insert(0, Question(f"How many lines contain '{_COUNTED}'?", str(counted)))
+    return Demo(text="\n".join(lines), files=len(files), questions=tuple(questions))
 
 
 def _sources(folder: Path) -> Iterator[tuple[str, str]]:

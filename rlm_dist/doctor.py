@@ -18,6 +18,7 @@ from rlm_dist.blobs import Blobs
 from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
 from rlm_dist.models import Wire
 from rlm_dist.settings import Settings
+from rlm_dist.store import reaching
 
 Status = Literal["ok", "warning", "failed"]
 _OLDEST_REDIS = (6, 2)
@@ -84,9 +85,6 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
         return check()
     except RLMError as error:
         return _failed(name, error)
-    except redis.RedisError as error:
-        mend = "Start it, or mend RLM_REDIS_URL."
-        return Check(name=name, status="failed", detail=str(error), mend=mend, unreachable=True)
 
 
 def _failed(name: str, error: RLMError) -> Check:
@@ -101,7 +99,8 @@ def _failed(name: str, error: RLMError) -> Check:
 
 
 def _redis(client: redis.Redis) -> Check:
-    info = client.info()
+    with reaching(client):
+        info = client.info()
     found = str(info["redis_version"])
     name = f"{info.get('server_name', 'redis')} {info.get('valkey_version', found)}"
     if tuple(int(part) for part in found.split(".")[:2]) < _OLDEST_REDIS:

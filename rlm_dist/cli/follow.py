@@ -42,7 +42,7 @@ def follow(job: Followed, out: Output) -> Result:
     Raises:
         Cancelled: where the job's worker does not heed the cancellation in time; it will.
     """
-    out.note(f"job {job.id}")
+    out.note(f"job {job.id}: waiting for a worker")
     progress = Progress()
     try:
         with out.panel() as show:

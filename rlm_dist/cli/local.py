@@ -31,7 +31,7 @@ class Answered(Wire):
     """One question of the demonstration with its answer and the truth beside it."""
 
     question: str
-    truth: int
+    truth: str
     right: bool
     result: Result
 

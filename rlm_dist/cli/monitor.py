@@ -4,7 +4,7 @@ import signal
 import socket
 import sys
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import Annotated
 
 import typer
@@ -16,9 +16,10 @@ from rlm_dist.cli.output import Output, write_json
 from rlm_dist.cli.session import Presence, tell
 from rlm_dist.errors import InputError
 from rlm_dist.flower_app import serve_flower
+from rlm_dist.lifeline import watch_lifeline
 from rlm_dist.local_cluster import hold_up, with_redis, workers
 from rlm_dist.settings import load_settings
-from rlm_dist.store import connect
+from rlm_dist.store import connect, reaching
 
 _DRAIN_S = 30.0
 
@@ -36,9 +37,11 @@ def flower(
         else:
             typer.echo(f"Flower: {url}")
 
+    watch_lifeline()  # where "up" has started it
     with with_redis(load_settings()) as settings:
         assert settings.redis_url is not None
-        connect(settings.redis_url, client_name="rlm-flower").ping()
+        with closing(connect(settings.redis_url, client_name="rlm-flower")) as client, reaching(client):
+            client.ping()
         serve_flower(make_app(settings), address=address, port=port, ready=ready)
 
 

@@ -45,6 +45,8 @@ def run(
         max_tokens=max_tokens, max_seconds=max_seconds, max_sub_calls=max_sub_calls,
     )  # fmt: skip
     given = load_settings()
+    if not query.strip():
+        raise InputError(("--query: is empty",))
     encoded = encode_files(context, stdin=sys.stdin.buffer)
     with ExitStack() as held:
         settings = held.enter_context(_endpoint(given, out, local=local, prompts=prompts))

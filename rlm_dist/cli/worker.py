@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rlm_dist.celery_app import worker_argv
+from rlm_dist.lifeline import Lifeline
 from rlm_dist.local_cluster import with_redis
 from rlm_dist.models import Role
 from rlm_dist.settings import load_settings
@@ -24,10 +25,11 @@ def worker(
     argv = worker_argv(role, settings, concurrency=concurrency, name=name)
     if settings.redis_url is not None:
         os.execv(argv[0], argv)  # signals then reach Celery itself, in a container too
-    with with_redis(settings) as resolved:
-        # The embedded server lives as long as it has users, of which this process is one.
-        done = subprocess.Popen(argv, env={**os.environ, **resolved.variables()})
-        raise typer.Exit(_outlast(done))
+    # The embedded server lives as long as it has users, of which this process is one: it stays as the parent.
+    with with_redis(settings) as resolved, Lifeline() as lifeline:
+        variables = {**os.environ, **resolved.variables(), **lifeline.variables}
+        with subprocess.Popen(argv, env=variables, pass_fds=(lifeline.descriptor,)) as process:
+            raise typer.Exit(_outlast(process))
 
 
 def _outlast(process: subprocess.Popen[bytes]) -> int:

@@ -1,5 +1,6 @@
 """The demonstration's questions have the answers that it says."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -29,10 +30,10 @@ def test_the_text_is_every_source_in_order_but_no_tests(demo: Demo) -> None:
 
 def test_the_truths_are_those_of_the_text(demo: Demo) -> None:
     counting, first, second = demo.questions
-    assert counting.truth == 2
+    assert counting.truth == "2"
     for question in (first, second):
         key = question.text.rpartition(" for ")[2].rstrip("?")
-        assert f"The magic number for {key} is {question.truth}." in demo.text
+        assert f"The magic number for {key} is {question.truth}" in demo.text
 
 
 @pytest.mark.parametrize(
@@ -42,11 +43,23 @@ def test_the_truths_are_those_of_the_text(demo: Demo) -> None:
         ("There are 1565 lines.", True),
         ("1566", False),
         ("1565 or 1566", False),
+        ("15651", False),
         (None, False),
     ],
 )
 def test_an_answer_is_right_where_it_names_just_that_number(answer: str | None, right: bool) -> None:
-    assert Question("How many?", 1565).is_right(answer) is right
+    assert Question("How many?", "1565").is_right(answer) is right
+
+
+@pytest.mark.parametrize("answer", ["Seventy-four.", "seventy four", "It is 74"])
+def test_a_number_may_be_given_in_any_of_its_forms(answer: str) -> None:
+    assert Question("Which?", "seventy-four", ("74", "seventy four")).is_right(answer)
+
+
+def test_the_last_fact_can_be_found_by_code_but_must_be_read(demo: Demo) -> None:
+    """A pattern for digits behind the key finds none: that is what makes a model ask its sub-model."""
+    assert re.search(r"quiet-lantern\D{0,60}?\d", demo.text) is None
+    assert re.search(r"amber-harbour\D{0,60}?7421935", demo.text)
 
 
 def test_the_simulated_model_understands_every_question(demo: Demo) -> None:

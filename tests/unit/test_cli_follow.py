@@ -74,7 +74,7 @@ def test_a_job_is_followed_to_its_result(capsys: pytest.CaptureFixture[str]) -> 
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "job j1",
+        "job j1: waiting for a worker",
         "turn 1: asking the root model",
         "turn 1: replied in 1.0 s, about 9 tokens in, 1 out",
         "3 sub-calls done",

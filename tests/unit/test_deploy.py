@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from ruamel.yaml import YAML
+from typer.main import get_group
 
 from rlm_dist import flower_app
+from rlm_dist.cli.app import make_cli
 from rlm_dist.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +99,13 @@ def test_roots_and_subs_share_the_blob_volume(compose: dict[str, Any]) -> None:
     for name in OURS:
         service = compose["services"][name]
         assert f"blobs:{service['environment']['RLM_BLOB_URL']}" in service["volumes"]
+
+
+def test_the_commands_are_ones_that_we_have(compose: dict[str, Any]) -> None:
+    group = get_group(make_cli())
+    for name in OURS:
+        command, *arguments = compose["services"][name]["command"]
+        group.commands[command].make_context(command, arguments)  # parses, and runs nothing
 
 
 def test_redis_keeps_everything_and_has_no_password_in_its_file() -> None:
