@@ -39,7 +39,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
     wait_until(lambda: not home.exists() or is_free(Place(home).owner))
 
 
-def connect(url: str) -> "redis.Redis[str]":
+def connect(url: str) -> redis.Redis:
     return redis.Redis.from_url(url, decode_responses=True)
 
 
