@@ -1,0 +1,50 @@
+"""Recursive Language Models as a distributed worker system on Celery and Redis.
+
+The names below are loaded when they are first used: a worker or the sandbox's host, which import parts of
+this package, need not load the client with them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlm_dist.client import Client
+    from rlm_dist.errors import RLMError
+    from rlm_dist.handles import Batch, Job
+    from rlm_dist.models import BatchState, Costs, JobState, Result
+    from rlm_dist.rlm_repl import RLM, RLM_REPL
+    from rlm_dist.settings import Settings
+
+__all__ = [
+    "RLM",
+    "RLM_REPL",
+    "Batch",
+    "BatchState",
+    "Client",
+    "Costs",
+    "Job",
+    "JobState",
+    "RLMError",
+    "Result",
+    "Settings",
+]
+
+_MODULES = {
+    "RLM": "rlm_repl",
+    "RLM_REPL": "rlm_repl",
+    "Batch": "handles",
+    "BatchState": "models",
+    "Client": "client",
+    "Costs": "models",
+    "Job": "handles",
+    "JobState": "models",
+    "RLMError": "errors",
+    "Result": "models",
+    "Settings": "settings",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

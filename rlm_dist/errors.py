@@ -9,6 +9,7 @@
     ├── Unreachable        Redis or the model endpoint does not answer     (exit 5)
     ├── LimitExceeded      end the job as ``exhausted``                    (exit 3)
     ├── Cancelled          end the job as ``cancelled``                    (exit 4)
+    ├── JobFailed          a job that was waited for ended as ``failed``    (exit 1)
     ├── Superseded         another worker holds the job now: stop, write nothing
     ├── BlobError          a stored text is missing, damaged, or cannot be written
     ├── SandboxError       the REPL cannot be started
@@ -96,6 +97,19 @@ class Cancelled(RLMError):
 
     def __str__(self) -> str:
         return f"job {self.job_id} was cancelled"
+
+
+class JobFailed(RLMError):
+    """A job that was waited for ended as failed; ``kind`` and ``message`` are those of its result's error."""
+
+    def __init__(self, job_id: str, kind: str, message: str) -> None:
+        super().__init__(job_id, kind, message)
+        self.job_id = job_id
+        self.kind = kind
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} failed: {self.kind}: {self.message}"
 
 
 class Superseded(RLMError):

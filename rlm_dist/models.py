@@ -88,7 +88,8 @@ class JobSpec(Wire):
     """One query over one context, as submitted; never changed afterwards.
 
     ``custom_id`` is the user's name for it within its batch, ``index`` its line there (0 for a single job).
-    ``form`` says in which shape its result goes out.
+    ``form`` says in which shape its result goes out. ``broker_prefix`` is not empty where a client has
+    workers of its own, which alone are to run the job.
     """
 
     id: str
@@ -106,6 +107,7 @@ class JobSpec(Wire):
     limits: Limits = Limits()
     metadata: dict[str, JsonValue] = {}
     form: Literal["native", "openai"] = "native"
+    broker_prefix: str = ""
 
 
 class Message(Wire):
@@ -243,6 +245,36 @@ class ModelCosts(Wire):
     cached_tokens: int
     output_tokens: int
     cost: float | None
+
+
+class JobRecord(Wire):
+    """A job as it stands: times are Unix milliseconds of the Redis server, None while they have not come.
+
+    ``epoch`` counts how often a worker took the job up, ``owner`` names the last one.
+    """
+
+    spec: JobSpec
+    state: JobState
+    epoch: int = 0
+    owner: str | None = None
+    outcome: Outcome | None = None
+    queued_ms: int
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    cancel_requested: bool = False
+    costs: Costs = Costs()
+
+
+class BatchRecord(Wire):
+    """A batch as it stands; ``total`` is None until it is known, ``counts`` has every job state."""
+
+    id: str
+    state: BatchState
+    counts: dict[JobState, int]
+    total: int | None
+    sealed: bool
+    created_ms: int
+    costs: Costs = Costs()
 
 
 class Timing(Wire):

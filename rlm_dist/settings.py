@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -61,6 +62,8 @@ class Settings(BaseSettings):
     def _http(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("must be an http:// or https:// address")
+        if value is not None and "@" in urlsplit(value).netloc:
+            raise ValueError("must hold no user or password; a key goes into RLM_API_KEY")
         return value.rstrip("/") if value else value
 
     @field_validator("redis_url")

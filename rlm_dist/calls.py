@@ -1,0 +1,72 @@
+"""Names of calls, and what a call is worth before and after it was made.
+
+A call id is ``hash(job, role, model, parameters, prompt)#n`` for the n-th time that the job asked just that:
+a root that runs the same steps again asks for the same ids, whatever the order its threads run in.
+"""
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Mapping
+
+from rlm_dist.models import CallRequest, CallResult, Charge, Role, Usage
+from rlm_dist.prices import Prices
+from rlm_dist.store import Settlement, Spend
+
+_CHARS_PER_TOKEN = 4
+_EXPECTED_OUTPUT_TOKENS = 1024
+
+
+class CallNames:
+    """Gives each request of one job its call id; safe to use from several threads."""
+
+    def __init__(self, job_id: str) -> None:
+        self._job_id = job_id
+        self._lock = threading.Lock()
+        self._seen: Counter[str] = Counter()
+
+    def name(self, request: CallRequest) -> str:
+        """The id of this request, counting how often it was asked before."""
+        content = f"{self._job_id}\n{request.model_dump_json()}".encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(content, digest_size=12).hexdigest()
+        with self._lock:
+            self._seen[digest] += 1
+            return f"{digest}#{self._seen[digest]}"
+
+    def rewind(self) -> None:
+        """Count from the start again: the same steps are about to be run once more."""
+        with self._lock:
+            self._seen.clear()
+
+
+class Accounts:
+    """Turns requests and results into tokens and nano-dollars."""
+
+    def __init__(self, *, prices: Prices, urls: Mapping[Role, str]) -> None:
+        self._prices = prices
+        self._urls = urls
+
+    def reserve(self, request: CallRequest) -> tuple[int, int]:
+        """Tokens and nano-dollars to set aside before the call; an unknown price sets nothing aside."""
+        chars = sum(len(message.content) for message in request.messages)
+        usage = Usage(
+            input_tokens=chars // _CHARS_PER_TOKEN,
+            output_tokens=request.max_output_tokens or _EXPECTED_OUTPUT_TOKENS,
+        )
+        price = self._prices.nanousd(request.model, usage, self._urls[request.role])
+        return usage.input_tokens + usage.output_tokens, price or 0
+
+    def settlement(self, call_id: str, request: CallRequest, result: CallResult, packed: str) -> Settlement:
+        """What the ledger is told of a call that ended; ``packed`` is the stored form of ``result``."""
+        done = result.completion
+        return Settlement(
+            call_id=call_id,
+            role=request.role,
+            result_json=packed,
+            spend=self._spend(request.role, Charge(model=done.model, usage=done.usage)) if done else None,
+            wasted=tuple(self._spend(request.role, charge) for charge in result.wasted),
+        )
+
+    def _spend(self, role: Role, charge: Charge) -> Spend:
+        nanousd = self._prices.nanousd(charge.model, charge.usage, self._urls[role])
+        return Spend(model=charge.model, usage=charge.usage, nanousd=nanousd)

@@ -1,0 +1,134 @@
+"""The Celery application: queues, acknowledgement, serializer and worker command lines; no tasks.
+
+Roots and subs have queues and processes of their own, so that a root which waits for its sub-calls can
+never keep them from running. Celery's result back end is not used: the store has what
+a call or a job came to.
+
+* ``rlm.root``: prefork, acknowledged when started, one message taken at a time. A lost worker's job is found
+  by its lapsed lease, not by the broker.
+* ``rlm.sub``: threads, acknowledged when done, prefetch 1. A redelivered message finds its calls settled or
+  leased and does nothing.
+"""
+
+import sys
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from celery import Celery
+from kombu import Exchange, Queue
+
+from rlm_dist.errors import SettingsError
+from rlm_dist.models import Role
+from rlm_dist.settings import Settings
+
+ROOT_TASK = ROOT_QUEUE = "rlm.root"
+SUB_TASK = SUB_QUEUE = "rlm.sub"
+
+_VISIBILITY_MARGIN_S = 120
+_APPS = {Role.ROOT: "workers.root", Role.SUB: "workers.sub"}
+_QUEUES = {Role.ROOT: ROOT_QUEUE, Role.SUB: SUB_QUEUE}
+
+
+def make_app(settings: Settings, role: Role | None = None) -> Celery:
+    """Make the application of a worker of ``role``, or (None) of a process that only sends.
+
+    Raises:
+        SettingsError: where no ``RLM_REDIS_URL`` is set; a worker has no embedded server of its own.
+    """
+    if settings.redis_url is None:
+        raise SettingsError(("RLM_REDIS_URL: a worker needs the address of the Redis server",))
+    app = Celery("rlm_dist", broker=broker_url(settings.redis_url), set_as_current=False)
+    app.conf.update(
+        # What a worker takes from without -Q; the queue that it only sends to is made when it is needed.
+        task_queues=[_queue(_QUEUES[role or Role.ROOT])],
+        task_default_queue=_QUEUES[role or Role.ROOT],
+        task_routes={ROOT_TASK: {"queue": ROOT_QUEUE}, SUB_TASK: {"queue": SUB_QUEUE}},
+        task_serializer="json",
+        event_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=role is Role.SUB,
+        task_reject_on_worker_lost=False,
+        worker_pool="threads" if role is Role.SUB else "prefork",
+        worker_concurrency=settings.sub_concurrency if role is Role.SUB else settings.root_concurrency,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=role is Role.ROOT,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_send_task_events=True,
+        worker_redirect_stdouts=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        task_publish_retry_policy={"max_retries": 120, "interval_start": 0.1, "interval_max": 2.0},
+        broker_transport_options=_transport_options(settings, role),
+    )
+    return app
+
+
+def broker_url(redis_url: str) -> str:
+    """Kombu's form of a redis-py address: UNIX sockets and TLS are spelled differently there."""
+    parts = urlsplit(redis_url)
+    query = dict(parse_qsl(parts.query))
+    if parts.scheme == "unix":
+        query["virtual_host"] = query.pop("db", "0")
+        return f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}"
+    if parts.scheme == "rediss":
+        query.setdefault("ssl_cert_reqs", "required")
+        return urlunsplit(parts._replace(query=urlencode(query)))
+    return redis_url
+
+
+def worker_argv(
+    role: Role, settings: Settings, *, concurrency: int | None = None, name: str | None = None
+) -> list[str]:
+    """The command line of a worker of ``role``; its application knows the right queue, pool and size."""
+    return [
+        *(sys.executable, "-m", "celery", "-A", _APPS[role], "worker"),
+        *(("-c", str(concurrency)) if concurrency else ()),
+        *("-n", f"{name or role}@%h", "-l", settings.log_level),
+        *("--without-gossip", "--without-mingle"),
+    ]
+
+
+def send_root(app: Celery, *job_ids: str) -> None:
+    """Put jobs on the queue of the root workers; sending one twice does no harm."""
+    with app.producer_pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined]  # newer than the stubs
+        for job_id in job_ids:
+            app.send_task(
+                ROOT_TASK,
+                args=[job_id],
+                producer=producer,
+                queue=ROOT_QUEUE,
+                argsrepr=f"job={job_id}",
+                kwargsrepr="{}",
+            )
+
+
+def queue_is_empty(app: Celery) -> bool:
+    """Whether no message for a root worker waits."""
+    with app.connection_for_read() as connection:
+        declared = connection.default_channel.queue_declare(ROOT_QUEUE)
+    return not declared.message_count
+
+
+def _queue(name: str) -> Queue:
+    """A queue bound under its own name; Celery would bind all of them to the default one's."""
+    return Queue(name, Exchange(name, type="direct"), routing_key=name)
+
+
+def _transport_options(settings: Settings, role: Role | None) -> dict[str, object]:
+    suffix = role or "client"
+    return {
+        "global_keyprefix": settings.broker_prefix,
+        "priority_steps": [0],
+        "socket_timeout": 30.0,
+        "socket_connect_timeout": 5.0,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+        "client_name": f"rlm-{suffix}-broker",
+        # The shortest visibility timeout among the users of one unacked key wins, so each role has its own.
+        "unacked_key": f"rlm.unacked.{suffix}",
+        "unacked_index_key": f"rlm.unacked_index.{suffix}",
+        "unacked_mutex_key": f"rlm.unacked_mutex.{suffix}",
+        "visibility_timeout": int(settings.call_timeout_s) + _VISIBILITY_MARGIN_S,
+        "unacked_restore_interval": 2,
+        "unacked_restore_throttle": 5,
+    }

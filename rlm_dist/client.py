@@ -1,0 +1,257 @@
+"""The Python API: submit jobs and batches to the cluster, and come back to them.
+
+A job's context is stored first, then its record, then a message is sent to the root workers. Each step may
+be repeated: ids of a batch's jobs follow from the batch's id and their own, so that whoever submits the same
+batch again goes on where the first attempt broke off, and otherwise attaches to what is there.
+"""
+
+import hashlib
+import json
+import re
+import threading
+import uuid
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import redis
+from celery import Celery
+
+from rlm_dist.batch_file import BatchFile, BatchList
+from rlm_dist.batch_item import BatchItem, read_item
+from rlm_dist.blobs import open_blobs
+from rlm_dist.celery_app import make_app, send_root
+from rlm_dist.contexts import Encoded, encode, encode_files, store_context
+from rlm_dist.errors import InputError
+from rlm_dist.handles import Batch, Cluster, Job
+from rlm_dist.local_cluster import is_up, with_redis, workers
+from rlm_dist.models import BatchState, ContextRef, JobSpec
+from rlm_dist.options import JobOptions, read_options
+from rlm_dist.settings import Settings, load_settings
+from rlm_dist.store import Store, connect, reaching
+from rlm_dist.texts import Texts
+
+REDIS_PATIENCE_S = 60.0
+_CHUNK = 200
+_KNOWN_FILES = 1024
+_BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class Jobs(Protocol):
+    """Jobs that are checked: a ``BatchFile`` or a ``BatchList``."""
+
+    digest: str
+    total: int
+
+    def items(self) -> Iterator[BatchItem]:
+        """The jobs in order."""
+
+
+class Client:
+    """A connection to the cluster; a context manager that closes it.
+
+    Where no Redis is configured, an embedded server is started, and a root and a sub worker once there is
+    work for them, unless ``rlm-dist up`` runs for the same ``RLM_HOME``. They end with the client.
+
+    Raises:
+        SettingsError: where a setting has a value that cannot be used.
+        Unreachable: where Redis does not answer, or the embedded server cannot be started.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
+        given = settings or load_settings()
+        if redis_url is not None:
+            given = given.model_copy(update={"redis_url": redis_url})
+        self._held = ExitStack()
+        self._finalizer = weakref.finalize(self, self._held.close)
+        try:
+            self.settings = self._held.enter_context(with_redis(given))
+            self._connect()
+        except BaseException:
+            self.close()
+            raise
+        self._wake: Callable[[], None] = (
+            _Waker(self.settings, self._held) if given.redis_url is None else _nothing
+        )
+
+    def _connect(self) -> None:
+        assert self.settings.redis_url is not None  # with_redis has seen to it
+        connection: redis.Redis = connect(self.settings.redis_url, client_name="rlm-client")
+        self._held.callback(connection.close)
+        self._app: Celery = self._held.enter_context(make_app(self.settings))
+        with reaching(connection):
+            connection.ping()  # a wrong address is told at once, an outage later on is waited for
+        self.store = Store(connection, retention_s=self.settings.retention_s, patience_s=REDIS_PATIENCE_S)
+        self.blobs = open_blobs(
+            self.settings.blob_url,
+            home=self.settings.home,
+            client=connection,
+            retention_s=self.settings.retention_s,
+        )
+        self._texts = Texts(store=self.store, blobs=self.blobs)
+
+    def close(self) -> None:
+        """Close the connections, and end what was started; jobs that have not ended stay in the store."""
+        self._finalizer()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _cluster(self) -> Cluster:
+        return Cluster(self.store, self._texts, self._wake, owner=self)
+
+    def job(self, job_id: str) -> Job:
+        """A job that was submitted before."""
+        return Job(self._cluster(), job_id)
+
+    def batch(self, batch_id: str) -> Batch:
+        """A batch that was submitted before."""
+        return Batch(self._cluster(), batch_id)
+
+    def submit(
+        self,
+        context: object,
+        query: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        **options: object,
+    ) -> Job:
+        """Submit one job.
+
+        Args:
+            context: a str, a list of str, a dict of str to str, any other JSON value, or what
+                ``contexts.encode_files`` returned.
+            query: what is asked about it.
+            metadata: JSON values of the caller's own, kept with the job.
+            options: ``model``, ``sub_model``, ``max_iterations``, ``max_usd``, ``max_tokens``,
+                ``max_sub_calls``, ``max_seconds``, ``max_depth``.
+
+        Raises:
+            InputError: where context or query is empty, or an option is unknown or bad.
+        """
+        job_id = f"j{uuid.uuid4().hex[:20]}"
+        line = {"id": job_id, "query": query, "context": "", "metadata": dict(metadata or {})}
+        item = replace(read_item(line, Path()), options=read_options(options))
+        encoded = context if isinstance(context, Encoded) else encode(context)
+        self._wake()
+        self._enqueue([self._spec(item, store_context(encoded, self.blobs), job_id=job_id)])
+        return self.job(job_id)
+
+    def submit_batch(
+        self, items: Iterable[Mapping[str, Any]], batch_id: str | None = None, **defaults: object
+    ) -> Batch:
+        """Submit jobs together, each a dict as a line of a batch file, in either form.
+
+        ``defaults`` are the options of ``submit``, for jobs that do not give them. The same batch id with the
+        same items attaches to the batch that is there.
+
+        Raises:
+            InputError: listing every bad item; nothing is submitted then. Also where the batch id is in use
+                for other items.
+        """
+        return self.submit_checked(BatchList(items), batch_id, **defaults)
+
+    def submit_file(
+        self, path: str | Path, batch_id: str | None = None, *, skip_invalid: bool = False, **defaults: object
+    ) -> Batch:
+        """Submit the jobs of a batch file, read as a stream; else as ``submit_batch``."""
+        return self.submit_checked(BatchFile(path, skip_invalid=skip_invalid), batch_id, **defaults)
+
+    def submit_checked(self, jobs: Jobs, batch_id: str | None = None, **defaults: object) -> Batch:
+        """Submit jobs that are checked already; else as ``submit_batch``."""
+        options = read_options(defaults)
+        if batch_id is None:
+            batch_id = f"b{uuid.uuid4().hex[:12]}"
+        elif not _BATCH_ID.fullmatch(batch_id):
+            raise InputError(
+                (f"batch id {batch_id!r}: must be letters, digits, '.', '_' and '-', up to 128",)
+            )
+        is_new = self.store.create_batch(batch_id, jobs.digest, jobs.total)
+        if is_new or not self.store.batch(batch_id).sealed:
+            self._wake()
+            self._fill(batch_id, jobs, options)
+        return self.batch(batch_id)
+
+    def _fill(self, batch_id: str, jobs: Jobs, defaults: JobOptions) -> None:
+        @lru_cache(_KNOWN_FILES)
+        def store_file(path: str) -> ContextRef:
+            return store_context(encode_files([path]), self.blobs)
+
+        def spec(index: int, item: BatchItem) -> JobSpec:
+            file = item.context_file
+            ref = store_context(encode(item.value), self.blobs) if file is None else store_file(file)
+            own = replace(item, options=item.options.over(defaults))
+            return self._spec(own, ref, job_id=_job_id(batch_id, item), batch_id=batch_id, index=index)
+
+        items = enumerate(jobs.items())
+        while chunk := list(islice(items, _CHUNK)):
+            if self.store.batch(batch_id).state is BatchState.CANCELLED:
+                break
+            self._enqueue([spec(index, item) for index, item in chunk])
+        self.store.seal_batch(batch_id)
+
+    def _spec(
+        self, item: BatchItem, ref: ContextRef, *, job_id: str, batch_id: str | None = None, index: int = 0
+    ) -> JobSpec:
+        known = self.settings
+        options = item.options.over(
+            JobOptions(model=known.model, sub_model=known.sub_model, max_iterations=known.max_iterations)
+        )
+        return JobSpec(
+            id=job_id,
+            custom_id=item.custom_id,
+            batch_id=batch_id,
+            index=index,
+            query=item.query,
+            context=ref,
+            model=options.model or known.model,
+            sub_model=options.sub_model or known.sub_model,
+            prompts=known.prompts,
+            max_output_chars=known.max_output_chars,
+            early_final=known.early_final,
+            ask_at_limit=known.ask_at_limit,
+            limits=options.limits(),
+            metadata=item.metadata,
+            form=item.form,
+        )
+
+    def _enqueue(self, specs: Sequence[JobSpec]) -> None:
+        # Also those that were there already: whoever made them may have died before it sent their messages,
+        # and a message too many does no harm.
+        self.store.create_jobs(specs)
+        send_root(self._app, *(spec.id for spec in specs))
+
+
+class _Waker:
+    """Starts workers of our own when they are first needed, unless ``rlm-dist up`` keeps some."""
+
+    def __init__(self, settings: Settings, held: ExitStack) -> None:
+        self._settings = settings
+        self._held = held
+        self._lock = threading.Lock()
+        self._started = False
+
+    def __call__(self) -> None:
+        with self._lock:
+            if not self._started and not is_up(self._settings.home):
+                self._held.enter_context(workers(self._settings, roots=1, subs=1))
+                self._started = True
+
+
+def _nothing() -> None:
+    pass
+
+
+def _job_id(batch_id: str, item: BatchItem) -> str:
+    return f"j{hashlib.sha256(json.dumps([batch_id, item.custom_id]).encode()).hexdigest()[:20]}"

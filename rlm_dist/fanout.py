@@ -1,0 +1,266 @@
+"""The distributed ``llm_query``: prompts go out as tasks by id, answers come back over a reply stream.
+
+A call is opened in the store (named, its budget reserved), sent in a task with others, answered by any sub
+worker, and announced on the job's stream. One reader thread a job follows that stream; the threads that ask
+sleep until their calls are in. A message is a hint only: calls that nobody holds are sent again, so a lost
+message or a lost reply is a delay.
+
+Invariant: at most ``fair_window()`` calls of this job are in the queue or in flight, so that a large job
+cannot keep a small one waiting.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import structlog
+
+from rlm_dist.calls import Accounts, CallNames
+from rlm_dist.errors import CallError, LimitExceeded, RLMError
+from rlm_dist.events import Emit, SubCallsAnswered
+from rlm_dist.models import Answer, CallRequest, CallResult, JobSpec, Message, Role
+from rlm_dist.store import CallState, OpenCall, Refused, Store
+from rlm_dist.texts import Texts
+
+log = structlog.get_logger()
+
+CHUNK_CALLS = 16
+_CHUNKS_WANTED = 64
+_FETCH_CALLS = 500
+_READ_BLOCK_MS = 1000
+_RECHECK_S = 3.0
+_NEVER_CLAIMED_MS = 30_000
+
+
+class Send(Protocol):
+    """Puts sub tasks on the queue, each with the ids of some calls."""
+
+    def __call__(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None: ...
+
+
+class _Ask:
+    """One ``query`` that waits: how many of its calls are not answered yet."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+
+class Fanout:
+    """Serves the ``llm_query`` of one run of one job; ``query`` may be called from several threads."""
+
+    def __init__(
+        self,
+        *,
+        spec: JobSpec,
+        epoch: int,
+        store: Store,
+        texts: Texts,
+        accounts: Accounts,
+        send: Send,
+        emit: Emit,
+    ) -> None:
+        self._spec = spec
+        self._epoch = epoch
+        self._store = store
+        self._texts = texts
+        self._accounts = accounts
+        self._send = send
+        self._emit = emit
+        self._names = CallNames(spec.id)
+        self._changed = threading.Condition()
+        self._outstanding: dict[str, _Ask] = {}
+        self._window = 0
+        self._error: RLMError | None = None
+        self._closed = False
+        self._reader: threading.Thread | None = None
+        self.turn = 0
+
+    def query(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]:
+        """Ask every prompt and wait for all answers, in the order asked.
+
+        Raises:
+            LimitExceeded: where a budget of the job or its batch does not allow another call.
+            CallError: where every further call would fail likewise (key, quota, unknown model).
+            RLMError: what ``abort`` was given.
+        """
+        started = time.monotonic()
+        calls = [self._open_call(messages, model) for messages in prompts]
+        ids = [call.call_id for call in calls]
+        from_store = self._ask(calls)
+        answers = list(self._answers(ids))
+        if from_store:
+            self._store.note_cache_hits(self._spec.id, from_store)
+        failed = [answer.failure for answer in answers if answer.failure is not None]
+        if ids:
+            self._emit(
+                SubCallsAnswered(
+                    first_call_id=ids[0],
+                    calls=len(ids),
+                    failed=len(failed),
+                    from_store=from_store,
+                    seconds=time.monotonic() - started,
+                )
+            )
+        for failure in failed:
+            error = CallError(failure.kind, failure.message)
+            if error.fatal and model is None:
+                raise error
+        return answers
+
+    def rewind(self) -> None:
+        """Name calls from the start again, before the same cells are run once more."""
+        self._names.rewind()
+
+    def abort(self, error: RLMError) -> None:
+        """Make every waiting and every later ``query`` raise ``error``."""
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stop the reader thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._reader is not None:
+            self._reader.join()
+
+    def _open_call(self, messages: tuple[Message, ...], model: str | None) -> OpenCall:
+        request = CallRequest(role=Role.SUB, model=model or self._spec.sub_model, messages=messages)
+        tokens, nanousd = self._accounts.reserve(request)
+        return OpenCall(
+            call_id=self._names.name(request),
+            request=self._texts.pack(self._spec.id, request.model_dump_json()),
+            reserve_tokens=tokens,
+            reserve_nanousd=nanousd,
+        )
+
+    def _ask(self, calls: Sequence[OpenCall]) -> int:
+        """Send what is not answered yet, as the window allows, and wait; returns how many were answered."""
+        ask = _Ask(len(calls))
+        try:
+            from_store = 0
+            for piece in self._pieces(calls, ask):
+                from_store += self._open(piece)
+            with self._changed:
+                self._changed.wait_for(lambda: ask.left == 0 or self._error is not None)
+                if self._error is not None:
+                    raise self._error
+            return from_store
+        finally:
+            self._forget(ask)
+
+    def _pieces(self, calls: Sequence[OpenCall], ask: _Ask) -> Iterator[Sequence[OpenCall]]:
+        """Slices of ``calls``, each yielded when the window has room for it and marked as outstanding."""
+        position = 0
+        while position < len(calls):
+            window = self._store.fair_window()
+            with self._changed:
+                self._window = window
+                wanted = min(len(calls) - position, max(1, window // 8))
+                self._changed.wait_for(lambda n=wanted: self._room() >= n or self._error is not None)  # type: ignore[misc]
+                if self._error is not None:
+                    raise self._error
+                piece = calls[position : position + min(self._room(), _FETCH_CALLS)]
+                self._outstanding.update((call.call_id, ask) for call in piece)
+                self._start_reader()
+            position += len(piece)
+            yield piece
+
+    def _room(self) -> int:
+        return self._window - len(self._outstanding)
+
+    def _open(self, piece: Sequence[OpenCall]) -> int:
+        states = self._store.open_calls(self._spec.id, self._epoch, piece)
+        refused = next((state for state in states if isinstance(state, Refused)), None)
+        to_send = [
+            call.call_id
+            for call, state in zip(piece, states, strict=True)
+            if state in (CallState.NEW, CallState.PENDING)
+        ]
+        self._dispatch(to_send)
+        if refused is not None:
+            raise LimitExceeded(refused.kind, refused.used, refused.limit)
+        settled = [
+            call.call_id for call, state in zip(piece, states, strict=True) if state is CallState.SETTLED
+        ]
+        self._arrived(settled)
+        return len(settled)
+
+    def _dispatch(self, call_ids: Sequence[str]) -> None:
+        size = max(1, min(len(call_ids) // _CHUNKS_WANTED, CHUNK_CALLS))
+        chunks = [call_ids[start : start + size] for start in range(0, len(call_ids), size)]
+        if chunks:
+            self._send(self._spec.id, self.turn, chunks)
+
+    def _arrived(self, call_ids: Sequence[str]) -> None:
+        with self._changed:
+            for call_id in call_ids:
+                ask = self._outstanding.pop(call_id, None)
+                if ask is not None:
+                    ask.left -= 1
+            self._changed.notify_all()
+
+    def _forget(self, ask: _Ask) -> None:
+        with self._changed:
+            if ask.left:
+                self._outstanding = {
+                    key: value for key, value in self._outstanding.items() if value is not ask
+                }
+
+    def _answers(self, call_ids: Sequence[str]) -> Iterator[Answer]:
+        for start in range(0, len(call_ids), _FETCH_CALLS):
+            ids = call_ids[start : start + _FETCH_CALLS]
+            for call_id, packed in zip(ids, self._store.answers(self._spec.id, ids), strict=True):
+                yield self._answer(call_id, packed)
+
+    def _answer(self, call_id: str, packed: str | None) -> Answer:
+        if packed is None:
+            raise AssertionError(f"call {call_id} was announced as settled and has no result")
+        result = CallResult.model_validate_json(self._texts.unpack(packed))
+        text = result.completion.text if result.completion else None
+        return Answer(call_id=call_id, text=text, failure=result.failure)
+
+    def _start_reader(self) -> None:
+        if self._reader is None:
+            self._reader = threading.Thread(target=self._read, name=f"replies-{self._spec.id}", daemon=True)
+            self._reader.start()
+
+    def _read(self) -> None:
+        cursor = "0"
+        checked = time.monotonic()
+        try:
+            while self._wait_for_calls():
+                for entry_id, call_id in self._read_once(cursor):
+                    cursor = entry_id
+                    self._arrived([call_id])
+                if time.monotonic() - checked > _RECHECK_S:
+                    self._recheck()
+                    checked = time.monotonic()
+        except RLMError as error:
+            self.abort(error)
+        except Exception as error:
+            log.exception("reply_reader_failed", job=self._spec.id)
+            self.abort(RLMError(f"the reader of replies failed: {type(error).__name__}"))
+
+    def _wait_for_calls(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or bool(self._outstanding))
+            return not self._closed
+
+    def _read_once(self, cursor: str) -> Sequence[tuple[str, str]]:
+        job_id = self._spec.id
+        return self._store.read_replies({job_id: cursor}, block_ms=_READ_BLOCK_MS).get(job_id, [])
+
+    def _recheck(self) -> None:
+        """Look at the calls themselves: a reply or a message may be lost."""
+        with self._changed:
+            ids = list(self._outstanding)
+        for start in range(0, len(ids), _FETCH_CALLS):
+            piece = ids[start : start + _FETCH_CALLS]
+            found = self._store.answers(self._spec.id, piece)
+            self._arrived(
+                [call_id for call_id, packed in zip(piece, found, strict=True) if packed is not None]
+            )
+            self._dispatch(self._store.lost_calls(self._spec.id, piece, pending_ms=_NEVER_CLAIMED_MS))

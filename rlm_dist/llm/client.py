@@ -1,0 +1,220 @@
+"""The calls of one process: an event loop in a thread, one ``Connection`` an endpoint, the retry loop.
+
+Made after a fork, in the process that uses it. ``submit`` may be called from any thread; a cancelled future
+aborts its HTTP request.
+"""
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import SecretStr
+
+from rlm_dist.errors import CallError, FailureKind, Unreachable
+from rlm_dist.llm.connection import Connection
+from rlm_dist.llm.failures import shown_url
+from rlm_dist.llm.replies import Attempt
+from rlm_dist.llm.retry import RetryPolicy
+from rlm_dist.models import CallFailure, CallRequest, CallResult, Charge, Role
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+WAYS_ON = (
+    "Ways on: start a server there, or set RLM_API_URL to one that runs; "
+    "or use the small local model: `rlm-dist model pull`, then add `--local`; "
+    "or see it work with no model at all: `rlm-dist demo --simulated`."
+)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a role's model is served; ``model`` is a name, or ``auto`` for the first that is listed."""
+
+    url: str
+    key: SecretStr | None = None
+    model: str = "auto"
+
+
+class LLM:
+    """The model calls of one worker process."""
+
+    def __init__(
+        self, *, root: Endpoint, sub: Endpoint, call_timeout_s: float, retry: RetryPolicy | None = None
+    ) -> None:
+        self._endpoints = {Role.ROOT: root, Role.SUB: sub}
+        self._call_timeout_s = call_timeout_s
+        self._retry = retry or RetryPolicy()
+        self._connections: dict[tuple[str, str], Connection] = {}
+        self._loop = _LoopThread("rlm-llm")
+
+    def submit(self, request: CallRequest) -> "Future[CallResult]":
+        """Start a call; its result tells of every failure. ``cancel()`` of the future aborts the request."""
+        return self._loop.submit(self._call(request))
+
+    def resolve_model(self, role: Role, name: str) -> str:
+        """The name of the model that a call of ``role`` for ``name`` goes to. Raises CallError."""
+        return self._loop.submit(self._resolved(role, name)).result()
+
+    def models(self, role: Role) -> list[str]:
+        """The models that the endpoint of ``role`` lists. Raises CallError."""
+        return self._loop.submit(self._listed(role)).result()
+
+    def close(self) -> None:
+        """Abort what is under way and end the thread."""
+        self._loop.close(self._close_connections)
+
+    async def _resolved(self, role: Role, name: str) -> str:
+        model = self._wanted(role, name)
+        return (await self._listed(role))[0] if model == "auto" else model
+
+    async def _listed(self, role: Role) -> list[str]:
+        try:
+            return await self._connection(role).models()
+        except TimeoutError:
+            raise CallError(FailureKind.TIMEOUT, "the endpoint did not list its models in time") from None
+
+    def _wanted(self, role: Role, name: str) -> str:
+        return self._endpoints[role].model if name == "auto" else name
+
+    def _connection(self, role: Role) -> Connection:
+        endpoint = self._endpoints[role]
+        key = endpoint.key.get_secret_value() if endpoint.key else ""
+        if (endpoint.url, key) not in self._connections:
+            self._connections[endpoint.url, key] = Connection(
+                url=endpoint.url, key=key, timeout_s=self._call_timeout_s
+            )
+        return self._connections[endpoint.url, key]
+
+    async def _call(self, request: CallRequest) -> CallResult:
+        started = time.monotonic()
+        connection = self._connection(request.role)
+        model = self._wanted(request.role, request.model)
+        deadline = started + self._call_timeout_s * self._retry.deadline_factor
+        wasted: list[Charge] = []
+        attempts = 0
+        while True:
+            attempt = await self._held(connection, deadline)
+            if attempt is None:
+                attempts += 1
+                attempt = await self._timed(connection, request, model, deadline)
+            if attempt.charge is not None:
+                wasted.append(attempt.charge)
+            delay_s = self._delay_s(connection, attempt, attempts, deadline)
+            if delay_s is None:
+                return _result(attempt, wasted, attempts, time.monotonic() - started)
+            await asyncio.sleep(delay_s)
+
+    async def _held(self, connection: Connection, deadline: float) -> Attempt | None:
+        """Wait while the endpoint wants no calls; a failure where that is longer than the call may last."""
+        while (left_s := connection.blocked_until - time.monotonic()) > 0:
+            if connection.blocked_until > deadline:
+                message = f"{connection.shown} takes no calls for {left_s:.0f} s, past this call's deadline"
+                return Attempt(failure=CallError(FailureKind.RATE, message, left_s))
+            # Not all that were held may come back in the same instant.
+            await asyncio.sleep(left_s + random.uniform(0, self._retry.base_s))
+        return None
+
+    async def _timed(
+        self, connection: Connection, request: CallRequest, model: str, deadline: float
+    ) -> Attempt:
+        """One attempt under a total deadline: a limit on each read alone lets a dripping server go on."""
+        timeout_s = min(self._call_timeout_s, deadline - time.monotonic())
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await connection.attempt(request, model)
+        except TimeoutError:
+            message = f"no whole answer from {connection.shown} within {timeout_s:.3g} s"
+            return Attempt(failure=CallError(FailureKind.TIMEOUT, message))
+
+    def _delay_s(
+        self, connection: Connection, attempt: Attempt, attempts: int, deadline: float
+    ) -> float | None:
+        """How long to wait before the next attempt, or None where there is to be none."""
+        failure, now = attempt.failure, time.monotonic()
+        if failure is None:
+            return None
+        if failure.retry_after_s is not None:
+            connection.blocked_until = max(connection.blocked_until, now + failure.retry_after_s)
+        delay_s = self._retry.delay_s(failure, attempts)
+        if delay_s is None or max(now + delay_s, connection.blocked_until) >= deadline:
+            return None
+        fields = {"endpoint": connection.shown, "kind": str(failure.kind), "attempts": attempts}
+        log.info("model_call_retried", extra=fields)
+        return delay_s
+
+    async def _close_connections(self) -> None:
+        for connection in self._connections.values():
+            await connection.close()
+
+
+class _LoopThread:
+    """An event loop in a thread of its own."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._thread.start()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Run ``work`` in the loop; callable from any thread."""
+        with self._lock:
+            if self._closed:
+                work.close()
+                raise RuntimeError("closed")
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close(self, last: Any) -> None:
+        """Cancel what runs, await ``last()``, and end the thread."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        asyncio.run_coroutine_threadsafe(self._wind_up(last), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _wind_up(self, last: Any) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await last()
+
+
+def check_endpoint(url: str, key: SecretStr | None, timeout_s: float = 10.0) -> list[str]:
+    """The models that the endpoint at ``url`` lists.
+
+    Raises:
+        Unreachable: nothing answers there as a model endpoint does; the text names the ways on.
+        CallError: it answers, but not to us (a wrong key, a wrong address).
+    """
+    llm = LLM(root=Endpoint(url, key), sub=Endpoint(url, key), call_timeout_s=timeout_s)
+    try:
+        return llm.models(Role.ROOT)
+    except CallError as error:
+        if error.kind in (FailureKind.TRANSIENT, FailureKind.TIMEOUT):
+            raise Unreachable("the model endpoint", shown_url(url), error.message, WAYS_ON) from None
+        raise
+    finally:
+        llm.close()
+
+
+def _result(attempt: Attempt, wasted: list[Charge], attempts: int, seconds: float) -> CallResult:
+    failure = attempt.failure
+    return CallResult(
+        completion=attempt.completion,
+        failure=CallFailure(kind=failure.kind, message=failure.message) if failure else None,
+        wasted=tuple(wasted),
+        attempts=attempts,
+        seconds=seconds,
+    )

@@ -1,0 +1,137 @@
+"""One endpoint's SDK client, and what this process has learnt of the endpoint.
+
+Everything here runs in the one event loop of its ``LLM``, hence there are no locks. Learnt once and kept:
+the first model of ``/models`` (a failed ask is not kept), whether there is a chat route, and until when a
+Retry-After holds all calls.
+"""
+
+import asyncio
+
+import openai
+
+from rlm_dist.errors import CallError, FailureKind
+from rlm_dist.llm.failures import TROUBLE, Refused, Secrets, shown_models, shown_url, to_call_error
+from rlm_dist.llm.replies import Attempt, chat_body, plain_body, read_chat, read_models, read_plain
+from rlm_dist.models import CallRequest
+
+CONNECT_TIMEOUT_S = 10.0
+MODELS_TIMEOUT_S = 30.0
+# The SDK insists on a key; a local server takes any.
+NO_KEY = "no-key"
+
+
+class Connection:
+    """The way to one endpoint; made and used in the event loop's thread alone."""
+
+    def __init__(self, *, url: str, key: str, timeout_s: float) -> None:
+        self.url = url.rstrip("/")
+        self.shown = shown_url(self.url)
+        self.blocked_until = 0.0
+        self._key = key
+        self._timeout_s = timeout_s
+        self._has_chat = True
+        self._models: asyncio.Task[list[str]] | None = None
+        self._sdk = openai.AsyncOpenAI(
+            base_url=self.url,
+            api_key=key or NO_KEY,
+            max_retries=0,
+            timeout=openai.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
+            http_client=openai.DefaultAioHttpClient(),
+        )
+
+    async def attempt(self, request: CallRequest, model: str) -> Attempt:
+        """Send ``request`` once; trouble with the endpoint is told in the result."""
+        try:
+            chosen = (await self.models())[0] if model == "auto" else model
+            return await self._completed(request, chosen)
+        except CallError as failure:
+            return Attempt(failure=failure)
+
+    async def models(self) -> list[str]:
+        """The endpoint's models, at least one; many callers at once share one ask. Raises CallError."""
+        if self._models is None or _failed(self._models):
+            self._models = asyncio.ensure_future(self._ask_models())
+            self._models.add_done_callback(_seen)
+        # One caller that is cancelled must not take the ask from the others.
+        return await asyncio.shield(self._models)
+
+    async def close(self) -> None:
+        """Close all connections of this endpoint."""
+        if self._models is not None:
+            self._models.cancel()
+        await self._sdk.close()
+
+    async def _ask_models(self) -> list[str]:
+        async with asyncio.timeout(min(MODELS_TIMEOUT_S, self._timeout_s)):
+            models = read_models(await self._send("/models", None, ()))
+        if not models:
+            raise CallError(FailureKind.UNKNOWN_MODEL, f"{self.shown} lists no model")
+        return models
+
+    async def _completed(self, request: CallRequest, model: str) -> Attempt:
+        if not self._has_chat:
+            return await self._plain(request, model)
+        try:
+            body = await self._post("/chat/completions", chat_body(request, model), request, model)
+        except Refused as refusal:
+            if not await self._lacks_chat(refusal):
+                raise
+            return await self._plain(request, model)
+        return read_chat(body, request, model)
+
+    async def _lacks_chat(self, refusal: Refused) -> bool:
+        """Whether this is an endpoint with the plain route alone: it knows no chat, but its models."""
+        if not refusal.maybe_no_route:
+            return False
+        if refusal.status != 501:
+            try:
+                await self.models()
+            except (CallError, TimeoutError):
+                return False
+        return True
+
+    async def _plain(self, request: CallRequest, model: str) -> Attempt:
+        try:
+            body = await self._post("/completions", plain_body(request, model), request, model)
+        except Refused as refusal:
+            self._has_chat = self._has_chat or refusal.maybe_no_route
+            raise
+        self._has_chat = False
+        return read_plain(body, request, model)
+
+    async def _post(self, path: str, body: object, request: CallRequest, model: str) -> str:
+        try:
+            return await self._send(path, body, tuple(each.content for each in request.messages))
+        except CallError as failure:
+            if failure.kind is not FailureKind.UNKNOWN_MODEL:
+                raise
+        raise await self._naming_models(model)
+
+    async def _send(self, path: str, body: object, prompts: tuple[str, ...]) -> str:
+        """The text of the response: its JSON is read by us, whatever content type it claims to be."""
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise CallError(FailureKind.AUTH, "the key holds characters that no HTTP header takes")
+        try:
+            if body is None:
+                return await self._sdk.get(path, cast_to=str)
+            return await self._sdk.post(path, cast_to=str, body=body)
+        except TROUBLE as error:
+            failure = to_call_error(error, self.url + path, Secrets(self._key, prompts))
+        # Raised outside of the handler: the SDK's error, which holds the request, must not hang on to ours.
+        raise failure
+
+    async def _naming_models(self, model: str) -> CallError:
+        try:
+            known = f"it has: {shown_models(await self.models())}"
+        except (CallError, TimeoutError):
+            known = "and it does not list those that it has"
+        return CallError(FailureKind.UNKNOWN_MODEL, f"{self.shown} has no model {model[:100]!r}; {known}")
+
+
+def _failed(task: "asyncio.Task[list[str]]") -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+def _seen(task: "asyncio.Task[list[str]]") -> None:
+    """Take the exception of a task whose waiters may all be gone, or asyncio complains on stderr."""
+    _failed(task)

@@ -1,0 +1,173 @@
+"""What went wrong in a model call, as one of ``errors.FailureKind``: from SDK errors to ours.
+
+What an endpoint says is shown cut to a bound and on one line; it is left out where it repeats the prompt,
+and a key in it is blotted out.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+import openai
+
+from rlm_dist.errors import CallError, FailureKind
+from rlm_dist.llm.retry import told_delay_s
+
+SHOWN_CHARS = 300
+SHOWN_MODELS = 20
+ECHO_CHARS = 32
+# What the SDK lets through beside its own errors: its transport does not translate all that aiohttp raises.
+TROUBLE = (openai.OpenAIError, aiohttp.ClientError, OSError, EOFError, ValueError)
+
+_NO_MODEL = re.compile(r"model\b.{0,120}?\b(not found|not exist|unknown|not available)", re.I | re.S)
+_NO_MODEL_CODES = frozenset({"model_not_found", "unknown_model", "invalid_model"})
+_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "insufficient_balance"})
+_TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+_TOO_LONG = re.compile(
+    r"maximum context length|maximum model length|context size|context length|context window"
+    r"|prompt is too long|too many tokens|request too large",
+    re.I,
+)
+_WINDOW = re.compile(
+    r"(?:maximum (?:context|model) length|context length|context size|context window)"
+    r"[^\d\n]{0,20}(\d{2,9})|(\d{2,9}) maximum",
+    re.I,
+)
+_NUMBER = re.compile(r"\b\d{2,9}\b")
+
+
+class Secrets(NamedTuple):
+    """What must not stand in an error's text: the key, and the texts of the prompt."""
+
+    key: str
+    prompts: Sequence[str] = ()
+
+
+class Refused(CallError):
+    """The endpoint answered with an HTTP status that is an error."""
+
+    def __init__(self, kind: str, message: str, retry_after_s: float | None = None, status: int = 0) -> None:
+        CallError.__init__(self, kind, message, retry_after_s)
+        self.args = (kind, message, retry_after_s, status)
+        self.status = status
+
+    @property
+    def maybe_no_route(self) -> bool:
+        """Whether the endpoint may just lack this route."""
+        return self.status in (404, 405, 501) and self.kind is not FailureKind.UNKNOWN_MODEL
+
+
+def shown_url(url: str) -> str:
+    """``url`` without the user name, password and query that may stand in it."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def shown_models(models: Iterable[str]) -> str:
+    """The names of ``models`` for an error's text, bounded."""
+    names = [name[:100] for name in models]
+    more = f" and {len(names) - SHOWN_MODELS} more" if len(names) > SHOWN_MODELS else ""
+    return ", ".join(names[:SHOWN_MODELS]) + more
+
+
+def to_call_error(error: Exception, url: str, secrets: Secrets) -> CallError:
+    """The kind and the text of ``error``, which a request to ``url`` raised."""
+    if isinstance(error, openai.APIStatusError):
+        return _refused(error, shown_url(url), secrets)
+    if isinstance(error, ValueError):
+        # What it says may quote the header or the address that it cannot use.
+        return CallError(FailureKind.INVALID, f"no request can be made for {shown_url(url)}")
+    causes = list(_causes(error))
+    if any(isinstance(cause, TimeoutError) for cause in causes):
+        return CallError(FailureKind.TIMEOUT, f"no answer in time from {shown_url(url)}")
+    detail = shown(str(causes[-1]) or type(causes[-1]).__name__, secrets)
+    return CallError(FailureKind.TRANSIENT, f"the connection to {shown_url(url)} failed: {detail}")
+
+
+def shown(text: str, secrets: Secrets) -> str:
+    """``text`` from an endpoint, fit to be shown: one bounded line without the key or the prompt."""
+    line = " ".join(text.split())[:SHOWN_CHARS]
+    if any(_echoes(line, prompt) for prompt in secrets.prompts):
+        return "(its message repeats the prompt and is left out)"
+    return line.replace(secrets.key, "***") if secrets.key else line
+
+
+def _echoes(line: str, prompt: str) -> bool:
+    if 8 <= len(prompt) <= ECHO_CHARS and prompt in line:
+        return True
+    # Any run of twice ECHO_CHARS that both have holds one whole window of this stride.
+    starts = range(0, len(line) - ECHO_CHARS + 1, ECHO_CHARS)
+    return any(line[start : start + ECHO_CHARS] in prompt for start in starts)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__
+
+
+def _refused(error: openai.APIStatusError, url: str, secrets: Secrets) -> Refused:
+    status = error.status_code
+    body = error.body if isinstance(error.body, dict) else {}
+    text = _text(body)
+    said = f": {shown(text, secrets)}" if text else ""
+    told_s = told_delay_s(error.response.headers)
+    kind = _kind(status, text, {str(body.get(name)) for name in ("code", "type")})
+    return Refused(kind, _message(kind, status, url, body, said), told_s, status)
+
+
+def _text(body: dict[str, Any]) -> str:
+    message = body.get("message") or body.get("detail") or body.get("error") or ""
+    return message if isinstance(message, str) else str(message)
+
+
+def _kind(status: int, text: str, codes: set[str]) -> FailureKind:
+    if status in (401, 403):
+        return FailureKind.AUTH
+    if status == 402 or codes & _QUOTA_CODES:
+        return FailureKind.QUOTA
+    if status == 429:
+        return FailureKind.RATE
+    if codes & _TOO_LONG_CODES or status == 413 or (status in (400, 422, 500) and _TOO_LONG.search(text)):
+        return FailureKind.TOO_LONG
+    if codes & _NO_MODEL_CODES or (status in (400, 404) and _NO_MODEL.search(text)):
+        return FailureKind.UNKNOWN_MODEL
+    if status in (408, 409) or (status >= 500 and status != 501):
+        return FailureKind.TRANSIENT
+    return FailureKind.INVALID
+
+
+def _message(kind: FailureKind, status: int, url: str, body: dict[str, Any], said: str) -> str:
+    answer = f"{url} answered HTTP {status}"
+    if status == 401:
+        # Endpoints like to quote a part of the key here, and there is nothing else to learn.
+        return f"{answer}: the key is missing or wrong (RLM_API_KEY, RLM_SUB_API_KEY)"
+    if kind is FailureKind.AUTH:
+        return f"{answer}: not allowed with this key{said}"
+    if kind is FailureKind.TOO_LONG:
+        prompt, window = _sizes(body)
+        sizes = f"the prompt has {prompt} tokens, the model's window is {window}"
+        return (
+            sizes if prompt and window else f"the prompt is over the model's window{said or f' ({answer})'}"
+        )
+    if status in (404, 405, 501) and kind is FailureKind.INVALID:
+        return f"{answer}: no such route; is the address right (it mostly ends in /v1)?{said}"
+    return answer + said
+
+
+def _sizes(body: dict[str, Any]) -> tuple[int | None, int | None]:
+    """The tokens of the prompt and of the model's window, where an endpoint told them."""
+    told = body.get("n_prompt_tokens"), body.get("n_ctx")
+    if isinstance(told[0], int) and isinstance(told[1], int):
+        return told
+    text = _text(body).replace(",", "")
+    window = _WINDOW.search(text)
+    if window is None:
+        return None, None
+    limit = int(window[1] or window[2])
+    larger = [int(number) for number in _NUMBER.findall(text) if int(number) > limit]
+    return (min(larger), limit) if larger else (None, limit)

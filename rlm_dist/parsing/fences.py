@@ -1,0 +1,207 @@
+"""Cuts fenced blocks out of a reply and finds where each one really ends.
+
+A line of fence marks may stand inside a string of the code. Such a string has three quotes, so where the
+code up to the first closing fence has an unterminated one, later closing fences are tried until the code
+compiles. The number of characters compiled in such trials is bounded.
+"""
+
+import ast
+import re
+import textwrap
+import warnings
+from dataclasses import dataclass
+from enum import Enum
+
+_RUN_TAGS = frozenset({"repl", "python", "py", "python3", "ipython", "pycon", "py3"})
+_OPEN = re.compile(r"([ \t]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?)(`{3,}|~{3,})[ \t]*([^\s`~]*)[ \t]*(.*)")
+_TRAILING_OPEN = re.compile(r"(?:```|~~~)[ \t]*(repl|python3?|py)[ \t]*$", re.IGNORECASE)
+_CLOSE = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*$")
+_TRIAL_CHARS = 1_000_000
+_MAX_TAIL_TRIALS = 4
+
+
+class Kind(Enum):
+    """What a block is by its tag."""
+
+    CODE = "code"
+    UNTAGGED = "untagged"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Fence:
+    """One fenced block; ``closed`` is false where the reply ended first."""
+
+    kind: Kind
+    tag: str
+    code: str
+    closed: bool
+
+    @property
+    def runnable(self) -> bool:
+        """Whether a block without a tag is code: it compiles, and does more than name a thing."""
+        tree = _tree(self.code)
+        return tree is not None and any(not _plain(statement) for statement in tree.body)
+
+
+def compiles(code: str) -> bool:
+    """Whether this is a whole Python program."""
+    return _tree(code) is not None
+
+
+def split(text: str) -> tuple[list[Fence], str]:
+    """The fenced blocks in order, and the text around them (each block leaves an empty line)."""
+    return _Splitter(text.split("\n")).split()
+
+
+def _tree(code: str) -> ast.Module | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a bad escape in the model's string is the model's business
+        try:
+            return ast.parse(code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+            return None
+
+
+def _open_string(code: str) -> bool:
+    """Whether the code stops inside a string with three quotes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            ast.parse(code)
+        except SyntaxError as error:
+            return "triple-quoted" in (error.msg or "")
+        except (ValueError, RecursionError, MemoryError, OverflowError):
+            return False
+    return False
+
+
+def _plain(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and not any(
+        isinstance(node, ast.Call) for node in ast.walk(statement)
+    )
+
+
+class _Splitter:
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+        self._closing = [found.group(1) if (found := _CLOSE.match(line)) else "" for line in lines]
+        self._trial_chars = _TRIAL_CHARS
+        self._never_again: set[str] = set()
+
+    def split(self) -> tuple[list[Fence], str]:
+        fences: list[Fence] = []
+        prose: list[str] = []
+        at = 0
+        while at < len(self._lines):
+            line = self._lines[at]
+            opened = _OPEN.match(line)
+            trailing = None if opened else _TRAILING_OPEN.search(line)
+            if trailing is not None:
+                prose.append(line[: trailing.start()])
+                opened = _OPEN.match(line[trailing.start() :])
+            if opened is None:
+                prose.append(line)
+                at += 1
+                continue
+            found = self._one_line(opened)
+            if found is None and "`" in opened.group(4):  # prose that begins with inline code
+                prose.append(line)
+                at += 1
+                continue
+            fence, at = (found, at + 1) if found else self._block(opened, at)
+            fences.append(fence)
+            prose.append("")
+        return fences, "\n".join(prose)
+
+    def _one_line(self, opened: re.Match[str]) -> Fence | None:
+        _, marks, tag, rest = opened.groups()
+        body, inner = rest.rstrip(), f"{tag} {rest}".rstrip()
+        if inner.endswith(marks) and len(inner) > len(marks):
+            if _kind(tag) is Kind.CODE and body != marks:
+                return Fence(Kind.CODE, tag, body[: -len(marks)].strip(), True)
+            whole = inner[: -len(marks)].strip()
+            kind = Kind.UNTAGGED if compiles(whole) else Kind.OTHER
+            return Fence(kind, "" if kind is Kind.UNTAGGED else tag, whole, True)
+        return None
+
+    def _block(self, opened: re.Match[str], at: int) -> tuple[Fence, int]:
+        lead, marks, tag, rest = opened.groups()
+        kind = _kind(tag)
+        start = at + 1
+        first = self._first_closing(start, marks)
+        if first is None:
+            return self._unclosed(kind, tag, start, len(lead))
+        if kind is Kind.OTHER:
+            return Fence(kind, tag, "\n".join(self._lines[start:first]), True), first + 1
+        code, end = self._code(start, first, marks, len(lead))
+        if rest and kind is Kind.CODE and compiles(f"{rest}\n{code}"):
+            code = f"{rest}\n{code}"
+        return Fence(kind, "" if kind is Kind.UNTAGGED else tag, code, True), end
+
+    def _first_closing(self, start: int, marks: str) -> int | None:
+        if marks in self._never_again:
+            return None
+        for index in range(start, len(self._lines)):
+            if self._closing[index].startswith(marks):
+                return index
+        self._never_again.add(marks)
+        return None
+
+    def _unclosed(self, kind: Kind, tag: str, start: int, indent: int) -> tuple[Fence, int]:
+        code, end = self._tail(start, len(self._lines), indent) or (
+            self._body(start, len(self._lines), indent),
+            len(self._lines),
+        )
+        return Fence(kind, tag, code, end < len(self._lines)), end
+
+    def _code(self, start: int, first: int, marks: str, indent: int) -> tuple[str, int]:
+        """The code from ``start`` on, and the line after its closing fence."""
+        code = self._body(start, first, indent)
+        if compiles(code):
+            return code, first + 1
+        if _open_string(code):
+            for end in range(first + 1, len(self._lines)):
+                if not self._closing[end].startswith(marks):
+                    continue
+                longer = self._body(start, end, indent)
+                self._trial_chars -= len(longer)
+                if self._trial_chars < 0:
+                    break
+                if compiles(longer):
+                    return longer, end + 1
+        return self._tail(start, first, indent) or (code, first + 1)
+
+    def _tail(self, start: int, stop: int, indent: int) -> tuple[str, int] | None:
+        """Code whose closing fence stands at the end of its last line."""
+        trials = 0
+        for end in range(start, stop):
+            line = self._lines[end].rstrip()
+            if not line.endswith("```") or self._closing[end]:
+                continue
+            trials += 1
+            code = self._dedented([*self._lines[start:end], line.rstrip("`")], indent)
+            self._trial_chars -= len(code)
+            if trials > _MAX_TAIL_TRIALS or self._trial_chars < 0:
+                return None
+            if compiles(code):
+                return code, end + 1
+        return None
+
+    def _body(self, start: int, end: int, indent: int) -> str:
+        return self._dedented(self._lines[start:end], indent)
+
+    def _dedented(self, lines: list[str], indent: int) -> str:
+        """The lines without the indentation of their fence, or of all of them where only that compiles."""
+        code = "\n".join(line[min(indent, len(line) - len(line.lstrip(" \t"))) :] for line in lines)
+        if code[:1] in (" ", "\t", "\n") and not compiles(code):
+            bare = textwrap.dedent(code)
+            return bare if compiles(bare) else code
+        return code
+
+
+def _kind(tag: str) -> Kind:
+    name = tag.strip("{}.,:").lower()
+    if not name:
+        return Kind.UNTAGGED
+    return Kind.CODE if name in _RUN_TAGS else Kind.OTHER

@@ -1,0 +1,89 @@
+"""Calls of the root model: each has an id and a place in the ledger, as a sub-call has."""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from rlm_dist.calls import Accounts, CallNames
+from rlm_dist.errors import CallError, LimitExceeded, RLMError
+from rlm_dist.llm import LLM
+from rlm_dist.models import CallRequest, CallResult, Completion, JobSpec, Message, Role
+from rlm_dist.store import CallState, OpenCall, Refused, Store
+from rlm_dist.texts import Texts
+
+_POLL_S = 0.2
+
+
+class RootCalls:
+    """The root model of one run of one job."""
+
+    def __init__(
+        self,
+        *,
+        spec: JobSpec,
+        epoch: int,
+        owner: str,
+        store: Store,
+        texts: Texts,
+        llm: LLM,
+        accounts: Accounts,
+    ) -> None:
+        self._spec = spec
+        self._epoch = epoch
+        self._owner = owner
+        self._store = store
+        self._texts = texts
+        self._llm = llm
+        self._accounts = accounts
+        self._names = CallNames(spec.id)
+        self._error: RLMError | None = None
+
+    def complete(self, messages: Sequence[Message]) -> Completion:
+        """Ask the root model, or take the answer from the store where this job was given it before.
+
+        Raises:
+            CallError: where the call failed for good.
+            LimitExceeded: where a budget does not allow the call.
+            RLMError: what ``abort`` was given.
+        """
+        request = CallRequest(role=Role.ROOT, model=self._spec.model, messages=tuple(messages))
+        call_id = self._names.name(request)
+        result = self._known(call_id, request) or self._ask(call_id, request)
+        if result.failure is not None:
+            raise CallError(result.failure.kind, result.failure.message)
+        assert result.completion is not None  # a result is one or the other
+        return result.completion
+
+    def abort(self, error: RLMError) -> None:
+        """Close the request under way; it and every later one raise ``error``."""
+        self._error = self._error or error
+
+    def _known(self, call_id: str, request: CallRequest) -> CallResult | None:
+        tokens, nanousd = self._accounts.reserve(request)
+        # Nobody else runs a root call, so its request (the whole chat, every turn) is not stored.
+        opened = OpenCall(
+            call_id=call_id, request="{}", reserve_tokens=tokens, reserve_nanousd=nanousd, role=Role.ROOT
+        )
+        (state,) = self._store.open_calls(self._spec.id, self._epoch, [opened])
+        if isinstance(state, Refused):
+            raise LimitExceeded(state.kind, state.used, state.limit)
+        if state is not CallState.SETTLED:
+            return None
+        (packed,) = self._store.answers(self._spec.id, [call_id])
+        return CallResult.model_validate_json(self._texts.unpack(packed or ""))
+
+    def _ask(self, call_id: str, request: CallRequest) -> CallResult:
+        result = self._wait(self._llm.submit(request))
+        packed = self._texts.pack(self._spec.id, result.model_dump_json())
+        settlement = self._accounts.settlement(call_id, request, result, packed)
+        self._store.settle(self._spec.id, self._owner, [settlement])
+        return result
+
+    def _wait(self, future: Future[CallResult]) -> CallResult:
+        ended = threading.Event()
+        future.add_done_callback(lambda _: ended.set())
+        while not ended.wait(_POLL_S):
+            if self._error is not None:
+                future.cancel()
+                raise self._error
+        return future.result()

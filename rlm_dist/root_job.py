@@ -1,0 +1,158 @@
+"""One run of one job on a root worker: its REPL, its calls, its lease, and the engine between them.
+
+While the job runs, a heartbeat renews its lease. What the heartbeat learns (cancelled, out of time, taken
+over by another worker) stops whatever the job waits for: a cell, a root call, a sub-call.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from rlm_dist import engine
+from rlm_dist.errors import CallError, Cancelled, LimitExceeded, RLMError, Superseded
+from rlm_dist.events import Emit, Event, RootReplied
+from rlm_dist.fanout import Fanout
+from rlm_dist.journal import Journal
+from rlm_dist.leases import LEASE_MS, RENEW_S, Every
+from rlm_dist.models import NANO, Answer, CellResult, JobRecord, Message, Outcome, Resolved
+from rlm_dist.root_calls import RootCalls
+from rlm_dist.sandbox.host import Sandbox
+from rlm_dist.store import Store
+
+_TELL_AT = 0.75
+
+
+class Repl:
+    """The sandbox as the engine sees it, with the job's fan-out behind its ``llm_query``."""
+
+    def __init__(self, fanout: Fanout) -> None:
+        self._fanout = fanout
+        self._sandbox: Sandbox | None = None
+
+    def query(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]:
+        """What the sandbox is given as ``llm_query``; a call that fails every other one too ends the cell."""
+        try:
+            return self._fanout.query(prompts, model)
+        except CallError as error:
+            self.sandbox.abort(error)
+            raise
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """The sandbox that ``use`` was given."""
+        assert self._sandbox is not None
+        return self._sandbox
+
+    def use(self, sandbox: Sandbox) -> None:
+        """Run cells here from now on."""
+        self._sandbox = sandbox
+
+    def run(self, code: str, /) -> CellResult:
+        """Run a code block."""
+        return self.sandbox.run(code)
+
+    def resolve(self, path: str, /) -> Resolved:
+        """Look up a variable or a simple path."""
+        return self.sandbox.resolve(path)
+
+    def restart(self) -> None:
+        """Begin again with nothing but the context; calls are named from the start again."""
+        self._fanout.rewind()
+        self.sandbox.restart()
+
+
+class RootJob:
+    """A job that this worker holds at ``record.epoch``."""
+
+    def __init__(
+        self, *, record: JobRecord, store: Store, calls: RootCalls, fanout: Fanout, repl: Repl, emit: Emit
+    ) -> None:
+        self._spec = record.spec
+        self._epoch = record.epoch
+        self._store = store
+        self._calls = calls
+        self._fanout = fanout
+        self._repl = repl
+        self._sink = emit
+        ran_ms = store.now_ms() - record.started_ms if record.started_ms else 0
+        self._began = time.monotonic() - ran_ms / 1000
+
+    def run(self) -> Outcome:
+        """Run the root loop to its end.
+
+        Raises:
+            Superseded: where another worker took the job over.
+            RLMError: where the REPL cannot be started, or the store cannot be reached.
+        """
+        journal = Journal(
+            self._store.read_journal(self._spec.id),
+            lambda entry: self._store.append_journal(self._spec.id, self._epoch, entry),
+        )
+        heart = Every(self._beat, period_s=RENEW_S, name=f"lease-{self._spec.id}")
+        try:
+            self._repl.sandbox.start()
+            return engine.run(
+                self._spec,
+                complete=self._calls.complete,
+                repl=self._repl,
+                journal=journal,
+                emit=self._emit,
+                budget=self._budget,
+            )
+        finally:
+            heart.close()
+            self._repl.sandbox.close()
+            self._fanout.close()
+
+    def _emit(self, event: Event) -> None:
+        if isinstance(event, RootReplied):
+            self._fanout.turn = event.turn
+        self._sink(event)
+
+    def _beat(self) -> None:
+        over = self._out_of_time()
+        if over is not None:
+            self._stop(over)
+        try:
+            if self._store.renew_job(self._spec.id, self._epoch, LEASE_MS) == "cancelled":
+                self._stop(Cancelled(self._spec.id))
+        except Superseded as error:
+            self._stop(error)
+
+    def _out_of_time(self) -> LimitExceeded | None:
+        limit_s = self._spec.limits.max_seconds
+        used_s = time.monotonic() - self._began
+        if limit_s is None or used_s <= limit_s:
+            return None
+        return LimitExceeded("max_seconds", round(used_s, 1), limit_s)
+
+    def _stop(self, error: RLMError) -> None:
+        self._calls.abort(error)
+        self._fanout.abort(error)
+        self._repl.sandbox.abort(error)
+
+    def _budget(self) -> str | None:
+        """What is left, for the model, of every limit of which less than a quarter is."""
+        over = self._out_of_time()
+        if over is not None:
+            raise over
+        told = [
+            f"{kind} {limit - used:.4g} of {limit:.4g}"
+            for kind, used, limit in self._used()
+            if used > _TELL_AT * limit
+        ]
+        return f"Little is left of your budget: {', '.join(told)}." if told else None
+
+    def _used(self) -> Iterator[tuple[str, float, float]]:
+        """Kind, used and limit of each limit that this job has."""
+        limits = self._spec.limits
+        if limits.max_seconds is not None:
+            yield "seconds", time.monotonic() - self._began, limits.max_seconds
+        if limits.max_nanousd is None and limits.max_tokens is None and limits.max_sub_calls is None:
+            return
+        costs = self._store.costs(self._spec.id)
+        if limits.max_nanousd is not None and costs.total_cost is not None:
+            yield "USD", costs.total_cost, limits.max_nanousd / NANO
+        if limits.max_tokens is not None:
+            yield "tokens", costs.root_llm_tokens + costs.sub_llm_tokens, limits.max_tokens
+        if limits.max_sub_calls is not None:
+            yield "sub-calls", costs.sub_llm_calls, limits.max_sub_calls

@@ -1,0 +1,157 @@
+"""The composition root of a worker process: what it is made of is built here, once, after the fork."""
+
+import os
+import socket
+from collections.abc import Sequence
+
+import structlog
+from celery import Celery
+
+from rlm_dist.blobs import open_blobs
+from rlm_dist.calls import Accounts
+from rlm_dist.celery_app import SUB_QUEUE, SUB_TASK
+from rlm_dist.context_cache import ContextCache
+from rlm_dist.errors import RLMError, Superseded
+from rlm_dist.events import JobEnded, JobStarted
+from rlm_dist.fanout import Fanout
+from rlm_dist.leases import LEASE_MS, RENEW_S, Every
+from rlm_dist.llm import LLM, Endpoint
+from rlm_dist.models import ErrorInfo, JobRecord, JobState, Outcome, Role
+from rlm_dist.prices import Prices
+from rlm_dist.recovery import Reaper
+from rlm_dist.root_calls import RootCalls
+from rlm_dist.root_job import Repl, RootJob
+from rlm_dist.sandbox.host import Sandbox, SandboxLimits
+from rlm_dist.settings import Settings
+from rlm_dist.store import Store, connect
+from rlm_dist.sub_calls import SubCalls
+from rlm_dist.texts import Texts
+from rlm_dist.trace import TraceSink
+
+log = structlog.get_logger()
+
+# A job outlives a Redis that is away for this long; the scripts may all be repeated.
+REDIS_PATIENCE_S = 300.0
+
+
+class Worker:
+    """What a root and a sub worker have in common."""
+
+    def __init__(self, app: Celery, settings: Settings, role: Role) -> None:
+        assert settings.redis_url is not None  # make_app has refused to go on without it
+        self.app = app
+        self.settings = settings
+        self.owner = f"{role}@{socket.gethostname()}:{os.getpid()}"
+        self._client = connect(settings.redis_url, client_name=f"rlm-{role}")
+        self.store = Store(self._client, retention_s=settings.retention_s, patience_s=REDIS_PATIENCE_S)
+        blobs = open_blobs(settings.blob_url or "redis", home=settings.home, client=self._client)
+        self.texts = Texts(store=self.store, blobs=blobs)
+        self.contexts = ContextCache(settings.home / "cache" / "contexts", blobs)
+        root = Endpoint(settings.api_url, settings.api_key, settings.model)
+        sub = Endpoint(settings.sub_url, settings.sub_key, settings.sub_model)
+        self.llm = LLM(root=root, sub=sub, call_timeout_s=settings.call_timeout_s)
+        self.accounts = Accounts(
+            prices=Prices(settings.prices), urls={Role.ROOT: settings.api_url, Role.SUB: settings.sub_url}
+        )
+        self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)
+
+    def close(self) -> None:
+        """End the threads and connections made here."""
+        self._reaper.close()
+        self.llm.close()
+        self._client.close()
+
+
+class RootWorker(Worker):
+    """A process that runs root loops, one at a time."""
+
+    def run(self, job_id: str) -> None:
+        """Bring this job to its end, unless it is final, cancelled, or held by another worker."""
+        epoch = self.store.start_job(job_id, self.owner, LEASE_MS)
+        if epoch is None:
+            log.info("job_not_started", job=job_id)
+            return
+        record = self.store.job(job_id)
+        emit = TraceSink(self.store, job_id, self.texts)
+        try:
+            outcome = self._job(record, epoch, emit).run()
+        except Superseded:
+            log.warning("job_superseded", job=job_id, epoch=epoch)
+            return
+        except RLMError as error:
+            outcome = _failed(error)
+        except Exception as error:
+            log.exception("job_crashed", job=job_id)
+            outcome = _failed(RLMError(f"internal error: {type(error).__name__}"))
+        emit(
+            JobEnded(
+                state=outcome.state, answer=outcome.answer, error=outcome.error, iterations=outcome.iterations
+            )
+        )
+        self.store.finish_job(job_id, epoch, outcome)
+
+    def _job(self, record: JobRecord, epoch: int, emit: TraceSink) -> RootJob:
+        spec = record.spec
+        calls = RootCalls(
+            spec=spec, epoch=epoch, owner=self.owner,
+            store=self.store, texts=self.texts, llm=self.llm, accounts=self.accounts,
+        )  # fmt: skip
+        fanout = Fanout(
+            spec=spec, epoch=epoch, store=self.store, texts=self.texts, accounts=self.accounts,
+            send=self._send, emit=emit,
+        )  # fmt: skip
+        repl = Repl(fanout)
+        limits = SandboxLimits(
+            code_timeout_s=self.settings.code_timeout_s, max_output_chars=spec.max_output_chars
+        )
+        sandbox = Sandbox(context_path=self.contexts.path(spec.context), query=repl.query, limits=limits)
+        repl.use(sandbox)
+        emit(
+            JobStarted(
+                job_id=spec.id, epoch=epoch, worker=self.owner, model=spec.model, sub_model=spec.sub_model,
+                prompts=spec.prompts, isolation=sandbox.isolation, context=spec.context.info,
+            )
+        )  # fmt: skip
+        return RootJob(record=record, store=self.store, calls=calls, fanout=fanout, repl=repl, emit=emit)
+
+    def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
+        with self.app.producer_pool.acquire(block=True) as producer:
+            for chunk in chunks:
+                self.app.send_task(
+                    SUB_TASK,
+                    args=[job_id, list(chunk)],
+                    producer=producer,
+                    queue=SUB_QUEUE,
+                    argsrepr=f"job={job_id} turn={turn}",
+                    kwargsrepr=f"calls={len(chunk)} first={chunk[0]}",
+                    ignore_result=True,
+                    add_to_parent=False,
+                )
+
+
+class SubWorker(Worker):
+    """A process that runs sub-calls, many at once."""
+
+    def __init__(self, app: Celery, settings: Settings, slots: int) -> None:
+        super().__init__(app, settings, Role.SUB)
+        self._slots = slots
+        self.calls = SubCalls(
+            store=self.store, texts=self.texts, llm=self.llm, accounts=self.accounts,
+            owner=self.owner, slots=slots,
+        )  # fmt: skip
+        self._heart = Every(self._beat, period_s=RENEW_S, name="leases")
+
+    def close(self) -> None:
+        """End the threads and connections made here."""
+        self._heart.close()
+        super().close()
+
+    def _beat(self) -> None:
+        self.store.announce_slots(self.owner, self._slots, ttl_ms=LEASE_MS)
+        held = self.calls.held()
+        if held:
+            self.calls.abort(self.store.renew_calls(self.owner, held, LEASE_MS))
+
+
+def _failed(error: RLMError) -> Outcome:
+    return Outcome(state=JobState.FAILED, error=ErrorInfo(type=type(error).__name__, message=str(error)))

@@ -1,0 +1,256 @@
+"""The host's side of the REPL: starts the process, limits a cell's time, and says how a cell ended.
+
+A process that does not end its cell in time gets SIGINT three times, half a second apart, which keeps its
+variables where it obeys; then it is killed and its variables are gone. The clock stands still while a
+sub-call is open.
+"""
+
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from rlm_dist.errors import LimitExceeded, SandboxError
+from rlm_dist.models import CellResult, FinalValue, Resolved
+from rlm_dist.sandbox import process
+from rlm_dist.sandbox.messages import Broken, ChildMessage, Done, HandedIn, Ready, ResolvedPath
+from rlm_dist.sandbox.session import Query, Session
+
+__all__ = ["Query", "Sandbox", "SandboxLimits"]
+
+_START_S = 120.0
+_RESOLVE_S = 10.0
+_SIGNALS = 3
+_SIGNAL_GAP_S = 0.5
+_MAX_CODE_CHARS = 2_000_000
+_MiB = 1 << 20
+
+
+@dataclass(frozen=True)
+class SandboxLimits:
+    """What the REPL process may use; ``memory_bytes`` None means by the size of its context."""
+
+    code_timeout_s: float = 120.0
+    max_output_chars: int = 20_000
+    memory_bytes: int | None = None
+    cpu_s: int = 24 * 3600
+    file_size_bytes: int = 16 * _MiB
+    open_files: int = 128
+
+
+class Sandbox:
+    """The REPL of one job. ``run`` and ``resolve`` are called from one thread, the rest from any.
+
+    The process ends with the thread that started it (``start``, ``restart``).
+    """
+
+    isolation = "off"
+
+    def __init__(
+        self,
+        *,
+        context_path: Path,
+        query: Query,
+        limits: SandboxLimits,
+        child: Path = process.CHILD,
+    ) -> None:
+        self._context_path = context_path
+        self._query = query
+        self._limits = limits
+        self._child = child
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+        self._failure: BaseException | None = None
+        self._closed = False
+        self._cell = 0
+        self._names: tuple[str, ...] = ()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start the process and load the context; entering the sandbox as a context manager does so too.
+
+        Raises:
+            SandboxError: it cannot be started or was already, or the context cannot be loaded.
+        """
+        if self._session is not None:
+            raise SandboxError("the REPL was already started")
+        self._launch()
+
+    def _launch(self) -> None:
+        with self._lock:
+            if self._closed:
+                raise SandboxError("the REPL is closed")
+            memory = self._limits.memory_bytes or _memory_for(self._context_path)
+            running, channel = process.start(self._context_path, self._child)
+            session = self._session = Session(running, channel, self._query)
+        limits = {
+            "memory_bytes": memory,
+            "cpu_s": self._limits.cpu_s,
+            "file_size_bytes": self._limits.file_size_bytes,
+            "open_files": self._limits.open_files,
+        }
+        session.order({"op": "start", "limits": limits, "max_output_chars": self._limits.max_output_chars})
+        reply, _ = self._reply(session, _START_S)
+        self._raise_failure(session)
+        if not isinstance(reply, Ready):
+            session.end("it did not start")
+            detail = reply.detail if isinstance(reply, Broken) else f"the REPL process: {session.gone}"
+            raise SandboxError(detail)
+        self._names = ()
+
+    def restart(self) -> None:
+        """Replace the process by a fresh one, which has the context and no other variable.
+
+        Raises:
+            SandboxError: it cannot be started, or the sandbox is closed.
+        """
+        old = self._session
+        if old is not None:
+            old.end("it was restarted")
+            self._failure = self._failure or old.take_failure()
+        self._launch()
+
+    def run(self, code: str) -> CellResult:
+        """Run one code block; whatever the code does is told in the result.
+
+        Raises:
+            RLMError: what ``query`` raised (CallError apart) or ``abort`` was given; the process is ended,
+                but for LimitExceeded, which leaves it for ``resolve``.
+            SandboxError: the sandbox was not started, or was closed meanwhile.
+        """
+        session = self._started()
+        self._raise_failure(session)
+        if len(code) > _MAX_CODE_CHARS:
+            return CellResult(
+                error=f"The block has {len(code):,} characters; at most {_MAX_CODE_CHARS:,} are run."
+            )
+        self._cell += 1
+        began, calls, failed = time.monotonic(), session.calls, session.failed_calls
+        session.order({"op": "run", "cell": self._cell, "code": code})
+        reply, timed_out = self._reply(session, self._limits.code_timeout_s)
+        self._raise_failure(session)
+        if isinstance(reply, Done) and reply.cell == self._cell:
+            result = self._ended(reply, timed_out)
+        else:
+            if reply is not None:
+                session.end("it broke the frame protocol")
+            result = self._lost(session, timed_out)
+        return replace(
+            result,
+            calls=session.calls - calls,
+            failed_calls=session.failed_calls - failed,
+            seconds=time.monotonic() - began,
+        )
+
+    def resolve(self, path: str) -> Resolved:
+        """Look up a variable or simple path; where the process is gone, nothing is found.
+
+        Raises:
+            RLMError, SandboxError: as ``run``.
+        """
+        session = self._started()
+        self._raise_failure(session)
+        session.order({"op": "resolve", "path": path})
+        reply, _ = self._reply(session, _RESOLVE_S)
+        self._raise_failure(session)
+        if not isinstance(reply, ResolvedPath):
+            session.end("it did not answer")
+            return Resolved(found=False)
+        return Resolved(found=reply.found, final=_final(reply.final), names=reply.names)
+
+    def abort(self, error: BaseException) -> None:
+        """Have the running cell stopped, or the next one not started: ``run`` raises ``error``."""
+        with self._lock:
+            if self._session is None:
+                self._failure = self._failure or error
+            else:
+                self._session.fail(error)
+
+    def close(self) -> None:
+        """End the process; a running ``run`` raises SandboxError."""
+        with self._lock:
+            self._closed = True
+            session = self._session
+        if session is not None:
+            session.end("it was closed")
+
+    def _started(self) -> Session:
+        if self._session is None or self._closed:
+            raise SandboxError("the REPL is closed" if self._closed else "the REPL was not started")
+        return self._session
+
+    def _raise_failure(self, session: Session) -> None:
+        failure, self._failure = self._failure or session.take_failure(), None
+        if failure is not None:
+            raise failure
+        if self._closed:
+            raise SandboxError("the REPL is closed")
+
+    def _reply(self, session: Session, limit_s: float) -> tuple[ChildMessage | None, bool]:
+        """Wait for the reply to an order and stop the child where its time is up.
+
+        Gives the reply, None where the child ended without one, and whether it had to be interrupted.
+        """
+        signals, signal_at = 0, None
+        while True:
+            message = session.wait(limit_s, signal_at)
+            if message is not None or session.gone is not None:
+                return message, signals > 0
+            failure = session.take_failure()
+            self._failure = self._failure or failure
+            if failure is not None and not isinstance(failure, LimitExceeded):
+                session.end("it was stopped")
+                return None, False
+            now = time.monotonic()
+            if signal_at is None and (failure is not None or session.counted_s >= limit_s):
+                signal_at = now
+            if signal_at is None or now < signal_at:
+                continue
+            if signals == _SIGNALS:
+                session.end("it did not react to being interrupted")
+                return None, True
+            session.process.interrupt()
+            signals, signal_at = signals + 1, now + _SIGNAL_GAP_S
+
+    def _ended(self, reply: Done, timed_out: bool) -> CellResult:
+        self._names = reply.names
+        error = reply.error
+        if timed_out:
+            told = f"{self._stopped()}. Its variables are kept."
+            error = f"{told}\n{error}" if error else told
+        return CellResult(
+            output=reply.output.clipped(self._limits.max_output_chars),
+            error=error,
+            final=_final(reply.final),
+            partial=reply.partial,
+        )
+
+    def _stopped(self) -> str:
+        return f"Stopped: the block ran for more than {self._limits.code_timeout_s:g} s"
+
+    def _lost(self, session: Session, timed_out: bool) -> CellResult:
+        if timed_out:
+            why = f"{self._stopped()}, and {session.gone}."
+        else:
+            why = f"The Python process of the REPL ended: {session.gone}."
+        lost = f" ({', '.join(self._names)})" if self._names else ""
+        return CellResult(error=f"{why} All variables{lost} are gone.", state_lost=True)
+
+
+def _memory_for(context_path: Path) -> int:
+    try:
+        size = context_path.stat().st_size
+    except OSError as error:
+        raise SandboxError(f"the context cannot be opened: {error}") from error
+    return max(1024 * _MiB, 512 * _MiB + 12 * size)
+
+
+def _final(handed_in: HandedIn | None) -> FinalValue | None:
+    return handed_in.value() if handed_in is not None else None

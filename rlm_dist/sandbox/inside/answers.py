@@ -1,0 +1,170 @@
+"""How an answer is handed in: ``FINAL``, ``FINAL_VAR`` and the dict ``answer``.
+
+The first answer of a block counts. None is no answer.
+"""
+
+import ast
+import json
+import types
+from collections.abc import Container, Mapping
+from typing import Any
+
+from .frames import MAX_TEXT_BYTES, encoded
+
+_MAX_JSON_CHARS = 1 << 20
+_MAX_NAMES = 100
+
+Final = dict[str, str | None]
+
+
+class Done(BaseException):
+    """Ends the block once an answer is handed in; no ``except Exception`` swallows it."""
+
+
+class NotAVariable(LookupError):
+    """A name or path does not lead to a value; the text says where it ends."""
+
+
+class _Untouched(str):
+    """The content of ``answer`` while nothing was put there; behaves as an empty str."""
+
+
+def fresh() -> dict[str, Any]:
+    """``answer`` as it is at the start."""
+    return {"content": _Untouched(), "ready": False}
+
+
+def final(value: object, by: str) -> Final:
+    """An answer as it goes to the host: its text, and as JSON where it is no str.
+
+    Raises:
+        ValueError: it is None, or too large.
+    """
+    if value is None or isinstance(value, _Untouched):
+        raise ValueError(f"{by}: None is not an answer; hand in a value")
+    text = str(value)
+    size = len(encoded(text))
+    if size > MAX_TEXT_BYTES:
+        raise ValueError(f"{by}: the answer has {size:,} bytes, and at most {MAX_TEXT_BYTES:,} are taken")
+    return {"text": text, "json": None if isinstance(value, str) else _json(value), "by": by}
+
+
+def _json(value: object) -> str | None:
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return text if len(text) <= _MAX_JSON_CHARS else None
+
+
+class AnswerBox:
+    """The dict ``answer``: read after each block, and put back for the next one."""
+
+    def __init__(self) -> None:
+        self.current = fresh()
+
+    def look(self, found: object) -> tuple[Final | None, str | None]:
+        """Read ``answer`` as the block left it: the final answer and the partial text, or None.
+
+        A dict with "content" or "ready" is taken in place of ours; any other value that the model bound to
+        the name becomes the content.
+
+        Raises:
+            ValueError: it is said to be ready but cannot be an answer; it is then no longer ready.
+        """
+        if found is not self.current and found is not None:
+            self.current = _adopted(found)
+        for name, value in fresh().items():
+            self.current.setdefault(name, value)
+        content, ready = self.current["content"], self.current["ready"]
+        empty = content is None or isinstance(content, _Untouched)
+        if not ready:
+            return None, None if empty else _partial(content)
+        self.current["ready"] = False
+        if empty:
+            raise ValueError('answer["ready"] is set, but answer["content"] holds nothing: set it first')
+        taken = final(content, "answer")
+        return taken, taken["text"]
+
+
+def _adopted(found: object) -> dict[str, Any]:
+    box = fresh()
+    if isinstance(found, dict) and ("content" in found or "ready" in found):
+        box.update(found)
+    else:
+        box["content"] = found
+    return box
+
+
+def _partial(content: object) -> str | None:
+    text = str(content)
+    if len(encoded(text)) > MAX_TEXT_BYTES:
+        text = text[: MAX_TEXT_BYTES // 8]  # an escaped character takes up to six bytes
+    return text or None
+
+
+def live(namespace: Mapping[str, object], own: Container[str]) -> dict[str, object]:
+    """The variables that the model made, without modules and private names; at most 100 of them."""
+    found = {
+        name: value
+        for name, value in list(namespace.items())
+        if isinstance(name, str)
+        and not name.startswith("_")
+        and name not in own
+        and not isinstance(value, types.ModuleType)
+    }
+    return dict(list(found.items())[:_MAX_NAMES])
+
+
+def follow(path: str, namespace: Mapping[str, Any]) -> Any:
+    """The value that a variable or a simple path (``d['k']``, ``a.b[0]``) leads to.
+
+    Raises:
+        NotAVariable: no path, an unknown name, or a step that fails.
+    """
+    text = path.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`":
+        text = text[1:-1].strip()
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise NotAVariable(f"{path!r:.200} is not the name of a variable") from None
+    return _step(tree, namespace)
+
+
+def is_path(text: str) -> bool:
+    """Whether ``text`` has the form of a variable or a simple path."""
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value
+    return isinstance(node, ast.Name)
+
+
+def _step(node: ast.expr, namespace: Mapping[str, Any]) -> Any:
+    if isinstance(node, ast.Name):
+        if node.id not in namespace:
+            raise NotAVariable(f"there is no variable {node.id!r}")
+        return namespace[node.id]
+    if isinstance(node, ast.Attribute):
+        owner = _step(node.value, namespace)
+        try:
+            return getattr(owner, node.attr)
+        except AttributeError as error:
+            raise NotAVariable(str(error)) from None
+    if isinstance(node, ast.Subscript):
+        owner, key = _step(node.value, namespace), _constant(node.slice)
+        try:
+            return owner[key]
+        except (LookupError, TypeError) as error:
+            raise NotAVariable(f"{ast.unparse(node)}: {type(error).__name__}: {error}") from None
+    raise NotAVariable(f"{ast.unparse(node)!r:.200} is not the name of a variable")
+
+
+def _constant(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise NotAVariable(f"{ast.unparse(node)!r:.200} is not a plain key or index") from None

@@ -1,0 +1,71 @@
+"""The context as the REPL's variables, decoded from its encoded form (which ``rlm_dist.contexts`` owns).
+
+A JSON header line, N little-endian 64-bit lengths, N texts in UTF-8. Long texts are decoded in pieces, so
+that loading needs little more than twice the memory of the result.
+"""
+
+import codecs
+import json
+import struct
+from typing import Any, BinaryIO
+
+_PIECE = 1 << 20
+_MAX_NUMBERED = 100
+
+
+class ContextError(Exception):
+    """The context file is not what its header says."""
+
+
+def load(file: BinaryIO) -> dict[str, Any]:
+    """The names the REPL starts with: ``context``, ``context_0`` …, and ``context_paths`` if it has any."""
+    header = json.loads(file.readline())
+    if header.get("v") != 1:
+        raise ContextError(f"unknown version {header.get('v')!r} of the context format")
+    count = header["n"]
+    lengths = struct.unpack(f"<{count}Q", _exactly(file, 8 * count))
+    texts = [_text(file, length) for length in lengths]
+    names: list[str] = []
+    if header["named"]:
+        half = count // 2
+        texts, names = texts[:half], texts[half:]
+    context = _value(header["kind"], texts)
+    found: dict[str, Any] = {"context": context}
+    if header["several"]:
+        found.update((f"context_{i}", item) for i, item in enumerate(context[:_MAX_NUMBERED]))
+    else:
+        found["context_0"] = context
+    if names:
+        found["context_paths"] = names
+    return found
+
+
+def _value(kind: str, texts: list[str]) -> Any:
+    if kind == "str":
+        return texts[0]
+    if kind == "list":
+        return texts
+    if kind == "dict":
+        return dict(zip(texts[::2], texts[1::2], strict=True))
+    if kind == "json":
+        return json.loads(texts.pop())
+    raise ContextError(f"unknown kind of context {kind!r}")
+
+
+def _text(file: BinaryIO, length: int) -> str:
+    if length <= _PIECE:
+        return _exactly(file, length).decode("utf-8", "surrogatepass")
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogatepass")
+    pieces = []
+    while length:
+        piece = _exactly(file, min(length, _PIECE))
+        length -= len(piece)
+        pieces.append(decoder.decode(piece, final=not length))
+    return "".join(pieces)
+
+
+def _exactly(file: BinaryIO, length: int) -> bytes:
+    data = file.read(length)
+    if len(data) < length:
+        raise ContextError(f"the context file ends {length - len(data)} bytes too early")
+    return data

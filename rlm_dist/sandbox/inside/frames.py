@@ -1,0 +1,95 @@
+"""The frame format between host and child, used by both ends.
+
+A frame is a big-endian 4-byte length and that many bytes of UTF-8 JSON: one object with a member ``op``.
+At most ``MAX_FRAME`` bytes. Lone surrogates are replaced before sending, so a frame is always valid UTF-8.
+
+child to host::
+
+    {"op": "ready"}                         the context is loaded
+    {"op": "broken", "detail": str}         it cannot be; the child ends
+    {"op": "query", "id": int, "prompts": [[{"role", "content"}, ...], ...], "model": str | null}
+    {"op": "done", "cell": int, "output": {"head", "tail", "omitted"}, "error": str | null,
+     "final": null | {"text": str, "json": str | null, "by": str}, "partial": str | null, "names": [str]}
+    {"op": "resolved", "found": bool, "final": as above, "names": [str]}
+
+host to child::
+
+    {"op": "start", "limits": {...}, "max_output_chars": int}
+    {"op": "run", "cell": int, "code": str}
+    {"op": "resolve", "path": str}
+    {"op": "reply", "id": int, "at": int, "answers": [{"text": str} | {"failure": str}, ...]}
+
+A reply may come in several frames; ``at`` is the index of its first answer.
+"""
+
+import json
+import re
+from collections.abc import Callable
+
+MAX_FRAME = 32 << 20
+MAX_TEXT_BYTES = 8 << 20  # one answer or partial answer; a "done" frame holds two of them
+CHUNK_BYTES = 8 << 20  # prompts and answers beyond this go out in several frames
+_HEAD = 4
+_READ = 1 << 20
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class FrameError(Exception):
+    """The other end sent something that is no frame."""
+
+
+def clean(text: str) -> str:
+    """``text`` with lone surrogates replaced, so that it can be sent and stored."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def encoded(value: object) -> bytes:
+    """``value`` as UTF-8 JSON."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return clean(text).encode()
+
+
+def pack(message: dict[str, object]) -> bytes:
+    """One frame, ready to be sent.
+
+    Raises:
+        FrameError: it would be over the limit.
+    """
+    payload = encoded(message)
+    if len(payload) > MAX_FRAME:
+        raise FrameError(f"a frame of {len(payload)} bytes is over the limit of {MAX_FRAME}")
+    return len(payload).to_bytes(_HEAD, "big") + payload
+
+
+def receive(read: Callable[[int], bytes]) -> bytes | None:
+    """The payload of the next frame, or None at a clean end of the stream.
+
+    ``read(n)`` gives 1 to n bytes, none at the end. Memory grows with what has come,
+    not with what a length claims.
+
+    Raises:
+        FrameError: the length is zero or over the limit, or the stream ends inside a frame.
+    """
+    head = _read(read, _HEAD)
+    if not head:
+        return None
+    length = int.from_bytes(head, "big")
+    if len(head) < _HEAD or not 0 < length <= MAX_FRAME:
+        raise FrameError(f"a frame head of {bytes(head)!r}")
+    payload = _read(read, length)
+    if len(payload) < length:
+        raise FrameError(f"the stream ended {length - len(payload)} bytes before the end of a frame")
+    return bytes(payload)
+
+
+def _read(read: Callable[[int], bytes], length: int) -> bytearray:
+    got = bytearray()
+    while len(got) < length:
+        piece = read(min(length - len(got), _READ))
+        if not piece:
+            break
+        got += piece
+    return got

@@ -1,0 +1,194 @@
+"""The REPL: one namespace that lives as long as the process, and what a cell does to it.
+
+The namespace is the dict of a module ``__main__``, so that classes, pickles and dataclasses find themselves.
+The names that belong to the REPL are put back after every block, whatever the block did.
+"""
+
+import builtins
+import signal
+import sys
+import types
+from collections.abc import Callable, Sized
+from typing import Any, NoReturn
+
+from . import answers, cells
+from .calls import Calls, LLMQueryError, rlm_query, rlm_query_batched
+from .output import Recorder, Stream, clip
+
+_RESERVE_BYTES = 16 << 20
+
+
+class _Plain(str):
+    """A text that is shown unquoted as the last expression of a block."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Repl:
+    """Runs the cells of one job, in the main thread."""
+
+    def __init__(self, context: dict[str, Any], calls: Calls, max_output_chars: int) -> None:
+        self._recorder = Recorder()
+        self._streams = (Stream(self._recorder, "<stdout>"), Stream(self._recorder, "<stderr>"))
+        self._max_output_chars = max_output_chars
+        self._box = answers.AnswerBox()
+        self._history: list[dict[str, str | None]] = []
+        self._final: answers.Final | None = None
+        self._partial: str | None = None
+        self._interruptible = False
+        self._reserve: bytearray | None = bytearray(_RESERVE_BYTES)
+        self._module = types.ModuleType("__main__")
+        self._namespace = self._module.__dict__
+        self._context = context
+        self._own: dict[str, Any] = {
+            **context,
+            **self._functions(),
+            "llm_query": calls.llm_query,
+            "llm_query_batched": calls.llm_query_batched,
+            "rlm_query": rlm_query,
+            "rlm_query_batched": rlm_query_batched,
+            "LLMQueryError": LLMQueryError,
+            "__builtins__": builtins,
+            "__name__": "__main__",
+        }
+        self._reinstall()
+
+    def run(self, cell: int, code: str) -> dict[str, object]:
+        """Run one block; gives the frame that tells the host what came of it."""
+        self._final = self._partial = None
+        error = self._guarded(lambda: self._execute(cell, code))
+        error_of_answer = self._guarded(self._look_at_answer)
+        error = error or error_of_answer
+        for stream in self._streams:
+            stream.buffer.finish()
+        output = self._recorder.take()
+        self._history.append({"code": code, "output": output.joined(), "error": error})
+        self._reinstall()
+        return {
+            "op": "done",
+            "cell": cell,
+            "output": clip(output, self._max_output_chars)._asdict(),
+            "error": error,
+            "final": self._final,
+            "partial": self._partial,
+            "names": self._names(),
+        }
+
+    def resolve(self, path: str) -> dict[str, object]:
+        """Look up a variable or a simple path as an answer; gives the frame for the host."""
+        self._final = None
+        found = False
+
+        def look() -> None:
+            nonlocal found
+            value = answers.follow(path, self._namespace)
+            found = True
+            if value is not None:
+                self._final = answers.final(self._content(value), "FINAL_VAR")
+
+        self._guarded(look)
+        return {"op": "resolved", "found": found, "final": self._final, "names": self._names()}
+
+    def _execute(self, cell: int, code: str) -> None:
+        value = cells.run(code, f"<cell {cell}>", self._namespace)
+        if value is not None:
+            sys.stdout.write(repr(value) + "\n")
+
+    def _look_at_answer(self) -> None:
+        final, self._partial = self._box.look(self._namespace.get("answer"))
+        self._final = self._final or final
+
+    def _guarded(self, action: Callable[[], None]) -> str | None:
+        """Do what runs code of the model; gives its error as text, None where there was none."""
+        try:
+            try:
+                self._interruptible = True
+                action()
+            finally:
+                self._interruptible = False
+        except answers.Done:
+            return None
+        except MemoryError as error:
+            self._reserve = None  # room to tell of it
+            return cells.describe(error)
+        except SystemExit as error:
+            return f"{cells.describe(error)}\nThe REPL goes on: hand in the answer with FINAL(...) to end."
+        except BaseException as error:  # noqa: BLE001  # whatever model-written code raises is an observation
+            return cells.describe(error)
+        return None
+
+    def _interrupt(self, signal_number: int, frame: types.FrameType | None) -> None:
+        if self._interruptible:
+            raise KeyboardInterrupt
+
+    def _reinstall(self) -> None:
+        self._namespace.update(self._own)
+        self._namespace["answer"] = self._box.current
+        self._namespace["history"] = list(self._history)
+        sys.modules["__main__"] = self._module
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc, assignment]
+        signal.signal(signal.SIGINT, self._interrupt)
+        if self._reserve is None:
+            try:
+                self._reserve = bytearray(_RESERVE_BYTES)
+            except MemoryError:
+                return  # still full; the next block may free some
+
+    def _names(self) -> list[str]:
+        return [name[:200] for name in answers.live(self._namespace, {*self._own, "answer", "history"})]
+
+    def _content(self, value: Any) -> Any:
+        """``value``, or its content where it is the dict ``answer``."""
+        return value.get("content") if value is self._box.current else value
+
+    def _hand_in(self, value: Any, by: str) -> NoReturn:
+        if self._final is None:
+            self._final = answers.final(self._content(value), by)
+        raise answers.Done
+
+    def _functions(self) -> dict[str, Callable[..., Any]]:
+        """The functions of the REPL itself, under the names that the model sees in tracebacks."""
+
+        def FINAL(value: Any) -> NoReturn:  # noqa: N802
+            """Hand in ``value`` as the answer and end the block."""
+            self._hand_in(value, "FINAL")
+
+        def FINAL_VAR(name: Any) -> NoReturn:  # noqa: N802
+            """Hand in the value of the variable called ``name`` and end the block."""
+            self._hand_in(self._variable(name), "FINAL_VAR")
+
+        def SHOW_VARS() -> str:  # noqa: N802
+            """The live variables with their types and sizes, one a line."""
+            return _Plain("\n".join(_line(name, value) for name, value in self._shown().items()))
+
+        def leave(code: object = None) -> NoReturn:
+            raise SystemExit(code)
+
+        return {"FINAL": FINAL, "FINAL_VAR": FINAL_VAR, "SHOW_VARS": SHOW_VARS, "exit": leave, "quit": leave}
+
+    def _variable(self, name: Any) -> Any:
+        if not isinstance(name, str):
+            return name
+        try:
+            return answers.follow(name, self._namespace)
+        except answers.NotAVariable as error:
+            if not answers.is_path(name):
+                return name  # the value itself was passed, not its name
+            live = ", ".join(self._names()) or "none"
+            raise NameError(
+                f"FINAL_VAR: {error}. Live variables: {live}. To hand in a text, use FINAL(text)."
+            ) from None
+
+    def _shown(self) -> dict[str, object]:
+        made = answers.live(self._namespace, {*self._own, "answer", "history"})
+        return {**self._context, **made}
+
+
+def _line(name: str, value: object) -> str:
+    kind = type(value).__name__
+    if isinstance(value, str):
+        return f"{name}: {kind}, {len(value):,} characters"
+    if isinstance(value, Sized) and not isinstance(value, type):
+        return f"{name}: {kind}, {len(value):,} items"
+    return f"{name}: {kind}"

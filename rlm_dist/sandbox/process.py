@@ -1,0 +1,114 @@
+"""The REPL's process: how it is started, interrupted, ended, and what its end is called.
+
+It is always executed afresh, never forked off this process: a fork would own this process's memory, and the
+keys in it. It shares nothing with us but one end of a socket pair and the context file, opened read-only.
+The lockdown's fork-server will take the place of ``start``.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from rlm_dist.errors import SandboxError
+from rlm_dist.sandbox.inside.exits import EXIT_BROKEN, EXIT_MEMORY
+
+CHILD = Path(__file__).with_name("child.py")
+_HANG_UP_S = 1.0
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2", "LC_ALL": "C.UTF-8"}
+
+
+class Process:
+    """One running REPL process; the leader of a session and process group of its own."""
+
+    def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
+        self._popen = popen
+        self._lock = threading.Lock()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._popen.pid
+
+    def alive(self) -> bool:
+        """Whether it still runs; it is not reaped here, so that its group's id stays ours."""
+        with self._lock:
+            if self._popen.returncode is not None:
+                return False
+            if sys.platform == "darwin":  # no WNOWAIT there: the end of the socket has to tell
+                return True
+            options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, self._popen.pid, options) is None
+
+    def interrupt(self) -> None:
+        """Send it one SIGINT."""
+        with self._lock:
+            if self._popen.returncode is None:
+                os.kill(self._popen.pid, signal.SIGINT)
+
+    def await_exit(self) -> None:
+        """Give a process that hung up a moment to end by itself, so that its own exit status is seen."""
+        deadline = time.monotonic() + _HANG_UP_S
+        while self.alive() and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def kill(self) -> str:
+        """End it with everything in its process group; says how it ended."""
+        ours = self.alive()
+        with self._lock:
+            if self._popen.returncode is None:
+                try:
+                    os.killpg(self._popen.pid, signal.SIGKILL)
+                except (ProcessLookupError, PermissionError):
+                    self._popen.kill()
+                self._popen.wait()
+        if ours and self._popen.returncode == -signal.SIGKILL:
+            return "it hung up on its host"
+        return _ending(self._popen.returncode)
+
+
+def start(context_path: Path, child: Path = CHILD) -> tuple[Process, socket.socket]:
+    """Start a REPL process over the encoded context in ``context_path``; gives it and our end of its socket.
+
+    On Linux it ends with the thread that calls this.
+
+    Raises:
+        SandboxError: the context cannot be opened or no process can be started.
+    """
+    ours, theirs = socket.socketpair()
+    try:
+        with open(context_path, "rb") as context, theirs:
+            fds = (theirs.fileno(), context.fileno())
+            popen = subprocess.Popen(
+                [sys.executable, "-P", "-s", "-S", "-X", "utf8", str(child), *map(str, fds)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=_ENVIRONMENT,
+                cwd="/",
+                pass_fds=fds,
+                start_new_session=True,
+            )
+    except OSError as error:
+        ours.close()
+        raise SandboxError(f"the REPL process cannot be started: {error}") from error
+    return Process(popen), ours
+
+
+def _ending(code: int) -> str:
+    if code == EXIT_MEMORY:
+        return "it ran out of memory"
+    if code == EXIT_BROKEN:
+        return "it broke down"
+    if code >= 0:
+        return f"it exited with code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    reasons = {"SIGKILL": ", most likely because memory ran out", "SIGXCPU": ": its CPU time is used up"}
+    return f"it was ended by signal {-code} ({name}){reasons.get(name, '')}"

@@ -1,0 +1,243 @@
+"""The talk with one REPL process: a reader thread, the sub-calls it asks for, and the reply to each order.
+
+What is read is hostile until ``messages.parse`` took it; a process that breaks the protocol is ended.
+What a process can make us hold is bounded: while too many calls are open, nothing more is read from it.
+"""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from rlm_dist.errors import CallError, RLMError, SandboxError
+from rlm_dist.models import Answer, Message
+from rlm_dist.sandbox.inside.frames import CHUNK_BYTES, MAX_FRAME, FrameError, encoded, pack, receive
+from rlm_dist.sandbox.messages import ChildMessage, QueryAsked, parse
+from rlm_dist.sandbox.process import Process
+
+_MAX_THREADS = 64
+_MAX_OPEN_CALLS = 1024
+_MAX_OPEN_BYTES = 256 << 20
+_MAX_ANSWER_BYTES = MAX_FRAME // 2
+_LIVENESS_S = 0.5
+
+
+class Query(Protocol):
+    """Serves ``llm_query``; called from several threads at once.
+
+    One answer for each prompt, in order. CallError fails these calls alone; any other error ends the cell.
+    """
+
+    def __call__(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]: ...
+
+
+class Stopwatch:
+    """Measures the time in which nothing is open; its user holds a lock around it."""
+
+    def __init__(self) -> None:
+        self._used = 0.0
+        self._since: float | None = time.monotonic()
+
+    def stop(self) -> None:
+        """Count no longer."""
+        if self._since is not None:
+            self._used += time.monotonic() - self._since
+            self._since = None
+
+    def go(self) -> None:
+        """Count on."""
+        if self._since is None:
+            self._since = time.monotonic()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds counted so far."""
+        running = time.monotonic() - self._since if self._since is not None else 0.0
+        return self._used + running
+
+    @property
+    def running(self) -> bool:
+        """Whether it counts now."""
+        return self._since is not None
+
+
+class Session:
+    """One REPL process from its start to its end."""
+
+    def __init__(self, process: Process, channel: socket.socket, query: Query) -> None:
+        self.process = process
+        self.calls = 0
+        self.failed_calls = 0
+        self._channel = channel
+        self._query = query
+        self._changed = threading.Condition()
+        self._writing = threading.Lock()
+        self._open: dict[int, int] = {}  # id of a query → size of its frame
+        self._watch = Stopwatch()
+        self._mail: ChildMessage | None = None
+        self._ordered = False
+        self._failure: BaseException | None = None
+        self._gone: str | None = None
+        self._pool = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="llm_query")
+        self._reader = threading.Thread(target=self._read, name="repl-reader", daemon=True)
+        self._reader.start()
+
+    @property
+    def gone(self) -> str | None:
+        """How the process ended; None while it runs."""
+        with self._changed:
+            return self._gone
+
+    def order(self, message: dict[str, object]) -> None:
+        """Send an order; its one reply is then waited for with ``wait``."""
+        with self._changed:
+            self._mail = None
+            self._ordered = True
+            self._watch = Stopwatch()
+            if self._open:
+                self._watch.stop()
+        self._send(message)
+
+    def wait(self, limit_s: float, until: float | None) -> ChildMessage | None:
+        """Wait a while for the reply: until something happens or the time may be up; None if it is not there.
+
+        The time is ``until``, an instant of the monotonic clock, or else ``limit_s`` of ``counted_s``.
+        """
+        with self._changed:
+            if self._mail is None and self._gone is None and self._failure is None:
+                pause = _LIVENESS_S
+                if until is not None:
+                    pause = min(pause, until - time.monotonic())
+                elif self._watch.running:
+                    pause = min(pause, limit_s - self._watch.elapsed_s)
+                self._changed.wait(max(pause, 0))
+            mail, self._mail = self._mail, None
+        if mail is None and not self.process.alive():
+            self.end()
+        return mail
+
+    @property
+    def counted_s(self) -> float:
+        """Seconds since the order in which no sub-call was open."""
+        with self._changed:
+            return self._watch.elapsed_s
+
+    def take_failure(self) -> BaseException | None:
+        """The error that has to end the cell, once."""
+        with self._changed:
+            failure, self._failure = self._failure, None
+            return failure
+
+    def fail(self, error: BaseException) -> None:
+        """Have the running cell, or the next one, ended by ``error``; the first one counts."""
+        with self._changed:
+            self._failure = self._failure or error
+            self._changed.notify_all()
+
+    def end(self, reason: str | None = None) -> None:
+        """End the process if it still runs, and note how it ended; may be called twice, from any thread."""
+        ending = self.process.kill()
+        with self._changed:
+            self._gone = self._gone or reason or ending
+            self._changed.notify_all()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        with contextlib.suppress(OSError):  # wakes the reader and every writer; the reader closes the socket
+            self._channel.shutdown(socket.SHUT_RDWR)
+
+    def _send(self, message: dict[str, object]) -> None:
+        """Write a frame; that the process is gone is for the reader to notice."""
+        frame = pack(message)
+        with contextlib.suppress(OSError), self._writing:
+            self._channel.sendall(frame)
+
+    def _read(self) -> None:
+        reason = None
+        try:
+            while (payload := receive(self._channel.recv)) is not None:
+                self._take(parse(payload), len(payload))
+            self.process.await_exit()
+        except (FrameError, SandboxError) as error:
+            reason = f"it broke the frame protocol: {error}"
+        except OSError:
+            pass  # the session is being ended by another thread
+        finally:
+            self.end(reason)
+            with self._writing:
+                self._channel.close()
+
+    def _take(self, message: ChildMessage, size: int) -> None:
+        with self._changed:
+            if not isinstance(message, QueryAsked):
+                if not self._ordered:
+                    raise SandboxError(f"a frame {message.op} that nobody asked for")
+                self._ordered = False
+                self._mail = message
+                self._changed.notify_all()
+                return
+            if message.id in self._open:
+                raise SandboxError("a call id that is still open")
+            self._open[message.id] = size
+            self._watch.stop()
+            self.calls += len(message.prompts)
+            self._changed.wait_for(self._has_room)
+            if self._gone is None:
+                self._pool.submit(self._serve, message)
+
+    def _has_room(self) -> bool:
+        few = len(self._open) <= _MAX_OPEN_CALLS and sum(self._open.values()) <= _MAX_OPEN_BYTES
+        return few or self._gone is not None
+
+    def _serve(self, message: QueryAsked) -> None:
+        """Answer one query frame; the clock runs again before the reply is written."""
+        answers = self._answers(message)
+        failed = sum("failure" in answer for answer in answers)
+        with self._changed:
+            self.failed_calls += failed
+            del self._open[message.id]
+            if not self._open:
+                self._watch.go()
+            self._changed.notify_all()
+        for at, part in _parts(answers):
+            self._send({"op": "reply", "id": message.id, "at": at, "answers": part})
+
+    def _answers(self, message: QueryAsked) -> list[dict[str, str]]:
+        count = len(message.prompts)
+        try:
+            answers = self._query(message.prompts, message.model)
+            if len(answers) != count:
+                raise SandboxError(f"{len(answers)} answers came for {count} calls")
+            return [_told(answer) for answer in answers]
+        except CallError as error:
+            return [{"failure": str(error)}] * count
+        except BaseException as error:  # noqa: BLE001  # the edge of a thread: ``run`` raises it
+            self.fail(error)
+            return [{"failure": str(error) if isinstance(error, RLMError) else "internal error"}] * count
+
+
+def _told(answer: Answer) -> dict[str, str]:
+    if answer.failure is not None:
+        return {"failure": f"{answer.failure.kind}: {answer.failure.message}"}
+    text = answer.text or ""
+    size = len(encoded(text))
+    if size > _MAX_ANSWER_BYTES:
+        return {
+            "failure": f"the answer has {size:,} bytes, and at most {_MAX_ANSWER_BYTES:,} can be handed on"
+        }
+    return {"text": text}
+
+
+def _parts(answers: list[dict[str, str]]) -> list[tuple[int, list[dict[str, str]]]]:
+    """The answers in groups that fit into one frame each, with the index of each group's first."""
+    parts: list[tuple[int, list[dict[str, str]]]] = [(0, [])]
+    size = 0
+    for at, answer in enumerate(answers):
+        length = len(encoded(answer))
+        if parts[-1][1] and size + length > CHUNK_BYTES:
+            parts.append((at, []))
+            size = 0
+        parts[-1][1].append(answer)
+        size += length
+    return parts

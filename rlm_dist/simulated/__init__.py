@@ -1,0 +1,11 @@
+"""A simulated OpenAI-compatible endpoint on 127.0.0.1: scripted models, faults on demand, an exact own count.
+
+It plays a whole RLM run with no model and no key, and it is the ground truth of every test of costs: what it
+counted is what a real provider would charge for.
+"""
+
+from rlm_dist.simulated.faults import Fault
+from rlm_dist.simulated.server import Latency, SimulatedEndpoint
+from rlm_dist.simulated.tally import ModelServed, Served
+
+__all__ = ["Fault", "Latency", "ModelServed", "Served", "SimulatedEndpoint"]

@@ -1,0 +1,63 @@
+"""Faults of the simulated endpoint: which requests are answered wrongly, and how.
+
+The first rule of a list that matches a request decides. A rule matches by role, by the request's ordinal
+among those of its role (from 0), by a piece of the prompt's text, and by a probability; the draw depends on
+nothing but the seed, the prompt and how often that very prompt came, so a run can be repeated.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from rlm_dist.models import Role, Wire
+
+FaultKind = Literal[
+    "status",
+    "html",
+    "half_body",
+    "empty_choices",
+    "null_content",
+    "no_usage",
+    "disconnect",
+    "drip",
+    "hang",
+    "hold",
+]
+
+
+class Fault(Wire):
+    """One rule; ``status``, ``headers`` and ``error`` (the JSON error object) are for kind ``status``.
+
+    ``drip`` sends blanks for ever, ``hang`` nothing; ``hold`` answers well, but only after the endpoint's
+    ``release()``.
+    """
+
+    kind: FaultKind
+    status: int = 500
+    headers: dict[str, str] = Field(default={})
+    error: dict[str, JsonValue] | None = None
+    role: Role | None = None
+    on: tuple[int, ...] | None = None
+    contains: str = ""
+    probability: float = Field(default=1.0, ge=0, le=1)
+    seed: int = 0
+
+    def matches(self, role: Role, ordinal: int, prompt: str, repeat: int) -> bool:
+        """Whether this rule decides on the request."""
+        return (
+            self.role in (None, role)
+            and (self.on is None or ordinal in self.on)
+            and self.contains in prompt
+            and (self.probability == 1.0 or self._draw(prompt, repeat) < self.probability)
+        )
+
+    def _draw(self, prompt: str, repeat: int) -> float:
+        digest = hashlib.sha256(f"{self.seed}:{repeat}:{prompt}".encode(errors="replace")).digest()
+        return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def pick(faults: Sequence[Fault], role: Role, ordinal: int, prompt: str, repeat: int) -> Fault | None:
+    """The first of ``faults`` that matches the request."""
+    return next((fault for fault in faults if fault.matches(role, ordinal, prompt, repeat)), None)

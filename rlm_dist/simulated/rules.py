@@ -1,0 +1,61 @@
+"""The simulated sub model: answers by rule, the same text for the same prompt.
+
+Rules, first match wins: "magic number for KEY" is looked up in the prompt; a prompt that asks to label or
+classify a line is answered with a label by that line's first word; any other with a short digest.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from rlm_dist.models import Message
+
+_ASKED_KEY = re.compile(r"magic number for ([^\s?\"'`]+)[\"'`]?\s*\?", re.I)
+_LINE = re.compile(r"^(?:line|question|text|input)\s*\d*\s*:[ \t]*(.+)$", re.I | re.M)
+_LABELLING = re.compile(r"\b(?:label|classify|categor)", re.I)
+_QUANTITY = re.compile(r"how (?:many|much|long|far|old|tall|big|large|often)\b")
+_LABELS = {
+    "who": "human being",
+    "whose": "human being",
+    "whom": "human being",
+    "where": "location",
+    "when": "numeric value",
+    "what": "entity",
+    "which": "entity",
+    "why": "description and abstract concept",
+    "how": "description and abstract concept",
+}
+OTHER_LABEL = "other"
+NOTHING = "NONE"
+
+
+def answer(messages: Sequence[Message]) -> str:
+    """What the sub model says to ``messages``."""
+    prompt = messages[-1].content if messages else ""
+    asked = _ASKED_KEY.findall(prompt)
+    if asked:
+        return _magic_number(prompt, asked[-1])
+    line = _LINE.search(prompt)
+    if line and _LABELLING.search(prompt):
+        return label(line[1])
+    return _digest(prompt)
+
+
+def label(line: str) -> str:
+    """The label of a line: the kind of thing that a question with its first word asks for."""
+    words = line.strip().lower()
+    if _QUANTITY.match(words):
+        return "numeric value"
+    first = re.match(r"[a-z]+", words)
+    return _LABELS.get(first[0], OTHER_LABEL) if first else OTHER_LABEL
+
+
+def _magic_number(prompt: str, key: str) -> str:
+    found = re.search(rf"magic number for {re.escape(key)} is:?\s*([\w-]+)", prompt, re.I)
+    return found[1] if found else NOTHING
+
+
+def _digest(prompt: str) -> str:
+    words = prompt.split()
+    mark = hashlib.sha256(prompt.encode(errors="replace")).hexdigest()[:8]
+    return f"{len(words)} words, starting {' '.join(words[:5])[:60]!r} ({mark})"

@@ -1,0 +1,242 @@
+"""The HTTP server of the simulated endpoint, run by a thread of its own.
+
+Routes: ``/v1/models``, ``/v1/chat/completions``, ``/v1/completions``, and ``/served``, the count as JSON.
+A request's role is told by its model's name; ``simulated-root``, the first that is listed and hence what
+``auto`` means for both roles, plays the sub model where the chat shows no REPL to it.
+"""
+
+import asyncio
+import math
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from aiohttp import web
+
+from rlm_dist.models import Message, Role
+from rlm_dist.simulated import rules, scripts
+from rlm_dist.simulated.faults import Fault, pick
+from rlm_dist.simulated.tally import Served, Tally
+from rlm_dist.simulated.wire import (
+    Asked,
+    completion_body,
+    disconnect,
+    drip,
+    half_body,
+    html_page,
+    refusal,
+    turns,
+)
+
+ROOT_MODEL = "simulated-root"
+SUB_MODEL = "simulated-sub"
+MODELS = (ROOT_MODEL, SUB_MODEL)
+MAX_BODY_BYTES = 2**30
+
+Respond = Callable[[Sequence[Message]], str]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long answers take: the median, and the spread (sigma) of a lognormal around it; 0 is fixed."""
+
+    median_s: float
+    sigma: float = 0.0
+    seed: int = 0
+
+    def draw_s(self, ordinal: int) -> float:
+        """The time of the request ``ordinal``, always the same one."""
+        if not self.sigma:
+            return self.median_s
+        draw = random.Random(f"{self.seed}:{ordinal}")
+        return draw.lognormvariate(math.log(self.median_s), self.sigma)
+
+
+class SimulatedEndpoint:
+    """The endpoint, serving while the ``with`` block runs.
+
+    ``root`` and ``sub`` replace the scripted models; ``models`` is what it lists and takes; ``key`` is the
+    only one it lets in; ``chat=False`` leaves the chat route out. ``faults`` may be set anew at any time.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: Respond = scripts.reply,
+        sub: Respond = rules.answer,
+        faults: Sequence[Fault] = (),
+        latency: Latency | None = None,
+        models: Sequence[str] = MODELS,
+        key: str | None = None,
+        chat: bool = True,
+        port: int = 0,
+    ) -> None:
+        self.faults = tuple(faults)
+        self._respond = {Role.ROOT: root, Role.SUB: sub}
+        self._latency = latency
+        self._models = tuple(models)
+        self._key = key
+        self._chat = chat
+        self._port = port
+        self._tally = Tally()
+        self._repeats: Counter[int] = Counter()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="simulated", daemon=True)
+        self._runner: web.AppRunner | None = None
+        self._released = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """The address to set as RLM_API_URL."""
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    @property
+    def served(self) -> Served:
+        """What was served so far."""
+        return self._tally.snapshot()
+
+    def release(self) -> None:
+        """Let the requests go that a fault of kind ``hold`` keeps waiting, and all later ones."""
+        self._loop.call_soon_threadsafe(self._released.set)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _start(self) -> None:
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app.router.add_get("/v1/models", self._list_models)
+        app.router.add_get("/served", self._show_served)
+        app.router.add_post("/v1/completions", self._plain)
+        app.router.add_post("/v1/chat/completions", self._chatted if self._chat else self._no_chat)
+        # A handler is cancelled when its client goes away: that is how an aborted call is seen.
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port, backlog=2048)
+        await site.start()
+        self._port = self._runner.addresses[0][1]
+
+    async def _stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _list_models(self, request: web.Request) -> web.Response:
+        self._tally.listed()
+        if not self._let_in(request):
+            return refusal(401, "Incorrect API key provided", "invalid_api_key")
+        listed = [{"id": name, "object": "model", "owned_by": "rlm-dist"} for name in self._models]
+        return web.json_response({"object": "list", "data": listed})
+
+    async def _show_served(self, _: web.Request) -> web.Response:
+        return web.json_response(text=self.served.model_dump_json())
+
+    async def _chatted(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        messages = tuple(Message(role=each["role"], content=each["content"]) for each in body["messages"])
+        return await self._serve(request, body["model"], messages, chat=True)
+
+    async def _no_chat(self, _: web.Request) -> web.Response:
+        self._tally.faulted("no_chat")
+        return refusal(404, "File Not Found", "not_found_error")
+
+    async def _plain(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        return await self._serve(request, body["model"], turns(body["prompt"]), chat=False)
+
+    async def _serve(
+        self, request: web.Request, model: str, messages: tuple[Message, ...], *, chat: bool
+    ) -> web.StreamResponse:
+        asked = Asked(model, _role(model, messages), messages, chat)
+        ordinal = self._tally.arrived(asked.role)
+        aborted = False
+        try:
+            if self._latency is not None:
+                await asyncio.sleep(self._latency.draw_s(ordinal))
+            return await self._answer(request, asked, ordinal)
+        except (asyncio.CancelledError, ConnectionError):
+            aborted = True
+            raise
+        finally:
+            self._tally.left(aborted=aborted)
+
+    async def _answer(self, request: web.Request, asked: Asked, ordinal: int) -> web.StreamResponse:
+        if not self._let_in(request):
+            return refusal(401, "Incorrect API key provided", "invalid_api_key")
+        if asked.model not in self._models:
+            return refusal(404, f"The model `{asked.model}` does not exist", "model_not_found")
+        fault = self._fault(asked, ordinal)
+        if fault is None:
+            return self._counted(asked, self._said(asked))
+        self._tally.faulted(fault.kind)
+        return await self._faulty(fault, request, asked)
+
+    def _let_in(self, request: web.Request) -> bool:
+        return self._key is None or request.headers.get("Authorization") == f"Bearer {self._key}"
+
+    def _fault(self, asked: Asked, ordinal: int) -> Fault | None:
+        if not self.faults:
+            return None
+        place = hash(asked.messages)
+        self._repeats[place] += 1
+        return pick(self.faults, asked.role, ordinal, asked.prompt, self._repeats[place] - 1)
+
+    def _counted(self, asked: Asked, text: str | None, *, empty: bool = False) -> web.Response:
+        """Answer ``text``, with usage, and count that."""
+        usage = self._tally.answered(asked.model, asked.messages, text or "")
+        body = completion_body(asked, text, usage)
+        return web.json_response({**body, "choices": []} if empty else body)
+
+    def _said(self, asked: Asked) -> str:
+        return self._respond[asked.role](asked.messages)
+
+    async def _faulty(self, fault: Fault, request: web.Request, asked: Asked) -> web.StreamResponse:
+        match fault.kind:
+            case "status":
+                error = fault.error or {"message": f"simulated {fault.status}", "code": fault.status}
+                return web.json_response({"error": error}, status=fault.status, headers=fault.headers)
+            case "html":
+                return html_page()
+            case "empty_choices":
+                return self._counted(asked, "", empty=True)
+            case "null_content":
+                return self._counted(asked, None)
+            case "no_usage":
+                return web.json_response(completion_body(asked, self._said(asked), None))
+            case "half_body" | "drip" | "disconnect":
+                return await self._cut_short(fault, request, asked)
+            case "hold":
+                await self._released.wait()
+                return self._counted(asked, self._said(asked))
+            case "hang":
+                await asyncio.Event().wait()
+        raise AssertionError(fault.kind)
+
+    async def _cut_short(self, fault: Fault, request: web.Request, asked: Asked) -> web.StreamResponse:
+        if fault.kind == "drip":
+            return await drip(request)
+        if fault.kind == "half_body":
+            await half_body(request, completion_body(asked, "half of it", None))
+        return disconnect(request)
+
+
+def _role(model: str, messages: Sequence[Message]) -> Role:
+    """Which model is asked; a chat that offers a REPL names ``llm_query`` in its system prompt."""
+    if model == SUB_MODEL:
+        return Role.SUB
+    head = messages[0] if messages else None
+    offered = head is not None and head.role == "system" and "llm_query" in head.content
+    return Role.ROOT if offered else Role.SUB

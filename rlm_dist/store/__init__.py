@@ -1,0 +1,27 @@
+"""All state of jobs, batches and calls, in Redis: the truth, where a Celery message is a hint.
+
+Invariant: every change of more than one key is one Lua script, and any of them may be repeated. ``keys`` has
+the table of keys.
+"""
+
+from rlm_dist.store.batches import Batches
+from rlm_dist.store.calls import Calls, CallState, OpenCall, Refused, Settlement, Spend
+from rlm_dist.store.capacity import Capacity
+from rlm_dist.store.jobs import Jobs
+from rlm_dist.store.link import connect, reaching
+from rlm_dist.store.logs import Logs
+
+__all__ = [
+    "CallState",
+    "OpenCall",
+    "Refused",
+    "Settlement",
+    "Spend",
+    "Store",
+    "connect",
+    "reaching",
+]
+
+
+class Store(Jobs, Batches, Calls, Logs, Capacity):
+    """The whole store over one client; safe to use from several threads."""

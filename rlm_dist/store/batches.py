@@ -1,0 +1,138 @@
+"""Batches: opened, filled with jobs, sealed; completed when sealed and all jobs are final."""
+
+from collections.abc import Mapping
+
+from rlm_dist.errors import InputError, NotFound
+from rlm_dist.models import BatchRecord, BatchState, Costs, JobState, ModelCosts
+from rlm_dist.store import keys, money
+from rlm_dist.store.jobs import CANCELLED
+from rlm_dist.store.link import MAX_BLOCK_MS, Link
+
+_CANCEL_AT_ONCE = 200
+
+
+class Batches(Link):
+    """The part of the store that knows batches."""
+
+    def create_batch(
+        self,
+        batch_id: str,
+        digest: str,
+        total: int | None = None,
+        max_nanousd: int | None = None,
+        max_tokens: int | None = None,
+    ) -> bool:
+        """Open a batch; False where it is there already, with the same digest of its content.
+
+        Raises:
+            InputError: where the id belongs to a batch with another content.
+        """
+        limits = ("" if value is None else value for value in (total, max_nanousd, max_tokens))
+        args = (batch_id, digest, *limits, self._retention_ms)
+        reply = self._script("batch_create", keys.batch_keys(batch_id), *args)
+        if reply == -1:
+            raise InputError((f"batch {batch_id} is there already, with another content",))
+        return bool(reply)
+
+    def seal_batch(self, batch_id: str) -> None:
+        """Say that no more jobs will come."""
+        self._mark(batch_id, "sealed", "set")
+
+    def pause_batch(self, batch_id: str) -> None:
+        """Let no job start and no sub-call be claimed; what is under way goes on."""
+        self._mark(batch_id, "paused", "set")
+
+    def resume_batch(self, batch_id: str) -> None:
+        """Take the pause back."""
+        self._mark(batch_id, "paused", "clear")
+
+    def cancel_batch(self, batch_id: str) -> None:
+        """Cancel all its jobs that have not ended; harmless where all have."""
+        if self._mark(batch_id, "cancelled", "set") or self.batch(batch_id).state is BatchState.CANCELLED:
+            start = 0
+            while ids := self.batch_jobs(batch_id, start, _CANCEL_AT_ONCE):
+                args = (CANCELLED, self._retention_ms)
+                self._scripts_at_once("job_cancel", [(keys.job_keys(job_id), args) for job_id in ids])
+                start += len(ids)
+
+    def _mark(self, batch_id: str, mark: str, change: str) -> bool:
+        reply = self._script("batch_mark", keys.batch_keys(batch_id), mark, change)
+        if reply == "NOT_FOUND":
+            raise NotFound("batch", batch_id)
+        return bool(reply)
+
+    def batch(self, batch_id: str) -> BatchRecord:
+        """The batch as it stands.
+
+        Raises:
+            NotFound: where there is none, or its retention is over.
+        """
+
+        def read() -> list[dict[str, str]]:
+            pipe = self._client.pipeline(transaction=False)
+            pipe.hgetall(keys.batch(batch_id))
+            pipe.hgetall(keys.batch(batch_id, "ledger"))
+            return list(pipe.execute())
+
+        batch, ledger = self._reach(read)
+        if not batch:
+            raise NotFound("batch", batch_id)
+        return _record(batch_id, batch, ledger)
+
+    def batches(self, limit: int) -> list[BatchRecord]:
+        """The newest batches first."""
+        ids: list[str] = self._reach(lambda: self._client.zrange(keys.BATCHES, 0, limit - 1, desc=True))
+        found = []
+        for batch_id in ids:
+            try:
+                found.append(self.batch(batch_id))
+            except NotFound:  # its retention is over, and its name will be pruned
+                continue
+        return found
+
+    def batch_jobs(self, batch_id: str, start: int, count: int) -> list[str]:
+        """Ids of jobs in submission order, from the ``start``-th on."""
+        key = keys.batch(batch_id, "jobs")
+        return list(self._reach(lambda: self._client.zrange(key, start, start + count - 1)))
+
+    def ended_jobs(
+        self, batch_id: str, after: str = "0", block_ms: int | None = None
+    ) -> list[tuple[str, str]]:
+        """(stream id, job id) of the jobs that ended after a stream id; waits for one for ``block_ms``."""
+        key = keys.batch(batch_id, "ended")
+        block = None if block_ms is None else min(block_ms, MAX_BLOCK_MS)
+        found = self._reach(lambda: self._client.xread({key: after}, block=block))
+        return [(entry_id, fields["j"]) for _, entries in found for entry_id, fields in entries]
+
+    def batch_costs(self, batch_id: str) -> Costs:
+        """What all its jobs have used so far."""
+        return money.costs(self._batch_ledger(batch_id))
+
+    def batch_model_costs(self, batch_id: str) -> list[ModelCosts]:
+        """What all its jobs have used so far, by role and model."""
+        return money.model_costs(self._batch_ledger(batch_id))
+
+    def _batch_ledger(self, batch_id: str) -> dict[str, str]:
+        return dict(self._reach(lambda: self._client.hgetall(keys.batch(batch_id, "ledger"))))
+
+
+def _record(batch_id: str, batch: Mapping[str, str], ledger: Mapping[str, str]) -> BatchRecord:
+    counts = {state: int(batch.get(f"n:{state}", 0)) for state in JobState}
+    jobs = sum(counts.values())
+    return BatchRecord(
+        id=batch_id,
+        state=_state(batch, counts),
+        counts=counts,
+        total=int(batch["total"]) if "total" in batch else jobs if "sealed" in batch else None,
+        sealed="sealed" in batch,
+        created_ms=int(batch["created_ms"]),
+        costs=money.costs(ledger),
+    )
+
+
+def _state(batch: Mapping[str, str], counts: Mapping[JobState, int]) -> BatchState:
+    if "cancelled" in batch:
+        return BatchState.CANCELLED
+    if "sealed" in batch and all(state.final for state, count in counts.items() if count):
+        return BatchState.COMPLETED
+    return BatchState.PAUSED if "paused" in batch else BatchState.RUNNING

@@ -1,0 +1,170 @@
+"""Model calls of jobs: opened under a budget, claimed under a lease, settled once.
+
+A call id is unique within its job. The ledger counts a settlement once, whatever is repeated.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from rlm_dist.models import NANO, Role, Usage
+from rlm_dist.store import keys
+from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced
+
+_OPEN_AT_ONCE = 500
+_SETTLE_AT_ONCE = 200
+
+
+@dataclass(frozen=True)
+class OpenCall:
+    """A call to open; ``request`` is stored as it is, and handed to whoever claims the call."""
+
+    call_id: str
+    request: str
+    reserve_tokens: int
+    reserve_nanousd: int
+    role: Role = Role.SUB
+
+
+class CallState(StrEnum):
+    """Where a call is that was opened: just now, before, or answered."""
+
+    NEW = "new"
+    PENDING = "pending"
+    SETTLED = "settled"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A call was not opened: ``used`` of ``limit`` is spent or reserved (USD for ``max_usd``)."""
+
+    kind: str
+    used: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class Spend:
+    """One attempt that the endpoint charged for; ``nanousd`` is None where the price is unknown."""
+
+    model: str
+    usage: Usage
+    nanousd: int | None
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """The end of a call: its stored result and what was paid.
+
+    ``spend`` is None where the call failed; ``wasted`` are other attempts that were charged. The ``token``
+    makes it safe to settle the same object again, and two settlements of one call two payments.
+    """
+
+    call_id: str
+    role: Role
+    result_json: str
+    spend: Spend | None
+    wasted: Sequence[Spend] = ()
+    token: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+
+
+class Calls(Link):
+    """The part of the store that knows calls."""
+
+    def open_calls(self, job_id: str, epoch: int, calls: Sequence[OpenCall]) -> list[CallState | Refused]:
+        """Store new calls and reserve their budget, in order; root calls do not count as sub-calls.
+
+        Raises:
+            Superseded, Cancelled: where this epoch may not call any more.
+        """
+        states: list[CallState | Refused] = []
+        for start in range(0, len(calls), _OPEN_AT_ONCE):
+            args: list[str | int] = [epoch]
+            for call in calls[start : start + _OPEN_AT_ONCE]:
+                args += [call.call_id, call.role, call.request, call.reserve_nanousd, call.reserve_tokens]
+            reply = fenced(self._script("calls_open", keys.job_keys(job_id), *args), job_id, epoch)
+            states += [_state(text) for text in reply]
+        return states
+
+    def claim(self, job_id: str, call_ids: Sequence[str], owner: str, lease_ms: int) -> list[str | None]:
+        """The stored request of each call that this claim won; None where there is nothing to do."""
+        args: list[str | int] = [owner, lease_ms, uuid.uuid4().hex[:12], *call_ids]
+        return list(self._script("calls_claim", keys.job_keys(job_id), *args))
+
+    def renew_calls(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> set[str]:
+        """Keep the calls that this worker runs, by job; returns the jobs whose calls are to be given up."""
+        requests: list[tuple[list[str], list[str | int]]] = [
+            (keys.job_keys(job_id), [owner, lease_ms, *ids]) for job_id, ids in calls.items()
+        ]
+        replies = self._scripts_at_once("calls_renew", requests)
+        return {job_id for job_id, live in zip(calls, replies, strict=True) if not live}
+
+    def settle(self, job_id: str, owner: str, settlements: Sequence[Settlement]) -> list[bool]:
+        """End calls and count what was paid; True where the result is now the call's answer.
+
+        Raises:
+            NotFound: where the job's retention is over.
+        """
+        firsts: list[bool] = []
+        for start in range(0, len(settlements), _SETTLE_AT_ONCE):
+            args: list[str | int] = [owner]
+            for settlement in settlements[start : start + _SETTLE_AT_ONCE]:
+                args += _settle_args(settlement)
+            reply = fenced(self._script("calls_settle", keys.job_keys(job_id), *args), job_id)
+            firsts += [bool(first) for first in reply]
+        return firsts
+
+    def answers(self, job_id: str, call_ids: Sequence[str]) -> list[str | None]:
+        """The stored results, None where a call is not settled."""
+        key = keys.job(job_id, "results")
+        return list(self._reach(lambda: self._client.hmget(key, call_ids))) if call_ids else []
+
+    def lost_calls(self, job_id: str, call_ids: Sequence[str], pending_ms: int) -> list[str]:
+        """Calls that nobody works on: unclaimed for ``pending_ms``, or with a lapsed lease.
+
+        A call that is told counts as unclaimed from now on, so it is not told again at once.
+        """
+        return list(self._script("calls_lost", keys.job_keys(job_id), pending_ms, *call_ids))
+
+    def read_replies(self, cursors: Mapping[str, str], block_ms: int) -> dict[str, list[tuple[str, str]]]:
+        """(stream id, call id) of the calls that were settled after each job's cursor ("0" at first)."""
+        streams = {keys.job(job_id, "replies"): cursor for job_id, cursor in cursors.items()}
+        block = min(block_ms, MAX_BLOCK_MS)
+        found = dict(self._reach(lambda: self._client.xread(streams, block=block)))
+        return {
+            job_id: [(entry_id, fields["c"]) for entry_id, fields in found[keys.job(job_id, "replies")]]
+            for job_id in cursors
+            if keys.job(job_id, "replies") in found
+        }
+
+
+def _state(text: str) -> CallState | Refused:
+    if not text.startswith("refused "):
+        return CallState(text)
+    _, kind, used, limit = text.split(" ")
+    unit = NANO if kind == "max_usd" else 1
+    return Refused(kind, int(used) / unit, int(limit) / unit)
+
+
+def _settle_args(settlement: Settlement) -> list[str | int]:
+    failed = settlement.spend is None
+    spends = [*([settlement.spend] if settlement.spend else []), *settlement.wasted]
+    args: list[str | int] = [
+        settlement.call_id,
+        settlement.token,
+        settlement.result_json,
+        int(failed),
+        len(spends),
+    ]
+    for spend in spends:
+        args += [
+            settlement.role,
+            spend.model,
+            spend.usage.input_tokens,
+            spend.usage.cached_tokens,
+            spend.usage.output_tokens,
+            int(spend.usage.estimated),
+            "" if spend.nanousd is None else spend.nanousd,
+        ]
+    return args

@@ -1,0 +1,21 @@
+"""How much the sub workers can run at once, and a job's fair share of it."""
+
+from rlm_dist.store import keys
+from rlm_dist.store.link import Link
+
+_LEAST_WINDOW = 64
+_LARGEST_WINDOW = 4096
+
+
+class Capacity(Link):
+    """The part of the store that knows the workers' slots."""
+
+    def announce_slots(self, worker: str, slots: int, ttl_ms: int) -> None:
+        """Say how many calls a worker can run at once; counts for ``ttl_ms``."""
+        self._script("slots_announce", [keys.SLOTS, keys.SLOTS_UNTIL], worker, slots, ttl_ms)
+
+    def fair_window(self) -> int:
+        """How many calls one job may have in the queue or in flight: twice its share of the live slots."""
+        slots, running = self._script("slots_live", [keys.SLOTS, keys.SLOTS_UNTIL, keys.LEASES])
+        share = 2 * int(slots) // max(1, int(running))
+        return min(max(share, _LEAST_WINDOW), _LARGEST_WINDOW)

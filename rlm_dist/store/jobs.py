@@ -1,0 +1,163 @@
+"""Jobs: created once, taken up under a lease with an epoch, ended once.
+
+Invariant: of all who ever held a job, only the one with the newest epoch can write its state.
+"""
+
+import time
+import uuid
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+from rlm_dist.errors import NotFound
+from rlm_dist.models import Costs, JobRecord, JobSpec, JobState, ModelCosts, Outcome
+from rlm_dist.store import keys, money
+from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced
+
+_CREATE_AT_ONCE = 200
+# A lapsed job is told to one reaper, and to the next only if it is still not taken up after this time.
+_TELL_AGAIN_MS = 5_000
+CANCELLED = Outcome(state=JobState.CANCELLED).model_dump_json()
+
+
+class Jobs(Link):
+    """The part of the store that knows jobs."""
+
+    def create_jobs(self, specs: Sequence[JobSpec]) -> list[bool]:
+        """Queue jobs, each atomically; False for one that was there already.
+
+        Raises:
+            NotFound: where a job's batch was not created before.
+        """
+        created: list[bool] = []
+        for start in range(0, len(specs), _CREATE_AT_ONCE):
+            piece = specs[start : start + _CREATE_AT_ONCE]
+            calls = [(keys.job_keys(spec.id), self._create_args(spec)) for spec in piece]
+            for spec, reply in zip(piece, self._scripts_at_once("job_create", calls), strict=True):
+                if reply == "NOT_FOUND":
+                    raise NotFound("batch", spec.batch_id or "")
+                created.append(bool(reply))
+        return created
+
+    def _create_args(self, spec: JobSpec) -> list[str | int]:
+        limits = (spec.limits.max_nanousd, spec.limits.max_tokens, spec.limits.max_sub_calls)
+        return [
+            spec.id,
+            spec.model_dump_json(),
+            keys.batch(spec.batch_id) if spec.batch_id else "",
+            spec.index,
+            keys.blob(spec.context.sha256),
+            *("" if limit is None else limit for limit in limits),
+            CANCELLED,
+            self._retention_ms,
+        ]
+
+    def job(self, job_id: str) -> JobRecord:
+        """The job as it stands.
+
+        Raises:
+            NotFound: where there is none, or its retention is over.
+        """
+        (record,) = self._records([job_id])
+        if record is None:
+            raise NotFound("job", job_id)
+        return record
+
+    def jobs(self, limit: int) -> list[JobRecord]:
+        """The newest jobs first."""
+        ids: list[str] = self._reach(lambda: self._client.zrange(keys.JOBS, 0, limit - 1, desc=True))
+        return [record for record in self._records(ids) if record is not None]
+
+    def _records(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
+        def read() -> list[dict[str, str]]:
+            pipe = self._client.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipe.hgetall(keys.job(job_id))
+                pipe.hgetall(keys.job(job_id, "ledger"))
+            return list(pipe.execute())
+
+        found = self._reach(read) if job_ids else []
+        return [
+            _record(job, ledger) if job else None for job, ledger in zip(found[::2], found[1::2], strict=True)
+        ]
+
+    def start_job(self, job_id: str, owner: str, lease_ms: int) -> int | None:
+        """Take up a queued job, or one whose holder let its lease lapse; returns the new epoch.
+
+        None where the job is final, cancelled, paused or held by a live lease.
+        """
+        args = (owner, lease_ms, uuid.uuid4().hex, CANCELLED, self._retention_ms)
+        return fenced(self._script("job_start", keys.job_keys(job_id), *args), job_id) or None
+
+    def renew_job(self, job_id: str, epoch: int, lease_ms: int) -> Literal["ok", "cancelled"]:
+        """Keep a job that this worker holds, and hear whether it is to stop.
+
+        Raises:
+            Superseded: where another worker holds it, or it has ended.
+        """
+        reply = self._script("job_renew", keys.job_keys(job_id), epoch, lease_ms)
+        return "cancelled" if reply == "CANCELLED" else fenced(reply, job_id, epoch)
+
+    def finish_job(self, job_id: str, epoch: int, outcome: Outcome) -> bool:
+        """End a job; False where it had ended or another worker holds it."""
+        args = (epoch, outcome.state, outcome.model_dump_json(), self._retention_ms)
+        return bool(fenced(self._script("job_finish", keys.job_keys(job_id), *args), job_id))
+
+    def cancel_job(self, job_id: str) -> JobState:
+        """Cancel a job: at once where nobody runs it, else when its worker next renews; a final one stays."""
+        reply = self._script("job_cancel", keys.job_keys(job_id), CANCELLED, self._retention_ms)
+        return JobState(fenced(reply, job_id))
+
+    def wait_job(self, job_id: str, timeout_s: float | None) -> JobRecord:
+        """Block until the job is final, or the time is over; returns the job as it then stands."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            record = self.job(job_id)
+            left_s = MAX_BLOCK_MS / 1000 if deadline is None else deadline - time.monotonic()
+            if record.state.final or left_s <= 0:
+                return record
+            block_ms = max(1, min(MAX_BLOCK_MS, int(left_s * 1000)))
+            done = {keys.job(job_id, "done"): "0"}
+            self._reach(partial(self._client.xread, done, block=block_ms))
+
+    def lapsed_jobs(self, limit: int) -> list[str]:
+        """Running jobs whose lease has lapsed; each is told to one caller in five seconds."""
+        return list(self._script("due", [keys.LEASES], 0, limit, _TELL_AGAIN_MS))
+
+    def waiting_jobs(self, waiting_ms: int, limit: int) -> list[str]:
+        """Jobs in the queue for longer than ``waiting_ms``; each is told to one caller in that time."""
+        return list(self._script("due", [keys.QUEUED], waiting_ms, limit, 0))
+
+    def use_blob(self, job_id: str, sha256: str) -> None:
+        """Keep a stored text until the job has ended and its retention is over."""
+        fenced(self._script("job_blob", keys.job_keys(job_id), keys.blob(sha256)), job_id)
+
+    def note_cache_hits(self, job_id: str, n: int) -> None:
+        """Count calls that were answered from the store."""
+        fenced(self._script("job_hits", keys.job_keys(job_id), uuid.uuid4().hex, n), job_id)
+
+    def costs(self, job_id: str) -> Costs:
+        """What the job has used so far."""
+        return money.costs(self._ledger(job_id))
+
+    def model_costs(self, job_id: str) -> list[ModelCosts]:
+        """What the job has used so far, by role and model."""
+        return money.model_costs(self._ledger(job_id))
+
+    def _ledger(self, job_id: str) -> dict[str, str]:
+        return dict(self._reach(lambda: self._client.hgetall(keys.job(job_id, "ledger"))))
+
+
+def _record(job: dict[str, str], ledger: dict[str, str]) -> JobRecord:
+    return JobRecord(
+        spec=JobSpec.model_validate_json(job["spec"]),
+        state=JobState(job["state"]),
+        epoch=int(job["epoch"]),
+        owner=job.get("owner"),
+        outcome=Outcome.model_validate_json(job["outcome"]) if "outcome" in job else None,
+        queued_ms=int(job["queued_ms"]),
+        started_ms=int(job["started_ms"]) if "started_ms" in job else None,
+        ended_ms=int(job["ended_ms"]) if "ended_ms" in job else None,
+        cancel_requested="cancel" in job,
+        costs=money.costs(ledger),
+    )

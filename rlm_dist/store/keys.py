@@ -1,0 +1,72 @@
+"""The names of all Redis keys of the store; no other place makes one.
+
+"J" stands for ``rlm:job:<job id>``, "B" for ``rlm:batch:<batch id>``. Retention is ``RLM_RETENTION_S``.
+
+=====================  ======  =======================  ==================================================
+key                    type    TTL                      holds
+=====================  ======  =======================  ==================================================
+J                      hash    retention from job end   id, spec, state, epoch, owner, lease_ms, outcome,
+                                                        queued_ms, started_ms, ended_ms, cancel, batch
+                                                        (the key B), max_nanousd, max_tokens, max_sub_calls
+J:ledger               hash    as J                     totals and lines; see ``money``
+J:calls                hash    as J                     call id → state of the call; see ``calls_open.lua``
+J:requests             hash    as J                     call id → request
+J:results              hash    as J                     call id → result
+J:journal              list    as J                     journal entries in order
+J:trace                stream  as J                     events in order, field ``e``
+J:replies              stream  as J                     ids of settled calls, field ``c``
+J:done                 stream  as J                     one entry once the job is final: wakes waiters
+J:blobs                set     as J                     keys of the blobs that the job uses
+J:tokens               list    as J                     the last writes to trace and cache hits, to know repeats
+B                      hash    retention from its last  digest, total, created_ms, sealed, paused,
+                               job's end, or from its   cancelled, max_nanousd, max_tokens, and ``n:<state>``
+                               creation while empty     with the number of jobs in that state
+B:ledger               hash    as B                     as J:ledger, over all jobs
+B:jobs                 zset    as B                     job ids by line number
+B:ended                stream  as B                     ids of jobs in order of their end, field ``j``
+rlm:jobs, rlm:batches  zset    none: pruned             ids by creation time
+rlm:queued             zset    none: empties itself     queued jobs by the time they were last sent
+rlm:leases             zset    none: empties itself     running jobs by the end of their lease
+rlm:slots              hash    longest ttl announced    worker → its slots
+rlm:slots:until        zset    longest ttl announced    worker → end of its announcement
+rlm:blob:<sha>         hash    owned by ``blobs``       persisted while jobs use it, else retention
+rlm:blob:<sha>:jobs    set     vanishes when empty      jobs in progress that use the blob
+=====================  ======  =======================  ==================================================
+
+The scripts of jobs and calls get ``job_keys`` as their KEYS; only the suffixes of batch and blob keys, which
+they find by reading the job, are spelled again, in ``lua/prelude.lua``.
+"""
+
+JOBS = "rlm:jobs"
+BATCHES = "rlm:batches"
+QUEUED = "rlm:queued"
+LEASES = "rlm:leases"
+SLOTS = "rlm:slots"
+SLOTS_UNTIL = "rlm:slots:until"
+
+_PARTS = ("ledger", "calls", "requests", "results", "journal", "trace", "replies", "done", "blobs", "tokens")
+
+
+def job(job_id: str, part: str = "") -> str:
+    """The hash of a job, or one of its other keys."""
+    return f"rlm:job:{job_id}:{part}" if part else f"rlm:job:{job_id}"
+
+
+def batch(batch_id: str, part: str = "") -> str:
+    """The hash of a batch, or one of its other keys."""
+    return f"rlm:batch:{batch_id}:{part}" if part else f"rlm:batch:{batch_id}"
+
+
+def blob(sha256: str) -> str:
+    """The key of a blob."""
+    return f"rlm:blob:{sha256}"
+
+
+def job_keys(job_id: str) -> list[str]:
+    """The KEYS of every script of a job, in the order that ``lua/prelude.lua`` names them."""
+    return [job(job_id), *(job(job_id, part) for part in _PARTS), JOBS, QUEUED, LEASES]
+
+
+def batch_keys(batch_id: str) -> list[str]:
+    """The KEYS of every script of a batch."""
+    return [*(batch(batch_id, part) for part in ("", "ledger", "jobs", "ended")), BATCHES]

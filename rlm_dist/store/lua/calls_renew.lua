@@ -1,0 +1,16 @@
+-- Renews the leases of the calls of one job that a worker runs.
+-- ARGV: 1 owner, 2 lease_ms, then the call ids
+-- Returns 1, or 0 where the job is cancelled, final or gone: its calls are to be given up.
+-- Atomic: a call that was settled or claimed by another since must not be taken back.
+local job = get(JOB, 'state', 'cancel', 'batch')
+if not job[1] or FINAL[job[1]] or job[2] then return 0 end
+if job[3] and call('HEXISTS', job[3], 'cancelled') == 1 then return 0 end
+local until_ms = int(now_ms + ARGV[2])
+for index = 3, #ARGV do
+  local state = call('HGET', CALLS, ARGV[index])
+  local rest, owner = (state or ''):match('^c %d+ (%d+ %d+ %S+) (.*)$')
+  if owner == ARGV[1] then
+    call('HSET', CALLS, ARGV[index], 'c ' .. until_ms .. ' ' .. rest .. ' ' .. owner)
+  end
+end
+return 1

@@ -1,0 +1,13 @@
+-- Renews the lease of a running job.
+-- ARGV: 1 epoch, 2 lease_ms
+-- Returns 'ok', CANCELLED where the job is to stop, SUPERSEDED where another holds it, or NOT_FOUND.
+-- Atomic: the check of the epoch and the write belong together, or an old holder could take a lease back.
+local job = get(JOB, 'state', 'epoch', 'cancel', 'id', 'batch')
+if not job[1] then return NOT_FOUND end
+if job[1] == 'cancelled' then return CANCELLED end
+if job[1] ~= 'running' or job[2] ~= ARGV[1] then return SUPERSEDED end
+local lease_ms = int(now_ms + ARGV[2])
+call('HSET', JOB, 'lease_ms', lease_ms)
+call('ZADD', LEASES, lease_ms, job[4])
+if job[3] or job[5] and call('HEXISTS', job[5], 'cancelled') == 1 then return CANCELLED end
+return 'ok'

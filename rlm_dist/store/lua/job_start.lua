@@ -1,0 +1,25 @@
+-- Takes a job up: a queued one, or a running one whose lease has lapsed.
+-- ARGV: 1 owner, 2 lease_ms, 3 token of this attempt, 4 cancelled outcome (JSON), 5 retention_ms
+-- Returns the new epoch, or 0 where the job cannot be had (final, cancelled, paused, held), or NOT_FOUND.
+-- Atomic: of two workers with the same message one may win, and a repeat of a lost reply must win again.
+local job = get(JOB, 'state', 'epoch', 'lease_ms', 'cancel', 'batch', 'token', 'id')
+local state, batch = job[1], job[5]
+if not state then return NOT_FOUND end
+if FINAL[state] then return 0 end
+if state == 'running' and job[6] == ARGV[3] then return tonumber(job[2]) end
+if state == 'running' and tonumber(job[3]) > now_ms then return 0 end
+local flags = batch and get(batch, 'cancelled', 'paused') or {}
+if job[4] or flags[1] then
+  end_job(state, 'cancelled', ARGV[4], ARGV[5])
+  return 0
+end
+if flags[2] then return 0 end
+
+local lease_ms = int(now_ms + ARGV[2])
+local epoch = call('HINCRBY', JOB, 'epoch', 1)
+if state == 'queued' then set_state(batch, state, 'running') end
+call('HSET', JOB, 'owner', ARGV[1], 'lease_ms', lease_ms, 'token', ARGV[3])
+call('HSETNX', JOB, 'started_ms', int(now_ms))
+call('ZREM', QUEUED, job[7])
+call('ZADD', LEASES, lease_ms, job[7])
+return epoch

@@ -1,0 +1,76 @@
+-- Put before every script of a job (job_*.lua, calls_*.lua).
+-- KEYS: keys.job_keys(job id), as named here. A time is in Unix milliseconds of this server.
+local JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, JOBS, QUEUED,
+  LEASES = unpack(KEYS)
+local NOT_FOUND, SUPERSEDED, CANCELLED = 'NOT_FOUND', 'SUPERSEDED', 'CANCELLED'
+local FINAL = {succeeded = true, exhausted = true, failed = true, cancelled = true}
+local call, time = redis.call, redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- Integers as text: Lua would write large ones as floats.
+local function int(n) return string.format('%.0f', n) end
+
+local function get(key, ...) return call('HMGET', key, ...) end
+
+local function number(value) return tonumber(value or 0) or 0 end
+
+-- Gives keys the rest of the life of their owner; late writes must not leave a key that stays for ever.
+local function live_as(owner, ...)
+  local ttl = call('PTTL', owner)
+  if ttl > 0 then
+    for _, key in ipairs({...}) do call('PEXPIRE', key, ttl) end
+  end
+end
+
+-- Whether this write was made before: its reply was lost and the client sends it again.
+local function repeated(token)
+  if call('LPOS', TOKENS, token) then return true end
+  call('LPUSH', TOKENS, token)
+  call('LTRIM', TOKENS, 0, 99)
+  live_as(JOB, TOKENS)
+  return false
+end
+
+local function count_state(batch, from, to)
+  if from then call('HINCRBY', batch, 'n:' .. from, -1) end
+  call('HINCRBY', batch, 'n:' .. to, 1)
+end
+
+local function set_state(batch, from, to)
+  call('HSET', JOB, 'state', to)
+  if batch then count_state(batch, from, to) end
+end
+
+local function release_blobs(id, retention_ms)
+  for _, blob in ipairs(call('SMEMBERS', BLOBS)) do
+    call('SREM', blob .. ':jobs', id)
+    if call('EXISTS', blob .. ':jobs') == 0 then call('PEXPIRE', blob, retention_ms) end
+  end
+end
+
+local function end_in_batch(batch, id, retention_ms)
+  call('XADD', batch .. ':ended', '*', 'j', id)
+  local back = get(LEDGER, 'reserved_nanousd', 'reserved_tokens')
+  call('HINCRBY', batch .. ':ledger', 'reserved_nanousd', int(0 - number(back[1])))
+  call('HINCRBY', batch .. ':ledger', 'reserved_tokens', int(0 - number(back[2])))
+  local open = get(batch, 'n:queued', 'n:running')
+  if number(open[1]) + number(open[2]) > 0 then return end
+  for _, suffix in ipairs({'', ':ledger', ':jobs', ':ended'}) do
+    call('PEXPIRE', batch .. suffix, retention_ms)
+  end
+end
+
+-- Makes the job final: its reservations and blobs are given back, waiters woken, all its keys start to expire.
+local function end_job(from, state, outcome, retention_ms)
+  local found = get(JOB, 'id', 'batch')
+  local id, batch = found[1], found[2]
+  set_state(batch, from, state)
+  call('HSET', JOB, 'ended_ms', int(now_ms), 'outcome', outcome)
+  call('ZREM', QUEUED, id)
+  call('ZREM', LEASES, id)
+  call('XADD', DONE, '*', 's', state)
+  release_blobs(id, retention_ms)
+  if batch then end_in_batch(batch, id, retention_ms) end
+  call('HDEL', LEDGER, 'reserved_nanousd', 'reserved_tokens')
+  for index = 1, 11 do call('PEXPIRE', KEYS[index], retention_ms) end
+end

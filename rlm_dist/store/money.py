@@ -1,0 +1,72 @@
+"""The ledger of a job or batch: from the fields of its hash to what is shown.
+
+The hash holds integers. Totals: ``spent_nanousd``, ``spent_tokens`` (all that was paid),
+``committed_nanousd``, ``committed_tokens`` (the same without calls paid twice), ``reserved_nanousd``,
+``reserved_tokens`` (set aside for open calls), ``sub_calls`` (opened), ``estimated_calls``, ``failed_calls``,
+``cache_hits``, ``duplicate_paid_calls``. Lines: ``line:<role>:<metric>:<model>`` with the metrics ``calls``,
+``input``, ``cached``, ``output``, ``nanousd`` and ``unpriced`` (calls whose price is not known). A call here is one that
+the endpoint served and charged for, so that a line's calls, tokens and money belong together.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from rlm_dist.models import NANO, Costs, ModelCosts, Role
+
+Ledger = Mapping[str, str]
+
+
+def model_costs(ledger: Ledger) -> list[ModelCosts]:
+    """One line for each role and model, roots first."""
+    lines: dict[tuple[str, str], Counter[str]] = {}
+    for field, value in ledger.items():
+        if field.startswith("line:"):
+            _, role, metric, model = field.split(":", 3)
+            lines.setdefault((role, model), Counter())[metric] = int(value)
+    return [
+        ModelCosts(
+            role=Role(role),
+            model=model,
+            calls=line["calls"],
+            input_tokens=line["input"],
+            cached_tokens=line["cached"],
+            output_tokens=line["output"],
+            cost=None if line["unpriced"] else line["nanousd"] / NANO,
+        )
+        for (role, model), line in sorted(lines.items())
+    ]
+
+
+def costs(ledger: Ledger) -> Costs:
+    """The totals by role; money is None where any call of the role has an unknown price."""
+    parts: dict[str, int] = {}
+    money: dict[Role, float | None] = {}
+    for role in Role:
+        sums = _role_sums(ledger, role)
+        money[role] = None if sums["unpriced"] else sums["nanousd"] / NANO
+        parts |= {
+            f"{role}_llm_tokens": sums["input"] + sums["output"],
+            f"{role}_llm_calls": sums["calls"],
+            f"{role}_input_tokens": sums["input"],
+            f"{role}_cached_tokens": sums["cached"],
+            f"{role}_output_tokens": sums["output"],
+        }
+    for field in ("estimated_calls", "cache_hits", "failed_calls", "duplicate_paid_calls"):
+        parts[field] = int(ledger.get(field, 0))
+    known = None not in money.values()
+    return Costs.model_validate(
+        {
+            **parts,
+            "total_cost": int(ledger.get("spent_nanousd", 0)) / NANO if known else None,
+            "root_llm_cost": money[Role.ROOT],
+            "sub_llm_cost": money[Role.SUB],
+        }
+    )
+
+
+def _role_sums(ledger: Ledger, role: Role) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for field, value in ledger.items():
+        if field.startswith(f"line:{role}:"):
+            sums[field.split(":", 3)[2]] += int(value)
+    return sums

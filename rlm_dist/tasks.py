@@ -1,0 +1,57 @@
+"""The two Celery tasks. Their messages carry ids only; the store has the rest."""
+
+from typing import Protocol
+
+from celery import Celery
+from celery.signals import worker_init, worker_process_init, worker_process_shutdown, worker_shutdown
+from pydantic import TypeAdapter
+
+from rlm_dist.celery_app import ROOT_TASK, SUB_TASK
+from rlm_dist.models import Role
+from rlm_dist.runtime import RootWorker, SubWorker
+from rlm_dist.settings import Settings
+
+_ID = TypeAdapter(str)
+_IDS = TypeAdapter(list[str])
+
+
+class _Sized(Protocol):
+    """A Celery worker, of which we want to know how many threads it has."""
+
+    concurrency: int
+
+
+def add_root_task(app: Celery, settings: Settings) -> None:
+    """Register ``rlm.root(job_id)``, run in pool processes that each have a ``RootWorker``."""
+    workers: list[RootWorker] = []
+
+    @worker_process_init.connect(weak=False)
+    def start(**_: object) -> None:
+        workers.append(RootWorker(app, settings, Role.ROOT))
+
+    @worker_process_shutdown.connect(weak=False)
+    def stop(**_: object) -> None:
+        for worker in workers:
+            worker.close()
+
+    @app.task(name=ROOT_TASK)
+    def root(job_id: str) -> None:
+        workers[0].run(_ID.validate_python(job_id, strict=True))
+
+
+def add_sub_task(app: Celery, settings: Settings) -> None:
+    """Register ``rlm.sub(job_id, call_ids)``, run in threads that share one ``SubWorker``."""
+    workers: list[SubWorker] = []
+
+    @worker_init.connect(weak=False)
+    def start(sender: _Sized, **_: object) -> None:
+        workers.append(SubWorker(app, settings, slots=sender.concurrency))
+
+    @worker_shutdown.connect(weak=False)
+    def stop(**_: object) -> None:
+        for worker in workers:
+            worker.close()
+
+    @app.task(name=SUB_TASK)
+    def sub(job_id: str, call_ids: list[str]) -> None:
+        workers[0].calls.run(_ID.validate_python(job_id, strict=True), _IDS.validate_python(call_ids))

@@ -1,0 +1,206 @@
+"""Texts that lie in files, folders, URLs or standard input, read as a stream.
+
+Invariant: a source yields the same bytes each time it is read, or raises; memory does not grow with its size.
+
+Files must be UTF-8. A byte order mark at the start is left out: it marks the encoding and is no part of the
+text, and code that looks at ``context[0]`` should not meet it. What cannot be read twice (a pipe, a URL) is
+copied to a temporary file first.
+"""
+
+import codecs
+import os
+import shutil
+import stat
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import fsspec  # type: ignore[import-untyped]  # it ships no types
+
+from rlm_dist.errors import InputError
+
+_CHUNK_BYTES = 1024 * 1024
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+class _Stamp(NamedTuple):
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+
+
+class FileText:
+    """The text of one file; ``size_bytes`` leaves out a byte order mark."""
+
+    def __init__(self, name: str, opened: Callable[[], AbstractContextManager[BinaryIO]]) -> None:
+        self.name = name
+        self._opened = opened
+        with opened() as file:
+            self._stamp = _stamp(file)
+            self._skip = len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0
+        self.size_bytes = self._stamp.size_bytes - self._skip
+
+    def pieces(self) -> Iterator[bytes]:
+        """The text's bytes.
+
+        Raises:
+            InputError: where the file is not what it was when this object was made.
+        """
+        try:
+            with self._opened() as file:
+                self._same(file)
+                file.seek(self._skip)
+                while chunk := file.read(_CHUNK_BYTES):
+                    yield chunk
+                self._same(file)
+        except OSError as error:
+            raise InputError((_unreadable(self.name, error),)) from None
+
+    def scan(self, update: Callable[[bytes], object]) -> int:
+        """Hand all bytes to ``update`` and return the number of characters.
+
+        Raises:
+            InputError: where the bytes are not UTF-8, naming the first bad byte's offset in the file.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        chars = 0
+        done = self._skip
+        for chunk in self.pieces():
+            pending = len(decoder.getstate()[0])
+            chars += self._decoded(decoder, chunk, done - pending)
+            done += len(chunk)
+            update(chunk)
+        return chars + self._decoded(decoder, b"", done - len(decoder.getstate()[0]), final=True)
+
+    def _decoded(
+        self, decoder: codecs.IncrementalDecoder, chunk: bytes, offset: int, *, final: bool = False
+    ) -> int:
+        try:
+            return len(decoder.decode(chunk, final))
+        except UnicodeDecodeError as error:
+            hint = " (it looks like UTF-16)" if error.object.startswith(_UTF16) and offset == 0 else ""
+            problem = f"{self.name}: is not UTF-8, first bad byte at offset {offset + error.start}{hint}"
+            raise InputError((problem,)) from None
+
+    def _same(self, file: BinaryIO) -> None:
+        if _stamp(file) != self._stamp:
+            raise InputError((f"{self.name}: changed while it was read",))
+
+
+class Found(NamedTuple):
+    """The sources that some paths came to, and what is wrong with the others."""
+
+    sources: list[FileText]
+    problems: list[str]
+    folders: bool
+
+
+def find(paths: Sequence[str | Path], *, stdin: BinaryIO | None) -> Found:
+    """Open every path: a file, a folder (its files, sorted, hidden ones left out), a URL, or ``-``."""
+    found = Found([], [], any(_is_folder(path) for path in paths))
+    for path in paths:
+        if _is_folder(path):
+            _find_in_folder(Path(path), found)
+        else:
+            _add(str(path), lambda path=path: _source(path, stdin), found)  # type: ignore[misc]  # bound now
+    return found
+
+
+def open_text(path: str | Path, *, stdin: BinaryIO | None = None) -> FileText:
+    """Open one file, URL, or ``-``.
+
+    Raises:
+        InputError: where it is missing or cannot be read.
+    """
+    found = Found([], [], folders=False)
+    _add(str(path), lambda: _source(path, stdin), found)
+    if found.problems:
+        raise InputError(tuple(found.problems))
+    return found.sources[0]
+
+
+def _is_folder(path: str | Path) -> bool:
+    return str(path) != "-" and "://" not in str(path) and Path(path).is_dir()
+
+
+def _find_in_folder(folder: Path, found: Found) -> None:
+    closed: list[str] = []
+
+    def note(error: OSError) -> None:
+        closed.append(_unreadable(str(error.filename), error))
+
+    files: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=note):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+    files = [path for path in files if path.is_file()]
+    found.problems.extend(closed or ([] if files else [f"{folder}: holds no files"]))
+    for path in sorted(files, key=lambda path: path.relative_to(folder).parts):
+        name = path.relative_to(folder).as_posix()
+        _add(str(path), lambda path=path, name=name: _file(path, name), found)  # type: ignore[misc]  # bound now
+
+
+def _add(shown: str, make: Callable[[], FileText], found: Found) -> None:
+    try:
+        found.sources.append(make())
+    except (OSError, ImportError, ValueError) as error:
+        found.problems.append(_unreadable(shown, error))
+
+
+def _source(path: str | Path, stdin: BinaryIO | None) -> FileText:
+    if path == "-" and stdin is not None:
+        return _spooled("standard input", nullcontext(stdin))
+    if "://" in str(path):
+        return _from_url(str(path))
+    return _file(Path(path), str(path))
+
+
+def _from_url(url: str) -> FileText:
+    try:
+        return _spooled(url, fsspec.open(url, "rb"))
+    except (OSError, ImportError, ValueError):
+        raise
+    except Exception as error:  # each driver of fsspec has errors of its own
+        raise OSError(str(error)) from error
+
+
+def _file(path: Path, name: str) -> FileText:
+    known = path.stat()
+    # A pipe can be read once, and a file of /proc does not tell its size.
+    if not stat.S_ISREG(known.st_mode) or known.st_size == 0:
+        return _spooled(name, path.open("rb"))
+    return FileText(name, lambda: path.open("rb"))
+
+
+def _spooled(name: str, source: AbstractContextManager[BinaryIO]) -> FileText:
+    spool = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the text that is made of it
+    try:
+        with source as file:
+            shutil.copyfileobj(file, spool, _CHUNK_BYTES)
+        spool.flush()
+        text = FileText(name, lambda: _rewound(spool))
+    except BaseException:
+        spool.close()
+        raise
+    weakref.finalize(text, spool.close)
+    return text
+
+
+def _rewound(spool: BinaryIO) -> AbstractContextManager[BinaryIO]:
+    spool.seek(0)
+    return nullcontext(spool)
+
+
+def _stamp(file: BinaryIO) -> _Stamp:
+    known = os.fstat(file.fileno())
+    return _Stamp(known.st_ino, known.st_size, known.st_mtime_ns)
+
+
+def _unreadable(name: str, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{name}: no such file"
+    detail = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{name}: cannot be read ({detail})"

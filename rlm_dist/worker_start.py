@@ -1,0 +1,57 @@
+"""What every worker process does before it takes work: see that it can work at all, and who its parent is."""
+
+import logging
+import sys
+from contextlib import closing
+from typing import NoReturn
+
+from celery.signals import celeryd_init
+
+from rlm_dist.errors import RLMError, SettingsError
+from rlm_dist.lifeline import watch_lifeline
+from rlm_dist.prices import Prices
+from rlm_dist.settings import Settings, load_settings
+from rlm_dist.store import connect, reaching
+
+EXIT_BAD_SETTINGS = 2
+EXIT_UNREACHABLE = 5
+# They log each request; what matters of a call is in the trace.
+_LOUD = ("httpx", "httpx2", "openai")
+
+
+def worker_settings() -> Settings:
+    """The settings of a worker; the process ends here, with a clear line, where they cannot work."""
+    try:
+        settings = load_settings()
+        if settings.redis_url is None:
+            raise SettingsError(("RLM_REDIS_URL: a worker needs the address of the Redis server",))
+        if settings.sandbox not in ("auto", "off"):
+            raise SettingsError(
+                (f"RLM_SANDBOX: the level {settings.sandbox} is not there yet; use auto or off",)
+            )
+        Prices(settings.prices)
+    except SettingsError as error:
+        _end(error, EXIT_BAD_SETTINGS)
+
+    @celeryd_init.connect(weak=False)
+    def start(**_: object) -> None:
+        watch_lifeline()
+        for name in _LOUD:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        try:
+            _reach_redis(settings)
+        except RLMError as error:
+            _end(error, EXIT_UNREACHABLE)
+
+    return settings
+
+
+def _reach_redis(settings: Settings) -> None:
+    assert settings.redis_url is not None
+    with closing(connect(settings.redis_url, client_name="rlm-start")) as client, reaching(client):
+        client.ping()
+
+
+def _end(error: RLMError, code: int) -> NoReturn:
+    print(f"rlm-dist worker: {error}", file=sys.stderr)  # noqa: T201  # logging is not set up yet
+    raise SystemExit(code)

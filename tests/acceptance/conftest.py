@@ -1,0 +1,64 @@
+"""A whole cluster for a test: a real server, the simulated endpoint over HTTP, and worker processes."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rlm_dist.client import Client
+from rlm_dist.models import Role
+from rlm_dist.settings import Settings
+from rlm_dist.simulated import SimulatedEndpoint
+from tests.acceptance.processes import WorkerProcess
+
+
+class Bench:
+    """What an acceptance test starts and asks: workers by role, and a client."""
+
+    def __init__(self, *, redis_url: str, api_url: str, folder: Path) -> None:
+        self.folder = folder
+        self.env = {
+            "RLM_REDIS_URL": redis_url,
+            "RLM_API_URL": api_url,
+            "RLM_HOME": str(folder / "home"),
+        }
+        self.settings = Settings(redis_url=redis_url, api_url=api_url, home=folder / "home")
+        self.client = Client(self.settings)
+        self._workers: list[WorkerProcess] = []
+
+    def start(self, role: Role, *, concurrency: int, **env: str) -> WorkerProcess:
+        """Start a worker; ``wait_ready`` waits for all of them together."""
+        log = self.folder / f"{role}{len(self._workers)}.log"
+        worker = WorkerProcess(role, env={**self.env, **env}, log=log, concurrency=concurrency)
+        self._workers.append(worker)
+        return worker
+
+    def wait_ready(self) -> None:
+        """Wait for every worker started so far."""
+        for worker in self._workers:
+            worker.wait_ready()
+
+    def close(self) -> None:
+        """End everything that was started."""
+        self.client.close()
+        for worker in self._workers:
+            worker.__exit__(None, None, None)
+
+
+MakeBench = Callable[[SimulatedEndpoint], Bench]
+
+
+@pytest.fixture
+def make_bench(redis_url: str, tmp_path: Path) -> Iterator[MakeBench]:
+    """Benches over one server, closed at the end of the test."""
+    benches: list[Bench] = []
+
+    def make(endpoint: SimulatedEndpoint) -> Bench:
+        folder = tmp_path / f"bench{len(benches)}"
+        folder.mkdir()
+        benches.append(Bench(redis_url=redis_url, api_url=endpoint.url, folder=folder))
+        return benches[-1]
+
+    yield make
+    for bench in benches:
+        bench.close()

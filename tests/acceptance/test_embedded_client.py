@@ -1,0 +1,56 @@
+"""The Python API with nothing configured: it brings its own server and workers, and takes them along."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rlm_dist.client import Client
+from rlm_dist.embedded import server
+from rlm_dist.embedded.place import Place, answers
+from rlm_dist.models import JobState
+from rlm_dist.rlm_repl import RLM_REPL
+from rlm_dist.settings import Settings
+from rlm_dist.simulated import SimulatedEndpoint
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """Settings that name an endpoint and no Redis, also in the environment."""
+    with SimulatedEndpoint() as endpoint:
+        monkeypatch.delenv("RLM_REDIS_URL", raising=False)
+        monkeypatch.setenv("RLM_API_URL", endpoint.url)
+        monkeypatch.setenv("RLM_HOME", str(tmp_path))
+        monkeypatch.setenv("RLM_ROOT_CONCURRENCY", "1")
+        yield Settings()
+
+
+def test_a_job_is_run_and_found_again_and_nothing_stays(settings: Settings) -> None:
+    lines = [f"line {number}" for number in range(40)]
+    with Client(settings) as client:
+        job = client.submit(lines, "How many?")
+        result = job.result(timeout=120)
+        record = Place(settings.home).read()
+        assert record is not None
+    assert result.state == JobState.SUCCEEDED
+    assert result.costs.root_llm_calls > 0
+    assert not answers(record)
+    with Client(settings) as client:
+        assert client.job(job.id).result(timeout=0) == result
+
+
+def test_a_job_that_was_left_in_the_queue_is_run_by_the_next_client(settings: Settings) -> None:
+    """Whoever waits for a job brings the workers for it."""
+    blobs = str(settings.home / "blobs")
+    with server(settings.home) as url, Client(settings.model_copy(update={"blob_url": blobs}), redis_url=url) as left:
+        job_id = left.submit("text", "How many?").id
+    with Client(settings) as client:
+        assert client.job(job_id).result(timeout=120).state == JobState.SUCCEEDED
+
+
+def test_the_seeds_class_needs_nothing_else(settings: Settings) -> None:
+    with RLM_REPL(max_iterations=5) as rlm:
+        assert rlm.completion("text", "How many?")
+        assert rlm.cost_summary()["root_llm_calls"]

@@ -1,0 +1,188 @@
+"""The main job through real worker processes, a real Redis server and real HTTP."""
+
+import signal
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from rlm_dist.models import JobState, Message, Role
+from rlm_dist.simulated import Fault, SimulatedEndpoint
+from tests.acceptance.conftest import Bench, MakeBench
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.acceptance
+
+RESULT_S = 150.0
+NEEDLE = "The magic number for copper-fox is 7654321.\n"
+FILLER = "The grass is green and the sky over the hills is wide and blue today.\n"
+
+
+def haystack(size_bytes: int) -> str:
+    """A text of about this size with one needle in its second half."""
+    lines = size_bytes // len(FILLER)
+    return FILLER * (2 * lines // 3) + NEEDLE + FILLER * (lines // 3)
+
+
+def same_as_served(bench: Bench, endpoint: SimulatedEndpoint, job_ids: Sequence[str]) -> bool:
+    """Whether the ledgers of all jobs add up to what the endpoint counted."""
+    costs = [bench.client.job(job_id).cost() for job_id in job_ids]
+    served = endpoint.served
+    return (
+        sum(cost.root_llm_calls + cost.sub_llm_calls for cost in costs) == served.answered
+        and sum(cost.root_input_tokens + cost.sub_input_tokens for cost in costs) == served.usage.input_tokens
+        and sum(cost.root_cached_tokens + cost.sub_cached_tokens for cost in costs)
+        == served.usage.cached_tokens
+        and sum(cost.root_output_tokens + cost.sub_output_tokens for cost in costs)
+        == served.usage.output_tokens
+    )
+
+
+def test_a_needle_in_50_mb_is_found_and_paid_for_once(make_bench: MakeBench) -> None:
+    """One query over 50 MB goes from submission to answer; the ledger equals what the endpoint served."""
+    with SimulatedEndpoint() as endpoint:
+        bench = make_bench(endpoint)
+        bench.start(Role.ROOT, concurrency=1)
+        bench.start(Role.SUB, concurrency=8)
+        bench.wait_ready()
+        job = bench.client.submit(haystack(50_000_000), "What is the magic number for copper-fox?")
+        result = job.result(RESULT_S)
+        assert (result.state, result.answer) == (JobState.SUCCEEDED, "7654321")
+        assert same_as_served(bench, endpoint, [job.id])
+        assert result.costs.sub_llm_calls >= 1
+
+
+def test_1000_sub_calls_are_shared_by_two_sub_workers(make_bench: MakeBench) -> None:
+    """A fan-out of 1,000 prompts comes back in order, and both workers took part."""
+    with SimulatedEndpoint(faults=[Fault(kind="hold", role=Role.SUB)]) as endpoint:
+        bench = make_bench(endpoint)
+        bench.start(Role.ROOT, concurrency=1)
+        subs = [bench.start(Role.SUB, concurrency=24) for _ in range(2)]
+        bench.wait_ready()
+        lines = [f"{word} is number {n}?" for n in range(500) for word in ("Who", "Where")]
+        job = bench.client.submit("\n".join(lines), "Label the first 1000 lines.")
+        # No answer goes out before both workers hold more calls than one of them alone could.
+        wait_until(lambda: endpoint.served.in_flight > 24, timeout_s=60)
+        endpoint.release()
+        result = job.result(RESULT_S)
+        assert result.answer_json == {"human being": 500, "location": 500}
+        assert result.costs.sub_llm_calls == 1000
+        assert same_as_served(bench, endpoint, [job.id])
+        assert all("rlm.sub" in worker.text() for worker in subs)
+
+
+def test_50_jobs_at_once_each_get_their_own_answer(make_bench: MakeBench) -> None:
+    """Fifty jobs over fifty contexts share the workers and do not mix."""
+    with SimulatedEndpoint() as endpoint:
+        bench = make_bench(endpoint)
+        bench.start(Role.ROOT, concurrency=4)
+        bench.start(Role.SUB, concurrency=32)
+        bench.wait_ready()
+        items = [
+            {
+                "id": f"q{n}",
+                "query": f"What is the magic number for fox-{n}?",
+                "context": f"{FILLER * 50}The magic number for fox-{n} is {n * 1001}.\n{FILLER * 50}",
+            }
+            for n in range(50)
+        ]
+        batch = bench.client.submit_batch(items)
+        results = list(batch.results())
+        assert {result.custom_id: result.answer for result in results} == {
+            f"q{n}": str(n * 1001) for n in range(50)
+        }
+        assert Counter(result.state for result in results) == {JobState.SUCCEEDED: 50}
+        assert same_as_served(bench, endpoint, [result.id for result in results])
+        total = batch.cost()
+        assert total.root_llm_calls + total.sub_llm_calls == endpoint.served.answered
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+def test_a_sub_worker_may_go_in_between(make_bench: MakeBench, how: signal.Signals) -> None:
+    """Of two sub workers one is stopped or killed while both hold calls: every call is answered."""
+    with SimulatedEndpoint(faults=[Fault(kind="hold", role=Role.SUB)]) as endpoint:
+        bench = make_bench(endpoint)
+        bench.start(Role.ROOT, concurrency=1)
+        leaving, _ = [bench.start(Role.SUB, concurrency=8) for _ in range(2)]
+        bench.wait_ready()
+        lines = "\n".join(f"Who is number {n}?" for n in range(100))
+        job = bench.client.submit(lines, "Label the first 100 lines.")
+        wait_until(lambda: endpoint.served.in_flight > 8, timeout_s=60)
+        if how is signal.SIGKILL:
+            leaving.kill()
+            endpoint.release()
+        else:
+            leaving.process.send_signal(how)
+            endpoint.release()
+            leaving.process.wait(60)
+        result = job.result(RESULT_S)
+        assert result.answer_json == {"human being": 100}
+        if how is signal.SIGTERM:
+            assert same_as_served(bench, endpoint, [job.id])
+            assert endpoint.served.by_role["sub"] == 100
+        else:
+            assert endpoint.served.by_role["sub"] - 100 <= 8  # at most what was in flight at the kill
+
+
+FAULTS = [
+    Fault(kind="status", status=500, role=Role.SUB, probability=0.1, seed=1),
+    Fault(kind="status", status=429, headers={"Retry-After": "0.2"}, role=Role.SUB, probability=0.1, seed=2),
+    Fault(kind="html", role=Role.SUB, probability=0.05, seed=3),
+    Fault(kind="empty_choices", role=Role.SUB, probability=0.1, seed=4),
+    Fault(kind="null_content", role=Role.SUB, probability=0.05, seed=5),
+    Fault(kind="disconnect", role=Role.SUB, probability=0.05, seed=6),
+    Fault(kind="status", status=400, role=Role.SUB, contains="number 7?", seed=7),
+]
+
+
+def test_a_failing_endpoint_is_paid_exactly_what_it_served(make_bench: MakeBench) -> None:
+    """Through 429, 500, HTML, empty choices, cut connections: the ledger equals the endpoint's own count."""
+    with SimulatedEndpoint(faults=FAULTS) as endpoint:
+        bench = make_bench(endpoint)
+        bench.start(Role.ROOT, concurrency=1)
+        bench.start(Role.SUB, concurrency=16)
+        bench.wait_ready()
+        lines = "\n".join(f"Who is number {n}?" for n in range(200))
+        job = bench.client.submit(lines, "Label the first 200 lines.")
+        result = job.result(RESULT_S)
+        assert result.state is JobState.SUCCEEDED
+        assert result.costs.failed_calls >= 1  # the line that is always refused with a 400
+        assert len(endpoint.served.faults) >= 6
+        assert same_as_served(bench, endpoint, [job.id])
+
+
+def test_a_job_is_cancelled_while_its_calls_hang(make_bench: MakeBench) -> None:
+    """Cancelling aborts the HTTP requests in flight and ends the job as cancelled."""
+    with SimulatedEndpoint(faults=[Fault(kind="hang", role=Role.SUB)]) as endpoint:
+        bench = make_bench(endpoint)
+        bench.start(Role.ROOT, concurrency=1)
+        bench.start(Role.SUB, concurrency=8)
+        bench.wait_ready()
+        job = bench.client.submit("Who?\nWhere?", "Label the first 8 lines.")
+        wait_until(lambda: endpoint.served.in_flight == 8, timeout_s=60)
+        job.cancel()
+        assert job.result(30).state is JobState.CANCELLED
+        wait_until(lambda: endpoint.served.aborted == 8, timeout_s=30)
+        assert job.cancel() is JobState.CANCELLED
+
+
+def test_two_hundred_sub_calls_from_threads_of_the_cell(make_bench: MakeBench) -> None:
+    """``llm_query`` from a thread pool in the REPL is concurrent through the whole system."""
+
+    def root(messages: Sequence[Message]) -> str:
+        return (
+            "```repl\nfrom concurrent.futures import ThreadPoolExecutor\n"
+            "with ThreadPoolExecutor(20) as pool:\n"
+            "    got = list(pool.map(lambda n: llm_query(f'Label it.\\nLine: Who is {n}?'), range(200)))\n"
+            "FINAL(len(got))\n```"
+        )
+
+    with SimulatedEndpoint(root=root, faults=[Fault(kind="hold", role=Role.SUB)]) as endpoint:
+        bench = make_bench(endpoint)
+        bench.start(Role.ROOT, concurrency=1)
+        bench.start(Role.SUB, concurrency=32)
+        bench.wait_ready()
+        job = bench.client.submit("text", "Ask from threads.")
+        wait_until(lambda: endpoint.served.in_flight == 20, timeout_s=60)
+        endpoint.release()
+        assert job.result(RESULT_S).answer_json == 200

@@ -1,0 +1,47 @@
+"""Fixtures for tests that need a real Redis server."""
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from rlm_dist.models import JobState, Outcome
+from rlm_dist.store import Store, connect
+from tests.key_leaks import leaked_keys
+from tests.redis_servers import RedisServer, flavours, running
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One real server for the session, the one that an embedded cluster would have."""
+    with running(flavours()["valkey"], tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=sorted(flavours()))
+def each_redis_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer]:
+    """Every flavour of server that this machine has, one after another."""
+    with running(flavours()[request.param], tmp_path_factory.mktemp(f"redis-{request.param}")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_client(each_redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """A client of an empty server; the test runs once for each flavour."""
+    with connect(each_redis_server.url, client_name="test") as client:
+        client.flushall()
+        client.config_set("maxmemory", 0)
+        yield client
+
+
+@pytest.fixture
+def store(redis_client: redis.Redis) -> Iterator[Store]:
+    """A store on an empty server; at the end all jobs are ended, and no key may then stay for ever."""
+    store = Store(redis_client, retention_s=1000)
+    yield store
+    for job in store.jobs(limit=10_000):
+        if not job.state.final and store.cancel_job(job.spec.id) is JobState.RUNNING:
+            store.finish_job(job.spec.id, job.epoch, Outcome(state=JobState.FAILED))
+    assert leaked_keys(redis_client) == []

@@ -1,0 +1,246 @@
+"""Calls in the store: claimed by one, paid for and counted once, within budgets that hold for racers too."""
+
+import redis
+
+from rlm_dist.models import JobState, Outcome, Role, Usage
+from rlm_dist.store import CallState, OpenCall, Refused, Settlement, Spend, Store
+from tests.integration.store_making import (
+    LEASE_MS,
+    SHORT_MS,
+    at_once,
+    counted,
+    opens,
+    running_job,
+    settlement,
+)
+from tests.waiting import wait_until
+
+NEW, PENDING, SETTLED = CallState.NEW, CallState.PENDING, CallState.SETTLED
+FAILED = Outcome(state=JobState.FAILED)
+
+
+def ledger(client: redis.Redis, key: str = "rlm:job:j:ledger") -> dict[str, int]:
+    """The ledger's fields as numbers, without those that are 0."""
+    return {field: int(value) for field, value in client.hgetall(key).items() if int(value)}
+
+
+def test_the_life_of_a_call(store: Store) -> None:
+    epoch = running_job(store)
+    assert store.open_calls("j", epoch, opens("a", "b")) == [NEW, NEW]
+    assert store.open_calls("j", epoch, opens("a")) == [PENDING]
+    assert store.claim("j", ["a", "unknown"], "sub-1", LEASE_MS) == ["request a", None]
+    assert store.claim("j", ["a"], "sub-1", LEASE_MS) == [None]
+    assert store.answers("j", ["a"]) == [None]
+    assert store.settle("j", "sub-1", [settlement("a")]) == [True]
+    assert store.open_calls("j", epoch, opens("a", "b")) == [SETTLED, PENDING]
+    assert store.claim("j", ["a"], "sub-2", LEASE_MS) == [None]
+    assert store.answers("j", ["a", "b"]) == ["result a", None]
+    assert store.answers("j", []) == []
+
+
+def test_of_many_racers_each_call_is_claimed_by_one(store: Store) -> None:
+    epoch = running_job(store)
+    ids = [f"c{n}" for n in range(40)]
+    store.open_calls("j", epoch, opens(*ids))
+    won = at_once(30, lambda n: store.claim("j", ids, f"sub-{n % 3}", LEASE_MS))
+    for index, name in enumerate(ids):
+        assert counted([row[index] for row in won], f"request {name}") == 1
+
+
+def test_what_is_settled_twice_is_paid_twice_and_committed_once(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    epoch = running_job(store)
+    ids = [f"c{n}" for n in range(20)]
+    store.open_calls("j", epoch, opens(*ids, nanousd=9, tokens=99))
+
+    def settle(number: int) -> list[bool]:
+        paid = [settlement(name, nanousd=3) for name in ids]
+        firsts = store.settle("j", f"sub-{number}", paid)
+        assert store.settle("j", f"sub-{number}", paid) == firsts  # a repeat, not another payment
+        return firsts
+
+    firsts = at_once(200, settle)
+    assert [sum(column) for column in zip(*firsts, strict=True)] == [1] * 20
+    assert ledger(redis_client) == {
+        "sub_calls": 20,
+        "spent_nanousd": 200 * 20 * 3,
+        "spent_tokens": 200 * 20 * 12,
+        "committed_nanousd": 20 * 3,
+        "committed_tokens": 20 * 12,
+        "duplicate_paid_calls": 199 * 20,
+        "line:sub:calls:m": 200 * 20,
+        "line:sub:input:m": 200 * 20 * 10,
+        "line:sub:output:m": 200 * 20 * 2,
+        "line:sub:nanousd:m": 200 * 20 * 3,
+    }
+    assert len(store.read_replies({"j": "0"}, 10)["j"]) == 20
+
+
+def test_racing_opens_never_overrun_a_budget(store: Store) -> None:
+    epoch = running_job(store, max_nanousd=50)
+    states = at_once(200, lambda n: store.open_calls("j", epoch, opens(f"c{n}", nanousd=1))[0])
+    assert counted(states, NEW) == 50
+    assert counted(states, Refused("max_usd", 50e-9, 50e-9)) == 150
+
+
+def test_a_batch_budget_holds_over_its_jobs(store: Store) -> None:
+    store.create_batch("b", "digest", 2, max_tokens=50)
+    epochs = [running_job(store, name, batch_id="b") for name in ("j", "k")]
+
+    def work(number: int) -> CallState | Refused:
+        job = number % 2
+        return store.open_calls("jk"[job], epochs[job], opens(f"c{number}", tokens=1))[0]
+
+    states = at_once(120, work)
+    assert counted(states, NEW) == 50
+    assert counted(states, Refused("max_tokens", 50, 50)) == 70
+
+
+def test_settling_gives_back_what_was_not_used(store: Store) -> None:
+    epoch = running_job(store, max_nanousd=100)
+    assert store.open_calls("j", epoch, opens("a", "b", nanousd=60)) == [NEW, Refused("max_usd", 60e-9, 1e-7)]
+    store.settle("j", "sub-1", [settlement("a", nanousd=40)])
+    assert store.open_calls("j", epoch, opens("b", "c", nanousd=60)) == [NEW, Refused("max_usd", 1e-7, 1e-7)]
+
+
+def test_a_job_that_ends_gives_its_reservations_back_to_the_batch(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    store.create_batch("b", "digest", 2, max_nanousd=100)
+    epoch = running_job(store, batch_id="b")
+    store.open_calls("j", epoch, opens("a", "b", nanousd=50))
+    store.finish_job("j", epoch, FAILED)
+    store.settle("j", "sub-1", [settlement("a", nanousd=30)])
+    assert ledger(redis_client, "rlm:batch:b:ledger")["spent_nanousd"] == 30
+    assert "reserved_nanousd" not in ledger(redis_client, "rlm:batch:b:ledger")
+    other = running_job(store, "k", batch_id="b")
+    assert store.open_calls("k", other, opens("a", "b", nanousd=70)) == [
+        NEW,
+        Refused("max_usd", 1e-7, 1e-7),
+    ]
+
+
+def test_root_calls_are_no_sub_calls_but_cost_the_same(store: Store) -> None:
+    epoch = running_job(store, max_sub_calls=1, max_tokens=30)
+    assert store.open_calls("j", epoch, opens("r", tokens=10, role=Role.ROOT)) == [NEW]
+    assert store.open_calls("j", epoch, opens("a", "b", tokens=10)) == [NEW, Refused("max_sub_calls", 1, 1)]
+    assert store.open_calls("j", epoch, opens("r2", tokens=20, role=Role.ROOT)) == [
+        Refused("max_tokens", 20, 30)
+    ]
+
+
+def test_money_of_a_call_without_price_is_unknown(store: Store) -> None:
+    store.create_batch("b", "digest")
+    epoch = running_job(store, batch_id="b")
+    store.open_calls("j", epoch, opens("a", "b", "r"))
+    paid = [
+        settlement("a", nanousd=None, model="who:knows"),
+        settlement("b", nanousd=5, cached=4),
+        settlement("r", nanousd=7, role=Role.ROOT),
+    ]
+    store.settle("j", "sub-1", paid)
+    costs = store.costs("j")
+    assert (costs.total_cost, costs.sub_llm_cost, costs.root_llm_cost) == (None, None, 7e-9)
+    assert (costs.sub_llm_calls, costs.sub_llm_tokens, costs.sub_cached_tokens) == (2, 24, 4)
+    lines = {(line.role, line.model): line.cost for line in store.model_costs("j")}
+    assert lines == {("root", "m"): 7e-9, ("sub", "m"): 5e-9, ("sub", "who:knows"): None}
+    assert store.batch_costs("b") == costs
+    assert store.batch_model_costs("b") == store.model_costs("j")
+    assert store.batch("b").costs == store.job("j").costs == costs
+
+
+def test_failed_and_wasted_attempts_are_counted(store: Store) -> None:
+    epoch = running_job(store)
+    store.open_calls("j", epoch, opens("a", "b"))
+    wasted = Spend("m", Usage(input_tokens=5, estimated=True), 2)
+    done = Spend("m", Usage(input_tokens=5, output_tokens=1), 3)
+    store.settle(
+        "j",
+        "sub-1",
+        [
+            Settlement("a", Role.SUB, "failure", None),
+            Settlement("b", Role.SUB, "answer", done, wasted=[wasted, wasted]),
+        ],
+    )
+    costs = store.costs("j")
+    assert (costs.failed_calls, costs.sub_llm_calls, costs.estimated_calls) == (1, 3, 2)
+    assert (costs.sub_llm_tokens, costs.total_cost, costs.duplicate_paid_calls) == (16, 7e-9, 0)
+
+
+def test_a_lapsed_claim_goes_to_another_and_the_first_answer_wins(store: Store) -> None:
+    epoch = running_job(store)
+    store.open_calls("j", epoch, opens("a"))
+    store.claim("j", ["a"], "sub-1", SHORT_MS)
+    wait_until(lambda: store.claim("j", ["a"], "sub-2", LEASE_MS) == ["request a"])
+    slow, fast = settlement("a"), settlement("a")
+    assert store.settle("j", "sub-1", [slow]) == [True]
+    assert store.settle("j", "sub-2", [fast]) == [False]
+    assert store.settle("j", "sub-2", [fast]) == [False]
+    assert store.costs("j").duplicate_paid_calls == 1
+    assert store.costs("j").total_cost == 2e-9
+
+
+def test_calls_that_nobody_works_on_are_told_once(store: Store) -> None:
+    epoch = running_job(store)
+    store.open_calls("j", epoch, opens("new", "dropped", "done", "live"))
+    store.claim("j", ["dropped"], "sub-1", SHORT_MS)
+    store.claim("j", ["live"], "sub-1", LEASE_MS)
+    store.settle("j", "sub-1", [settlement("done")])
+    ids = ["new", "dropped", "done", "live", "unknown"]
+    assert wait_until(lambda: store.lost_calls("j", ids, LEASE_MS)) == ["dropped"]
+    assert store.lost_calls("j", ids, LEASE_MS) == []
+    found: set[str] = set()
+    wait_until(lambda: found.update(store.lost_calls("j", ids, SHORT_MS)) or len(found) == 2)
+    assert found == {"new", "dropped"}
+
+
+def test_renewing_keeps_claims_and_tells_of_ended_jobs(store: Store) -> None:
+    epoch = running_job(store)
+    running_job(store, "k")
+    store.open_calls("j", epoch, opens("a"))
+    store.claim("j", ["a"], "sub-1", SHORT_MS)
+    assert store.renew_calls("sub-1", {"j": ["a"]}, LEASE_MS) == set()
+    store.renew_calls("sub-2", {"j": ["a"]}, 0)
+    assert store.lost_calls("j", ["a"], 0) == []
+    store.cancel_job("k")
+    assert store.renew_calls("sub-1", {"j": ["a"], "k": ["a"], "gone": ["a"]}, LEASE_MS) == {"k", "gone"}
+    assert store.renew_calls("sub-1", {}, LEASE_MS) == set()
+
+
+def test_a_cancelled_job_gives_no_claims(store: Store) -> None:
+    epoch = running_job(store)
+    store.open_calls("j", epoch, opens("a"))
+    store.cancel_job("j")
+    assert store.claim("j", ["a"], "sub-1", LEASE_MS) == [None]
+
+
+def test_replies_of_several_jobs_are_read_from_their_cursors(store: Store) -> None:
+    for name in ("j", "k"):
+        store.open_calls(name, running_job(store, name), opens("a", "b"))
+        store.settle(name, "sub-1", [settlement("a")])
+    first = store.read_replies({"j": "0", "k": "0", "other": "0"}, 10)
+    assert {name: [call for _, call in found] for name, found in first.items()} == {"j": ["a"], "k": ["a"]}
+    cursors = {name: found[-1][0] for name, found in first.items()}
+    assert store.read_replies(cursors, 10) == {}
+    store.settle("k", "sub-1", [settlement("b")])
+    assert [call for _, call in store.read_replies(cursors, 10)["k"]] == ["b"]
+
+
+def test_thousands_of_calls_go_in_pieces(store: Store) -> None:
+    epoch = running_job(store, max_sub_calls=2500)
+    calls = [OpenCall(f"c{n}", "r", 1, 1) for n in range(2600)]
+    states = store.open_calls("j", epoch, calls)
+    assert (counted(states, NEW), counted(states, Refused("max_sub_calls", 2500, 2500))) == (2500, 100)
+    ids = [call.call_id for call in calls]
+    assert sum(won is not None for won in store.claim("j", ids, "sub-1", LEASE_MS)) == 2500
+    assert all(store.settle("j", "sub-1", [settlement(name) for name in ids[:2500]]))
+    assert store.costs("j").sub_llm_calls == 2500
+
+
+def test_large_sums_stay_exact(store: Store, redis_client: redis.Redis) -> None:
+    epoch = running_job(store, max_nanousd=10**16)
+    store.open_calls("j", epoch, opens("a", "b", nanousd=10**15 + 1))
+    store.settle("j", "sub-1", [settlement("a", nanousd=10**15 + 1), settlement("b", nanousd=10**15 + 2)])
+    assert ledger(redis_client)["spent_nanousd"] == 2 * 10**15 + 3
+    assert "reserved_nanousd" not in ledger(redis_client)

