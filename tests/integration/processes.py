@@ -4,22 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rlm_dist.child_python import import_variables
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def wait_until(state: Callable[[], bool], *, for_s: float = 30) -> None:
-    """Return once ``state`` holds; fail where it does not within ``for_s``."""
-    deadline = time.monotonic() + for_s
-    while not state():
-        assert time.monotonic() < deadline, "the state was not reached"
-        time.sleep(0.02)
 
 
 def alive(pid: int) -> bool:

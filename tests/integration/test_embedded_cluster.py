@@ -13,7 +13,8 @@ from rlm_dist.embedded import Cluster
 from rlm_dist.embedded import cluster as cluster_module
 from rlm_dist.errors import Unreachable
 from rlm_dist.settings import load_settings
-from tests.integration.processes import ROOT, alive, script, wait_until
+from tests.integration.processes import ROOT, alive, script
+from tests.waiting import wait_until
 
 # A worker with a child in its group, as Celery's prefork pool has; it writes both ids when it is up.
 WORKER = """
@@ -48,7 +49,7 @@ def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield path
     if path.exists():
         try:
-            wait_until(lambda: gone(path), for_s=5)
+            wait_until(lambda: gone(path), timeout_s=5)
         finally:
             for pid in pids(path):
                 with suppress(ProcessLookupError):

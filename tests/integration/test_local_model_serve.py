@@ -5,11 +5,13 @@ import os
 import urllib.request
 from pathlib import Path
 
+import openai
 import pytest
 
 from rlm_dist.errors import InputError, Unreachable
 from rlm_dist.local_model import local_endpoint
-from tests.integration.processes import alive, line, script, wait_until
+from tests.integration.processes import alive, line, script
+from tests.waiting import wait_until
 
 STAND_IN = """
 import http.server, json, sys, threading
@@ -101,3 +103,24 @@ def test_a_missing_extra_names_the_command_that_installs_it(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'rlm-dist\[local\]'"), local_endpoint(home):
         pass
+
+
+REAL_HOME = os.environ.get("RLM_TEST_MODEL_HOME", "")
+
+
+@pytest.mark.skipif(not REAL_HOME, reason="opt-in: RLM_TEST_MODEL_HOME names a home with pulled weights")
+def test_the_real_model_answers_from_its_prompt() -> None:
+    [path, *_] = sorted(Path(REAL_HOME).glob("models/*0.5b*.gguf"))
+    question = "The harbour log says: the magic number is 48213.\nWhat is the magic number? Only the number."
+    with local_endpoint(Path(REAL_HOME), path.name) as endpoint:
+        client = openai.OpenAI(base_url=endpoint.url, api_key="none", timeout=300)
+        with client:
+            reply = client.chat.completions.create(
+                model=endpoint.model,
+                messages=[{"role": "user", "content": question}],
+                temperature=0,
+                max_tokens=16,
+            )
+    assert "48213" in (reply.choices[0].message.content or "")
+    assert reply.usage is not None
+    assert reply.usage.prompt_tokens > 20
