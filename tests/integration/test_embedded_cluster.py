@@ -21,7 +21,10 @@ WORKER = """
 import os, signal, subprocess, sys, time
 from rlm_dist.lifeline import watch_lifeline
 stubborn = len(sys.argv) > 2
-signal.signal(signal.SIGTERM, signal.SIG_IGN if stubborn else lambda *_: sys.exit(0))
+def end(*_):
+    print("asked to end", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, signal.SIG_IGN if stubborn else end)
 watch_lifeline(grace_s=0.2)
 child = subprocess.Popen(["sleep", "300"])
 with open(sys.argv[1] + ".part", "w") as file:
@@ -113,6 +116,7 @@ def test_workers_vanish_when_their_parent_is_killed(
         parent.kill()
         wait_until(lambda: not alive(pids(up)[0]))
     if not stubborn:  # one that ends by itself looks after its own children
+        assert "asked to end" in (tmp_path / "w.log").read_text()
         os.kill(pids(up)[1], signal.SIGKILL)
     wait_until(lambda: not alive(pids(up)[1]))
 
