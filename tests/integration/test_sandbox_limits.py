@@ -72,7 +72,9 @@ def test_19_a_block_that_does_not_react_loses_the_variables(context: Path, code:
 
 def test_a_caught_interrupt_may_still_hand_in_an_answer(context: Path) -> None:
     with over(context, SHORT) as repl:
-        result = repl.run("import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    FINAL('late')")
+        result = repl.run(
+            "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    FINAL('late')"
+        )
         assert result.final is not None
         assert result.final.text == "late"
 
