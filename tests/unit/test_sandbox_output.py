@@ -75,7 +75,7 @@ def test_only_text_can_be_written_and_nothing_closes_the_stream() -> None:
 
 def test_writes_of_many_threads_all_arrive() -> None:
     recorder = Recorder()
-    threads = [threading.Thread(target=lambda: [recorder.write("ab") for _ in range(1000)]) for _ in range(4)]
+    threads = [threading.Thread(target=recorder.write, args=("ab" * 1000,)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
