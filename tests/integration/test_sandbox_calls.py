@@ -123,7 +123,7 @@ def test_answers_over_one_frame_come_in_several(context: Path) -> None:
         return [Answer(call_id="c", text=prompt[-1].content * 3_000_000) for prompt in prompts]
 
     with over(context, query) as repl:
-        code = "llm_query_batched('abcdefgh') == [c * 3_000_000 for c in 'abcdefgh']"
+        code = "llm_query_batched(list('abcdefgh')) == [c * 3_000_000 for c in 'abcdefgh']"
         assert shown(repl, code) == "True\n"
 
 
