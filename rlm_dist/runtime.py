@@ -4,8 +4,8 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 
-import structlog
 import redis
+import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 

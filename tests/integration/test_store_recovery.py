@@ -1,4 +1,4 @@
-"""The store after deaths and pauses: lost attempts are counted, jobs go back to the queue, retries keep the past."""
+"""The store after deaths, pauses and retries: lost attempts are counted, jobs go back to the queue."""
 
 import pytest
 import redis
@@ -155,7 +155,7 @@ def test_a_job_that_died_in_a_pause_waits_for_its_end(store: Store) -> None:
 
 
 def fill(store: Store, state: JobState) -> None:
-    """A batch of one job that ended so, with an answered root call, an answered, a failed and an open call."""
+    """A batch of one job that ended so; of its calls two are answered, one failed, one is open."""
     store.create_batch("b", "digest", 1)
     epoch = running_job(store, batch_id="b", max_sub_calls=3)
     store.seal_batch("b")

@@ -1,7 +1,7 @@
--- Settles calls of a job: the first settlement of a call is its answer, a later one only counts as paid twice.
+-- Settles calls of a job: the first settlement of a call is its answer, a later one was paid in vain.
 -- ARGV: 1 owner, then for each settlement: call id, token, result ('' for none: only charges), failed (0/1),
 --       number of charges, and for each: role, model, input, cached, output, estimated (0/1), nanousd or ''
--- Returns for each settlement 1 where its result is the call's answer, else 0; NOT_FOUND where the job is gone.
+-- Returns for each settlement 1 where its result is the call's answer, else 0; or NOT_FOUND.
 -- Atomic: answer, money, reservation and reply go together, once, whatever is delivered or repeated twice.
 local job = get(JOB, 'state', 'batch')
 if not job[1] then return NOT_FOUND end
@@ -23,8 +23,8 @@ local function again(id, token, tokens, failed, lapsed, owner)
 end
 
 local function first(id, token, known)
-  plus('reserved_nanousd', -number(known.money))
-  plus('reserved_tokens', -number(known.tokens))
+  plus('reserved_nanousd', 0 - number(known.money))
+  plus('reserved_tokens', 0 - number(known.tokens))
   plus('failed_calls', ARGV[at + 3])
   plus('duplicate_paid_calls', known.lapsed)
   charge(at, plus, {'spent', 'committed'})
