@@ -22,11 +22,12 @@ local function live_as(owner, ...)
   end
 end
 
--- Whether this write was made before: its reply was lost and the client sends it again.
+-- Whether this write was made before: its reply was lost and the client sends it again. Tokens are kept for
+-- longer than any client is patient.
 local function repeated(token)
-  if call('LPOS', TOKENS, token) then return true end
-  call('LPUSH', TOKENS, token)
-  call('LTRIM', TOKENS, 0, 99)
+  if call('ZSCORE', TOKENS, token) then return true end
+  call('ZADD', TOKENS, int(now_ms), token)
+  call('ZREMRANGEBYSCORE', TOKENS, '-inf', int(now_ms - 900000))
   live_as(JOB, TOKENS)
   return false
 end
