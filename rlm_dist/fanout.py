@@ -11,7 +11,7 @@ cannot keep a small one waiting.
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import structlog
@@ -30,8 +30,11 @@ CHUNK_CALLS = 16
 _CHUNKS_WANTED = 64
 _FETCH_CALLS = 500
 _READ_BLOCK_MS = 1000
-_RECHECK_S = 3.0
-_NEVER_CLAIMED_MS = 30_000
+RECHECK_S = 3.0
+# A call that nobody has claimed for so long has no message any more, if the queue is empty; where the queue
+# is never empty, its message may just be far behind.
+UNCLAIMED_MS = 10_000
+_LONG_UNCLAIMED_MS = 300_000
 
 
 class Send(Protocol):
@@ -59,6 +62,7 @@ class Fanout:
         texts: Texts,
         accounts: Accounts,
         send: Send,
+        queue_is_empty: Callable[[], bool],
         emit: Emit,
     ) -> None:
         self._spec = spec
@@ -67,6 +71,7 @@ class Fanout:
         self._texts = texts
         self._accounts = accounts
         self._send = send
+        self._queue_is_empty = queue_is_empty
         self._emit = emit
         self._names = CallNames(spec.id)
         self._changed = threading.Condition()
@@ -239,7 +244,7 @@ class Fanout:
                 for entry_id, call_id in self._read_once(cursor):
                     cursor = entry_id
                     self._arrived([call_id])
-                if time.monotonic() - checked > _RECHECK_S:
+                if time.monotonic() - checked > RECHECK_S:
                     self._recheck()
                     checked = time.monotonic()
         except RLMError as error:
@@ -261,10 +266,11 @@ class Fanout:
         """Look at the calls themselves: a reply or a message may be lost."""
         with self._changed:
             ids = list(self._outstanding)
+        pending_ms = UNCLAIMED_MS if self._queue_is_empty() else _LONG_UNCLAIMED_MS
         for start in range(0, len(ids), _FETCH_CALLS):
             piece = ids[start : start + _FETCH_CALLS]
             found = self._store.answers(self._spec.id, piece)
             self._arrived(
                 [call_id for call_id, packed in zip(piece, found, strict=True) if packed is not None]
             )
-            self._dispatch(self._store.lost_calls(self._spec.id, piece, pending_ms=_NEVER_CLAIMED_MS))
+            self._dispatch(self._store.lost_calls(self._spec.id, piece, pending_ms=pending_ms))

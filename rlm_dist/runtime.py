@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import redis
 import structlog
@@ -132,7 +133,7 @@ class RootWorker(Worker):
         )  # fmt: skip
         fanout = Fanout(
             spec=spec, epoch=epoch, store=self.store, texts=self.texts, accounts=self.accounts,
-            send=self._send, emit=emit,
+            send=self._send, queue_is_empty=self._queue_is_empty, emit=emit,
         )  # fmt: skip
         repl = Repl(fanout)
         limits = SandboxLimits(
@@ -156,6 +157,15 @@ class RootWorker(Worker):
             self._send_chunks(job_id, turn, chunks)
         except (OperationalError, redis.RedisError) as error:
             log.warning("sub_tasks_not_sent", job=job_id, error=type(error).__name__)
+
+    def _queue_is_empty(self) -> bool:
+        """Whether no sub task waits; False where the broker cannot be asked."""
+        try:
+            with self.app.producer_pool.acquire(block=True) as producer:
+                channel: Any = producer.channel  # the stubs know no declaring by a channel
+                return not channel.queue_declare(SUB_QUEUE).message_count
+        except (OperationalError, OSError, redis.RedisError):
+            return False
 
     def _send_chunks(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
         with self.app.producer_pool.acquire(block=True) as producer:
