@@ -20,6 +20,7 @@ from rlm_dist import chaos
 from rlm_dist.calls import Accounts, CallNames
 from rlm_dist.errors import CallError, LimitExceeded, RLMError
 from rlm_dist.events import Emit, SubCallsAnswered
+from rlm_dist.leases import Outages
 from rlm_dist.models import Answer, CallRequest, CallResult, JobSpec, Message, Role
 from rlm_dist.store import CallState, OpenCall, Refused, Store
 from rlm_dist.texts import Texts
@@ -239,12 +240,15 @@ class Fanout:
     def _read(self) -> None:
         cursor = "0"
         checked = time.monotonic()
+        outages = Outages(RECHECK_S)
         try:
             while self._wait_for_calls():
+                outages.begin()
                 for entry_id, call_id in self._read_once(cursor):
                     cursor = entry_id
                     self._arrived([call_id])
-                if time.monotonic() - checked > RECHECK_S:
+                settled = outages.over()
+                if settled and time.monotonic() - checked > RECHECK_S:
                     self._recheck()
                     checked = time.monotonic()
         except RLMError as error:

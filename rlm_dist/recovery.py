@@ -17,7 +17,7 @@ from celery import Celery
 
 from rlm_dist.celery_app import queue_is_empty, send_root
 from rlm_dist.errors import NotFound
-from rlm_dist.leases import LEASE_MS, SWEEP_S, Every
+from rlm_dist.leases import SWEEP_S, Every, Outages
 from rlm_dist.store import Store
 
 log = structlog.get_logger()
@@ -35,8 +35,7 @@ class Reaper:
         self._store = store
         self._prefix = prefix
         self._foreign: dict[str, float] = {}
-        self._last_sweep = time.monotonic()
-        self._not_before = 0.0
+        self._outages = Outages(SWEEP_S)
         self._every = Every(self._sweep, period_s=SWEEP_S, name="reaper")
 
     def close(self) -> None:
@@ -45,11 +44,7 @@ class Reaper:
 
     def _sweep(self) -> None:
         self._store.now_ms()  # returns only once Redis can be reached
-        now = time.monotonic()
-        if now - self._last_sweep > 2 * SWEEP_S:
-            self._not_before = now + LEASE_MS / 1000
-        self._last_sweep = now
-        if now < self._not_before:
+        if not self._outages.over():
             return
         self._send("job_lapsed", self._store.lapsed_jobs(_MOST_JOBS))
         if queue_is_empty(self._app):

@@ -124,7 +124,7 @@ def test_a_paused_batch_starts_no_call_and_goes_on_when_resumed(suite: Suite) ->
 
 
 def test_one_answer_and_one_ledger_where_two_hold_a_job(suite: Suite) -> None:
-    """A root worker stands still past its lease, another ends the job; the first wakes up and writes nothing."""
+    """A root worker stands still past its lease, another ends the job; the first then writes nothing."""
     suite.endpoint.faults = (Fault(kind="hold", role=Role.ROOT, contains="sub-calls"),)
     job_id = suite.submit("twice")
     app = make_app(suite.bench.settings)
@@ -153,7 +153,7 @@ def test_one_answer_and_one_ledger_where_two_hold_a_job(suite: Suite) -> None:
 
 
 def test_racing_calls_hold_a_budget_of_calls(suite: Suite) -> None:
-    """Of 200 calls at once, a budget for 50 lets 50 through; the job ends with a partial answer and its costs."""
+    """Of 200 calls at once, a budget for 50 lets 50 through, and the job ends as exhausted."""
     job_id = suite.submit("calls", "Ask from threads.", max_sub_calls=50)
     result = suite.bench.client.job(job_id).result(WAIT_S)
     assert result.state is JobState.EXHAUSTED
@@ -212,7 +212,7 @@ def test_retry_runs_again_what_has_no_answer(suite: Suite) -> None:
 
 
 def test_a_root_worker_that_is_stopped_hands_its_jobs_over(suite: Suite) -> None:
-    """SIGTERM parks a job that waits for sub-calls, and one whose root call then ends: nothing is paid again."""
+    """SIGTERM parks a job that waits for sub-calls, and one whose root call then ends; none is paid again."""
     suite.endpoint.faults = (
         Fault(kind="hold", role=Role.SUB, contains="Line 3:"),
         Fault(kind="hold", role=Role.ROOT, contains="second turn of called"),
