@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import redis
 from rlm_dist import chaos
 from rlm_dist.client import Client
 from tests.acceptance.conftest import Bench
-from tests.redis_servers import RedisServer, flavours, running
+from tests.redis_servers import RedisServer, flavours, free_port, running
 
 WAIT_S = 150.0
 
@@ -33,6 +34,30 @@ class Deaths:
     def outstanding(self, job_id: str) -> bool:
         """Whether a death that was planned has not come."""
         return (self.folder / job_id).exists()
+
+
+class AofServer:
+    """A server that writes each change to its disk before it answers, and can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self._stack = ExitStack()
+        self.server = self.start()
+
+    def start(self) -> RedisServer:
+        """Start it, with what is on its disk."""
+        options = ("--appendonly", "yes", "--appendfsync", "always")
+        opened = running(flavours()["valkey"], self._folder, *options, port=self._port)
+        return self._stack.enter_context(opened)
+
+    def kill(self) -> None:
+        """Kill it by SIGKILL."""
+        self._stack.close()
+
+    def client(self) -> redis.Redis:
+        """A new client of it."""
+        return redis.Redis.from_url(self.server.url, decode_responses=True)
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -16,10 +14,9 @@ from rlm_dist.models import JobState, Result, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from rlm_dist.simulated.server import Latency
 from tests.acceptance.conftest import Bench
-from tests.chaos.conftest import open_bench
+from tests.chaos.conftest import AofServer, open_bench
 from tests.chaos.invariants import assert_same_as_endpoint
 from tests.key_leaks import leaked_keys
-from tests.redis_servers import RedisServer, flavours, free_port, running
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
@@ -28,30 +25,6 @@ JOBS = 16
 SUB_CALLS = 6
 QUERY = f"Label the first {SUB_CALLS} lines."
 LINES = "\n".join(f"Who is number {n}?" for n in range(SUB_CALLS))
-
-
-class AofServer:
-    """A server that writes each change to its disk before it answers, and can be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._port = free_port()
-        self._stack = ExitStack()
-        self.server = self.start()
-
-    def start(self) -> RedisServer:
-        """Start it, with what is on its disk."""
-        options = ("--appendonly", "yes", "--appendfsync", "always")
-        opened = running(flavours()["valkey"], self._folder, *options, port=self._port)
-        return self._stack.enter_context(opened)
-
-    def kill(self) -> None:
-        """Kill it by SIGKILL."""
-        self._stack.close()
-
-    def client(self) -> redis.Redis:
-        """A new client of it."""
-        return redis.Redis.from_url(self.server.url, decode_responses=True)
 
 
 class Suite(NamedTuple):
