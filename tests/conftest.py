@@ -18,6 +18,16 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
         yield server
 
 
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> Iterator[str]:
+    """The address of the session's server, empty before and after the test."""
+    with connect(redis_server.url, client_name="test") as client:
+        client.flushall()
+        client.config_set("maxmemory", 0)
+        yield redis_server.url
+        client.flushall()
+
+
 @pytest.fixture(scope="session", params=sorted(flavours()))
 def each_redis_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

@@ -44,7 +44,10 @@ def test_a_job_is_run_and_found_again_and_nothing_stays(settings: Settings) -> N
 def test_a_job_that_was_left_in_the_queue_is_run_by_the_next_client(settings: Settings) -> None:
     """Whoever waits for a job brings the workers for it."""
     blobs = str(settings.home / "blobs")
-    with server(settings.home) as url, Client(settings.model_copy(update={"blob_url": blobs}), redis_url=url) as left:
+    with (
+        server(settings.home) as url,
+        Client(settings.model_copy(update={"blob_url": blobs}), redis_url=url) as left,
+    ):
         job_id = left.submit("text", "How many?").id
     with Client(settings) as client:
         assert client.job(job_id).result(timeout=120).state == JobState.SUCCEEDED

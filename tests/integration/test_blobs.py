@@ -20,6 +20,7 @@ from redis.retry import Retry
 from rlm_dist.blob_places import FsspecPlace
 from rlm_dist.blobs import PIECE_BYTES, Blobs, open_blobs
 from rlm_dist.errors import BlobError, Unreachable
+from rlm_dist.store import connect
 
 NOISE = random.Random(1).randbytes(2 * PIECE_BYTES + 1000)
 SHA256 = hashlib.sha256(NOISE).hexdigest()
@@ -27,8 +28,7 @@ SHA256 = hashlib.sha256(NOISE).hexdigest()
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        client.flushdb()
+    with connect(redis_url, client_name="test") as client:
         yield client
 
 

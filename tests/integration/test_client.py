@@ -24,15 +24,14 @@ from rlm_dist.store import OpenCall, Settlement, Spend, Store, connect
 from rlm_dist.texts import Texts
 from rlm_dist.trace import TraceSink
 from tests.decoded import decode
+from tests.redis_servers import flavours, running
 
 LEASE_MS = 60_000
 
 
 @pytest.fixture
 def server(redis_url: str) -> Iterator[redis.Redis]:
-    """The server, empty."""
     with connect(redis_url, client_name="test") as server:
-        server.flushdb()
         yield server
 
 
@@ -376,3 +375,16 @@ def test_the_seeds_class_raises_where_the_job_failed(rlm: RLM_REPL, worker: Call
         rlm.completion("context", "question")
     with pytest.raises(InputError):
         rlm.completion("", "question")
+
+
+def test_a_unix_socket_and_a_database_are_used_by_store_and_broker(tmp_path: Path) -> None:
+    socket = tmp_path / "redis.sock"
+    with (
+        running(flavours()["valkey"], tmp_path, "--unixsocket", str(socket)),
+        Client(Settings(home=tmp_path), redis_url=f"unix://{socket}?db=3") as client,
+        redis.Redis(unix_socket_path=str(socket), db=3, decode_responses=True) as server,
+    ):
+        assert job_ids_sent(server) == []
+        job = client.submit("c", "q")
+        assert job_ids_sent(server) == [job.id]
+        assert server.exists(f"rlm:job:{job.id}")
