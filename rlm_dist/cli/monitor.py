@@ -1,6 +1,5 @@
 """``rlm-dist flower`` and ``rlm-dist up``: Flower alone, and a whole cluster on this machine."""
 
-import signal
 import socket
 import sys
 import threading
@@ -56,7 +55,6 @@ def up(
     out = Output(as_json=as_json)
     given = load_settings()
     bound = _free(port)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     monitor = [sys.executable, "-m", "rlm_dist", "flower", "--port", str(bound)]
     with ExitStack() as held:
         settings = held.enter_context(with_redis(given))
