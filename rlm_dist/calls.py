@@ -5,6 +5,7 @@ a root that runs the same steps again asks for the same ids, whatever the order 
 """
 
 import hashlib
+import json
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -27,7 +28,8 @@ class CallNames:
 
     def name(self, request: CallRequest) -> str:
         """The id of this request, counting how often it was asked before."""
-        content = f"{self._job_id}\n{request.model_dump_json()}".encode("utf-8", "surrogatepass")
+        # In ASCII: a query may hold lone surrogates, which pydantic's own JSON refuses.
+        content = f"{self._job_id}\n{json.dumps(request.model_dump())}".encode()
         digest = hashlib.blake2b(content, digest_size=12).hexdigest()
         with self._lock:
             self._seen[digest] += 1

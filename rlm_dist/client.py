@@ -30,7 +30,7 @@ from rlm_dist.celery_app import make_app, send_root
 from rlm_dist.contexts import Encoded, encode, encode_files, store_context
 from rlm_dist.errors import InputError
 from rlm_dist.handles import Batch, Cluster, Job
-from rlm_dist.local_cluster import is_up, with_redis, workers
+from rlm_dist.local_cluster import is_up, own_queue, with_redis, workers
 from rlm_dist.models import BatchState, ContextRef, JobSpec
 from rlm_dist.options import JobOptions, read_options
 from rlm_dist.settings import Settings, load_settings
@@ -72,12 +72,14 @@ class Client:
         self._finalizer = weakref.finalize(self, self._held.close)
         try:
             self.settings = self._held.enter_context(with_redis(given))
+            if given.redis_url is None and not is_up(given.home):
+                self.settings = own_queue(self.settings)
             self._connect()
         except BaseException:
             self.close()
             raise
         self._wake: Callable[[], None] = (
-            _Waker(self.settings, self._held) if given.redis_url is None else _nothing
+            _Waker(self.settings, self._held) if self.settings.broker_prefix else _nothing
         )
 
     def _connect(self) -> None:
@@ -224,6 +226,7 @@ class Client:
             limits=options.limits(),
             metadata=item.metadata,
             form=item.form,
+            broker_prefix=known.broker_prefix,
         )
 
     def _enqueue(self, specs: Sequence[JobSpec]) -> None:
@@ -234,7 +237,7 @@ class Client:
 
 
 class _Waker:
-    """Starts workers of our own when they are first needed, unless ``rlm-dist up`` keeps some."""
+    """Starts workers of our own when they are first needed."""
 
     def __init__(self, settings: Settings, held: ExitStack) -> None:
         self._settings = settings
@@ -244,7 +247,7 @@ class _Waker:
 
     def __call__(self) -> None:
         with self._lock:
-            if not self._started and not is_up(self._settings.home):
+            if not self._started:
                 self._held.enter_context(workers(self._settings, roots=1, subs=1))
                 self._started = True
 

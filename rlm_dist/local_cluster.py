@@ -5,6 +5,7 @@ cluster that ``rlm-dist up`` keeps for the same ``RLM_HOME`` holds ``<home>/up.l
 when it dies.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,17 @@ def with_redis(settings: Settings) -> Iterator[Settings]:
     with server(settings.home) as url:
         blob_url = settings.blob_url or str(settings.home / "blobs")
         yield settings.model_copy(update={"redis_url": url, "blob_url": blob_url})
+
+
+def own_queue(settings: Settings) -> Settings:
+    """The settings with queues that only workers of the same settings share.
+
+    Two programs over one embedded server each bring workers, which know one endpoint and one key: a job must
+    not land at a worker that asks another endpoint.
+    """
+    spelled = "\n".join(f"{name}={value}" for name, value in sorted(settings.variables().items()))
+    digest = hashlib.sha256(spelled.encode(errors="surrogatepass")).hexdigest()[:16]
+    return settings.model_copy(update={"broker_prefix": f"rlm.{digest}."})
 
 
 @contextmanager

@@ -5,8 +5,8 @@ is empty and they still wait). ``start_job`` lets only one taker in, so a messag
 worker process runs one.
 
 After Redis was away, leases have lapsed although their holders live: the reaper then waits for one lease's
-length, in which every living holder renews. Workers with a broker prefix belong to one client and take up
-that client's jobs only.
+length, in which every living holder renews. A job that was meant for workers of another broker prefix is
+left to these, and taken only when they did not for a minute.
 """
 
 import time
@@ -24,6 +24,7 @@ log = structlog.get_logger()
 
 _MOST_JOBS = 100
 _WAITING_MS = 5_000
+_FOREIGN_S = 60.0
 
 
 class Reaper:
@@ -33,6 +34,7 @@ class Reaper:
         self._app = app
         self._store = store
         self._prefix = prefix
+        self._foreign: dict[str, float] = {}
         self._last_sweep = time.monotonic()
         self._not_before = 0.0
         self._every = Every(self._sweep, period_s=SWEEP_S, name="reaper")
@@ -61,6 +63,9 @@ class Reaper:
 
     def _ours(self, job_id: str) -> bool:
         try:
-            return not self._prefix or self._store.job(job_id).spec.broker_prefix == self._prefix
+            if self._store.job(job_id).spec.broker_prefix == self._prefix:
+                return True
         except NotFound:
             return False
+        first_seen = self._foreign.setdefault(job_id, time.monotonic())
+        return time.monotonic() - first_seen > _FOREIGN_S

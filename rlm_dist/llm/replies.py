@@ -103,7 +103,7 @@ def _read(
         what = "no choices" if not choices else "a malformed choice"
         failure = CallError(FailureKind.TRANSIENT, f"the endpoint's answer has {what}")
         return Attempt(failure=failure, charge=charge)
-    text = (choice.message.content if isinstance(choice, _ChatChoice) else choice.text) or ""
+    text = _sendable((choice.message.content if isinstance(choice, _ChatChoice) else choice.text) or "")
     completion = Completion(
         text=text,
         usage=usage or _estimated(request, text),

@@ -21,6 +21,8 @@ SLOT_TOKENS = 8192
 _STOP_S = 5
 _ASK_S = 30
 _MAX_LOG_BYTES = 1 << 20
+# llama.cpp's threads wait for each other at every step: spinning, they starve where workers share the cores.
+_WAITING = {"OMP_WAIT_POLICY": "passive"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def _child(command: list[str], log: Path, lifeline: Lifeline) -> Iterator[subpro
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=output,
-            env=os.environ | import_variables() | lifeline.variables,
+            env=_WAITING | os.environ | import_variables() | lifeline.variables,
             pass_fds=(lifeline.descriptor,),
             start_new_session=True,
         )

@@ -1,8 +1,8 @@
 """The simulated root model: a script picked by the query, played turn by turn, as real code for the REPL.
 
 Turn 0 looks at the context, turn 1 does the work, turn 2 hands in. The query is found in the user messages
-before the first reply; nothing depends on how they are worded around it. Where a turn's output shows an
-error, the script is played again in one block, which needs no earlier variable.
+before the script's first reply; nothing depends on how they are worded around it. Where a turn's output
+shows an error, the script is played again in one block, which needs no earlier variable.
 """
 
 import re
@@ -18,7 +18,15 @@ _WORD = re.compile(
 _FIRST = re.compile(r"\bfirst (\d+) (?:lines|items|questions|entries|documents|elements|records)", re.I)
 _ASK = re.compile(r"\b(?:ask|make|send|do) (\d+) sub-?calls", re.I)
 _TROUBLE = re.compile(r"^(?:Traceback \(most recent call last\)|\w*Error\b)", re.M)
+_QUESTION = re.compile(r"^(?:question|query|task)\s*:\s*(.+?)(?=\n\n|\Z)", re.I | re.S | re.M)
 QUERY_CHARS = 2000
+
+# How each reply starts, by which a script knows its own.
+_FIRST_TURN = "I look at the context first."
+_SECOND_TURN = "Now the work."
+_AGAIN = "That went wrong; once more, all in one."
+_LAST_TURN = "That is the answer."
+_PROSE = (_FIRST_TURN, _SECOND_TURN, _AGAIN, _LAST_TURN)
 
 _LOOK = """\
 print(type(context).__name__, len(context) if hasattr(context, "__len__") else "")
@@ -102,40 +110,46 @@ class Script:
 
 def reply(messages: Sequence[Message]) -> str:
     """What the root model says next in the chat ``messages``."""
-    turn = sum(each.role == "assistant" for each in messages)
+    turn = sum(_own(each) for each in messages)
     script = pick(query_text(messages))
     if turn and _TROUBLE.search(messages[-1].content):
-        return _block("That went wrong; once more, all in one.", script.work + "FINAL(result)\n")
+        return _block(_AGAIN, script.work + "FINAL(result)\n")
     if turn == 0:
-        return _block("I look at the context first.", _LOOK)
+        return _block(_FIRST_TURN, _LOOK)
     if turn == 1:
-        return _block("Now the work.", script.work)
+        return _block(_SECOND_TURN, script.work)
     return script.hand_in
 
 
 def query_text(messages: Sequence[Message]) -> str:
-    """The user messages before the first reply, which have the query somewhere in them."""
-    texts = []
+    """The user messages that the script's first reply is to; examples, with others' replies, stand before."""
+    texts: list[str] = []
     for each in messages:
-        if each.role == "assistant":
+        if _own(each):
             break
-        if each.role == "user":
+        if each.role == "assistant":
+            texts.clear()
+        elif each.role == "user":
             texts.append(each.content)
     return "\n".join(texts)
+
+
+def _own(message: Message) -> bool:
+    return message.role == "assistant" and message.content.startswith(_PROSE)
 
 
 def pick(text: str) -> Script:
     """The script for the query that ``text`` holds; the last match counts, as queries come last."""
     if keys := _KEY.findall(text):
-        return Script(_NEEDLE.format(key=keys[-1].rstrip(".,;:")), _block("I have it.", "FINAL(result)\n"))
+        return Script(_NEEDLE.format(key=keys[-1].rstrip(".,;:")), _block(_LAST_TURN, "FINAL(result)\n"))
     if words := _WORD.findall(text):
-        return Script(_COUNT.format(word=words[-1]), "The count is done.\n\nFINAL_VAR(result)")
+        return Script(_COUNT.format(word=words[-1]), f"{_LAST_TURN}\n\nFINAL_VAR(result)")
     if numbers := [*_FIRST.findall(text), *_ASK.findall(text)]:
         hand_in = 'answer["content"] = result\nanswer["ready"] = True\n'
-        return Script(_FAN_OUT.format(wanted=int(numbers[-1])), _block("All are labelled.", hand_in))
-    return Script(
-        _GENERIC.format(query=text[-QUERY_CHARS:]), _block("That is the answer.", "FINAL(result)\n")
-    )
+        return Script(_FAN_OUT.format(wanted=int(numbers[-1])), _block(_LAST_TURN, hand_in))
+    question = _QUESTION.search(text)
+    query = (question[1] if question else text)[-QUERY_CHARS:]
+    return Script(_GENERIC.format(query=query), _block(_LAST_TURN, "FINAL(result)\n"))
 
 
 def _block(prose: str, code: str) -> str:

@@ -3,6 +3,7 @@
 Invariant: of all who ever held a job, only the one with the newest epoch can write its state.
 """
 
+import json
 import time
 import uuid
 from collections.abc import Sequence
@@ -17,7 +18,14 @@ from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced
 _CREATE_AT_ONCE = 200
 # A lapsed job is told to one reaper, and to the next only if it is still not taken up after this time.
 _TELL_AGAIN_MS = 5_000
-CANCELLED = Outcome(state=JobState.CANCELLED).model_dump_json()
+
+
+def _stored(value: JobSpec | Outcome) -> str:
+    """Its JSON in ASCII: a query or answer may hold lone surrogates, which pydantic's own JSON refuses."""
+    return json.dumps(value.model_dump())
+
+
+CANCELLED = _stored(Outcome(state=JobState.CANCELLED))
 
 
 class Jobs(Link):
@@ -43,7 +51,7 @@ class Jobs(Link):
         limits = (spec.limits.max_nanousd, spec.limits.max_tokens, spec.limits.max_sub_calls)
         return [
             spec.id,
-            spec.model_dump_json(),
+            _stored(spec),
             keys.batch(spec.batch_id) if spec.batch_id else "",
             spec.index,
             keys.blob(spec.context.sha256),
@@ -100,7 +108,7 @@ class Jobs(Link):
 
     def finish_job(self, job_id: str, epoch: int, outcome: Outcome) -> bool:
         """End a job; False where it had ended or another worker holds it."""
-        args = (epoch, outcome.state, outcome.model_dump_json(), self._retention_ms)
+        args = (epoch, outcome.state, _stored(outcome), self._retention_ms)
         return bool(fenced(self._script("job_finish", keys.job_keys(job_id), *args), job_id))
 
     def cancel_job(self, job_id: str) -> JobState:
@@ -150,11 +158,11 @@ class Jobs(Link):
 
 def _record(job: dict[str, str], ledger: dict[str, str]) -> JobRecord:
     return JobRecord(
-        spec=JobSpec.model_validate_json(job["spec"]),
+        spec=JobSpec.model_validate(json.loads(job["spec"])),
         state=JobState(job["state"]),
         epoch=int(job["epoch"]),
         owner=job.get("owner"),
-        outcome=Outcome.model_validate_json(job["outcome"]) if "outcome" in job else None,
+        outcome=Outcome.model_validate(json.loads(job["outcome"])) if "outcome" in job else None,
         queued_ms=int(job["queued_ms"]),
         started_ms=int(job["started_ms"]) if "started_ms" in job else None,
         ended_ms=int(job["ended_ms"]) if "ended_ms" in job else None,

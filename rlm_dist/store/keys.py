@@ -17,7 +17,7 @@ J:trace                stream  as J                     events in order, field `
 J:replies              stream  as J                     ids of settled calls, field ``c``
 J:done                 stream  as J                     one entry once the job is final: wakes waiters
 J:blobs                set     as J                     keys of the blobs that the job uses
-J:tokens               list    as J                     the last writes to trace and cache hits, to know repeats
+J:tokens               list    as J                     the latest writes, by which repeats are known
 B                      hash    retention from its last  digest, total, created_ms, sealed, paused,
                                job's end, or from its   cancelled, max_nanousd, max_tokens, and ``n:<state>``
                                creation while empty     with the number of jobs in that state

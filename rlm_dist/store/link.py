@@ -53,7 +53,7 @@ def connect(url: str, *, client_name: str) -> redis.Redis:
             socket_timeout=_SOCKET_TIMEOUT_S,
             socket_connect_timeout=_SOCKET_TIMEOUT_S / 2,
             health_check_interval=25,
-            # A thread takes one while it speaks or waits; the default of 100 is fewer than a worker's threads.
+            # Each thread holds one while it waits; the default of 100 is less than a worker has.
             max_connections=_MAX_CONNECTIONS,
             **tcp,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), _RETRIES),

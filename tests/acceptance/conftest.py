@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from rlm_dist.client import Client
 from rlm_dist.models import Role
 from rlm_dist.settings import Settings
 from rlm_dist.simulated import SimulatedEndpoint
 from tests.acceptance.processes import WorkerProcess
+from tests.redis_servers import RedisServer
 
 
 class Bench:
@@ -49,14 +51,16 @@ MakeBench = Callable[[SimulatedEndpoint], Bench]
 
 
 @pytest.fixture
-def make_bench(redis_url: str, tmp_path: Path) -> Iterator[MakeBench]:
-    """Benches over one server, closed at the end of the test."""
+def make_bench(redis_server: RedisServer, tmp_path: Path) -> Iterator[MakeBench]:
+    """Benches over one server, empty at first, closed at the end of the test."""
     benches: list[Bench] = []
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
 
     def make(endpoint: SimulatedEndpoint) -> Bench:
         folder = tmp_path / f"bench{len(benches)}"
         folder.mkdir()
-        benches.append(Bench(redis_url=redis_url, api_url=endpoint.url, folder=folder))
+        benches.append(Bench(redis_url=redis_server.url, api_url=endpoint.url, folder=folder))
         return benches[-1]
 
     yield make

@@ -4,20 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from rlm_dist.child_python import import_variables
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def wait_until(state: Callable[[], bool], *, for_s: float = 30) -> None:
-    """Return once ``state`` holds; fail where it does not within ``for_s``."""
-    deadline = time.monotonic() + for_s
-    while not state():
-        assert time.monotonic() < deadline, "the state was not reached"
-        time.sleep(0.02)
 
 
 def alive(pid: int) -> bool:
@@ -37,7 +30,7 @@ def script(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        env=os.environ | import_variables() | {"PYTHONUNBUFFERED": "1"},
         start_new_session=True,
     )
     with process:

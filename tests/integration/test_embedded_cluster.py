@@ -13,14 +13,18 @@ from rlm_dist.embedded import Cluster
 from rlm_dist.embedded import cluster as cluster_module
 from rlm_dist.errors import Unreachable
 from rlm_dist.settings import load_settings
-from tests.integration.processes import ROOT, alive, script, wait_until
+from tests.integration.processes import ROOT, alive, script
+from tests.waiting import wait_until
 
 # A worker with a child in its group, as Celery's prefork pool has; it writes both ids when it is up.
 WORKER = """
 import os, signal, subprocess, sys, time
 from rlm_dist.lifeline import watch_lifeline
 stubborn = len(sys.argv) > 2
-signal.signal(signal.SIGTERM, signal.SIG_IGN if stubborn else lambda *_: sys.exit(0))
+def end(*_):
+    print("asked to end", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, signal.SIG_IGN if stubborn else end)
 watch_lifeline(grace_s=0.2)
 child = subprocess.Popen(["sleep", "300"])
 with open(sys.argv[1] + ".part", "w") as file:
@@ -48,7 +52,7 @@ def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield path
     if path.exists():
         try:
-            wait_until(lambda: gone(path), for_s=5)
+            wait_until(lambda: gone(path), timeout_s=5)
         finally:
             for pid in pids(path):
                 with suppress(ProcessLookupError):
@@ -112,6 +116,7 @@ def test_workers_vanish_when_their_parent_is_killed(
         parent.kill()
         wait_until(lambda: not alive(pids(up)[0]))
     if not stubborn:  # one that ends by itself looks after its own children
+        assert "asked to end" in (tmp_path / "w.log").read_text()
         os.kill(pids(up)[1], signal.SIGKILL)
     wait_until(lambda: not alive(pids(up)[1]))
 

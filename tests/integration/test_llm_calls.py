@@ -1,13 +1,17 @@
 """Real HTTP against the simulated endpoint: each fault has its kind of failure, its retries and its costs."""
 
+import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, wait
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from rlm_dist.errors import CallError, FailureKind, Unreachable
 from rlm_dist.llm import LLM, Endpoint, RetryPolicy, check_endpoint
@@ -130,6 +134,64 @@ def test_the_models_are_asked_once_by_fifty_calls_at_once(make_llm: MakeLLM) -> 
         assert endpoint.served.model_lists == 1
 
 
+class SlowModels(BaseHTTPRequestHandler):
+    """Lists its models only when told to, and answers every call with the word ``here``."""
+
+    go: ClassVar[threading.Event]
+    asks: ClassVar[list[str]]
+
+    def do_GET(self) -> None:
+        self.asks.append(self.path)
+        self.go.wait(20)
+        self._send({"data": [{"id": "m"}]})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._send({"choices": [{"message": {"content": "here"}}]})
+
+    def _send(self, body: object) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it so
+        """Be quiet."""
+
+
+@pytest.fixture
+def slow_models() -> Iterator[tuple[str, type[SlowModels]]]:
+    """The address of an endpoint that keeps its list of models back, and its handler."""
+
+    class Handler(SlowModels):
+        go = threading.Event()
+        asks: ClassVar[list[str]] = []
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1", Handler
+        Handler.go.set()
+        server.shutdown()
+        thread.join()
+
+
+def test_a_cancelled_call_leaves_the_ask_for_the_models_to_the_others(
+    make_llm: MakeLLM, slow_models: tuple[str, type[SlowModels]]
+) -> None:
+    url, handler = slow_models
+    llm = make_llm(url)
+    first = llm.submit(ask())
+    wait_until(lambda: handler.asks == ["/v1/models"])
+    second = llm.submit(ask())
+    assert first.cancel()
+    wait([first], timeout=20)
+    handler.go.set()
+    assert text_of(second.result(timeout=20)) == "here"
+    assert len(handler.asks) == 1
+
+
 def test_a_failed_ask_for_the_models_is_not_remembered(make_llm: MakeLLM) -> None:
     with SimulatedEndpoint() as endpoint:
         url, port = endpoint.url, int(endpoint.url.split(":")[2].split("/")[0])
@@ -235,22 +297,20 @@ def test_an_endpoint_that_never_ends_its_answer_is_left(make_llm: MakeLLM, kind:
         assert endpoint.served.aborted == endpoint.served.requests
 
 
-def test_a_told_wait_holds_every_call_of_the_process(
-    make_llm: MakeLLM, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_told_wait_holds_every_call_of_the_process(make_llm: MakeLLM) -> None:
     """After a Retry-After no request goes out to that endpoint until the time is over."""
-    caplog.set_level(logging.INFO)
     came: list[float] = []
 
     def sub(_: Sequence[Message]) -> str:
         came.append(time.monotonic())
         return "here"
 
-    with SimulatedEndpoint(sub=sub, faults=[status(429, on=(0,), retry_after="0.4")]) as endpoint:
+    faults = [status(429, on=(0,), retry_after="0.4")]
+    with capture_logs() as logs, SimulatedEndpoint(sub=sub, faults=faults) as endpoint:
         llm = make_llm(endpoint.url, model="simulated-sub")
         before = time.monotonic()
         first = llm.submit(ask())
-        wait_until(lambda: "model_call_retried" in caplog.messages)
+        wait_until(lambda: [each["told_s"] for each in logs] == [0.4])
         others = [llm.submit(ask(str(number))) for number in range(20)]
         results = [future.result() for future in [first, *others]]
         assert {text_of(result) for result in results} == {"here"}
@@ -364,12 +424,13 @@ def test_no_key_and_no_prompt_in_any_text(make_llm: MakeLLM, caplog: pytest.LogC
         Fault(kind="status", status=401, on=(4,), error={**quoting}),
         Fault(kind="half_body", on=(5,)),
     ]
-    with SimulatedEndpoint(faults=faults) as endpoint:
+    with capture_logs() as logs, SimulatedEndpoint(faults=faults) as endpoint:
         llm = make_llm(endpoint.url)
         results = [llm.submit(ask()).result() for _ in range(4)]
-    results.append(make_llm(NOWHERE, model="m").submit(ask()).result())
-    told = [str(result.failure) for result in results] + [str(record.__dict__) for record in caplog.records]
-    assert any("model_call_retried" in text for text in told)
+        results.append(make_llm(NOWHERE, model="m").submit(ask()).result())
+    told = [str(each) for each in [*logs, *(record.__dict__ for record in caplog.records)]]
+    told += [str(result.failure) for result in results]
+    assert "model_call_retried" in str(logs)
     assert not [text for text in told if KEY in text or PROMPT[:20] in text]
 
 

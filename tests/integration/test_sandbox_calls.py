@@ -118,6 +118,15 @@ def test_prompts_and_answers_over_one_frame_go_in_several(context: Path) -> None
         assert shown(repl, "llm_query('x' * 16_000_000) == 'None:' + 'x' * 16_000_000") == "True\n"
 
 
+def test_answers_over_one_frame_come_in_several(context: Path) -> None:
+    def query(prompts: Prompts, model: str | None) -> list[Answer]:
+        return [Answer(call_id="c", text=prompt[-1].content * 3_000_000) for prompt in prompts]
+
+    with over(context, query) as repl:
+        code = "llm_query_batched(list('abcdefgh')) == [c * 3_000_000 for c in 'abcdefgh']"
+        assert shown(repl, code) == "True\n"
+
+
 def test_a_batch_may_be_empty_or_any_iterable(repl: Sandbox) -> None:
     assert shown(repl, "llm_query_batched([]), llm_query_batched(c for c in 'ab')") == (
         "([], ['None:a', 'None:b'])\n"

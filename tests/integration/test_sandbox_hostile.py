@@ -5,6 +5,8 @@ honest child would.
 """
 
 import json
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from rlm_dist.errors import SandboxError
 from rlm_dist.models import Answer
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
+from rlm_dist.sandbox.session import Session
 
 from .sandbox_kit import echo, exists, shown, wait_until, write_context
 
@@ -48,6 +51,12 @@ def fake(tmp_path: Path, script: str, code_timeout_s: float = 20.0, query: objec
     context = write_context(tmp_path / "context", "str", ["hello"])
     limits = SandboxLimits(code_timeout_s=code_timeout_s)
     return Sandbox(context_path=context, query=query, limits=limits, child=child)  # type: ignore[arg-type]
+
+
+def session_of(repl: Sandbox) -> Session:
+    """The talk with the process that runs now."""
+    assert repl._session is not None
+    return repl._session
 
 
 def test_the_fake_itself_can_be_honest(tmp_path: Path) -> None:
@@ -120,8 +129,9 @@ def test_half_a_frame_and_silence_is_stopped_by_the_time_limit(tmp_path: Path) -
 
 
 def test_two_replies_to_one_order_end_the_process(tmp_path: Path) -> None:
-    with fake(tmp_path, READY + "done()\ndone()\ntime.sleep(60)") as repl:
-        repl.run("1")
+    with fake(tmp_path, READY + "done()\ndone(cell=2)\ntime.sleep(60)") as repl:
+        assert repl.run("1").error is None
+        wait_until(lambda: session_of(repl).gone is not None)
         assert repl.run("2").state_lost
 
 
@@ -167,6 +177,8 @@ def test_a_flood_of_calls_is_held_back_and_the_rest_of_the_host_goes_on(tmp_path
     run = threading.Thread(target=run_one)
     run.start()
     assert many.wait(20)
+    wait_until(lambda: len(session_of(repl)._open) > 1024)
+    assert len(session_of(repl)._open) == 1025
     assert not ended.is_set()
     repl.close()
     assert ended.wait(20)
@@ -236,9 +248,12 @@ def test_a_process_that_does_not_come_up_is_an_error_and_is_not_left_behind(
 
 
 def test_a_grandchild_that_holds_the_socket_does_not_hide_the_end_of_the_process(tmp_path: Path) -> None:
-    script = READY + "if os.fork() == 0:\n    os.setsid()\n    time.sleep(5)\nos._exit(9)"
+    note = tmp_path / "grandchild"
+    script = READY + "pid = os.fork()\nif not pid:\n    os.setsid()\n    time.sleep(60)\n"
+    script += f"open({str(note)!r}, 'w').write(str(pid))\nos._exit(9)"
     with fake(tmp_path, script) as repl:
         result = repl.run("1")
+        os.kill(int(note.read_text()), signal.SIGKILL)
         assert result.state_lost
         assert result.error is not None
         assert "exited with code 9" in result.error

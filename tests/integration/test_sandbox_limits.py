@@ -191,6 +191,8 @@ sandbox.run(sys.argv[2])
 @pytest.mark.parametrize("code", ["import time\ntime.sleep(600)", "while True: pass", "sum(range(10**13))"])
 def test_the_process_ends_with_its_host_whatever_it_is_doing(context: Path, code: str) -> None:
     root = Path(__file__).parents[2]
+    under_way = context.with_name("under_way")
+    code = f"open({str(under_way)!r}, 'w').close()\n{code}"
     host = subprocess.Popen(
         [sys.executable, "-c", HOST, str(context), code],
         stdout=subprocess.PIPE,
@@ -199,6 +201,7 @@ def test_the_process_ends_with_its_host_whatever_it_is_doing(context: Path, code
     with host:
         assert host.stdout is not None
         child = int(host.stdout.readline())
+        wait_until(under_way.exists)
         assert exists(child)
         host.send_signal(signal.SIGKILL)
         host.wait()

@@ -227,6 +227,7 @@ def test_a_process_that_closes_its_connection_is_told(repl: Sandbox) -> None:
         ("try:\n    FINAL('a')\nexcept Exception:\n    FINAL('b')", "a", None, "FINAL"),
         ("try:\n    FINAL('a')\nexcept:\n    print('swallowed')", "a", None, "FINAL"),
         ("def f():\n    FINAL('a')\nf()\nFINAL('b')", "a", None, "FINAL"),
+        ("answer.update(content='b', ready=True)\nFINAL('a')", "a", None, "FINAL"),
         ("answer['content'] = 'a'\nanswer['ready'] = True", "a", None, "answer"),
         ("answer['ready'] = True\nanswer['content'] = 'a'", "a", None, "answer"),
         ("answer.update(content=[1], ready=True)", "[1]", [1], "answer"),

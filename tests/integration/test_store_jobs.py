@@ -1,4 +1,4 @@
-"""Jobs in the store: created once, held by one worker at a time, ended once, and gone after their retention."""
+"""Jobs in the store: created once, held by one worker at a time, ended once, gone after their retention."""
 
 import threading
 
@@ -110,6 +110,16 @@ def test_finishing_twice_is_one_end(store: Store) -> None:
     with pytest.raises(Superseded):
         store.renew_job("j", epoch, LEASE_MS)
     assert store.start_job("j", "root-2", LEASE_MS) is None
+
+
+def test_a_query_and_an_answer_with_lone_surrogates_come_back(store: Store) -> None:
+    job = spec().model_copy(update={"query": "\ud800?", "metadata": {"k": [1, "\udfff"]}})
+    store.create_jobs([job])
+    epoch = store.start_job("j", "root-1", LEASE_MS) or 0
+    outcome = Outcome(state=JobState.SUCCEEDED, answer="\udc80", answer_json={"a": ["\ud800", None]})
+    store.finish_job("j", epoch, outcome)
+    assert store.job("j").spec == job
+    assert store.job("j").outcome == outcome
 
 
 def test_cancelling_ends_a_queued_job_and_tells_a_running_one(store: Store) -> None:

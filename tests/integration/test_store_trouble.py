@@ -13,7 +13,7 @@ from tests.integration.store_making import LEASE_MS, at_once, counted, opens, ru
 from tests.redis_servers import RedisServer, flavours, free_port, running
 
 THREADS = 8
-ROUNDS = 40
+ROUNDS = 15
 
 
 def test_a_server_that_forgot_the_scripts_is_told_again(store: Store, redis_client: redis.Redis) -> None:
@@ -35,7 +35,7 @@ def test_sums_stay_exact_while_connections_are_cut(
 
     def kill() -> None:
         with redis.Redis.from_url(each_redis_server.url, client_name="killer") as killer:
-            while not stop.wait(0.002):
+            while not stop.wait(0.01):
                 killed.append(killer.client_kill_filter(_type="normal", skipme=True))
 
     def work(number: int) -> int:
@@ -44,7 +44,8 @@ def test_sums_stay_exact_while_connections_are_cut(
             won = 0
             for index in range(ROUNDS):
                 name = f"{number}-{index}"
-                assert patient.open_calls("j", epoch, opens(name, nanousd=9))[0] in CallState
+                (state,) = patient.open_calls("j", epoch, opens(name, nanousd=9))
+                assert state in (CallState.NEW, CallState.PENDING)
                 won += patient.claim("j", [name], f"sub-{number}", LEASE_MS) == [f"request {name}"]
                 assert patient.settle("j", f"sub-{number}", [settlement(name, nanousd=3)]) == [True]
                 patient.note_cache_hits("j", 1)
@@ -59,18 +60,12 @@ def test_sums_stay_exact_while_connections_are_cut(
         stop.set()
         killer.join()
 
-    def settled() -> int:
-        return store.costs("j").sub_llm_calls
-
-    # The fixture's own connection was cut as well.
-    patient = Store(redis_client, retention_s=1000, patience_s=5)
+    calls, costs = THREADS * ROUNDS, store.costs("j")
     assert sum(killed) > THREADS
-    assert sum(won) == THREADS * ROUNDS
-    assert settled() == THREADS * ROUNDS
-    assert patient.costs("j").cache_hits == THREADS * ROUNDS
-    assert patient.costs("j").duplicate_paid_calls == 0
-    assert patient.costs("j").total_cost == THREADS * ROUNDS * 3 / 1e9
-    assert len(patient.read_events("j")) == THREADS * ROUNDS
+    assert sum(won) == costs.sub_llm_calls == costs.cache_hits == calls
+    assert costs.duplicate_paid_calls == 0
+    assert costs.total_cost == calls * 3 / 1e9
+    assert len(store.read_events("j")) == calls
     assert redis_client.hget("rlm:job:j:ledger", "reserved_nanousd") == "0"
 
 

@@ -1,6 +1,7 @@
 """The scripted root and the rule-based sub model answer queries of each kind, over contexts of each kind."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -22,7 +23,9 @@ TEXT = "\n".join(LINES)
 BLOCK = re.compile(r"```repl\n(.*?)```", re.S)
 
 
-def play(query: str, context: object, *, fail_at: int | None = None) -> tuple[Any, int, int]:
+def play(
+    query: str, context: object, *, fail_at: int | None = None, shots: Sequence[Message] = ()
+) -> tuple[Any, int, int]:
     """Run the scripted root to its end in a bare REPL: the answer, the turns, and the sub-calls."""
     handed: list[Any] = []
     asked: list[str] = []
@@ -40,6 +43,7 @@ def play(query: str, context: object, *, fail_at: int | None = None) -> tuple[An
     }
     chat = [
         Message(role="system", content="Use llm_query. Example: magic number for X?"),
+        *shots,
         Message(
             role="user", content=f"Context: {type(context).__name__}. Answer this query.\n{query}\nBegin."
         ),
@@ -111,6 +115,22 @@ def test_any_other_query_is_put_to_the_sub_model() -> None:
         answer, turns, calls = play("Write a haiku about {braces} and 'quotes' \\ \"more\".", context)
         assert "words, starting" in answer
         assert (turns, calls) == (3, 1)
+
+
+def test_examples_before_the_query_are_told_from_it() -> None:
+    """A prompt may open with whole example turns: their queries and replies are not the run's."""
+    shot = [
+        Message(role="user", content="Question:\nHow many lines contain 'pears'?"),
+        Message(role="assistant", content="```repl\nFINAL(3)\n```"),
+    ]
+    assert play("What is the magic number for k-17?", TEXT, shots=shot)[:2] == ("48213", 3)
+
+
+def test_a_marked_question_is_put_alone_to_the_sub_model() -> None:
+    chat = [Message(role="user", content="`context` is a str.\n\nQuestion:\nWhy {so}?\n\nBegin with a look.")]
+    work = scripts.pick(scripts.query_text(chat)).work
+    assert "Why {so}?" in work
+    assert "Begin" not in work
 
 
 @pytest.mark.parametrize("fail_at", [0, 1])

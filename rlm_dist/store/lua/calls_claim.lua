@@ -1,6 +1,6 @@
 -- Claims calls of a job for a worker.
 -- ARGV: 1 owner, 2 lease_ms, 3 token of this claim, then the call ids
--- Returns for each call its request where it was won, else false (settled, held, unknown, job not running on).
+-- Returns for each call its request where it was won, else false (settled, held, unknown, job over).
 -- Atomic: of two workers with the same call one may win. The owner may not: the broker delivers a message
 -- twice to the same worker. The token lets a repeat of a lost reply win again.
 local won = {}

@@ -12,58 +12,49 @@ if not job[1] then return NOT_FOUND end
 if job[1] == 'cancelled' or job[3] then return CANCELLED end
 if job[1] ~= 'running' or job[2] ~= ARGV[1] then return SUPERSEDED end
 local batch = job[4]
-local sub_calls, opened, money, tokens = number(call('HGET', LEDGER, 'sub_calls')), 0, 0, 0
+local sub_calls, money, tokens = number(call('HGET', LEDGER, 'sub_calls')), 0, 0
+local budgets, states = {}, {}
 
-local function budget(ledger, max_nanousd, max_tokens)
+local function add_budgets(ledger, limits)
   local used = get(ledger, 'spent_nanousd', 'reserved_nanousd', 'spent_tokens', 'reserved_tokens')
-  return {
-    {kind = 'max_usd', used = number(used[1]) + number(used[2]), limit = tonumber(max_nanousd)},
-    {kind = 'max_tokens', used = number(used[3]) + number(used[4]), limit = tonumber(max_tokens)},
-  }
-end
-
-local budgets = {budget(LEDGER, job[5], job[6])}
-if batch then
-  local limits = get(batch, 'max_nanousd', 'max_tokens')
-  budgets[2] = budget(batch .. ':ledger', limits[1], limits[2])
+  for index, kind in ipairs({'max_usd', 'max_tokens'}) do
+    local sum = number(used[2 * index - 1]) + number(used[2 * index])
+    budgets[#budgets + 1] = {kind = kind, part = index, used = sum, limit = tonumber(limits[index])}
+  end
 end
 
 local function refusal(role, wanted)
-  if role == 'sub' and job[7] and sub_calls + opened + 1 > tonumber(job[7]) then
-    return 'refused max_sub_calls ' .. int(sub_calls + opened) .. ' ' .. job[7]
+  if role == 'sub' and job[7] and sub_calls + 1 > tonumber(job[7]) then
+    return 'refused max_sub_calls ' .. int(sub_calls) .. ' ' .. job[7]
   end
-  for _, pair in ipairs(budgets) do
-    for index, one in ipairs(pair) do
-      if one.limit and one.used + wanted[index] > one.limit then
-        return 'refused ' .. one.kind .. ' ' .. int(one.used) .. ' ' .. int(one.limit)
-      end
+  for _, one in ipairs(budgets) do
+    if one.limit and one.used + wanted[one.part] > one.limit then
+      return 'refused ' .. one.kind .. ' ' .. int(one.used) .. ' ' .. int(one.limit)
     end
   end
 end
 
-local states = {}
+local function open(id, role, request, wanted)
+  local refused = refusal(role, wanted)
+  if refused then return refused end
+  call('HSET', CALLS, id, table.concat({'p', int(now_ms), int(wanted[1]), int(wanted[2])}, ' '))
+  call('HSET', REQUESTS, id, request)
+  for _, one in ipairs(budgets) do one.used = one.used + wanted[one.part] end
+  money, tokens = money + wanted[1], tokens + wanted[2]
+  sub_calls = sub_calls + (role == 'sub' and 1 or 0)
+  return 'new'
+end
+
+add_budgets(LEDGER, {job[5], job[6]})
+if batch then add_budgets(batch .. ':ledger', get(batch, 'max_nanousd', 'max_tokens')) end
 for at = 2, #ARGV, 5 do
   local known = call('HGET', CALLS, ARGV[at])
-  local wanted = {tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])}
-  local refused = not known and refusal(ARGV[at + 1], wanted)
-  if known then
-    states[#states + 1] = known:sub(1, 1) == 's' and 'settled' or 'pending'
-  elseif refused then
-    states[#states + 1] = refused
-  else
-    states[#states + 1] = 'new'
-    call('HSET', CALLS, ARGV[at], 'p ' .. int(now_ms) .. ' ' .. ARGV[at + 3] .. ' ' .. ARGV[at + 4])
-    call('HSET', REQUESTS, ARGV[at], ARGV[at + 2])
-    if ARGV[at + 1] == 'sub' then opened = opened + 1 end
-    for _, pair in ipairs(budgets) do
-      for index, one in ipairs(pair) do one.used = one.used + wanted[index] end
-    end
-    money, tokens = money + wanted[1], tokens + wanted[2]
-  end
+  states[#states + 1] = known and (known:sub(1, 1) == 's' and 'settled' or 'pending')
+    or open(ARGV[at], ARGV[at + 1], ARGV[at + 2], {tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])})
 end
+call('HSET', LEDGER, 'sub_calls', int(sub_calls))
 for _, ledger in ipairs(batch and {LEDGER, batch .. ':ledger'} or {LEDGER}) do
   call('HINCRBY', ledger, 'reserved_nanousd', int(money))
   call('HINCRBY', ledger, 'reserved_tokens', int(tokens))
 end
-call('HINCRBY', LEDGER, 'sub_calls', opened)
 return states

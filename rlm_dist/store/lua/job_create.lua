@@ -1,6 +1,7 @@
 -- Creates one job, unless it is there.
 -- ARGV: 1 job id, 2 spec (JSON), 3 batch key or '', 4 line number, 5 blob key of the context,
---       6 max_nanousd or '', 7 max_tokens or '', 8 max_sub_calls or '', 9 cancelled outcome (JSON), 10 retention_ms
+--       6 max_nanousd or '', 7 max_tokens or '', 8 max_sub_calls or '', 9 cancelled outcome (JSON),
+--       10 retention_ms
 -- Returns 1 where created, 0 where it was there, NOT_FOUND where its batch is not there.
 -- Atomic: a job that is half registered would be missing from its batch, or lose its context.
 local id, batch, retention_ms = ARGV[1], ARGV[3], ARGV[10]

@@ -60,7 +60,7 @@ local function end_in_batch(batch, id, retention_ms)
   end
 end
 
--- Makes the job final: its reservations and blobs are given back, waiters woken, all its keys start to expire.
+-- Makes the job final: reservations and blobs are given back, waiters woken, all its keys start to expire.
 local function end_job(from, state, outcome, retention_ms)
   local found = get(JOB, 'id', 'batch')
   local id, batch = found[1], found[2]

@@ -1,5 +1,6 @@
 -- Counts what the live workers can run, and the jobs that share it.
 -- KEYS: 1 slots by worker, 2 end of each announcement, 3 leases of running jobs
+-- ARGV: none
 -- Returns {slots of all live workers, running jobs}.
 -- Atomic: one moment's view, from the server's clock.
 local time = redis.call('TIME')

@@ -1,0 +1,6 @@
+"""``python -m rlm_dist`` is ``rlm-dist``."""
+
+from rlm_dist.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""``rlm-dist cancel``, ``pause`` and ``resume``."""
+
+from rlm_dist.cli import options
+from rlm_dist.cli.output import Output
+from rlm_dist.cli.session import open_stores
+from rlm_dist.cli.status import find
+from rlm_dist.models import BatchRecord, BatchState, JobState
+from rlm_dist.settings import load_settings
+
+
+def cancel(id_: options.JobOrBatch, as_json: options.Json = False) -> None:
+    """Cancel a job or all of a batch. What has ended stays as it is."""
+    with open_stores(load_settings()) as (store, _):
+        found = find(store, id_)
+        if isinstance(found, BatchRecord):
+            store.cancel_batch(id_)
+        else:
+            store.cancel_job(id_)
+        _tell(find(store, id_).state, id_, as_json=as_json)
+
+
+def pause(batch: options.BatchId, as_json: options.Json = False) -> None:
+    """Keep a batch's waiting jobs and sub-calls from being started; calls under way come to their end."""
+    with open_stores(load_settings()) as (store, _):
+        store.pause_batch(batch)
+        _tell(store.batch(batch).state, batch, as_json=as_json)
+
+
+def resume(batch: options.BatchId, as_json: options.Json = False) -> None:
+    """Let a paused batch go on."""
+    with open_stores(load_settings()) as (store, _):
+        store.resume_batch(batch)
+        _tell(store.batch(batch).state, batch, as_json=as_json)
+
+
+def _tell(state: JobState | BatchState, id_: str, *, as_json: bool) -> None:
+    Output(as_json=as_json).result({"id": id_, "state": state}, lambda: [f"{id_}: {state}"])

@@ -1,0 +1,46 @@
+"""``rlm-dist doctor``: what works here, what does not, and how to mend it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+import typer
+
+from rlm_dist.blobs import open_blobs
+from rlm_dist.cli import options
+from rlm_dist.cli.output import DONE, FAILED, UNREACHABLE, Output
+from rlm_dist.doctor import Check, Probes, Reached, check_lines, examine
+from rlm_dist.llm import check_endpoint
+from rlm_dist.local_cluster import with_redis
+from rlm_dist.sandbox.host import Sandbox
+from rlm_dist.settings import Settings, load_settings
+from rlm_dist.store import connect
+
+
+def doctor(as_json: options.Json = False) -> None:
+    """Check Redis, blob store, sandbox, model endpoint and versions."""
+    settings = load_settings()
+    probes = Probes(stores=lambda: _reach(settings), models=check_endpoint, sandbox=lambda: Sandbox.isolation)
+    checks = list(examine(settings, probes))
+    document = {"ok": not any(check.status == "failed" for check in checks), "checks": checks}
+    Output(as_json=as_json).result(document, lambda: check_lines(checks))
+    raise typer.Exit(verdict(checks))
+
+
+def verdict(checks: list[Check]) -> int:
+    """The exit code: what cannot be reached weighs more than what failed otherwise."""
+    if any(check.unreachable for check in checks):
+        return UNREACHABLE
+    return FAILED if any(check.status == "failed" for check in checks) else DONE
+
+
+@contextmanager
+def _reach(settings: Settings) -> Iterator[Reached]:
+    with with_redis(settings) as resolved:
+        assert resolved.redis_url is not None
+        client: redis.Redis = connect(resolved.redis_url, client_name="rlm-doctor")
+        try:
+            blobs = lambda: open_blobs(resolved.blob_url, home=resolved.home, client=client)  # noqa: E731
+            yield Reached(client, blobs)
+        finally:
+            client.close()

@@ -1,0 +1,110 @@
+"""Following one job from the terminal: progress while it runs, and its cancellation by Ctrl-C."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from rlm_dist.cli.output import Output, money
+from rlm_dist.errors import Cancelled
+from rlm_dist.events import (
+    CellRan,
+    Event,
+    JobEnded,
+    JobStarted,
+    Marked,
+    MessageAdded,
+    RootReplied,
+    SubCallsAnswered,
+)
+from rlm_dist.models import Result
+from rlm_dist.trace import calls, context_text, tokens
+
+_CANCEL_S = 30.0
+
+
+class Followed(Protocol):
+    """A job as its follower needs it."""
+
+    id: str
+
+    def events(self) -> Iterator[Event]:
+        """Its events, up to its end."""
+
+    def result(self, timeout: float | None = None) -> Result:
+        """Its result, waited for."""
+
+    def cancel(self) -> object:
+        """Ask for its end."""
+
+
+def follow(job: Followed, out: Output) -> Result:
+    """Show what a job does until it has ended; Ctrl-C cancels it, and a second one leaves at once.
+
+    Raises:
+        Cancelled: where the job's worker does not heed the cancellation in time; it will.
+    """
+    out.note(f"job {job.id}: waiting for a worker")
+    progress = Progress()
+    try:
+        with out.panel() as show:
+            for event in job.events():
+                text = progress.text(event)
+                if text:
+                    show(text)
+        return job.result()
+    except KeyboardInterrupt:
+        out.note(f"cancelling job {job.id}")
+        job.cancel()
+        try:
+            return job.result(timeout=_CANCEL_S)
+        except TimeoutError:
+            raise Cancelled(job.id) from None
+
+
+class Progress:
+    """What one line says of a job after each of its events."""
+
+    def __init__(self) -> None:
+        self._sub_calls = 0
+
+    def text(self, event: Event) -> str:
+        """The line after this event; empty where there is nothing new to say."""
+        match event:
+            case JobStarted():
+                return f"started on {event.worker}; {context_text(event.context)}"
+            case MessageAdded(role="user"):
+                return f"turn {event.turn}: asking the root model{self._so_far()}"
+            case RootReplied():
+                return f"turn {event.turn}: replied in {event.seconds:.1f} s, {tokens(event.usage)}"
+            case SubCallsAnswered():
+                self._sub_calls += event.calls
+                return f"{calls(self._sub_calls)} done"
+            case CellRan():
+                trouble = f", {event.error.splitlines()[-1]}" if event.error else ""
+                return f"turn {event.turn}: code ran {event.seconds:.1f} s{self._so_far()}{trouble}"
+            case Marked():
+                return f"turn {event.turn}: {event.kind} {event.detail}".rstrip()
+            case JobEnded():
+                return f"{event.state} after {calls(event.iterations, 'turn')}{self._so_far()}"
+        return ""
+
+    def _so_far(self) -> str:
+        return f", {calls(self._sub_calls)} done" if self._sub_calls else ""
+
+
+def result_lines(result: Result) -> Iterator[str]:
+    """The answer of a job; where there is none, what there is of it and why it ended."""
+    if result.answer is not None:
+        yield result.answer
+    elif result.partial_answer is not None:
+        yield f"[partial] {result.partial_answer}"
+
+
+def cost_note(result: Result) -> str:
+    """What a job came to and what it took, in one line."""
+    costs = result.costs
+    why = f" ({result.error.type}: {result.error.message})" if result.error else ""
+    return (
+        f"{result.state}{why}: {calls(result.iterations, 'turn')}, {calls(costs.sub_llm_calls)}, "
+        f"root {costs.root_llm_tokens:,} and sub {costs.sub_llm_tokens:,} tokens, "
+        f"cost {money(costs.total_cost)}, {result.timing.run_s or 0:.1f} s"
+    )

@@ -1,0 +1,29 @@
+"""The options that several commands share, each with the one help text it has everywhere."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rlm_dist.models import PromptFamily
+
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON document on stdout, and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")]
+JobOrBatch = Annotated[str, typer.Argument(metavar="ID", help="The id of a job or of a batch.")]
+BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="The id of a batch.")]
+Model = Annotated[str | None, typer.Option(metavar="NAME", help="Root model. [default: RLM_MODEL]")]
+SubModel = Annotated[str | None, typer.Option(metavar="NAME", help="Sub model. [default: RLM_SUB_MODEL]")]
+MaxIterations = Annotated[int | None, typer.Option(min=1, help="Root turns. [default: RLM_MAX_ITERATIONS]")]
+MaxUsd = Annotated[float | None, typer.Option(min=0, help="Money a job may spend, in USD.")]
+MaxTokens = Annotated[int | None, typer.Option(min=1, help="Tokens a job may use, of both models.")]
+MaxSeconds = Annotated[float | None, typer.Option(min=0.001, help="Time a job may run.")]
+MaxSubCalls = Annotated[int | None, typer.Option(min=0, help="Sub-calls a job may make.")]
+Prompts = Annotated[PromptFamily | None, typer.Option(help="Prompt family. [default: RLM_PROMPTS]")]
+Local = Annotated[bool, typer.Option("--local", help="Use the small model on this machine.")]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of Flower. [default: 5555]")]
+OutFile = Annotated[Path | None, typer.Option("-o", "--output", help="Write there instead of to stdout.")]
+
+
+def given(**values: object) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in values.items() if value is not None}

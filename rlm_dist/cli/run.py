@@ -1,0 +1,80 @@
+"""``rlm-dist run``: one job from start to end."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Annotated
+
+import typer
+
+from rlm_dist.cli import options
+from rlm_dist.cli.follow import cost_note, follow, result_lines
+from rlm_dist.cli.local import small_model
+from rlm_dist.cli.output import Output, exit_code
+from rlm_dist.cli.session import presence
+from rlm_dist.client import Client
+from rlm_dist.contexts import encode_files
+from rlm_dist.errors import InputError
+from rlm_dist.llm import check_endpoint
+from rlm_dist.local_cluster import is_up
+from rlm_dist.models import PromptFamily
+from rlm_dist.settings import Settings, load_settings
+
+
+def run(
+    context: Annotated[
+        list[str], typer.Option(metavar="FILE", help="A file, a folder, or - for stdin; may be repeated.")
+    ],
+    query: Annotated[str, typer.Option(metavar="TEXT", help="What to find out.")],
+    model: options.Model = None,
+    sub_model: options.SubModel = None,
+    max_iterations: options.MaxIterations = None,
+    max_usd: options.MaxUsd = None,
+    max_tokens: options.MaxTokens = None,
+    max_seconds: options.MaxSeconds = None,
+    max_sub_calls: options.MaxSubCalls = None,
+    prompts: options.Prompts = None,
+    local: options.Local = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Answer one query over a context. Without RLM_REDIS_URL it starts what it needs, and stops it."""
+    out = Output(as_json=as_json, quiet=quiet)
+    limits = options.given(
+        model=model, sub_model=sub_model, max_iterations=max_iterations, max_usd=max_usd,
+        max_tokens=max_tokens, max_seconds=max_seconds, max_sub_calls=max_sub_calls,
+    )  # fmt: skip
+    given = load_settings()
+    if not query.strip():
+        raise InputError(("--query: is empty",))
+    encoded = encode_files(context, stdin=sys.stdin.buffer)
+    with ExitStack() as held:
+        settings = held.enter_context(_endpoint(given, out, local=local, prompts=prompts))
+        client = held.enter_context(Client(settings))
+        if settings.redis_url is None and not is_up(settings.home):
+            out.note("starting a root and a sub worker")
+        result = follow(client.submit(encoded, query, **limits), out)
+    out.result(result, lambda: list(result_lines(result)))
+    out.note(cost_note(result))
+    raise typer.Exit(exit_code(result.state))
+
+
+@contextmanager
+def _endpoint(
+    given: Settings, out: Output, *, local: bool, prompts: PromptFamily | None
+) -> Iterator[Settings]:
+    """Settings whose endpoint answers: the given one, or that of a local model which runs meanwhile."""
+    up = presence(given.home) if given.redis_url is None else None
+    if local:
+        if up is not None or given.redis_url is not None:
+            problem = "--local: there are workers already, which have their own model; leave it out"
+            raise InputError((problem,))
+        with small_model(given, out) as settings:
+            yield settings.model_copy(update={"prompts": prompts or settings.prompts})
+    elif up is not None:
+        yield given.model_copy(update={"prompts": prompts or up.prompts})
+    else:
+        check_endpoint(given.api_url, given.api_key)
+        if given.sub_url != given.api_url:
+            check_endpoint(given.sub_url, given.sub_key)
+        yield given.model_copy(update={"prompts": prompts or given.prompts})

@@ -1,0 +1,208 @@
+"""``rlm-dist status`` and ``cost``: how far a job or batch is, and what it took."""
+
+import time
+from collections.abc import Iterator
+from typing import Annotated, Protocol
+
+import typer
+
+from rlm_dist.cli import options
+from rlm_dist.cli.output import Output, money, table
+from rlm_dist.cli.pace import Pace
+from rlm_dist.cli.session import open_stores
+from rlm_dist.errors import NotFound
+from rlm_dist.models import BatchRecord, BatchState, Costs, JobRecord, JobState, ModelCosts
+from rlm_dist.settings import load_settings
+from rlm_dist.trace import cost_lines
+
+_LISTED = 20
+_LOOK_S = 1.0
+
+
+class Records(Protocol):
+    """The store as these commands need it."""
+
+    def job(self, job_id: str) -> JobRecord:
+        """The job of this id; raises NotFound."""
+
+    def batch(self, batch_id: str) -> BatchRecord:
+        """The batch of this id; raises NotFound."""
+
+
+def status(
+    id_: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A job or a batch. [default: the newest of both]")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep looking until it has ended.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Show one job or batch, or the newest of both."""
+    out = Output(as_json=as_json)
+    with open_stores(load_settings()) as (store, _):
+        if id_ is None:
+            batches, jobs = store.batches(_LISTED), store.jobs(_LISTED)
+            document = {
+                "batches": [batch_document(batch) for batch in batches],
+                "jobs": [job_document(job) for job in jobs],
+            }
+            out.result(document, lambda: list_lines(batches, jobs))
+            return
+        found = _watch(store, id_, out) if watch else find(store, id_)
+    if isinstance(found, BatchRecord):
+        batch = found
+        out.result(batch_document(batch), lambda: batch_lines(batch))
+    else:
+        job = found
+        out.result(job_document(job), lambda: job_lines(job))
+
+
+def cost(id_: options.JobOrBatch, as_json: options.Json = False) -> None:
+    """Show calls, tokens and money of a job or batch by role and model."""
+    with open_stores(load_settings()) as (store, _):
+        found = find(store, id_)
+        is_batch = isinstance(found, BatchRecord)
+        by_model = store.batch_model_costs(id_) if is_batch else store.model_costs(id_)
+    document = {"id": id_, "state": found.state, "costs": found.costs, "models": by_model}
+    Output(as_json=as_json).result(document, lambda: _cost_lines(found.costs, by_model))
+
+
+def find(store: Records, id_: str) -> JobRecord | BatchRecord:
+    """The job or batch of this id.
+
+    Raises:
+        NotFound: where there is neither.
+    """
+    for get in (store.job, store.batch):
+        try:
+            return get(id_)
+        except NotFound:
+            continue
+    raise NotFound("job or batch", id_)
+
+
+def job_document(record: JobRecord) -> dict[str, object]:
+    """A job as ``status --json`` shows it."""
+    outcome = record.outcome
+    return {
+        "kind": "job",
+        "id": record.spec.id,
+        "custom_id": record.spec.custom_id,
+        "batch_id": record.spec.batch_id,
+        "state": record.state,
+        "cancel_requested": record.cancel_requested,
+        "worker": record.owner,
+        "times_started": record.epoch,
+        "iterations": outcome.iterations if outcome else None,
+        "error": outcome.error if outcome else None,
+        "queued_ms": record.queued_ms,
+        "started_ms": record.started_ms,
+        "ended_ms": record.ended_ms,
+        "costs": record.costs,
+    }
+
+
+def batch_document(record: BatchRecord) -> dict[str, object]:
+    """A batch as ``status --json`` shows it."""
+    return {"kind": "batch", **record.model_dump()}
+
+
+def job_lines(record: JobRecord) -> Iterator[str]:
+    """A job as text."""
+    within = f" of batch {record.spec.batch_id}" if record.spec.batch_id else ""
+    yield f"job {record.spec.id}{within}: {record.state}" + (
+        ", cancellation asked for" if record.cancel_requested and not record.state.final else ""
+    )
+    yield f"  query   {_short(record.spec.query, 100)}"
+    if record.owner:
+        again = f", started {record.epoch} times" if record.epoch > 1 else ""
+        yield f"  worker  {record.owner}{again}"
+    if record.outcome and record.outcome.error:
+        yield f"  error   {record.outcome.error.type}: {record.outcome.error.message}"
+    yield f"  used    {_used(record.costs)}"
+
+
+def batch_lines(record: BatchRecord) -> Iterator[str]:
+    """A batch as text."""
+    total = "?" if record.total is None else record.total
+    yield f"batch {record.id}: {record.state}"
+    counts = ", ".join(f"{count} {state}" for state, count in record.counts.items() if count)
+    yield f"  jobs  {total}: {counts or 'none yet'}"
+    yield f"  used  {_used(record.costs)}"
+
+
+def list_lines(batches: list[BatchRecord], jobs: list[JobRecord]) -> Iterator[str]:
+    """Batches and jobs as tables."""
+    if not batches and not jobs:
+        yield "nothing has been submitted yet"
+        return
+    if batches:
+        head = ("BATCH", "STATE", "JOBS", "ENDED", "COST")
+        rows = [
+            (each.id, str(each.state), str(each.total or "?"), str(ended(each)), money(each.costs.total_cost))
+            for each in batches
+        ]
+        yield from table([head, *rows])
+    if batches and jobs:
+        yield ""
+    if jobs:
+        head = ("JOB", "STATE", "BATCH", "COST", "QUERY")
+        rows = [
+            (
+                each.spec.id,
+                str(each.state),
+                each.spec.batch_id or "-",
+                money(each.costs.total_cost),
+                _short(each.spec.query, 40),
+            )
+            for each in jobs
+        ]
+        yield from table([head, *rows])
+
+
+def ended(record: BatchRecord) -> int:
+    """How many jobs of a batch have ended."""
+    return sum(count for state, count in record.counts.items() if JobState(state).final)
+
+
+def _watch(store: Records, id_: str, out: Output) -> JobRecord | BatchRecord:
+    """Show a job or batch until it has ended, or Ctrl-C; return it as it then is."""
+    pace = Pace()
+    try:
+        with out.panel() as show:
+            while True:
+                found = find(store, id_)
+                lines = batch_lines(found) if isinstance(found, BatchRecord) else job_lines(found)
+                text = "\n".join(lines)
+                if isinstance(found, BatchRecord):
+                    text = "\n".join([text, *pace.lines(found, ended(found), time.time() * 1000)])
+                show(text)
+                if found.state.final if isinstance(found, JobRecord) else found.state in _ENDED:
+                    return found
+                time.sleep(_LOOK_S)
+    except KeyboardInterrupt:
+        return found
+
+
+_ENDED = (BatchState.COMPLETED, BatchState.CANCELLED)
+
+
+def _cost_lines(costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:
+    root, sub = money(costs.root_llm_cost), money(costs.sub_llm_cost)
+    yield f"total {money(costs.total_cost)}: root {root}, sub {sub}"
+    yield from cost_lines(by_model)
+    yield (
+        f"  {costs.cache_hits} answered from the store, {costs.failed_calls} failed, "
+        f"{costs.duplicate_paid_calls} paid twice, {costs.estimated_calls} with estimated tokens"
+    )
+
+
+def _used(costs: Costs) -> str:
+    return (
+        f"root {costs.root_llm_calls} calls, {costs.root_llm_tokens:,} tokens; "
+        f"sub {costs.sub_llm_calls} calls, {costs.sub_llm_tokens:,} tokens; {money(costs.total_cost)}"
+    )
+
+
+def _short(text: str, chars: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= chars else f"{line[: chars - 1]}…"

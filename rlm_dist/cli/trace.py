@@ -1,0 +1,39 @@
+"""``rlm-dist trace``: what one job did, turn by turn."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from rlm_dist.cli import options
+from rlm_dist.cli.output import Output, money
+from rlm_dist.cli.session import open_stores
+from rlm_dist.models import Costs, ModelCosts
+from rlm_dist.settings import load_settings
+from rlm_dist.trace import Traced, cost_lines, read_trace, trace_lines
+
+
+def trace(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="The id of a job.")], as_json: options.Json = False
+) -> None:
+    """Show the trajectory of a job: messages, code, outputs, sub-calls, times and costs."""
+    with open_stores(load_settings()) as (store, texts):
+        record = store.job(job)
+        by_model = store.model_costs(job)
+        events = list(read_trace(store, job, texts))
+    document = {
+        "id": job,
+        "state": record.state,
+        "query": record.spec.query,
+        "costs": record.costs,
+        "models": by_model,
+        "events": [{"at_ms": each.at_ms, **each.event.model_dump()} for each in events],
+    }
+    Output(as_json=as_json).result(document, lambda: _lines(events, record.costs, by_model))
+
+
+def _lines(events: list[Traced], costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:
+    yield from trace_lines(events)
+    yield ""
+    yield f"costs: {money(costs.total_cost)}"
+    yield from cost_lines(by_model)

@@ -1,0 +1,41 @@
+"""``rlm-dist worker``: a Celery worker of one role, in place of this process."""
+
+import os
+import subprocess
+from typing import Annotated
+
+import typer
+
+from rlm_dist.celery_app import worker_argv
+from rlm_dist.lifeline import Lifeline
+from rlm_dist.local_cluster import with_redis
+from rlm_dist.models import Role
+from rlm_dist.settings import load_settings
+
+
+def worker(
+    role: Annotated[Role, typer.Argument(help="Which kind of worker.")],
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Jobs or calls at once. [default: RLM_ROOT/SUB_CONCURRENCY]")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Its name before the host's. [default: the role]")] = None,
+) -> None:
+    """Run a worker: the same as celery -A workers.ROLE worker, with the right queue, pool and options."""
+    settings = load_settings()
+    argv = worker_argv(role, settings, concurrency=concurrency, name=name)
+    if settings.redis_url is not None:
+        os.execv(argv[0], argv)  # signals then reach Celery itself, in a container too
+    # The embedded server lives as long as it has users, of which this process is one: it stays as the parent.
+    with with_redis(settings) as resolved, Lifeline() as lifeline:
+        variables = {**os.environ, **resolved.variables(), **lifeline.variables}
+        with subprocess.Popen(argv, env=variables, pass_fds=(lifeline.descriptor,)) as process:
+            raise typer.Exit(_outlast(process))
+
+
+def _outlast(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the worker, which has got the same Ctrl-C as this process."""
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue

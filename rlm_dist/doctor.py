@@ -1,0 +1,152 @@
+"""Checks of what a deployment needs, each with what it found and, where it failed, how to mend it.
+
+Every check looks by itself: one that fails hides none of the others, and none changes anything but for a
+probe text in the blob store, which is stored once and expires like any other.
+"""
+
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal, NamedTuple
+
+import redis
+from pydantic import SecretStr
+
+from rlm_dist.blobs import Blobs
+from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
+from rlm_dist.models import Wire
+from rlm_dist.settings import Settings
+from rlm_dist.store import reaching
+
+Status = Literal["ok", "warning", "failed"]
+_OLDEST_REDIS = (6, 2)
+_PACKAGES = ("rlm-dist", "celery", "kombu", "redis", "openai", "flower")
+_PROBE = "rlm-dist doctor"
+
+
+class Check(Wire):
+    """What one check found."""
+
+    name: str
+    status: Status
+    detail: str
+    mend: str = ""
+    unreachable: bool = False
+
+
+class Reached(NamedTuple):
+    """The stores while they are open; ``blobs`` is asked for late, since it may fail by itself."""
+
+    client: redis.Redis
+    blobs: Callable[[], Blobs]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """The ways in which the checks reach out; ``models`` asks an endpoint (address, key) what it serves."""
+
+    stores: Callable[[], AbstractContextManager[Reached]]
+    models: Callable[[str, SecretStr | None], list[str]]
+    sandbox: Callable[[], str]
+
+
+def examine(settings: Settings, probes: Probes) -> Iterator[Check]:
+    """All checks, one after another."""
+    yield from _stores(probes)
+    yield _guarded("sandbox", lambda: _sandbox(probes.sandbox()))
+    yield _endpoint("model endpoint", settings.api_url, settings.api_key, probes)
+    if settings.sub_url != settings.api_url:
+        yield _endpoint("sub model endpoint", settings.sub_url, settings.sub_key, probes)
+    yield Check(name="versions", status="ok", detail=_versions())
+
+
+def check_lines(checks: list[Check]) -> Iterator[str]:
+    """Checks as lines of plain text."""
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        yield f"{check.name.ljust(width)}  {check.status.ljust(7)}  {check.detail}"
+        for line in check.mend.splitlines():
+            yield f"{' ' * width}           {line}"
+
+
+def _stores(probes: Probes) -> Iterator[Check]:
+    try:
+        with probes.stores() as reached:
+            yield _guarded("redis", lambda: _redis(reached.client))
+            yield _guarded("blob store", lambda: _blobs(reached.blobs()))
+    except RLMError as error:
+        yield _failed("redis", error)
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except RLMError as error:
+        return _failed(name, error)
+
+
+def _failed(name: str, error: RLMError) -> Check:
+    if isinstance(error, Unreachable):
+        detail = f"{error.address} cannot be reached: {error.detail}"
+        return Check(name=name, status="failed", detail=detail, mend=error.mend, unreachable=True)
+    if isinstance(error, CallError):
+        mend = "Set RLM_API_KEY." if error.fatal else "Mend RLM_API_URL."
+        return Check(name=name, status="failed", detail=str(error), mend=mend)
+    mend = "Mend RLM_BLOB_URL, or leave it unset." if isinstance(error, BlobError) else ""
+    return Check(name=name, status="failed", detail=str(error), mend=mend)
+
+
+def _redis(client: redis.Redis) -> Check:
+    with reaching(client):
+        info = client.info()
+    found = str(info["redis_version"])
+    name = f"{info.get('server_name', 'redis')} {info.get('valkey_version', found)}"
+    if tuple(int(part) for part in found.split(".")[:2]) < _OLDEST_REDIS:
+        mend = "Celery 5.7 needs Redis 6.2 or newer."
+        return Check(name="redis", status="failed", detail=f"{name} is too old", mend=mend)
+    mends = []
+    if info.get("maxmemory_policy", "noeviction") != "noeviction":
+        mends.append("Set maxmemory-policy noeviction: any other policy throws jobs and costs away.")
+    if not info.get("aof_enabled"):
+        mends.append("Set appendonly yes: without it a restart of Redis loses every job.")
+    detail = f"{name}, append-only file {'on' if info.get('aof_enabled') else 'off'}"
+    return Check(name="redis", status="warning" if mends else "ok", detail=detail, mend="\n".join(mends))
+
+
+def _blobs(blobs: Blobs) -> Check:
+    sha256 = blobs.put_text(_PROBE)
+    if blobs.get_text(sha256) != _PROBE:
+        raise BlobError(sha256, "another text came back than was stored")
+    return Check(name="blob store", status="ok", detail="a text was written and read back")
+
+
+def _sandbox(level: str) -> Check:
+    if level != "off":
+        return Check(name="sandbox", status="ok", detail=level)
+    mend = "Run only models and contexts that you trust with this host, or put root workers in containers."
+    detail = "off: the lockdown is not there yet; model-written code runs as a plain process"
+    return Check(name="sandbox", status="warning", detail=detail, mend=mend)
+
+
+def _endpoint(name: str, url: str, key: SecretStr | None, probes: Probes) -> Check:
+    def ask() -> Check:
+        models = probes.models(url, key)
+        shown = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
+        return Check(name=name, status="ok", detail=f"{url} serves {shown or 'no model that it lists'}")
+
+    return _guarded(name, ask)
+
+
+def _versions() -> str:
+    return ", ".join(
+        [f"Python {platform.python_version()}", *(f"{name} {_version(name)}" for name in _PACKAGES)]
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # run from a checkout
+        return "not installed"

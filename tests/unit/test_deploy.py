@@ -1,0 +1,141 @@
+"""The files under deploy/ and docker-compose.yml: valid, safe by default, and in step with the code."""
+
+import re
+import runpy
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from ruamel.yaml import YAML
+from typer.main import get_group
+
+from rlm_dist import flower_app
+from rlm_dist.cli.app import make_cli
+from rlm_dist.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "docker-compose.yml"
+OURS = ("root", "sub", "flower", "cli")
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = YAML(typ="safe").load(COMPOSE)
+    return loaded
+
+
+def default_of(value: str) -> str:
+    """What a compose value is where the environment sets nothing."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+
+
+def seconds(duration: str) -> int:
+    """A compose duration such as 90s."""
+    found = re.fullmatch(r"(\d+)s", default_of(duration))
+    assert found, duration
+    return int(found[1])
+
+
+def test_compose_file_matches_the_compose_specification() -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*command, str(COMPOSE)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_roots_and_subs_can_be_scaled(compose: dict[str, Any]) -> None:
+    for name in ("root", "sub"):
+        service = compose["services"][name]
+        assert not {"hostname", "container_name", "ports"} & set(service), name
+
+
+def test_all_wait_for_a_healthy_redis(compose: dict[str, Any]) -> None:
+    for name in OURS:
+        assert compose["services"][name]["depends_on"] == {"redis": {"condition": "service_healthy"}}
+    assert "redis-cli ping" in compose["services"]["redis"]["healthcheck"]["test"][1]
+
+
+def test_only_flower_is_published_and_only_on_this_host(compose: dict[str, Any]) -> None:
+    published = {
+        name: service["ports"] for name, service in compose["services"].items() if "ports" in service
+    }
+    assert list(published) == ["flower"]
+    assert [default_of(port) for port in published["flower"]] == ["127.0.0.1:5555:5555"]
+
+
+def test_secrets_have_no_default_and_are_required(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert services["redis"]["environment"]["RLM_REDIS_PASSWORD"].startswith("${RLM_REDIS_PASSWORD:?")
+    assert services["flower"]["environment"]["FLOWER_BASIC_AUTH"].startswith("${FLOWER_BASIC_AUTH:?")
+    for name in OURS:
+        assert "${RLM_REDIS_PASSWORD:?" in services[name]["environment"]["RLM_REDIS_URL"]
+    secrets = re.findall(r"\$\{(\w*(?:PASSWORD|KEY|AUTH)\w*):?([-?])([^}]*)\}", COMPOSE.read_text())
+    assert {name for name, _, _ in secrets} >= {"RLM_REDIS_PASSWORD", "FLOWER_BASIC_AUTH", "RLM_API_KEY"}
+    assert [name for name, operator, text in secrets if operator == "-" and text] == []
+
+
+def test_flower_does_not_get_the_model_key(compose: dict[str, Any]) -> None:
+    assert not [name for name in compose["services"]["flower"]["environment"] if "API" in name]
+
+
+def test_a_sub_worker_may_finish_its_calls_before_it_is_killed(compose: dict[str, Any]) -> None:
+    sub = compose["services"]["sub"]
+    deadline_s = float(default_of(sub["environment"]["RLM_CALL_TIMEOUT_S"]))
+    assert seconds(sub["stop_grace_period"]) > deadline_s
+
+
+def test_the_defaults_passed_on_are_those_of_the_settings(compose: dict[str, Any]) -> None:
+    for name, value in compose["services"]["root"]["environment"].items():
+        field = Settings.model_fields[name.removeprefix("RLM_").lower()]
+        if name in ("RLM_REDIS_URL", "RLM_BLOB_URL", "RLM_API_URL"):
+            continue
+        assert default_of(value) == ("" if field.default is None else str(field.default)), name
+
+
+def test_roots_and_subs_share_the_blob_volume(compose: dict[str, Any]) -> None:
+    for name in OURS:
+        service = compose["services"][name]
+        assert f"blobs:{service['environment']['RLM_BLOB_URL']}" in service["volumes"]
+
+
+def test_the_commands_are_ones_that_we_have(compose: dict[str, Any]) -> None:
+    group = get_group(make_cli())
+    for name in OURS:
+        command, *arguments = compose["services"][name]["command"]
+        group.commands[command].make_context(command, arguments)  # parses, and runs nothing
+
+
+def test_redis_keeps_everything_and_has_no_password_in_its_file() -> None:
+    lines = (ROOT / "deploy/redis.conf").read_text().splitlines()
+    options = dict(line.split(" ", 1) for line in lines if line and not line.startswith("#"))
+    assert options["appendonly"] == "yes"
+    assert options["maxmemory-policy"] == "noeviction"
+    assert not {"requirepass", "user"} & set(options)
+
+
+def test_the_image_runs_as_nobody_special_and_takes_its_role_from_the_command() -> None:
+    lines = (ROOT / "deploy/Dockerfile").read_text().splitlines()
+    assert lines.index("USER rlm") < lines.index('ENTRYPOINT ["rlm-dist"]')
+    assert any(line.startswith("RUN pip install -c constraints.txt .") for line in lines)
+
+
+def test_the_image_copies_only_what_the_ignore_file_lets_through() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE)
+    assert {source for line in copied for source in line.split()} == allowed
+
+
+def test_each_dependency_is_pinned_within_the_range_that_is_asked_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "deploy/constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    for requirement in map(Requirement, project["dependencies"]):
+        assert requirement.specifier.contains(pins[requirement.name]), requirement
+
+
+def test_the_flower_config_file_says_what_our_command_does() -> None:
+    config = runpy.run_path(str(ROOT / "deploy/flowerconfig.py"))
+    assert {name: config[name] for name in flower_app.DEFAULTS} == flower_app.DEFAULTS
