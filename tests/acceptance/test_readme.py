@@ -26,7 +26,7 @@ NEEDLE = "The magic number for copper-fox is 7654321.\n"
 def block(section: str, language: str, nth: int = 0) -> str:
     """The nth code block of a language in a section."""
     body = README.split(f"\n## {section}\n")[1].split("\n## ")[0]
-    return re.findall(rf"```{language}\n(.*?)```", body, re.S)[nth]
+    return str(re.findall(rf"```{language}\n(.*?)```", body, re.S)[nth])
 
 
 @pytest.fixture
