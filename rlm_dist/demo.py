@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_LEFT_OUT = {"test", "tests", "idle_test", "idlelib", "lib2to3", "site-packages", "dist-packages"}
-_COUNTED = "ValueError"
+_LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages"}
+_COUNTED = "startswith"  # spelled in one way only: small models tend to compare in lower case
 # The second fact spells its number out, with no digits behind it: code finds the line, a model must read it.
 _FACTS = (
     ("amber-harbour", "7421935", (), "", 0.37),

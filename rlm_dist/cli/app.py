@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 failed; 2 bad usage or bad input; 3 ended without an answe
 model endpoint cannot be reached.
 """
 
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and leave the process with its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     plain_streams()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends a command ends what it has started
     named = [name for name in arguments[:1] if name in COMMANDS]
     try:
         make_cli(named or COMMANDS)(args=arguments, prog_name="rlm-dist")

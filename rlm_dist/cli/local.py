@@ -1,6 +1,5 @@
 """``rlm-dist model`` and ``rlm-dist demo``: the small model on this machine, and the first run."""
 
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -57,7 +56,6 @@ def serve_model(
     as_json: options.Json = False,
 ) -> None:
     """Serve a model that was pulled, as an OpenAI-compatible endpoint on 127.0.0.1, until Ctrl-C."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt), local_endpoint(load_settings().home, name, port=port) as endpoint:
         shown = {"url": endpoint.url, "model": endpoint.model, "pid": endpoint.pid}
         Output(as_json=as_json).result(

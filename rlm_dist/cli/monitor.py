@@ -1,6 +1,5 @@
 """``rlm-dist flower`` and ``rlm-dist up``: Flower alone, and a whole cluster on this machine."""
 
-import signal
 import socket
 import sys
 import threading
@@ -56,12 +55,12 @@ def up(
     out = Output(as_json=as_json)
     given = load_settings()
     bound = _free(port)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     monitor = [sys.executable, "-m", "rlm_dist", "flower", "--port", str(bound)]
     with ExitStack() as held:
+        settings = held.enter_context(with_redis(given))
         held.enter_context(hold_up(given.home))
-        settings = held.enter_context(small_model(given, out)) if local else given
-        settings = held.enter_context(with_redis(settings))
+        if local:
+            settings = held.enter_context(small_model(settings, out))
         cluster = held.enter_context(workers(settings, roots=root, subs=sub, others={"flower": monitor}))
         tell(given.home, Presence(prompts=settings.prompts))
         url = f"http://127.0.0.1:{bound}"

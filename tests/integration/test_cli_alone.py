@@ -1,5 +1,6 @@
 """The commands where no cluster is up: on the embedded server, with their own workers or with none."""
 
+import hashlib
 import json
 import os
 import signal
@@ -98,6 +99,17 @@ def test_bad_usage_and_bad_input_end_with_code_2_and_one_clear_line(
     assert (done.code, done.out) == (2, "")
     assert words in done.err
     assert "Traceback" not in done.err
+
+
+def test_a_model_file_is_taken_in_only_with_its_hash(cli: Cli, tmp_path: Path, home: Path) -> None:
+    weights = tmp_path / "tiny.gguf"
+    weights.write_bytes(b"GGUF and so on")
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    refused = cli("model", "pull", weights)
+    assert (refused.code, refused.out) == (2, "")
+    assert sha256 in refused.err
+    done = cli("model", "pull", weights, "--sha256", sha256, "--json")
+    assert done.document == {"model": str(weights), "path": str(home / "models/tiny.gguf")}
 
 
 @pytest.mark.usefixtures("kept_server")

@@ -39,7 +39,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
             patch.setenv("RLM_HOME", str(home))
             patch.setenv("RLM_API_URL", "http://127.0.0.1:1/v1")
             yield Up(home, told)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
         assert not [name for name, pid in told["processes"].items() if alive(pid)]
         assert not (home / "redis/server.json").exists()

@@ -13,10 +13,10 @@ from rlm_dist.simulated import scripts
 @pytest.fixture
 def demo(tmp_path: Path) -> Demo:
     (tmp_path / "tests").mkdir()
-    (tmp_path / "tests/t.py").write_text("raise ValueError\n")
-    (tmp_path / "b.py").write_text("raise ValueError\nx = 1  # ValueError ValueError\n")
+    (tmp_path / "tests/t.py").write_text("startswith\n")
+    (tmp_path / "b.py").write_text("startswith\nx = 1  # startswith startswith\n")
     (tmp_path / "a.py").write_text("import os\n" * 100)
-    (tmp_path / "c.txt").write_text("ValueError\n")
+    (tmp_path / "c.txt").write_text("startswith\n")
     return make_demo(tmp_path)
 
 
@@ -65,6 +65,6 @@ def test_the_last_fact_can_be_found_by_code_but_must_be_read(demo: Demo) -> None
 def test_the_simulated_model_understands_every_question(demo: Demo) -> None:
     chats = [(Message(role="user", content=question.text),) for question in demo.questions]
     counting, first, second = (scripts.pick(scripts.query_text(chat)).work for chat in chats)
-    assert "word = 'ValueError'\n" in counting
+    assert "word = 'startswith'\n" in counting
     assert "key = 'amber-harbour'\n" in first
     assert "key = 'quiet-lantern'\n" in second
