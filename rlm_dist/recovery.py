@@ -6,7 +6,7 @@ worker process runs one.
 
 After Redis was away, leases have lapsed although their holders live: the reaper then waits for one lease's
 length, in which every living holder renews. A job that was meant for workers of another broker prefix is
-left to these, and taken only when they did not for a minute.
+left to these, and taken only where none of them lives.
 """
 
 import time
@@ -18,13 +18,13 @@ from celery import Celery
 from rlm_dist.celery_app import queue_is_empty, send_root
 from rlm_dist.errors import NotFound
 from rlm_dist.leases import LEASE_MS, SWEEP_S, Every
+from rlm_dist.models import Role
 from rlm_dist.store import Store
 
 log = structlog.get_logger()
 
 _MOST_JOBS = 100
 _WAITING_MS = 5_000
-_FOREIGN_S = 60.0
 
 
 class Reaper:
@@ -34,7 +34,6 @@ class Reaper:
         self._app = app
         self._store = store
         self._prefix = prefix
-        self._foreign: dict[str, float] = {}
         self._last_sweep = time.monotonic()
         self._not_before = 0.0
         self._every = Every(self._sweep, period_s=SWEEP_S, name="reaper")
@@ -63,9 +62,9 @@ class Reaper:
 
     def _ours(self, job_id: str) -> bool:
         try:
-            if self._store.job(job_id).spec.broker_prefix == self._prefix:
-                return True
+            prefix = self._store.job(job_id).spec.broker_prefix
         except NotFound:
             return False
-        first_seen = self._foreign.setdefault(job_id, time.monotonic())
-        return time.monotonic() - first_seen > _FOREIGN_S
+        if prefix == self._prefix:
+            return True
+        return not any(name.startswith(f"{prefix}{Role.SUB}@") for name in self._store.live_workers())

@@ -41,7 +41,7 @@ class Worker:
         assert settings.redis_url is not None  # make_app has refused to go on without it
         self.app = app
         self.settings = settings
-        self.owner = f"{role}@{socket.gethostname()}:{os.getpid()}"
+        self.owner = f"{settings.broker_prefix}{role}@{socket.gethostname()}:{os.getpid()}"
         self._client = connect(settings.redis_url, client_name=f"rlm-{role}")
         self.store = Store(self._client, retention_s=settings.retention_s, patience_s=REDIS_PATIENCE_S)
         blobs = open_blobs(settings.blob_url or "redis", home=settings.home, client=self._client)

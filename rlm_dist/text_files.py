@@ -51,7 +51,6 @@ class FileText:
         """
         try:
             with self._opened() as file:
-                self._same(file)
                 file.seek(self._skip)
                 while chunk := file.read(_CHUNK_BYTES):
                     yield chunk

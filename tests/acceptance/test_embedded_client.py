@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from rlm_dist.blobs import open_blobs
 from rlm_dist.client import Client
-from rlm_dist.embedded import server
+from rlm_dist.contexts import encode, store_context
 from rlm_dist.embedded.place import Place, answers
-from rlm_dist.models import JobState
+from rlm_dist.local_cluster import own_queue, with_redis
+from rlm_dist.models import JobSpec, JobState
 from rlm_dist.rlm_repl import RLM_REPL
 from rlm_dist.settings import Settings
 from rlm_dist.simulated import SimulatedEndpoint
+from rlm_dist.store import Store, connect
 
 pytestmark = pytest.mark.acceptance
 
@@ -42,15 +45,17 @@ def test_a_job_is_run_and_found_again_and_nothing_stays(settings: Settings) -> N
 
 
 def test_a_job_that_was_left_in_the_queue_is_run_by_the_next_client(settings: Settings) -> None:
-    """Whoever waits for a job brings the workers for it."""
-    blobs = str(settings.home / "blobs")
-    with (
-        server(settings.home) as url,
-        Client(settings.model_copy(update={"blob_url": blobs}), redis_url=url) as left,
-    ):
-        job_id = left.submit("text", "How many?").id
-    with Client(settings) as client:
-        assert client.job(job_id).result(timeout=120).state == JobState.SUCCEEDED
+    """A client that dies between storing a job and sending it leaves no message; whoever waits has it run."""
+    with with_redis(settings) as resolved:
+        own = own_queue(resolved)
+        ref = store_context(encode("text"), open_blobs(own.blob_url, home=own.home, client=None))
+        spec = JobSpec(
+            id="left", custom_id="left", query="How many?", context=ref, broker_prefix=own.broker_prefix
+        )
+        with connect(str(own.redis_url), client_name="test") as connection:
+            Store(connection, retention_s=own.retention_s).create_jobs([spec])
+    # The job holds the client, which nobody else does.
+    assert Client(settings).job("left").result(timeout=120).state == JobState.SUCCEEDED
 
 
 def test_the_seeds_class_needs_nothing_else(settings: Settings) -> None:

@@ -204,6 +204,21 @@ def test_redis_starts_the_time_of_a_blob_anew_when_it_is_asked_for(
     assert client.ttl(f"rlm:blob:{sha256}") == -1
 
 
+def test_redis_keeps_what_the_store_keeps_though_a_second_writer_ends_later(
+    client: redis.Redis, tmp_path: Path
+) -> None:
+    blobs = open_blobs("redis", home=tmp_path, client=client)
+
+    def slow() -> Iterator[bytes]:
+        put_noise(blobs)
+        client.persist(f"rlm:blob:{SHA256}")
+        yield NOISE
+
+    blobs.put(slow, SHA256)
+    assert client.ttl(f"rlm:blob:{SHA256}") == -1
+    assert client.keys() == [f"rlm:blob:{SHA256}"]
+
+
 def test_redis_says_which_piece_is_missing(client: redis.Redis, tmp_path: Path) -> None:
     blobs = open_blobs("redis", home=tmp_path, client=client)
     put_noise(blobs)

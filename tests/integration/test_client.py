@@ -302,12 +302,6 @@ def test_a_redis_that_does_not_answer_is_told_at_once(tmp_path: Path) -> None:
         Client(Settings(home=tmp_path), redis_url=f"unix://{tmp_path}/none.sock")
 
 
-def test_a_job_keeps_its_client_open(settings: Settings, client: Client) -> None:
-    job = Client(settings).submit("c", "q")
-    play(client.store, job.id, answered("42"))
-    assert job.result().answer == "42"
-
-
 @pytest.fixture
 def worker(client: Client) -> Iterator[Callable[[Outcome], None]]:
     """A thread that plays the next job that is submitted, which costs 1 USD."""
