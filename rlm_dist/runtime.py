@@ -3,7 +3,6 @@
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import redis
 import structlog
@@ -13,7 +12,7 @@ from kombu.exceptions import OperationalError
 from rlm_dist import chaos
 from rlm_dist.blobs import open_blobs
 from rlm_dist.calls import Accounts
-from rlm_dist.celery_app import SUB_QUEUE, SUB_TASK, send_root
+from rlm_dist.celery_app import SUB_QUEUE, SUB_TASK, queued, send_root
 from rlm_dist.context_cache import ContextCache
 from rlm_dist.errors import Parked, RLMError, Superseded, Unreachable
 from rlm_dist.events import JobEnded, JobStarted, Marked
@@ -122,7 +121,7 @@ class RootWorker(Worker):
         send = self.store.park_job(record.spec.id, record.epoch)
         chaos.point("root.parked", record.spec.id)
         if send:
-            send_root(self.app, record.spec.id)
+            send_root(self.app, record.spec.id, again=True)
         log.info("job_parked", job=record.spec.id, epoch=record.epoch, why=parked.why)
 
     def _job(self, record: JobRecord, held: Held, emit: TraceSink) -> RootJob:
@@ -139,7 +138,8 @@ class RootWorker(Worker):
         limits = SandboxLimits(
             code_timeout_s=self.settings.code_timeout_s, max_output_chars=spec.max_output_chars
         )
-        sandbox = Sandbox(context_path=self.contexts.path(spec.context), query=repl.query, limits=limits)
+        context_path = self.store.patiently(lambda: self.contexts.path(spec.context))
+        sandbox = Sandbox(context_path=context_path, query=repl.query, limits=limits)
         repl.use(sandbox)
         emit(
             JobStarted(
@@ -161,9 +161,7 @@ class RootWorker(Worker):
     def _queue_is_empty(self) -> bool:
         """Whether no sub task waits; False where the broker cannot be asked."""
         try:
-            with self.app.producer_pool.acquire(block=True) as producer:
-                channel: Any = producer.channel  # the stubs know no declaring by a channel
-                return not channel.queue_declare(SUB_QUEUE).message_count
+            return queued(self.app, SUB_QUEUE) == [0]
         except (OperationalError, OSError, redis.RedisError):
             return False
 

@@ -18,6 +18,7 @@ from celery.signals import (
 )
 from pydantic import TypeAdapter
 
+from rlm_dist.broker_repair import repair_broker
 from rlm_dist.celery_app import ROOT_TASK, SUB_TASK
 from rlm_dist.runtime import RootWorker, SubWorker
 from rlm_dist.settings import Settings
@@ -59,6 +60,7 @@ def add_root_task(app: Celery, settings: Settings) -> None:
 def add_sub_task(app: Celery, settings: Settings) -> None:
     """Register ``rlm.sub(job_id, call_ids)``, run in threads that share one ``SubWorker``."""
     workers: list[SubWorker] = []
+    repair_broker()
 
     @worker_init.connect(weak=False)
     def start(sender: _Sized, **_: object) -> None:

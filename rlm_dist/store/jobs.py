@@ -16,8 +16,6 @@ from rlm_dist.store import keys, money
 from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced
 
 _CREATE_AT_ONCE = 200
-# A lapsed job is told to one reaper, and to the next only if it is still not taken up after this time.
-_TELL_AGAIN_MS = 5_000
 MAX_RECOVERIES = 3
 
 
@@ -150,12 +148,12 @@ class Jobs(Link):
             self._reach(partial(self._client.xread, done, block=block_ms))
 
     def lapsed_jobs(self, limit: int) -> list[str]:
-        """Running jobs whose lease has lapsed; each is told to one caller in five seconds."""
-        return list(self._script("due", [keys.LEASES], 0, limit, _TELL_AGAIN_MS))
+        """Running jobs whose lease has lapsed; each is told once, and from then on counts as waiting."""
+        return list(self._script("lapsed", [keys.LEASES, keys.QUEUED], limit))
 
     def waiting_jobs(self, waiting_ms: int, limit: int) -> list[str]:
-        """Jobs in the queue for longer than ``waiting_ms``; each is told to one caller in that time."""
-        return list(self._script("due", [keys.QUEUED], waiting_ms, limit, 0))
+        """Jobs that wait for longer than ``waiting_ms``; each is told to one caller in that time."""
+        return list(self._script("waiting", [keys.QUEUED], waiting_ms, limit))
 
     def use_blob(self, job_id: str, sha256: str) -> None:
         """Keep a stored text until the job has ended and its retention is over."""

@@ -26,7 +26,7 @@ B:ledger               hash    as B                     as J:ledger, over all jo
 B:jobs                 zset    as B                     job ids by line number
 B:ended                stream  as B                     ids of jobs in order of their end, field ``j``
 rlm:jobs, rlm:batches  zset    none: pruned             ids by creation time
-rlm:queued             zset    none: empties itself     queued jobs by the time they were last sent
+rlm:queued             zset    none: empties itself     waiting jobs by the time they were last sent
 rlm:leases             zset    none: empties itself     running jobs by the end of their lease
 rlm:slots              hash    longest ttl announced    worker → its slots
 rlm:slots:until        zset    longest ttl announced    worker → end of its announcement

@@ -117,6 +117,10 @@ class Link:
         seconds, microseconds = self._reach(self._client.time)
         return int(seconds) * 1000 + int(microseconds) // 1000
 
+    def patiently(self, fn: Callable[[], T]) -> T:
+        """Run ``fn``, which may be repeated, for as long as a call of this store would wait for Redis."""
+        return self._reach(fn)
+
     def _script(self, name: str, keys: Sequence[str], *args: str | int) -> Any:
         script = self._scripts[name]
         return self._reach(lambda: script(keys=keys, args=args))

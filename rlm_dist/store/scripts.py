@@ -14,7 +14,6 @@ _NAMES = (
     "calls_open",
     "calls_renew",
     "calls_settle",
-    "due",
     "job_blob",
     "job_cancel",
     "job_create",
@@ -26,8 +25,10 @@ _NAMES = (
     "job_renew",
     "job_retry",
     "job_start",
+    "lapsed",
     "slots_announce",
     "slots_live",
+    "waiting",
 )
 _PRELUDES = (("job_", "prelude.lua"), ("calls_", "prelude.lua"), ("calls_", "prelude_calls.lua"))
 

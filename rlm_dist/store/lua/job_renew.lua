@@ -9,6 +9,7 @@ if job[1] ~= 'running' or job[2] ~= ARGV[1] then return SUPERSEDED end
 local lease_ms = int(now_ms + ARGV[2])
 call('HSET', JOB, 'lease_ms', lease_ms)
 call('ZADD', LEASES, lease_ms, job[4])
+call('ZREM', QUEUED, job[4])
 local flags = job[5] and get(job[5], 'cancelled', 'paused') or {}
 if job[3] or flags[1] then return CANCELLED end
 return flags[2] and 'paused' or 'ok'
