@@ -108,6 +108,15 @@ def test_a_job_that_kills_its_workers_ends_as_poison(store: Store) -> None:
     assert store.read_journal("j") == ["the first step"]
 
 
+def test_a_lapsed_job_that_nobody_takes_is_told_again(store: Store) -> None:
+    running_job(store, lease_ms=SHORT_MS)
+    assert wait_until(lambda: store.lapsed_jobs(10)) == ["j"]
+    assert store.waiting_jobs(LEASE_MS, 10) == []
+    assert wait_until(lambda: store.waiting_jobs(SHORT_MS, 10)) == ["j"]
+    assert store.renew_job("j", 1, LEASE_MS) == "ok"  # its holder was only slow
+    assert store.waiting_jobs(0, 10) == []
+
+
 def test_a_parked_job_is_taken_up_again_and_no_death_is_counted(store: Store) -> None:
     epoch = running_job(store)
     for _ in range(2 * MAX_RECOVERIES):
