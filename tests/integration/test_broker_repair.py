@@ -1,5 +1,7 @@
 """A channel that lost its connection with a message in its hands is closed without a surprise."""
 
+from typing import Any
+
 import pytest
 from kombu import Connection
 
@@ -16,7 +18,7 @@ def test_a_channel_without_connection_says_so(redis_server: RedisServer) -> None
     connection = Connection(redis_server.url)
     queue = connection.SimpleQueue("repair")
     message = queue.get(timeout=10)
-    channel = message.channel
+    channel: Any = message.channel
     channel.connection.client = None  # what Connection.collect() leaves behind
     channel._disconnect_pools()
     channel.__dict__.pop("client", None)
