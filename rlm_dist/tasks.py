@@ -36,6 +36,7 @@ class _Sized(Protocol):
 def add_root_task(app: Celery, settings: Settings) -> None:
     """Register ``rlm.root(job_id)``, run in pool processes that each have a ``RootWorker``."""
     workers: list[RootWorker] = []
+    repair_broker()
     # Only the parent hears of the shutdown; its pool processes share this byte with it.
     stopping = mmap.mmap(-1, 1)
 

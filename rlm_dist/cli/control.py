@@ -34,7 +34,7 @@ def resume(batch: options.BatchId, as_json: options.Json = False) -> None:
 
 
 def retry(batch: options.BatchId, as_json: options.Json = False) -> None:
-    """Run those jobs of a batch again that failed, were exhausted or cancelled; what they paid for is kept."""
+    """Run the jobs of a batch again that have no answer; what they paid for is kept."""
     out = Output(as_json=as_json)
     with open_client(load_settings(), out) as client:
         retried = client.retry(batch)
