@@ -13,7 +13,7 @@ from rlm_dist.models import BatchState, JobRecord, JobState, Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint, scripts
 from tests.acceptance.conftest import Bench
 from tests.acceptance.processes import WorkerProcess
-from tests.chaos.conftest import WAIT_S, job_id_of, open_bench, submit
+from tests.chaos.conftest import WAIT_S, open_bench, submit
 from tests.chaos.invariants import assert_ledger, ends, epochs, models_of, served
 from tests.redis_servers import RedisServer
 from tests.waiting import wait_until
@@ -94,12 +94,6 @@ def holder(record: JobRecord) -> int:
     """The process id of the job's holder, as its owner's name ends."""
     assert record.owner is not None
     return int(record.owner.rpartition(":")[2])
-
-
-def parent(pid: int) -> int:
-    """The process that started this one."""
-    with open(f"/proc/{pid}/stat") as stat:
-        return int(stat.read().rpartition(")")[2].split()[1])
 
 
 def test_a_paused_batch_starts_no_call_and_goes_on_when_resumed(suite: Suite) -> None:
@@ -217,13 +211,12 @@ def test_a_root_worker_that_is_stopped_hands_its_jobs_over(suite: Suite) -> None
         Fault(kind="hold", role=Role.SUB, contains="Line 3:"),
         Fault(kind="hold", role=Role.ROOT, contains="second turn of called"),
     )
+    stopped, idle = suite.roots
+    idle.terminate()
     waiting = suite.submit("stopped")
-    wait_until(lambda: suite.endpoint.served.in_flight == 1)
     calling = suite.submit("called", f"{QUERY} This is the second turn of called.")
     wait_until(lambda: suite.endpoint.served.in_flight == 2)
-    stopped = next(
-        worker for worker in suite.roots if worker.process.pid == parent(holder(suite.record(waiting)))
-    )
+    suite.bench.start(Role.ROOT, concurrency=2).wait_ready()
     stopped.process.send_signal(signal.SIGTERM)
     wait_until(lambda: suite.record(waiting).epoch == 2)
     suite.endpoint.release()
@@ -236,4 +229,3 @@ def test_a_root_worker_that_is_stopped_hands_its_jobs_over(suite: Suite) -> None
         assert served(suite.endpoint, f"sub-{name}") == SUB_CALLS
         assert_ledger(suite.endpoint, name, result)
     assert suite.record(waiting).epoch == 2
-    assert job_id_of("stopped") == waiting
