@@ -53,8 +53,9 @@ class Suite(NamedTuple):
     redis: redis.Redis
 
     def submit(self, name: str, query: str = QUERY, **options: object) -> str:
-        """Submit a job that the endpoint counts apart."""
-        return submit(self.bench.client, name, LINES, query, **models_of(name), **options)
+        """Submit a job that the endpoint counts apart; its name stands at the end of its context."""
+        context = f"{LINES} in {name}?"
+        return submit(self.bench.client, name, context, query, **models_of(name), **options)
 
     def record(self, job_id: str) -> JobRecord:
         """A job as it stands."""
@@ -209,13 +210,14 @@ def test_a_root_worker_that_is_stopped_hands_its_jobs_over(suite: Suite) -> None
     """SIGTERM parks a job that waits for sub-calls, and one whose root call then ends; none is paid again."""
     suite.endpoint.faults = (
         Fault(kind="hold", role=Role.SUB, contains="Line 3:"),
-        Fault(kind="hold", role=Role.ROOT, contains="second turn of called"),
+        Fault(kind="hold", role=Role.ROOT, contains="in called"),
     )
     stopped, idle = suite.roots
     idle.terminate()
     waiting = suite.submit("stopped")
-    calling = suite.submit("called", f"{QUERY} This is the second turn of called.")
+    calling = suite.submit("called")
     wait_until(lambda: suite.endpoint.served.in_flight == 2)
+    assert served(suite.endpoint, "root-called") == 1  # its second call is held
     suite.bench.start(Role.ROOT, concurrency=2).wait_ready()
     stopped.process.send_signal(signal.SIGTERM)
     wait_until(lambda: suite.record(waiting).epoch == 2)
