@@ -1,6 +1,5 @@
 """What every worker process does before it takes work: see that it can work at all, and who its parent is."""
 
-import logging
 import sys
 from contextlib import closing
 from typing import NoReturn
@@ -9,14 +8,13 @@ from celery.signals import celeryd_init
 
 from rlm_dist.errors import RLMError, SettingsError
 from rlm_dist.lifeline import watch_lifeline
+from rlm_dist.logs import configure_logs
 from rlm_dist.prices import Prices
 from rlm_dist.settings import Settings, load_settings
 from rlm_dist.store import connect, reaching
 
 EXIT_BAD_SETTINGS = 2
 EXIT_UNREACHABLE = 5
-# They log each request; what matters of a call is in the trace.
-_LOUD = ("httpx", "httpx2", "openai")
 
 
 def worker_settings() -> Settings:
@@ -36,8 +34,7 @@ def worker_settings() -> Settings:
     @celeryd_init.connect(weak=False)
     def start(**_: object) -> None:
         watch_lifeline()
-        for name in _LOUD:
-            logging.getLogger(name).setLevel(logging.WARNING)
+        configure_logs(settings.log_level)
         try:
             _reach_redis(settings)
         except RLMError as error:
