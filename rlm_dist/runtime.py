@@ -21,7 +21,10 @@ from rlm_dist.prices import Prices
 from rlm_dist.recovery import Reaper
 from rlm_dist.root_calls import RootCalls
 from rlm_dist.root_job import Repl, RootJob
+from rlm_dist.sandbox.fork_server import start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
+from rlm_dist.sandbox.level import Level
+from rlm_dist.sandbox.probe import choose
 from rlm_dist.settings import Settings
 from rlm_dist.store import Store, connect
 from rlm_dist.sub_calls import SubCalls
@@ -65,6 +68,15 @@ class Worker:
 class RootWorker(Worker):
     """A process that runs root loops, one at a time."""
 
+    def __init__(self, app: Celery, settings: Settings, role: Role) -> None:
+        super().__init__(app, settings, role)
+        self._repls = start_at(choose(settings.sandbox, settings.sandbox_min))
+
+    def close(self) -> None:
+        """End the REPLs as well."""
+        self._repls.close()
+        super().close()
+
     def run(self, job_id: str) -> None:
         """Bring this job to its end, unless it is final, cancelled, or held by another worker."""
         epoch = self.store.start_job(job_id, self.owner, LEASE_MS)
@@ -104,7 +116,10 @@ class RootWorker(Worker):
         limits = SandboxLimits(
             code_timeout_s=self.settings.code_timeout_s, max_output_chars=spec.max_output_chars
         )
-        sandbox = Sandbox(context_path=self.contexts.path(spec.context), query=repl.query, limits=limits)
+        if self._repls.level is Level.OFF:
+            log.warning("job_not_isolated", job=spec.id)
+        path = self.contexts.path(spec.context)
+        sandbox = Sandbox(context_path=path, query=repl.query, limits=limits, start=self._repls)
         repl.use(sandbox)
         emit(
             JobStarted(

@@ -18,7 +18,7 @@ from rlm_dist.errors import (
 from rlm_dist.models import Answer, Message
 from rlm_dist.sandbox.host import Query, Sandbox, SandboxLimits
 
-from .sandbox_kit import LIMITS, echo, failing_on, shown, wait_until, write_context
+from .sandbox_kit import LIMITS, echo, failing_on, forks, shown, wait_until, write_context
 
 Prompts = Sequence[tuple[Message, ...]]
 
@@ -32,13 +32,15 @@ def context(tmp_path: Path) -> Path:
 @pytest.fixture
 def repl(context: Path) -> Iterator[Sandbox]:
     """A started REPL over a sub model that echoes."""
-    with Sandbox(context_path=context, query=echo, limits=LIMITS) as sandbox:
+    with Sandbox(context_path=context, query=echo, limits=LIMITS, start=forks()) as sandbox:
         yield sandbox
 
 
 def over(context: Path, query: Query, code_timeout_s: float = 20.0) -> Sandbox:
     """A REPL over ``query``, not yet started."""
-    return Sandbox(context_path=context, query=query, limits=SandboxLimits(code_timeout_s=code_timeout_s))
+    return Sandbox(
+        context_path=context, query=query, limits=SandboxLimits(code_timeout_s=code_timeout_s), start=forks()
+    )
 
 
 def test_an_answer_is_a_str_and_the_model_name_is_handed_on(repl: Sandbox) -> None:

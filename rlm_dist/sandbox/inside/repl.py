@@ -5,6 +5,7 @@ The names that belong to the REPL are put back after every block, whatever the b
 """
 
 import builtins
+import contextlib
 import signal
 import sys
 import types
@@ -130,10 +131,9 @@ class Repl:
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc, assignment]
         signal.signal(signal.SIGINT, self._interrupt)
         if self._reserve is None:
-            try:
+            with contextlib.suppress(MemoryError):  # still full; the next block may free some
+                bytearray(3 * _RESERVE_BYTES)  # not where that block would find no room to run in
                 self._reserve = bytearray(_RESERVE_BYTES)
-            except MemoryError:
-                return  # still full; the next block may free some
 
     def _names(self) -> list[str]:
         return [name[:200] for name in answers.live(self._namespace, {*self._own, "answer", "history"})]
