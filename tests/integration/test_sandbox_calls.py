@@ -17,6 +17,7 @@ from rlm_dist.errors import (
 )
 from rlm_dist.models import Answer, Message
 from rlm_dist.sandbox.host import Query, Sandbox, SandboxLimits
+from rlm_dist.sandbox.process import PlainStart
 
 from .sandbox_kit import LIMITS, echo, failing_on, forks, shown, wait_until, write_context
 
@@ -327,7 +328,8 @@ def test_close_from_another_thread_ends_the_running_cell(context: Path) -> None:
         repl.restart()
 
 
-def test_a_process_forked_by_the_model_cannot_make_calls(repl: Sandbox) -> None:
+def test_a_process_forked_by_the_model_cannot_make_calls(context: Path) -> None:
+    """Where the REPL is not locked: a locked one cannot fork."""
     code = (
         "import os\nr, w = os.pipe()\npid = os.fork()\n"
         "if not pid:\n"
@@ -336,7 +338,8 @@ def test_a_process_forked_by_the_model_cannot_make_calls(repl: Sandbox) -> None:
         "    os._exit(0)\n"
         "os.waitpid(pid, 0)\nos.read(r, 100)"
     )
-    result = repl.run(code)
+    with Sandbox(context_path=context, query=echo, limits=LIMITS, start=PlainStart()) as repl:
+        result = repl.run(code)
     assert result.error is None
     assert "own process only" in result.output.head
     assert result.calls == 0

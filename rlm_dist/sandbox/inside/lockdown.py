@@ -9,6 +9,7 @@ rules. It is seccomp that makes no socket, and Landlock that opens no file.
 """
 
 import ctypes
+import ctypes.util
 import errno
 import os
 import resource
@@ -47,6 +48,7 @@ class Lockdown:
         Raises:
             OSError: it has no seccomp, or no Landlock where that is asked for.
         """
+        ctypes.util.find_library = lambda name: None  # it would run ldconfig and gcc; None is this process
         if not seccompy.supported():
             raise OSError(errno.ENOSYS, "this kernel has no seccomp filters")
         self._ruleset = _ruleset() if landlock else None

@@ -38,7 +38,7 @@ class Repl:
         self._final: answers.Final | None = None
         self._partial: str | None = None
         self._interruptible = False
-        self._reserve: bytearray | None = bytearray(_RESERVE_BYTES)
+        self._reserve: bytes | None = bytes(_RESERVE_BYTES)  # never written to: it takes no real memory
         self._module = types.ModuleType("__main__")
         self._namespace = self._module.__dict__
         self._context = context
@@ -132,8 +132,8 @@ class Repl:
         signal.signal(signal.SIGINT, self._interrupt)
         if self._reserve is None:
             with contextlib.suppress(MemoryError):  # still full; the next block may free some
-                bytearray(3 * _RESERVE_BYTES)  # not where that block would find no room to run in
-                self._reserve = bytearray(_RESERVE_BYTES)
+                bytes(3 * _RESERVE_BYTES)  # not where that block would find no room to run in
+                self._reserve = bytes(_RESERVE_BYTES)
 
     def _names(self) -> list[str]:
         return [name[:200] for name in answers.live(self._namespace, {*self._own, "answer", "history"})]

@@ -34,6 +34,7 @@ from .lockdown import Lockdown
 _MESSAGE_BYTES = 4096
 _MAX_DESCRIPTORS = 1 << 20
 _LOCKED = b"locked"
+_QUIET_S = 0.05
 
 
 class _Spare:
@@ -64,10 +65,11 @@ class Zygote:
         waiting.register(self._control, selectors.EVENT_READ)
         waiting.register(self._wake, selectors.EVENT_READ)
         self._tell({"op": "up", "pid": os.getpid()})
+        self._refill()
         while True:
-            with contextlib.suppress(OSError):  # no room for one more process: the next spawn tells
-                self._spare = self._spare or self._forked()
-            ready = {key.fileobj for key, _ in waiting.select()}
+            ready = {key.fileobj for key, _ in waiting.select(None if self._spare else _QUIET_S)}
+            if not ready:
+                self._refill()
             if self._wake in ready:
                 self._reap()
             if self._control in ready and not self._obey():
@@ -77,6 +79,11 @@ class Zygote:
         """End every child."""
         for pid in self._children:
             os.kill(pid, signal.SIGKILL)
+
+    def _refill(self) -> None:
+        """Make a spare child; in a quiet moment, not while one that was just given a job starts."""
+        with contextlib.suppress(OSError):  # no room for one more process: the next spawn tells
+            self._spare = self._spare or self._forked()
 
     def _obey(self) -> bool:
         data, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 2)
