@@ -42,7 +42,7 @@ def make_app(settings: Settings, role: Role | None = None) -> Celery:
     app = Celery("rlm_dist", broker=broker_url(settings.redis_url), set_as_current=False)
     app.conf.update(
         # What a worker takes from without -Q; the queue that it only sends to is made when it is needed.
-        task_queues=[_queue(name) for name in _QUEUES[role or Role.ROOT]],
+        task_queues=[queue(name) for name in _QUEUES[role or Role.ROOT]],
         task_default_queue=_QUEUES[role or Role.ROOT][0],
         task_routes={ROOT_TASK: {"queue": ROOT_QUEUE}, SUB_TASK: {"queue": SUB_QUEUE}},
         task_serializer="json",
@@ -112,10 +112,10 @@ def queued(app: Celery, *queues: str) -> list[int]:
     """How many messages wait in each of these queues."""
     with app.producer_pool.acquire(block=True) as producer:
         channel: Any = producer.channel  # the stubs know no declaring by a channel
-        return [int(channel.queue_declare(queue).message_count) for queue in queues]
+        return [int(channel.queue_declare(name).message_count) for name in queues]
 
 
-def _queue(name: str) -> Queue:
+def queue(name: str) -> Queue:
     """A queue bound under its own name; Celery would bind all of them to the default one's."""
     return Queue(name, Exchange(name, type="direct"), routing_key=name)
 

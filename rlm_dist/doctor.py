@@ -126,7 +126,7 @@ def _sandbox(level: str) -> Check:
     if level != "off":
         return Check(name="sandbox", status="ok", detail=level)
     mend = "Run only models and contexts that you trust with this host, or put root workers in containers."
-    detail = "off: the lockdown is not there yet; model-written code runs as a plain process"
+    detail = "isolation: none (RLM_SANDBOX=off); model-written code runs as a plain process of this user"
     return Check(name="sandbox", status="warning", detail=detail, mend=mend)
 
 

@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import redis
 import structlog
@@ -24,7 +25,10 @@ from rlm_dist.prices import Prices
 from rlm_dist.recovery import Reaper
 from rlm_dist.root_calls import RootCalls
 from rlm_dist.root_job import Held, Repl, RootJob
+from rlm_dist.sandbox.fork_server import start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
+from rlm_dist.sandbox.level import Level
+from rlm_dist.sandbox.probe import choose
 from rlm_dist.settings import Settings
 from rlm_dist.store import Store, connect
 from rlm_dist.sub_calls import SubCalls
@@ -47,7 +51,12 @@ class Worker:
         self.owner = f"{settings.broker_prefix}{role}@{socket.gethostname()}:{os.getpid()}"
         self._client = connect(settings.redis_url, client_name=f"rlm-{role}")
         self.store = Store(self._client, retention_s=settings.retention_s, patience_s=REDIS_PATIENCE_S)
-        blobs = open_blobs(settings.blob_url or "redis", home=settings.home, client=self._client)
+        blobs = open_blobs(
+            settings.blob_url or "redis",
+            home=settings.home,
+            client=self._client,
+            retention_s=settings.retention_s,
+        )
         self.texts = Texts(store=self.store, blobs=blobs)
         self.contexts = ContextCache(settings.home / "cache" / "contexts", blobs)
         root = Endpoint(settings.api_url, settings.api_key, settings.model)
@@ -71,6 +80,12 @@ class RootWorker(Worker):
     def __init__(self, app: Celery, settings: Settings, *, stopping: Callable[[], bool]) -> None:
         super().__init__(app, settings, Role.ROOT)
         self._stopping = stopping
+        self._repls = start_at(choose(settings.sandbox, settings.sandbox_min))
+
+    def close(self) -> None:
+        """End the REPLs as well."""
+        self._repls.close()
+        super().close()
 
     def run(self, job_id: str) -> None:
         """Bring this job to its end, unless it is final, cancelled, or held by another worker."""
@@ -94,8 +109,11 @@ class RootWorker(Worker):
             log.error("job_left", job=job_id, epoch=epoch, error=str(error))
 
     def _outcome(self, record: JobRecord, held: Held, emit: TraceSink) -> Outcome:
+        context = record.spec.context
         try:
-            return self._job(record, held, emit).run()
+            self.store.patiently(lambda: self.contexts.path(context))  # it may lie in a Redis that is away
+            with self.contexts.hold(context) as path:
+                return self._job(record, held, emit, path).run()
         except (Parked, Superseded):
             raise
         except RLMError as error:
@@ -124,7 +142,7 @@ class RootWorker(Worker):
             send_root(self.app, record.spec.id, again=True)
         log.info("job_parked", job=record.spec.id, epoch=record.epoch, why=parked.why)
 
-    def _job(self, record: JobRecord, held: Held, emit: TraceSink) -> RootJob:
+    def _job(self, record: JobRecord, held: Held, emit: TraceSink, context_path: Path) -> RootJob:
         spec, epoch = record.spec, record.epoch
         calls = RootCalls(
             spec=spec, epoch=epoch, owner=self.owner,
@@ -138,12 +156,14 @@ class RootWorker(Worker):
         limits = SandboxLimits(
             code_timeout_s=self.settings.code_timeout_s, max_output_chars=spec.max_output_chars
         )
-        context_path = self.store.patiently(lambda: self.contexts.path(spec.context))
-        sandbox = Sandbox(context_path=context_path, query=repl.query, limits=limits)
+        if self._repls.level is Level.OFF:
+            log.warning("job_not_isolated", job=spec.id)
+        sandbox = Sandbox(context_path=context_path, query=repl.query, limits=limits, start=self._repls)
         repl.use(sandbox)
         emit(
             JobStarted(
-                job_id=spec.id, epoch=epoch, worker=self.owner, model=spec.model, sub_model=spec.sub_model,
+                job_id=spec.id, epoch=epoch, worker=self.owner.removeprefix(self.settings.broker_prefix),
+                model=spec.model, sub_model=spec.sub_model,
                 prompts=spec.prompts, isolation=sandbox.isolation, context=spec.context.info,
             )
         )  # fmt: skip

@@ -5,8 +5,11 @@ them at once; a sub worker ends its calls, and gives back the messages of those 
 """
 
 import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
+import structlog
 from celery import Celery
 from celery.exceptions import Reject
 from celery.signals import (
@@ -19,9 +22,12 @@ from celery.signals import (
 from pydantic import TypeAdapter
 
 from rlm_dist.broker_repair import repair_broker
-from rlm_dist.celery_app import ROOT_TASK, SUB_TASK
+from rlm_dist.celery_app import AGAIN_QUEUE, ROOT_TASK, SUB_TASK, queue
+from rlm_dist.errors import RLMError
 from rlm_dist.runtime import RootWorker, SubWorker
 from rlm_dist.settings import Settings
+
+log = structlog.get_logger()
 
 _ID = TypeAdapter(str)
 _IDS = TypeAdapter(list[str])
@@ -53,9 +59,14 @@ def add_root_task(app: Celery, settings: Settings) -> None:
         for worker in workers:
             worker.close()
 
+    @worker_init.connect(weak=False)
+    def take_up_again(**_: object) -> None:
+        app.amqp.queues.select_add(queue(AGAIN_QUEUE))  # whatever -Q names
+
     @app.task(name=ROOT_TASK)
     def root(job_id: str) -> None:
-        workers[0].run(_ID.validate_python(job_id, strict=True))
+        with _no_values_in_errors():
+            workers[0].run(_ID.validate_python(job_id, strict=True))
 
 
 def add_sub_task(app: Celery, settings: Settings) -> None:
@@ -79,5 +90,19 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
 
     @app.task(name=SUB_TASK)
     def sub(job_id: str, call_ids: list[str]) -> None:
-        if not workers[0].calls.run(_ID.validate_python(job_id, strict=True), _IDS.validate_python(call_ids)):
+        with _no_values_in_errors():
+            done = workers[0].calls.run(
+                _ID.validate_python(job_id, strict=True), _IDS.validate_python(call_ids)
+            )
+        if not done:
             raise Reject("the worker stops", requeue=True)
+
+
+@contextmanager
+def _no_values_in_errors() -> Iterator[None]:
+    """Celery logs what a task raises, and Flower shows it: the type of an error will do for both."""
+    try:
+        yield
+    except Exception as error:
+        log.exception("task_failed")
+        raise RLMError(f"the task failed: {type(error).__name__}") from None

@@ -9,7 +9,9 @@ from celery.signals import celeryd_init
 from rlm_dist.errors import RLMError, SettingsError
 from rlm_dist.lifeline import watch_lifeline
 from rlm_dist.logs import configure_logs
+from rlm_dist.models import Role
 from rlm_dist.prices import Prices
+from rlm_dist.sandbox.probe import choose
 from rlm_dist.settings import Settings, load_settings
 from rlm_dist.store import connect, reaching
 
@@ -17,16 +19,12 @@ EXIT_BAD_SETTINGS = 2
 EXIT_UNREACHABLE = 5
 
 
-def worker_settings() -> Settings:
+def worker_settings(role: Role) -> Settings:
     """The settings of a worker; the process ends here, with a clear line, where they cannot work."""
     try:
         settings = load_settings()
         if settings.redis_url is None:
             raise SettingsError(("RLM_REDIS_URL: a worker needs the address of the Redis server",))
-        if settings.sandbox not in ("auto", "off"):
-            raise SettingsError(
-                (f"RLM_SANDBOX: the level {settings.sandbox} is not there yet; use auto or off",)
-            )
         Prices(settings.prices)
     except SettingsError as error:
         _end(error, EXIT_BAD_SETTINGS)
@@ -36,7 +34,11 @@ def worker_settings() -> Settings:
         watch_lifeline()
         configure_logs(settings.log_level)
         try:
+            if role is Role.ROOT:  # before the pool is forked, so that its processes need not ask again
+                choose(settings.sandbox, settings.sandbox_min)
             _reach_redis(settings)
+        except SettingsError as error:
+            _end(error, EXIT_BAD_SETTINGS)
         except RLMError as error:
             _end(error, EXIT_UNREACHABLE)
 

@@ -12,7 +12,7 @@ from rlm_dist.cli.output import DONE, FAILED, UNREACHABLE, Output
 from rlm_dist.doctor import Check, Probes, Reached, check_lines, examine
 from rlm_dist.llm import check_endpoint
 from rlm_dist.local_cluster import with_redis
-from rlm_dist.sandbox.host import Sandbox
+from rlm_dist.sandbox.probe import choose
 from rlm_dist.settings import Settings, load_settings
 from rlm_dist.store import connect
 
@@ -20,7 +20,11 @@ from rlm_dist.store import connect
 def doctor(as_json: options.Json = False) -> None:
     """Check Redis, blob store, sandbox, model endpoint and versions."""
     settings = load_settings()
-    probes = Probes(stores=lambda: _reach(settings), models=check_endpoint, sandbox=lambda: Sandbox.isolation)
+    probes = Probes(
+        stores=lambda: _reach(settings),
+        models=check_endpoint,
+        sandbox=lambda: choose(settings.sandbox, settings.sandbox_min),
+    )
     checks = list(examine(settings, probes))
     document = {"ok": not any(check.status == "failed" for check in checks), "checks": checks}
     Output(as_json=as_json).result(document, lambda: check_lines(checks))

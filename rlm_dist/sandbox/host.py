@@ -5,19 +5,20 @@ variables where it obeys; then it is killed and its variables are gone. The cloc
 sub-call is open.
 """
 
+import socket
 import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from rlm_dist.errors import LimitExceeded, SandboxError
 from rlm_dist.models import CellResult, FinalValue, Resolved
-from rlm_dist.sandbox import process
+from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.messages import Broken, ChildMessage, Done, HandedIn, Ready, ResolvedPath
-from rlm_dist.sandbox.session import Query, Session
+from rlm_dist.sandbox.session import Process, Query, Session
 
-__all__ = ["Query", "Sandbox", "SandboxLimits"]
+__all__ = ["Query", "Sandbox", "SandboxLimits", "Start"]
 
 _START_S = 120.0
 _RESOLVE_S = 10.0
@@ -39,13 +40,20 @@ class SandboxLimits:
     open_files: int = 128
 
 
+class Start(Protocol):
+    """A way to start a REPL's process."""
+
+    @property
+    def level(self) -> Level: ...
+
+    def launch(self, context_path: Path) -> tuple[Process, socket.socket]: ...
+
+
 class Sandbox:
     """The REPL of one job. ``run`` and ``resolve`` are called from one thread, the rest from any.
 
-    The process ends with the thread that started it (``start``, ``restart``).
+    What it was given as ``start`` is shared with other sandboxes and stays open.
     """
-
-    isolation = "off"
 
     def __init__(
         self,
@@ -53,12 +61,12 @@ class Sandbox:
         context_path: Path,
         query: Query,
         limits: SandboxLimits,
-        child: Path = process.CHILD,
+        start: Start,
     ) -> None:
         self._context_path = context_path
         self._query = query
         self._limits = limits
-        self._child = child
+        self._start = start
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._failure: BaseException | None = None
@@ -72,6 +80,11 @@ class Sandbox:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    @property
+    def isolation(self) -> str:
+        """How the model-written code is held."""
+        return self._start.level.isolation
 
     def start(self) -> None:
         """Start the process and load the context; entering the sandbox as a context manager does so too.
@@ -88,7 +101,7 @@ class Sandbox:
             if self._closed:
                 raise SandboxError("the REPL is closed")
             memory = self._limits.memory_bytes or _memory_for(self._context_path)
-            running, channel = process.start(self._context_path, self._child)
+            running, channel = self._start.launch(self._context_path)
             session = self._session = Session(running, channel, self._query)
         limits = {
             "memory_bytes": memory,

@@ -1,8 +1,7 @@
-"""The REPL's process: how it is started, interrupted, ended, and what its end is called.
+"""A REPL that is not locked, as a plain process: how it is started, interrupted and ended.
 
-It is always executed afresh, never forked off this process: a fork would own this process's memory, and the
-keys in it. It shares nothing with us but one end of a socket pair and the context file, opened read-only.
-The lockdown's fork-server will take the place of ``start``.
+It is executed afresh, never forked off this process: a fork would own this process's memory, and the keys in
+it. It shares nothing with us but one end of a socket pair and the context file, opened read-only.
 """
 
 import os
@@ -16,23 +15,23 @@ from pathlib import Path
 
 from rlm_dist.errors import SandboxError
 from rlm_dist.sandbox.inside.exits import EXIT_BROKEN, EXIT_MEMORY
+from rlm_dist.sandbox.level import Level
 
 CHILD = Path(__file__).with_name("child.py")
-_HANG_UP_S = 1.0
-_ENVIRONMENT = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2", "LC_ALL": "C.UTF-8"}
+HANG_UP_S = 1.0
+# The time zone and the order of sets are the same on every machine, so that a job can be replayed.
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2", "LC_ALL": "C.UTF-8", "TZ": "UTC0"}
+# No site-packages, no folder of the script, no user's packages: the standard library alone.
+PYTHON_OPTIONS = ("-P", "-s", "-S", "-X", "utf8")
+HUNG_UP = "it hung up on its host"
 
 
-class Process:
+class PlainProcess:
     """One running REPL process; the leader of a session and process group of its own."""
 
     def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
         self._popen = popen
         self._lock = threading.Lock()
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._popen.pid
 
     def alive(self) -> bool:
         """Whether it still runs; it is not reaped here, so that its group's id stays ours."""
@@ -52,7 +51,7 @@ class Process:
 
     def await_exit(self) -> None:
         """Give a process that hung up a moment to end by itself, so that its own exit status is seen."""
-        deadline = time.monotonic() + _HANG_UP_S
+        deadline = time.monotonic() + HANG_UP_S
         while self.alive() and time.monotonic() < deadline:
             time.sleep(0.005)
 
@@ -67,39 +66,51 @@ class Process:
                     self._popen.kill()
                 self._popen.wait()
         if ours and self._popen.returncode == -signal.SIGKILL:
-            return "it hung up on its host"
-        return _ending(self._popen.returncode)
+            return HUNG_UP
+        return ending(self._popen.returncode)
 
 
-def start(context_path: Path, child: Path = CHILD) -> tuple[Process, socket.socket]:
-    """Start a REPL process over the encoded context in ``context_path``; gives it and our end of its socket.
+class PlainStart:
+    """Starts REPLs at the level ``off``."""
 
-    On Linux it ends with the thread that calls this.
+    level = Level.OFF
 
-    Raises:
-        SandboxError: the context cannot be opened or no process can be started.
-    """
-    ours, theirs = socket.socketpair()
-    try:
-        with open(context_path, "rb") as context, theirs:
-            fds = (theirs.fileno(), context.fileno())
-            popen = subprocess.Popen(
-                [sys.executable, "-P", "-s", "-S", "-X", "utf8", str(child), *map(str, fds)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=_ENVIRONMENT,
-                cwd="/",
-                pass_fds=fds,
-                start_new_session=True,
-            )
-    except OSError as error:
-        ours.close()
-        raise SandboxError(f"the REPL process cannot be started: {error}") from error
-    return Process(popen), ours
+    def __init__(self, child: Path = CHILD) -> None:
+        self._child = child
+
+    def launch(self, context_path: Path) -> tuple[PlainProcess, socket.socket]:
+        """Start a REPL process over the encoded context; gives it and our end of its socket.
+
+        On Linux it ends with the thread that calls this.
+
+        Raises:
+            SandboxError: the context cannot be opened or no process can be started.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs, open(context_path, "rb") as context:
+                fds = (theirs.fileno(), context.fileno())
+                popen = subprocess.Popen(
+                    [sys.executable, *PYTHON_OPTIONS, str(self._child), *map(str, fds)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env=ENVIRONMENT,
+                    cwd="/",
+                    pass_fds=fds,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            ours.close()
+            raise SandboxError(f"the REPL process cannot be started: {error}") from error
+        return PlainProcess(popen), ours
+
+    def close(self) -> None:
+        """Do nothing: each process is ended by itself."""
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
+    """What to say of a process that ended with this code; negative: by this signal."""
     if code == EXIT_MEMORY:
         return "it ran out of memory"
     if code == EXIT_BROKEN:

@@ -16,7 +16,6 @@ from rlm_dist.errors import CallError, RLMError, SandboxError
 from rlm_dist.models import Answer, Message
 from rlm_dist.sandbox.inside.frames import CHUNK_BYTES, MAX_FRAME, FrameError, encoded, pack, receive
 from rlm_dist.sandbox.messages import ChildMessage, QueryAsked, parse
-from rlm_dist.sandbox.process import Process
 
 _MAX_THREADS = 64
 _MAX_OPEN_CALLS = 1024
@@ -32,6 +31,18 @@ class Query(Protocol):
     """
 
     def __call__(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]: ...
+
+
+class Process(Protocol):
+    """One REPL process."""
+
+    def alive(self) -> bool: ...
+
+    def interrupt(self) -> None: ...
+
+    def await_exit(self) -> None: ...
+
+    def kill(self) -> str: ...
 
 
 class Stopwatch:

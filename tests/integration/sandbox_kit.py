@@ -1,15 +1,35 @@
 """What the sandbox tests share: encoded contexts and scripted sub models."""
 
+import atexit
+import functools
 import json
+import os
 import struct
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlm_dist.models import Answer, CallFailure, Message
+from rlm_dist.sandbox.fork_server import ForkServer
 from rlm_dist.sandbox.host import Query, Sandbox, SandboxLimits
+from rlm_dist.sandbox.level import Level
+from rlm_dist.sandbox.probe import choose
 
 LIMITS = SandboxLimits(code_timeout_s=20)
+
+
+@functools.cache
+def best_level() -> Level:
+    """The strongest level that this machine has."""
+    return choose("auto", "seccomp")
+
+
+@functools.cache
+def forks(level: Level | None = None) -> ForkServer:
+    """This process's fork-server of a level; None is the strongest."""
+    server = ForkServer(level or best_level())
+    atexit.register(server.close)
+    return server
 
 
 def write_context(
@@ -43,10 +63,6 @@ def failing_on(word: str) -> Query:
     return query
 
 
-# Run in the REPL, it gives the most memory its process ever held, in bytes (ru_maxrss counts our own in).
-PEAK = "int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) * 1024"
-
-
 def shown(sandbox: Sandbox, code: str) -> str:
     """What a block that must succeed prints."""
     result = sandbox.run(code)
@@ -70,3 +86,36 @@ def exists(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+def host_pid(pid: int, below: int | None = None) -> int:
+    """The id that a process has here which in a namespace of its own has the id ``pid``.
+
+    It is looked for below the process ``below``, by default this one.
+    """
+    for status in map(_status, Path("/proc").glob("[0-9]*/status")):
+        own = status.get("NSpid", "").split()[-1:]
+        if own == [str(pid)] and _descends(int(status["Pid"]), below or os.getpid()):
+            return int(status["Pid"])
+    raise AssertionError(f"no such process has the id {pid}")
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process ever held."""
+    return int(_status(Path(f"/proc/{pid}/status"))["VmHWM"].split()[0]) * 1024
+
+
+def _status(path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _descends(pid: int, ancestor: int) -> bool:
+    while pid > 1:
+        pid = int(_status(Path(f"/proc/{pid}/status")).get("PPid", "0"))
+        if pid == ancestor:
+            return True
+    return False

@@ -17,8 +17,9 @@ from rlm_dist.errors import (
 )
 from rlm_dist.models import Answer, Message
 from rlm_dist.sandbox.host import Query, Sandbox, SandboxLimits
+from rlm_dist.sandbox.process import PlainStart
 
-from .sandbox_kit import LIMITS, echo, failing_on, shown, wait_until, write_context
+from .sandbox_kit import LIMITS, echo, failing_on, forks, shown, wait_until, write_context
 
 Prompts = Sequence[tuple[Message, ...]]
 
@@ -32,13 +33,15 @@ def context(tmp_path: Path) -> Path:
 @pytest.fixture
 def repl(context: Path) -> Iterator[Sandbox]:
     """A started REPL over a sub model that echoes."""
-    with Sandbox(context_path=context, query=echo, limits=LIMITS) as sandbox:
+    with Sandbox(context_path=context, query=echo, limits=LIMITS, start=forks()) as sandbox:
         yield sandbox
 
 
 def over(context: Path, query: Query, code_timeout_s: float = 20.0) -> Sandbox:
     """A REPL over ``query``, not yet started."""
-    return Sandbox(context_path=context, query=query, limits=SandboxLimits(code_timeout_s=code_timeout_s))
+    return Sandbox(
+        context_path=context, query=query, limits=SandboxLimits(code_timeout_s=code_timeout_s), start=forks()
+    )
 
 
 def test_an_answer_is_a_str_and_the_model_name_is_handed_on(repl: Sandbox) -> None:
@@ -325,7 +328,8 @@ def test_close_from_another_thread_ends_the_running_cell(context: Path) -> None:
         repl.restart()
 
 
-def test_a_process_forked_by_the_model_cannot_make_calls(repl: Sandbox) -> None:
+def test_a_process_forked_by_the_model_cannot_make_calls(context: Path) -> None:
+    """Where the REPL is not locked: a locked one cannot fork."""
     code = (
         "import os\nr, w = os.pipe()\npid = os.fork()\n"
         "if not pid:\n"
@@ -334,7 +338,8 @@ def test_a_process_forked_by_the_model_cannot_make_calls(repl: Sandbox) -> None:
         "    os._exit(0)\n"
         "os.waitpid(pid, 0)\nos.read(r, 100)"
     )
-    result = repl.run(code)
+    with Sandbox(context_path=context, query=echo, limits=LIMITS, start=PlainStart()) as repl:
+        result = repl.run(code)
     assert result.error is None
     assert "own process only" in result.output.head
     assert result.calls == 0

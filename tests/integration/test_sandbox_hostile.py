@@ -15,6 +15,7 @@ import pytest
 from rlm_dist.errors import SandboxError
 from rlm_dist.models import Answer
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
+from rlm_dist.sandbox.process import PlainStart
 from rlm_dist.sandbox.session import Session
 
 from .sandbox_kit import echo, exists, shown, wait_until, write_context
@@ -50,7 +51,8 @@ def fake(tmp_path: Path, script: str, code_timeout_s: float = 20.0, query: objec
     child.write_text(script)
     context = write_context(tmp_path / "context", "str", ["hello"])
     limits = SandboxLimits(code_timeout_s=code_timeout_s)
-    return Sandbox(context_path=context, query=query, limits=limits, child=child)  # type: ignore[arg-type]
+    start = PlainStart(child)
+    return Sandbox(context_path=context, query=query, limits=limits, start=start)  # type: ignore[arg-type]
 
 
 def session_of(repl: Sandbox) -> Session:

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
+from rlm_dist.sandbox.level import Level
+from rlm_dist.sandbox.process import PlainStart
 
-from .sandbox_kit import echo, exists, shown, wait_until, write_context
+from .sandbox_kit import best_level, echo, exists, forks, host_pid, shown, wait_until, write_context
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def context(tmp_path: Path) -> Path:
 
 def over(context: Path, limits: SandboxLimits) -> Sandbox:
     """A REPL with these limits, not yet started."""
-    return Sandbox(context_path=context, query=echo, limits=limits)
+    return Sandbox(context_path=context, query=echo, limits=limits, start=forks())
 
 
 SHORT = SandboxLimits(code_timeout_s=0.5)
@@ -119,15 +121,19 @@ def test_cpu_time_used_up_is_told(context: Path) -> None:
         assert "SIGXCPU" in result.error
 
 
-def test_files_are_limited_in_size_and_number(context: Path, tmp_path: Path) -> None:
-    with over(context, SandboxLimits(file_size_bytes=1000, open_files=20)) as repl:
-        result = repl.run(
-            f"open({str(tmp_path / 'out')!r}, 'wb', 0).write(b'x' * 1000 + b'y')\nfor _ in 'ab': 1/0"
-        )
-        assert (tmp_path / "out").stat().st_size == 1000
-        result = repl.run(f"fs = [open({str(tmp_path / 'out')!r}) for _ in range(30)]")
+def test_open_files_are_limited_in_number(context: Path) -> None:
+    with over(context, SandboxLimits(open_files=20)) as repl:
+        result = repl.run("fs = [open('/dev/null') for _ in range(30)]")
         assert result.error is not None
         assert "Too many open files" in result.error
+
+
+def test_files_are_limited_in_size(context: Path, tmp_path: Path) -> None:
+    """Where the REPL is not locked: a locked one writes none."""
+    limits = SandboxLimits(file_size_bytes=1000)
+    with Sandbox(context_path=context, query=echo, limits=limits, start=PlainStart()) as repl:
+        repl.run(f"open({str(tmp_path / 'out')!r}, 'wb', 0).write(b'x' * 1000 + b'y')\nfor _ in 'ab': 1/0")
+        assert (tmp_path / "out").stat().st_size == 1000
 
 
 def test_the_environment_is_clean(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +141,7 @@ def test_the_environment_is_clean(context: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
     with over(context, SandboxLimits()) as repl:
         found = shown(repl, "import os, sys\nsorted(os.environ), os.getcwd(), sys.argv, sys.stdin.read()")
-        assert found == "(['LC_ALL', 'MALLOC_ARENA_MAX', 'PYTHONHASHSEED'], '/', [''], '')\n"
+        assert found == "(['LC_ALL', 'MALLOC_ARENA_MAX', 'PYTHONHASHSEED', 'TZ'], '/', [''], '')\n"
 
 
 @pytest.mark.parametrize("module", ["pydantic", "redis", "rlm_dist", "inside", "host", "pytest"])
@@ -155,18 +161,26 @@ def test_the_whole_standard_library_can_be_imported(context: Path) -> None:
 def test_the_process_holds_no_file_but_its_own(context: Path, tmp_path: Path) -> None:
     """An open file of the host is not inherited, and the context's is closed once it is read."""
     with open(tmp_path / "secret", "w"), over(context, SandboxLimits()) as repl:
-        links = "import os\nsorted({os.readlink(f'/proc/self/fd/{n}').split(':')[0] for n in range(128) "
-        code = links + "if os.path.islink(f'/proc/self/fd/{n}')})"
-        assert shown(repl, code) == "['/dev/null', 'socket']\n"
+        process = host_pid(int(shown(repl, "import os\nos.getpid()")))
+        held = [os.readlink(link).split(":")[0] for link in Path(f"/proc/{process}/fd").iterdir()]
+        assert sorted(held) == ["/dev/null"] * 3 + ["socket"]
 
 
 def test_the_process_is_the_first_to_go_when_the_machine_runs_out_of_memory(context: Path) -> None:
     with over(context, SandboxLimits()) as repl:
-        assert shown(repl, "open('/proc/self/oom_score_adj').read()") == "'800\\n'\n"
+        process = host_pid(int(shown(repl, "import os\nos.getpid()")))
+        assert Path(f"/proc/{process}/oom_score_adj").read_text() == "800\n"
 
 
-def test_close_ends_the_process_and_what_it_started(context: Path) -> None:
-    repl = over(context, SandboxLimits())
+def test_close_ends_the_process(context: Path) -> None:
+    with over(context, SandboxLimits()) as repl:
+        process = host_pid(int(shown(repl, "import os\nos.getpid()")))
+        assert exists(process)
+    wait_until(lambda: not exists(process))
+
+
+def test_close_ends_a_process_that_is_not_locked_and_what_it_started(context: Path) -> None:
+    repl = Sandbox(context_path=context, query=echo, limits=SandboxLimits(), start=PlainStart())
     repl.start()
     pids = shown(repl, "import os, subprocess\nos.getpid(), subprocess.Popen(['sleep', '600']).pid")
     child, grandchild = (int(pid) for pid in pids.strip("()\n").split(", "))
@@ -177,31 +191,43 @@ def test_close_ends_the_process_and_what_it_started(context: Path) -> None:
 
 
 HOST = """
-import os, sys
+import sys
 from pathlib import Path
+from rlm_dist.models import Answer
+from rlm_dist.sandbox.fork_server import ForkServer
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
+from rlm_dist.sandbox.level import Level
+from rlm_dist.sandbox.process import PlainStart
 
-sandbox = Sandbox(context_path=Path(sys.argv[1]), query=lambda prompts, model: [], limits=SandboxLimits())
+level = Level(sys.argv[3])
+start = PlainStart() if level is Level.OFF else ForkServer(level)
+
+def under_way(prompts, model):
+    print("under way", flush=True)
+    return [Answer(call_id="c", text="")]
+
+sandbox = Sandbox(context_path=Path(sys.argv[1]), query=under_way, limits=SandboxLimits(), start=start)
 sandbox.start()
 print(sandbox.run("import os\\nos.getpid()").output.head.strip(), flush=True)
 sandbox.run(sys.argv[2])
 """
 
 
+@pytest.mark.parametrize("level", [Level.OFF, Level.LANDLOCK, Level.NAMESPACES])
 @pytest.mark.parametrize("code", ["import time\ntime.sleep(600)", "while True: pass", "sum(range(10**13))"])
-def test_the_process_ends_with_its_host_whatever_it_is_doing(context: Path, code: str) -> None:
+def test_the_process_ends_with_its_host_whatever_it_is_doing(context: Path, code: str, level: Level) -> None:
+    if not best_level() >= level:
+        pytest.skip(f"LOUD: the level {level} does not work on this machine")
     root = Path(__file__).parents[2]
-    under_way = context.with_name("under_way")
-    code = f"open({str(under_way)!r}, 'w').close()\n{code}"
     host = subprocess.Popen(
-        [sys.executable, "-c", HOST, str(context), code],
+        [sys.executable, "-c", HOST, str(context), f"llm_query('x')\n{code}", level],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(root)},
     )
     with host:
         assert host.stdout is not None
-        child = int(host.stdout.readline())
-        wait_until(under_way.exists)
+        child = host_pid(int(host.stdout.readline()), below=host.pid)
+        assert host.stdout.readline() == b"under way\n"
         assert exists(child)
         host.send_signal(signal.SIGKILL)
         host.wait()

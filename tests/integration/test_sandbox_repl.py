@@ -11,14 +11,14 @@ import pytest
 from rlm_dist.models import FinalValue
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 
-from .sandbox_kit import LIMITS, PEAK, echo, shown, write_context
+from .sandbox_kit import LIMITS, echo, forks, host_pid, peak_bytes, shown, write_context
 
 
 @pytest.fixture
 def repl(tmp_path: Path) -> Iterator[Sandbox]:
     """A started REPL whose context is "hello"."""
     context = write_context(tmp_path / "context", "str", ["hello"])
-    with Sandbox(context_path=context, query=echo, limits=LIMITS) as sandbox:
+    with Sandbox(context_path=context, query=echo, limits=LIMITS, start=forks()) as sandbox:
         yield sandbox
 
 
@@ -26,7 +26,7 @@ def repl(tmp_path: Path) -> Iterator[Sandbox]:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """One REPL for tests that leave nothing behind which another would see."""
     context = write_context(tmp_path_factory.mktemp("repl") / "context", "str", ["hello"])
-    with Sandbox(context_path=context, query=echo, limits=LIMITS) as sandbox:
+    with Sandbox(context_path=context, query=echo, limits=LIMITS, start=forks()) as sandbox:
         yield sandbox
 
 
@@ -114,7 +114,7 @@ def test_redirected_or_closed_output_is_put_back(repl: Sandbox) -> None:
 def test_history_holds_earlier_cells_with_their_whole_output(tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", "str", [""])
     limits = SandboxLimits(max_output_chars=200)
-    with Sandbox(context_path=context, query=echo, limits=limits) as repl:
+    with Sandbox(context_path=context, query=echo, limits=limits, start=forks()) as repl:
         result = repl.run("print('x' * 5000)")
         assert (len(result.output.head), len(result.output.tail), result.output.omitted) == (100, 100, 4801)
         repl.run("1/0")
@@ -334,14 +334,15 @@ def test_28_odd_characters_are_replaced(repl: Sandbox) -> None:
 
 
 def test_28_very_much_output_is_bounded_while_it_is_printed(repl: Sandbox) -> None:
-    before = int(shown(repl, PEAK))
+    process = host_pid(int(shown(repl, "import os\nos.getpid()")))
+    before = peak_bytes(process)
     result = repl.run("line = 'x' * 99_999\nprint('first')\nfor _ in range(2000): print(line)\nprint('last')")
     assert result.error is None
     assert result.output.head.startswith("first\nxxx")
     assert result.output.tail.endswith("xxx\nlast\n")
     printed = len("first\n") + 2000 * 100_000 + len("last\n")
     assert len(result.output.head) + len(result.output.tail) + result.output.omitted == printed
-    assert int(shown(repl, PEAK)) - before < 80e6
+    assert peak_bytes(process) - before < 80e6
 
 
 def test_24_output_that_looks_like_the_protocol_is_only_text(repl: Sandbox) -> None:

@@ -11,6 +11,7 @@ import pytest
 from rlm_dist.contexts import encode
 from rlm_dist.models import Answer, CallFailure, JobState, Message
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
+from tests.integration.sandbox_kit import forks
 from tests.unit.fake_repl import Run
 
 
@@ -37,7 +38,7 @@ class Echo:
 def sandbox(folder: Path, query: Any, context: Any = "some text", **limits: Any) -> Iterator[Sandbox]:
     path = folder / "context"
     path.write_bytes(b"".join(encode(context).pieces()))
-    with Sandbox(context_path=path, query=query, limits=SandboxLimits(**limits)) as real:
+    with Sandbox(context_path=path, query=query, limits=SandboxLimits(**limits), start=forks()) as real:
         yield real
 
 

@@ -73,7 +73,7 @@ def test_where_all_works_all_is_ok_and_the_missing_lockdown_is_told() -> None:
         "model endpoint": "ok",
         "versions": "ok",
     }
-    assert checks["sandbox"].detail.startswith("off: the lockdown is not there yet")
+    assert checks["sandbox"].detail.startswith("isolation: none")
     assert checks["model endpoint"].detail == "http://localhost:8080/v1 serves big, small"
     assert verdict(list(checks.values())) == 0
 

@@ -1,7 +1,4 @@
-"""What the REPL process does to itself before any other code runs.
-
-Here is the place for the lockdown (Landlock, seccomp): ``confine`` is called once, with a single thread,
-after the imports and before the context is read.
+"""Resource limits of the REPL process, and that it does not outlive what started it.
 
 There is no limit on the number of processes: RLIMIT_NPROC counts all processes and threads of the user, so
 that it would stop threads here because of workers elsewhere, and it does not bind root at all.
@@ -9,20 +6,34 @@ that it would stop threads here because of workers elsewhere, and it does not bi
 
 import contextlib
 import ctypes
+import os
 import resource
 import signal
 import sys
 from collections.abc import Mapping
+
+from .exits import EXIT_BROKEN
 
 _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = "800"  # of 1000: where memory runs out, the kernel ends this process before its worker
 _CPU_GRACE_S = 5
 
 
-def tie_to_parent() -> None:
-    """Die with the thread that started us (Linux), also while no Python code can run."""
+def tie_to_parent(parent: int | None = None) -> None:
+    """Die with the thread that started us (Linux), also while no Python code can run.
+
+    ``parent`` is the process that must still be there; where it is not, this process ends.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if parent is not None and os.getppid() != parent:
+        os._exit(EXIT_BROKEN)
+
+
+def first_to_go() -> None:
+    """Have the kernel end this process before others where memory runs out."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write(_OOM_SCORE)
 
 
 def confine(limits: Mapping[str, int]) -> None:
@@ -33,8 +44,6 @@ def confine(limits: Mapping[str, int]) -> None:
     _limit(resource.RLIMIT_CPU, cpu_s, cpu_s + _CPU_GRACE_S)
     _limit(resource.RLIMIT_FSIZE, limits["file_size_bytes"], limits["file_size_bytes"])
     _limit(resource.RLIMIT_NOFILE, limits["open_files"], limits["open_files"])
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write(_OOM_SCORE)
 
 
 def _limit(kind: int, soft: int, hard: int) -> None:

@@ -9,7 +9,6 @@ import json
 import os
 import queue
 import random
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -72,14 +71,11 @@ class Link:
 
 def main(socket_fd: int, context_fd: int) -> NoReturn:
     """Serve the host at ``socket_fd`` until it is gone; ``context_fd`` is the encoded context."""
-    confine.tie_to_parent()
     link = Link(socket_fd)
     start = link.read()
     confine.confine(start["limits"])
     names = _loaded(link, context_fd)
     random.seed(_SEED)
-    sys.argv = [""]
-    sys.dont_write_bytecode = True
     calls = Calls(link.send)
     repl = Repl(names, calls, start["max_output_chars"])
     link.begin(calls)

@@ -5,6 +5,7 @@ The names that belong to the REPL are put back after every block, whatever the b
 """
 
 import builtins
+import contextlib
 import signal
 import sys
 import types
@@ -37,7 +38,7 @@ class Repl:
         self._final: answers.Final | None = None
         self._partial: str | None = None
         self._interruptible = False
-        self._reserve: bytearray | None = bytearray(_RESERVE_BYTES)
+        self._reserve: bytes | None = bytes(_RESERVE_BYTES)  # never written to: it takes no real memory
         self._module = types.ModuleType("__main__")
         self._namespace = self._module.__dict__
         self._context = context
@@ -130,10 +131,9 @@ class Repl:
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc, assignment]
         signal.signal(signal.SIGINT, self._interrupt)
         if self._reserve is None:
-            try:
-                self._reserve = bytearray(_RESERVE_BYTES)
-            except MemoryError:
-                return  # still full; the next block may free some
+            with contextlib.suppress(MemoryError):  # still full; the next block may free some
+                bytes(3 * _RESERVE_BYTES)  # not where that block would find no room to run in
+                self._reserve = bytes(_RESERVE_BYTES)
 
     def _names(self) -> list[str]:
         return [name[:200] for name in answers.live(self._namespace, {*self._own, "answer", "history"})]

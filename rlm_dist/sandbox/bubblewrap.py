@@ -1,0 +1,44 @@
+"""bubblewrap around the fork-server: what it sees of this machine, and which namespaces are its own.
+
+It sees Python, the libraries that Python is linked with, the time zones and the code of the REPL, all
+read-only; no other process, no network, and a small folder of its own in memory.
+"""
+
+import shutil
+import sys
+import sysconfig
+import zoneinfo
+from collections.abc import Iterator, Sequence
+
+from rlm_dist.errors import SandboxError
+from rlm_dist.sandbox.process import ENVIRONMENT
+
+_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
+_TMP_BYTES = 16 << 20
+_BASE = ("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-cgroup-try")
+_ALWAYS = ("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv")
+_PROC = ("--proc", "/proc")
+# Where a machine refuses one of these, the rest is still worth having: each is tried in turn.
+_OPTIONAL = (
+    ("--unshare-uts", "--disable-userns", *_PROC),
+    ("--unshare-uts", *_PROC),  # an old bubblewrap, or a read-only /proc/sys
+    _PROC,  # podman's profile
+    (),  # a masked /proc
+)
+
+
+def prefixes(python: str, readable: Sequence[str]) -> Iterator[list[str]]:
+    """The command lines that a command comes after, the strongest first; ``readable`` are more folders.
+
+    Raises:
+        SandboxError: bubblewrap is not installed.
+    """
+    program = shutil.which("bwrap") or shutil.which("bwrap", path=sysconfig.get_path("scripts"))
+    if program is None:
+        raise SandboxError("bubblewrap (bwrap) is not installed")
+    paths = [*_LIBRARIES, sys.base_prefix, python, *zoneinfo.TZPATH, *readable]
+    seen = [part for path in paths for part in ("--ro-bind-try", path, path)]
+    variables = [part for item in ENVIRONMENT.items() for part in ("--setenv", *item)]
+    folders = ["--dev", "/dev", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp", "--chdir", "/"]
+    for optional in _OPTIONAL:
+        yield [program, *_BASE, *optional, *_ALWAYS, *variables, *seen, *folders]

@@ -1,0 +1,158 @@
+"""The system calls that the locked REPL may make: what is not named here fails with EPERM.
+
+Not here on purpose: everything that makes a socket, a process or a program run, that reaches into another
+process, that makes memory which RLIMIT_AS does not count (memfd_create, System V shared memory), that changes
+a file, and the large kernel interfaces (io_uring, userfaultfd, bpf, keyctl, perf_event_open).
+"""
+
+PLAIN = [
+    "read",
+    "write",
+    "readv",
+    "writev",
+    "pread64",
+    "pwrite64",
+    "preadv",
+    "pwritev",
+    "preadv2",
+    "pwritev2",
+    "lseek",
+    "close",
+    "close_range",
+    "fstat",
+    "fstatfs",
+    "fadvise64",
+    "dup",
+    "dup2",
+    "dup3",
+    "pipe",
+    "pipe2",
+    "poll",
+    "ppoll",
+    "select",
+    "pselect6",
+    "epoll_create",
+    "epoll_create1",
+    "epoll_ctl",
+    "epoll_wait",
+    "epoll_pwait",
+    "epoll_pwait2",
+    "eventfd",
+    "eventfd2",
+    "timerfd_create",
+    "timerfd_settime",
+    "timerfd_gettime",
+    "recvfrom",
+    "recvmsg",
+    "shutdown",
+    "getsockname",
+    "getpeername",
+    "getsockopt",
+    "mprotect",
+    "munmap",
+    "mremap",
+    "brk",
+    "madvise",
+    "mincore",
+    "membarrier",
+    "futex",
+    "futex_waitv",
+    "get_robust_list",
+    "set_robust_list",
+    "rseq",
+    "set_tid_address",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "rt_sigpending",
+    "rt_sigsuspend",
+    "rt_sigtimedwait",
+    "sigaltstack",
+    "restart_syscall",
+    "pause",
+    "alarm",
+    "getitimer",
+    "setitimer",
+    "nanosleep",
+    "clock_nanosleep",
+    "clock_gettime",
+    "clock_getres",
+    "gettimeofday",
+    "time",
+    "times",
+    "getpid",
+    "gettid",
+    "getppid",
+    "getpgrp",
+    "getpgid",
+    "getsid",
+    "getuid",
+    "geteuid",
+    "getgid",
+    "getegid",
+    "getresuid",
+    "getresgid",
+    "getgroups",
+    "getrlimit",
+    "getrusage",
+    "getpriority",
+    "getcpu",
+    "uname",
+    "sysinfo",
+    "getrandom",
+    "sched_yield",
+    "sched_getaffinity",
+    "sched_getparam",
+    "sched_getscheduler",
+    "sched_get_priority_max",
+    "sched_get_priority_min",
+    "sched_rr_get_interval",
+    "exit",
+    "exit_group",
+]
+
+# Reading only: writing calls are not here, and Landlock says which files. Not at the level ``seccomp``.
+PATHS = [
+    "open",
+    "openat",
+    "stat",
+    "lstat",
+    "statx",
+    "access",
+    "faccessat",
+    "faccessat2",
+    "readlink",
+    "readlinkat",
+    "getdents64",
+    "getcwd",
+]
+
+FCNTL = {
+    "F_DUPFD": 0,
+    "F_GETFD": 1,
+    "F_SETFD": 2,
+    "F_GETFL": 3,
+    "F_SETFL": 4,
+    "F_DUPFD_CLOEXEC": 1030,
+}  # not F_SETOWN and F_SETSIG, by which the kernel sends a signal to another process for us
+
+IOCTL = {
+    "TCGETS": 0x5401,
+    "TIOCGWINSZ": 0x5413,
+    "FIONREAD": 0x541B,
+    "FIONBIO": 0x5421,
+    "FIONCLEX": 0x5450,
+    "FIOCLEX": 0x5451,
+}
+
+PRCTL = {"PR_SET_NAME": 15, "PR_GET_NAME": 16, "PR_SET_VMA": 0x53564D41}
+
+AF_UNIX = 1
+SOCK_STREAM = 1
+SOCK_TYPE_MASK = 0xF
+
+CLONE_THREAD = 0x10000
+CLONE_NEW = 0x7E020000  # every new namespace
+MAP_STACK = 0x20000
+MIN_STACK_BYTES = 1 << 20  # with RLIMIT_AS, it bounds the number of threads
+AT_EMPTY_PATH = 0x1000

@@ -1,0 +1,166 @@
+"""What a forked REPL does to itself, for good, before any code of the model runs.
+
+In this order: a session of its own; the privileges of root given up; an end with its parent, which a change
+of the user would undo if it came earlier; Landlock; seccomp, which says no to every later step of this kind.
+The limits that depend on the job (``confine``) follow with its first message.
+
+Landlock alone is no fence: MPTCP, UDP, TCP Fast Open and UNIX sockets that lie in a folder pass its network
+rules. It is seccomp that makes no socket, and Landlock that opens no file.
+"""
+
+import ctypes
+import ctypes.util
+import errno
+import os
+import resource
+import sysconfig
+import zoneinfo
+from collections.abc import Iterator
+from contextlib import suppress
+
+import landlockpy
+import seccompy
+from landlockpy import AccessFS, Scope
+from seccompy import Action, CmpOp, Filter
+
+from . import allowed, confine
+
+_NOBODY = 65534
+_PACKAGES = ("site-packages", "dist-packages")
+_PR_SET_SECUREBITS, _PR_CAPBSET_DROP = 28, 24
+_SECUREBITS = 0xEF  # root's user id means nothing, and all of it is locked
+_LAST_CAPABILITY = 63
+_CAPABILITY_VERSION = 0x20080522
+_FIXED_LIMITS = (
+    (resource.RLIMIT_CORE, 0),
+    (resource.RLIMIT_MEMLOCK, 0),
+    (resource.RLIMIT_MSGQUEUE, 0),
+    (resource.RLIMIT_STACK, 8 << 20),
+)
+
+
+class Lockdown:
+    """Made once in the fork-server, where files can still be opened; applied in each child."""
+
+    def __init__(self, *, landlock: bool) -> None:
+        """Find out what this machine has.
+
+        Raises:
+            OSError: it has no seccomp, or no Landlock where that is asked for.
+        """
+        ctypes.util.find_library = lambda name: None  # it would run ldconfig and gcc; None is this process
+        if not seccompy.supported():
+            raise OSError(errno.ENOSYS, "this kernel has no seccomp filters")
+        self._ruleset = _ruleset() if landlock else None
+        self._user = _NOBODY if os.geteuid() == 0 and _reads_library(_NOBODY) else None
+
+    def apply(self, parent: int) -> None:
+        """Lock this process; ``parent`` is the process that must not die before it."""
+        os.setsid()
+        confine.first_to_go()
+        for kind, limit in _FIXED_LIMITS:
+            _lower(kind, limit)
+        self._give_up_root()
+        confine.tie_to_parent(parent)
+        if self._ruleset is not None:
+            self._ruleset.restrict()
+            self._ruleset.close()
+        _filter(paths=self._ruleset is not None).load()
+
+    def _give_up_root(self) -> None:
+        """Become nobody; where nobody could not read Python's own files, stay root without its powers."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        if self._user is not None:
+            os.setgroups([])
+            os.setresgid(self._user, self._user, self._user)
+            os.setresuid(self._user, self._user, self._user)
+        elif os.geteuid() == 0:
+            for capability in range(_LAST_CAPABILITY + 1):
+                libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+            libc.prctl(_PR_SET_SECUREBITS, _SECUREBITS, 0, 0, 0)
+        header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+        if libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
+            raise OSError(ctypes.get_errno(), "capabilities cannot be given up")
+
+
+def _ruleset() -> "landlockpy.Ruleset":
+    """Everything forbidden but to read the standard library, time zones and two devices."""
+    rules = landlockpy.Ruleset(scoped=Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL)
+    library = sysconfig.get_path("stdlib")
+    rules.allow_path(library, AccessFS.READ_DIR)  # names alone, also of what is installed
+    for path in (*_entries(library), *filter(os.path.isdir, zoneinfo.TZPATH)):
+        folder = AccessFS.READ_DIR if os.path.isdir(path) else AccessFS.NONE
+        with suppress(FileNotFoundError):
+            rules.allow_path(path, AccessFS.READ_FILE | folder)
+    rules.allow_path(os.devnull, AccessFS.READ_FILE | AccessFS.WRITE_FILE)
+    rules.allow_path("/dev/urandom", AccessFS.READ_FILE)
+    return rules
+
+
+def _entries(library: str) -> Iterator[str]:
+    for folder in dict.fromkeys((library, sysconfig.get_path("platstdlib"))):
+        for name in os.listdir(folder):
+            if name not in _PACKAGES:
+                yield os.path.join(folder, name)
+
+
+def _filter(*, paths: bool) -> Filter:
+    """The allow-list, for the calling process."""
+    own = os.getpid()
+    rules = Filter(default=int(Action.ERRNO) | errno.EPERM)
+    for name in allowed.PLAIN + (allowed.PATHS if paths else []):
+        _allow(rules, name)
+    for kind in ("newfstatat", "statx"):  # this is how glibc spells fstat
+        _allow(
+            rules, kind, [] if paths else [(3 if kind == "newfstatat" else 2, *_has(allowed.AT_EMPTY_PATH))]
+        )
+    for command in allowed.FCNTL.values():
+        _allow(rules, "fcntl", [(1, CmpOp.EQ, command)])
+    for request in allowed.IOCTL.values():
+        _allow(rules, "ioctl", [(1, CmpOp.EQ, request)])
+    for option in allowed.PRCTL.values():
+        _allow(rules, "prctl", [(0, CmpOp.EQ, option)])
+    for process in (0, own):
+        _allow(rules, "prlimit64", [(0, CmpOp.EQ, process)])
+        _allow(rules, "sched_setaffinity", [(0, CmpOp.EQ, process)])
+    _allow(rules, "tgkill", [(0, CmpOp.EQ, own)])
+    threads = allowed.CLONE_THREAD, allowed.CLONE_THREAD | allowed.CLONE_NEW
+    _allow(rules, "clone", [(0, CmpOp.MASKED_EQ, *threads)])
+    rules.errno("clone3", errno.ENOSYS)  # the C library falls back to clone, whose flags can be seen
+    _allow(rules, "mmap", [(3, CmpOp.MASKED_EQ, 0, allowed.MAP_STACK)])
+    _allow(rules, "mmap", [(1, CmpOp.GE, allowed.MIN_STACK_BYTES)])
+    # A pair of datagram sockets could be used to write to any UNIX socket of its kind, by its address.
+    stream = (1, CmpOp.MASKED_EQ, allowed.SOCK_STREAM, allowed.SOCK_TYPE_MASK)
+    _allow(rules, "socketpair", [(0, CmpOp.EQ, allowed.AF_UNIX), stream])
+    _allow(rules, "sendto", [(4, CmpOp.EQ, 0)])
+    return rules
+
+
+Condition = tuple[int, int, int] | tuple[int, int, int, int]
+
+
+def _has(bits: int) -> tuple[int, int, int]:
+    return CmpOp.MASKED_EQ, bits, bits
+
+
+def _allow(rules: Filter, name: str, args: list[Condition] | None = None) -> None:
+    with suppress(ValueError):  # this kind of processor has no such call
+        rules.allow(name, args=args)
+
+
+def _lower(kind: int, limit: int) -> None:
+    _, ceiling = resource.getrlimit(kind)
+    if ceiling == resource.RLIM_INFINITY or ceiling > limit:
+        resource.setrlimit(kind, (limit, limit))
+
+
+def _reads_library(user: int) -> bool:
+    """Whether this user could read the standard library; for root, in a process of a single thread."""
+    try:
+        os.seteuid(user)
+    except OSError:  # a user namespace that does not have this user
+        return False
+    try:
+        return os.access(os.__file__, os.R_OK, effective_ids=True)
+    finally:
+        os.seteuid(0)

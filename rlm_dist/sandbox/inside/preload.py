@@ -1,0 +1,216 @@
+"""The standard library as the fork-server has it loaded before the first REPL is forked.
+
+What is loaded here costs a REPL nothing. Extension modules must be: the libraries that they need cannot be
+opened later. At the level ``seccomp`` nothing can, so that what is not loaded here cannot be imported.
+"""
+
+import contextlib
+import encodings
+import importlib
+import os
+import pkgutil
+import sys
+import time
+import zoneinfo
+
+_MODULES = [
+    "abc",
+    "argparse",
+    "array",
+    "ast",
+    "asyncio",
+    "base64",
+    "binascii",
+    "bisect",
+    "builtins",
+    "bz2",
+    "calendar",
+    "cmath",
+    "cmd",
+    "code",
+    "codecs",
+    "codeop",
+    "collections",
+    "collections.abc",
+    "colorsys",
+    "concurrent.futures",
+    "concurrent.futures.process",
+    "concurrent.futures.thread",
+    "configparser",
+    "contextlib",
+    "contextvars",
+    "copy",
+    "copyreg",
+    "csv",
+    "ctypes",
+    "ctypes.util",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "difflib",
+    "dis",
+    "doctest",
+    "email",
+    "email.message",
+    "email.mime.multipart",
+    "email.mime.text",
+    "email.parser",
+    "email.policy",
+    "email.utils",
+    "encodings.idna",
+    "enum",
+    "errno",
+    "faulthandler",
+    "filecmp",
+    "fileinput",
+    "fnmatch",
+    "fractions",
+    "ftplib",
+    "functools",
+    "gc",
+    "genericpath",
+    "getopt",
+    "gettext",
+    "glob",
+    "graphlib",
+    "gzip",
+    "hashlib",
+    "heapq",
+    "hmac",
+    "html",
+    "html.entities",
+    "html.parser",
+    "http",
+    "http.client",
+    "http.cookies",
+    "imaplib",
+    "inspect",
+    "io",
+    "ipaddress",
+    "itertools",
+    "json",
+    "json.decoder",
+    "json.encoder",
+    "json.tool",
+    "keyword",
+    "linecache",
+    "locale",
+    "logging",
+    "logging.handlers",
+    "lzma",
+    "mailbox",
+    "marshal",
+    "math",
+    "mimetypes",
+    "mmap",
+    "multiprocessing",
+    "multiprocessing.pool",
+    "netrc",
+    "numbers",
+    "opcode",
+    "operator",
+    "optparse",
+    "os",
+    "pathlib",
+    "pdb",
+    "pickle",
+    "pickletools",
+    "pkgutil",
+    "platform",
+    "plistlib",
+    "pprint",
+    "profile",
+    "pstats",
+    "queue",
+    "quopri",
+    "random",
+    "re",
+    "reprlib",
+    "resource",
+    "runpy",
+    "sched",
+    "secrets",
+    "select",
+    "selectors",
+    "shelve",
+    "shlex",
+    "shutil",
+    "signal",
+    "smtplib",
+    "socket",
+    "socketserver",
+    "sqlite3",
+    "ssl",
+    "stat",
+    "statistics",
+    "string",
+    "stringprep",
+    "struct",
+    "subprocess",
+    "symtable",
+    "sys",
+    "sysconfig",
+    "tarfile",
+    "tempfile",
+    "textwrap",
+    "threading",
+    "time",
+    "timeit",
+    "token",
+    "tokenize",
+    "tomllib",
+    "trace",
+    "traceback",
+    "tracemalloc",
+    "types",
+    "typing",
+    "unicodedata",
+    "unittest",
+    "unittest.mock",
+    "urllib",
+    "urllib.error",
+    "urllib.parse",
+    "urllib.request",
+    "urllib.response",
+    "uuid",
+    "warnings",
+    "wave",
+    "weakref",
+    "xml.dom.minidom",
+    "xml.etree.ElementTree",
+    "xml.sax",
+    "xml.sax.saxutils",
+    "xmlrpc.client",
+    "zipfile",
+    "zipimport",
+    "zlib",
+    "zoneinfo",
+    "_pydecimal",
+    "_strptime",
+]
+
+_NOT_LOADED = ("_test", "_xx", "xx", "_tkinter", "_curses", "_ctypes_test", "_dbm", "_gdbm", "readline")
+_kept: list[object] = []
+
+
+def standard_library() -> None:
+    """Load the modules that model-written code is likely to want, and every extension module."""
+    for name in (*_MODULES, *_extensions()):
+        with contextlib.suppress(ImportError):  # a build without, say, sqlite3 or ssl
+            importlib.import_module(name)
+    time.tzset()
+
+
+def without_files() -> None:
+    """Load as well what is otherwise read when it is first used: text encodings and time zones."""
+    for module in pkgutil.iter_modules(encodings.__path__):
+        with contextlib.suppress(ImportError):  # those of Windows
+            importlib.import_module(f"encodings.{module.name}")
+    _kept.extend(zoneinfo.ZoneInfo(name) for name in sorted(zoneinfo.available_timezones()))
+
+
+def _extensions() -> list[str]:
+    """The extension modules that lie in files of their own."""
+    folders = [path for path in sys.path if os.path.basename(path) == "lib-dynload" and os.path.isdir(path)]
+    found = {name.split(".")[0] for folder in folders for name in os.listdir(folder) if name.endswith(".so")}
+    return sorted(name for name in found if not name.startswith(_NOT_LOADED))

@@ -1,0 +1,194 @@
+"""The fork-server: one process for each worker process, with the standard library loaded and no secret.
+
+It forks the REPLs of its worker's jobs, one after another, each used once; one that is locked and waits is
+always ready. It has a single thread: a child dies with the *thread* that forked it.
+
+Its socket carries datagrams of JSON. From the worker::
+
+    {"op": "spawn", "id": int}                     with two descriptors: the REPL's socket, the context
+    {"op": "signal", "id": int, "signal": int}
+
+To the worker::
+
+    {"op": "up", "pid": int}                       it can fork from now on
+    {"op": "failed", "id": int, "detail": str}     no REPL could be made
+    {"op": "exited", "id": int, "code": int}       a REPL ended; negative: by this signal
+
+Where the worker is gone, so are this process and every REPL.
+"""
+
+import contextlib
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from typing import Any, NoReturn
+
+from . import loop, preload
+from .exits import EXIT_BROKEN
+from .lockdown import Lockdown
+
+_MESSAGE_BYTES = 4096
+_MAX_DESCRIPTORS = 1 << 20
+_LOCKED = b"locked"
+_QUIET_S = 0.05
+
+
+class _Spare:
+    """A child that is locked and waits for its job."""
+
+    def __init__(self, pid: int, link: socket.socket) -> None:
+        self.pid = pid
+        self.link = link
+
+
+class Zygote:
+    """The fork-server's loop."""
+
+    def __init__(self, control: socket.socket, lockdown: Lockdown) -> None:
+        self._control = control
+        self._lockdown = lockdown
+        self._children: dict[int, int] = {}  # process → id of its job
+        self._spare: _Spare | None = None
+        self._wake, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wake.setblocking(False)
+
+    def serve(self) -> None:
+        """Do what the worker orders, until it is gone."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        waiting = selectors.PollSelector()
+        waiting.register(self._control, selectors.EVENT_READ)
+        waiting.register(self._wake, selectors.EVENT_READ)
+        self._tell({"op": "up", "pid": os.getpid()})
+        self._refill()
+        while True:
+            ready = {key.fileobj for key, _ in waiting.select(None if self._spare else _QUIET_S)}
+            if not ready:
+                self._refill()
+            if self._wake in ready:
+                self._reap()
+            if self._control in ready and not self._obey():
+                return
+
+    def end(self) -> None:
+        """End every child."""
+        for pid in self._children:
+            os.kill(pid, signal.SIGKILL)
+
+    def _refill(self) -> None:
+        """Make a spare child; in a quiet moment, not while one that was just given a job starts."""
+        with contextlib.suppress(OSError):  # no room for one more process: the next spawn tells
+            self._spare = self._spare or self._forked()
+
+    def _obey(self) -> bool:
+        data, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 2)
+        if not data:
+            return False
+        order: dict[str, Any] = json.loads(data)
+        if order["op"] == "spawn":
+            self._spawn(order["id"], descriptors)
+        else:
+            for pid, job in self._children.items():
+                if job == order["id"]:
+                    os.kill(pid, order["signal"])
+        return True
+
+    def _spawn(self, job: int, descriptors: list[int]) -> None:
+        """Give the job's two descriptors to the spare child; where that has died, to a new one."""
+        spare, self._spare = self._spare, None
+        detail = self._hand(job, spare, descriptors) if spare is not None else "there is no spare process"
+        try:
+            if detail is not None:
+                detail = self._hand(job, self._forked(), descriptors)
+        except OSError as error:
+            detail = str(error)
+        if detail is not None:
+            self._tell({"op": "failed", "id": job, "detail": detail[:1000]})
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _hand(self, job: int, spare: _Spare, descriptors: list[int]) -> str | None:
+        """Give them to this child, once it is locked; says what went wrong."""
+        with spare.link as link:
+            try:
+                state = link.recv(_MESSAGE_BYTES)
+                if state != _LOCKED:
+                    return state.decode() or "the process broke down while it was being locked"
+                socket.send_fds(link, [b"job"], descriptors)
+            except OSError as error:
+                return str(error)
+        self._children[spare.pid] = job
+        return None
+
+    def _forked(self) -> _Spare:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        parent = os.getpid()
+        pid = os.fork()
+        if not pid:
+            ours.close()
+            self._live(theirs, parent)
+        theirs.close()
+        return _Spare(pid, ours)
+
+    def _live(self, link: socket.socket, parent: int) -> NoReturn:
+        """The life of a child: it locks itself, waits for its job, and is its REPL."""
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for own in (self._control, self._wake, self._waker):
+                own.detach()
+            self._lockdown.apply(parent)
+            os.closerange(3, link.fileno())
+            os.closerange(link.fileno() + 1, _MAX_DESCRIPTORS)
+            link.send(_LOCKED)
+            data, descriptors, _, _ = socket.recv_fds(link, _MESSAGE_BYTES, 2)
+            link.close()
+            if data:
+                loop.main(*descriptors)
+        except BaseException as error:  # noqa: BLE001  # the edge of the process
+            with contextlib.suppress(OSError):
+                link.send(f"{type(error).__name__}: {error}"[:1000].encode())
+        finally:
+            os._exit(EXIT_BROKEN)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake.recv(_MESSAGE_BYTES)
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = ended
+                job = self._children.pop(pid, None)
+                if job is not None:
+                    self._tell({"op": "exited", "id": job, "code": os.waitstatus_to_exitcode(status)})
+
+    def _tell(self, message: dict[str, object]) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next read sees that it is gone
+            self._control.send(json.dumps(message).encode())
+
+
+def main(control_fd: int, level: str) -> None:
+    """Serve the worker at ``control_fd``; the level is one of those that lock."""
+    os.environ.pop("PWD", None)  # bubblewrap sets it
+    sys.argv = [""]
+    sys.dont_write_bytecode = True
+    preload.standard_library()
+    if level == "seccomp":
+        preload.without_files()
+    lockdown = Lockdown(landlock=level != "seccomp")
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("landlockpy", "seccompy")]:
+        del sys.modules[name]  # not for model-written code, which sees the standard library alone
+    gc.collect()
+    gc.freeze()
+    zygote = Zygote(socket.socket(fileno=control_fd), lockdown)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 2)  # until now it told of errors; a REPL must not have it
+    os.close(null)
+    try:
+        zygote.serve()
+    finally:
+        zygote.end()

@@ -1,0 +1,30 @@
+"""The start of the fork-server, run by path: ``python -P -s -S zygote.py CONTROL_FD LEVEL PACKAGE...``.
+
+Each PACKAGE is the folder of a library for the lockdown, which is loaded by its path: the folder that it lies
+in holds everything else that is installed, and never comes onto the import path.
+"""
+
+import importlib.util
+import os
+import sys
+
+
+def load_package(folder: str) -> None:
+    """Import the package that lies in ``folder``."""
+    name = os.path.basename(folder)
+    start = os.path.join(folder, "__init__.py")
+    spec = importlib.util.spec_from_file_location(name, start, submodule_search_locations=[folder])
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+if __name__ == "__main__":
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path.insert(0, here)
+    for package in sys.argv[3:]:
+        load_package(package)
+    inside = importlib.import_module("inside.zygote")
+    sys.path.remove(here)
+    inside.main(int(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,3 @@
+"""Memory that is not ours."""
+
+ctypes.string_at(0)
