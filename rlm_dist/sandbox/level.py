@@ -11,9 +11,9 @@ class Level(StrEnum):
     SECCOMP = "seccomp"  # the same without Landlock: no system call that takes a path
     OFF = "off"  # a plain process of the same user, with resource limits only
 
-    def __ge__(self, other: str) -> bool:
+    def is_at_least(self, other: "Level") -> bool:
         """Whether this level is as strong as ``other``."""
-        return _STRENGTH[self] >= _STRENGTH[Level(other)]
+        return _STRENGTH[self] >= _STRENGTH[other]
 
     @property
     def isolation(self) -> str:

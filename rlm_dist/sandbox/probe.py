@@ -42,12 +42,14 @@ def choose(setting: str, minimum: str) -> Level:
             what failed and how to mend it.
     """
     least = Level(minimum)
-    if setting == Level.OFF and least <= Level.SECCOMP:  # named, and no more is asked for than by default
+    if setting == Level.OFF and Level.SECCOMP.is_at_least(
+        least
+    ):  # named, and no more is asked for than by default
         return Level.OFF
-    if setting != "auto" and not Level(setting) >= least:
+    if setting != "auto" and not Level(setting).is_at_least(least):
         raise SettingsError((f"RLM_SANDBOX: {setting} is weaker than RLM_SANDBOX_MIN ({minimum}) allows",))
     problems = []
-    for level in [level for level in LOCKED if level >= least and setting in ("auto", level)]:
+    for level in [level for level in LOCKED if level.is_at_least(least) and setting in ("auto", level)]:
         failures = probe(level)
         if not failures:
             return level

@@ -75,7 +75,7 @@ attempt("a signal to another process", lambda: os.kill(facts["pid"], 0) or True)
 attempt("a signal to the parent", lambda: os.kill(os.getppid(), 0) or True)
 attempt("prlimit of another process", lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CORE) and True)
 attempt("memfd_create", lambda: os.close(os.memfd_create("x")) or True)
-attempt("ptrace", lambda: call("ptrace", 16, os.getppid(), 0, 0))
+attempt("ptrace", lambda: call("ptrace", 0x4206, os.getppid(), 0, 0))
 attempt("a user namespace", lambda: call("unshare", 0x10000000))
 attempt("an allocation of 4 GB", lambda: len(bytearray(4 << 30)))
 attempt(

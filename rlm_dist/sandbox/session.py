@@ -167,8 +167,9 @@ class Session:
     def _read(self) -> None:
         reason = None
         try:
-            while (payload := receive(self._channel.recv)) is not None:
-                self._take(parse(payload), len(payload))
+            with contextlib.suppress(ConnectionResetError):  # it ended with orders unread
+                while (payload := receive(self._channel.recv)) is not None:
+                    self._take(parse(payload), len(payload))
             self.process.await_exit()
         except (FrameError, SandboxError) as error:
             reason = f"it broke the frame protocol: {error}"

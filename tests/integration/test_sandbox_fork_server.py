@@ -1,0 +1,160 @@
+"""The fork-server: what it hands to REPLs, and what happens when it or one of them dies."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from rlm_dist.errors import SandboxError
+from rlm_dist.sandbox.fork_server import ForkServer
+from rlm_dist.sandbox.host import Sandbox
+from rlm_dist.sandbox.level import LOCKED, Level
+
+from .sandbox_kit import LIMITS, best_level, echo, exists, host_pid, shown, wait_until, write_context
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    """An encoded context."""
+    return write_context(tmp_path / "context", "str", ["hello"])
+
+
+@pytest.fixture(params=LOCKED)
+def server(request: pytest.FixtureRequest) -> Iterator[ForkServer]:
+    """A fork-server of its own, at one level."""
+    if not best_level().is_at_least(request.param):
+        pytest.skip(f"LOUD: the level {request.param} does not work on this machine")
+    with closing(ForkServer(request.param)) as start:
+        yield start
+
+
+def over(context: Path, server: ForkServer) -> Sandbox:
+    """A REPL of this fork-server."""
+    return Sandbox(context_path=context, query=echo, limits=LIMITS, start=server)
+
+
+def pids(repl: Sandbox) -> tuple[int, int]:
+    """The process ids that a REPL and its fork-server have here."""
+    own, parent = shown(repl, "import os\nos.getpid(), os.getppid()").strip("()\n").split(", ")
+    return host_pid(int(own)), host_pid(int(parent))
+
+
+def test_each_repl_is_a_process_of_its_own_that_is_used_once(context: Path, server: ForkServer) -> None:
+    with over(context, server) as one, over(context, server) as two:
+        shown(one, "x = 1")
+        assert "NameError" in (two.run("x").error or "")
+        assert pids(one)[0] != pids(two)[0]
+        assert pids(one)[1] == pids(two)[1]
+    with over(context, server) as three:
+        assert "NameError" in (three.run("x").error or "")
+
+
+def test_its_environment_holds_nothing_of_the_worker(
+    context: Path, server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLM_API_KEY", "a secret")
+    with over(context, server) as repl:
+        variables = Path(f"/proc/{pids(repl)[1]}/environ").read_bytes().split(b"\0")
+        names = {variable.partition(b"=")[0] for variable in variables} - {b"", b"PWD"}
+        assert names == {b"PYTHONHASHSEED", b"MALLOC_ARENA_MAX", b"LC_ALL", b"TZ"}
+
+
+def test_it_holds_no_socket_or_context_of_a_job(context: Path, server: ForkServer) -> None:
+    with over(context, server) as repl:
+        held = [os.readlink(link) for link in Path(f"/proc/{pids(repl)[1]}/fd").iterdir()]
+        assert str(context) not in held
+
+
+def test_where_it_dies_its_repls_die_and_the_next_one_gets_a_new_one(
+    context: Path, server: ForkServer
+) -> None:
+    with over(context, server) as repl:
+        child, zygote = pids(repl)
+        os.kill(zygote, signal.SIGKILL)
+        result = repl.run("import time\ntime.sleep(20)")
+        assert result.state_lost
+        assert "fork-server died" in (result.error or "")
+        wait_until(lambda: not exists(child) and not exists(zygote))
+        repl.restart()
+        assert shown(repl, "context") == "'hello'\n"
+
+
+def test_a_repl_that_is_killed_is_told_by_its_signal(context: Path, server: ForkServer) -> None:
+    with over(context, server) as repl:
+        os.kill(pids(repl)[0], signal.SIGKILL)
+        result = repl.run("1")
+        assert "it was ended by signal 9 (SIGKILL), most likely because memory ran out" in (
+            result.error or ""
+        )
+
+
+def test_a_spare_that_died_is_replaced(context: Path, server: ForkServer) -> None:
+    with over(context, server) as repl:
+        child, zygote = pids(repl)
+
+        def spares() -> list[int]:
+            path = Path(f"/proc/{zygote}/task/{zygote}/children")
+            return [int(pid) for pid in path.read_text().split() if int(pid) != child]
+
+        wait_until(lambda: len(spares()) == 1)
+        os.kill(spares()[0], signal.SIGKILL)
+        with over(context, server) as other:
+            assert shown(other, "context") == "'hello'\n"
+
+
+def test_closing_it_ends_its_repls(context: Path, server: ForkServer) -> None:
+    with over(context, server) as repl:
+        child, zygote = pids(repl)
+        server.close()
+        wait_until(lambda: not exists(child) and not exists(zygote))
+        assert repl.run("1").state_lost
+
+
+def test_many_threads_start_repls_at_once(context: Path, server: ForkServer) -> None:
+    found: list[str] = []
+
+    def one() -> None:
+        with over(context, server) as repl:
+            found.append(shown(repl, "context"))
+
+    threads = [threading.Thread(target=one) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["'hello'\n"] * 8
+
+
+def test_a_repl_outlives_the_thread_that_started_it(context: Path, server: ForkServer) -> None:
+    repl = over(context, server)
+    thread = threading.Thread(target=repl.start)
+    thread.start()
+    thread.join()
+    with closing(repl):
+        assert shown(repl, "context") == "'hello'\n"
+
+
+def test_without_bubblewrap_there_are_no_namespaces(
+    context: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with closing(ForkServer(Level.NAMESPACES)) as server, pytest.raises(SandboxError, match="not installed"):
+        over(context, server).start()
+
+
+def test_a_bubblewrap_that_is_refused_says_why(
+    context: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake = tmp_path / "bwrap"
+    fake.write_text("#!/bin/sh\necho No permissions to create new namespace >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with (
+        closing(ForkServer(Level.NAMESPACES)) as server,
+        pytest.raises(SandboxError, match="No permissions to create new namespace"),
+    ):
+        over(context, server).start()
