@@ -10,7 +10,8 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 
-from rlm_dist.models import CallRequest, CallResult, Charge, Role, Usage
+from rlm_dist.errors import BlobError, FailureKind
+from rlm_dist.models import CallFailure, CallRequest, CallResult, Charge, Role, Usage
 from rlm_dist.prices import Prices
 from rlm_dist.store import Settlement, Spend
 
@@ -39,6 +40,16 @@ class CallNames:
         """Count from the start again: the same steps are about to be run once more."""
         with self._lock:
             self._seen.clear()
+
+
+def unstorable(result: CallResult, error: BlobError) -> CallResult:
+    """The failure that a call is settled with whose result cannot be stored; what it cost is counted."""
+    done = result.completion
+    paid = (Charge(model=done.model, usage=done.usage),) if done else ()
+    failure = CallFailure(kind=FailureKind.INVALID, message=f"the answer cannot be stored: {error}")
+    return result.model_copy(
+        update={"completion": None, "failure": failure, "wasted": (*result.wasted, *paid)}
+    )
 
 
 class Accounts:

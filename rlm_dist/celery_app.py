@@ -5,7 +5,8 @@ never keep them from running. Celery's result back end is not used: the store ha
 a call or a job came to.
 
 * ``rlm.root``: prefork, acknowledged when started, one message taken at a time. A lost worker's job is found
-  by its lapsed lease, not by the broker.
+  by its lapsed lease, not by the broker. Jobs that were taken up before are sent to ``rlm.root.again``, which
+  gets every other free process, so that they do not wait behind all that is queued.
 * ``rlm.sub``: threads, acknowledged when done, prefetch 1. A redelivered message finds its calls settled or
   leased and does nothing.
 """
@@ -22,11 +23,12 @@ from rlm_dist.models import Role
 from rlm_dist.settings import Settings
 
 ROOT_TASK = ROOT_QUEUE = "rlm.root"
+AGAIN_QUEUE = "rlm.root.again"
 SUB_TASK = SUB_QUEUE = "rlm.sub"
 
 _VISIBILITY_MARGIN_S = 120
 _APPS = {Role.ROOT: "workers.root", Role.SUB: "workers.sub"}
-_QUEUES = {Role.ROOT: ROOT_QUEUE, Role.SUB: SUB_QUEUE}
+_QUEUES = {Role.ROOT: (ROOT_QUEUE, AGAIN_QUEUE), Role.SUB: (SUB_QUEUE,)}
 
 
 def make_app(settings: Settings, role: Role | None = None) -> Celery:
@@ -40,8 +42,8 @@ def make_app(settings: Settings, role: Role | None = None) -> Celery:
     app = Celery("rlm_dist", broker=broker_url(settings.redis_url), set_as_current=False)
     app.conf.update(
         # What a worker takes from without -Q; the queue that it only sends to is made when it is needed.
-        task_queues=[_queue(_QUEUES[role or Role.ROOT])],
-        task_default_queue=_QUEUES[role or Role.ROOT],
+        task_queues=[queue(name) for name in _QUEUES[role or Role.ROOT]],
+        task_default_queue=_QUEUES[role or Role.ROOT][0],
         task_routes={ROOT_TASK: {"queue": ROOT_QUEUE}, SUB_TASK: {"queue": SUB_QUEUE}},
         task_serializer="json",
         event_serializer="json",
@@ -89,28 +91,31 @@ def worker_argv(
     ]
 
 
-def send_root(app: Celery, *job_ids: str) -> None:
-    """Put jobs on the queue of the root workers; sending one twice does no harm."""
+def send_root(app: Celery, *job_ids: str, again: bool = False) -> None:
+    """Put jobs on a queue of the root workers; sending one twice does no harm.
+
+    ``again`` is for jobs that had their turn in the queue before.
+    """
     with app.producer_pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined]  # newer than the stubs
         for job_id in job_ids:
             app.send_task(
                 ROOT_TASK,
                 args=[job_id],
                 producer=producer,
-                queue=ROOT_QUEUE,
+                queue=AGAIN_QUEUE if again else ROOT_QUEUE,
                 argsrepr=f"job={job_id}",
                 kwargsrepr="{}",
             )
 
 
-def queue_is_empty(app: Celery) -> bool:
-    """Whether no message for a root worker waits."""
-    with app.connection_for_read() as connection:
-        channel: Any = connection.default_channel  # the stubs know no declaring by a channel
-        return not channel.queue_declare(ROOT_QUEUE).message_count
+def queued(app: Celery, *queues: str) -> list[int]:
+    """How many messages wait in each of these queues."""
+    with app.producer_pool.acquire(block=True) as producer:
+        channel: Any = producer.channel  # the stubs know no declaring by a channel
+        return [int(channel.queue_declare(name).message_count) for name in queues]
 
 
-def _queue(name: str) -> Queue:
+def queue(name: str) -> Queue:
     """A queue bound under its own name; Celery would bind all of them to the default one's."""
     return Queue(name, Exchange(name, type="direct"), routing_key=name)
 

@@ -185,6 +185,20 @@ class Client:
             self._fill(batch_id, jobs, options)
         return self.batch(batch_id)
 
+    def retry(self, batch_id: str) -> int:
+        """Run those jobs of a batch again that ended without an answer; returns how many.
+
+        They keep their ids, their ledgers and the calls that were answered.
+
+        Raises:
+            NotFound: where there is no such batch, or its retention is over.
+        """
+        job_ids = self.store.retry_batch(batch_id)
+        if job_ids:
+            self._wake()
+            send_root(self._app, *job_ids)
+        return len(job_ids)
+
     def _fill(self, batch_id: str, jobs: Jobs, defaults: JobOptions) -> None:
         @lru_cache(_KNOWN_FILES)
         def store_file(path: str) -> ContextRef:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages"}
-_COUNTED = "startswith"  # spelled in one way only: small models tend to compare in lower case
+_COUNTED = "memoryview"  # spelled in one way only: small models tend to compare in lower case
 # The second fact spells its number out, with no digits behind it: code finds the line, a model must read it.
 _FACTS = (
     ("amber-harbour", "7421935", (), "", 0.37),
@@ -59,9 +59,11 @@ def make_demo(folder: Path | None = None) -> Demo:
     questions = []
     for key, number, forms, more, depth in _FACTS:
         lines.insert(int(len(lines) * depth), f"# The magic number for {key} is {number}{more}.")
-        questions.append(Question(f"What is the magic number for {key}?", number, forms))
+        questions.append(
+            Question(f"What is the magic number for {key} mentioned in the text?", number, forms)
+        )
     counted = sum(_COUNTED in line for line in lines)
-    questions.insert(0, Question(f"How many lines contain '{_COUNTED}'?", str(counted)))
+    questions.insert(0, Question(f"How many lines have the word '{_COUNTED}'?", str(counted)))
     return Demo(text="\n".join(lines), files=len(files), questions=tuple(questions))
 
 

@@ -11,6 +11,7 @@
     ├── Cancelled          end the job as ``cancelled``                    (exit 4)
     ├── JobFailed          a job that was waited for ended as ``failed``    (exit 1)
     ├── Superseded         another worker holds the job now: stop, write nothing
+    ├── Parked             this worker lets the job go, another or a later one goes on with it
     ├── BlobError          a stored text is missing, damaged, or cannot be written
     ├── SandboxError       the REPL cannot be started
     └── CallError          one model call failed; ``kind`` says what to do with it
@@ -122,6 +123,18 @@ class Superseded(RLMError):
 
     def __str__(self) -> str:
         return f"job {self.job_id}: epoch {self.epoch} is no longer the current one"
+
+
+class Parked(RLMError):
+    """This worker is to let the job go, in good order: another one, or a later one, goes on with it."""
+
+    def __init__(self, job_id: str, why: str) -> None:
+        super().__init__(job_id, why)
+        self.job_id = job_id
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} was put back into the queue: {self.why}"
 
 
 class BlobError(RLMError):

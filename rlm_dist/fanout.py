@@ -11,14 +11,16 @@ cannot keep a small one waiting.
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import structlog
 
+from rlm_dist import chaos
 from rlm_dist.calls import Accounts, CallNames
 from rlm_dist.errors import CallError, LimitExceeded, RLMError
 from rlm_dist.events import Emit, SubCallsAnswered
+from rlm_dist.leases import Outages
 from rlm_dist.models import Answer, CallRequest, CallResult, JobSpec, Message, Role
 from rlm_dist.store import CallState, OpenCall, Refused, Store
 from rlm_dist.texts import Texts
@@ -29,8 +31,11 @@ CHUNK_CALLS = 16
 _CHUNKS_WANTED = 64
 _FETCH_CALLS = 500
 _READ_BLOCK_MS = 1000
-_RECHECK_S = 3.0
-_NEVER_CLAIMED_MS = 30_000
+RECHECK_S = 3.0
+# A call that nobody has claimed for so long has no message any more, if the queue is empty; where the queue
+# is never empty, its message may just be far behind.
+UNCLAIMED_MS = 10_000
+_LONG_UNCLAIMED_MS = 300_000
 
 
 class Send(Protocol):
@@ -58,6 +63,7 @@ class Fanout:
         texts: Texts,
         accounts: Accounts,
         send: Send,
+        queue_is_empty: Callable[[], bool],
         emit: Emit,
     ) -> None:
         self._spec = spec
@@ -66,6 +72,7 @@ class Fanout:
         self._texts = texts
         self._accounts = accounts
         self._send = send
+        self._queue_is_empty = queue_is_empty
         self._emit = emit
         self._names = CallNames(spec.id)
         self._changed = threading.Condition()
@@ -88,6 +95,7 @@ class Fanout:
         calls = [self._open_call(messages, model) for messages in prompts]
         ids = [call.call_id for call in calls]
         from_store = self._ask(calls)
+        chaos.point("calls.answered", self._spec.id)
         answers = list(self._answers(ids))
         if from_store:
             self._store.note_cache_hits(self._spec.id, from_store)
@@ -179,7 +187,9 @@ class Fanout:
             for call, state in zip(piece, states, strict=True)
             if state in (CallState.NEW, CallState.PENDING)
         ]
+        chaos.point("calls.opened", self._spec.id)
         self._dispatch(to_send)
+        chaos.point("calls.sent", self._spec.id)
         if refused is not None:
             raise LimitExceeded(refused.kind, refused.used, refused.limit)
         settled = [
@@ -230,12 +240,15 @@ class Fanout:
     def _read(self) -> None:
         cursor = "0"
         checked = time.monotonic()
+        outages = Outages(RECHECK_S)
         try:
             while self._wait_for_calls():
+                outages.begin()
                 for entry_id, call_id in self._read_once(cursor):
                     cursor = entry_id
                     self._arrived([call_id])
-                if time.monotonic() - checked > _RECHECK_S:
+                settled = outages.over()
+                if settled and time.monotonic() - checked > RECHECK_S:
                     self._recheck()
                     checked = time.monotonic()
         except RLMError as error:
@@ -257,10 +270,11 @@ class Fanout:
         """Look at the calls themselves: a reply or a message may be lost."""
         with self._changed:
             ids = list(self._outstanding)
+        pending_ms = UNCLAIMED_MS if self._queue_is_empty() else _LONG_UNCLAIMED_MS
         for start in range(0, len(ids), _FETCH_CALLS):
             piece = ids[start : start + _FETCH_CALLS]
             found = self._store.answers(self._spec.id, piece)
             self._arrived(
                 [call_id for call_id, packed in zip(piece, found, strict=True) if packed is not None]
             )
-            self._dispatch(self._store.lost_calls(self._spec.id, piece, pending_ms=_NEVER_CLAIMED_MS))
+            self._dispatch(self._store.lost_calls(self._spec.id, piece, pending_ms=pending_ms))

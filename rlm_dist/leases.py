@@ -5,6 +5,7 @@ the 15 s within which a job goes on elsewhere. Cancelling is seen at a renewal, 
 """
 
 import threading
+import time
 from collections.abc import Callable
 
 import structlog
@@ -14,6 +15,30 @@ RENEW_S = 1.0
 SWEEP_S = 3.0
 
 log = structlog.get_logger()
+
+
+class Outages:
+    """Notices that Redis was away: leases have then lapsed although their holders live.
+
+    Asked at the end of each round of a thread that should come every ``period_s``, after Redis has answered.
+    """
+
+    def __init__(self, period_s: float) -> None:
+        self._longest_s = 2 * period_s
+        self._last = time.monotonic()
+        self._not_before = 0.0
+
+    def begin(self) -> None:
+        """Begin a round after a time in which there was nothing to ask."""
+        self._last = time.monotonic()
+
+    def over(self) -> bool:
+        """Whether lapsed leases mean what they say: for one lease's length after an outage they do not."""
+        now = time.monotonic()
+        if now - self._last > self._longest_s:
+            self._not_before = now + LEASE_MS / 1000
+        self._last = now
+        return now >= self._not_before
 
 
 class Every:

@@ -43,7 +43,7 @@ def own_queue(settings: Settings) -> Settings:
     Two programs over one embedded server each bring workers, which know one endpoint and one key: a job must
     not land at a worker that asks another endpoint.
     """
-    # The embedded server has another port at each start; a job left by an earlier program is ours all the same.
+    # The server has another port at each start; a job that an earlier program left is ours all the same.
     known = settings.model_copy(update={"redis_url": None})
     spelled = "\n".join(f"{name}={value}" for name, value in sorted(known.variables().items()))
     digest = hashlib.sha256(spelled.encode(errors="surrogatepass")).hexdigest()[:16]

@@ -1,30 +1,32 @@
 """The reaper: puts jobs back on the queue that nobody works on and no message tells of.
 
-Two kinds: jobs whose worker died (their lease has lapsed), and queued jobs whose message is gone (the queue
-is empty and they still wait). ``start_job`` lets only one taker in, so a message too many does no harm. Every
-worker process runs one.
+Two kinds: jobs whose worker died (their lease has lapsed), and jobs that wait although the queues are empty,
+as their message was lost. Where the queues are never empty, the jobs that have waited longest are sent again,
+a few at a time, so that a lost message costs its job time and not its turn. ``start_job`` lets only one taker
+in, so a message too many does no harm. Every worker process runs a reaper.
 
 After Redis was away, leases have lapsed although their holders live: the reaper then waits for one lease's
 length, in which every living holder renews. A job that was meant for workers of another broker prefix is
-left to these, and taken only when they did not for a minute.
+left to these, and taken only where none of them lives.
 """
 
-import time
 from collections.abc import Iterable
 
 import structlog
 from celery import Celery
 
-from rlm_dist.celery_app import queue_is_empty, send_root
+from rlm_dist.celery_app import AGAIN_QUEUE, ROOT_QUEUE, queued, send_root
 from rlm_dist.errors import NotFound
-from rlm_dist.leases import LEASE_MS, SWEEP_S, Every
+from rlm_dist.leases import SWEEP_S, Every, Outages
+from rlm_dist.models import Role
 from rlm_dist.store import Store
 
 log = structlog.get_logger()
 
 _MOST_JOBS = 100
 _WAITING_MS = 5_000
-_FOREIGN_S = 60.0
+_LONG_WAITING_MS = 60_000
+_FEW_JOBS = 10
 
 
 class Reaper:
@@ -34,9 +36,7 @@ class Reaper:
         self._app = app
         self._store = store
         self._prefix = prefix
-        self._foreign: dict[str, float] = {}
-        self._last_sweep = time.monotonic()
-        self._not_before = 0.0
+        self._outages = Outages(SWEEP_S)
         self._every = Every(self._sweep, period_s=SWEEP_S, name="reaper")
 
     def close(self) -> None:
@@ -45,27 +45,26 @@ class Reaper:
 
     def _sweep(self) -> None:
         self._store.now_ms()  # returns only once Redis can be reached
-        now = time.monotonic()
-        if now - self._last_sweep > 2 * SWEEP_S:
-            self._not_before = now + LEASE_MS / 1000
-        self._last_sweep = now
-        if now < self._not_before:
+        if not self._outages.over():
             return
         self._send("job_lapsed", self._store.lapsed_jobs(_MOST_JOBS))
-        if queue_is_empty(self._app):
+        new, again = queued(self._app, ROOT_QUEUE, AGAIN_QUEUE)
+        if not new and not again:
             self._send("job_message_lost", self._store.waiting_jobs(_WAITING_MS, _MOST_JOBS))
+        elif not again:
+            self._send("job_waits_long", self._store.waiting_jobs(_LONG_WAITING_MS, _FEW_JOBS))
 
     def _send(self, event: str, job_ids: Iterable[str]) -> None:
         for job_id in job_ids:
             if self._ours(job_id):
                 log.warning(event, job=job_id)
-                send_root(self._app, job_id)
+                send_root(self._app, job_id, again=True)
 
     def _ours(self, job_id: str) -> bool:
         try:
-            if self._store.job(job_id).spec.broker_prefix == self._prefix:
-                return True
+            prefix = self._store.job(job_id).spec.broker_prefix
         except NotFound:
             return False
-        first_seen = self._foreign.setdefault(job_id, time.monotonic())
-        return time.monotonic() - first_seen > _FOREIGN_S
+        if prefix == self._prefix:
+            return True
+        return not any(name.startswith(f"{prefix}{Role.SUB}@") for name in self._store.live_workers())

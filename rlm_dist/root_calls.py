@@ -1,17 +1,22 @@
 """Calls of the root model: each has an id and a place in the ledger, as a sub-call has."""
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 
-from rlm_dist.calls import Accounts, CallNames
-from rlm_dist.errors import CallError, LimitExceeded, RLMError
+from rlm_dist import chaos
+from rlm_dist.calls import Accounts, CallNames, unstorable
+from rlm_dist.errors import BlobError, CallError, LimitExceeded, Parked, RLMError
 from rlm_dist.llm import LLM
 from rlm_dist.models import CallRequest, CallResult, Completion, JobSpec, Message, Role
 from rlm_dist.store import CallState, OpenCall, Refused, Store
 from rlm_dist.texts import Texts
 
 _POLL_S = 0.2
+# A request under way is paid for: a job that is parked waits for it this long before it closes it. Under the
+# 10 s that ``embedded.Cluster`` gives its workers to stop.
+PARK_GRACE_S = 7.0
 
 
 class RootCalls:
@@ -46,6 +51,8 @@ class RootCalls:
             LimitExceeded: where a budget does not allow the call.
             RLMError: what ``abort`` was given.
         """
+        if self._error is not None:
+            raise self._error
         request = CallRequest(role=Role.ROOT, model=self._spec.model, messages=tuple(messages))
         call_id = self._names.name(request)
         result = self._known(call_id, request) or self._ask(call_id, request)
@@ -55,7 +62,7 @@ class RootCalls:
         return result.completion
 
     def abort(self, error: RLMError) -> None:
-        """Close the request under way; it and every later one raise ``error``."""
+        """Close the request under way, after a grace for Parked; it and every later one raise ``error``."""
         self._error = self._error or error
 
     def _known(self, call_id: str, request: CallRequest) -> CallResult | None:
@@ -73,17 +80,27 @@ class RootCalls:
         return CallResult.model_validate_json(self._texts.unpack(packed or ""))
 
     def _ask(self, call_id: str, request: CallRequest) -> CallResult:
+        chaos.point("root.opened", self._spec.id)
         result = self._wait(self._llm.submit(request))
-        packed = self._texts.pack(self._spec.id, result.model_dump_json())
+        chaos.point("root.answered", self._spec.id)
+        try:
+            packed = self._texts.pack(self._spec.id, result.model_dump_json())
+        except BlobError as error:
+            result = unstorable(result, error)
+            packed = result.model_dump_json()
         settlement = self._accounts.settlement(call_id, request, result, packed)
         self._store.settle(self._spec.id, self._owner, [settlement])
+        chaos.point("root.settled", self._spec.id)
         return result
 
     def _wait(self, future: Future[CallResult]) -> CallResult:
         ended = threading.Event()
         future.add_done_callback(lambda _: ended.set())
+        grace_ends = None
         while not ended.wait(_POLL_S):
-            if self._error is not None:
+            if isinstance(self._error, Parked):
+                grace_ends = grace_ends or time.monotonic() + PARK_GRACE_S
+            if self._error is not None and time.monotonic() >= (grace_ends or 0.0):
                 future.cancel()
                 raise self._error
         return future.result()

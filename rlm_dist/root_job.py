@@ -1,14 +1,17 @@
 """One run of one job on a root worker: its REPL, its calls, its lease, and the engine between them.
 
-While the job runs, a heartbeat renews its lease. What the heartbeat learns (cancelled, out of time, taken
-over by another worker) stops whatever the job waits for: a cell, a root call, a sub-call.
+From the moment that the job is taken up, a heartbeat renews its lease. What the heartbeat learns (cancelled,
+out of time, paused, taken over by another worker, this worker is to stop) stops whatever the job waits for:
+a cell, a root call, a sub-call.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Self
 
-from rlm_dist import engine
-from rlm_dist.errors import CallError, Cancelled, LimitExceeded, RLMError, Superseded
+from rlm_dist import chaos, engine
+from rlm_dist.errors import CallError, Cancelled, LimitExceeded, Parked, RLMError, Superseded
 from rlm_dist.events import Emit, Event, RootReplied
 from rlm_dist.fanout import Fanout
 from rlm_dist.journal import Journal
@@ -60,34 +63,101 @@ class Repl:
         self.sandbox.restart()
 
 
+class Held:
+    """A job that this worker holds at ``record.epoch``: a heartbeat keeps it while the context is open."""
+
+    def __init__(self, record: JobRecord, store: Store, *, stopping: Callable[[], bool]) -> None:
+        self._job_id = record.spec.id
+        self._epoch = record.epoch
+        self._limit_s = record.spec.limits.max_seconds
+        self._store = store
+        self._stopping = stopping
+        self._error: RLMError | None = None
+        self._stop: Callable[[RLMError], None] | None = None
+        ran_ms = store.now_ms() - record.started_ms if record.started_ms else 0
+        self._began = time.monotonic() - ran_ms / 1000
+        self._heart = Every(self._beat, period_s=RENEW_S, name=f"lease-{self._job_id}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._heart.close()
+
+    @property
+    def used_s(self) -> float:
+        """How long the job has run, the runs of earlier holders included."""
+        return time.monotonic() - self._began
+
+    def when_lost(self, stop: Callable[[RLMError], None]) -> None:
+        """Have ``stop`` called with the reason once the job is to be let go; at once where it is already."""
+        self._stop = stop
+        if self._error is not None:
+            stop(self._error)
+
+    def over_time(self) -> LimitExceeded | None:
+        """The limit on the job's time, where it is over."""
+        if self._limit_s is None or self.used_s <= self._limit_s:
+            return None
+        return LimitExceeded("max_seconds", round(self.used_s, 1), self._limit_s)
+
+    def _beat(self) -> None:
+        over = self.over_time()
+        if over is not None:
+            self._tell(over)
+        if self._stopping():
+            self._tell(Parked(self._job_id, "its worker stops"))
+        try:
+            told = self._store.renew_job(self._job_id, self._epoch, LEASE_MS)
+        except Superseded as error:
+            self._tell(error)
+            return
+        if told == "cancelled":
+            self._tell(Cancelled(self._job_id))
+        elif told == "paused":
+            self._tell(Parked(self._job_id, "its batch is paused"))
+
+    def _tell(self, error: RLMError) -> None:
+        self._error = self._error or error
+        if self._stop is not None:
+            self._stop(error)
+
+
 class RootJob:
-    """A job that this worker holds at ``record.epoch``."""
+    """A job that this worker holds, with all that is needed to run it."""
 
     def __init__(
-        self, *, record: JobRecord, store: Store, calls: RootCalls, fanout: Fanout, repl: Repl, emit: Emit
+        self,
+        *,
+        record: JobRecord,
+        held: Held,
+        store: Store,
+        calls: RootCalls,
+        fanout: Fanout,
+        repl: Repl,
+        emit: Emit,
     ) -> None:
         self._spec = record.spec
         self._epoch = record.epoch
+        self._held = held
         self._store = store
         self._calls = calls
         self._fanout = fanout
         self._repl = repl
         self._sink = emit
-        ran_ms = store.now_ms() - record.started_ms if record.started_ms else 0
-        self._began = time.monotonic() - ran_ms / 1000
 
     def run(self) -> Outcome:
         """Run the root loop to its end.
 
         Raises:
             Superseded: where another worker took the job over.
+            Parked: where the job is to be given back to the queue.
             RLMError: where the REPL cannot be started, or the store cannot be reached.
         """
-        journal = Journal(
-            self._store.read_journal(self._spec.id),
-            lambda entry: self._store.append_journal(self._spec.id, self._epoch, entry),
-        )
-        heart = Every(self._beat, period_s=RENEW_S, name=f"lease-{self._spec.id}")
+        journal = Journal(self._store.read_journal(self._spec.id), self._write)
+        self._held.when_lost(self._stop)
         try:
             self._repl.sandbox.start()
             return engine.run(
@@ -99,7 +169,6 @@ class RootJob:
                 budget=self._budget,
             )
         finally:
-            heart.close()
             self._repl.sandbox.close()
             self._fanout.close()
 
@@ -108,22 +177,10 @@ class RootJob:
             self._fanout.turn = event.turn
         self._sink(event)
 
-    def _beat(self) -> None:
-        over = self._out_of_time()
-        if over is not None:
-            self._stop(over)
-        try:
-            if self._store.renew_job(self._spec.id, self._epoch, LEASE_MS) == "cancelled":
-                self._stop(Cancelled(self._spec.id))
-        except Superseded as error:
-            self._stop(error)
-
-    def _out_of_time(self) -> LimitExceeded | None:
-        limit_s = self._spec.limits.max_seconds
-        used_s = time.monotonic() - self._began
-        if limit_s is None or used_s <= limit_s:
-            return None
-        return LimitExceeded("max_seconds", round(used_s, 1), limit_s)
+    def _write(self, entry: str) -> None:
+        chaos.point("journal.write", self._spec.id)
+        self._store.append_journal(self._spec.id, self._epoch, entry)
+        chaos.point("journal.written", self._spec.id)
 
     def _stop(self, error: RLMError) -> None:
         self._calls.abort(error)
@@ -132,7 +189,7 @@ class RootJob:
 
     def _budget(self) -> str | None:
         """What is left, for the model, of every limit of which less than a quarter is."""
-        over = self._out_of_time()
+        over = self._held.over_time()
         if over is not None:
             raise over
         told = [
@@ -146,7 +203,7 @@ class RootJob:
         """Kind, used and limit of each limit that this job has."""
         limits = self._spec.limits
         if limits.max_seconds is not None:
-            yield "seconds", time.monotonic() - self._began, limits.max_seconds
+            yield "seconds", self._held.used_s, limits.max_seconds
         if limits.max_nanousd is None and limits.max_tokens is None and limits.max_sub_calls is None:
             return
         costs = self._store.costs(self._spec.id)

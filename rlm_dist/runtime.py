@@ -2,17 +2,21 @@
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import redis
 import structlog
 from celery import Celery
+from kombu.exceptions import OperationalError
 
+from rlm_dist import chaos
 from rlm_dist.blobs import open_blobs
 from rlm_dist.calls import Accounts
-from rlm_dist.celery_app import SUB_QUEUE, SUB_TASK
+from rlm_dist.celery_app import SUB_QUEUE, SUB_TASK, queued, send_root
 from rlm_dist.context_cache import ContextCache
-from rlm_dist.errors import RLMError, Superseded
-from rlm_dist.events import JobEnded, JobStarted
+from rlm_dist.errors import Parked, RLMError, Superseded, Unreachable
+from rlm_dist.events import JobEnded, JobStarted, Marked
 from rlm_dist.fanout import Fanout
 from rlm_dist.leases import LEASE_MS, RENEW_S, Every
 from rlm_dist.llm import LLM, Endpoint
@@ -20,7 +24,7 @@ from rlm_dist.models import ErrorInfo, JobRecord, JobState, Outcome, Role
 from rlm_dist.prices import Prices
 from rlm_dist.recovery import Reaper
 from rlm_dist.root_calls import RootCalls
-from rlm_dist.root_job import Repl, RootJob
+from rlm_dist.root_job import Held, Repl, RootJob
 from rlm_dist.sandbox.fork_server import start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
@@ -44,10 +48,15 @@ class Worker:
         assert settings.redis_url is not None  # make_app has refused to go on without it
         self.app = app
         self.settings = settings
-        self.owner = f"{role}@{socket.gethostname()}:{os.getpid()}"
+        self.owner = f"{settings.broker_prefix}{role}@{socket.gethostname()}:{os.getpid()}"
         self._client = connect(settings.redis_url, client_name=f"rlm-{role}")
         self.store = Store(self._client, retention_s=settings.retention_s, patience_s=REDIS_PATIENCE_S)
-        blobs = open_blobs(settings.blob_url or "redis", home=settings.home, client=self._client)
+        blobs = open_blobs(
+            settings.blob_url or "redis",
+            home=settings.home,
+            client=self._client,
+            retention_s=settings.retention_s,
+        )
         self.texts = Texts(store=self.store, blobs=blobs)
         self.contexts = ContextCache(settings.home / "cache" / "contexts", blobs)
         root = Endpoint(settings.api_url, settings.api_key, settings.model)
@@ -66,10 +75,11 @@ class Worker:
 
 
 class RootWorker(Worker):
-    """A process that runs root loops, one at a time."""
+    """A process that runs root loops, one at a time; ``stopping`` says that its jobs are to be let go."""
 
-    def __init__(self, app: Celery, settings: Settings, role: Role) -> None:
-        super().__init__(app, settings, role)
+    def __init__(self, app: Celery, settings: Settings, *, stopping: Callable[[], bool]) -> None:
+        super().__init__(app, settings, Role.ROOT)
+        self._stopping = stopping
         self._repls = start_at(choose(settings.sandbox, settings.sandbox_min))
 
     def close(self) -> None:
@@ -79,38 +89,68 @@ class RootWorker(Worker):
 
     def run(self, job_id: str) -> None:
         """Bring this job to its end, unless it is final, cancelled, or held by another worker."""
-        epoch = self.store.start_job(job_id, self.owner, LEASE_MS)
+        epoch = None if self._stopping() else self.store.start_job(job_id, self.owner, LEASE_MS)
         if epoch is None:
             log.info("job_not_started", job=job_id)
             return
+        chaos.point("root.started", job_id)
         record = self.store.job(job_id)
         emit = TraceSink(self.store, job_id, self.texts)
         try:
-            outcome = self._job(record, epoch, emit).run()
+            with Held(record, self.store, stopping=self._stopping) as held:
+                outcome = self._outcome(record, held, emit)
+                self._finish(record, outcome, emit)
+        except Parked as parked:
+            self._park(record, parked, emit)
         except Superseded:
             log.warning("job_superseded", job=job_id, epoch=epoch)
-            return
+        except Unreachable as error:
+            # Nothing is lost: whoever reaches Redis first takes the job up once its lease has lapsed.
+            log.error("job_left", job=job_id, epoch=epoch, error=str(error))
+
+    def _outcome(self, record: JobRecord, held: Held, emit: TraceSink) -> Outcome:
+        context = record.spec.context
+        try:
+            self.store.patiently(lambda: self.contexts.path(context))  # it may lie in a Redis that is away
+            with self.contexts.hold(context) as path:
+                return self._job(record, held, emit, path).run()
+        except (Parked, Superseded):
+            raise
         except RLMError as error:
-            outcome = _failed(error)
+            if isinstance(error, Unreachable) and error.service == "Redis":
+                raise
+            return _failed(error)
         except Exception as error:
-            log.exception("job_crashed", job=job_id)
-            outcome = _failed(RLMError(f"internal error: {type(error).__name__}"))
+            log.exception("job_crashed", job=record.spec.id)
+            return _failed(RLMError(f"internal error: {type(error).__name__}"))
+
+    def _finish(self, record: JobRecord, outcome: Outcome, emit: TraceSink) -> None:
         emit(
             JobEnded(
                 state=outcome.state, answer=outcome.answer, error=outcome.error, iterations=outcome.iterations
             )
         )
-        self.store.finish_job(job_id, epoch, outcome)
+        chaos.point("root.finishing", record.spec.id)
+        self.store.finish_job(record.spec.id, record.epoch, outcome)
+        chaos.point("root.finished", record.spec.id)
 
-    def _job(self, record: JobRecord, epoch: int, emit: TraceSink) -> RootJob:
-        spec = record.spec
+    def _park(self, record: JobRecord, parked: Parked, emit: TraceSink) -> None:
+        emit(Marked(turn=0, kind="parked", detail=parked.why))
+        send = self.store.park_job(record.spec.id, record.epoch)
+        chaos.point("root.parked", record.spec.id)
+        if send:
+            send_root(self.app, record.spec.id, again=True)
+        log.info("job_parked", job=record.spec.id, epoch=record.epoch, why=parked.why)
+
+    def _job(self, record: JobRecord, held: Held, emit: TraceSink, context_path: Path) -> RootJob:
+        spec, epoch = record.spec, record.epoch
         calls = RootCalls(
             spec=spec, epoch=epoch, owner=self.owner,
             store=self.store, texts=self.texts, llm=self.llm, accounts=self.accounts,
         )  # fmt: skip
         fanout = Fanout(
             spec=spec, epoch=epoch, store=self.store, texts=self.texts, accounts=self.accounts,
-            send=self._send, emit=emit,
+            send=self._send, queue_is_empty=self._queue_is_empty, emit=emit,
         )  # fmt: skip
         repl = Repl(fanout)
         limits = SandboxLimits(
@@ -118,18 +158,34 @@ class RootWorker(Worker):
         )
         if self._repls.level is Level.OFF:
             log.warning("job_not_isolated", job=spec.id)
-        path = self.contexts.path(spec.context)
-        sandbox = Sandbox(context_path=path, query=repl.query, limits=limits, start=self._repls)
+        sandbox = Sandbox(context_path=context_path, query=repl.query, limits=limits, start=self._repls)
         repl.use(sandbox)
         emit(
             JobStarted(
-                job_id=spec.id, epoch=epoch, worker=self.owner, model=spec.model, sub_model=spec.sub_model,
+                job_id=spec.id, epoch=epoch, worker=self.owner.removeprefix(self.settings.broker_prefix),
+                model=spec.model, sub_model=spec.sub_model,
                 prompts=spec.prompts, isolation=sandbox.isolation, context=spec.context.info,
             )
         )  # fmt: skip
-        return RootJob(record=record, store=self.store, calls=calls, fanout=fanout, repl=repl, emit=emit)
+        return RootJob(
+            record=record, held=held, store=self.store, calls=calls, fanout=fanout, repl=repl, emit=emit
+        )
 
     def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
+        """Put sub tasks on the queue; those that cannot be are sent again when their calls count as lost."""
+        try:
+            self._send_chunks(job_id, turn, chunks)
+        except (OperationalError, redis.RedisError) as error:
+            log.warning("sub_tasks_not_sent", job=job_id, error=type(error).__name__)
+
+    def _queue_is_empty(self) -> bool:
+        """Whether no sub task waits; False where the broker cannot be asked."""
+        try:
+            return queued(self.app, SUB_QUEUE) == [0]
+        except (OperationalError, OSError, redis.RedisError):
+            return False
+
+    def _send_chunks(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
         with self.app.producer_pool.acquire(block=True) as producer:
             for chunk in chunks:
                 self.app.send_task(

@@ -1,15 +1,33 @@
-"""The two Celery tasks. Their messages carry ids only; the store has the rest."""
+"""The two Celery tasks. Their messages carry ids only; the store has the rest.
 
+SIGTERM, which Celery calls a warm shutdown: a root worker parks its jobs, so that another one goes on with
+them at once; a sub worker ends its calls, and gives back the messages of those that it has not begun.
+"""
+
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
+import structlog
 from celery import Celery
-from celery.signals import worker_init, worker_process_init, worker_process_shutdown, worker_shutdown
+from celery.exceptions import Reject
+from celery.signals import (
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutdown,
+    worker_shutting_down,
+)
 from pydantic import TypeAdapter
 
-from rlm_dist.celery_app import ROOT_TASK, SUB_TASK
-from rlm_dist.models import Role
+from rlm_dist.broker_repair import repair_broker
+from rlm_dist.celery_app import AGAIN_QUEUE, ROOT_TASK, SUB_TASK, queue
+from rlm_dist.errors import RLMError
 from rlm_dist.runtime import RootWorker, SubWorker
 from rlm_dist.settings import Settings
+
+log = structlog.get_logger()
 
 _ID = TypeAdapter(str)
 _IDS = TypeAdapter(list[str])
@@ -24,28 +42,46 @@ class _Sized(Protocol):
 def add_root_task(app: Celery, settings: Settings) -> None:
     """Register ``rlm.root(job_id)``, run in pool processes that each have a ``RootWorker``."""
     workers: list[RootWorker] = []
+    repair_broker()
+    # Only the parent hears of the shutdown; its pool processes share this byte with it.
+    stopping = mmap.mmap(-1, 1)
+
+    @worker_shutting_down.connect(weak=False)
+    def stop_jobs(**_: object) -> None:
+        stopping[0] = 1
 
     @worker_process_init.connect(weak=False)
     def start(**_: object) -> None:
-        workers.append(RootWorker(app, settings, Role.ROOT))
+        workers.append(RootWorker(app, settings, stopping=lambda: bool(stopping[0])))
 
     @worker_process_shutdown.connect(weak=False)
     def stop(**_: object) -> None:
         for worker in workers:
             worker.close()
 
+    @worker_init.connect(weak=False)
+    def take_up_again(**_: object) -> None:
+        app.amqp.queues.select_add(queue(AGAIN_QUEUE))  # whatever -Q names
+
     @app.task(name=ROOT_TASK)
     def root(job_id: str) -> None:
-        workers[0].run(_ID.validate_python(job_id, strict=True))
+        with _no_values_in_errors():
+            workers[0].run(_ID.validate_python(job_id, strict=True))
 
 
 def add_sub_task(app: Celery, settings: Settings) -> None:
     """Register ``rlm.sub(job_id, call_ids)``, run in threads that share one ``SubWorker``."""
     workers: list[SubWorker] = []
+    repair_broker()
 
     @worker_init.connect(weak=False)
     def start(sender: _Sized, **_: object) -> None:
         workers.append(SubWorker(app, settings, slots=sender.concurrency))
+
+    @worker_shutting_down.connect(weak=False)
+    def drain(**_: object) -> None:
+        for worker in workers:
+            worker.calls.drain()
 
     @worker_shutdown.connect(weak=False)
     def stop(**_: object) -> None:
@@ -54,4 +90,19 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
 
     @app.task(name=SUB_TASK)
     def sub(job_id: str, call_ids: list[str]) -> None:
-        workers[0].calls.run(_ID.validate_python(job_id, strict=True), _IDS.validate_python(call_ids))
+        with _no_values_in_errors():
+            done = workers[0].calls.run(
+                _ID.validate_python(job_id, strict=True), _IDS.validate_python(call_ids)
+            )
+        if not done:
+            raise Reject("the worker stops", requeue=True)
+
+
+@contextmanager
+def _no_values_in_errors() -> Iterator[None]:
+    """Celery logs what a task raises, and Flower shows it: the type of an error will do for both."""
+    try:
+        yield
+    except Exception as error:
+        log.exception("task_failed")
+        raise RLMError(f"the task failed: {type(error).__name__}") from None

@@ -24,7 +24,7 @@ class Texts:
         """What to store for ``text``; a blob is kept for as long as the job is."""
         if len(text) <= INLINE_CHARS:
             return text
-        sha256 = self._blobs.put_text(text)
+        sha256 = self._store.patiently(lambda: self._blobs.put_text(text))
         self._store.use_blob(job_id, sha256)
         return f'{_MARK}{sha256}"}}'
 
@@ -36,4 +36,5 @@ class Texts:
         """
         if not packed.startswith(_MARK):
             return packed
-        return self._blobs.get_text(json.loads(packed)["blob"])
+        sha256 = json.loads(packed)["blob"]
+        return self._store.patiently(lambda: self._blobs.get_text(sha256))

@@ -1,6 +1,5 @@
 """What every worker process does before it takes work: see that it can work at all, and who its parent is."""
 
-import logging
 import sys
 from contextlib import closing
 from typing import NoReturn
@@ -9,6 +8,7 @@ from celery.signals import celeryd_init
 
 from rlm_dist.errors import RLMError, SettingsError
 from rlm_dist.lifeline import watch_lifeline
+from rlm_dist.logs import configure_logs
 from rlm_dist.models import Role
 from rlm_dist.prices import Prices
 from rlm_dist.sandbox.probe import choose
@@ -17,8 +17,6 @@ from rlm_dist.store import connect, reaching
 
 EXIT_BAD_SETTINGS = 2
 EXIT_UNREACHABLE = 5
-# They log each request; what matters of a call is in the trace.
-_LOUD = ("httpx", "httpx2", "openai")
 
 
 def worker_settings(role: Role) -> Settings:
@@ -34,8 +32,7 @@ def worker_settings(role: Role) -> Settings:
     @celeryd_init.connect(weak=False)
     def start(**_: object) -> None:
         watch_lifeline()
-        for name in _LOUD:
-            logging.getLogger(name).setLevel(logging.WARNING)
+        configure_logs(settings.log_level)
         try:
             if role is Role.ROOT:  # before the pool is forked, so that its processes need not ask again
                 choose(settings.sandbox, settings.sandbox_min)

@@ -24,6 +24,7 @@ COMMANDS = {
     "cancel": "control:cancel",
     "pause": "control:pause",
     "resume": "control:resume",
+    "retry": "control:retry",
     "trace": "trace:trace",
     "worker": "worker:worker",
     "flower": "monitor:flower",

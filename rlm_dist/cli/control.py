@@ -1,8 +1,8 @@
-"""``rlm-dist cancel``, ``pause`` and ``resume``."""
+"""``rlm-dist cancel``, ``pause``, ``resume`` and ``retry``."""
 
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output
-from rlm_dist.cli.session import open_stores
+from rlm_dist.cli.session import open_client, open_stores
 from rlm_dist.cli.status import find
 from rlm_dist.models import BatchRecord, BatchState, JobState
 from rlm_dist.settings import load_settings
@@ -31,6 +31,15 @@ def resume(batch: options.BatchId, as_json: options.Json = False) -> None:
     with open_stores(load_settings()) as (store, _):
         store.resume_batch(batch)
         _tell(store.batch(batch).state, batch, as_json=as_json)
+
+
+def retry(batch: options.BatchId, as_json: options.Json = False) -> None:
+    """Run the jobs of a batch again that have no answer; what they paid for is kept."""
+    out = Output(as_json=as_json)
+    with open_client(load_settings(), out) as client:
+        retried = client.retry(batch)
+        state = client.store.batch(batch).state
+        out.result({"id": batch, "state": state, "retried": retried}, lambda: [f"{batch}: {retried} jobs"])
 
 
 def _tell(state: JobState | BatchState, id_: str, *, as_json: bool) -> None:

@@ -47,6 +47,7 @@ def _parameters(arguments: argparse.Namespace) -> Any:
     parameters.cpuparams.n_threads = arguments.threads
     parameters.cpuparams_batch.n_threads = arguments.threads
     parameters.cache_ram_mib = _PROMPT_CACHE_MIB
+    parameters.sampling.temp = 0.0  # such models do best, and come out the same, without chance
     parameters.ui = False
     parameters.endpoint_slots = False  # it would show prompts
     return parameters

@@ -102,6 +102,10 @@ class SimulatedEndpoint:
         """Let the requests go that a fault of kind ``hold`` keeps waiting, and all later ones."""
         self._loop.call_soon_threadsafe(self._released.set)
 
+    def hold(self) -> None:
+        """Take ``release`` back: a fault of kind ``hold`` keeps requests waiting again."""
+        self._loop.call_soon_threadsafe(self._released.clear)
+
     def __enter__(self) -> Self:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()

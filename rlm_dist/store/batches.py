@@ -8,7 +8,7 @@ from rlm_dist.store import keys, money
 from rlm_dist.store.jobs import CANCELLED
 from rlm_dist.store.link import MAX_BLOCK_MS, Link
 
-_CANCEL_AT_ONCE = 200
+_AT_ONCE = 200
 
 
 class Batches(Link):
@@ -39,18 +39,38 @@ class Batches(Link):
         self._mark(batch_id, "sealed", "set")
 
     def pause_batch(self, batch_id: str) -> None:
-        """Let no job start and no sub-call be claimed; what is under way goes on."""
+        """Let calls in flight end and start no more; its running jobs go back into the queue."""
         self._mark(batch_id, "paused", "set")
 
     def resume_batch(self, batch_id: str) -> None:
-        """Take the pause back."""
+        """Take the pause back; its jobs in the queue, whose messages may be spent, are due to be sent."""
         self._mark(batch_id, "paused", "clear")
+        start = 0
+        while ids := self.batch_jobs(batch_id, start, _AT_ONCE):
+            due = dict.fromkeys(ids, 0)
+            self._reach(lambda due=due: self._client.zadd(keys.QUEUED, due, xx=True))  # type: ignore[misc]
+            start += len(ids)
+
+    def retry_batch(self, batch_id: str) -> list[str]:
+        """Queue its jobs again that ended without an answer; returns their ids, to be sent.
+
+        Raises:
+            NotFound: where there is no such batch, or its retention is over.
+        """
+        self.batch(batch_id)
+        retried: list[str] = []
+        start = 0
+        while ids := self.batch_jobs(batch_id, start, _AT_ONCE):
+            replies = self._scripts_at_once("job_retry", [(keys.job_keys(job_id), ()) for job_id in ids])
+            retried += [job_id for job_id, reply in zip(ids, replies, strict=True) if reply == 1]
+            start += len(ids)
+        return retried
 
     def cancel_batch(self, batch_id: str) -> None:
         """Cancel all its jobs that have not ended; harmless where all have."""
         if self._mark(batch_id, "cancelled", "set") or self.batch(batch_id).state is BatchState.CANCELLED:
             start = 0
-            while ids := self.batch_jobs(batch_id, start, _CANCEL_AT_ONCE):
+            while ids := self.batch_jobs(batch_id, start, _AT_ONCE):
                 args = (CANCELLED, self._retention_ms)
                 self._scripts_at_once("job_cancel", [(keys.job_keys(job_id), args) for job_id in ids])
                 start += len(ids)

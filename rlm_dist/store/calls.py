@@ -57,8 +57,9 @@ class Spend:
 class Settlement:
     """The end of a call: its stored result and what was paid.
 
-    ``spend`` is None where the call failed; ``wasted`` are other attempts that were charged. The ``token``
-    makes it safe to settle the same object again, and two settlements of one call two payments.
+    ``result_json`` is empty where there is no result and only the charges count, as of a call that was
+    aborted. ``spend`` is None where the call failed; ``wasted`` are other attempts that were charged. The
+    ``token`` makes it safe to settle the same object again, and two settlements of one call two payments.
     """
 
     call_id: str
@@ -76,7 +77,7 @@ class Calls(Link):
         """Store new calls and reserve their budget, in order; root calls do not count as sub-calls.
 
         Raises:
-            Superseded, Cancelled: where this epoch may not call any more.
+            Superseded, Cancelled, Parked: where this epoch may not call any more.
         """
         states: list[CallState | Refused] = []
         for start in range(0, len(calls), _OPEN_AT_ONCE):

@@ -14,6 +14,11 @@ class Capacity(Link):
         """Say how many calls a worker can run at once; counts for ``ttl_ms``."""
         self._script("slots_announce", [keys.SLOTS, keys.SLOTS_UNTIL], worker, slots, ttl_ms)
 
+    def live_workers(self) -> list[str]:
+        """The sub workers that have announced slots which still count."""
+        now_ms = self.now_ms()
+        return self._reach(lambda: self._client.zrangebyscore(keys.SLOTS_UNTIL, now_ms, "+inf"))
+
     def fair_window(self) -> int:
         """How many calls one job may have in the queue or in flight: twice its share of the live slots."""
         slots, running = self._script("slots_live", [keys.SLOTS, keys.SLOTS_UNTIL, keys.LEASES])

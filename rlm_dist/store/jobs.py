@@ -11,13 +11,12 @@ from functools import partial
 from typing import Literal
 
 from rlm_dist.errors import NotFound
-from rlm_dist.models import Costs, JobRecord, JobSpec, JobState, ModelCosts, Outcome
+from rlm_dist.models import Costs, ErrorInfo, JobRecord, JobSpec, JobState, ModelCosts, Outcome
 from rlm_dist.store import keys, money
 from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced
 
 _CREATE_AT_ONCE = 200
-# A lapsed job is told to one reaper, and to the next only if it is still not taken up after this time.
-_TELL_AGAIN_MS = 5_000
+MAX_RECOVERIES = 3
 
 
 def _stored(value: JobSpec | Outcome) -> str:
@@ -26,6 +25,16 @@ def _stored(value: JobSpec | Outcome) -> str:
 
 
 CANCELLED = _stored(Outcome(state=JobState.CANCELLED))
+_POISON = _stored(
+    Outcome(
+        state=JobState.FAILED,
+        error=ErrorInfo(
+            type="poison",
+            message=f"its worker died in the middle of it more than {MAX_RECOVERIES} times; "
+            "its journal is kept",
+        ),
+    )
+)
 
 
 class Jobs(Link):
@@ -92,12 +101,14 @@ class Jobs(Link):
     def start_job(self, job_id: str, owner: str, lease_ms: int) -> int | None:
         """Take up a queued job, or one whose holder let its lease lapse; returns the new epoch.
 
-        None where the job is final, cancelled, paused or held by a live lease.
+        None where the job is final, cancelled, paused or held by a live lease. A job whose lease lapsed more
+        than ``MAX_RECOVERIES`` times is ended as failed.
         """
-        args = (owner, lease_ms, uuid.uuid4().hex, CANCELLED, self._retention_ms)
+        token = uuid.uuid4().hex
+        args = (owner, lease_ms, token, CANCELLED, self._retention_ms, MAX_RECOVERIES, _POISON)
         return fenced(self._script("job_start", keys.job_keys(job_id), *args), job_id) or None
 
-    def renew_job(self, job_id: str, epoch: int, lease_ms: int) -> Literal["ok", "cancelled"]:
+    def renew_job(self, job_id: str, epoch: int, lease_ms: int) -> Literal["ok", "cancelled", "paused"]:
         """Keep a job that this worker holds, and hear whether it is to stop.
 
         Raises:
@@ -105,6 +116,14 @@ class Jobs(Link):
         """
         reply = self._script("job_renew", keys.job_keys(job_id), epoch, lease_ms)
         return "cancelled" if reply == "CANCELLED" else fenced(reply, job_id, epoch)
+
+    def park_job(self, job_id: str, epoch: int) -> bool:
+        """Give a job that this worker holds back to the queue; True where a message is to be sent for it."""
+        return bool(fenced(self._script("job_park", keys.job_keys(job_id), epoch), job_id) == 1)
+
+    def retry_job(self, job_id: str) -> bool:
+        """Queue a job again that ended without an answer, with all that it paid for; False for any other."""
+        return bool(fenced(self._script("job_retry", keys.job_keys(job_id)), job_id))
 
     def finish_job(self, job_id: str, epoch: int, outcome: Outcome) -> bool:
         """End a job; False where it had ended or another worker holds it."""
@@ -129,12 +148,12 @@ class Jobs(Link):
             self._reach(partial(self._client.xread, done, block=block_ms))
 
     def lapsed_jobs(self, limit: int) -> list[str]:
-        """Running jobs whose lease has lapsed; each is told to one caller in five seconds."""
-        return list(self._script("due", [keys.LEASES], 0, limit, _TELL_AGAIN_MS))
+        """Running jobs whose lease has lapsed; each is told once, and from then on counts as waiting."""
+        return list(self._script("lapsed", [keys.LEASES, keys.QUEUED], limit))
 
     def waiting_jobs(self, waiting_ms: int, limit: int) -> list[str]:
-        """Jobs in the queue for longer than ``waiting_ms``; each is told to one caller in that time."""
-        return list(self._script("due", [keys.QUEUED], waiting_ms, limit, 0))
+        """Jobs that wait for longer than ``waiting_ms``; each is told to one caller in that time."""
+        return list(self._script("waiting", [keys.QUEUED], waiting_ms, limit))
 
     def use_blob(self, job_id: str, sha256: str) -> None:
         """Keep a stored text until the job has ended and its retention is over."""

@@ -7,17 +7,18 @@ key                    type    TTL                      holds
 =====================  ======  =======================  ==================================================
 J                      hash    retention from job end   id, spec, state, epoch, owner, lease_ms, outcome,
                                                         queued_ms, started_ms, ended_ms, cancel, batch
-                                                        (the key B), max_nanousd, max_tokens, max_sub_calls
+                                                        (the key B), max_nanousd, max_tokens, max_sub_calls,
+                                                        recoveries (workers that died with it), ended_entry
 J:ledger               hash    as J                     totals and lines; see ``money``
-J:calls                hash    as J                     call id → state of the call; see ``calls_open.lua``
-J:requests             hash    as J                     call id → request
+J:calls                hash    as J                     call id → state; see ``lua/prelude_calls.lua``
+J:requests             hash    as J                     sub-call id → request
 J:results              hash    as J                     call id → result
 J:journal              list    as J                     journal entries in order
 J:trace                stream  as J                     events in order, field ``e``
 J:replies              stream  as J                     ids of settled calls, field ``c``
 J:done                 stream  as J                     one entry once the job is final: wakes waiters
 J:blobs                set     as J                     keys of the blobs that the job uses
-J:tokens               list    as J                     the latest writes, by which repeats are known
+J:tokens               zset    as J                     the latest writes, by which repeats are known
 B                      hash    retention from its last  digest, total, created_ms, sealed, paused,
                                job's end, or from its   cancelled, max_nanousd, max_tokens, and ``n:<state>``
                                creation while empty     with the number of jobs in that state
@@ -25,7 +26,7 @@ B:ledger               hash    as B                     as J:ledger, over all jo
 B:jobs                 zset    as B                     job ids by line number
 B:ended                stream  as B                     ids of jobs in order of their end, field ``j``
 rlm:jobs, rlm:batches  zset    none: pruned             ids by creation time
-rlm:queued             zset    none: empties itself     queued jobs by the time they were last sent
+rlm:queued             zset    none: empties itself     waiting jobs by the time they were last sent
 rlm:leases             zset    none: empties itself     running jobs by the end of their lease
 rlm:slots              hash    longest ttl announced    worker → its slots
 rlm:slots:until        zset    longest ttl announced    worker → end of its announcement

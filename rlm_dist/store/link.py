@@ -14,7 +14,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from rlm_dist.errors import Cancelled, NotFound, SettingsError, Superseded, Unreachable
+from rlm_dist.errors import Cancelled, NotFound, Parked, SettingsError, Superseded, Unreachable
 from rlm_dist.store.scripts import register
 
 T = TypeVar("T")
@@ -117,6 +117,10 @@ class Link:
         seconds, microseconds = self._reach(self._client.time)
         return int(seconds) * 1000 + int(microseconds) // 1000
 
+    def patiently(self, fn: Callable[[], T]) -> T:
+        """Run ``fn``, which may be repeated, for as long as a call of this store would wait for Redis."""
+        return self._reach(fn)
+
     def _script(self, name: str, keys: Sequence[str], *args: str | int) -> Any:
         script = self._scripts[name]
         return self._reach(lambda: script(keys=keys, args=args))
@@ -154,9 +158,9 @@ def fenced(reply: Any, job_id: str, epoch: int = 0) -> Any:
     """The reply of a script of a job, or the error that it names.
 
     Raises:
-        NotFound, Superseded, Cancelled: as the script says.
+        NotFound, Superseded, Cancelled, Parked: as the script says.
     """
-    if reply in ("NOT_FOUND", "SUPERSEDED", "CANCELLED"):
+    if reply in ("NOT_FOUND", "SUPERSEDED", "CANCELLED", "PAUSED"):
         _refuse(reply, job_id, epoch)
     return reply
 
@@ -166,4 +170,6 @@ def _refuse(reply: str, job_id: str, epoch: int) -> NoReturn:
         raise NotFound("job", job_id)
     if reply == "SUPERSEDED":
         raise Superseded(job_id, epoch)
+    if reply == "PAUSED":
+        raise Parked(job_id, "its batch is paused")
     raise Cancelled(job_id)

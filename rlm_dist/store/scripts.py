@@ -14,7 +14,6 @@ _NAMES = (
     "calls_open",
     "calls_renew",
     "calls_settle",
-    "due",
     "job_blob",
     "job_cancel",
     "job_create",
@@ -22,11 +21,16 @@ _NAMES = (
     "job_finish",
     "job_hits",
     "job_journal",
+    "job_park",
     "job_renew",
+    "job_retry",
     "job_start",
+    "lapsed",
     "slots_announce",
     "slots_live",
+    "waiting",
 )
+_PRELUDES = (("job_", "prelude.lua"), ("calls_", "prelude.lua"), ("calls_", "prelude_calls.lua"))
 
 
 def register(client: redis.Redis) -> dict[str, Script]:
@@ -38,6 +42,5 @@ def register(client: redis.Redis) -> dict[str, Script]:
 def _source(name: str) -> str:
     folder = resources.files(__package__) / "lua"
     script = (folder / f"{name}.lua").read_text("utf-8")
-    if name.startswith(("job_", "calls_")):
-        return (folder / "prelude.lua").read_text("utf-8") + script
-    return script
+    preludes = [prelude for prefix, prelude in _PRELUDES if name.startswith(prefix)]
+    return "".join([*((folder / prelude).read_text("utf-8") for prelude in preludes), script])

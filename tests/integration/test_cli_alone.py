@@ -120,6 +120,7 @@ def test_an_id_that_is_not_there_is_told(cli: Cli) -> None:
         ("cancel", "no such job or batch: nope"),
         ("results", "no such batch: nope"),
         ("pause", "no such batch: nope"),
+        ("retry", "no such batch: nope"),
         ("trace", "no such job: nope"),
     ]:
         done = cli(command_name, "nope")
@@ -155,6 +156,9 @@ def test_a_batch_waits_in_the_store_for_workers_and_can_be_paused_resumed_and_ca
     ended = cli("results", "b1", "--json").document
     assert [result["state"] for result in ended["results"]] == ["cancelled"] * 3
     assert [result["custom_id"] for result in ended["results"]] == ["q0", "q1", "q2"]
+    assert cli("retry", "b1").out == "b1: 3 jobs\n"
+    assert cli("retry", "b1", "--json").document == {"id": "b1", "state": "running", "retried": 0}
+    assert cli("status", "b1", "--json").document["counts"]["queued"] == 3
 
 
 def test_the_doctor_tells_what_is_down_and_what_is_not(cli: Cli) -> None:

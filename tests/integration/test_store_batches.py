@@ -86,7 +86,7 @@ def test_a_paused_batch_starts_and_claims_nothing(store: Store) -> None:
     assert store.batch("b").state is BatchState.PAUSED
     assert store.start_job("k", "root-1", LEASE_MS) is None
     assert store.claim("j", ["a"], "sub-1", LEASE_MS) == [None]
-    assert store.renew_job("j", epoch, LEASE_MS) == "ok"
+    assert store.renew_job("j", epoch, LEASE_MS) == "paused"
     store.resume_batch("b")
     assert store.batch("b").state is BatchState.RUNNING
     assert store.claim("j", ["a"], "sub-1", LEASE_MS) == ["request a"]

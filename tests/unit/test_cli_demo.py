@@ -13,10 +13,10 @@ from rlm_dist.simulated import scripts
 @pytest.fixture
 def demo(tmp_path: Path) -> Demo:
     (tmp_path / "tests").mkdir()
-    (tmp_path / "tests/t.py").write_text("startswith\n")
-    (tmp_path / "b.py").write_text("startswith\nx = 1  # startswith startswith\n")
+    (tmp_path / "tests/t.py").write_text("memoryview\n")
+    (tmp_path / "b.py").write_text("memoryview\nx = 1  # memoryview memoryview\n")
     (tmp_path / "a.py").write_text("import os\n" * 100)
-    (tmp_path / "c.txt").write_text("startswith\n")
+    (tmp_path / "c.txt").write_text("memoryview\n")
     return make_demo(tmp_path)
 
 
@@ -32,7 +32,7 @@ def test_the_truths_are_those_of_the_text(demo: Demo) -> None:
     counting, first, second = demo.questions
     assert counting.truth == "2"
     for question in (first, second):
-        key = question.text.rpartition(" for ")[2].rstrip("?")
+        key = question.text.rpartition(" for ")[2].partition(" ")[0]
         assert f"The magic number for {key} is {question.truth}" in demo.text
 
 
@@ -65,6 +65,6 @@ def test_the_last_fact_can_be_found_by_code_but_must_be_read(demo: Demo) -> None
 def test_the_simulated_model_understands_every_question(demo: Demo) -> None:
     chats = [(Message(role="user", content=question.text),) for question in demo.questions]
     counting, first, second = (scripts.pick(scripts.query_text(chat)).work for chat in chats)
-    assert "word = 'startswith'\n" in counting
+    assert "word = 'memoryview'\n" in counting
     assert "key = 'amber-harbour'\n" in first
     assert "key = 'quiet-lantern'\n" in second

@@ -5,12 +5,10 @@
 local job = get(JOB, 'state', 'cancel', 'batch')
 if not job[1] or FINAL[job[1]] or job[2] then return 0 end
 if job[3] and call('HEXISTS', job[3], 'cancelled') == 1 then return 0 end
-local until_ms = int(now_ms + ARGV[2])
 for index = 3, #ARGV do
-  local state = call('HGET', CALLS, ARGV[index])
-  local rest, owner = (state or ''):match('^c %d+ (%d+ %d+ %S+) (.*)$')
-  if owner == ARGV[1] then
-    call('HSET', CALLS, ARGV[index], 'c ' .. until_ms .. ' ' .. rest .. ' ' .. owner)
+  local known = open_state(call('HGET', CALLS, ARGV[index]))
+  if known and known.owner == ARGV[1] then
+    write_claimed(ARGV[index], now_ms + ARGV[2], known, known.token, known.owner)
   end
 end
 return 1

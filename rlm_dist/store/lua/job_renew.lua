@@ -1,6 +1,6 @@
 -- Renews the lease of a running job.
 -- ARGV: 1 epoch, 2 lease_ms
--- Returns 'ok', CANCELLED where the job is to stop, SUPERSEDED where another holds it, or NOT_FOUND.
+-- Returns 'ok', 'paused', CANCELLED where the job is to stop, SUPERSEDED where another holds it, or NOT_FOUND.
 -- Atomic: the check of the epoch and the write belong together, or an old holder could take a lease back.
 local job = get(JOB, 'state', 'epoch', 'cancel', 'id', 'batch')
 if not job[1] then return NOT_FOUND end
@@ -9,5 +9,7 @@ if job[1] ~= 'running' or job[2] ~= ARGV[1] then return SUPERSEDED end
 local lease_ms = int(now_ms + ARGV[2])
 call('HSET', JOB, 'lease_ms', lease_ms)
 call('ZADD', LEASES, lease_ms, job[4])
-if job[3] or job[5] and call('HEXISTS', job[5], 'cancelled') == 1 then return CANCELLED end
-return 'ok'
+call('ZREM', QUEUED, job[4])
+local flags = job[5] and get(job[5], 'cancelled', 'paused') or {}
+if job[3] or flags[1] then return CANCELLED end
+return flags[2] and 'paused' or 'ok'

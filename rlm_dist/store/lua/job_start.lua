@@ -1,7 +1,9 @@
 -- Takes a job up: a queued one, or a running one whose lease has lapsed.
--- ARGV: 1 owner, 2 lease_ms, 3 token of this attempt, 4 cancelled outcome (JSON), 5 retention_ms
+-- ARGV: 1 owner, 2 lease_ms, 3 token of this attempt, 4 cancelled outcome (JSON), 5 retention_ms,
+--       6 max_recoveries, 7 poison outcome (JSON)
 -- Returns the new epoch, or 0 where the job cannot be had (final, cancelled, paused, held), or NOT_FOUND.
--- Atomic: of two workers with the same message one may win, and a repeat of a lost reply must win again.
+-- Atomic: of two workers with the same message one may win, and a repeat of a lost reply must win again. A job
+-- whose workers died more than max_recoveries times is ended; one that was parked was not let down.
 local job = get(JOB, 'state', 'epoch', 'lease_ms', 'cancel', 'batch', 'token', 'id')
 local state, batch = job[1], job[5]
 if not state then return NOT_FOUND end
@@ -13,7 +15,14 @@ if job[4] or flags[1] then
   end_job(state, 'cancelled', ARGV[4], ARGV[5])
   return 0
 end
-if flags[2] then return 0 end
+if state == 'running' and call('HINCRBY', JOB, 'recoveries', 1) > tonumber(ARGV[6]) then
+  end_job(state, 'failed', ARGV[7], ARGV[5])
+  return 0
+end
+if flags[2] then
+  park(job[7], batch, state, true)
+  return 0
+end
 
 local lease_ms = int(now_ms + ARGV[2])
 local epoch = call('HINCRBY', JOB, 'epoch', 1)

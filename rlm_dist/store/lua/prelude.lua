@@ -2,7 +2,7 @@
 -- KEYS: keys.job_keys(job id), as named here. A time is in Unix milliseconds of this server.
 local JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, JOBS, QUEUED,
   LEASES = unpack(KEYS)
-local NOT_FOUND, SUPERSEDED, CANCELLED = 'NOT_FOUND', 'SUPERSEDED', 'CANCELLED'
+local NOT_FOUND, SUPERSEDED, CANCELLED, PAUSED = 'NOT_FOUND', 'SUPERSEDED', 'CANCELLED', 'PAUSED'
 local FINAL = {succeeded = true, exhausted = true, failed = true, cancelled = true}
 local call, time = redis.call, redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -22,11 +22,12 @@ local function live_as(owner, ...)
   end
 end
 
--- Whether this write was made before: its reply was lost and the client sends it again.
+-- Whether this write was made before: its reply was lost and the client sends it again. Tokens are kept for
+-- longer than any client is patient.
 local function repeated(token)
-  if call('LPOS', TOKENS, token) then return true end
-  call('LPUSH', TOKENS, token)
-  call('LTRIM', TOKENS, 0, 99)
+  if call('ZSCORE', TOKENS, token) then return true end
+  call('ZADD', TOKENS, int(now_ms), token)
+  call('ZREMRANGEBYSCORE', TOKENS, '-inf', int(now_ms - 900000))
   live_as(JOB, TOKENS)
   return false
 end
@@ -41,6 +42,13 @@ local function set_state(batch, from, to)
   if batch then count_state(batch, from, to) end
 end
 
+-- Puts a job back into the queue. In a paused batch it is not looked for until the batch is resumed.
+local function park(id, batch, state, paused)
+  if state == 'running' then set_state(batch, state, 'queued') end
+  call('ZREM', LEASES, id)
+  call('ZADD', QUEUED, int(now_ms + (paused and 600000 or 0)), id)
+end
+
 local function release_blobs(id, retention_ms)
   for _, blob in ipairs(call('SMEMBERS', BLOBS)) do
     call('SREM', blob .. ':jobs', id)
@@ -49,7 +57,7 @@ local function release_blobs(id, retention_ms)
 end
 
 local function end_in_batch(batch, id, retention_ms)
-  call('XADD', batch .. ':ended', '*', 'j', id)
+  call('HSET', JOB, 'ended_entry', call('XADD', batch .. ':ended', '*', 'j', id))
   local back = get(LEDGER, 'reserved_nanousd', 'reserved_tokens')
   call('HINCRBY', batch .. ':ledger', 'reserved_nanousd', int(0 - number(back[1])))
   call('HINCRBY', batch .. ':ledger', 'reserved_tokens', int(0 - number(back[2])))

@@ -1,0 +1,46 @@
+"""A repair of kombu 5.7: a worker that loses its broker connection with messages in its hands must live on.
+
+There a channel that has been cut off its connection is still asked to acknowledge messages and, when it is
+closed, to give them back. It then stumbles over the missing connection with an AttributeError that nobody
+expects, and the whole worker ends. Here it says that it has no connection, which is expected; and it gives
+nothing back: the calls of those messages are claimed by us or free for all, and who waits for them sends
+them again.
+"""
+
+from typing import Any
+
+from kombu.transport import redis as transport
+
+
+class _QoS(transport.QoS):
+    """Gives nothing back over a channel that has no connection any more."""
+
+    channel: Any
+
+    def restore_unacked(self, client: Any = None) -> Any:
+        """Put messages that were not acknowledged back into the queue, where there is a way to."""
+        if not self.channel.is_connected():
+            if self._delivered:
+                self._delivered.clear()
+            return None
+        return super().restore_unacked(client=client)
+
+
+class _Channel(transport.Channel):
+    """Says so where it has no connection any more."""
+
+    QoS = _QoS
+
+    def is_connected(self) -> bool:
+        """Whether this channel can still reach the broker."""
+        return self.connection is not None and self.connection.client is not None
+
+    def _connparams(self, asynchronous: bool = False) -> Any:
+        if not self.is_connected():
+            raise ConnectionError("the channel is closed")
+        return super()._connparams(asynchronous=asynchronous)  # type: ignore[misc]  # not in the stubs
+
+
+def repair_broker() -> None:
+    """Have every channel opened from now on be of the repaired class."""
+    transport.Transport.Channel = _Channel

@@ -1,0 +1,37 @@
+-- Queues a job again that ended without an answer; what it paid for stays: ledger, answered calls, journal.
+-- ARGV: none
+-- Returns 1, 0 where the job has not ended or has its answer, or NOT_FOUND.
+-- Atomic: a job half taken back would be missing from its batch, or expire in the middle of its second run.
+-- Calls that failed or were not answered are asked anew. A job that was exhausted came to its end by what its
+-- root model said: that model is asked anew too (its calls have no request, as no other worker runs them).
+local job = get(JOB, 'state', 'id', 'batch', 'ended_entry')
+local state, id, batch = job[1], job[2], job[3]
+if not state then return NOT_FOUND end
+if not FINAL[state] or state == 'succeeded' then return 0 end
+if batch and call('EXISTS', batch) == 0 then return NOT_FOUND end
+local known = call('HGETALL', CALLS)
+for at = 1, #known, 2 do
+  local kept = known[at + 1]:match('^s %S* 0 ')
+  local of_root = call('HEXISTS', REQUESTS, known[at]) == 0
+  if not kept or of_root and state == 'exhausted' then
+    call('HDEL', CALLS, known[at])
+    call('HDEL', RESULTS, known[at])
+    if not of_root then call('HINCRBY', LEDGER, 'sub_calls', -1) end
+  end
+end
+if state == 'exhausted' then call('DEL', JOURNAL) end
+call('DEL', DONE)
+call('HDEL', JOB, 'outcome', 'ended_ms', 'started_ms', 'cancel', 'recoveries', 'lease_ms', 'ended_entry')
+for index = 1, 11 do call('PERSIST', KEYS[index]) end
+for _, blob in ipairs(call('SMEMBERS', BLOBS)) do
+  call('SADD', blob .. ':jobs', id)
+  call('PERSIST', blob)
+end
+if batch then
+  call('HDEL', batch, 'cancelled')
+  if job[4] then call('XDEL', batch .. ':ended', job[4]) end
+  for _, suffix in ipairs({'', ':ledger', ':jobs', ':ended'}) do call('PERSIST', batch .. suffix) end
+end
+set_state(batch, state, 'queued')
+call('ZADD', QUEUED, int(now_ms), id)
+return 1

@@ -1,0 +1,73 @@
+-- Put after prelude.lua before every script of calls (calls_*.lua): how the state of a call is written.
+-- The state of a call (a value of J:calls) is one of
+--   p <since_ms> <nanousd> <tokens> <lapsed>                        pending, with its reservation
+--   c <lease_ms> <nanousd> <tokens> <lapsed> <claim token> <owner>  claimed
+--   s <settlement tokens, with commas> <failed 0/1> <lapsed> <owner>  settled; the first token counts
+-- <lapsed> counts the attempts whose holder let go of the call in the middle, and may have paid for it. A
+-- pending call with since_ms 0 has no message any more. A root call is claimed for good by the epoch that
+-- opened it (token e<epoch>): a later epoch that opens it again knows that the earlier one died with it.
+
+local function open_state(state)
+  local kind, at_ms, money, tokens, lapsed, rest =
+    (state or ''):match('^([pc]) (%d+) (%d+) (%d+) (%d+) ?(.*)$')
+  if not kind then return nil end
+  local token, owner = rest:match('^(%S+) (.*)$')
+  return {kind = kind, at_ms = tonumber(at_ms), money = money, tokens = tokens, lapsed = tonumber(lapsed),
+    token = token, owner = owner}
+end
+
+local function write_pending(id, since_ms, known)
+  call('HSET', CALLS, id, table.concat({'p', int(since_ms), known.money, known.tokens, known.lapsed}, ' '))
+end
+
+local function write_claimed(id, until_ms, known, token, owner)
+  call('HSET', CALLS, id,
+    table.concat({'c', int(until_ms), known.money, known.tokens, known.lapsed, token, owner}, ' '))
+end
+
+-- What a job or batch has used of its budgets, in the order of a call's reservation.
+local function budget(ledger, max_nanousd, max_tokens)
+  local used = get(ledger, 'spent_nanousd', 'reserved_nanousd', 'spent_tokens', 'reserved_tokens')
+  return {
+    {kind = 'max_usd', used = number(used[1]) + number(used[2]), limit = tonumber(max_nanousd)},
+    {kind = 'max_tokens', used = number(used[3]) + number(used[4]), limit = tonumber(max_tokens)},
+  }
+end
+
+local function reserve(batch, money, tokens)
+  for _, ledger in ipairs(batch and {LEDGER, batch .. ':ledger'} or {LEDGER}) do
+    call('HINCRBY', ledger, 'reserved_nanousd', int(money))
+    call('HINCRBY', ledger, 'reserved_tokens', int(tokens))
+  end
+end
+
+-- Adds the charges of the settlement at ARGV[at] to its lines and to the totals.
+local function charge(at, plus, totals)
+  for first = at + 5, at + 4 + ARGV[at + 4] * 7, 7 do
+    local line = function(metric) return 'line:' .. ARGV[first] .. ':' .. metric .. ':' .. ARGV[first + 1] end
+    local tokens, nanousd = ARGV[first + 2] + ARGV[first + 4], ARGV[first + 6]
+    plus(line('calls'), 1)
+    plus(line('input'), ARGV[first + 2])
+    plus(line('cached'), ARGV[first + 3])
+    plus(line('output'), ARGV[first + 4])
+    plus(line(nanousd == '' and 'unpriced' or 'nanousd'), nanousd == '' and 1 or nanousd)
+    plus('estimated_calls', ARGV[first + 5])
+    for _, total in ipairs(totals) do
+      plus(total .. '_tokens', tokens)
+      plus(total .. '_nanousd', nanousd == '' and 0 or nanousd)
+    end
+  end
+end
+
+-- Adds to the ledgers of the job and its batch.
+local function book(job, add)
+  -- What was reserved was given back when the job ended.
+  if FINAL[job[1]] then add['reserved_nanousd'], add['reserved_tokens'] = nil, nil end
+  local batch = job[2] and call('EXISTS', job[2]) == 1 and job[2]
+  for field, n in pairs(add) do
+    call('HINCRBY', LEDGER, field, int(n))
+    if batch then call('HINCRBY', batch .. ':ledger', field, int(n)) end
+  end
+  live_as(JOB, LEDGER, CALLS, RESULTS, REPLIES)
+  if batch then live_as(batch, batch .. ':ledger') end
+end

@@ -1,0 +1,76 @@
+"""Workers as they are started by hand: what is wrong is said at once, and what is right needs no options."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.processes import ROOT, START_S, clean_environment
+from tests.redis_servers import RedisServer
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.acceptance
+
+
+def started(app: str, env: Mapping[str, str], *options: str) -> "subprocess.Popen[str]":
+    """``celery -A <app> worker`` with some options."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", app, "worker", *options],
+        env={**clean_environment(), **env}, cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("app", ["workers.root", "workers.sub"])
+def test_a_wrong_redis_address_is_told_without_its_password(app: str, tmp_path: Path) -> None:
+    worker = started(app, {"RLM_REDIS_URL": "redis://:hush@127.0.0.1:1/0", "RLM_HOME": str(tmp_path)})
+    said, _ = worker.communicate(timeout=START_S)
+    assert worker.returncode == 5
+    assert "Redis at 127.0.0.1:1 cannot be reached" in said
+    assert "hush" not in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("env", "told"),
+    [
+        ({"RLM_MAX_ITERATIONS": "abc"}, "RLM_MAX_ITERATIONS"),
+        ({}, "RLM_REDIS_URL"),
+        ({"RLM_REDIS_URL": "http://x"}, "RLM_REDIS_URL"),
+    ],
+)
+def test_a_bad_setting_is_named(env: Mapping[str, str], told: str, tmp_path: Path) -> None:
+    worker = started("workers.root", {**env, "RLM_HOME": str(tmp_path)})
+    said, _ = worker.communicate(timeout=START_S)
+    assert worker.returncode == 2
+    assert told in said
+    assert "Traceback" not in said
+
+
+def test_a_root_worker_takes_up_jobs_again_whatever_queue_it_was_given(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """With ``-Q rlm.root`` it also hears of jobs whose worker died."""
+    env = {"RLM_REDIS_URL": redis_server.url, "RLM_HOME": str(tmp_path)}
+    log = tmp_path / "log"
+    worker = started("workers.root", env, "-Q", "rlm.root", "-c", "1", "-f", str(log))
+    try:
+        asked = [sys.executable, "-m", "celery", "-A", "workers.root", "inspect", "active_queues", "-j"]
+
+        def queues() -> str:
+            assert worker.poll() is None, worker.communicate()[0]
+            return subprocess.run(
+                asked,
+                env={**clean_environment(), **env},
+                cwd=ROOT,
+                text=True,
+                capture_output=True,
+                check=False,
+            ).stdout
+
+        wait_until(lambda: '"rlm.root.again"' in queues(), timeout_s=START_S)
+    finally:
+        worker.terminate()
+        worker.communicate(timeout=START_S)

@@ -1,0 +1,211 @@
+"""The store after deaths, pauses and retries: lost attempts are counted, jobs go back to the queue."""
+
+import pytest
+import redis
+
+from rlm_dist.errors import Parked, Superseded
+from rlm_dist.models import BatchState, JobState, Outcome, Role
+from rlm_dist.store import CallState, Settlement, Store
+from rlm_dist.store.jobs import MAX_RECOVERIES
+from tests.integration.store_making import LEASE_MS, SHORT_MS, opens, running_job, settlement, spec
+from tests.waiting import wait_until
+
+NEW, PENDING, SETTLED = CallState.NEW, CallState.PENDING, CallState.SETTLED
+ANSWERED = Outcome(state=JobState.SUCCEEDED, answer="42")
+
+
+def failure(call_id: str) -> Settlement:
+    """The end of a call that failed, for which nothing was charged."""
+    return Settlement(call_id, Role.SUB, "failure", None)
+
+
+def lost_attempt(store: Store, call_id: str = "a") -> None:
+    """A worker claims a call and dies."""
+    assert store.claim("j", [call_id], "dead", SHORT_MS) == [f"request {call_id}"]
+    assert wait_until(lambda: store.lost_calls("j", [call_id], LEASE_MS)) == [call_id]
+
+
+def test_an_attempt_that_was_lost_is_counted_when_the_call_is_done_again(store: Store) -> None:
+    epoch = running_job(store)
+    store.open_calls("j", epoch, opens("a"))
+    lost_attempt(store)
+    assert store.costs("j").duplicate_paid_calls == 0
+    assert store.claim("j", ["a"], "sub-2", LEASE_MS) == ["request a"]
+    assert store.settle("j", "sub-2", [settlement("a")]) == [True]
+    assert store.costs("j").duplicate_paid_calls == 1
+
+
+def test_a_claim_over_a_lapsed_claim_counts_likewise(store: Store) -> None:
+    epoch = running_job(store)
+    store.open_calls("j", epoch, opens("a"))
+    store.claim("j", ["a"], "dead", SHORT_MS)
+    wait_until(lambda: store.claim("j", ["a"], "sub-2", LEASE_MS) == ["request a"])
+    store.settle("j", "sub-2", [settlement("a")])
+    assert store.costs("j").duplicate_paid_calls == 1
+
+
+def test_a_holder_that_was_only_slow_is_counted_once(store: Store) -> None:
+    epoch = running_job(store)
+    store.open_calls("j", epoch, opens("a"))
+    lost_attempt(store)
+    store.claim("j", ["a"], "sub-2", LEASE_MS)
+    assert store.settle("j", "dead", [settlement("a")]) == [True]
+    assert store.settle("j", "sub-2", [settlement("a")]) == [False]
+    assert store.costs("j").duplicate_paid_calls == 1
+    assert store.costs("j").sub_llm_calls == 2
+    store.settle("j", "sub-3", [settlement("a")])
+    assert store.costs("j").duplicate_paid_calls == 2
+
+
+def test_the_failure_of_a_holder_that_was_given_up_is_not_the_answer(store: Store) -> None:
+    epoch = running_job(store)
+    store.open_calls("j", epoch, opens("a"))
+    lost_attempt(store)
+    assert store.settle("j", "dead", [failure("a")]) == [False]
+    store.claim("j", ["a"], "sub-2", LEASE_MS)
+    assert store.settle("j", "dead", [failure("a")]) == [False]
+    assert store.settle("j", "sub-2", [settlement("a")]) == [True]
+    assert store.answers("j", ["a"]) == ["result a"]
+    assert store.costs("j").failed_calls == 0
+
+
+def test_charges_without_a_result_leave_the_call_open(store: Store) -> None:
+    epoch = running_job(store)
+    store.open_calls("j", epoch, opens("a"))
+    store.claim("j", ["a"], "sub-1", LEASE_MS)
+    spend = settlement("a").spend
+    assert spend is not None
+    charged = Settlement("a", Role.SUB, "", None, wasted=[spend])
+    for _ in range(2):  # the second is a repeat
+        assert store.settle("j", "sub-1", [charged]) == [False]
+    assert store.open_calls("j", epoch, opens("a")) == [PENDING]
+    assert store.costs("j").sub_llm_calls == 1
+
+
+def test_a_root_call_that_died_with_its_epoch_is_counted(store: Store) -> None:
+    epoch = running_job(store, lease_ms=SHORT_MS)
+    for _ in range(2):  # the second is a repeat by the same epoch
+        store.open_calls("j", epoch, opens("r", role=Role.ROOT))
+    wait_until(lambda: store.start_job("j", "root-2", LEASE_MS))
+    for _ in range(2):
+        assert store.open_calls("j", epoch + 1, opens("r", role=Role.ROOT)) == [PENDING]
+    store.settle("j", "root-2", [settlement("r", role=Role.ROOT)])
+    assert store.costs("j").duplicate_paid_calls == 1
+    assert store.open_calls("j", epoch + 1, opens("r", role=Role.ROOT)) == [SETTLED]
+
+
+def test_a_job_that_kills_its_workers_ends_as_poison(store: Store) -> None:
+    running_job(store, lease_ms=SHORT_MS)
+    store.append_journal("j", 1, "the first step")
+    for epoch in range(2, MAX_RECOVERIES + 2):
+        assert wait_until(lambda: store.start_job("j", "next", SHORT_MS)) == epoch
+    wait_until(lambda: store.start_job("j", "last", SHORT_MS) is None and store.job("j").state.final)
+    record = store.job("j")
+    assert record.state is JobState.FAILED
+    assert record.outcome is not None
+    assert record.outcome.error is not None
+    assert record.outcome.error.type == "poison"
+    assert store.read_journal("j") == ["the first step"]
+
+
+def test_a_lapsed_job_that_nobody_takes_is_told_again(store: Store) -> None:
+    running_job(store, lease_ms=SHORT_MS)
+    assert wait_until(lambda: store.lapsed_jobs(10)) == ["j"]
+    assert store.waiting_jobs(LEASE_MS, 10) == []
+    assert wait_until(lambda: store.waiting_jobs(SHORT_MS, 10)) == ["j"]
+    assert store.renew_job("j", 1, LEASE_MS) == "ok"  # its holder was only slow
+    assert store.waiting_jobs(0, 10) == []
+
+
+def test_a_parked_job_is_taken_up_again_and_no_death_is_counted(store: Store) -> None:
+    epoch = running_job(store)
+    for _ in range(2 * MAX_RECOVERIES):
+        for _ in range(2):  # the second is a repeat
+            assert store.park_job("j", epoch) is True
+        assert store.job("j").state is JobState.QUEUED
+        with pytest.raises(Superseded):
+            store.append_journal("j", epoch, "late")
+        assert store.start_job("j", "next", LEASE_MS) == epoch + 1
+        assert store.park_job("j", epoch) is False
+        epoch += 1
+    assert store.finish_job("j", epoch, ANSWERED) is True
+    assert store.park_job("j", epoch) is False
+
+
+def test_a_paused_job_opens_nothing_and_waits_in_the_queue(store: Store) -> None:
+    store.create_batch("b", "digest", 1)
+    epoch = running_job(store, batch_id="b")
+    store.open_calls("j", epoch, opens("a"))
+    store.pause_batch("b")
+    with pytest.raises(Parked):
+        store.open_calls("j", epoch, opens("b"))
+    assert store.renew_job("j", epoch, LEASE_MS) == "paused"
+    assert store.park_job("j", epoch) is False
+    assert store.start_job("j", "root-2", LEASE_MS) is None
+    assert store.claim("j", ["a"], "sub-1", LEASE_MS) == [None]
+    assert store.lost_calls("j", ["a"], 0) == []
+    assert store.waiting_jobs(0, 10) == []
+    store.resume_batch("b")
+    assert store.waiting_jobs(LEASE_MS, 10) == ["j"]
+    assert store.start_job("j", "root-2", LEASE_MS) == epoch + 1
+    assert store.lost_calls("j", ["a"], LEASE_MS) == ["a"]  # its message was spent during the pause
+    assert store.batch("b").counts[JobState.RUNNING] == 1
+
+
+def test_a_job_that_died_in_a_pause_waits_for_its_end(store: Store) -> None:
+    store.create_batch("b", "digest", 1)
+    running_job(store, batch_id="b", lease_ms=SHORT_MS)
+    store.pause_batch("b")
+    wait_until(
+        lambda: store.start_job("j", "root-2", LEASE_MS) is None and store.job("j").state is JobState.QUEUED
+    )
+    store.resume_batch("b")
+    assert store.start_job("j", "root-2", LEASE_MS) == 2
+
+
+def fill(store: Store, state: JobState) -> None:
+    """A batch of one job that ended so; of its calls two are answered, one failed, one is open."""
+    store.create_batch("b", "digest", 1)
+    epoch = running_job(store, batch_id="b", max_sub_calls=3)
+    store.seal_batch("b")
+    store.open_calls("j", epoch, [*opens("r", role=Role.ROOT), *opens("a", "f", "o", nanousd=5)])
+    store.append_journal("j", epoch, "reply")
+    store.claim("j", ["a", "f", "o"], "sub-1", LEASE_MS)
+    store.settle("j", "sub-1", [settlement("r", role=Role.ROOT), settlement("a"), failure("f")])
+    store.finish_job("j", epoch, Outcome(state=state))
+
+
+@pytest.mark.parametrize("state", [JobState.FAILED, JobState.CANCELLED, JobState.EXHAUSTED])
+def test_a_retried_job_keeps_what_was_answered(
+    store: Store, redis_client: redis.Redis, state: JobState
+) -> None:
+    fill(store, state)
+    before = store.costs("j")
+    assert store.retry_batch("b") == ["j"]
+    assert store.retry_batch("b") == []
+    assert store.batch("b").state is BatchState.RUNNING
+    assert redis_client.ttl("rlm:job:j") == -1
+    epoch = store.start_job("j", "root-2", LEASE_MS)
+    assert epoch == 2
+    again = [*opens("r", role=Role.ROOT), *opens("a", "f", "o", nanousd=5)]
+    fresh = state is JobState.EXHAUSTED  # its root model is asked anew
+    assert store.open_calls("j", epoch, again) == [NEW if fresh else SETTLED, SETTLED, NEW, NEW]
+    assert store.read_journal("j") == ([] if fresh else ["reply"])
+    assert store.costs("j") == before
+    assert store.finish_job("j", epoch, ANSWERED) is True
+    assert [job_id for _, job_id in store.ended_jobs("b")] == ["j"]
+    assert store.wait_job("j", 1).outcome == ANSWERED
+    assert store.batch("b").state is BatchState.COMPLETED
+    assert store.retry_batch("b") == []
+    assert redis_client.ttl("rlm:batch:b:ended") > 0
+
+
+def test_a_cancelled_batch_is_retried(store: Store) -> None:
+    store.create_batch("b", "digest", 2)
+    store.create_jobs([spec("k", batch_id="b"), spec("l", batch_id="b", index=1)])
+    store.seal_batch("b")
+    store.cancel_batch("b")
+    assert store.batch("b").state is BatchState.CANCELLED
+    assert store.retry_batch("b") == ["k", "l"]
+    assert store.batch("b").state is BatchState.RUNNING
+    assert store.start_job("k", "root-1", LEASE_MS) == 1
