@@ -91,6 +91,7 @@ class Session:
         self._mail: ChildMessage | None = None
         self._ordered = False
         self._failure: BaseException | None = None
+        self._reason: str | None = None
         self._gone: str | None = None
         self._pool = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="llm_query")
         self._reader = threading.Thread(target=self._read, name="repl-reader", daemon=True)
@@ -150,9 +151,11 @@ class Session:
 
     def end(self, reason: str | None = None) -> None:
         """End the process if it still runs, and note how it ended; may be called twice, from any thread."""
+        with self._changed:
+            self._reason = self._reason or reason  # before the reader sees it die of that
         ending = self.process.kill()
         with self._changed:
-            self._gone = self._gone or reason or ending
+            self._gone = self._gone or self._reason or ending
             self._changed.notify_all()
         self._pool.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(OSError):  # wakes the reader and every writer; the reader closes the socket

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rlm_dist.child_python import import_variables
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.process import PlainStart
@@ -195,6 +196,7 @@ import sys
 from pathlib import Path
 from rlm_dist.models import Answer
 from rlm_dist.sandbox.fork_server import ForkServer
+from rlm_dist.child_python import import_variables
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.process import PlainStart
@@ -218,11 +220,10 @@ sandbox.run(sys.argv[2])
 def test_the_process_ends_with_its_host_whatever_it_is_doing(context: Path, code: str, level: Level) -> None:
     if not best_level().is_at_least(level):
         pytest.skip(f"LOUD: the level {level} does not work on this machine")
-    root = Path(__file__).parents[2]
     host = subprocess.Popen(
         [sys.executable, "-c", HOST, str(context), f"llm_query('x')\n{code}", level],
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env={**os.environ, **import_variables()},
     )
     with host:
         assert host.stdout is not None

@@ -5,127 +5,30 @@ process, that makes memory which RLIMIT_AS does not count (memfd_create, System 
 a file, and the large kernel interfaces (io_uring, userfaultfd, bpf, keyctl, perf_event_open).
 """
 
-PLAIN = [
-    "read",
-    "write",
-    "readv",
-    "writev",
-    "pread64",
-    "pwrite64",
-    "preadv",
-    "pwritev",
-    "preadv2",
-    "pwritev2",
-    "lseek",
-    "close",
-    "close_range",
-    "fstat",
-    "fstatfs",
-    "fadvise64",
-    "dup",
-    "dup2",
-    "dup3",
-    "pipe",
-    "pipe2",
-    "poll",
-    "ppoll",
-    "select",
-    "pselect6",
-    "epoll_create",
-    "epoll_create1",
-    "epoll_ctl",
-    "epoll_wait",
-    "epoll_pwait",
-    "epoll_pwait2",
-    "eventfd",
-    "eventfd2",
-    "timerfd_create",
-    "timerfd_settime",
-    "timerfd_gettime",
-    "recvfrom",
-    "recvmsg",
-    "shutdown",
-    "getsockname",
-    "getpeername",
-    "getsockopt",
-    "mprotect",
-    "munmap",
-    "mremap",
-    "brk",
-    "madvise",
-    "mincore",
-    "membarrier",
-    "futex",
-    "futex_waitv",
-    "get_robust_list",
-    "set_robust_list",
-    "rseq",
-    "set_tid_address",
-    "rt_sigaction",
-    "rt_sigprocmask",
-    "rt_sigreturn",
-    "rt_sigpending",
-    "rt_sigsuspend",
-    "rt_sigtimedwait",
-    "sigaltstack",
-    "restart_syscall",
-    "pause",
-    "alarm",
-    "getitimer",
-    "setitimer",
-    "nanosleep",
-    "clock_nanosleep",
-    "clock_gettime",
-    "clock_getres",
-    "gettimeofday",
-    "time",
-    "times",
-    "getpid",
-    "gettid",
-    "getppid",
-    "getpgrp",
-    "getpgid",
-    "getsid",
-    "getuid",
-    "geteuid",
-    "getgid",
-    "getegid",
-    "getresuid",
-    "getresgid",
-    "getgroups",
-    "getrlimit",
-    "getrusage",
-    "getpriority",
-    "getcpu",
-    "uname",
-    "sysinfo",
-    "getrandom",
-    "sched_yield",
-    "sched_getaffinity",
-    "sched_getparam",
-    "sched_getscheduler",
-    "sched_get_priority_max",
-    "sched_get_priority_min",
-    "sched_rr_get_interval",
-    "exit",
-    "exit_group",
-]
+_PLAIN = """
+read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range fstat
+fstatfs fadvise64 dup dup2 dup3 pipe pipe2
+poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2
+eventfd eventfd2 timerfd_create timerfd_settime timerfd_gettime
+recvfrom recvmsg shutdown getsockname getpeername getsockopt
+mprotect munmap mremap brk madvise mincore membarrier
+futex futex_waitv get_robust_list set_robust_list rseq set_tid_address
+rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigsuspend rt_sigtimedwait sigaltstack
+restart_syscall pause alarm getitimer setitimer
+nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times
+getpid gettid getppid getpgrp getpgid getsid getuid geteuid getgid getegid getresuid getresgid getgroups
+getrlimit getrusage getpriority getcpu uname sysinfo getrandom
+sched_yield sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max
+sched_get_priority_min sched_rr_get_interval
+exit exit_group
+"""
+PLAIN = _PLAIN.split()
 
 # Reading only: writing calls are not here, and Landlock says which files. Not at the level ``seccomp``.
-PATHS = [
-    "open",
-    "openat",
-    "stat",
-    "lstat",
-    "statx",
-    "access",
-    "faccessat",
-    "faccessat2",
-    "readlink",
-    "readlinkat",
-    "getdents64",
-    "getcwd",
-]
+_PATHS = """
+open openat stat lstat access faccessat faccessat2 readlink readlinkat getdents64 getcwd
+"""
+PATHS = _PATHS.split()
 
 FCNTL = {
     "F_DUPFD": 0,

@@ -1,0 +1,164 @@
+"""What the sandbox costs: ``python -m tests.benchmarks.sandbox [LEVEL...]``, beside the ways of others.
+
+Every number is printed with its ratio to the plainest thing of its kind on the same machine at the same time:
+a start beside ``python -c pass``; a call beside the same message by a pipe of a plain process; a context
+beside a fresh process that reads it as a line of JSON.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from rlm_dist.contexts import encode
+from rlm_dist.models import Answer, Message
+from rlm_dist.sandbox.fork_server import start_at
+from rlm_dist.sandbox.host import Sandbox, SandboxLimits
+from rlm_dist.sandbox.level import Level
+from tests.integration.sandbox_kit import host_pid, peak_bytes
+
+STARTS = 40
+CALLS = 1000
+MEGABYTES = (1, 100, 500)
+_MB = 1_000_000
+_ECHO = "import sys\nfor line in sys.stdin: sys.stdout.write(line); sys.stdout.flush()"
+_READ = "import json, sys\nx = json.loads(sys.stdin.readline())\nprint(len(x))"
+
+
+def answered(prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]:
+    """A sub model that answers at once."""
+    return [Answer(call_id="c", text="answer") for _ in prompts]
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """How long an action takes."""
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def plain_start() -> float:
+    """A Python process that does nothing."""
+    return seconds(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
+
+
+def plain_calls() -> float:
+    """One line to a plain process and back."""
+    command = [sys.executable, "-c", _ECHO]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as echo:
+        assert echo.stdin is not None
+        assert echo.stdout is not None
+        line = json.dumps({"op": "query", "prompts": [[{"role": "user", "content": "q"}]]}).encode() + b"\n"
+        took = []
+        for _ in range(CALLS):
+            began = time.perf_counter()
+            echo.stdin.write(line)
+            echo.stdout.readline()
+            took.append(time.perf_counter() - began)
+        echo.stdin.close()
+    return statistics.median(took)
+
+
+def plain_context(text: str) -> float:
+    """A fresh process that is handed the context as a line of JSON."""
+    return seconds(
+        lambda: subprocess.run(
+            [sys.executable, "-c", _READ], input=json.dumps(text), text=True, check=True, capture_output=True
+        )
+    )
+
+
+class Bench:
+    """The REPLs of one level."""
+
+    def __init__(self, level: Level, folder: Path) -> None:
+        self._folder = folder
+        self._start = start_at(level)
+        self.small = self.stored("hello")
+
+    def stored(self, text: str) -> Path:
+        """The text as an encoded context in a file."""
+        path = self._folder / f"context-{len(text)}-{ord(text[0])}"
+        if not path.exists():
+            with path.open("wb") as file:
+                file.writelines(encode(text).pieces())
+        return path
+
+    @contextmanager
+    def repl(self, context: Path) -> Iterator[Sandbox]:
+        """A REPL over the context."""
+        limits = SandboxLimits()
+        with Sandbox(context_path=context, query=answered, limits=limits, start=self._start) as repl:
+            yield repl
+
+    def start(self, context: Path) -> float:
+        """How long a REPL takes to be ready."""
+        repl = Sandbox(context_path=context, query=answered, limits=SandboxLimits(), start=self._start)
+        try:
+            return seconds(repl.start)
+        finally:
+            repl.close()
+
+    def calls(self) -> float:
+        """One ``llm_query`` and its answer."""
+        code = (
+            "import time, statistics\ntook = []\n"
+            f"for _ in range({CALLS}):\n    t = time.perf_counter()\n    llm_query('q')\n"
+            "    took.append(time.perf_counter() - t)\nstatistics.median(took)"
+        )
+        with self.repl(self.small) as repl:
+            return float(repl.run(code).output.head)
+
+    def peak(self, context: Path) -> int:
+        """The most memory that a REPL with this context held."""
+        with self.repl(context) as repl:
+            return peak_bytes(host_pid(int(repl.run("import os\nos.getpid()").output.head)))
+
+    def close(self) -> None:
+        """End the fork-server."""
+        self._start.close()
+
+
+def say(level: Level, what: str, took: float, plain: float, more: str = "") -> None:
+    """Print one number beside its plain one."""
+    print(  # noqa: T201
+        f"{level:10}  {what:28}  {took * 1e3:9.2f} ms  plain {plain * 1e3:9.2f} ms  "
+        f"ratio {took / plain:5.2f}  {more}"
+    )
+
+
+def main(levels: Sequence[Level]) -> None:
+    """Measure every level; plain and sandboxed runs take turns, as the machine may be busy."""
+    for level in levels:
+        with tempfile.TemporaryDirectory() as folder, closing(Bench(level, Path(folder))) as bench:
+            bench.start(bench.small)
+            pairs = []
+            for _ in range(STARTS):
+                time.sleep(0.1)
+                pairs.append((bench.start(bench.small), plain_start()))
+            ours, plain = (statistics.median(column) for column in zip(*pairs, strict=True))
+            say(level, "start of a REPL (median)", ours, plain)
+            say(level, "llm_query there and back", bench.calls(), plain_calls())
+            for megabytes in MEGABYTES:
+                text = "x" * (megabytes * _MB)
+                context = bench.stored(text)
+                peak = f"peak {bench.peak(context) / _MB:.0f} MB"
+                say(level, f"context of {megabytes} MB", bench.start(context), plain_context(text), peak)
+            context = bench.stored("\N{GRINNING FACE}" * (25 * _MB))
+            peak = f"peak {bench.peak(context) / _MB:.0f} MB"
+            say(
+                level,
+                "context of 100 MB of emoji",
+                bench.start(context),
+                plain_context("x" * 100 * _MB),
+                peak,
+            )
+
+
+if __name__ == "__main__":
+    main([Level(name) for name in sys.argv[1:]] or list(Level))
