@@ -19,7 +19,7 @@ from types import SimpleNamespace
 class CommonParams(SimpleNamespace):
     def __init__(self):
         super().__init__(model=SimpleNamespace(path=""), cpuparams=SimpleNamespace(),
-                         cpuparams_batch=SimpleNamespace())
+                         cpuparams_batch=SimpleNamespace(), sampling=SimpleNamespace())
 class Server:
     def __init__(self, p):
         if open(p.model.path).read() != "weights":
