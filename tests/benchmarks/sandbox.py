@@ -20,7 +20,7 @@ from rlm_dist.models import Answer, Message
 from rlm_dist.sandbox.fork_server import start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
-from tests.integration.sandbox_kit import host_pid, peak_bytes
+from tests.integration.sandbox_kit import peak_bytes, process_of
 
 STARTS = 40
 CALLS = 1000
@@ -117,7 +117,7 @@ class Bench:
     def peak(self, context: Path) -> int:
         """The most memory that a REPL with this context held."""
         with self.repl(context) as repl:
-            return peak_bytes(host_pid(int(repl.run("import os\nos.getpid()").output.head)))
+            return peak_bytes(process_of(repl))
 
     def close(self) -> None:
         """End the fork-server."""

@@ -1,9 +1,10 @@
 """What the sandbox tests share: encoded contexts and scripted sub models."""
 
 import atexit
+import contextlib
 import functools
 import json
-import os
+import secrets
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -88,16 +89,32 @@ def exists(pid: int) -> bool:
     return state != "Z"
 
 
-def host_pid(pid: int, below: int | None = None) -> int:
-    """The id that a process has here which in a namespace of its own has the id ``pid``.
+def host_pid(pid: int, below: int) -> int:
+    """The id that a process below ``below`` has here which in a namespace of its own has the id ``pid``.
 
-    It is looked for below the process ``below``, by default this one.
+    There is to be only one such namespace.
     """
     for status in map(_status, Path("/proc").glob("[0-9]*/status")):
         own = status.get("NSpid", "").split()[-1:]
-        if own == [str(pid)] and _descends(int(status["Pid"]), below or os.getpid()):
+        if own == [str(pid)] and _descends(int(status["Pid"]), below):
             return int(status["Pid"])
     raise AssertionError(f"no such process has the id {pid}")
+
+
+def process_of(repl: Sandbox) -> int:
+    """The id that a REPL's process has here; it is found by a name that it gives itself."""
+    name = secrets.token_hex(7)
+    assert repl.run(f"__import__('ctypes').CDLL(None).prctl(15, {name.encode()!r})").error is None
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            if path.read_text() == f"{name}\n":
+                return int(path.parent.name)
+    raise AssertionError("the REPL's process is not there")
+
+
+def parent_of(pid: int) -> int:
+    """The id of a process's parent."""
+    return int(_status(Path(f"/proc/{pid}/status"))["PPid"])
 
 
 def peak_bytes(pid: int) -> int:

@@ -7,7 +7,7 @@ import pytest
 from rlm_dist.errors import SandboxError
 from rlm_dist.sandbox.host import Sandbox
 
-from .sandbox_kit import LIMITS, echo, forks, host_pid, peak_bytes, shown, write_context
+from .sandbox_kit import LIMITS, echo, forks, peak_bytes, process_of, shown, write_context
 
 EMOJI = "\N{GRINNING FACE}"
 
@@ -72,7 +72,7 @@ def test_50_megabytes_load_with_little_more_than_twice_their_memory(
             == f"({len(text) + 1}, True)\n"
         )
     with sandbox(context) as repl:
-        process = host_pid(int(shown(repl, "import os\nos.getpid()")))
+        process = process_of(repl)
         assert peak_bytes(process) < 2.2 * bytes_in_memory + 60e6
 
 

@@ -14,7 +14,17 @@ from rlm_dist.sandbox.fork_server import ForkServer
 from rlm_dist.sandbox.host import Sandbox
 from rlm_dist.sandbox.level import LOCKED, Level
 
-from .sandbox_kit import LIMITS, best_level, echo, exists, host_pid, shown, wait_until, write_context
+from .sandbox_kit import (
+    LIMITS,
+    best_level,
+    echo,
+    exists,
+    parent_of,
+    process_of,
+    shown,
+    wait_until,
+    write_context,
+)
 
 
 @pytest.fixture
@@ -39,8 +49,8 @@ def over(context: Path, server: ForkServer) -> Sandbox:
 
 def pids(repl: Sandbox) -> tuple[int, int]:
     """The process ids that a REPL and its fork-server have here."""
-    own, parent = shown(repl, "import os\nos.getpid(), os.getppid()").strip("()\n").split(", ")
-    return host_pid(int(own)), host_pid(int(parent))
+    own = process_of(repl)
+    return own, parent_of(own)
 
 
 def test_each_repl_is_a_process_of_its_own_that_is_used_once(context: Path, server: ForkServer) -> None:
@@ -101,7 +111,9 @@ def test_a_spare_that_died_is_replaced(context: Path, server: ForkServer) -> Non
             return [int(pid) for pid in path.read_text().split() if int(pid) != child]
 
         wait_until(lambda: len(spares()) == 1)
-        os.kill(spares()[0], signal.SIGKILL)
+        (spare,) = spares()
+        os.kill(spare, signal.SIGKILL)
+        wait_until(lambda: not exists(spare))
         with over(context, server) as other:
             assert shown(other, "context") == "'hello'\n"
 

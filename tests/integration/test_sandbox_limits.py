@@ -13,7 +13,17 @@ from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.process import PlainStart
 
-from .sandbox_kit import best_level, echo, exists, forks, host_pid, shown, wait_until, write_context
+from .sandbox_kit import (
+    best_level,
+    echo,
+    exists,
+    forks,
+    host_pid,
+    process_of,
+    shown,
+    wait_until,
+    write_context,
+)
 
 
 @pytest.fixture
@@ -162,20 +172,20 @@ def test_the_whole_standard_library_can_be_imported(context: Path) -> None:
 def test_the_process_holds_no_file_but_its_own(context: Path, tmp_path: Path) -> None:
     """An open file of the host is not inherited, and the context's is closed once it is read."""
     with open(tmp_path / "secret", "w"), over(context, SandboxLimits()) as repl:
-        process = host_pid(int(shown(repl, "import os\nos.getpid()")))
+        process = process_of(repl)
         held = [os.readlink(link).split(":")[0] for link in Path(f"/proc/{process}/fd").iterdir()]
         assert sorted(held) == ["/dev/null"] * 3 + ["socket"]
 
 
 def test_the_process_is_the_first_to_go_when_the_machine_runs_out_of_memory(context: Path) -> None:
     with over(context, SandboxLimits()) as repl:
-        process = host_pid(int(shown(repl, "import os\nos.getpid()")))
+        process = process_of(repl)
         assert Path(f"/proc/{process}/oom_score_adj").read_text() == "800\n"
 
 
 def test_close_ends_the_process(context: Path) -> None:
     with over(context, SandboxLimits()) as repl:
-        process = host_pid(int(shown(repl, "import os\nos.getpid()")))
+        process = process_of(repl)
         assert exists(process)
     wait_until(lambda: not exists(process))
 

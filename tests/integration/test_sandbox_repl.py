@@ -11,7 +11,7 @@ import pytest
 from rlm_dist.models import FinalValue
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 
-from .sandbox_kit import LIMITS, echo, forks, host_pid, peak_bytes, shown, write_context
+from .sandbox_kit import LIMITS, echo, forks, peak_bytes, process_of, shown, write_context
 
 
 @pytest.fixture
@@ -334,7 +334,7 @@ def test_28_odd_characters_are_replaced(repl: Sandbox) -> None:
 
 
 def test_28_very_much_output_is_bounded_while_it_is_printed(repl: Sandbox) -> None:
-    process = host_pid(int(shown(repl, "import os\nos.getpid()")))
+    process = process_of(repl)
     before = peak_bytes(process)
     result = repl.run("line = 'x' * 99_999\nprint('first')\nfor _ in range(2000): print(line)\nprint('last')")
     assert result.error is None
