@@ -41,4 +41,5 @@ def prefixes(python: str, readable: Sequence[str]) -> Iterator[list[str]]:
     variables = [part for item in ENVIRONMENT.items() for part in ("--setenv", *item)]
     folders = ["--dev", "/dev", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp", "--chdir", "/"]
     for optional in _OPTIONAL:
-        yield [program, *_BASE, *optional, *_ALWAYS, *variables, *seen, *folders]
+        # The folder in memory comes first: what is to be seen may lie in the real one.
+        yield [program, *_BASE, *optional, *_ALWAYS, *variables, *folders, *seen]

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from rlm_dist.sandbox.level import LOCKED, Level
+from rlm_dist.sandbox.probe import probe
 from tests.sandbox.worker import ATTACKS, PROJECT, SECRET
 
 NOBODY = 65534
@@ -115,6 +116,8 @@ def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
     setting: Setting = request.param
     if setting.nobody and os.geteuid() != 0:
         pytest.skip("the tests do not run as root: they are nobody already")
+    if problems := probe(setting.level):
+        pytest.skip(f"LOUD: the level {setting.level} does not work on this machine: {problems}")
     yield from _running(setting)
 
 
