@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(predicate: Callable[[], T], *, timeout_s: float = 20.0) -> T:
+def wait_until(predicate: Callable[[], T], *, timeout_s: float = 60.0) -> T:
     """Call ``predicate`` until it is true and return its value; fails the test after ``timeout_s``."""
     deadline = time.monotonic() + timeout_s
     while not (value := predicate()):

@@ -131,11 +131,13 @@ def test_one_answer_and_one_ledger_where_two_hold_a_job(suite: Suite) -> None:
         send_root(app, job_id, job_id)
         wait_until(lambda: suite.record(job_id).epoch == 2, timeout_s=40)
         wait_until(lambda: suite.endpoint.served.in_flight == 2)
+        suite.endpoint.release()
+        job = suite.bench.client.job(job_id)
+        assert job.result(WAIT_S).answer_json == ALL_LABELLED
+        # Both answers are out: the one for the first holder waits for it to move again.
+        wait_until(lambda: suite.endpoint.served.in_flight == 0)
     finally:
         os.kill(holder(first), signal.SIGCONT)
-    suite.endpoint.release()
-    job = suite.bench.client.job(job_id)
-    assert job.result(WAIT_S).answer_json == ALL_LABELLED
     # The first holder's answer was paid for too: it is settled, and counted as paid twice.
     wait_until(lambda: job.cost().root_llm_calls == served(suite.endpoint, "root-twice"))
     events = list(job.events())
