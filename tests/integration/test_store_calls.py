@@ -195,7 +195,7 @@ def test_calls_that_nobody_works_on_are_told_once(store: Store) -> None:
     assert wait_until(lambda: store.lost_calls("j", ids[1:], SHORT_MS)) == ["dropped"]
 
 
-def test_renewing_keeps_claims_and_tells_of_ended_jobs(store: Store) -> None:
+def test_renewing_keeps_claims_and_tells_of_cancelled_jobs(store: Store) -> None:
     epoch = running_job(store)
     running_job(store, "k")
     store.open_calls("j", epoch, opens("a"))
@@ -206,6 +206,8 @@ def test_renewing_keeps_claims_and_tells_of_ended_jobs(store: Store) -> None:
     store.cancel_job("k")
     assert store.renew_calls("sub-1", {"j": ["a"], "k": ["a"], "gone": ["a"]}, LEASE_MS) == {"k", "gone"}
     assert store.renew_calls("sub-1", {}, LEASE_MS) == set()
+    store.finish_job("j", epoch, Outcome(state=JobState.EXHAUSTED))
+    assert store.renew_calls("sub-1", {"j": ["a"]}, LEASE_MS) == set()  # what is on the wire will be billed
 
 
 def test_a_cancelled_job_gives_no_claims(store: Store) -> None:
