@@ -137,7 +137,8 @@ class Client:
             query: what is asked about it.
             metadata: JSON values of the caller's own, kept with the job.
             options: ``model``, ``sub_model``, ``max_iterations``, ``max_usd``, ``max_tokens``,
-                ``max_sub_calls``, ``max_seconds``, ``max_depth``.
+                ``max_sub_calls``, ``max_seconds``, ``max_depth``, ``on_divergence`` (``warn`` or ``fail``:
+                what becomes of a job whose worker died where its code, run again, comes out otherwise).
 
         Raises:
             InputError: where context or query is empty, or an option is unknown or bad.
@@ -237,6 +238,7 @@ class Client:
             max_output_chars=known.max_output_chars,
             early_final=known.early_final,
             ask_at_limit=known.ask_at_limit,
+            on_divergence=options.on_divergence or "warn",
             limits=options.limits(),
             metadata=item.metadata,
             form=item.form,

@@ -12,8 +12,15 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from rlm_dist import prompts
-from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded, SandboxError
-from rlm_dist.events import CellRan, Emit, Marked, MessageAdded, RootReplied
+from rlm_dist.errors import (
+    CallError,
+    Cancelled,
+    FailureKind,
+    LimitExceeded,
+    ReplayDiverged,
+    SandboxError,
+)
+from rlm_dist.events import REPLAY_DIVERGED, CellRan, Emit, Marked, MessageAdded, RootReplied
 from rlm_dist.journal import Journal
 from rlm_dist.models import (
     CellResult,
@@ -96,6 +103,8 @@ def run(
         return loop.ended(JobState.EXHAUSTED, "LimitExceeded", str(error))
     except Cancelled as error:
         return loop.ended(JobState.CANCELLED, "Cancelled", str(error))
+    except ReplayDiverged as error:
+        return loop.ended(JobState.FAILED, REPLAY_DIVERGED, str(error))
     except CallError as error:
         return loop.failed(error)
 
@@ -239,7 +248,9 @@ class _Loop:
             )
         )
         if diverged:
-            self._mark("replay_diverged", f"block {block + 1}")
+            self._mark(REPLAY_DIVERGED, f"block {block + 1}")
+            if self._spec.on_divergence == "fail":
+                raise ReplayDiverged(self._turn, block)
         if not actual.state_lost:
             self._cells.append(code)
             return Ran(shown)

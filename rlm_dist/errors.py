@@ -137,6 +137,22 @@ class Parked(RLMError):
         return f"job {self.job_id} was put back into the queue: {self.why}"
 
 
+class ReplayDiverged(RLMError):
+    """A cell that was run again came out otherwise than the journal says, and the job is to fail then."""
+
+    def __init__(self, turn: int, block: int) -> None:
+        super().__init__(turn, block)
+        self.turn = turn
+        self.block = block
+
+    def __str__(self) -> str:
+        return (
+            f"turn {self.turn}, block {self.block + 1}: run again after the death of its worker, it came out "
+            "otherwise than before, and on_divergence is fail. The journal is kept; a retry runs the code "
+            "anew and pays for no call twice that it makes again."
+        )
+
+
 class BlobError(RLMError):
     """A stored text is missing, damaged, or cannot be written."""
 

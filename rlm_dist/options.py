@@ -10,16 +10,17 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlm_dist.errors import InputError
-from rlm_dist.models import NANO, Limits
+from rlm_dist.models import NANO, Limits, OnDivergence
 
 _MOST = 2**53
 _MOST_USD = 10**9
+_NO_LIMITS = {"model", "sub_model", "max_usd", "on_divergence"}
 
 Name = Annotated[str, Field(min_length=1)]
 
 
 class JobOptions(BaseModel):
-    """Models and limits of one job, each None where it is not given."""
+    """Models, limits and policy of one job, each None where it is not given."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -31,6 +32,7 @@ class JobOptions(BaseModel):
     max_sub_calls: int | None = Field(default=None, ge=0, le=_MOST)
     max_seconds: float | None = Field(default=None, gt=0)
     max_depth: int | None = Field(default=None, ge=0, le=100)
+    on_divergence: OnDivergence | None = None
 
     def over(self, defaults: "JobOptions") -> "JobOptions":
         """These options, and ``defaults`` where one is not given."""
@@ -39,7 +41,7 @@ class JobOptions(BaseModel):
 
     def limits(self) -> Limits:
         """The limits as a job carries them."""
-        given = self.model_dump(exclude_none=True, exclude={"model", "sub_model", "max_usd"})
+        given = self.model_dump(exclude_none=True, exclude=_NO_LIMITS)
         if self.max_usd is not None:
             given["max_nanousd"] = int((self.max_usd * NANO).to_integral_value(ROUND_FLOOR))
         return Limits.model_validate(given)

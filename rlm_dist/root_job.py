@@ -12,7 +12,7 @@ from typing import Self
 
 from rlm_dist import chaos, engine
 from rlm_dist.errors import CallError, Cancelled, LimitExceeded, Parked, RLMError, Superseded
-from rlm_dist.events import Emit, Event, RootReplied
+from rlm_dist.events import REPLAY_DIVERGED, Emit, Event, Marked, RootReplied
 from rlm_dist.fanout import Fanout
 from rlm_dist.journal import Journal
 from rlm_dist.leases import LEASE_MS, RENEW_S, Every
@@ -147,6 +147,7 @@ class RootJob:
         self._fanout = fanout
         self._repl = repl
         self._sink = emit
+        self._diverged = 0
 
     def run(self) -> Outcome:
         """Run the root loop to its end.
@@ -175,6 +176,9 @@ class RootJob:
     def _emit(self, event: Event) -> None:
         if isinstance(event, RootReplied):
             self._fanout.turn = event.turn
+        if isinstance(event, Marked) and event.kind == REPLAY_DIVERGED:
+            self._diverged += 1
+            self._store.note_divergence(self._spec.id, self._epoch, self._diverged)
         self._sink(event)
 
     def _write(self, entry: str) -> None:

@@ -13,7 +13,7 @@ from rlm_dist.cli.session import open_stores
 from rlm_dist.errors import NotFound
 from rlm_dist.models import BatchRecord, BatchState, Costs, JobRecord, JobState, ModelCosts
 from rlm_dist.settings import load_settings
-from rlm_dist.trace import cost_lines
+from rlm_dist.trace import calls, cost_lines
 
 _LISTED = 20
 _LOOK_S = 1.0
@@ -92,6 +92,7 @@ def job_document(record: JobRecord) -> dict[str, object]:
         "cancel_requested": record.cancel_requested,
         "worker": record.owner,
         "times_started": record.epoch,
+        "diverged_cells": record.diverged_cells,
         "iterations": outcome.iterations if outcome else None,
         "error": outcome.error if outcome else None,
         "queued_ms": record.queued_ms,
@@ -116,6 +117,8 @@ def job_lines(record: JobRecord) -> Iterator[str]:
     if record.owner:
         again = f", started {record.epoch} times" if record.epoch > 1 else ""
         yield f"  worker  {record.owner}{again}"
+    if record.diverged_cells:
+        yield f"  replay  {calls(record.diverged_cells, 'code block')} came out otherwise when run again"
     if record.outcome and record.outcome.error:
         yield f"  error   {record.outcome.error.type}: {record.outcome.error.message}"
     yield f"  used    {_used(record.costs)}"

@@ -94,7 +94,7 @@ class Calls(Link):
         return list(self._script("calls_claim", keys.job_keys(job_id), *args))
 
     def renew_calls(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> set[str]:
-        """Keep the calls that this worker runs, by job; returns the cancelled jobs, whose calls to give up."""
+        """Keep the calls that this worker runs, by job; returns those jobs whose calls to give up."""
         requests: list[tuple[list[str], list[str | int]]] = [
             (keys.job_keys(job_id), [owner, lease_ms, *ids]) for job_id, ids in calls.items()
         ]

@@ -17,6 +17,7 @@ _NAMES = (
     "job_blob",
     "job_cancel",
     "job_create",
+    "job_diverged",
     "job_events",
     "job_finish",
     "job_hits",

@@ -1,7 +1,7 @@
 """A job in the middle of its run, as a version of this project left it in Redis: written once, read for ever.
 
-``python -m tests.acceptance.stored_job VERSION`` runs ``REPLIES`` on real workers until the root worker kills itself
-after the last entry of the journal before the answer, and writes all keys of the job into
+``python -m tests.acceptance.stored_job VERSION`` runs ``REPLIES`` on real workers until the root worker kills
+itself, with all but the last of them in the journal, and writes all keys of the job into
 ``stored/VERSION.json``, each as its type and value. Each version that is released adds its file, made by its
 own code, and none is ever changed.
 """

@@ -107,6 +107,16 @@ def test_defaults_of_a_job_come_from_the_settings(settings: Settings) -> None:
         assert (spec.model, spec.limits.max_iterations) == ("other", 3)
 
 
+def test_what_becomes_of_a_job_that_diverges_is_said_for_a_batch_or_a_job(client: Client) -> None:
+    items = [{"id": "a", "query": "q", "context": "c"}, {"id": "b", "query": "q", "context": "c"}]
+    items[1]["on_divergence"] = "warn"
+    batch = client.submit_batch(items, on_divergence="fail")
+    assert [client.store.job(job.id).spec.on_divergence for job in batch.jobs()] == ["fail", "warn"]
+    assert client.store.job(client.submit("c", "q").id).spec.on_divergence == "warn"
+    with pytest.raises(InputError, match="on_divergence: input should be 'warn' or 'fail'"):
+        client.submit("c", "q", on_divergence="stop")
+
+
 def test_files_are_submitted_as_they_were_encoded(client: Client, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("from a file", encoding="utf-8")
     job = client.submit(encode_files([tmp_path / "a.txt"]), "?")

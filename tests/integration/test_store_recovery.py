@@ -200,6 +200,18 @@ def test_a_retried_job_keeps_what_was_answered(
     assert redis_client.ttl("rlm:batch:b:ended") > 0
 
 
+def test_a_journal_that_did_not_hold_is_counted_and_not_replayed_again(store: Store) -> None:
+    epoch = running_job(store)
+    store.append_journal("j", epoch, "reply")
+    store.note_divergence("j", epoch, 2)
+    with pytest.raises(Superseded):
+        store.note_divergence("j", epoch + 1, 3)
+    store.finish_job("j", epoch, Outcome(state=JobState.FAILED))
+    assert store.job("j").diverged_cells == 2
+    assert store.retry_job("j")
+    assert (store.job("j").diverged_cells, store.read_journal("j")) == (0, [])
+
+
 def test_a_cancelled_batch_is_retried(store: Store) -> None:
     store.create_batch("b", "digest", 2)
     store.create_jobs([spec("k", batch_id="b"), spec("l", batch_id="b", index=1)])

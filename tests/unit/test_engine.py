@@ -134,6 +134,17 @@ def test_a_cell_that_comes_out_otherwise_is_marked_and_the_chat_keeps_the_journa
     assert again.marks() == ["replay_diverged"]
 
 
+def test_a_cell_that_comes_out_otherwise_fails_the_job_where_that_is_wanted() -> None:
+    first = Run(LOOK, HAND_IN)
+    other = FakeRepl(context="other words")
+    again = Run(journal=first.written[:2], repl=other, on_divergence="fail")
+    assert (again.outcome.state, again.outcome.iterations) == (JobState.FAILED, 1)
+    assert again.outcome.error is not None
+    assert again.outcome.error.type == "replay_diverged"
+    assert "turn 0, block 1" in again.outcome.error.message
+    assert again.marks() == ["replay_diverged"]
+
+
 def test_events_tell_the_whole_chat() -> None:
     run = Run(LOOK, HAND_IN)
     kinds = [event.event for event in run.events]
