@@ -63,8 +63,8 @@ _MEND = {
 class Repl(Protocol):
     """The REPL of one job."""
 
-    def run(self, code: str, /) -> CellResult:
-        """Run a code block in it."""
+    def run(self, code: str, began_ns: int, /) -> CellResult:
+        """Run a code block in it, which sees this Unix time at its first look at the clock."""
 
     def resolve(self, path: str, /) -> Resolved:
         """Look up a variable or a simple path."""
@@ -128,7 +128,8 @@ class _Loop:
         self._chat: list[Message] = []
         self._turn = 0
         self._replies = 0
-        self._cells: list[str] = []  # what the REPL's variables can be rebuilt from
+        # What the REPL's variables can be rebuilt from: code, and when it ran first.
+        self._cells: list[tuple[str, int]] = []
         self._code_ran = False
         self._deferred = False
         self._draft: str | None = None
@@ -228,8 +229,8 @@ class _Loop:
         return ran, None
 
     def _run_cell(self, block: int, code: str) -> Ran:
-        shown, actual, replayed, diverged = self._journal.cell(
-            self._turn, block, code, lambda: self._repl.run(code)
+        shown, actual, began_ns, replayed, diverged = self._journal.cell(
+            self._turn, block, code, lambda began_ns: self._repl.run(code, began_ns)
         )
         self._code_ran = True
         self._draft = shown.partial if shown.partial is not None else self._draft
@@ -252,7 +253,7 @@ class _Loop:
             if self._spec.on_divergence == "fail":
                 raise ReplayDiverged(self._turn, block)
         if not actual.state_lost:
-            self._cells.append(code)
+            self._cells.append((code, began_ns))
             return Ran(shown)
         return Ran(shown, self._rebuild() if shown.final is None else "")
 
@@ -261,8 +262,8 @@ class _Loop:
         self._repl.restart()
         if not self._cells:
             return "There were none from earlier blocks."
-        for code in self._cells:
-            if self._repl.run(code).state_lost:
+        for code, began_ns in self._cells:
+            if self._repl.run(code, began_ns).state_lost:
                 self._cells = []
                 self._repl.restart()
                 self._mark("state_lost", "the earlier blocks could not be run again")

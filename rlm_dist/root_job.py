@@ -49,9 +49,9 @@ class Repl:
         """Run cells here from now on."""
         self._sandbox = sandbox
 
-    def run(self, code: str, /) -> CellResult:
-        """Run a code block."""
-        return self.sandbox.run(code)
+    def run(self, code: str, began_ns: int, /) -> CellResult:
+        """Run a code block, whose clock starts at this time."""
+        return self.sandbox.run(code, began_ns)
 
     def resolve(self, path: str, /) -> Resolved:
         """Look up a variable or a simple path."""
