@@ -20,6 +20,7 @@ J:replies              stream  as J                     ids of settled calls, fi
 J:done                 stream  as J                     one entry once the job is final: wakes waiters
 J:blobs                set     as J                     keys of the blobs that the job uses
 J:tokens               zset    as J                     the latest writes, by which repeats are known
+J:charges              list    as J                     each charge in the ledger; see ``money``
 B                      hash    retention from its last  digest, total, created_ms, sealed, paused,
                                job's end, or from its   cancelled, max_nanousd, max_tokens, and ``n:<state>``
                                creation while empty     with the number of jobs in that state
@@ -46,7 +47,10 @@ LEASES = "rlm:leases"
 SLOTS = "rlm:slots"
 SLOTS_UNTIL = "rlm:slots:until"
 
-_PARTS = ("ledger", "calls", "requests", "results", "journal", "trace", "replies", "done", "blobs", "tokens")
+_PARTS = (
+    *("ledger", "calls", "requests", "results", "journal", "trace", "replies", "done", "blobs", "tokens"),
+    "charges",
+)
 
 
 def job(job_id: str, part: str = "") -> str:

@@ -59,6 +59,7 @@ def state(client: Any) -> dict[str, Any]:
         "ledger": client.hgetall("rlm:job:j:ledger"),
         "batch": {k: v for k, v in client.hgetall("rlm:batch:b").items() if k != "created_ms"},
         "batch ledger": client.hgetall("rlm:batch:b:ledger"),
+        "charges": client.lrange("rlm:job:j:charges", 0, -1),
         "journal": client.lrange("rlm:job:j:journal", 0, -1),
         "trace": [fields for _, fields in client.xrange("rlm:job:j:trace")],
         "replies": [fields for _, fields in client.xrange("rlm:job:j:replies")],

@@ -17,6 +17,7 @@ for at = 1, #known, 2 do
   if not kept or of_root and state == 'exhausted' then
     call('HDEL', CALLS, known[at])
     call('HDEL', RESULTS, known[at])
+    call('HDEL', REQUESTS, known[at])
     if not of_root then call('HINCRBY', LEDGER, 'sub_calls', -1) end
   end
 end
@@ -24,7 +25,7 @@ if state == 'exhausted' or job[5] then call('DEL', JOURNAL) end
 call('DEL', DONE)
 call('HDEL', JOB, 'outcome', 'ended_ms', 'started_ms', 'cancel', 'recoveries', 'lease_ms', 'ended_entry',
   'diverged')
-for index = 1, 11 do call('PERSIST', KEYS[index]) end
+for index = 1, 12 do call('PERSIST', KEYS[index]) end
 for _, blob in ipairs(call('SMEMBERS', BLOBS)) do
   call('SADD', blob .. ':jobs', id)
   call('PERSIST', blob)
