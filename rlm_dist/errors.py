@@ -89,6 +89,20 @@ class LimitExceeded(RLMError):
         return f"limit {self.kind} reached: {self.used:g} of {self.limit:g} used"
 
 
+class UnknownPrice(RLMError):
+    """A call to this model was not made: there is a budget of money, and nobody knows what the call costs."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
+        self.model = model
+
+    def __str__(self) -> str:
+        return (
+            f"a budget of money cannot be held: the price of model {self.model!r} is not known. Give it in a "
+            "file that RLM_PRICES names, or set no budget of money: one of tokens needs no price."
+        )
+
+
 class Cancelled(RLMError):
     """The job was cancelled by its user."""
 

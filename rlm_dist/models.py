@@ -254,7 +254,8 @@ class JobRecord(Wire):
     """A job as it stands: times are Unix milliseconds of the Redis server, None while they have not come.
 
     ``epoch`` counts how often a worker took the job up, ``owner`` names the last one. ``diverged_cells`` came
-    out otherwise than the journal says when the last worker to run them again did so.
+    out otherwise than the journal says when the last worker to run them again did so. A job that was parked,
+    as in a paused batch, had run for ``ran_ms`` by then; it runs, or ran to its end, since ``since_ms``.
     """
 
     spec: JobSpec
@@ -264,10 +265,16 @@ class JobRecord(Wire):
     outcome: Outcome | None = None
     queued_ms: int
     started_ms: int | None = None
+    since_ms: int | None = None
+    ran_ms: int = 0
     ended_ms: int | None = None
     cancel_requested: bool = False
     diverged_cells: int = 0
     costs: Costs = Costs()
+
+    def run_ms(self, now_ms: int) -> int:
+        """How long workers have had the job up to now, the time in which it was parked left out."""
+        return self.ran_ms + (now_ms - self.since_ms if self.since_ms else 0)
 
 
 class BatchRecord(Wire):

@@ -74,8 +74,7 @@ class Held:
         self._stopping = stopping
         self._error: RLMError | None = None
         self._stop: Callable[[RLMError], None] | None = None
-        ran_ms = store.now_ms() - record.started_ms if record.started_ms else 0
-        self._began = time.monotonic() - ran_ms / 1000
+        self._began = time.monotonic() - record.run_ms(store.now_ms()) / 1000
         self._heart = Every(self._beat, period_s=RENEW_S, name=f"lease-{self._job_id}")
 
     def __enter__(self) -> Self:

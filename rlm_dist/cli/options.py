@@ -24,6 +24,8 @@ Divergence = Annotated[
         "--on-divergence", help="A job's code comes out otherwise after its worker died. [default: warn]"
     ),
 ]
+BatchMaxUsd = Annotated[float | None, typer.Option(min=0, help="Money all jobs may spend together, in USD.")]
+BatchMaxTokens = Annotated[int | None, typer.Option(min=1, help="Tokens all jobs may use together.")]
 Prompts = Annotated[PromptFamily | None, typer.Option(help="Prompt family. [default: RLM_PROMPTS]")]
 Local = Annotated[bool, typer.Option("--local", help="Use the small model on this machine.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of Flower. [default: 5555]")]

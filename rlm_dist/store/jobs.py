@@ -192,6 +192,8 @@ def _record(job: dict[str, str], ledger: dict[str, str]) -> JobRecord:
         outcome=Outcome.model_validate(json.loads(job["outcome"])) if "outcome" in job else None,
         queued_ms=int(job["queued_ms"]),
         started_ms=int(job["started_ms"]) if "started_ms" in job else None,
+        since_ms=int(job["since_ms"]) if "since_ms" in job else None,
+        ran_ms=int(job.get("ran_ms", 0)),
         ended_ms=int(job["ended_ms"]) if "ended_ms" in job else None,
         cancel_requested="cancel" in job,
         diverged_cells=int(job.get("diverged", 0)),

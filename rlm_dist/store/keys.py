@@ -9,7 +9,9 @@ J                      hash    retention from job end   id, spec, state, epoch, 
                                                         queued_ms, started_ms, ended_ms, cancel, batch
                                                         (the key B), max_nanousd, max_tokens, max_sub_calls,
                                                         recoveries (workers that died with it), ended_entry,
-                                                        diverged (cells of its last replay)
+                                                        diverged (cells of its last replay), since_ms
+                                                        (its start, or its last after it was parked),
+                                                        ran_ms (how long it ran before it was parked)
 J:ledger               hash    as J                     totals and lines; see ``money``
 J:calls                hash    as J                     call id → state; see ``lua/prelude_calls.lua``
 J:requests             hash    as J                     sub-call id → request

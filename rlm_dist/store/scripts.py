@@ -7,6 +7,7 @@ import redis
 from redis.commands.core import Script
 
 _NAMES = (
+    "batch_budget",
     "batch_create",
     "batch_mark",
     "calls_claim",

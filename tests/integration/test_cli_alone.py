@@ -67,6 +67,21 @@ def test_sums_that_do_not_add_up_are_told(cli: Cli, home: Path, batch_file: Path
         assert cli("cost", "b1", "--check").code == 2
 
 
+def test_a_batch_is_submitted_and_retried_with_what_the_command_line_says(
+    cli: Cli, home: Path, batch_file: Path
+) -> None:
+    with server(home) as url, connect(url, client_name="test") as client:
+        policy = ("--on-divergence", "fail", "--batch-max-usd", "0.5", "--batch-max-tokens", "900")
+        assert cli("submit", batch_file, "--batch-id", "b1", *policy).code == 0
+        assert client.hmget("rlm:batch:b1", "max_nanousd", "max_tokens") == ["500000000", "900"]
+        specs = [
+            json.loads(client.hget(name, "spec")) for name in client.keys("rlm:job:j?????????????????????")
+        ]
+        assert [spec["on_divergence"] for spec in specs] == ["fail"] * 3
+        assert cli("retry", "b1", "--batch-max-usd", "0.75").code == 0
+        assert client.hmget("rlm:batch:b1", "max_nanousd", "max_tokens") == ["750000000", "900"]
+
+
 def test_an_endpoint_that_cannot_be_reached_is_told_with_the_ways_on(cli: Cli, context: Path) -> None:
     done = cli("run", "--context", context, "--query", "x")
     assert (done.code, done.out) == (5, "")

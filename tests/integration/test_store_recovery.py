@@ -4,6 +4,7 @@ import pytest
 import redis
 
 from rlm_dist.errors import Parked, Superseded
+from rlm_dist.handles import result_of
 from rlm_dist.models import BatchState, JobState, Outcome, Role
 from rlm_dist.store import CallState, Refused, Settlement, Store
 from rlm_dist.store.jobs import MAX_RECOVERIES
@@ -150,6 +151,27 @@ def test_a_paused_job_opens_nothing_and_waits_in_the_queue(store: Store) -> None
     assert store.start_job("j", "root-2", LEASE_MS) == epoch + 1
     assert store.lost_calls("j", ["a"], LEASE_MS) == ["a"]  # its message was spent during the pause
     assert store.batch("b").counts[JobState.RUNNING] == 1
+
+
+def test_the_time_in_which_a_job_is_parked_is_no_time_of_its_run(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    epoch = running_job(store)
+    redis_client.hincrby("rlm:job:j", "since_ms", -5000)
+    store.park_job("j", epoch)
+    parked = store.job("j")
+    assert 5000 <= parked.run_ms(0) == parked.run_ms(10**15) < 60_000
+    redis_client.hincrby("rlm:job:j", "ran_ms", -parked.ran_ms + 5000)
+    epoch = store.start_job("j", "root-2", LEASE_MS) or 0
+    again = store.job("j")
+    assert again.since_ms is not None
+    assert again.run_ms(again.since_ms + 7) == 5007
+    redis_client.hincrby("rlm:job:j", "since_ms", -2000)
+    store.finish_job("j", epoch, Outcome(state=JobState.FAILED))
+    ended = result_of(store.job("j"))
+    assert 7 <= (ended.timing.run_s or 0) < 60
+    store.retry_job("j")
+    assert store.job("j").run_ms(0) == 0
 
 
 def test_a_job_that_died_in_a_pause_waits_for_its_end(store: Store) -> None:

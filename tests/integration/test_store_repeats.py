@@ -29,6 +29,7 @@ class Forgetful(redis.Redis):
 def life_of_a_batch(store: Store) -> None:
     """Every write of the store that is one script, in the order of a job's life, with a retry at its end."""
     store.create_batch("b", "digest", 1, max_tokens=10_000)
+    store.set_batch_budget("b", None, 20_000)
     store.create_jobs([spec(batch_id="b", max_sub_calls=9)])
     store.seal_batch("b")
     epoch = store.start_job("j", "root-1", LEASE_MS) or 0

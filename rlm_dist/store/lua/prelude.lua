@@ -44,6 +44,9 @@ end
 
 -- Puts a job back into the queue. In a paused batch it is not looked for until the batch is resumed.
 local function park(id, batch, state, paused)
+  local since_ms = call('HGET', JOB, 'since_ms')
+  if since_ms then call('HINCRBY', JOB, 'ran_ms', int(now_ms - since_ms)) end
+  call('HDEL', JOB, 'since_ms')
   if state == 'running' then set_state(batch, state, 'queued') end
   call('ZREM', LEASES, id)
   call('ZADD', QUEUED, int(now_ms + (paused and 600000 or 0)), id)
