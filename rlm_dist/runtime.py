@@ -63,7 +63,9 @@ class Worker:
         sub = Endpoint(settings.sub_url, settings.sub_key, settings.sub_model)
         self.llm = LLM(root=root, sub=sub, call_timeout_s=settings.call_timeout_s)
         self.accounts = Accounts(
-            prices=Prices(settings.prices), urls={Role.ROOT: settings.api_url, Role.SUB: settings.sub_url}
+            prices=Prices(settings.prices),
+            urls={Role.ROOT: settings.api_url, Role.SUB: settings.sub_url},
+            resolve=self.llm.resolve_model,
         )
         self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)
 
