@@ -89,7 +89,8 @@ class RootWorker(Worker):
 
     def run(self, job_id: str) -> None:
         """Bring this job to its end, unless it is final, cancelled, or held by another worker."""
-        epoch = None if self._stopping() else self.store.start_job(job_id, self.owner, LEASE_MS)
+        isolation = self._repls.level.isolation
+        epoch = None if self._stopping() else self.store.start_job(job_id, self.owner, LEASE_MS, isolation)
         if epoch is None:
             log.info("job_not_started", job=job_id)
             return

@@ -92,6 +92,7 @@ def job_document(record: JobRecord) -> dict[str, object]:
         "cancel_requested": record.cancel_requested,
         "worker": record.owner,
         "times_started": record.epoch,
+        "isolation": record.isolation,
         "iterations": outcome.iterations if outcome else None,
         "error": outcome.error if outcome else None,
         "queued_ms": record.queued_ms,
@@ -116,6 +117,8 @@ def job_lines(record: JobRecord) -> Iterator[str]:
     if record.owner:
         again = f", started {record.epoch} times" if record.epoch > 1 else ""
         yield f"  worker  {record.owner}{again}"
+    if record.isolation:
+        yield f"  sandbox {record.isolation}"
     if record.outcome and record.outcome.error:
         yield f"  error   {record.outcome.error.type}: {record.outcome.error.message}"
     yield f"  used    {_used(record.costs)}"

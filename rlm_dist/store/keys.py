@@ -5,10 +5,11 @@
 =====================  ======  =======================  ==================================================
 key                    type    TTL                      holds
 =====================  ======  =======================  ==================================================
-J                      hash    retention from job end   id, spec, state, epoch, owner, lease_ms, outcome,
-                                                        queued_ms, started_ms, ended_ms, cancel, batch
-                                                        (the key B), max_nanousd, max_tokens, max_sub_calls,
-                                                        recoveries (workers that died with it), ended_entry
+J                      hash    retention from job end   id, spec, state, epoch, owner, isolation, lease_ms,
+                                                        outcome, queued_ms, started_ms, ended_ms, cancel,
+                                                        batch (the key B), max_nanousd, max_tokens,
+                                                        max_sub_calls, recoveries (workers that died with
+                                                        it), ended_entry
 J:ledger               hash    as J                     totals and lines; see ``money``
 J:calls                hash    as J                     call id → state; see ``lua/prelude_calls.lua``
 J:requests             hash    as J                     sub-call id → request

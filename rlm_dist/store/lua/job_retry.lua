@@ -21,7 +21,8 @@ for at = 1, #known, 2 do
 end
 if state == 'exhausted' then call('DEL', JOURNAL) end
 call('DEL', DONE)
-call('HDEL', JOB, 'outcome', 'ended_ms', 'started_ms', 'cancel', 'recoveries', 'lease_ms', 'ended_entry')
+call('HDEL', JOB, 'outcome', 'ended_ms', 'started_ms', 'isolation', 'cancel', 'recoveries', 'lease_ms',
+  'ended_entry')
 for index = 1, 11 do call('PERSIST', KEYS[index]) end
 for _, blob in ipairs(call('SMEMBERS', BLOBS)) do
   call('SADD', blob .. ':jobs', id)
