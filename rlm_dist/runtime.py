@@ -28,6 +28,7 @@ from rlm_dist.root_job import Held, Repl, RootJob
 from rlm_dist.sandbox.fork_server import start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
+from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.probe import choose
 from rlm_dist.settings import Settings
 from rlm_dist.store import Store, connect
@@ -80,7 +81,8 @@ class RootWorker(Worker):
     def __init__(self, app: Celery, settings: Settings, *, stopping: Callable[[], bool]) -> None:
         super().__init__(app, settings, Role.ROOT)
         self._stopping = stopping
-        self._repls = start_at(choose(settings.sandbox, settings.sandbox_min))
+        level = choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
+        self._repls = start_at(level, find(settings.sandbox_packages))
 
     def close(self) -> None:
         """End the REPLs as well."""

@@ -70,7 +70,7 @@ def test_its_environment_holds_nothing_of_the_worker(
     with over(context, server) as repl:
         variables = Path(f"/proc/{pids(repl)[1]}/environ").read_bytes().split(b"\0")
         names = {variable.partition(b"=")[0] for variable in variables} - {b"", b"PWD"}
-        assert names == {b"PYTHONHASHSEED", b"MALLOC_ARENA_MAX", b"LC_ALL", b"TZ"}
+        assert names == {b"PYTHONHASHSEED", b"MALLOC_ARENA_MAX", b"OMP_NUM_THREADS", b"LC_ALL", b"TZ"}
 
 
 def test_it_holds_no_socket_or_context_of_a_job(context: Path, server: ForkServer) -> None:

@@ -152,7 +152,10 @@ def test_the_environment_is_clean(context: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
     with over(context, SandboxLimits()) as repl:
         found = shown(repl, "import os, sys\nsorted(os.environ), os.getcwd(), sys.argv, sys.stdin.read()")
-        assert found == "(['LC_ALL', 'MALLOC_ARENA_MAX', 'PYTHONHASHSEED', 'TZ'], '/', [''], '')\n"
+        assert (
+            found
+            == "(['LC_ALL', 'MALLOC_ARENA_MAX', 'OMP_NUM_THREADS', 'PYTHONHASHSEED', 'TZ'], '/', [''], '')\n"
+        )
 
 
 @pytest.mark.parametrize("module", ["pydantic", "redis", "rlm_dist", "inside", "host", "pytest"])

@@ -19,7 +19,7 @@ import pytest
 
 from rlm_dist.sandbox.level import LOCKED, Level
 from rlm_dist.sandbox.probe import probe
-from tests.sandbox.worker import ATTACKS, PROJECT, SECRET
+from tests.sandbox.worker import ATTACKS, PACKAGES, PROJECT, SECRET
 
 NOBODY = 65534
 NAMES = sorted(path.stem for path in ATTACKS.glob("[a-z]*.py"))
@@ -35,10 +35,18 @@ HARMLESS = {
 
 
 class Setting(NamedTuple):
-    """Where attacks are run: the level, and whether the worker is nobody, not the user who runs the tests."""
+    """Where attacks are run: the level, and whether the worker is nobody, not the user who runs the tests.
+
+    Optional libraries are loaded in one of the two: they are more code, not more rights.
+    """
 
     level: Level
     nobody: bool
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The optional libraries."""
+        return () if self.nobody else PACKAGES
 
 
 class Worker:
@@ -49,7 +57,7 @@ class Worker:
         command = [_python() if setting.nobody else sys.executable, "-m", "tests.sandbox.worker"]
         user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if setting.nobody else {}
         self._process = subprocess.Popen(
-            [*command, setting.level, str(folder)],
+            [*command, setting.level, str(folder), *setting.packages],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,4 +1,5 @@
-"""A stand-in worker, ``python -m tests.sandbox.worker LEVEL FOLDER``: it holds secrets and is attacked.
+"""A stand-in worker that holds secrets and is attacked:
+``python -m tests.sandbox.worker LEVEL FOLDER PACKAGE...``.
 
 On each line of its input it reads the name of an attack, runs it in a REPL of its own, and prints as JSON
 what it saw of it: the hits, how the cell ended, and in how many seconds.
@@ -23,11 +24,13 @@ from rlm_dist.models import Answer, Message
 from rlm_dist.sandbox.fork_server import ForkServer, start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
+from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.process import PlainStart
 
 ATTACKS = Path(__file__).with_name("attacks")
 PROJECT = Path(__file__).parents[2]
 SECRET = "RLM_API_KEY"
+PACKAGES = ("numpy", "pandas")
 _LIMITS = SandboxLimits(code_timeout_s=1.0)
 _CONTEXT = b'{"v":1,"kind":"str","n":1,"several":false,"named":false}\n' + bytes(8)
 _MOST_TASKS = 1200
@@ -303,10 +306,10 @@ def _kin() -> Iterator[None]:
                 os.kill(int(status["Pid"]), signal.SIGKILL)
 
 
-def main(level: str, folder: str) -> None:
+def main(level: str, folder: str, *packages: str) -> None:
     """Be attacked, line by line."""
     worker = StandIn(Path(folder))
-    with closing(start_at(Level(level))) as start, _kin():
+    with closing(start_at(Level(level), find(packages))) as start, _kin():
         for line in sys.stdin:
             print(json.dumps(worker.attacked(line.strip(), start)), flush=True)  # noqa: T201
 

@@ -25,6 +25,7 @@ import selectors
 import signal
 import socket
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from . import loop, preload
@@ -171,12 +172,17 @@ class Zygote:
             self._control.send(json.dumps(message).encode())
 
 
-def main(control_fd: int, level: str) -> None:
-    """Serve the worker at ``control_fd``; the level is one of those that lock."""
+def main(control_fd: int, level: str, packages: Mapping[str, Sequence[str]]) -> None:
+    """Serve the worker at ``control_fd``; the level is one of those that lock.
+
+    ``packages`` has the ``names`` of optional libraries, and the ``folders`` that they lie in.
+    """
     os.environ.pop("PWD", None)  # bubblewrap sets it
     sys.argv = [""]
     sys.dont_write_bytecode = True
     preload.standard_library()
+    preload.packages(**packages)
+    preload.modules_of(packages["names"])
     if level == "seccomp":
         preload.without_files()
     lockdown = Lockdown(landlock=level != "seccomp")
