@@ -28,7 +28,8 @@ _CONTEXT = b'{"v":1,"kind":"str","n":1,"several":false,"named":false}\n' + bytes
 _ATTACKS = Path(__file__).with_name("probe_attacks.py")
 _MENDS = {
     Level.NAMESPACES: "install bubblewrap (the system's package, or rlm-dist[bubblewrap]), and allow user "
-    "namespaces (Docker: --security-opt seccomp=unconfined, on Ubuntu also --security-opt apparmor=unconfined; Kubernetes: not in a restricted pod)",
+    "namespaces (Docker: --security-opt seccomp=unconfined, on Ubuntu also --security-opt "
+    "apparmor=unconfined; Kubernetes: not in a restricted pod)",
     Level.LANDLOCK: "a kernel of 5.13 or newer with landlock among its security modules, and a Docker or "
     "Kubernetes seccomp profile that lets the landlock calls through (RuntimeDefault of a current release)",
     Level.SECCOMP: "Linux on x86_64 or aarch64 with seccomp filters",

@@ -35,6 +35,7 @@ from .lockdown import Lockdown
 _MESSAGE_BYTES = 4096
 _MAX_DESCRIPTORS = 1 << 20
 _LOCKED = b"locked"
+_TAKEN = b"taken"
 _QUIET_S = 0.05
 
 
@@ -121,6 +122,8 @@ class Zygote:
                 if state != _LOCKED:
                     return state.decode() or "the process broke down while it was being locked"
                 socket.send_fds(link, [b"job"], descriptors)
+                if link.recv(_MESSAGE_BYTES) != _TAKEN:
+                    return "the process ended while it was given its job"
             except OSError as error:
                 return str(error)
         self._children[spare.pid] = job
@@ -148,8 +151,9 @@ class Zygote:
             os.closerange(link.fileno() + 1, _MAX_DESCRIPTORS)
             link.send(_LOCKED)
             data, descriptors, _, _ = socket.recv_fds(link, _MESSAGE_BYTES, 2)
-            link.close()
             if data:
+                link.send(_TAKEN)
+                link.close()
                 loop.main(*descriptors)
         except BaseException as error:  # noqa: BLE001  # the edge of the process
             with contextlib.suppress(OSError):
