@@ -255,8 +255,8 @@ class JobRecord(Wire):
 
     ``epoch`` counts how often a worker took the job up, ``owner`` names the last one, ``isolation`` says how
     that one holds model-written code: a level of the sandbox, or ``none``. ``diverged_cells`` came out
-    otherwise than the journal says when the last worker to run them again did so. A job that was parked, as in
-    a paused batch, had run for ``ran_ms`` by then; it runs, or ran to its end, since ``since_ms``.
+    otherwise than the journal says when the last worker to run them again did so. A job that was parked, as
+    in a paused batch, had run for ``ran_ms`` by then; it runs, or ran to its end, since ``since_ms``.
     """
 
     spec: JobSpec
