@@ -62,7 +62,7 @@ class RootCalls:
         return result.completion
 
     def abort(self, error: RLMError) -> None:
-        """Close the request under way, after a grace where the job goes on; all later ones raise ``error``."""
+        """Close the request under way, after a grace where the job goes on; later ones raise ``error``."""
         self._error = self._error or error
 
     def _known(self, call_id: str, request: CallRequest) -> CallResult | None:
