@@ -160,6 +160,7 @@ def result_of(record: JobRecord) -> Result:
         partial_answer=outcome.partial_answer if outcome else None,
         error=outcome.error if outcome else None,
         iterations=outcome.iterations if outcome else 0,
+        isolation=record.isolation,
         costs=record.costs,
         timing=Timing(
             queued_s=_seconds(record.queued_ms, record.started_ms),

@@ -253,15 +253,17 @@ class ModelCosts(Wire):
 class JobRecord(Wire):
     """A job as it stands: times are Unix milliseconds of the Redis server, None while they have not come.
 
-    ``epoch`` counts how often a worker took the job up, ``owner`` names the last one. ``diverged_cells`` came
-    out otherwise than the journal says when the last worker to run them again did so. A job that was parked,
-    as in a paused batch, had run for ``ran_ms`` by then; it runs, or ran to its end, since ``since_ms``.
+    ``epoch`` counts how often a worker took the job up, ``owner`` names the last one, ``isolation`` says how
+    that one holds model-written code: a level of the sandbox, or ``none``. ``diverged_cells`` came out
+    otherwise than the journal says when the last worker to run them again did so. A job that was parked, as
+    in a paused batch, had run for ``ran_ms`` by then; it runs, or ran to its end, since ``since_ms``.
     """
 
     spec: JobSpec
     state: JobState
     epoch: int = 0
     owner: str | None = None
+    isolation: str | None = None
     outcome: Outcome | None = None
     queued_ms: int
     started_ms: int | None = None
@@ -302,7 +304,10 @@ class Timing(Wire):
 
 
 class Result(Wire):
-    """One job as ``run --json`` and each line of ``results`` show it."""
+    """One job as ``run --json`` and each line of ``results`` show it.
+
+    ``isolation`` is null where the job never started.
+    """
 
     id: str
     custom_id: str
@@ -313,6 +318,7 @@ class Result(Wire):
     partial_answer: str | None
     error: ErrorInfo | None
     iterations: int
+    isolation: str | None
     costs: Costs
     timing: Timing
 

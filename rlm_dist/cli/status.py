@@ -112,6 +112,7 @@ def job_document(record: JobRecord) -> dict[str, object]:
         "worker": record.owner,
         "times_started": record.epoch,
         "diverged_cells": record.diverged_cells,
+        "isolation": record.isolation,
         "iterations": outcome.iterations if outcome else None,
         "error": outcome.error if outcome else None,
         "queued_ms": record.queued_ms,
@@ -138,6 +139,8 @@ def job_lines(record: JobRecord) -> Iterator[str]:
         yield f"  worker  {record.owner}{again}"
     if record.diverged_cells:
         yield f"  replay  {calls(record.diverged_cells, 'code block')} came out otherwise when run again"
+    if record.isolation:
+        yield f"  sandbox {record.isolation}"
     if record.outcome and record.outcome.error:
         yield f"  error   {record.outcome.error.type}: {record.outcome.error.message}"
     yield f"  used    {_used(record.costs)}"

@@ -98,14 +98,16 @@ class Jobs(Link):
             _record(job, ledger) if job else None for job, ledger in zip(found[::2], found[1::2], strict=True)
         ]
 
-    def start_job(self, job_id: str, owner: str, lease_ms: int) -> int | None:
+    def start_job(self, job_id: str, owner: str, lease_ms: int, isolation: str = "none") -> int | None:
         """Take up a queued job, or one whose holder let its lease lapse; returns the new epoch.
+
+        ``isolation`` says how this worker holds model-written code.
 
         None where the job is final, cancelled, paused or held by a live lease. A job whose lease lapsed more
         than ``MAX_RECOVERIES`` times is ended as failed.
         """
         token = uuid.uuid4().hex
-        args = (owner, lease_ms, token, CANCELLED, self._retention_ms, MAX_RECOVERIES, _POISON)
+        args = (owner, lease_ms, token, CANCELLED, self._retention_ms, MAX_RECOVERIES, _POISON, isolation)
         return fenced(self._script("job_start", keys.job_keys(job_id), *args), job_id) or None
 
     def renew_job(self, job_id: str, epoch: int, lease_ms: int) -> Literal["ok", "cancelled", "paused"]:
@@ -189,6 +191,7 @@ def _record(job: dict[str, str], ledger: dict[str, str]) -> JobRecord:
         state=JobState(job["state"]),
         epoch=int(job["epoch"]),
         owner=job.get("owner"),
+        isolation=job.get("isolation"),
         outcome=Outcome.model_validate(json.loads(job["outcome"])) if "outcome" in job else None,
         queued_ms=int(job["queued_ms"]),
         started_ms=int(job["started_ms"]) if "started_ms" in job else None,

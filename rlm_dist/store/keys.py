@@ -5,12 +5,12 @@
 =====================  ======  =======================  ==================================================
 key                    type    TTL                      holds
 =====================  ======  =======================  ==================================================
-J                      hash    retention from job end   id, spec, state, epoch, owner, lease_ms, outcome,
-                                                        queued_ms, started_ms, ended_ms, cancel, batch
-                                                        (the key B), max_nanousd, max_tokens, max_sub_calls,
-                                                        recoveries (workers that died with it), ended_entry,
-                                                        diverged (cells of its last replay), since_ms
-                                                        (its start, or its last after it was parked),
+J                      hash    retention from job end   id, spec, state, epoch, owner, isolation, lease_ms,
+                                                        outcome, queued_ms, started_ms, ended_ms, cancel,
+                                                        batch (the key B), max_nanousd, max_tokens,
+                                                        max_sub_calls, recoveries (workers that died with
+                                                        it), ended_entry, diverged (cells of its last replay),
+                                                        since_ms (its start, or its last after it was parked),
                                                         ran_ms (how long it ran before it was parked)
 J:ledger               hash    as J                     totals and lines; see ``money``
 J:calls                hash    as J                     call id → state; see ``lua/prelude_calls.lua``

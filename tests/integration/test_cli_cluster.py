@@ -95,9 +95,11 @@ def test_run_json_is_one_document_in_the_shape_of_results(cli: Cli, context: Pat
         "partial_answer",
         "error",
         "iterations",
+        "isolation",
         "costs",
         "timing",
     ]
+    assert done.document["isolation"] in ("namespaces", "landlock", "seccomp")
     assert done.document["answer"] == "4711"
     assert done.document["costs"]["sub_llm_calls"] == 1
 

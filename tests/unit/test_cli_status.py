@@ -32,6 +32,7 @@ JOB = JobRecord(
     state=JobState.FAILED,
     epoch=2,
     owner="root@here:1",
+    isolation="none",
     outcome=Outcome(state=JobState.FAILED, error=ErrorInfo(type="auth", message="refused"), iterations=3),
     queued_ms=1000,
     started_ms=2000,
@@ -75,6 +76,7 @@ def test_a_job_as_text() -> None:
         "job j1 of batch b1: failed",
         "  query   What is it?",
         "  worker  root@here:1, started 2 times",
+        "  sandbox none",
         "  error   auth: refused",
         "  used    root 3 calls, 1,500 tokens; sub 0 calls, 0 tokens; $0.500000",
     ]
@@ -109,6 +111,12 @@ def test_a_batch_tells_of_its_budgets() -> None:
 def test_documents_tell_jobs_and_batches_apart() -> None:
     assert (job_document(JOB)["kind"], batch_document(BATCH)["kind"]) == ("job", "batch")
     assert job_document(JOB)["iterations"] == 3
+
+
+def test_how_a_job_was_isolated_is_shown_once_it_has_started() -> None:
+    waiting = JOB.model_copy(update={"isolation": None})
+    assert not any("sandbox" in line for line in job_lines(waiting))
+    assert (job_document(JOB)["isolation"], job_document(waiting)["isolation"]) == ("none", None)
 
 
 def test_the_list_is_two_tables_or_a_word() -> None:

@@ -5,7 +5,7 @@
 -- Atomic: of two workers with the same call one may win. The owner may not: the broker delivers a message
 -- twice to the same worker. The token lets a repeat of a lost reply win again. Where the batch is paused the
 -- message is spent for nothing, which is noted so that the call is sent anew after the pause.
-local won, add, plus, paid = {}, sums()
+local won, add, plus = {}, sums()
 for index = 6, #ARGV do won[index - 5] = false end
 local job = get(JOB, 'state', 'cancel', 'batch')
 if not job[1] or FINAL[job[1]] or job[2] then return won end
@@ -30,5 +30,5 @@ for index = 6, #ARGV do
     won[index - 5] = claim(ARGV[index], known)
   end
 end
-if next(add) then book({job[1], job[3]}, add, paid) end
+if next(add) then book({job[1], job[3]}, add, {}) end
 return won

@@ -5,7 +5,7 @@
 -- Atomic: answer, money, reservation and reply go together, once, whatever is delivered or repeated twice.
 local job = get(JOB, 'state', 'batch')
 if not job[1] then return NOT_FOUND end
-local at, firsts, add, plus, paid = 2, {}, sums()
+local at, firsts, paid, add, plus = 2, {}, {}, sums()
 
 -- An attempt that was lost and done again is counted when the call is settled, once: if its holder comes back
 -- after all and settles too, that is the payment that was counted already.

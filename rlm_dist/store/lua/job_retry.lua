@@ -23,8 +23,8 @@ for at = 1, #known, 2 do
 end
 if state == 'exhausted' or job[5] then call('DEL', JOURNAL) end
 call('DEL', DONE)
-call('HDEL', JOB, 'outcome', 'ended_ms', 'started_ms', 'cancel', 'recoveries', 'lease_ms', 'ended_entry',
-  'diverged', 'since_ms', 'ran_ms')
+call('HDEL', JOB, 'outcome', 'ended_ms', 'started_ms', 'isolation', 'cancel', 'recoveries', 'lease_ms',
+  'ended_entry', 'diverged', 'since_ms', 'ran_ms')
 for index = 1, 12 do call('PERSIST', KEYS[index]) end
 for _, blob in ipairs(call('SMEMBERS', BLOBS)) do
   call('SADD', blob .. ':jobs', id)

@@ -1,9 +1,8 @@
--- Put after prelude_calls.lua before every script of calls (calls_*.lua): how what a call came to is written.
-
--- What a script adds to the ledgers: the sums, how it counts them up, and the single charges among them.
+-- Put after prelude_calls.lua before every script of calls (calls_*.lua): how calls end, and what they cost.
+-- What a script adds to the ledgers, and how it counts it up.
 local function sums()
   local add = {}
-  return add, function(field, n) add[field] = (add[field] or 0) + n end, {}
+  return add, function(field, n) add[field] = (add[field] or 0) + n end
 end
 
 -- Ends a call with its result: its reservation is given back, and who waits for it is told.
