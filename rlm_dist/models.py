@@ -280,7 +280,10 @@ class JobRecord(Wire):
 
 
 class BatchRecord(Wire):
-    """A batch as it stands; ``total`` is None until it is known, ``counts`` has every job state."""
+    """A batch as it stands; ``total`` is None until it is known, ``counts`` has every job state.
+
+    ``max_usd`` and ``max_tokens`` are what all its jobs may use together; None means no limit.
+    """
 
     id: str
     state: BatchState
@@ -288,6 +291,8 @@ class BatchRecord(Wire):
     total: int | None
     sealed: bool
     created_ms: int
+    max_usd: float | None = None
+    max_tokens: int | None = None
     costs: Costs = Costs()
 
 
