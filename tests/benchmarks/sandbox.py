@@ -2,7 +2,8 @@
 
 Every number is printed with its ratio to the plainest thing of its kind on the same machine at the same time:
 a start beside ``python -c pass``; a call beside the same message by a pipe of a plain process; a context
-beside a fresh process that reads it as a line of JSON.
+beside a fresh process that reads it as a line of JSON. The rows ``exec`` are model-written code run in the
+worker's own process, with nothing between it and the keys: what isolation costs is the way from there.
 """
 
 import json
@@ -28,6 +29,16 @@ MEGABYTES = (1, 100, 500)
 _MB = 1_000_000
 _ECHO = "import sys\nfor line in sys.stdin: sys.stdout.write(line); sys.stdout.flush()"
 _READ = "import json, sys\nx = json.loads(sys.stdin.readline())\nprint(len(x))"
+
+MANY_CALLS = f"""
+import time, statistics
+took = []
+for _ in range({CALLS}):
+    began = time.perf_counter()
+    llm_query("q")
+    took.append(time.perf_counter() - began)
+median = statistics.median(took)
+"""
 
 
 def answered(prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]:
@@ -73,6 +84,17 @@ def plain_context(text: str) -> float:
     )
 
 
+def exec_here(code: str, names: dict[str, object]) -> dict[str, object]:
+    """Run code in this process, as those do who isolate nothing."""
+    exec(code, names)  # noqa: S102  # this is what is measured
+    return names
+
+
+def exec_context(path: Path) -> float:
+    """Read a text and hand it to code in this process."""
+    return seconds(lambda: exec_here("len(context)", {"context": path.read_text()}))
+
+
 class Bench:
     """The REPLs of one level."""
 
@@ -106,13 +128,8 @@ class Bench:
 
     def calls(self) -> float:
         """One ``llm_query`` and its answer."""
-        code = (
-            "import time, statistics\ntook = []\n"
-            f"for _ in range({CALLS}):\n    t = time.perf_counter()\n    llm_query('q')\n"
-            "    took.append(time.perf_counter() - t)\nstatistics.median(took)"
-        )
         with self.repl(self.small) as repl:
-            return float(repl.run(code).output.head)
+            return float(repl.run(f"{MANY_CALLS}\nprint(median)").output.head)
 
     def peak(self, context: Path) -> int:
         """The most memory that a REPL with this context held."""
@@ -124,16 +141,31 @@ class Bench:
         self._start.close()
 
 
-def say(level: Level, what: str, took: float, plain: float, more: str = "") -> None:
+def say(level: str, what: str, took: float, plain: float, more: str = "") -> None:
     """Print one number beside its plain one."""
     print(  # noqa: T201
-        f"{level:10}  {what:28}  {took * 1e3:9.2f} ms  plain {plain * 1e3:9.2f} ms  "
+        f"{level:10}  {what:28}  {took * 1e3:9.3f} ms  plain {plain * 1e3:9.2f} ms  "
         f"ratio {took / plain:5.2f}  {more}"
     )
 
 
+def without_isolation() -> None:
+    """The same in this process."""
+    starts = [seconds(lambda: exec_here("pass", {})) for _ in range(STARTS)]
+    say("exec", "start of a REPL (median)", statistics.median(starts), plain_start())
+    calls = exec_here(MANY_CALLS, {"llm_query": lambda prompt: answered([()], None)[0].text})
+    say("exec", "llm_query there and back", float(str(calls["median"])), plain_calls())
+    with tempfile.TemporaryDirectory() as folder:
+        for megabytes in MEGABYTES:
+            text = "x" * (megabytes * _MB)
+            path = Path(folder, "context")
+            path.write_text(text)
+            say("exec", f"context of {megabytes} MB", exec_context(path), plain_context(text))
+
+
 def main(levels: Sequence[Level]) -> None:
     """Measure every level; plain and sandboxed runs take turns, as the machine may be busy."""
+    without_isolation()
     for level in levels:
         with tempfile.TemporaryDirectory() as folder, closing(Bench(level, Path(folder))) as bench:
             bench.start(bench.small)

@@ -12,11 +12,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from rlm_dist.models import Answer, CallFailure, Message
 from rlm_dist.sandbox.fork_server import ForkServer
 from rlm_dist.sandbox.host import Query, Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
-from rlm_dist.sandbox.probe import choose
+from rlm_dist.sandbox.probe import choose, probe
 
 LIMITS = SandboxLimits(code_timeout_s=20)
 
@@ -25,6 +27,17 @@ LIMITS = SandboxLimits(code_timeout_s=20)
 def best_level() -> Level:
     """The strongest level that this machine has."""
     return choose("auto", "seccomp")
+
+
+def require(level: Level) -> None:
+    """Skip the test, loudly, where this machine does not have the level."""
+    if problems := _problems(level):
+        pytest.skip(f"LOUD: the level {level} does not work on this machine: {problems}")
+
+
+@functools.cache
+def _problems(level: Level) -> list[str]:
+    return probe(level) if level is not Level.OFF else []
 
 
 @functools.cache
