@@ -7,13 +7,15 @@ worker's own process, with nothing between it and the keys: what isolation costs
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from rlm_dist.contexts import encode
@@ -21,10 +23,11 @@ from rlm_dist.models import Answer, Message
 from rlm_dist.sandbox.fork_server import start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
-from tests.integration.sandbox_kit import peak_bytes, process_of
+from tests.integration.sandbox_kit import descends, held_bytes, peak_bytes, process_of
 
 STARTS = 40
 CALLS = 1000
+CROWD = 50
 MEGABYTES = (1, 100, 500)
 _MB = 1_000_000
 _ECHO = "import sys\nfor line in sys.stdin: sys.stdout.write(line); sys.stdout.flush()"
@@ -136,9 +139,33 @@ class Bench:
         with self.repl(context) as repl:
             return peak_bytes(process_of(repl))
 
+    def crowd(self, context: Path) -> tuple[float, int]:
+        """Many REPLs over one context at once: the slowest first turn, and the memory of them all."""
+        with ExitStack() as held:
+            repls = [
+                Sandbox(context_path=context, query=answered, limits=SandboxLimits(), start=self._start)
+                for _ in range(CROWD)
+            ]
+            for repl in repls:
+                held.callback(repl.close)
+            with ThreadPoolExecutor(CROWD) as pool:
+                slowest = max(pool.map(lambda repl: seconds(lambda: first_turn(repl)), repls))
+            return slowest, sum(held_bytes(pid) for pid in below(os.getpid()))
+
     def close(self) -> None:
         """End the fork-server."""
         self._start.close()
+
+
+def first_turn(repl: Sandbox) -> None:
+    """Start a REPL and look at its context."""
+    repl.start()
+    assert repl.run("len(context)").error is None
+
+
+def below(ancestor: int) -> list[int]:
+    """The processes that descend from this one."""
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if descends(int(path.name), ancestor)]
 
 
 def say(level: str, what: str, took: float, plain: float, more: str = "") -> None:
@@ -175,12 +202,20 @@ def main(levels: Sequence[Level]) -> None:
                 pairs.append((bench.start(bench.small), plain_start()))
             ours, plain = (statistics.median(column) for column in zip(*pairs, strict=True))
             say(level, "start of a REPL (median)", ours, plain)
+            with bench.repl(bench.small) as repl:
+                held = held_bytes(process_of(repl)) / _MB
+            print(f"{level:10}  one REPL over a small context holds {held:.1f} MB")  # noqa: T201
             say(level, "llm_query there and back", bench.calls(), plain_calls())
             for megabytes in MEGABYTES:
                 text = "x" * (megabytes * _MB)
                 context = bench.stored(text)
                 peak = f"peak {bench.peak(context) / _MB:.0f} MB"
                 say(level, f"context of {megabytes} MB", bench.start(context), plain_context(text), peak)
+            slowest, memory = bench.crowd(bench.stored("x" * (100 * _MB)))
+            print(  # noqa: T201
+                f"{level:10}  {CROWD} REPLs over one context of 100 MB: slowest first turn {slowest:.2f} s, "
+                f"in all {memory / _MB:.0f} MB"
+            )
             context = bench.stored("\N{GRINNING FACE}" * (25 * _MB))
             peak = f"peak {bench.peak(context) / _MB:.0f} MB"
             say(

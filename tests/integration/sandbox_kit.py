@@ -114,7 +114,7 @@ def host_pid(pid: int, below: int) -> int:
     """
     for status in map(_status, Path("/proc").glob("[0-9]*/status")):
         own = status.get("NSpid", "").split()[-1:]
-        if own == [str(pid)] and _descends(int(status["Pid"]), below):
+        if own == [str(pid)] and descends(int(status["Pid"]), below):
             return int(status["Pid"])
     raise AssertionError(f"no such process has the id {pid}")
 
@@ -148,9 +148,16 @@ def _status(path: Path) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-def _descends(pid: int, ancestor: int) -> bool:
+def descends(pid: int, ancestor: int) -> bool:
+    """Whether a process is below another one."""
     while pid > 1:
         pid = int(_status(Path(f"/proc/{pid}/status")).get("PPid", "0"))
         if pid == ancestor:
             return True
     return False
+
+
+def held_bytes(pid: int) -> int:
+    """The memory that a process holds: its own, and its share of what it has in common with others."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Pss:"))
