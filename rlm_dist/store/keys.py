@@ -1,6 +1,7 @@
 """The names of all Redis keys of the store; no other place makes one.
 
-"J" stands for ``rlm:job:<job id>``, "B" for ``rlm:batch:<batch id>``. Retention is ``RLM_RETENTION_S``.
+"J" stands for ``rlm:job:<job id>``, "B" for ``rlm:batch:<batch id>``, "L" for ``rlm:limits:<place>`` (a place
+is an endpoint and model). Retention is ``RLM_RETENTION_S``.
 
 =====================  ======  =======================  ==================================================
 key                    type    TTL                      holds
@@ -30,6 +31,9 @@ rlm:queued             zset    none: empties itself     waiting jobs by the time
 rlm:leases             zset    none: empties itself     running jobs by the end of their lease
 rlm:slots              hash    longest ttl announced    worker → its slots
 rlm:slots:until        zset    longest ttl announced    worker → end of its announcement
+L                      hash    1 hour from last report  what all workers together may call there now; see
+                                                        ``lua/prelude_limits.lua``
+L:holders              hash    longest lease            process → its calls in flight, and its share
 rlm:blob:<sha>         hash    owned by ``blobs``       persisted while jobs use it, else retention
 rlm:blob:<sha>:jobs    set     vanishes when empty      jobs in progress that use the blob
 =====================  ======  =======================  ==================================================
@@ -61,6 +65,11 @@ def batch(batch_id: str, part: str = "") -> str:
 def blob(sha256: str) -> str:
     """The key of a blob."""
     return f"rlm:blob:{sha256}"
+
+
+def limit_keys(place: str) -> list[str]:
+    """The KEYS of every script of a place's limits, as ``lua/prelude_limits.lua`` names them."""
+    return [f"rlm:limits:{place}", f"rlm:limits:{place}:holders"]
 
 
 def job_keys(job_id: str) -> list[str]:

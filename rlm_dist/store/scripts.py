@@ -26,11 +26,18 @@ _NAMES = (
     "job_retry",
     "job_start",
     "lapsed",
+    "limits_share",
     "slots_announce",
     "slots_live",
     "waiting",
 )
-_PRELUDES = (("job_", "prelude.lua"), ("calls_", "prelude.lua"), ("calls_", "prelude_calls.lua"))
+_PRELUDES = (
+    ("job_", "prelude.lua"),
+    ("calls_", "prelude.lua"),
+    ("calls_", "prelude_calls.lua"),
+    ("limits_", "prelude_limits.lua"),
+    ("limits_", "prelude_limits_shares.lua"),
+)
 
 
 def register(client: redis.Redis) -> dict[str, Script]:
