@@ -10,13 +10,10 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 
-from rlm_dist.errors import BlobError, FailureKind
-from rlm_dist.models import CallFailure, CallRequest, CallResult, Charge, Role, Usage
+from rlm_dist.errors import PAUSING, BlobError, FailureKind
+from rlm_dist.models import CallFailure, CallRequest, CallResult, Charge, Role
 from rlm_dist.prices import Prices
 from rlm_dist.store import Settlement, Spend
-
-_CHARS_PER_TOKEN = 4
-_EXPECTED_OUTPUT_TOKENS = 1024
 
 
 class CallNames:
@@ -52,6 +49,13 @@ def unstorable(result: CallResult, error: BlobError) -> CallResult:
     )
 
 
+def _returned(failure: CallFailure | None) -> str | None:
+    """Why the batch is to be paused before this call is made again; '' where it just was not made."""
+    if failure is None or failure.kind not in {*PAUSING, FailureKind.RETURNED}:
+        return None
+    return failure.message if failure.kind in PAUSING else ""
+
+
 class Accounts:
     """Turns requests and results into tokens and nano-dollars."""
 
@@ -61,13 +65,9 @@ class Accounts:
 
     def reserve(self, request: CallRequest) -> tuple[int, int]:
         """Tokens and nano-dollars to set aside before the call; an unknown price sets nothing aside."""
-        chars = sum(len(message.content) for message in request.messages)
-        usage = Usage(
-            input_tokens=chars // _CHARS_PER_TOKEN,
-            output_tokens=request.max_output_tokens or _EXPECTED_OUTPUT_TOKENS,
-        )
+        usage = request.expected
         price = self._prices.nanousd(request.model, usage, self._urls[request.role])
-        return usage.input_tokens + usage.output_tokens, price or 0
+        return usage.total, price or 0
 
     def settlement(self, call_id: str, request: CallRequest, result: CallResult, packed: str) -> Settlement:
         """What the ledger is told of a call that ended; ``packed`` is the stored form of ``result``."""
@@ -78,6 +78,9 @@ class Accounts:
             result_json=packed,
             spend=self._spend(request.role, Charge(model=done.model, usage=done.usage)) if done else None,
             wasted=tuple(self._spend(request.role, charge) for charge in result.wasted),
+            returned=_returned(result.failure),
+            retries=max(0, result.attempts - 1),
+            rate_limited=result.failed_attempts.count(FailureKind.RATE),
         )
 
     def _spend(self, role: Role, charge: Charge) -> Spend:

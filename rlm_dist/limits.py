@@ -206,7 +206,7 @@ class Gate:
             self._let_in()
             if not (wanted or self._waiting or self._in_flight):
                 return
-            # Where more have come meanwhile than the share had to spare, they need not wait for the next beat.
+            # More have come meanwhile than the share had to spare: they need not wait for the next beat.
             if not (self._waiting and self._peak > 1.5 * wanted + 4):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._pause_s()):

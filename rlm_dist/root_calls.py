@@ -49,6 +49,7 @@ class RootCalls:
         Raises:
             CallError: where the call failed for good.
             LimitExceeded: where a budget does not allow the call.
+            Parked: where the call was given back, and the batch paused.
             RLMError: what ``abort`` was given.
         """
         if self._error is not None:
@@ -64,6 +65,7 @@ class RootCalls:
     def abort(self, error: RLMError) -> None:
         """Close the request under way, after a grace for Parked; it and every later one raise ``error``."""
         self._error = self._error or error
+        self._llm.drop(self._spec.id)
 
     def _known(self, call_id: str, request: CallRequest) -> CallResult | None:
         tokens, nanousd = self._accounts.reserve(request)
@@ -81,7 +83,7 @@ class RootCalls:
 
     def _ask(self, call_id: str, request: CallRequest) -> CallResult:
         chaos.point("root.opened", self._spec.id)
-        result = self._wait(self._llm.submit(request))
+        result = self._wait(self._llm.submit(request, self._spec.id))
         chaos.point("root.answered", self._spec.id)
         try:
             packed = self._texts.pack(self._spec.id, result.model_dump_json())
@@ -89,8 +91,10 @@ class RootCalls:
             result = unstorable(result, error)
             packed = result.model_dump_json()
         settlement = self._accounts.settlement(call_id, request, result, packed)
-        self._store.settle(self._spec.id, self._owner, [settlement])
+        (answered,) = self._store.settle(self._spec.id, self._owner, [settlement])
         chaos.point("root.settled", self._spec.id)
+        if settlement.returned is not None and not answered:
+            raise self._error or Parked(self._spec.id, settlement.returned or "its worker stops")
         return result
 
     def _wait(self, future: Future[CallResult]) -> CallResult:

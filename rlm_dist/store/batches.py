@@ -146,6 +146,7 @@ def _record(batch_id: str, batch: Mapping[str, str], ledger: Mapping[str, str]) 
         total=int(batch["total"]) if "total" in batch else jobs if "sealed" in batch else None,
         sealed="sealed" in batch,
         created_ms=int(batch["created_ms"]),
+        pause_reason=batch.get("pause_reason"),
         costs=money.costs(ledger),
     )
 

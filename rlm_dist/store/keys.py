@@ -21,8 +21,8 @@ J:done                 stream  as J                     one entry once the job i
 J:blobs                set     as J                     keys of the blobs that the job uses
 J:tokens               zset    as J                     the latest writes, by which repeats are known
 B                      hash    retention from its last  digest, total, created_ms, sealed, paused,
-                               job's end, or from its   cancelled, max_nanousd, max_tokens, and ``n:<state>``
-                               creation while empty     with the number of jobs in that state
+                               job's end, or from its   pause_reason, cancelled, max_nanousd, max_tokens, and
+                               creation while empty     ``n:<state>`` with the number of jobs in that state
 B:ledger               hash    as B                     as J:ledger, over all jobs
 B:jobs                 zset    as B                     job ids by line number
 B:ended                stream  as B                     ids of jobs in order of their end, field ``j``

@@ -93,7 +93,7 @@ def test_an_operators_ceiling_holds(store: Store) -> None:
 
 
 def test_one_episode_cuts_once(store: Store, redis_client: redis.Redis) -> None:
-    """Of two processes with 50 calls each, 10 are refused at each: 80 were served, and a tenth is taken off."""
+    """Two processes have 50 calls each, 10 of them refused: 80 were served, and a tenth is taken off."""
     grown(store, redis_client, 100)
     a, b = Process(store, "a"), Process(store, "b")
     for process in (a, b, a, b):
