@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from rlm_dist.models import NANO, Role, Usage
+from rlm_dist.errors import FailureKind
+from rlm_dist.models import NANO, CallFailure, CallResult, Role, Usage
 from rlm_dist.store import keys
 from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced
 
+MAX_LAPSES = 3
 _OPEN_AT_ONCE = 500
 _SETTLE_AT_ONCE = 200
 
@@ -84,6 +86,15 @@ class Settlement:
     token: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
 
 
+_POISON = CallResult(
+    failure=CallFailure(
+        kind=FailureKind.INVALID,
+        message=f"its worker died in the middle of it more than {MAX_LAPSES} times; it is not tried again",
+    ),
+    attempts=0,
+).model_dump_json()
+
+
 class Calls(Link):
     """The part of the store that knows calls."""
 
@@ -103,8 +114,11 @@ class Calls(Link):
         return states
 
     def claim(self, job_id: str, call_ids: Sequence[str], owner: str, lease_ms: int) -> list[str | None]:
-        """The stored request of each call that this claim won; None where there is nothing to do."""
-        args: list[str | int] = [owner, lease_ms, uuid.uuid4().hex[:12], *call_ids]
+        """The stored request of each call that this claim won; None where there is nothing to do.
+
+        A call whose workers died in the middle of it more than ``MAX_LAPSES`` times is ended as failed.
+        """
+        args: list[str | int] = [owner, lease_ms, uuid.uuid4().hex[:12], MAX_LAPSES, _POISON, *call_ids]
         return list(self._script("calls_claim", keys.job_keys(job_id), *args))
 
     def renew_calls(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> "Unwanted":

@@ -41,6 +41,23 @@ local function reserve(batch, money, tokens)
   end
 end
 
+-- What a script adds to the ledgers, and how it counts it up.
+local function sums()
+  local add = {}
+  return add, function(field, n) add[field] = (add[field] or 0) + n end
+end
+
+-- Ends a call with its result: its reservation is given back, and who waits for it is told.
+local function answer(id, token, known, owner, result, failed, plus)
+  plus('reserved_nanousd', 0 - number(known.money))
+  plus('reserved_tokens', 0 - number(known.tokens))
+  plus('failed_calls', failed)
+  plus('duplicate_paid_calls', known.lapsed)
+  call('HSET', CALLS, id, table.concat({'s', token, failed, known.lapsed, owner}, ' '))
+  call('HSET', RESULTS, id, result)
+  call('XADD', REPLIES, '*', 'c', id)
+end
+
 -- Adds the charges of the settlement at ARGV[at] to its lines and to the totals.
 local function charge(at, plus, totals)
   for first = at + 5, at + 4 + ARGV[at + 4] * 7, 7 do
