@@ -19,10 +19,9 @@ from rlm_dist.settings import Settings
 from rlm_dist.simulated.server import ROOT_MODEL, SUB_MODEL, Latency, SimulatedEndpoint
 
 CAPACITIES = (40, 80, 30)
-LATENCY_S = 0.5
+LATENCY_S = 1.0
 SUBS, SLOTS = 3, 128
-_SETTLING = 0.25
-_CALLS = 1_000_000
+_SETTLING = 0.4
 _WAIT_S = 120.0
 
 
@@ -62,7 +61,8 @@ def measure(phase_s: float) -> list[Phase]:
         )
         held.enter_context(workers(settings, roots=1, subs=SUBS))
         client = held.enter_context(Client(settings))
-        job = client.submit("Who is it?\n" * _CALLS, f"Label the first {_CALLS} lines.")
+        calls = int(1.5 * sum(CAPACITIES) * phase_s / LATENCY_S)
+        job = client.submit("Who is it?\n" * calls, f"Label the first {calls} lines.")
         held.callback(job.cancel)
         _await_first_answers(endpoint)
         return [_phase(endpoint, capacity, phase_s) for capacity in CAPACITIES]

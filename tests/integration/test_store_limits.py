@@ -143,8 +143,17 @@ def test_a_round_without_enough_answers_raises_nothing(store: Store, redis_clien
 
 
 def test_before_the_first_refusal_the_cap_doubles_with_time(store: Store, redis_client: redis.Redis) -> None:
+    a, cap = Process(store, "a"), FIRST
+    while cap < 8 * FIRST:
+        wait_until(lambda flying=cap: a.report(flying, 1000).in_flight == 2 * flying)
+        cap *= 2
+
+
+def test_a_cap_that_is_not_used_is_not_raised(store: Store, redis_client: redis.Redis) -> None:
     a = Process(store, "a")
-    wait_until(lambda: a.report(FIRST, 1000).in_flight == 8 * FIRST)
+    a.report(1, 1000)
+    redis_client.hincrby(limit_keys("place")[0], "raised_ms", -1000)
+    assert a.report(FIRST // 2, 1000).in_flight == FIRST
 
 
 def test_nothing_grows_that_nobody_wants(store: Store, redis_client: redis.Redis) -> None:

@@ -13,10 +13,10 @@ local again = me.report == ARGV[2]
 me.in_flight, me.wanted = tonumber(ARGV[4]), tonumber(ARGV[5])
 live[ARGV[1]] = me
 
-local wants, used, wanted, served = {}, 0, 0, me.in_flight
+local wants, used, wanted, flying, served = {}, 0, 0, 0, me.in_flight
 for _, one in pairs(live) do
   if one.wanted > 0 then wants[#wants + 1] = one end
-  wanted = wanted + one.wanted
+  wanted, flying = wanted + one.wanted, flying + one.in_flight
   if one ~= me then
     used = used + math.max(one.allowed, one.in_flight)
     served = served + math.min(one.wanted, math.max(one.allowed, one.in_flight))
@@ -25,7 +25,7 @@ end
 if not again then
   at.done = at.done + ARGV[6]
   at.blocked_ms = math.max(at.blocked_ms, now_ms + ARGV[8])
-  if ARGV[7] ~= '' then cut(at, tonumber(ARGV[7]), served, wanted) else raise(at, wanted) end
+  if ARGV[7] ~= '' then cut(at, tonumber(ARGV[7]), served, wanted) else raise(at, wanted, flying) end
 end
 
 local cap = math.min(at.cap, tonumber(ARGV[9]) or at.cap)

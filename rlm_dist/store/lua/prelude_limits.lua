@@ -15,8 +15,8 @@ local PLACE, HOLDERS = KEYS[1], KEYS[2]
 local call, time = redis.call, redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Slow start at FIRST, doubling; a cut leaves KEPT of what was served; then half the way back to it each round,
--- HOLD_ROUNDS and HOLD_CALLS there, and steps beyond it that double.
-local FIRST, ROUND_MS, EPISODE_MS, KEPT, HOLD_ROUNDS, HOLD_CALLS = 32, 250, 250, 0.9, 5, 150
+-- HOLD_ROUNDS and HOLD_CALLS there, and steps beyond it that double, up to a quarter.
+local FIRST, ROUND_MS, EPISODE_MS, USED, KEPT, HOLD_ROUNDS, HOLD_CALLS = 32, 250, 250, 0.75, 0.9, 5, 150
 -- A minute's limit flows in over 61 s, with a second's worth at once: no minute sees more than the limit.
 local FLOW_S = 61
 
@@ -60,9 +60,10 @@ local function cut(at, epoch, served, used)
   at.raised_ms, at.done, at.rounds, at.held, at.step = now_ms, 0, 0, 0, 0
 end
 
--- A round is over when every permit has been used once, or, before the first cut, after its time alone.
-local function raise(at, wanted)
-  if wanted <= at.cap or now_ms - at.raised_ms < ROUND_MS then return end
+-- A cap is raised that is wanted and used. A round is over when every permit has been used once, or, before the
+-- first cut, after its time alone.
+local function raise(at, wanted, flying)
+  if wanted <= at.cap or flying < at.cap * USED or now_ms - at.raised_ms < ROUND_MS then return end
   if at.epoch > 0 and at.done < at.cap then return end
   local step = at.cap
   if at.cap < at.high then
@@ -70,7 +71,7 @@ local function raise(at, wanted)
   elseif at.epoch > 0 then
     at.rounds, at.held = at.rounds + 1, at.held + at.done
     if at.rounds > HOLD_ROUNDS and at.held >= HOLD_CALLS then
-      at.step = math.min(at.cap, math.max(1, at.step * 2))
+      at.step = math.max(1, math.min(math.floor(at.cap / 4), at.step * 2))
     end
     step = at.step
   end
