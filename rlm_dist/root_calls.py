@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from rlm_dist import chaos
 from rlm_dist.calls import Accounts, CallNames, unstorable
 from rlm_dist.errors import BlobError, CallError, LimitExceeded, Parked, RLMError
+from rlm_dist.events import Emit, Marked
 from rlm_dist.llm import LLM
 from rlm_dist.models import CallRequest, CallResult, Completion, JobSpec, Message, Role
 from rlm_dist.store import CallState, OpenCall, Refused, Store
@@ -32,6 +33,7 @@ class RootCalls:
         texts: Texts,
         llm: LLM,
         accounts: Accounts,
+        emit: Emit,
     ) -> None:
         self._spec = spec
         self._epoch = epoch
@@ -40,6 +42,7 @@ class RootCalls:
         self._texts = texts
         self._llm = llm
         self._accounts = accounts
+        self._emit = emit
         self._names = CallNames(spec.id)
         self._error: RLMError | None = None
 
@@ -84,6 +87,9 @@ class RootCalls:
     def _ask(self, call_id: str, request: CallRequest) -> CallResult:
         chaos.point("root.opened", self._spec.id)
         result = self._wait(self._llm.submit(request, self._spec.id))
+        if result.failed_attempts:
+            kinds = ", ".join(result.failed_attempts)
+            self._emit(Marked(turn=0, kind="root_attempts_failed", detail=kinds))
         chaos.point("root.answered", self._spec.id)
         try:
             packed = self._texts.pack(self._spec.id, result.model_dump_json())

@@ -159,7 +159,7 @@ class RootWorker(Worker):
         spec, epoch = record.spec, record.epoch
         calls = RootCalls(
             spec=spec, epoch=epoch, owner=self.owner,
-            store=self.store, texts=self.texts, llm=self.llm, accounts=self.accounts,
+            store=self.store, texts=self.texts, llm=self.llm, accounts=self.accounts, emit=emit,
         )  # fmt: skip
         fanout = Fanout(
             spec=spec, epoch=epoch, store=self.store, texts=self.texts, accounts=self.accounts,

@@ -1,8 +1,9 @@
 """How much of an endpoint's capacity is used, and how many calls it refuses, where nobody told the capacity.
 
-One job asks more sub-calls than there is time for, through real worker processes, of a simulated endpoint that
-refuses with a 429 above a number of requests at once. That number moves; each phase has one. What an endpoint
-could have answered in a phase is its capacity by the phase's length, divided by the time of an answer.
+One job asks more sub-calls than there is time for, through real worker processes, of a simulated endpoint
+that refuses with a 429 above a number of requests at once. That number moves; each phase has one. What an
+endpoint could have answered in a phase is its capacity by the phase's length, divided by the time of an
+answer.
 """
 
 import tempfile

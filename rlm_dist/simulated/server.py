@@ -59,8 +59,8 @@ class SimulatedEndpoint:
     """The endpoint, serving while the ``with`` block runs.
 
     ``root`` and ``sub`` replace the scripted models; ``models`` is what it lists and takes; ``key`` is the
-    only one it lets in; ``chat=False`` leaves the chat route out. Above ``capacity`` requests at once it refuses
-    with a 429. ``faults`` and ``capacity`` may be set anew at any time.
+    only one it lets in; ``chat=False`` leaves the chat route out. Above ``capacity`` requests at once it
+    refuses with a 429. ``faults`` and ``capacity`` may be set anew at any time.
     """
 
     def __init__(
@@ -235,6 +235,10 @@ class SimulatedEndpoint:
             case "hold":
                 await self._released.wait()
                 return self._counted(asked, self._said(asked))
+            case "limits":
+                response = self._counted(asked, self._said(asked))
+                response.headers.update(fault.headers)
+                return response
             case "hang":
                 await asyncio.Event().wait()
         raise AssertionError(fault.kind)

@@ -143,10 +143,14 @@ def test_a_round_without_enough_answers_raises_nothing(store: Store, redis_clien
 
 
 def test_before_the_first_refusal_the_cap_doubles_with_time(store: Store, redis_client: redis.Redis) -> None:
-    a, cap = Process(store, "a"), FIRST
-    while cap < 8 * FIRST:
-        wait_until(lambda flying=cap: a.report(flying, 1000).in_flight == 2 * flying)
-        cap *= 2
+    a, caps = Process(store, "a"), [FIRST]
+
+    def grown_to_eight() -> bool:
+        caps.append(a.report(caps[-1], 1000).in_flight)
+        return caps[-1] == 8 * FIRST
+
+    wait_until(grown_to_eight)
+    assert set(caps) == {FIRST, 2 * FIRST, 4 * FIRST, 8 * FIRST}
 
 
 def test_a_cap_that_is_not_used_is_not_raised(store: Store, redis_client: redis.Redis) -> None:
