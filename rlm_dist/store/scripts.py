@@ -7,6 +7,7 @@ import redis
 from redis.commands.core import Script
 
 _NAMES = (
+    "batch_budget",
     "batch_create",
     "batch_mark",
     "calls_claim",
@@ -19,6 +20,7 @@ _NAMES = (
     "job_cancel",
     "job_count",
     "job_create",
+    "job_diverged",
     "job_events",
     "job_finish",
     "job_journal",
@@ -36,6 +38,7 @@ _PRELUDES = (
     ("job_", "prelude.lua"),
     ("calls_", "prelude.lua"),
     ("calls_", "prelude_calls.lua"),
+    ("calls_", "prelude_ledger.lua"),
     ("limits_", "prelude_limits.lua"),
     ("limits_", "prelude_limits_shares.lua"),
 )
