@@ -149,7 +149,8 @@ def job_lines(record: JobRecord) -> Iterator[str]:
 def batch_lines(record: BatchRecord) -> Iterator[str]:
     """A batch as text."""
     total = "?" if record.total is None else record.total
-    yield f"batch {record.id}: {record.state}"
+    why = f", {record.pause_reason}" if record.pause_reason else ""
+    yield f"batch {record.id}: {record.state}{why}"
     counts = ", ".join(f"{count} {state}" for state, count in record.counts.items() if count)
     yield f"  jobs  {total}: {counts or 'none yet'}"
     yield f"  used  {_used(record.costs)}"

@@ -9,16 +9,20 @@ from rlm_dist.store.batches import Batches
 from rlm_dist.store.calls import Calls, CallState, OpenCall, Refused, Settlement, Spend
 from rlm_dist.store.capacity import Capacity
 from rlm_dist.store.jobs import Jobs
+from rlm_dist.store.limits import Ceilings, Limits, Report, Share
 from rlm_dist.store.link import connect, reaching
 from rlm_dist.store.logs import Logs
 
 __all__ = [
     "Audit",
     "CallState",
+    "Ceilings",
     "Difference",
     "OpenCall",
     "Refused",
+    "Report",
     "Settlement",
+    "Share",
     "Spend",
     "Store",
     "connect",
@@ -26,5 +30,5 @@ __all__ = [
 ]
 
 
-class Store(Jobs, Batches, Calls, Logs, Capacity, Audits):
+class Store(Jobs, Batches, Calls, Logs, Capacity, Limits, Audits):
     """The whole store over one client; safe to use from several threads."""
