@@ -311,6 +311,7 @@ class BatchRecord(Wire):
     """A batch as it stands; ``total`` is None until it is known, ``counts`` has every job state.
 
     ``pause_reason`` is what the endpoint said, where that paused the batch.
+    ``max_usd`` and ``max_tokens`` are what all its jobs may use together; None means no limit.
     """
 
     id: str
@@ -320,6 +321,8 @@ class BatchRecord(Wire):
     sealed: bool
     created_ms: int
     pause_reason: str | None = None
+    max_usd: float | None = None
+    max_tokens: int | None = None
     costs: Costs = Costs()
 
 
