@@ -83,7 +83,7 @@ class Accounts:
 
     def settlement(self, call_id: str, request: CallRequest, result: CallResult, packed: str) -> Settlement:
         """What the ledger is told of a call that ended; ``packed`` is the stored form of ``result``."""
-        done = result.completion
+        done = None if result.cached else result.completion
         return Settlement(
             call_id=call_id,
             role=request.role,
@@ -91,6 +91,7 @@ class Accounts:
             spend=self._spend(request, Charge(model=done.model, usage=done.usage)) if done else None,
             wasted=tuple(self._spend(request, charge) for charge in result.wasted),
             returned=_returned(result.failure),
+            cached=result.cached,
             retries=max(0, result.attempts - 1),
             rate_limited=result.failed_attempts.count(FailureKind.RATE),
         )

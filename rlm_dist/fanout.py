@@ -137,7 +137,9 @@ class Fanout:
             self._reader.join()
 
     def _open_call(self, messages: tuple[Message, ...], model: str | None) -> OpenCall:
-        request = CallRequest(role=Role.SUB, model=model or self._spec.sub_model, messages=messages)
+        request = CallRequest(
+            role=Role.SUB, model=model or self._spec.sub_model, messages=messages, cache=self._spec.cache
+        )
         tokens, nanousd = self._accounts.reserve(request)
         return OpenCall(
             call_id=self._names.name(request),

@@ -110,6 +110,7 @@ class JobSpec(Wire):
     ask_at_limit: bool = False
     on_divergence: OnDivergence = "warn"
     limits: Limits = Limits()
+    cache: bool = False
     metadata: dict[str, JsonValue] = {}
     form: Literal["native", "openai"] = "native"
     broker_prefix: str = ""
@@ -123,13 +124,17 @@ class Message(Wire):
 
 
 class CallRequest(Wire):
-    """One model call as it is stored under its call id. ``model`` may be ``auto``."""
+    """One model call as it is stored under its call id. ``model`` may be ``auto``.
+
+    With ``cache`` the answer may be one that another job was given to the same request.
+    """
 
     role: Role
     model: str
     messages: tuple[Message, ...]
     max_output_tokens: int | None = None
     temperature: float | None = None
+    cache: bool = False
 
     @property
     def expected(self) -> "Usage":
@@ -194,7 +199,7 @@ class CallResult(Wire):
 
     ``wasted`` lists attempts before the last one, or the failed last one, that the endpoint still charged
     for; ``attempts`` counts the HTTP requests made, ``failed_attempts`` has the kind of failure of each that
-    failed.
+    failed. ``cached`` says that the completion is another call's, and cost nothing.
     """
 
     completion: Completion | None = None
@@ -202,6 +207,7 @@ class CallResult(Wire):
     wasted: tuple[Charge, ...] = ()
     attempts: int = 1
     failed_attempts: tuple[str, ...] = ()
+    cached: bool = False
     seconds: float = 0.0
 
 
@@ -304,8 +310,8 @@ class JobRecord(Wire):
 class BatchRecord(Wire):
     """A batch as it stands; ``total`` is None until it is known, ``counts`` has every job state.
 
-    ``max_usd`` and ``max_tokens`` are what all its jobs may use together; None means no limit.
     ``pause_reason`` is what the endpoint said, where that paused the batch.
+    ``max_usd`` and ``max_tokens`` are what all its jobs may use together; None means no limit.
     """
 
     id: str
@@ -314,9 +320,9 @@ class BatchRecord(Wire):
     total: int | None
     sealed: bool
     created_ms: int
+    pause_reason: str | None = None
     max_usd: float | None = None
     max_tokens: int | None = None
-    pause_reason: str | None = None
     costs: Costs = Costs()
 
 

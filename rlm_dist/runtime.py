@@ -12,6 +12,7 @@ from kombu.exceptions import OperationalError
 
 from rlm_dist import chaos
 from rlm_dist.blobs import open_blobs
+from rlm_dist.cache import Cache
 from rlm_dist.calls import Accounts
 from rlm_dist.celery_app import SUB_QUEUE, SUB_TASK, queued, send_root
 from rlm_dist.context_cache import ContextCache
@@ -65,6 +66,7 @@ class Worker:
         sub = Endpoint(settings.sub_url, settings.sub_key, settings.sub_model)
         self.llm = LLM(
             root=root, sub=sub, call_timeout_s=settings.call_timeout_s,
+            cache=Cache(self.store, ttl_s=settings.cache_ttl_s),
             limits=Limits(
                 # A report that cannot be made now is made anew, so it need not be patient.
                 Store(self._client, retention_s=settings.retention_s),

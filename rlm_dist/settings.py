@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     max_in_flight: int | None = Field(default=None, ge=1)
     max_requests_per_min: int | None = Field(default=None, ge=1)
     max_tokens_per_min: int | None = Field(default=None, ge=1)
+    cache_ttl_s: int = Field(default=24 * 3600, ge=1)
     call_timeout_s: float = Field(default=600, gt=0)
     code_timeout_s: float = Field(default=120, gt=0)
     max_output_chars: int = Field(default=20_000, ge=200)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import structlog
 from pydantic import SecretStr
 
+from rlm_dist.cache import Cache
 from rlm_dist.errors import CallError, FailureKind, Unreachable
 from rlm_dist.limits import Gate, Limits
 from rlm_dist.llm.connection import Connection
@@ -54,6 +55,7 @@ class LLM:
         call_timeout_s: float,
         retry: RetryPolicy | None = None,
         limits: Limits | None = None,
+        cache: Cache | None = None,
     ) -> None:
         # It writes a line for each request, which in a worker's log are hundreds a second.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -61,6 +63,7 @@ class LLM:
         self._call_timeout_s = call_timeout_s
         self._retry = retry or RetryPolicy()
         self._limits = limits or Limits()
+        self._cache = cache
         self._connections: dict[tuple[str, str], Connection] = {}
         self._loop = _LoopThread("rlm-llm")
 
@@ -69,7 +72,7 @@ class LLM:
 
         Where calls wait for the shared limits, the jobs take turns.
         """
-        return self._loop.submit(self._call(request, job_id))
+        return self._loop.submit(self._answer(request, job_id))
 
     def drop(self, job_id: str) -> None:
         """End the calls of a job that wait for the shared limits as ``returned``; those under way go on."""
@@ -114,6 +117,17 @@ class LLM:
                 url=endpoint.url, key=key, timeout_s=self._call_timeout_s
             )
         return self._connections[endpoint.url, key]
+
+    async def _answer(self, request: CallRequest, job_id: str) -> CallResult:
+        """From the cache where the request asks for that; a temperature says that answers are to differ."""
+        if self._cache is None or not request.cache or request.temperature:
+            return await self._call(request, job_id)
+        try:
+            model = await self._resolved(request.role, request.model)
+        except CallError:  # which the call will tell in its own way
+            return await self._call(request, job_id)
+        url = self._connection(request.role).url
+        return await self._cache.result(url, model, request, lambda: self._call(request, job_id))
 
     async def _call(self, request: CallRequest, job_id: str) -> CallResult:
         started = time.monotonic()
@@ -174,6 +188,8 @@ class LLM:
 
     async def _close_connections(self) -> None:
         await self._limits.give_back()
+        if self._cache is not None:
+            self._cache.close()
         for connection in self._connections.values():
             await connection.close()
 

@@ -6,6 +6,7 @@ the table of keys.
 
 from rlm_dist.store.audit import Audit, Audits, Difference
 from rlm_dist.store.batches import Batches
+from rlm_dist.store.cached import Cached, Lead
 from rlm_dist.store.calls import Calls, CallState, OpenCall, Refused, Settlement, Spend
 from rlm_dist.store.capacity import Capacity
 from rlm_dist.store.jobs import Jobs
@@ -18,6 +19,7 @@ __all__ = [
     "CallState",
     "Ceilings",
     "Difference",
+    "Lead",
     "OpenCall",
     "Refused",
     "Report",
@@ -30,5 +32,5 @@ __all__ = [
 ]
 
 
-class Store(Jobs, Batches, Calls, Logs, Capacity, Limits, Audits):
+class Store(Jobs, Batches, Calls, Logs, Capacity, Limits, Cached, Audits):
     """The whole store over one client; safe to use from several threads."""

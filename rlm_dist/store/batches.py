@@ -158,9 +158,9 @@ def _record(batch_id: str, batch: Mapping[str, str], ledger: Mapping[str, str]) 
         total=int(batch["total"]) if "total" in batch else jobs if "sealed" in batch else None,
         sealed="sealed" in batch,
         created_ms=int(batch["created_ms"]),
+        pause_reason=batch.get("pause_reason"),
         max_usd=int(batch["max_nanousd"]) / NANO if "max_nanousd" in batch else None,
         max_tokens=int(batch["max_tokens"]) if "max_tokens" in batch else None,
-        pause_reason=batch.get("pause_reason"),
         costs=money.costs(ledger),
     )
 

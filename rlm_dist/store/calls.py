@@ -83,7 +83,8 @@ class Settlement:
     ``result_json`` is empty where there is no result and only the charges count, as of a call that was
     aborted. ``spend`` is None where the call failed; ``wasted`` are other attempts that were charged.
     ``returned`` is not None where the call is to be given back instead, so that it is asked again, and says
-    why its batch is to be paused, if it is; without a batch the result counts. ``retries`` and
+    why its batch is to be paused, if it is; without a batch the result counts. ``cached`` says that the
+    answer is another call's, and cost nothing. ``retries`` and
     ``rate_limited`` go into the counters of that name. The ``token`` makes it safe to settle the same object
     again, and two settlements of one call two payments.
     """
@@ -94,6 +95,7 @@ class Settlement:
     spend: Spend | None
     wasted: Sequence[Spend] = ()
     returned: str | None = None
+    cached: bool = False
     retries: int = 0
     rate_limited: int = 0
     token: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
@@ -160,7 +162,7 @@ class Calls(Link):
                 args += _settle_args(settlement)
             reply = fenced(self._script("calls_settle", keys.job_keys(job_id), *args), job_id)
             firsts += [bool(first) for first in reply]
-        self._count_retries(job_id, kept)
+        self._count(job_id, kept)
         return firsts
 
     def _unless_returned(self, job_id: str, owner: str, settlement: Settlement) -> Settlement:
@@ -171,12 +173,13 @@ class Calls(Link):
         (back,) = self._script("calls_return", keys.job_keys(job_id), owner, why, settlement.call_id)
         return replace(settlement, result_json="") if back or not why else settlement
 
-    def _count_retries(self, job_id: str, settlements: Sequence[Settlement]) -> None:
+    def _count(self, job_id: str, settlements: Sequence[Settlement]) -> None:
         retries = sum(settlement.retries for settlement in settlements)
         refused = sum(settlement.rate_limited for settlement in settlements)
-        if retries or refused:
+        hits = sum(settlement.cached for settlement in settlements)
+        if retries or refused or hits:
             token = f"r{settlements[0].token}"
-            counts = ("retries", retries, "rate_limited", refused)
+            counts = ("retries", retries, "rate_limited", refused, "cache_hits", hits)
             fenced(self._script("job_count", keys.job_keys(job_id), token, *counts), job_id)
 
     def answers(self, job_id: str, call_ids: Sequence[str]) -> list[str | None]:
@@ -212,7 +215,7 @@ def _state(text: str) -> CallState | Refused:
 
 
 def _settle_args(settlement: Settlement) -> list[str | int]:
-    failed = settlement.spend is None
+    failed = settlement.spend is None and not settlement.cached
     spends = [*([settlement.spend] if settlement.spend else []), *settlement.wasted]
     args: list[str | int] = [
         settlement.call_id,

@@ -38,6 +38,8 @@ rlm:slots:until        zset    longest ttl announced    worker → end of its an
 L                      hash    1 hour from last report  what all workers together may call there now; see
                                                         ``lua/prelude_limits.lua``
 L:holders              hash    longest lease            process → its calls in flight, and its share
+rlm:cache:<digest>     string  ``RLM_CACHE_TTL_S``      result of a call that other jobs may have too
+rlm:cache:<digest>:by  string  its lease                the process that makes such a call just now
 rlm:blob:<sha>         hash    owned by ``blobs``       persisted while jobs use it, else retention
 rlm:blob:<sha>:jobs    set     vanishes when empty      jobs in progress that use the blob
 =====================  ======  =======================  ==================================================
@@ -72,6 +74,11 @@ def batch(batch_id: str, part: str = "") -> str:
 def blob(sha256: str) -> str:
     """The key of a blob."""
     return f"rlm:blob:{sha256}"
+
+
+def cached(digest: str) -> list[str]:
+    """The KEYS of every script of a cached result."""
+    return [f"rlm:cache:{digest}", f"rlm:cache:{digest}:by"]
 
 
 def limit_keys(place: str) -> list[str]:

@@ -10,6 +10,8 @@ _NAMES = (
     "batch_budget",
     "batch_create",
     "batch_mark",
+    "cache_leave",
+    "cache_take",
     "calls_claim",
     "calls_lost",
     "calls_open",
