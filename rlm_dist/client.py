@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +32,7 @@ from rlm_dist.contexts import Encoded, encode, encode_files, store_context
 from rlm_dist.errors import InputError
 from rlm_dist.handles import Batch, Cluster, Job
 from rlm_dist.local_cluster import is_up, own_queue, with_redis, workers
-from rlm_dist.models import BatchState, ContextRef, JobSpec
+from rlm_dist.models import BatchState, ContextRef, JobSpec, Role
 from rlm_dist.options import JobOptions, read_budget, read_options
 from rlm_dist.settings import Settings, load_settings
 from rlm_dist.store import Store, connect, reaching
@@ -140,7 +140,10 @@ class Client:
             options: ``model``, ``sub_model``, ``max_iterations``, ``max_usd``, ``max_tokens``,
                 ``max_sub_calls``, ``max_seconds``, ``max_depth``, ``on_divergence`` (``warn`` or ``fail``:
                 what becomes of a job whose worker died where its code, run again, comes out otherwise),
-                ``cache`` (True: sub-calls may be answered by what other jobs were answered to the same).
+                ``cache`` (True: sub-calls may be answered by what other jobs were answered to the same);
+                and what the calls say to the endpoint: ``temperature``, ``max_output_tokens``,
+                ``reasoning_effort``, ``extra_body`` (a dict of further fields) for the root model, the same
+                with ``sub_`` before them for the sub model.
 
         Raises:
             InputError: where context or query is empty, or an option is unknown or bad.
@@ -248,13 +251,17 @@ class Client:
             self._enqueue([spec(index, item) for index, item in chunk])
         self.store.seal_batch(batch_id)
 
+    @cached_property
+    def _defaults(self) -> JobOptions:
+        """What a job does not give comes from the setting of the same name, where there is one."""
+        names = JobOptions.model_fields.keys() & Settings.model_fields.keys()
+        return JobOptions.model_validate({name: getattr(self.settings, name) for name in names})
+
     def _spec(
         self, item: BatchItem, ref: ContextRef, *, job_id: str, batch_id: str | None = None, index: int = 0
     ) -> JobSpec:
         known = self.settings
-        options = item.options.over(
-            JobOptions(model=known.model, sub_model=known.sub_model, max_iterations=known.max_iterations)
-        )
+        options = item.options.over(self._defaults)
         return JobSpec(
             id=job_id,
             custom_id=item.custom_id,
@@ -271,6 +278,8 @@ class Client:
             on_divergence=options.on_divergence or "warn",
             limits=options.limits(),
             cache=bool(options.cache),
+            root_parameters=options.parameters(Role.ROOT),
+            sub_parameters=options.parameters(Role.SUB),
             metadata=item.metadata,
             form=item.form,
             broker_prefix=known.broker_prefix,

@@ -12,11 +12,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, NamedTuple
 
 import redis
-from pydantic import SecretStr
 
 from rlm_dist.blobs import Blobs
 from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
-from rlm_dist.models import Wire
+from rlm_dist.llm import Endpoint, endpoint_of
+from rlm_dist.models import Role, Wire
 from rlm_dist.settings import Settings
 from rlm_dist.store import reaching
 
@@ -45,10 +45,10 @@ class Reached(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Probes:
-    """The ways in which the checks reach out; ``models`` asks an endpoint (address, key) what it serves."""
+    """The ways in which the checks reach out; ``models`` asks an endpoint what it serves."""
 
     stores: Callable[[], AbstractContextManager[Reached]]
-    models: Callable[[str, SecretStr | None], list[str]]
+    models: Callable[[Endpoint], list[str]]
     sandbox: Callable[[], str]
 
 
@@ -56,9 +56,9 @@ def examine(settings: Settings, probes: Probes) -> Iterator[Check]:
     """All checks, one after another."""
     yield from _stores(probes)
     yield _guarded("sandbox", lambda: _sandbox(probes.sandbox()))
-    yield _endpoint("model endpoint", settings.api_url, settings.api_key, probes)
+    yield _endpoint("model endpoint", endpoint_of(settings, Role.ROOT), probes)
     if settings.sub_url != settings.api_url:
-        yield _endpoint("sub model endpoint", settings.sub_url, settings.sub_key, probes)
+        yield _endpoint("sub model endpoint", endpoint_of(settings, Role.SUB), probes)
     yield Check(name="versions", status="ok", detail=_versions())
 
 
@@ -130,11 +130,12 @@ def _sandbox(level: str) -> Check:
     return Check(name="sandbox", status="warning", detail=detail, mend=mend)
 
 
-def _endpoint(name: str, url: str, key: SecretStr | None, probes: Probes) -> Check:
+def _endpoint(name: str, endpoint: Endpoint, probes: Probes) -> Check:
     def ask() -> Check:
-        models = probes.models(url, key)
+        models = probes.models(endpoint)
         shown = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
-        return Check(name=name, status="ok", detail=f"{url} serves {shown or 'no model that it lists'}")
+        detail = f"{endpoint.url} serves {shown or 'no model that it lists'}"
+        return Check(name=name, status="ok", detail=detail)
 
     return _guarded(name, ask)
 

@@ -138,8 +138,9 @@ class Fanout:
 
     def _open_call(self, messages: tuple[Message, ...], model: str | None) -> OpenCall:
         request = CallRequest(
-            role=Role.SUB, model=model or self._spec.sub_model, messages=messages, cache=self._spec.cache
-        )
+            role=Role.SUB, model=model or self._spec.sub_model, messages=messages, cache=self._spec.cache,
+            **self._spec.sub_parameters.model_dump(),
+        )  # fmt: skip
         tokens, nanousd = self._accounts.reserve(request)
         return OpenCall(
             call_id=self._names.name(request),

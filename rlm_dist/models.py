@@ -2,15 +2,19 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 PromptFamily = Literal["coder", "frugal", "small"]
 OnDivergence = Literal["warn", "fail"]
 NANO = 1_000_000_000
 _CHARS_PER_TOKEN = 4
 _EXPECTED_OUTPUT_TOKENS = 1024
+# What the calls set themselves, or what would change how an answer is read.
+_NOT_EXTRA = frozenset(
+    {"max_tokens", "messages", "model", "n", "prompt", "reasoning_effort", "stream", "temperature"}
+)
 
 
 class JobState(StrEnum):
@@ -49,6 +53,28 @@ class Wire(BaseModel):
     """Base of what is stored or sent as JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _only_extra(body: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    refused = sorted(_NOT_EXTRA & body.keys())
+    if refused:
+        raise ValueError(f"{', '.join(refused)} cannot be set here")
+    return body
+
+
+ExtraBody = Annotated[dict[str, JsonValue], AfterValidator(_only_extra)]
+
+
+class CallParameters(Wire):
+    """What the calls of one role say to the endpoint beside model and prompt; None leaves it to the endpoint.
+
+    ``extra_body`` are further fields of the request, such as ``top_p``, which the endpoint may know or not.
+    """
+
+    temperature: float | None = Field(default=None, ge=0)
+    max_output_tokens: int | None = Field(default=None, ge=1)
+    reasoning_effort: str | None = Field(default=None, min_length=1)
+    extra_body: ExtraBody | None = None
 
 
 class ContextInfo(Wire):
@@ -111,6 +137,8 @@ class JobSpec(Wire):
     on_divergence: OnDivergence = "warn"
     limits: Limits = Limits()
     cache: bool = False
+    root_parameters: CallParameters = CallParameters()
+    sub_parameters: CallParameters = CallParameters()
     metadata: dict[str, JsonValue] = {}
     form: Literal["native", "openai"] = "native"
     broker_prefix: str = ""
@@ -121,6 +149,10 @@ class Message(Wire):
 
     role: Literal["system", "user", "assistant"]
     content: str
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class CallRequest(Wire):
@@ -135,6 +167,9 @@ class CallRequest(Wire):
     max_output_tokens: int | None = None
     temperature: float | None = None
     cache: bool = False
+    # Left out of ids where they are not given: the calls of jobs from before they were known keep theirs.
+    reasoning_effort: str | None = Field(default=None, exclude_if=_is_none)
+    extra_body: dict[str, JsonValue] | None = Field(default=None, exclude_if=_is_none)
 
     @property
     def expected(self) -> "Usage":

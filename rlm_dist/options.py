@@ -1,4 +1,6 @@
-"""What a user may ask of one job beside query and context: models and limits, under the names users see.
+"""What a user may ask of one job beside query and context: models, their parameters, and limits.
+
+All are under the names that users see. Those of the sub model's calls begin with ``sub_``.
 
 Money is given in USD (``max_usd``) and kept as integer nano-dollars (``Limits.max_nanousd``).
 """
@@ -10,11 +12,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlm_dist.errors import InputError
-from rlm_dist.models import NANO, Limits, OnDivergence
+from rlm_dist.models import NANO, CallParameters, ExtraBody, Limits, OnDivergence, Role
 
 _MOST = 2**53
 _MOST_USD = 10**9
-_NO_LIMITS = {"cache", "model", "sub_model", "max_usd", "on_divergence"}
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -34,6 +35,14 @@ class JobOptions(BaseModel):
     max_depth: int | None = Field(default=None, ge=0, le=100)
     on_divergence: OnDivergence | None = None
     cache: bool | None = None
+    temperature: float | None = Field(default=None, ge=0)
+    sub_temperature: float | None = Field(default=None, ge=0)
+    max_output_tokens: int | None = Field(default=None, ge=1, le=_MOST)
+    sub_max_output_tokens: int | None = Field(default=None, ge=1, le=_MOST)
+    reasoning_effort: Name | None = None
+    sub_reasoning_effort: Name | None = None
+    extra_body: ExtraBody | None = None
+    sub_extra_body: ExtraBody | None = None
 
     def over(self, defaults: "JobOptions") -> "JobOptions":
         """These options, and ``defaults`` where one is not given."""
@@ -42,10 +51,17 @@ class JobOptions(BaseModel):
 
     def limits(self) -> Limits:
         """The limits as a job carries them."""
-        given = self.model_dump(exclude_none=True, exclude=_NO_LIMITS)
+        given = self.model_dump(exclude_none=True, include=set(Limits.model_fields))
         if self.max_usd is not None:
             given["max_nanousd"] = _nanousd(self.max_usd)
         return Limits.model_validate(given)
+
+    def parameters(self, role: Role) -> CallParameters:
+        """What the job's calls of ``role`` say to the endpoint."""
+        prefix = "sub_" if role is Role.SUB else ""
+        return CallParameters.model_validate(
+            {name: getattr(self, prefix + name) for name in CallParameters.model_fields}
+        )
 
 
 class BatchBudget(BaseModel):

@@ -57,7 +57,10 @@ class RootCalls:
         """
         if self._error is not None:
             raise self._error
-        request = CallRequest(role=Role.ROOT, model=self._spec.model, messages=tuple(messages))
+        request = CallRequest(
+            role=Role.ROOT, model=self._spec.model, messages=tuple(messages),
+            **self._spec.root_parameters.model_dump(),
+        )  # fmt: skip
         call_id = self._names.name(request)
         result = self._known(call_id, request) or self._ask(call_id, request)
         if result.failure is not None:

@@ -21,7 +21,7 @@ from rlm_dist.events import JobEnded, JobStarted, Marked
 from rlm_dist.fanout import Fanout
 from rlm_dist.leases import LEASE_MS, RENEW_S, Every
 from rlm_dist.limits import Limits
-from rlm_dist.llm import LLM, Endpoint
+from rlm_dist.llm import LLM, endpoint_of
 from rlm_dist.models import ErrorInfo, JobRecord, JobState, Outcome, Role
 from rlm_dist.prices import Prices
 from rlm_dist.recovery import Reaper
@@ -62,10 +62,9 @@ class Worker:
         )
         self.texts = Texts(store=self.store, blobs=blobs)
         self.contexts = ContextCache(settings.home / "cache" / "contexts", blobs)
-        root = Endpoint(settings.api_url, settings.api_key, settings.model)
-        sub = Endpoint(settings.sub_url, settings.sub_key, settings.sub_model)
         self.llm = LLM(
-            root=root, sub=sub, call_timeout_s=settings.call_timeout_s,
+            root=endpoint_of(settings, Role.ROOT), sub=endpoint_of(settings, Role.SUB),
+            call_timeout_s=settings.call_timeout_s,
             cache=Cache(self.store, ttl_s=settings.cache_ttl_s),
             limits=Limits(
                 # A report that cannot be made now is made anew, so it need not be patient.

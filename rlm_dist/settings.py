@@ -1,18 +1,34 @@
 """Settings: variables with the prefix ``RLM_``, or a ``.env`` file; read here and nowhere else."""
 
+import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import from_json
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rlm_dist.errors import SettingsError
-from rlm_dist.models import PromptFamily
+from rlm_dist.models import ExtraBody, PromptFamily
 
 SandboxLevel = Literal["namespaces", "landlock", "seccomp", "off"]
+
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+def _object(value: object) -> object:
+    return from_json(value, allow_inf_nan=False) if isinstance(value, str) else value
+
+
+Temperature = Annotated[float | None, Field(ge=0, allow_inf_nan=False)]
+OutputTokens = Annotated[int | None, Field(ge=1, le=2**53)]
+Effort = Annotated[str | None, Field(min_length=1)]
+Body = Annotated[ExtraBody | None, NoDecode, BeforeValidator(_object)]
 
 
 def _default_home() -> Path:
@@ -39,6 +55,16 @@ class Settings(BaseSettings):
     sub_api_key: SecretStr | None = None
     model: str = Field(default="auto", min_length=1)
     sub_model: str = Field(default="auto", min_length=1)
+    temperature: Temperature = None
+    sub_temperature: Temperature = None
+    max_output_tokens: OutputTokens = None
+    sub_max_output_tokens: OutputTokens = None
+    reasoning_effort: Effort = None
+    sub_reasoning_effort: Effort = None
+    extra_body: Body = None
+    sub_extra_body: Body = None
+    extra_headers: SecretStr | None = None
+    sub_extra_headers: SecretStr | None = None
     redis_url: str | None = None
     blob_url: str | None = None
     home: Path = Field(default_factory=_default_home)
@@ -72,6 +98,12 @@ class Settings(BaseSettings):
             raise ValueError("must hold no user or password; a key goes into RLM_API_KEY")
         return value.rstrip("/") if value else value
 
+    @field_validator("extra_headers", "sub_extra_headers")
+    @classmethod
+    def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
+        _headers(value)
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: str | None) -> str | None:
@@ -102,6 +134,17 @@ class Settings(BaseSettings):
         """The key for the endpoint of the sub model."""
         return self.sub_api_key or self.api_key
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Further headers for the endpoint of the root model."""
+        return _headers(self.extra_headers)
+
+    @property
+    def sub_headers(self) -> dict[str, str]:
+        """Further headers for the endpoint of the sub model: those of the root's where it is the same one."""
+        same = self.sub_extra_headers is None and self.sub_url == self.api_url
+        return _headers(self.extra_headers if same else self.sub_extra_headers)
+
     def variables(self) -> dict[str, str]:
         """These settings as environment variables, keys in clear: for a child that is to have the same."""
         values = ((name, getattr(self, name)) for name in type(self).model_fields)
@@ -111,7 +154,22 @@ class Settings(BaseSettings):
 def _spelled(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
+    if isinstance(value, dict):
+        return json.dumps(value)
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def _headers(spelled: SecretStr | None) -> dict[str, str]:
+    """The headers of a JSON object; ValueError, which shows none of it, where it is something else."""
+    headers = from_json(spelled.get_secret_value()) if spelled else {}
+    if not isinstance(headers, dict) or not all(_is_header(*header) for header in headers.items()):
+        raise ValueError("must be a JSON object of header names and their values")
+    return headers
+
+
+def _is_header(name: str, value: object) -> bool:
+    fits = isinstance(value, str) and value.isascii() and value.isprintable()
+    return fits and _HEADER_NAME.fullmatch(name) is not None
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -144,13 +144,14 @@ def small_model(
 
 
 def _asking(given: Settings, url: str, name: str) -> Settings:
-    """Settings that ask one endpoint on this machine for everything, and show it no key.
+    """Settings that ask one endpoint on this machine for everything, and show it no key and no header.
 
     Each value is named, not left out: workers inherit what the environment says of those that are not.
     """
     nothing = SecretStr("none")
     models = {"model": name, "sub_model": name, "api_key": nothing, "sub_api_key": nothing}
-    return given.model_copy(update={**models, "api_url": url, "sub_api_url": url})
+    no_headers = {"extra_headers": SecretStr("{}"), "sub_extra_headers": SecretStr("{}")}
+    return given.model_copy(update={**models, **no_headers, "api_url": url, "sub_api_url": url})
 
 
 def _ensure_pulled(name: str, home: Path, out: Output) -> None:

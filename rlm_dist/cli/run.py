@@ -15,9 +15,9 @@ from rlm_dist.cli.session import presence
 from rlm_dist.client import Client
 from rlm_dist.contexts import encode_files
 from rlm_dist.errors import InputError
-from rlm_dist.llm import check_endpoint
+from rlm_dist.llm import check_endpoint, endpoint_of
 from rlm_dist.local_cluster import is_up
-from rlm_dist.models import PromptFamily
+from rlm_dist.models import PromptFamily, Role
 from rlm_dist.settings import Settings, load_settings
 
 
@@ -74,7 +74,7 @@ def _endpoint(
     elif up is not None:
         yield given.model_copy(update={"prompts": prompts or up.prompts})
     else:
-        check_endpoint(given.api_url, given.api_key)
+        check_endpoint(endpoint_of(given, Role.ROOT))
         if given.sub_url != given.api_url:
-            check_endpoint(given.sub_url, given.sub_key)
+            check_endpoint(endpoint_of(given, Role.SUB))
         yield given.model_copy(update={"prompts": prompts or given.prompts})

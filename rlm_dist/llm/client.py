@@ -8,9 +8,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
@@ -24,6 +24,7 @@ from rlm_dist.llm.failures import shown_url
 from rlm_dist.llm.replies import Attempt
 from rlm_dist.llm.retry import RetryPolicy
 from rlm_dist.models import CallFailure, CallRequest, CallResult, Charge, Role
+from rlm_dist.settings import Settings
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -42,6 +43,14 @@ class Endpoint:
     url: str
     key: SecretStr | None = None
     model: str = "auto"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # they may be secret
+
+
+def endpoint_of(settings: Settings, role: Role) -> Endpoint:
+    """The endpoint that the settings name for a role."""
+    if role is Role.ROOT:
+        return Endpoint(settings.api_url, settings.api_key, settings.model, settings.headers)
+    return Endpoint(settings.sub_url, settings.sub_key, settings.sub_model, settings.sub_headers)
 
 
 class LLM:
@@ -64,7 +73,7 @@ class LLM:
         self._retry = retry or RetryPolicy()
         self._limits = limits or Limits()
         self._cache = cache
-        self._connections: dict[tuple[str, str], Connection] = {}
+        self._connections: dict[tuple[object, ...], Connection] = {}
         self._loop = _LoopThread("rlm-llm")
 
     def submit(self, request: CallRequest, job_id: str = "") -> "Future[CallResult]":
@@ -112,11 +121,12 @@ class LLM:
     def _connection(self, role: Role) -> Connection:
         endpoint = self._endpoints[role]
         key = endpoint.key.get_secret_value() if endpoint.key else ""
-        if (endpoint.url, key) not in self._connections:
-            self._connections[endpoint.url, key] = Connection(
-                url=endpoint.url, key=key, timeout_s=self._call_timeout_s
+        known = endpoint.url, key, *sorted(endpoint.headers.items())
+        if known not in self._connections:
+            self._connections[known] = Connection(
+                url=endpoint.url, key=key, headers=endpoint.headers, timeout_s=self._call_timeout_s
             )
-        return self._connections[endpoint.url, key]
+        return self._connections[known]
 
     async def _answer(self, request: CallRequest, job_id: str) -> CallResult:
         """From the cache where the request asks for that; a temperature says that answers are to differ."""
@@ -237,19 +247,19 @@ class _LoopThread:
         await last()
 
 
-def check_endpoint(url: str, key: SecretStr | None, timeout_s: float = 10.0) -> list[str]:
-    """The models that the endpoint at ``url`` lists.
+def check_endpoint(endpoint: Endpoint, timeout_s: float = 10.0) -> list[str]:
+    """The models that ``endpoint`` lists.
 
     Raises:
         Unreachable: nothing answers there as a model endpoint does; the text names the ways on.
         CallError: it answers, but not to us (a wrong key, a wrong address).
     """
-    llm = LLM(root=Endpoint(url, key), sub=Endpoint(url, key), call_timeout_s=timeout_s)
+    llm = LLM(root=endpoint, sub=endpoint, call_timeout_s=timeout_s)
     try:
         return llm.models(Role.ROOT)
     except CallError as error:
         if error.kind in (FailureKind.TRANSIENT, FailureKind.TIMEOUT):
-            raise Unreachable("the model endpoint", shown_url(url), error.message, WAYS_ON) from None
+            raise Unreachable("the model endpoint", shown_url(endpoint.url), error.message, WAYS_ON) from None
         raise
     finally:
         llm.close()

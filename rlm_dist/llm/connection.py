@@ -5,6 +5,7 @@ the first model of ``/models`` (a failed ask is not kept), and whether there is 
 """
 
 import asyncio
+from collections.abc import Mapping
 
 import httpx2
 import openai
@@ -24,16 +25,19 @@ NO_KEY = "no-key"
 class Connection:
     """The way to one endpoint; made and used in the event loop's thread alone."""
 
-    def __init__(self, *, url: str, key: str, timeout_s: float) -> None:
+    def __init__(self, *, url: str, key: str, headers: Mapping[str, str], timeout_s: float) -> None:
         self.url = url.rstrip("/")
         self.shown = shown_url(self.url)
         self._key = key
+        # An endpoint may quote the part of a value that it reads, as the token after "Bearer".
+        self._hidden = (key, *(part for value in headers.values() for part in value.split()))
         self._timeout_s = timeout_s
         self._has_chat = True
         self._models: asyncio.Task[list[str]] | None = None
         self._sdk = openai.AsyncOpenAI(
             base_url=self.url,
             api_key=key or NO_KEY,
+            default_headers=headers,
             max_retries=0,
             timeout=openai.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
             http_client=openai.DefaultAioHttpClient(),
@@ -116,7 +120,7 @@ class Connection:
                 return await self._sdk.get(path, cast_to=httpx2.Response)
             return await self._sdk.post(path, cast_to=httpx2.Response, body=body)
         except TROUBLE as error:
-            failure = to_call_error(error, self.url + path, Secrets(self._key, prompts))
+            failure = to_call_error(error, self.url + path, Secrets(self._hidden, prompts))
         # Raised outside of the handler: the SDK's error, which holds the request, must not hang on to ours.
         raise failure
 

@@ -1,7 +1,7 @@
 """What went wrong in a model call, as one of ``errors.FailureKind``: from SDK errors to ours.
 
 What an endpoint says is shown cut to a bound and on one line; it is left out where it repeats the prompt,
-and a key in it is blotted out.
+and a key or a header's value in it is blotted out.
 """
 
 import re
@@ -39,9 +39,9 @@ _NUMBER = re.compile(r"\b\d{2,9}\b")
 
 
 class Secrets(NamedTuple):
-    """What must not stand in an error's text: the key, and the texts of the prompt."""
+    """What must not stand in an error's text: the key and the like, and the texts of the prompt."""
 
-    key: str
+    hidden: Sequence[str]
     prompts: Sequence[str] = ()
 
 
@@ -88,11 +88,14 @@ def to_call_error(error: Exception, url: str, secrets: Secrets) -> CallError:
 
 
 def shown(text: str, secrets: Secrets) -> str:
-    """``text`` from an endpoint, fit to be shown: one bounded line without the key or the prompt."""
-    line = " ".join(text.split())[:SHOWN_CHARS]
+    """``text`` from an endpoint, fit to be shown: one bounded line without what is secret."""
+    line = " ".join(text.split())
+    for hidden in sorted(filter(None, secrets.hidden), key=len, reverse=True):
+        line = line.replace(hidden, "***")
+    line = line[:SHOWN_CHARS]
     if any(_echoes(line, prompt) for prompt in secrets.prompts):
         return "(its message repeats the prompt and is left out)"
-    return line.replace(secrets.key, "***") if secrets.key else line
+    return line
 
 
 def _echoes(line: str, prompt: str) -> bool:

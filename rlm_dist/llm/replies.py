@@ -118,8 +118,13 @@ def _read(
 
 
 def _parameters(request: CallRequest) -> dict[str, Any]:
-    given = {"max_tokens": request.max_output_tokens, "temperature": request.temperature}
-    return {name: value for name, value in given.items() if value is not None}
+    given = {
+        "max_tokens": request.max_output_tokens,
+        "temperature": request.temperature,
+        "reasoning_effort": request.reasoning_effort,
+    }
+    own = {name: value for name, value in given.items() if value is not None}
+    return {**own, **(request.extra_body or {})}
 
 
 def _sendable(text: str) -> str:

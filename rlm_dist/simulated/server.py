@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -35,6 +35,7 @@ ROOT_MODEL = "simulated-root"
 SUB_MODEL = "simulated-sub"
 MODELS = (ROOT_MODEL, SUB_MODEL)
 MAX_BODY_BYTES = 2**30
+_PROMPT = {"messages", "model", "prompt"}
 
 Respond = Callable[[Sequence[Message]], str]
 
@@ -155,7 +156,7 @@ class SimulatedEndpoint:
     async def _chatted(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         messages = tuple(Message(role=each["role"], content=each["content"]) for each in body["messages"])
-        return await self._serve(request, body["model"], messages, chat=True)
+        return await self._serve(request, body, messages, chat=True)
 
     async def _no_chat(self, _: web.Request) -> web.Response:
         self._tally.faulted("no_chat")
@@ -163,13 +164,15 @@ class SimulatedEndpoint:
 
     async def _plain(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        return await self._serve(request, body["model"], turns(body["prompt"]), chat=False)
+        return await self._serve(request, body, turns(body["prompt"]), chat=False)
 
     async def _serve(
-        self, request: web.Request, model: str, messages: tuple[Message, ...], *, chat: bool
+        self, request: web.Request, body: dict[str, Any], messages: tuple[Message, ...], *, chat: bool
     ) -> web.StreamResponse:
+        model = body["model"]
         asked = Asked(model, _role(model, messages), messages, chat)
-        ordinal = self._tally.arrived(asked.role)
+        parameters = {name: body[name] for name in body.keys() - _PROMPT}
+        ordinal = self._tally.arrived(asked.role, parameters)
         if self.capacity is not None and self._admitted >= self.capacity:
             self._tally.faulted("capacity")
             self._tally.left(aborted=False)

@@ -4,9 +4,10 @@ Tokens are a quarter of the characters of each message, rounded up. Cached token
 head of the chat (whole messages) that an earlier request had as a head or as a whole.
 """
 
+import json
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import Field
@@ -29,6 +30,7 @@ class Served(Wire):
     ``requests`` are all model requests that came in; ``answered`` those that got a response with usage;
     ``faults`` counts faults by kind, as ``no_chat`` requests for a chat route that was left out, and as
     ``capacity`` those above the endpoint's capacity;
+    ``by_parameters`` counts requests by role and by what they hold beside model and prompt;
     ``aborted`` are requests that the client gave up.
     """
 
@@ -37,6 +39,7 @@ class Served(Wire):
     usage: Usage = Usage()
     by_model: dict[str, ModelServed] = Field(default={})
     by_role: dict[str, int] = Field(default={})
+    by_parameters: dict[str, int] = Field(default={})
     faults: dict[str, int] = Field(default={})
     aborted: int = 0
     model_lists: int = 0
@@ -60,17 +63,20 @@ class Tally:
     max_in_flight: int = 0
     _models: dict[str, ModelServed] = field(default_factory=dict)
     _roles: Counter[str] = field(default_factory=Counter)
+    _parameters: Counter[str] = field(default_factory=Counter)
     _faults: Counter[str] = field(default_factory=Counter)
     _heads: set[int] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def arrived(self, role: str) -> int:
+    def arrived(self, role: str, parameters: Mapping[str, object]) -> int:
         """Count a request in; its ordinal among those of its role."""
+        asked_with = f"{role} {json.dumps(parameters, sort_keys=True)}"
         with self._lock:
             self.requests += 1
             self.in_flight += 1
             self.max_in_flight = max(self.max_in_flight, self.in_flight)
             self._roles[role] += 1
+            self._parameters[asked_with] += 1
             return self._roles[role] - 1
 
     def left(self, *, aborted: bool) -> None:
@@ -111,6 +117,7 @@ class Tally:
                 usage=sum((line.usage for line in models.values()), Usage()),
                 by_model=models,
                 by_role=dict(self._roles),
+                by_parameters=dict(self._parameters),
                 faults=dict(self._faults),
                 aborted=self.aborted,
                 model_lists=self.model_lists,

@@ -71,6 +71,25 @@ def test_1000_sub_calls_are_shared_by_two_sub_workers(make_bench: MakeBench) -> 
         assert all("rlm.sub" in worker.text() for worker in subs)
 
 
+def test_each_role_has_parameters_of_its_own(make_bench: MakeBench) -> None:
+    """What a job says of a role reaches the endpoint with every call of that role, and with no other."""
+    with SimulatedEndpoint() as endpoint:
+        bench = make_bench(endpoint)
+        bench.start(Role.ROOT, concurrency=1)
+        bench.start(Role.SUB, concurrency=4)
+        bench.wait_ready()
+        job = bench.client.submit(
+            "Who is number 1?\nWhere is number 2?", "Label the first 2 lines.",
+            temperature=0.5, max_output_tokens=900, sub_reasoning_effort="low", sub_extra_body={"top_p": 0.1},
+        )  # fmt: skip
+        assert job.result(RESULT_S).answer_json == {"human being": 1, "location": 1}
+        served = endpoint.served
+        assert served.by_parameters == {
+            'root {"max_tokens": 900, "temperature": 0.5}': served.by_role["root"],
+            'sub {"reasoning_effort": "low", "top_p": 0.1}': 2,
+        }
+
+
 def test_50_jobs_at_once_each_get_their_own_answer(make_bench: MakeBench) -> None:
     """Fifty jobs over fifty contexts share the workers and do not mix."""
     with SimulatedEndpoint() as endpoint:

@@ -10,13 +10,24 @@ from typing import Any
 
 import pytest
 import redis
+from pydantic import SecretStr
 
 from rlm_dist.batch_item import BatchItem
 from rlm_dist.client import Client
 from rlm_dist.contexts import encode_files
 from rlm_dist.errors import Cancelled, InputError, JobFailed, NotFound, Unreachable
 from rlm_dist.events import JobEnded, Marked
-from rlm_dist.models import BatchState, CallResult, ErrorInfo, JobState, Limits, Outcome, Role, Usage
+from rlm_dist.models import (
+    BatchState,
+    CallParameters,
+    CallResult,
+    ErrorInfo,
+    JobState,
+    Limits,
+    Outcome,
+    Role,
+    Usage,
+)
 from rlm_dist.options import JobOptions
 from rlm_dist.rlm_repl import RLM_REPL
 from rlm_dist.settings import Settings
@@ -105,6 +116,31 @@ def test_defaults_of_a_job_come_from_the_settings(settings: Settings) -> None:
         assert (spec.max_output_chars, spec.prompts) == (900, "small")
         spec = client.store.job(client.submit("c", "q", model="other", max_iterations=3).id).spec
         assert (spec.model, spec.limits.max_iterations) == ("other", 3)
+
+
+def test_parameters_are_those_of_the_job_the_batch_or_the_settings(settings: Settings) -> None:
+    own = {"temperature": 0.5, "sub_extra_body": {"top_p": 0.1}, "extra_headers": SecretStr('{"a": "b"}')}
+    item = {"id": "a", "query": "q", "context": "c"}
+    items = [item, {**item, "id": "b", "temperature": 0, "sub_extra_body": {}}]
+    with Client(settings.model_copy(update=own)) as client:
+        jobs = client.submit_batch(items, max_output_tokens=90, sub_reasoning_effort="low").jobs()
+        first, second = (client.store.job(job.id).spec for job in jobs)
+    assert first.root_parameters == CallParameters(temperature=0.5, max_output_tokens=90)
+    assert first.sub_parameters == CallParameters(reasoning_effort="low", extra_body={"top_p": 0.1})
+    assert second.root_parameters == CallParameters(temperature=0, max_output_tokens=90)
+    assert second.sub_parameters == CallParameters(reasoning_effort="low", extra_body={})
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"temperature": -0.1}, {"sub_temperature": float("nan")}, {"max_output_tokens": 0},
+        {"reasoning_effort": ""}, {"extra_body": {"model": "other"}}, {"sub_extra_body": {"stream": True}},
+    ],
+)  # fmt: skip
+def test_a_bad_parameter_is_named(client: Client, option: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(option))}: "):
+        client.submit("c", "q", **option)
 
 
 def test_what_becomes_of_a_job_that_diverges_is_said_for_a_batch_or_a_job(client: Client) -> None:

@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
@@ -22,6 +22,7 @@ KEY = "sk-test-51a7e0c3"
 PROMPT = "the quick brown fox jumps over the lazy dog, and keeps it to itself"
 FAST = RetryPolicy(base_s=0.001, cap_s=0.005)
 # Nothing listens there: the port is reserved.
+HEADER = "t0ken-in-a-header"
 NOWHERE = "http://127.0.0.1:1/v1"
 
 MakeLLM = Callable[..., LLM]
@@ -39,8 +40,9 @@ def make_llm() -> Iterator[MakeLLM]:
         model: str = "auto",
         timeout_s: float = 20,
         retry: RetryPolicy = FAST,
+        headers: Mapping[str, str] | None = None,
     ) -> LLM:
-        endpoint = Endpoint(url, SecretStr(key) if key else None, model)
+        endpoint = Endpoint(url, SecretStr(key) if key else None, model, headers or {})
         made.append(LLM(root=endpoint, sub=endpoint, call_timeout_s=timeout_s, retry=retry))
         return made[-1]
 
@@ -425,10 +427,18 @@ def test_a_key_is_sent_and_a_wrong_one_refused(make_llm: MakeLLM) -> None:
             assert result.attempts == 1
 
 
+def test_further_headers_are_sent_and_win_over_the_key(make_llm: MakeLLM) -> None:
+    with SimulatedEndpoint(key=KEY) as endpoint:
+        llm = make_llm(endpoint.url, key="sk-wrong", headers={"Authorization": f"Bearer {KEY}"})
+        assert text_of(llm.submit(ask()).result())
+
+
 def test_no_key_and_no_prompt_in_any_text(make_llm: MakeLLM, caplog: pytest.LogCaptureFixture) -> None:
     """Neither in what the call says nor in any log, at the lowest level, of us, the SDK or its transport."""
     caplog.set_level(logging.DEBUG)
-    quoting: dict[str, str | None] = {"message": f"bad request by Bearer {KEY}: messages.0 = {PROMPT!r}"}
+    quoting: dict[str, str | None] = {
+        "message": f"bad request by Bearer {KEY} {HEADER}: messages.0 = {PROMPT!r}"
+    }
     faults = [
         *(Fault(kind="status", status=400, on=(n,), error={**quoting}) for n in range(1)),
         *(Fault(kind="status", status=500, on=(n,), error={**quoting}) for n in range(1, 3)),
@@ -436,25 +446,25 @@ def test_no_key_and_no_prompt_in_any_text(make_llm: MakeLLM, caplog: pytest.LogC
         Fault(kind="half_body", on=(5,)),
     ]
     with capture_logs() as logs, SimulatedEndpoint(faults=faults) as endpoint:
-        llm = make_llm(endpoint.url)
+        llm = make_llm(endpoint.url, headers={"X-Secret": f"Token {HEADER}"})
         results = [llm.submit(ask()).result() for _ in range(4)]
         results.append(make_llm(NOWHERE, model="m").submit(ask()).result())
     told = [str(each) for each in [*logs, *(record.__dict__ for record in caplog.records)]]
     told += [str(result.failure) for result in results]
     assert "model_call_retried" in str(logs)
-    assert not [text for text in told if KEY in text or PROMPT[:20] in text]
+    assert not [text for text in told if KEY in text or HEADER in text or PROMPT[:20] in text]
 
 
 def test_checking_an_endpoint_lists_its_models() -> None:
     with SimulatedEndpoint(key=KEY) as endpoint:
-        assert check_endpoint(endpoint.url, SecretStr(KEY)) == ["simulated-root", "simulated-sub"]
+        assert check_endpoint(Endpoint(endpoint.url, SecretStr(KEY))) == ["simulated-root", "simulated-sub"]
         with pytest.raises(CallError, match="auth"):
-            check_endpoint(endpoint.url, None)
+            check_endpoint(Endpoint(endpoint.url))
 
 
 def test_checking_an_endpoint_that_is_not_there_names_the_ways_on() -> None:
     with pytest.raises(Unreachable) as caught:
-        check_endpoint(NOWHERE, SecretStr(KEY), 5)
+        check_endpoint(Endpoint(NOWHERE, SecretStr(KEY)), 5)
     for way in ("RLM_API_URL", "rlm-dist model pull", "--local", "rlm-dist demo --simulated"):
         assert way in str(caught.value)
     assert KEY not in repr(caught.value)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.calls import Accounts
+from rlm_dist.calls import Accounts, CallNames
 from rlm_dist.errors import CallError
 from rlm_dist.models import CallRequest, CallResult, Completion, Message, Role, Usage
 from rlm_dist.prices import Prices
@@ -51,6 +51,24 @@ def test_the_price_of_a_call_is_set_aside_or_unknown(prices: Prices) -> None:
     own = accounts(prices)
     assert own.reserve(request("mine")) == (100 + 1024, 1_124_000)
     assert own.reserve(request("other")) == (100 + 1024, None)
+
+
+def test_the_output_that_is_allowed_is_set_aside(prices: Prices) -> None:
+    asked = request("mine").model_copy(update={"max_output_tokens": 50})
+    assert accounts(prices).reserve(asked) == (150, 150_000)
+
+
+def test_each_parameter_is_part_of_the_call_id() -> None:
+    given: list[dict[str, object]] = [
+        {}, {"temperature": 0.0}, {"max_output_tokens": 5}, {"reasoning_effort": "low"},
+        {"reasoning_effort": "high"}, {"extra_body": {"top_p": 0.5}}, {"extra_body": {"top_p": 0.6}},
+    ]  # fmt: skip
+    names = CallNames("j")
+    assert {names.name(request("m").model_copy(update=each))[-2:] for each in given} == {"#1"}
+
+
+def test_a_call_without_parameters_has_the_id_that_earlier_versions_gave_it() -> None:
+    assert CallNames("j").name(request("m")) == "36651633cecc68696615bb1d#1"
 
 
 def test_auto_has_the_price_of_the_model_that_it_means(prices: Prices) -> None:

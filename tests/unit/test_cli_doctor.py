@@ -5,13 +5,13 @@ from contextlib import contextmanager
 
 import fakeredis
 import pytest
-from pydantic import SecretStr
 
 from rlm_dist.blob_places import RedisPlace
 from rlm_dist.blobs import Blobs
 from rlm_dist.cli.doctor import verdict
 from rlm_dist.doctor import Check, Probes, Reached, check_lines, examine
 from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
+from rlm_dist.llm import Endpoint
 from rlm_dist.settings import Settings
 
 
@@ -51,7 +51,7 @@ def probes(
 
         yield Reached(server, blobs)
 
-    def ask(url: str, key: SecretStr | None) -> list[str]:
+    def ask(endpoint: Endpoint) -> list[str]:
         if endpoint_error is not None:
             raise endpoint_error
         return models if models is not None else ["big", "small"]

@@ -11,7 +11,7 @@ from rlm_dist.llm.failures import Secrets, shown, shown_models, shown_url, to_ca
 
 URL = "http://127.0.0.1:9/v1/chat/completions"
 KEY = "sk-very-secret-key"
-NOTHING = Secrets("")
+NOTHING = Secrets(())
 
 
 def refused(status: int, error: object = None, headers: dict[str, str] | None = None) -> CallError:
@@ -140,16 +140,16 @@ def test_a_wrong_key_is_not_quoted() -> None:
 
 
 def test_a_key_is_blotted_out() -> None:
-    assert KEY not in shown(f"bad header: Bearer {KEY}", Secrets(KEY))
+    assert KEY not in shown(f"bad header: Bearer {KEY}", Secrets((KEY,)))
 
 
 def test_a_repeated_prompt_is_left_out() -> None:
     """Servers that validate input like to quote it."""
     prompt = "".join(f"secret line {number}; " for number in range(500))
     quoted = f"validation error at messages[0]: {prompt[1000:1100]!r}"
-    assert "secret" not in shown(quoted, Secrets("", (prompt,)))
-    assert "secret" not in shown("bad input 'secret line'", Secrets("", ("secret line",)))
-    assert shown("temperature: too high", Secrets("", (prompt,))) == "temperature: too high"
+    assert "secret" not in shown(quoted, Secrets((), (prompt,)))
+    assert "secret" not in shown("bad input 'secret line'", Secrets((), ("secret line",)))
+    assert shown("temperature: too high", Secrets((), (prompt,))) == "temperature: too high"
 
 
 def test_what_an_endpoint_says_is_bounded_and_on_one_line() -> None:

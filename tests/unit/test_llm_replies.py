@@ -1,6 +1,7 @@
 """Response bodies are read leniently where they are whole, and judged transient where they are not."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -82,6 +83,16 @@ def test_parameters_are_sent_where_they_are_given() -> None:
     asked = REQUEST.model_copy(update={"temperature": 0.0, "max_output_tokens": 7})
     assert chat_body(asked, "m")["temperature"] == 0.0
     assert chat_body(asked, "m")["max_tokens"] == 7
+
+
+@pytest.mark.parametrize("write", [chat_body, plain_body])
+def test_effort_and_extra_fields_are_sent_as_they_were_given(
+    write: Callable[[CallRequest, str], dict[str, Any]],
+) -> None:
+    extra = {"top_p": 0.5, "stop": None, "provider": {"order": ["a"]}}
+    sent = write(REQUEST.model_copy(update={"reasoning_effort": "low", "extra_body": extra}), "m")
+    assert sent["reasoning_effort"] == "low"
+    assert {name: sent[name] for name in extra} == extra
 
 
 def test_the_plain_route_gets_a_transcript_and_room_to_answer() -> None:
