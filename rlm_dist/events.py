@@ -10,6 +10,8 @@ from pydantic import Field, TypeAdapter
 
 from rlm_dist.models import ContextInfo, ErrorInfo, JobState, Usage, Wire
 
+REPLAY_DIVERGED = "replay_diverged"  # the mark of a cell that came out otherwise than its journal says
+
 
 class JobStarted(Wire):
     """A root worker took the job up; ``epoch`` counts how often that happened."""
@@ -63,13 +65,17 @@ class CellRan(Wire):
 
 
 class SubCallsAnswered(Wire):
-    """One ``llm_query`` or ``llm_query_batched`` came back; ``from_store`` were answered before."""
+    """One ``llm_query`` or ``llm_query_batched`` came back; ``from_store`` were answered before.
+
+    ``failed_attempts`` counts the requests that failed, most of which were made again, by kind of failure.
+    """
 
     event: Literal["sub_calls_answered"] = "sub_calls_answered"
     first_call_id: str
     calls: int
     failed: int
     from_store: int
+    failed_attempts: dict[str, int] = Field(default={})
     seconds: float
 
 

@@ -164,7 +164,7 @@ def result_of(record: JobRecord) -> Result:
         costs=record.costs,
         timing=Timing(
             queued_s=_seconds(record.queued_ms, record.started_ms),
-            run_s=_seconds(record.started_ms, record.ended_ms),
+            run_s=record.run_ms(record.ended_ms) / 1000 if record.started_ms and record.ended_ms else None,
         ),
     )
 

@@ -7,15 +7,16 @@ from concurrent.futures import Future
 
 from rlm_dist import chaos
 from rlm_dist.calls import Accounts, CallNames, unstorable
-from rlm_dist.errors import BlobError, CallError, LimitExceeded, Parked, RLMError
+from rlm_dist.errors import BlobError, CallError, Parked, RLMError, Superseded
+from rlm_dist.events import Emit, Marked
 from rlm_dist.llm import LLM
 from rlm_dist.models import CallRequest, CallResult, Completion, JobSpec, Message, Role
 from rlm_dist.store import CallState, OpenCall, Refused, Store
 from rlm_dist.texts import Texts
 
 _POLL_S = 0.2
-# A request under way is paid for: a job that is parked waits for it this long before it closes it. Under the
-# 10 s that ``embedded.Cluster`` gives its workers to stop.
+# A request under way is paid for: a job that is parked, or was taken over, waits for it this long before it
+# closes it. Under the 10 s that ``embedded.Cluster`` gives its workers to stop.
 PARK_GRACE_S = 7.0
 
 
@@ -32,6 +33,7 @@ class RootCalls:
         texts: Texts,
         llm: LLM,
         accounts: Accounts,
+        emit: Emit,
     ) -> None:
         self._spec = spec
         self._epoch = epoch
@@ -40,6 +42,7 @@ class RootCalls:
         self._texts = texts
         self._llm = llm
         self._accounts = accounts
+        self._emit = emit
         self._names = CallNames(spec.id)
         self._error: RLMError | None = None
 
@@ -48,7 +51,8 @@ class RootCalls:
 
         Raises:
             CallError: where the call failed for good.
-            LimitExceeded: where a budget does not allow the call.
+            LimitExceeded, UnknownPrice: where a budget does not allow the call.
+            Parked: where the call was given back, and the batch paused.
             RLMError: what ``abort`` was given.
         """
         if self._error is not None:
@@ -62,8 +66,9 @@ class RootCalls:
         return result.completion
 
     def abort(self, error: RLMError) -> None:
-        """Close the request under way, after a grace for Parked; it and every later one raise ``error``."""
+        """Close the request under way, after a grace where the job goes on; later ones raise ``error``."""
         self._error = self._error or error
+        self._llm.drop(self._spec.id)
 
     def _known(self, call_id: str, request: CallRequest) -> CallResult | None:
         tokens, nanousd = self._accounts.reserve(request)
@@ -73,7 +78,7 @@ class RootCalls:
         )
         (state,) = self._store.open_calls(self._spec.id, self._epoch, [opened])
         if isinstance(state, Refused):
-            raise LimitExceeded(state.kind, state.used, state.limit)
+            raise state.error(self._accounts.resolved(Role.ROOT, request.model))
         if state is not CallState.SETTLED:
             return None
         (packed,) = self._store.answers(self._spec.id, [call_id])
@@ -81,7 +86,10 @@ class RootCalls:
 
     def _ask(self, call_id: str, request: CallRequest) -> CallResult:
         chaos.point("root.opened", self._spec.id)
-        result = self._wait(self._llm.submit(request))
+        result = self._wait(self._llm.submit(request, self._spec.id))
+        if result.failed_attempts:
+            kinds = ", ".join(result.failed_attempts)
+            self._emit(Marked(turn=0, kind="root_attempts_failed", detail=kinds))
         chaos.point("root.answered", self._spec.id)
         try:
             packed = self._texts.pack(self._spec.id, result.model_dump_json())
@@ -89,8 +97,10 @@ class RootCalls:
             result = unstorable(result, error)
             packed = result.model_dump_json()
         settlement = self._accounts.settlement(call_id, request, result, packed)
-        self._store.settle(self._spec.id, self._owner, [settlement])
+        (answered,) = self._store.settle(self._spec.id, self._owner, [settlement])
         chaos.point("root.settled", self._spec.id)
+        if settlement.returned is not None and not answered:
+            raise self._error or Parked(self._spec.id, settlement.returned or "its worker stops")
         return result
 
     def _wait(self, future: Future[CallResult]) -> CallResult:
@@ -98,7 +108,7 @@ class RootCalls:
         future.add_done_callback(lambda _: ended.set())
         grace_ends = None
         while not ended.wait(_POLL_S):
-            if isinstance(self._error, Parked):
+            if isinstance(self._error, Parked | Superseded):
                 grace_ends = grace_ends or time.monotonic() + PARK_GRACE_S
             if self._error is not None and time.monotonic() >= (grace_ends or 0.0):
                 future.cancel()

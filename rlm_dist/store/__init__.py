@@ -4,18 +4,27 @@ Invariant: every change of more than one key is one Lua script, and any of them 
 the table of keys.
 """
 
+from rlm_dist.store.audit import Audit, Audits, Difference
 from rlm_dist.store.batches import Batches
+from rlm_dist.store.cached import Cached, Lead
 from rlm_dist.store.calls import Calls, CallState, OpenCall, Refused, Settlement, Spend
 from rlm_dist.store.capacity import Capacity
 from rlm_dist.store.jobs import Jobs
+from rlm_dist.store.limits import Ceilings, Limits, Report, Share
 from rlm_dist.store.link import connect, reaching
 from rlm_dist.store.logs import Logs
 
 __all__ = [
+    "Audit",
     "CallState",
+    "Ceilings",
+    "Difference",
+    "Lead",
     "OpenCall",
     "Refused",
+    "Report",
     "Settlement",
+    "Share",
     "Spend",
     "Store",
     "connect",
@@ -23,5 +32,5 @@ __all__ = [
 ]
 
 
-class Store(Jobs, Batches, Calls, Logs, Capacity):
+class Store(Jobs, Batches, Calls, Logs, Capacity, Limits, Cached, Audits):
     """The whole store over one client; safe to use from several threads."""

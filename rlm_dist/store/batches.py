@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from rlm_dist.errors import InputError, NotFound
-from rlm_dist.models import BatchRecord, BatchState, Costs, JobState, ModelCosts
+from rlm_dist.models import NANO, BatchRecord, BatchState, Costs, JobState, ModelCosts
 from rlm_dist.store import keys, money
 from rlm_dist.store.jobs import CANCELLED
 from rlm_dist.store.link import MAX_BLOCK_MS, Link
@@ -33,6 +33,18 @@ class Batches(Link):
         if reply == -1:
             raise InputError((f"batch {batch_id} is there already, with another content",))
         return bool(reply)
+
+    def set_batch_budget(
+        self, batch_id: str, max_nanousd: int | None = None, max_tokens: int | None = None
+    ) -> None:
+        """Give a batch other budgets; one that is None stays as it is.
+
+        Raises:
+            NotFound: where there is no such batch, or its retention is over.
+        """
+        args = ("" if value is None else value for value in (max_nanousd, max_tokens))
+        if self._script("batch_budget", keys.batch_keys(batch_id), *args) == "NOT_FOUND":
+            raise NotFound("batch", batch_id)
 
     def seal_batch(self, batch_id: str) -> None:
         """Say that no more jobs will come."""
@@ -146,6 +158,9 @@ def _record(batch_id: str, batch: Mapping[str, str], ledger: Mapping[str, str]) 
         total=int(batch["total"]) if "total" in batch else jobs if "sealed" in batch else None,
         sealed="sealed" in batch,
         created_ms=int(batch["created_ms"]),
+        pause_reason=batch.get("pause_reason"),
+        max_usd=int(batch["max_nanousd"]) / NANO if "max_nanousd" in batch else None,
+        max_tokens=int(batch["max_tokens"]) if "max_tokens" in batch else None,
         costs=money.costs(ledger),
     )
 

@@ -5,27 +5,32 @@ A call id is unique within its job. The ledger counts a settlement once, whateve
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import NamedTuple
 
-from rlm_dist.errors import FailureKind
+from rlm_dist.errors import FailureKind, LimitExceeded, RLMError, UnknownPrice
 from rlm_dist.models import NANO, CallFailure, CallResult, Role, Usage
 from rlm_dist.store import keys
 from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced
 
 MAX_LAPSES = 3
+_UNPRICED = "unpriced"
 _OPEN_AT_ONCE = 500
 _SETTLE_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
 class OpenCall:
-    """A call to open; ``request`` is stored as it is, and handed to whoever claims the call."""
+    """A call to open; ``request`` is stored as it is, and handed to whoever claims the call.
+
+    ``reserve_nanousd`` is None where the price is unknown.
+    """
 
     call_id: str
     request: str
     reserve_tokens: int
-    reserve_nanousd: int
+    reserve_nanousd: int | None
     role: Role = Role.SUB
 
 
@@ -37,13 +42,29 @@ class CallState(StrEnum):
     SETTLED = "settled"
 
 
+class Unwanted(NamedTuple):
+    """Jobs whose calls are to be given up: all of them, or, where the job has ended, those not begun."""
+
+    cancelled: set[str]
+    ended: set[str]
+
+
 @dataclass(frozen=True)
 class Refused:
-    """A call was not opened: ``used`` of ``limit`` is spent or reserved (USD for ``max_usd``)."""
+    """A call was not opened: ``used`` of ``limit`` is spent or reserved (USD for budgets of money).
+
+    Or its price is unknown, and there is a budget of money: its ``kind`` is then ``unpriced``.
+    """
 
     kind: str
     used: float
     limit: float
+
+    def error(self, model: str) -> RLMError:
+        """What the asker is to be told of this call to ``model``."""
+        if self.kind == _UNPRICED:
+            return UnknownPrice(model)
+        return LimitExceeded(self.kind, self.used, self.limit)
 
 
 @dataclass(frozen=True)
@@ -60,8 +81,12 @@ class Settlement:
     """The end of a call: its stored result and what was paid.
 
     ``result_json`` is empty where there is no result and only the charges count, as of a call that was
-    aborted. ``spend`` is None where the call failed; ``wasted`` are other attempts that were charged. The
-    ``token`` makes it safe to settle the same object again, and two settlements of one call two payments.
+    aborted. ``spend`` is None where the call failed; ``wasted`` are other attempts that were charged.
+    ``returned`` is not None where the call is to be given back instead, so that it is asked again, and says
+    why its batch is to be paused, if it is; without a batch the result counts. ``cached`` says that the
+    answer is another call's, and cost nothing. ``retries`` and
+    ``rate_limited`` go into the counters of that name. The ``token`` makes it safe to settle the same object
+    again, and two settlements of one call two payments.
     """
 
     call_id: str
@@ -69,6 +94,10 @@ class Settlement:
     result_json: str
     spend: Spend | None
     wasted: Sequence[Spend] = ()
+    returned: str | None = None
+    cached: bool = False
+    retries: int = 0
+    rate_limited: int = 0
     token: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
 
 
@@ -94,7 +123,8 @@ class Calls(Link):
         for start in range(0, len(calls), _OPEN_AT_ONCE):
             args: list[str | int] = [epoch]
             for call in calls[start : start + _OPEN_AT_ONCE]:
-                args += [call.call_id, call.role, call.request, call.reserve_nanousd, call.reserve_tokens]
+                money = "" if call.reserve_nanousd is None else call.reserve_nanousd
+                args += [call.call_id, call.role, call.request, money, call.reserve_tokens]
             reply = fenced(self._script("calls_open", keys.job_keys(job_id), *args), job_id, epoch)
             states += [_state(text) for text in reply]
         return states
@@ -107,13 +137,16 @@ class Calls(Link):
         args: list[str | int] = [owner, lease_ms, uuid.uuid4().hex[:12], MAX_LAPSES, _POISON, *call_ids]
         return list(self._script("calls_claim", keys.job_keys(job_id), *args))
 
-    def renew_calls(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> set[str]:
-        """Keep the calls that this worker runs, by job; returns the jobs that are cancelled."""
+    def renew_calls(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> "Unwanted":
+        """Keep the calls that this worker runs, by job; returns the jobs that do not want them any more."""
         requests: list[tuple[list[str], list[str | int]]] = [
             (keys.job_keys(job_id), [owner, lease_ms, *ids]) for job_id, ids in calls.items()
         ]
         replies = self._scripts_at_once("calls_renew", requests)
-        return {job_id for job_id, live in zip(calls, replies, strict=True) if not live}
+        told = list(zip(calls, replies, strict=True))
+        return Unwanted(
+            {job for job, reply in told if reply == 0}, {job for job, reply in told if reply == 2}
+        )
 
     def settle(self, job_id: str, owner: str, settlements: Sequence[Settlement]) -> list[bool]:
         """End calls and count what was paid; True where the result is now the call's answer.
@@ -122,13 +155,32 @@ class Calls(Link):
             NotFound: where the job's retention is over.
         """
         firsts: list[bool] = []
-        for start in range(0, len(settlements), _SETTLE_AT_ONCE):
+        kept = [self._unless_returned(job_id, owner, settlement) for settlement in settlements]
+        for start in range(0, len(kept), _SETTLE_AT_ONCE):
             args: list[str | int] = [owner]
-            for settlement in settlements[start : start + _SETTLE_AT_ONCE]:
+            for settlement in kept[start : start + _SETTLE_AT_ONCE]:
                 args += _settle_args(settlement)
             reply = fenced(self._script("calls_settle", keys.job_keys(job_id), *args), job_id)
             firsts += [bool(first) for first in reply]
+        self._count(job_id, kept)
         return firsts
+
+    def _unless_returned(self, job_id: str, owner: str, settlement: Settlement) -> Settlement:
+        """Give its call back where that is asked for; what is left of it to settle then are the charges."""
+        why = settlement.returned
+        if why is None:
+            return settlement
+        (back,) = self._script("calls_return", keys.job_keys(job_id), owner, why, settlement.call_id)
+        return replace(settlement, result_json="") if back or not why else settlement
+
+    def _count(self, job_id: str, settlements: Sequence[Settlement]) -> None:
+        retries = sum(settlement.retries for settlement in settlements)
+        refused = sum(settlement.rate_limited for settlement in settlements)
+        hits = sum(settlement.cached for settlement in settlements)
+        if retries or refused or hits:
+            token = f"r{settlements[0].token}"
+            counts = ("retries", retries, "rate_limited", refused, "cache_hits", hits)
+            fenced(self._script("job_count", keys.job_keys(job_id), token, *counts), job_id)
 
     def answers(self, job_id: str, call_ids: Sequence[str]) -> list[str | None]:
         """The stored results, None where a call is not settled."""
@@ -158,12 +210,12 @@ def _state(text: str) -> CallState | Refused:
     if not text.startswith("refused "):
         return CallState(text)
     _, kind, used, limit = text.split(" ")
-    unit = NANO if kind == "max_usd" else 1
+    unit = NANO if kind.endswith("max_usd") else 1
     return Refused(kind, int(used) / unit, int(limit) / unit)
 
 
 def _settle_args(settlement: Settlement) -> list[str | int]:
-    failed = settlement.spend is None
+    failed = settlement.spend is None and not settlement.cached
     spends = [*([settlement.spend] if settlement.spend else []), *settlement.wasted]
     args: list[str | int] = [
         settlement.call_id,

@@ -161,9 +161,17 @@ class Jobs(Link):
         """Keep a stored text until the job has ended and its retention is over."""
         fenced(self._script("job_blob", keys.job_keys(job_id), keys.blob(sha256)), job_id)
 
+    def note_divergence(self, job_id: str, epoch: int, cells: int) -> None:
+        """Say how many cells of this run came out otherwise than the journal says.
+
+        Raises:
+            Superseded: where another worker holds the job, or it has ended.
+        """
+        fenced(self._script("job_diverged", keys.job_keys(job_id), epoch, cells), job_id, epoch)
+
     def note_cache_hits(self, job_id: str, n: int) -> None:
         """Count calls that were answered from the store."""
-        fenced(self._script("job_hits", keys.job_keys(job_id), uuid.uuid4().hex, n), job_id)
+        fenced(self._script("job_count", keys.job_keys(job_id), uuid.uuid4().hex, "cache_hits", n), job_id)
 
     def costs(self, job_id: str) -> Costs:
         """What the job has used so far."""
@@ -187,7 +195,10 @@ def _record(job: dict[str, str], ledger: dict[str, str]) -> JobRecord:
         outcome=Outcome.model_validate(json.loads(job["outcome"])) if "outcome" in job else None,
         queued_ms=int(job["queued_ms"]),
         started_ms=int(job["started_ms"]) if "started_ms" in job else None,
+        since_ms=int(job["since_ms"]) if "since_ms" in job else None,
+        ran_ms=int(job.get("ran_ms", 0)),
         ended_ms=int(job["ended_ms"]) if "ended_ms" in job else None,
         cancel_requested="cancel" in job,
+        diverged_cells=int(job.get("diverged", 0)),
         costs=money.costs(ledger),
     )

@@ -3,18 +3,32 @@
 The hash holds integers. Totals: ``spent_nanousd``, ``spent_tokens`` (all that was paid),
 ``committed_nanousd``, ``committed_tokens`` (the same without calls paid twice), ``reserved_nanousd``,
 ``reserved_tokens`` (set aside for open calls), ``sub_calls`` (opened), ``estimated_calls``,
-``failed_calls``, ``cache_hits``, ``duplicate_paid_calls``. Lines: ``line:<role>:<metric>:<model>`` with the
+``failed_calls``, ``cache_hits``, ``duplicate_paid_calls``, ``retries`` (attempts after a call's first),
+``rate_limited`` (attempts refused by a 429). Lines: ``line:<role>:<metric>:<model>`` with the
 metrics ``calls``, ``input``, ``cached``, ``output``, ``nanousd`` and ``unpriced`` (calls whose price is not
 known). A call here is one that the endpoint served and charged for, so that a line's calls, tokens and money
 belong together.
+
+A charge is ``<call id> <role> <input> <cached> <output> <estimated 0/1> <nanousd or -> <model>``, with the
+tokens of one attempt. All that was paid stands in the list of charges, whatever became of its call, so that
+the totals can be recomputed.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from rlm_dist.models import NANO, Costs, ModelCosts, Role
 
 Ledger = Mapping[str, str]
+
+_COUNTERS = (
+    "estimated_calls",
+    "cache_hits",
+    "failed_calls",
+    "duplicate_paid_calls",
+    "retries",
+    "rate_limited",
+)
 
 
 def model_costs(ledger: Ledger) -> list[ModelCosts]:
@@ -38,6 +52,21 @@ def model_costs(ledger: Ledger) -> list[ModelCosts]:
     ]
 
 
+def recomputed(charges: Iterable[str]) -> Counter[str]:
+    """The fields of a ledger that follow from what was charged."""
+    sums: Counter[str] = Counter()
+    for charge in charges:
+        _, role, given, cached, out, estimated, nanousd, model = charge.split(" ", 7)
+        tokens = {"input": int(given), "cached": int(cached), "output": int(out)}
+        price = {"unpriced": 1} if nanousd == "-" else {"nanousd": int(nanousd)}
+        for metric, amount in {"calls": 1, **tokens, **price}.items():
+            sums[f"line:{role}:{metric}:{model}"] += amount
+        sums["spent_tokens"] += tokens["input"] + tokens["output"]
+        sums["spent_nanousd"] += price.get("nanousd", 0)
+        sums["estimated_calls"] += int(estimated)
+    return sums
+
+
 def costs(ledger: Ledger) -> Costs:
     """The totals by role; money is None where any call of the role has an unknown price."""
     parts: dict[str, int] = {}
@@ -52,7 +81,7 @@ def costs(ledger: Ledger) -> Costs:
             f"{role}_cached_tokens": sums["cached"],
             f"{role}_output_tokens": sums["output"],
         }
-    for field in ("estimated_calls", "cache_hits", "failed_calls", "duplicate_paid_calls"):
+    for field in _COUNTERS:
         parts[field] = int(ledger.get(field, 0))
     known = None not in money.values()
     return Costs.model_validate(

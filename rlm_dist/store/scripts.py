@@ -7,30 +7,43 @@ import redis
 from redis.commands.core import Script
 
 _NAMES = (
+    "batch_budget",
     "batch_create",
     "batch_mark",
+    "cache_leave",
+    "cache_take",
     "calls_claim",
     "calls_lost",
     "calls_open",
     "calls_renew",
+    "calls_return",
     "calls_settle",
     "job_blob",
     "job_cancel",
+    "job_count",
     "job_create",
+    "job_diverged",
     "job_events",
     "job_finish",
-    "job_hits",
     "job_journal",
     "job_park",
     "job_renew",
     "job_retry",
     "job_start",
     "lapsed",
+    "limits_share",
     "slots_announce",
     "slots_live",
     "waiting",
 )
-_PRELUDES = (("job_", "prelude.lua"), ("calls_", "prelude.lua"), ("calls_", "prelude_calls.lua"))
+_PRELUDES = (
+    ("job_", "prelude.lua"),
+    ("calls_", "prelude.lua"),
+    ("calls_", "prelude_calls.lua"),
+    ("calls_", "prelude_ledger.lua"),
+    ("limits_", "prelude_limits.lua"),
+    ("limits_", "prelude_limits_shares.lua"),
+)
 
 
 def register(client: redis.Redis) -> dict[str, Script]:

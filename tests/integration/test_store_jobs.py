@@ -184,7 +184,7 @@ def test_all_keys_of_an_ended_job_expire(store: Store, redis_client: redis.Redis
     store.finish_job("j", epoch, DONE)
     assert leaked_keys(redis_client) == []
     names = set(redis_client.scan_iter("rlm:job:j*"))
-    assert len(names) == 11
+    assert len(names) == 12
     assert all(RETENTION_S - 60 < redis_client.ttl(name) <= RETENTION_S for name in names)
 
 

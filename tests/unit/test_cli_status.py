@@ -87,6 +87,12 @@ def test_a_job_that_is_being_cancelled_says_so() -> None:
     assert next(iter(job_lines(record))) == "job j1 of batch b1: running, cancellation asked for"
 
 
+def test_a_job_tells_of_code_that_came_out_otherwise_when_it_was_replayed() -> None:
+    record = JOB.model_copy(update={"diverged_cells": 2})
+    assert "  replay  2 code blocks came out otherwise when run again" in list(job_lines(record))
+    assert job_document(record)["diverged_cells"] == 2
+
+
 def test_a_batch_as_text_leaves_out_states_that_no_job_is_in() -> None:
     assert list(batch_lines(BATCH)) == [
         "batch b1: running",
@@ -94,6 +100,12 @@ def test_a_batch_as_text_leaves_out_states_that_no_job_is_in() -> None:
         "  used  root 0 calls, 1,000 tokens; sub 0 calls, 0 tokens; $1.000000",
     ]
     assert ended(BATCH) == 5
+
+
+def test_a_batch_tells_of_its_budgets() -> None:
+    record = BATCH.model_copy(update={"max_usd": 2.5, "max_tokens": 20_000})
+    assert list(batch_lines(record))[-1] == "  may   20,000 tokens, $2.500000, all jobs together"
+    assert batch_document(record)["max_usd"] == 2.5
 
 
 def test_documents_tell_jobs_and_batches_apart() -> None:

@@ -28,7 +28,7 @@ local lease_ms = int(now_ms + ARGV[2])
 local epoch = call('HINCRBY', JOB, 'epoch', 1)
 if state == 'queued' then set_state(batch, state, 'running') end
 call('HSET', JOB, 'owner', ARGV[1], 'lease_ms', lease_ms, 'token', ARGV[3], 'isolation', ARGV[8])
-call('HSETNX', JOB, 'started_ms', int(now_ms))
+for _, field in ipairs({'started_ms', 'since_ms'}) do call('HSETNX', JOB, field, int(now_ms)) end
 call('ZREM', QUEUED, job[7])
 call('ZADD', LEASES, lease_ms, job[7])
 return epoch

@@ -1,0 +1,33 @@
+"""``rlm-dist bench``: what the system costs on this machine."""
+
+from typing import Annotated
+
+import typer
+
+from rlm_dist.bench import rate as rates
+from rlm_dist.cli import options
+from rlm_dist.cli.output import Output, table
+
+bench = typer.Typer(help="Measure on this machine.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@bench.callback()
+def _group() -> None:
+    """Keeps Typer from leaving out the name of a command that is the only one."""
+
+
+@bench.command("rate")
+def rate(
+    seconds: Annotated[float, typer.Option(min=1, help="How long each capacity lasts.")] = 30.0,
+    as_json: options.Json = False,
+) -> None:
+    """Find an endpoint's capacity that moves and that nobody told, with three sub workers."""
+    phases = rates.measure(seconds)
+    used, refused = rates.overall(phases)
+    document = {"used_settled": used, "refused_share": refused, "phases": phases}
+
+    def lines() -> list[str]:
+        summary = f"{used:.1%} of the capacity used once settled, {refused:.1%} of all requests refused"
+        return [*table(list(rates.cells(phases))), summary]
+
+    Output(as_json=as_json).result(document, lines)
