@@ -262,6 +262,7 @@ class JobRecord(Wire):
     started_ms: int | None = None
     ended_ms: int | None = None
     cancel_requested: bool = False
+    calls_in_flight: int = 0
     costs: Costs = Costs()
 
 
@@ -274,7 +275,29 @@ class BatchRecord(Wire):
     total: int | None
     sealed: bool
     created_ms: int
+    calls_in_flight: int = 0
     costs: Costs = Costs()
+
+
+class Ended(Wire):
+    """What a job of a batch had used when it ended; ``run_s`` is None where no worker ever took it up."""
+
+    job_id: str
+    run_s: float | None
+    nanousd: int
+    tokens: int
+
+
+class Running(Wire):
+    """A job that a worker holds: since when (Unix milliseconds), its calls on the way, and its spending."""
+
+    job_id: str
+    batch_id: str | None
+    started_ms: int
+    worker: str
+    calls_in_flight: int
+    nanousd: int
+    tokens: int
 
 
 class Timing(Wire):

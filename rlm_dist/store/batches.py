@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from rlm_dist.errors import InputError, NotFound
-from rlm_dist.models import BatchRecord, BatchState, Costs, JobState, ModelCosts
+from rlm_dist.models import BatchRecord, BatchState, Costs, Ended, JobState, ModelCosts
 from rlm_dist.store import keys, money
 from rlm_dist.store.jobs import CANCELLED
 from rlm_dist.store.link import MAX_BLOCK_MS, Link
@@ -124,6 +124,20 @@ class Batches(Link):
         found = self._reach(lambda: self._client.xread({key: after}, block=block))
         return [(entry_id, fields["j"]) for _, entries in found for entry_id, fields in entries]
 
+    def last_ended(self, batch_id: str, limit: int) -> list[Ended]:
+        """What the jobs that ended last had used, the newest first."""
+        key = keys.batch(batch_id, "ended")
+        found = self._reach(lambda: self._client.xrevrange(key, count=limit))
+        return [
+            Ended(
+                job_id=fields["j"],
+                run_s=int(fields["ms"]) / 1000 if fields["ms"] else None,
+                nanousd=int(fields["n"]),
+                tokens=int(fields["t"]),
+            )
+            for _, fields in found
+        ]
+
     def batch_costs(self, batch_id: str) -> Costs:
         """What all its jobs have used so far."""
         return money.costs(self._batch_ledger(batch_id))
@@ -146,6 +160,7 @@ def _record(batch_id: str, batch: Mapping[str, str], ledger: Mapping[str, str]) 
         total=int(batch["total"]) if "total" in batch else jobs if "sealed" in batch else None,
         sealed="sealed" in batch,
         created_ms=int(batch["created_ms"]),
+        calls_in_flight=int(ledger.get("in_flight", 0)),
         costs=money.costs(ledger),
     )
 

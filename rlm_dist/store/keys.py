@@ -24,7 +24,8 @@ B                      hash    retention from its last  digest, total, created_m
                                creation while empty     with the number of jobs in that state
 B:ledger               hash    as B                     as J:ledger, over all jobs
 B:jobs                 zset    as B                     job ids by line number
-B:ended                stream  as B                     ids of jobs in order of their end, field ``j``
+B:ended                stream  as B                     jobs in order of their end: id ``j``, run time ``ms``,
+                                                        ``n`` nano-dollars and ``t`` tokens spent till then
 rlm:jobs, rlm:batches  zset    none: pruned             ids by creation time
 rlm:queued             zset    none: empties itself     waiting jobs by the time they were last sent
 rlm:leases             zset    none: empties itself     running jobs by the end of their lease

@@ -11,9 +11,11 @@ if not job[1] or FINAL[job[1]] or job[2] then return won end
 local flags = job[3] and get(job[3], 'cancelled', 'paused') or {}
 if flags[1] then return won end
 
+local begun = 0
+
 local function claim(id, known)
   if known.kind == 'c' and known.token ~= ARGV[3] then known.lapsed = known.lapsed + 1 end
-  write_claimed(id, now_ms + ARGV[2], known, ARGV[3], ARGV[1])
+  begun = begun + write_claimed(id, now_ms + ARGV[2], known, ARGV[3], ARGV[1])
   return call('HGET', REQUESTS, id)
 end
 
@@ -25,4 +27,5 @@ for index = 4, #ARGV do
     won[index - 3] = claim(ARGV[index], known)
   end
 end
+add_to_both(job[3], {in_flight = begun})
 return won

@@ -25,6 +25,7 @@ end
 local function first(id, token, known)
   plus('reserved_nanousd', 0 - number(known.money))
   plus('reserved_tokens', 0 - number(known.tokens))
+  plus('in_flight', 0 - in_flight(known))
   plus('failed_calls', ARGV[at + 3])
   plus('duplicate_paid_calls', known.lapsed)
   charge(at, plus, {'spent', 'committed'})
@@ -45,6 +46,7 @@ local function settle(id, token, state)
     return 1
   elseif not repeated(token) then
     charge(at, plus, {'spent'})
+    if known.kind == 'c' and not let_go then plus('in_flight', give_up(id, known)) end
   end
   return tokens and tokens:match('^[^,]*') == token and 1 or 0
 end

@@ -57,10 +57,12 @@ local function release_blobs(id, retention_ms)
 end
 
 local function end_in_batch(batch, id, retention_ms)
-  call('HSET', JOB, 'ended_entry', call('XADD', batch .. ':ended', '*', 'j', id))
-  local back = get(LEDGER, 'reserved_nanousd', 'reserved_tokens')
-  call('HINCRBY', batch .. ':ledger', 'reserved_nanousd', int(0 - number(back[1])))
-  call('HINCRBY', batch .. ':ledger', 'reserved_tokens', int(0 - number(back[2])))
+  local started, used = call('HGET', JOB, 'started_ms'), get(LEDGER, 'spent_nanousd', 'spent_tokens')
+  call('HSET', JOB, 'ended_entry', call('XADD', batch .. ':ended', '*', 'j', id,
+    'ms', started and int(now_ms - started) or '', 'n', used[1] or 0, 't', used[2] or 0))
+  for _, field in ipairs({'reserved_nanousd', 'reserved_tokens', 'in_flight'}) do
+    call('HINCRBY', batch .. ':ledger', field, int(0 - number(call('HGET', LEDGER, field))))
+  end
   local open = get(batch, 'n:queued', 'n:running')
   if number(open[1]) + number(open[2]) > 0 then return end
   for _, suffix in ipairs({'', ':ledger', ':jobs', ':ended'}) do
@@ -79,6 +81,6 @@ local function end_job(from, state, outcome, retention_ms)
   call('XADD', DONE, '*', 's', state)
   release_blobs(id, retention_ms)
   if batch then end_in_batch(batch, id, retention_ms) end
-  call('HDEL', LEDGER, 'reserved_nanousd', 'reserved_tokens')
+  call('HDEL', LEDGER, 'reserved_nanousd', 'reserved_tokens', 'in_flight')
   for index = 1, 11 do call('PEXPIRE', KEYS[index], retention_ms) end
 end
