@@ -12,10 +12,9 @@ import threading
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -27,8 +26,9 @@ from rlm_dist.batch_file import BatchFile, BatchList
 from rlm_dist.batch_item import BatchItem, read_item
 from rlm_dist.blobs import open_blobs
 from rlm_dist.celery_app import make_app, send_root
-from rlm_dist.contexts import Encoded, encode, encode_files, store_context
+from rlm_dist.contexts import Encoded, encode, store_context
 from rlm_dist.errors import InputError
+from rlm_dist.filling import Ready, with_contexts
 from rlm_dist.handles import Batch, Cluster, Job
 from rlm_dist.local_cluster import is_up, own_queue, with_redis, workers
 from rlm_dist.models import BatchState, ContextRef, JobSpec
@@ -38,8 +38,6 @@ from rlm_dist.store import Store, connect, reaching
 from rlm_dist.texts import Texts
 
 REDIS_PATIENCE_S = 60.0
-_CHUNK = 200
-_KNOWN_FILES = 1024
 _BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -144,7 +142,8 @@ class Client:
         """
         job_id = f"j{uuid.uuid4().hex[:20]}"
         line = {"id": job_id, "query": query, "context": "", "metadata": dict(metadata or {})}
-        item = replace(read_item(line, Path()), options=read_options(options))
+        given = read_options(options).over(self._defaults())
+        item = replace(read_item(line, Path()), options=given)
         encoded = context if isinstance(context, Encoded) else encode(context)
         self._wake()
         self._enqueue([self._spec(item, store_context(encoded, self.blobs), job_id=job_id)])
@@ -172,7 +171,7 @@ class Client:
 
     def submit_checked(self, jobs: Jobs, batch_id: str | None = None, **defaults: object) -> Batch:
         """Submit jobs that are checked already; else as ``submit_batch``."""
-        options = read_options(defaults)
+        options = read_options(defaults).over(self._defaults())
         if batch_id is None:
             batch_id = f"b{uuid.uuid4().hex[:12]}"
         elif not _BATCH_ID.fullmatch(batch_id):
@@ -200,30 +199,32 @@ class Client:
         return len(job_ids)
 
     def _fill(self, batch_id: str, jobs: Jobs, defaults: JobOptions) -> None:
-        @lru_cache(_KNOWN_FILES)
-        def store_file(path: str) -> ContextRef:
-            return store_context(encode_files([path]), self.blobs)
-
-        def spec(index: int, item: BatchItem) -> JobSpec:
-            file = item.context_file
-            ref = store_context(encode(item.value), self.blobs) if file is None else store_file(file)
-            own = replace(item, options=item.options.over(defaults))
-            return self._spec(own, ref, job_id=_job_id(batch_id, item), batch_id=batch_id, index=index)
-
-        items = enumerate(jobs.items())
-        while chunk := list(islice(items, _CHUNK)):
-            if self.store.batch(batch_id).state is BatchState.CANCELLED:
-                break
-            self._enqueue([spec(index, item) for index, item in chunk])
+        with ThreadPoolExecutor(1) as sender:  # sends one chunk while the next is made ready
+            sent: Future[None] | None = None
+            for chunk in with_contexts(enumerate(jobs.items()), self.blobs):
+                specs = [self._of_batch(ready, batch_id, defaults) for ready in chunk]
+                if sent is not None:
+                    sent.result()
+                if self.store.batch(batch_id).state is BatchState.CANCELLED:
+                    break
+                sent = sender.submit(self._enqueue, specs)
+            if sent is not None:
+                sent.result()
         self.store.seal_batch(batch_id)
+
+    def _of_batch(self, ready: Ready, batch_id: str, defaults: JobOptions) -> JobSpec:
+        index, item, context = ready
+        own = replace(item, options=item.options.over(defaults))
+        return self._spec(own, context, job_id=_job_id(batch_id, item), batch_id=batch_id, index=index)
+
+    def _defaults(self) -> JobOptions:
+        known = self.settings
+        return JobOptions(model=known.model, sub_model=known.sub_model, max_iterations=known.max_iterations)
 
     def _spec(
         self, item: BatchItem, ref: ContextRef, *, job_id: str, batch_id: str | None = None, index: int = 0
     ) -> JobSpec:
-        known = self.settings
-        options = item.options.over(
-            JobOptions(model=known.model, sub_model=known.sub_model, max_iterations=known.max_iterations)
-        )
+        known, options = self.settings, item.options
         return JobSpec(
             id=job_id,
             custom_id=item.custom_id,

@@ -34,6 +34,8 @@ class JobOptions(BaseModel):
 
     def over(self, defaults: "JobOptions") -> "JobOptions":
         """These options, and ``defaults`` where one is not given."""
+        if not self.model_fields_set:
+            return defaults
         own = {name: getattr(self, name) for name in JobOptions.model_fields}
         return defaults.model_copy(update={name: value for name, value in own.items() if value is not None})
 

@@ -1,7 +1,7 @@
 """``rlm-dist submit`` and ``results``: a batch in, its results out."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -12,14 +12,11 @@ from rlm_dist.batch_file import BatchFile
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, json_line
 from rlm_dist.cli.session import open_client
-from rlm_dist.client import Client
 from rlm_dist.errors import InputError
 from rlm_dist.handles import result_of
 from rlm_dist.models import JobRecord, JobState
 from rlm_dist.openai_batch import openai_line
 from rlm_dist.settings import load_settings
-
-_PAGE = 500
 
 
 def submit(
@@ -72,7 +69,8 @@ def results(
         write = _writer(output, held) or (collected.append if as_json else _to_stdout)
         write_error = _writer(errors, held) or write
         written = failed = 0
-        for record in _ended(client, batch, follow=follow):
+        handle = client.batch(batch)
+        for record in handle.ended() if follow else handle.ended_in_order():
             succeeded = record.state is JobState.SUCCEEDED
             (write if succeeded else write_error)(_line(record))
             written, failed = written + 1, failed + (not succeeded)
@@ -83,21 +81,6 @@ def results(
     if as_json:
         document = {"batch_id": batch, "ended": written, "without_answer": failed, "not_ended": left}
         out.result(document | ({} if output else {"results": collected}), list)
-
-
-def _ended(client: Client, batch_id: str, *, follow: bool) -> Iterator[JobRecord]:
-    """The jobs of a batch that have ended; with ``follow`` each as it ends, until all have."""
-    if follow:
-        for result in client.batch(batch_id).results():
-            yield client.store.job(result.id)
-        return
-    start = 0
-    while job_ids := client.store.batch_jobs(batch_id, start, _PAGE):
-        for job_id in job_ids:
-            record = client.store.job(job_id)
-            if record.state.final:
-                yield record
-        start += len(job_ids)
 
 
 def _line(record: JobRecord) -> object:

@@ -118,10 +118,10 @@ class Batches(Link):
     def ended_jobs(
         self, batch_id: str, after: str = "0", block_ms: int | None = None
     ) -> list[tuple[str, str]]:
-        """(stream id, job id) of the jobs that ended after a stream id; waits for one for ``block_ms``."""
+        """(stream id, job id) of the next ends after a stream id; waits for one for ``block_ms``."""
         key = keys.batch(batch_id, "ended")
         block = None if block_ms is None else min(block_ms, MAX_BLOCK_MS)
-        found = self._reach(lambda: self._client.xread({key: after}, block=block))
+        found = self._reach(lambda: self._client.xread({key: after}, count=_AT_ONCE, block=block))
         return [(entry_id, fields["j"]) for _, entries in found for entry_id, fields in entries]
 
     def last_ended(self, batch_id: str, limit: int) -> list[Ended]:

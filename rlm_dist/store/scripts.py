@@ -9,6 +9,7 @@ from redis.commands.core import Script
 _NAMES = (
     "batch_create",
     "batch_mark",
+    "blobs_keep",
     "calls_claim",
     "calls_lost",
     "calls_open",
