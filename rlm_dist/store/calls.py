@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from rlm_dist.models import NANO, Role, Usage
+from rlm_dist.errors import FailureKind
+from rlm_dist.models import NANO, CallFailure, CallResult, Role, Usage
 from rlm_dist.store import keys
 from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced
 
+MAX_LAPSES = 3
 _OPEN_AT_ONCE = 500
 _SETTLE_AT_ONCE = 200
 
@@ -70,6 +72,15 @@ class Settlement:
     token: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
 
 
+_POISON = CallResult(
+    failure=CallFailure(
+        kind=FailureKind.INVALID,
+        message=f"its worker died in the middle of it more than {MAX_LAPSES} times; it is not tried again",
+    ),
+    attempts=0,
+).model_dump_json()
+
+
 class Calls(Link):
     """The part of the store that knows calls."""
 
@@ -89,12 +100,15 @@ class Calls(Link):
         return states
 
     def claim(self, job_id: str, call_ids: Sequence[str], owner: str, lease_ms: int) -> list[str | None]:
-        """The stored request of each call that this claim won; None where there is nothing to do."""
-        args: list[str | int] = [owner, lease_ms, uuid.uuid4().hex[:12], *call_ids]
+        """The stored request of each call that this claim won; None where there is nothing to do.
+
+        A call whose workers died in the middle of it more than ``MAX_LAPSES`` times is ended as failed.
+        """
+        args: list[str | int] = [owner, lease_ms, uuid.uuid4().hex[:12], MAX_LAPSES, _POISON, *call_ids]
         return list(self._script("calls_claim", keys.job_keys(job_id), *args))
 
     def renew_calls(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> set[str]:
-        """Keep the calls that this worker runs, by job; returns the cancelled jobs, whose calls to give up."""
+        """Keep the calls that this worker runs, by job; returns the jobs that are cancelled."""
         requests: list[tuple[list[str], list[str | int]]] = [
             (keys.job_keys(job_id), [owner, lease_ms, *ids]) for job_id, ids in calls.items()
         ]

@@ -31,7 +31,12 @@ _NAMES = (
     "slots_live",
     "waiting",
 )
-_PRELUDES = (("job_", "prelude.lua"), ("calls_", "prelude.lua"), ("calls_", "prelude_calls.lua"))
+_PRELUDES = (
+    ("job_", "prelude.lua"),
+    ("calls_", "prelude.lua"),
+    ("calls_", "prelude_calls.lua"),
+    ("calls_", "prelude_ledger.lua"),
+)
 
 
 def register(client: redis.Redis) -> dict[str, Script]:

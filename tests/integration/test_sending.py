@@ -12,7 +12,7 @@ from rlm_dist.settings import Settings
 
 def sent(client: redis.Redis, queue: str) -> Any:
     """The one message on a queue, read as kombu writes it, without what is random."""
-    (raw,) = client.lrange(queue, 0, -1)  # type: ignore[misc]  # the stubs allow for an async client
+    (raw,) = client.lrange(queue, 0, -1)
     message = json.loads(raw)
     message["body"] = json.loads(base64.b64decode(message["body"]))
     assert message["properties"].pop("delivery_tag")

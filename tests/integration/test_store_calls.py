@@ -2,8 +2,9 @@
 
 import redis
 
-from rlm_dist.models import JobState, Outcome, Role, Usage
+from rlm_dist.models import CallResult, JobState, Outcome, Role, Usage
 from rlm_dist.store import CallState, OpenCall, Refused, Settlement, Spend, Store
+from rlm_dist.store.calls import MAX_LAPSES
 from tests.integration.store_making import (
     LEASE_MS,
     SHORT_MS,
@@ -182,6 +183,26 @@ def test_a_lapsed_claim_goes_to_another_and_the_first_answer_wins(store: Store) 
     assert store.costs("j").total_cost == 2e-9
 
 
+def test_a_call_whose_workers_die_again_and_again_is_ended_as_failed(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    epoch = running_job(store)
+    store.open_calls("j", epoch, opens("a", "b", tokens=5))
+    for _ in range(MAX_LAPSES + 1):
+        assert store.claim("j", ["a"], "sub-1", 0) == ["request a"]
+    assert store.claim("j", ["a", "b"], "sub-2", LEASE_MS) == [None, "request b"]
+    (packed,) = store.answers("j", ["a"])
+    failure = CallResult.model_validate_json(packed or "").failure
+    assert failure is not None
+    assert "died in the middle of it more than 3 times" in failure.message
+    assert store.read_replies({"j": "0"}, block_ms=1)["j"][0][1] == "a"
+    assert store.costs("j").failed_calls == 1
+    assert store.costs("j").duplicate_paid_calls == MAX_LAPSES + 1
+    assert store.claim("j", ["a"], "sub-2", LEASE_MS) == [None]
+    assert store.settle("j", "sub-2", [settlement("b")]) == [True]
+    assert "reserved_tokens" not in ledger(redis_client)
+
+
 def test_calls_that_nobody_works_on_are_told_once(store: Store) -> None:
     epoch = running_job(store)
     store.open_calls("j", epoch, opens("new", "dropped", "done", "live"))
@@ -219,7 +240,7 @@ def test_a_cancelled_job_gives_no_claims(store: Store) -> None:
 
 def test_replies_of_several_jobs_are_read_from_their_cursors(store: Store) -> None:
     for name in ("j", "k"):
-        store.open_calls(name, running_job(store, name), opens("a", "b"))
+        store.open_calls(name, running_job(store, name), opens("a", "b", tokens=5))
         store.settle(name, "sub-1", [settlement("a")])
     first = store.read_replies({"j": "0", "k": "0", "other": "0"}, 10)
     assert {name: [call for _, call in found] for name, found in first.items()} == {"j": ["a"], "k": ["a"]}

@@ -5,9 +5,7 @@
 -- Atomic: answer, money, reservation and reply go together, once, whatever is delivered or repeated twice.
 local job = get(JOB, 'state', 'batch')
 if not job[1] then return NOT_FOUND end
-local add, at, firsts = {}, 2, {}
-
-local function plus(field, n) add[field] = (add[field] or 0) + n end
+local at, firsts, add, plus = 2, {}, sums()
 
 -- An attempt that was lost and done again is counted when the call is settled, once: if its holder comes back
 -- after all and settles too, that is the payment that was counted already.
@@ -23,15 +21,8 @@ local function again(id, token, tokens, failed, lapsed, owner)
 end
 
 local function first(id, token, known)
-  plus('reserved_nanousd', 0 - number(known.money))
-  plus('reserved_tokens', 0 - number(known.tokens))
-  plus('in_flight', 0 - in_flight(known))
-  plus('failed_calls', ARGV[at + 3])
-  plus('duplicate_paid_calls', known.lapsed)
   charge(at, plus, {'spent', 'committed'})
-  call('HSET', CALLS, id, table.concat({'s', token, ARGV[at + 3], known.lapsed, ARGV[1]}, ' '))
-  call('HSET', RESULTS, id, ARGV[at + 2])
-  call('XADD', REPLIES, '*', 'c', id)
+  answer(id, token, known, ARGV[1], ARGV[at + 2], ARGV[at + 3], plus)
 end
 
 local function settle(id, token, state)

@@ -50,34 +50,3 @@ local function add_to_both(batch, fields)
     end
   end
 end
-
--- Adds the charges of the settlement at ARGV[at] to its lines and to the totals.
-local function charge(at, plus, totals)
-  for first = at + 5, at + 4 + ARGV[at + 4] * 7, 7 do
-    local line = function(metric) return 'line:' .. ARGV[first] .. ':' .. metric .. ':' .. ARGV[first + 1] end
-    local tokens, nanousd = ARGV[first + 2] + ARGV[first + 4], ARGV[first + 6]
-    plus(line('calls'), 1)
-    plus(line('input'), ARGV[first + 2])
-    plus(line('cached'), ARGV[first + 3])
-    plus(line('output'), ARGV[first + 4])
-    plus(line(nanousd == '' and 'unpriced' or 'nanousd'), nanousd == '' and 1 or nanousd)
-    plus('estimated_calls', ARGV[first + 5])
-    for _, total in ipairs(totals) do
-      plus(total .. '_tokens', tokens)
-      plus(total .. '_nanousd', nanousd == '' and 0 or nanousd)
-    end
-  end
-end
-
--- Adds to the ledgers of the job and its batch.
-local function book(job, add)
-  -- What was reserved was given back when the job ended, and its calls are not counted as in flight any more.
-  if FINAL[job[1]] then add['reserved_nanousd'], add['reserved_tokens'], add['in_flight'] = nil, nil, nil end
-  local batch = job[2] and call('EXISTS', job[2]) == 1 and job[2]
-  for field, n in pairs(add) do
-    call('HINCRBY', LEDGER, field, int(n))
-    if batch then call('HINCRBY', batch .. ':ledger', field, int(n)) end
-  end
-  live_as(JOB, LEDGER, CALLS, RESULTS, REPLIES)
-  if batch then live_as(batch, batch .. ':ledger') end
-end
