@@ -15,7 +15,7 @@ from rlm_dist.models import CallFailure, CallRequest, CallResult, Charge, Role, 
 from rlm_dist.prices import Prices
 from rlm_dist.store import Settlement, Spend
 
-_CHARS_PER_TOKEN = 4
+CHARS_PER_TOKEN = 4
 _EXPECTED_OUTPUT_TOKENS = 1024
 
 
@@ -63,7 +63,7 @@ class Accounts:
         """Tokens and nano-dollars to set aside before the call; an unknown price sets nothing aside."""
         chars = sum(len(message.content) for message in request.messages)
         usage = Usage(
-            input_tokens=chars // _CHARS_PER_TOKEN,
+            input_tokens=chars // CHARS_PER_TOKEN,
             output_tokens=request.max_output_tokens or _EXPECTED_OUTPUT_TOKENS,
         )
         price = self._prices.nanousd(request.model, usage, self._urls[request.role])

@@ -11,7 +11,7 @@ import re
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -172,16 +172,34 @@ class Client:
     def submit_checked(self, jobs: Jobs, batch_id: str | None = None, **defaults: object) -> Batch:
         """Submit jobs that are checked already; else as ``submit_batch``."""
         options = read_options(defaults).over(self._defaults())
+        batch = self._opened(jobs, batch_id)
+        if not batch.record().sealed:
+            self._fill(batch.id, jobs, options)
+            self.store.seal_batch(batch.id)
+        return batch
+
+    def submit_pilot(
+        self, jobs: Jobs, count: int, batch_id: str | None = None, **defaults: object
+    ) -> tuple[Batch, list[Job]]:
+        """Submit ``count`` jobs, spread evenly over the batch; ``submit_checked`` submits the others.
+
+        Returns the batch and the jobs; those of a batch that was submitted before are its first ones.
+        """
+        options = read_options(defaults).over(self._defaults())
+        batch = self._opened(jobs, batch_id)
+        count = min(count, jobs.total)
+        if not batch.record().sealed:
+            self._fill(batch.id, jobs, options, {place * jobs.total // count for place in range(count)})
+        return batch, [self.job(job_id) for job_id in self.store.batch_jobs(batch.id, 0, count)]
+
+    def _opened(self, jobs: Jobs, batch_id: str | None) -> Batch:
         if batch_id is None:
             batch_id = f"b{uuid.uuid4().hex[:12]}"
         elif not _BATCH_ID.fullmatch(batch_id):
             raise InputError(
                 (f"batch id {batch_id!r}: must be letters, digits, '.', '_' and '-', up to 128",)
             )
-        is_new = self.store.create_batch(batch_id, jobs.digest, jobs.total)
-        if is_new or not self.store.batch(batch_id).sealed:
-            self._wake()
-            self._fill(batch_id, jobs, options)
+        self.store.create_batch(batch_id, jobs.digest, jobs.total)
         return self.batch(batch_id)
 
     def retry(self, batch_id: str) -> int:
@@ -198,10 +216,15 @@ class Client:
             send_root(self._app, *job_ids)
         return len(job_ids)
 
-    def _fill(self, batch_id: str, jobs: Jobs, defaults: JobOptions) -> None:
+    def _fill(
+        self, batch_id: str, jobs: Jobs, defaults: JobOptions, chosen: Container[int] | None = None
+    ) -> None:
+        """Submit the jobs of a batch, or those at the ``chosen`` places."""
+        self._wake()
+        items = ((n, item) for n, item in enumerate(jobs.items()) if chosen is None or n in chosen)
         with ThreadPoolExecutor(1) as sender:  # sends one chunk while the next is made ready
             sent: Future[None] | None = None
-            for chunk in with_contexts(enumerate(jobs.items()), self.blobs):
+            for chunk in with_contexts(items, self.blobs):
                 specs = [self._of_batch(ready, batch_id, defaults) for ready in chunk]
                 if sent is not None:
                     sent.result()
@@ -210,7 +233,6 @@ class Client:
                 sent = sender.submit(self._enqueue, specs)
             if sent is not None:
                 sent.result()
-        self.store.seal_batch(batch_id)
 
     def _of_batch(self, ready: Ready, batch_id: str, defaults: JobOptions) -> JobSpec:
         index, item, context = ready

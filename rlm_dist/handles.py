@@ -60,6 +60,10 @@ class Job:
         """Where the job is in its life."""
         return self._cluster.store.job(self.id).state
 
+    def record(self) -> JobRecord:
+        """What the store knows of the job."""
+        return self._cluster.store.job(self.id)
+
     def cost(self) -> Costs:
         """What the job has used up to now."""
         return self._cluster.store.costs(self.id)

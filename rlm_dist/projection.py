@@ -7,10 +7,11 @@ first, so that a projection made early in a batch is too low rather than too hig
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from rlm_dist.models import NANO, Ended, Running, Wire
+from rlm_dist.models import NANO, Ended, JobRecord, JobState, Running, Wire
 
 _Z = 1.645  # 90 % of a normal distribution lie within so many standard deviations
 
@@ -34,6 +35,22 @@ class Quantiles(Wire):
     p10: float
     p50: float
     p90: float
+
+
+class Pilot(Wire):
+    """What some jobs of a batch took, and what all would: money and tokens of the whole, time of the rest.
+
+    Money is None where a price is unknown.
+    """
+
+    states: dict[JobState, int]
+    usd: Quantiles | None
+    tokens: Quantiles | None
+    run_s: Quantiles | None
+    whole_usd: Range | None
+    whole_tokens: Range | None
+    left_s: Range | None
+    at_once: float | None
 
 
 class Projection(Wire):
@@ -88,6 +105,35 @@ def project(
         usd=None if usd is None or spent_usd is None else usd.scaled(1, spent_usd),
         left_s=None if left_s is None or not running else left_s.scaled(1 / len(running)),
     )
+
+
+def pilot(jobs: Sequence[JobRecord], left: int) -> Pilot:
+    """What the ``left`` other jobs of a batch will take, if they are like these, and as many at once."""
+    ran = [job for job in jobs if job.started_ms is not None and job.ended_ms is not None]
+    run_s = [((job.ended_ms or 0) - (job.started_ms or 0)) / 1000 for job in ran]
+    tokens = [float(job.costs.root_llm_tokens + job.costs.sub_llm_tokens) for job in ran]
+    usd = [job.costs.total_cost for job in ran if job.costs.total_cost is not None]
+    priced = usd if len(usd) == len(ran) else []
+    span_s = (
+        (max(job.ended_ms or 0 for job in ran) - min(job.started_ms or 0 for job in ran)) / 1000 if ran else 0
+    )
+    at_once = max(1.0, sum(run_s) / span_s) if span_s else None
+    left_s = rest(run_s, left)
+    return Pilot(
+        states=Counter(job.state for job in jobs),
+        usd=quantiles(priced),
+        tokens=quantiles(tokens),
+        run_s=quantiles(run_s),
+        whole_usd=_whole(priced, left),
+        whole_tokens=_whole(tokens, left),
+        left_s=left_s.scaled(1 / at_once) if left_s and at_once else None,
+        at_once=at_once,
+    )
+
+
+def _whole(sample: Sequence[float], left: int) -> Range | None:
+    more = rest(sample, left)
+    return more.scaled(1, sum(sample)) if more else None
 
 
 def _wide(size: int) -> float:

@@ -1,5 +1,6 @@
 """``rlm-dist submit`` and ``results``: a batch in, its results out."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,10 +13,13 @@ from rlm_dist.batch_file import BatchFile
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, json_line
 from rlm_dist.cli.session import open_client
+from rlm_dist.cli.trial import ask, estimate_lines, run_pilot
 from rlm_dist.errors import InputError
+from rlm_dist.estimate import estimate
 from rlm_dist.handles import result_of
 from rlm_dist.models import JobRecord, JobState
 from rlm_dist.openai_batch import openai_line
+from rlm_dist.options import read_options
 from rlm_dist.settings import load_settings
 
 
@@ -23,6 +27,12 @@ def submit(
     file: Annotated[str, typer.Argument(metavar="FILE.jsonl", help="One job a line; - reads stdin.")],
     batch_id: Annotated[str | None, typer.Option(metavar="ID", help="The same id attaches.")] = None,
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave bad lines out.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count; enqueue nothing.")] = False,
+    pilot: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="K", help="Run K jobs first, tell what all will take, and ask."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask after the pilot.")] = False,
     model: options.Model = None,
     sub_model: options.SubModel = None,
     max_iterations: options.MaxIterations = None,
@@ -45,11 +55,25 @@ def submit(
         out.note(f"left out: {problem}")
     if jobs.ignored:
         out.note(f"without effect here: {', '.join(sorted(jobs.ignored))}")
+    if dry_run:
+        family = settings.model_copy(update={"prompts": prompts or settings.prompts})
+        told = estimate(jobs.items(), read_options(defaults), family)
+        out.result(
+            {**told.model_dump(), "left_out": jobs.bad_lines}, lambda: estimate_lines(told, jobs.bad_lines)
+        )
+        return
     with open_client(settings, out, prompts=prompts) as client:
+        tried = None
+        if pilot is not None:
+            batch, first = client.submit_pilot(jobs, pilot, batch_id, **defaults)
+            batch_id = batch.id
+            tried = run_pilot(batch, first, jobs.total, out)
+            if not yes and jobs.total > len(first):
+                ask(jobs.total - len(first), f"rlm-dist submit {shlex.quote(file)} --batch-id {batch_id}")
         batch = client.submit_checked(jobs, batch_id, **defaults)
         out.note(f"{jobs.total} jobs")
         document = {"batch_id": batch.id, "jobs": jobs.total, "left_out": jobs.bad_lines}
-        out.result(document, lambda: [batch.id])
+        out.result(document | ({"pilot": tried} if tried else {}), lambda: [batch.id])
 
 
 def results(

@@ -139,6 +139,23 @@ def test_every_bad_line_of_a_batch_is_told_and_nothing_is_enqueued(cli: Cli, bat
     assert cli("status", "--json").document == {"batches": [], "jobs": []}
 
 
+def test_a_dry_run_counts_and_needs_nothing(
+    cli: Cli, home: Path, batch_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither Redis nor an endpoint is asked, nothing is stored, and what is unknown is not 0."""
+    monkeypatch.setenv("RLM_REDIS_URL", "redis://127.0.0.1:1/0")
+    told = cli("submit", batch_file, "--dry-run", "--json").document
+    assert (told["jobs"], told["contexts"], told["context_chars"], told["left_out"]) == (3, 1, 4, 0)
+    assert (told["reading_tokens"], told["floor_usd"]) == (3, None)
+    assert told["floor_tokens"] > 1000
+    (tmp_path / "prices.json").write_text('{"*": {"input": 1, "output": 1}}')
+    monkeypatch.setenv("RLM_PRICES", str(tmp_path / "prices.json"))
+    done = cli("submit", batch_file, "--dry-run")
+    assert f"at least  {told['floor_tokens']:,} tokens, ${told['floor_tokens'] / 1e6:.6f}" in done.out
+    assert done.out.endswith("nothing was enqueued\n")
+    assert not home.exists()
+
+
 @pytest.mark.usefixtures("kept_server")
 def test_a_batch_waits_in_the_store_for_workers_and_can_be_paused_resumed_and_cancelled(
     cli: Cli, batch_file: Path
