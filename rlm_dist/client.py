@@ -32,7 +32,7 @@ from rlm_dist.filling import Ready, with_contexts
 from rlm_dist.handles import Batch, Cluster, Job
 from rlm_dist.local_cluster import is_up, own_queue, with_redis, workers
 from rlm_dist.models import BatchState, ContextRef, JobSpec
-from rlm_dist.options import JobOptions, read_options
+from rlm_dist.options import JobOptions, check_url, read_options
 from rlm_dist.settings import Settings, load_settings
 from rlm_dist.store import Store, connect, reaching
 from rlm_dist.texts import Texts
@@ -150,56 +150,78 @@ class Client:
         return self.job(job_id)
 
     def submit_batch(
-        self, items: Iterable[Mapping[str, Any]], batch_id: str | None = None, **defaults: object
+        self,
+        items: Iterable[Mapping[str, Any]],
+        batch_id: str | None = None,
+        *,
+        webhook: str | None = None,
+        **defaults: object,
     ) -> Batch:
         """Submit jobs together, each a dict as a line of a batch file, in either form.
 
         ``defaults`` are the options of ``submit``, for jobs that do not give them. The same batch id with the
-        same items attaches to the batch that is there.
+        same items attaches to the batch that is there. ``webhook`` is an address that is told of its end.
 
         Raises:
             InputError: listing every bad item; nothing is submitted then. Also where the batch id is in use
                 for other items.
         """
-        return self.submit_checked(BatchList(items), batch_id, **defaults)
+        return self.submit_checked(BatchList(items), batch_id, webhook=webhook, **defaults)
 
     def submit_file(
-        self, path: str | Path, batch_id: str | None = None, *, skip_invalid: bool = False, **defaults: object
+        self,
+        path: str | Path,
+        batch_id: str | None = None,
+        *,
+        skip_invalid: bool = False,
+        webhook: str | None = None,
+        **defaults: object,
     ) -> Batch:
         """Submit the jobs of a batch file, read as a stream; else as ``submit_batch``."""
-        return self.submit_checked(BatchFile(path, skip_invalid=skip_invalid), batch_id, **defaults)
+        jobs = BatchFile(path, skip_invalid=skip_invalid)
+        return self.submit_checked(jobs, batch_id, webhook=webhook, **defaults)
 
-    def submit_checked(self, jobs: Jobs, batch_id: str | None = None, **defaults: object) -> Batch:
+    def submit_checked(
+        self, jobs: Jobs, batch_id: str | None = None, *, webhook: str | None = None, **defaults: object
+    ) -> Batch:
         """Submit jobs that are checked already; else as ``submit_batch``."""
         options = read_options(defaults).over(self._defaults())
-        batch = self._opened(jobs, batch_id)
+        batch = self._opened(jobs, batch_id, webhook)
         if not batch.record().sealed:
             self._fill(batch.id, jobs, options)
             self.store.seal_batch(batch.id)
         return batch
 
     def submit_pilot(
-        self, jobs: Jobs, count: int, batch_id: str | None = None, **defaults: object
+        self,
+        jobs: Jobs,
+        count: int,
+        batch_id: str | None = None,
+        *,
+        webhook: str | None = None,
+        **defaults: object,
     ) -> tuple[Batch, list[Job]]:
         """Submit ``count`` jobs, spread evenly over the batch; ``submit_checked`` submits the others.
 
         Returns the batch and the jobs; those of a batch that was submitted before are its first ones.
         """
         options = read_options(defaults).over(self._defaults())
-        batch = self._opened(jobs, batch_id)
+        batch = self._opened(jobs, batch_id, webhook)
         count = min(count, jobs.total)
         if not batch.record().sealed:
             self._fill(batch.id, jobs, options, {place * jobs.total // count for place in range(count)})
         return batch, [self.job(job_id) for job_id in self.store.batch_jobs(batch.id, 0, count)]
 
-    def _opened(self, jobs: Jobs, batch_id: str | None) -> Batch:
+    def _opened(self, jobs: Jobs, batch_id: str | None, webhook: str | None) -> Batch:
         if batch_id is None:
             batch_id = f"b{uuid.uuid4().hex[:12]}"
         elif not _BATCH_ID.fullmatch(batch_id):
             raise InputError(
                 (f"batch id {batch_id!r}: must be letters, digits, '.', '_' and '-', up to 128",)
             )
-        self.store.create_batch(batch_id, jobs.digest, jobs.total)
+        if webhook is not None:
+            check_url(webhook)
+        self.store.create_batch(batch_id, jobs.digest, jobs.total, webhook=webhook)
         return self.batch(batch_id)
 
     def retry(self, batch_id: str) -> int:

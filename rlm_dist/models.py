@@ -267,7 +267,10 @@ class JobRecord(Wire):
 
 
 class BatchRecord(Wire):
-    """A batch as it stands; ``total`` is None until it is known, ``counts`` has every job state."""
+    """A batch as it stands; ``total`` is None until it is known, ``counts`` has every job state.
+
+    ``webhook`` says what came of telling its end, None where nobody is to be told.
+    """
 
     id: str
     state: BatchState
@@ -276,6 +279,7 @@ class BatchRecord(Wire):
     sealed: bool
     created_ms: int
     calls_in_flight: int = 0
+    webhook: str | None = None
     costs: Costs = Costs()
 
 

@@ -6,6 +6,7 @@ Money is given in USD (``max_usd``) and kept as integer nano-dollars (``Limits.m
 from collections.abc import Mapping
 from decimal import ROUND_FLOOR, Decimal
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,6 +15,7 @@ from rlm_dist.models import NANO, Limits
 
 _MOST = 2**53
 _MOST_USD = 10**9
+_MOST_URL_CHARS = 2000
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -57,6 +59,20 @@ def read_options(given: Mapping[str, object]) -> JobOptions:
         return JobOptions.model_validate(dict(given))
     except ValidationError as error:
         raise InputError(tuple(problems_of(error))) from None
+
+
+def check_url(url: str) -> str:
+    """The address of a webhook, where it can be used.
+
+    Raises:
+        InputError: where it is no HTTP address, or holds a password.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or len(url) > _MOST_URL_CHARS:
+        raise InputError(("webhook: must be an http:// or https:// address",))
+    if "@" in parts.netloc:
+        raise InputError(("webhook: must hold no user or password",))
+    return url
 
 
 def problems_of(error: ValidationError) -> list[str]:

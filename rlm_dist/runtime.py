@@ -34,6 +34,7 @@ from rlm_dist.store import Store, connect
 from rlm_dist.sub_calls import SubCalls
 from rlm_dist.texts import Texts
 from rlm_dist.trace import TraceSink
+from rlm_dist.webhooks import Courier
 
 log = structlog.get_logger()
 
@@ -66,10 +67,13 @@ class Worker:
             prices=Prices(settings.prices), urls={Role.ROOT: settings.api_url, Role.SUB: settings.sub_url}
         )
         self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)
+        secret = settings.webhook_secret
+        self._courier = Courier(self.store, secret=secret.get_secret_value() if secret else None)
 
     def close(self) -> None:
         """End the threads and connections made here."""
         self._reaper.close()
+        self._courier.close()
         self.llm.close()
         self._client.close()
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "pause": "control:pause",
     "resume": "control:resume",
     "retry": "control:retry",
+    "finish": "control:finish",
     "trace": "trace:trace",
     "worker": "worker:worker",
     "flower": "monitor:flower",

@@ -86,6 +86,8 @@ def batch_lines(record: BatchRecord, seen: BatchView) -> Iterator[str]:
     yield f"  cost     {_cost(record.costs, seen.projection)}"
     if seen.projection.left_s is not None and seen.projection.jobs_left:
         yield f"  left     about {between(seen.projection.left_s, duration)}"
+    if record.webhook is not None:
+        yield f"  webhook  {record.webhook}"
     for slow in seen.slowest:
         yield (
             f"  slowest  {slow.custom_id} ({slow.job.job_id}): {duration(slow.run_s)}, "

@@ -19,7 +19,7 @@ from rlm_dist.estimate import estimate
 from rlm_dist.handles import result_of
 from rlm_dist.models import JobRecord, JobState
 from rlm_dist.openai_batch import openai_line
-from rlm_dist.options import read_options
+from rlm_dist.options import check_url, read_options
 from rlm_dist.settings import load_settings
 
 
@@ -31,6 +31,9 @@ def submit(
     pilot: Annotated[
         int | None,
         typer.Option(min=1, metavar="K", help="Run K jobs first, tell what all will take, and ask."),
+    ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="Told of the batch's end by a signed POST.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask after the pilot.")] = False,
     model: options.Model = None,
@@ -55,6 +58,12 @@ def submit(
         out.note(f"left out: {problem}")
     if jobs.ignored:
         out.note(f"without effect here: {', '.join(sorted(jobs.ignored))}")
+    if webhook is not None:
+        check_url(webhook)
+        if settings.webhook_secret is None:
+            out.note(
+                "RLM_WEBHOOK_SECRET is not set here; workers that do not have it send the webhook unsigned"
+            )
     if dry_run:
         family = settings.model_copy(update={"prompts": prompts or settings.prompts})
         told = estimate(jobs.items(), read_options(defaults), family)
@@ -65,12 +74,12 @@ def submit(
     with open_client(settings, out, prompts=prompts) as client:
         tried = None
         if pilot is not None:
-            batch, first = client.submit_pilot(jobs, pilot, batch_id, **defaults)
+            batch, first = client.submit_pilot(jobs, pilot, batch_id, webhook=webhook, **defaults)
             batch_id = batch.id
             tried = run_pilot(batch, first, jobs.total, out)
             if not yes and jobs.total > len(first):
                 ask(jobs.total - len(first), f"rlm-dist submit {shlex.quote(file)} --batch-id {batch_id}")
-        batch = client.submit_checked(jobs, batch_id, **defaults)
+        batch = client.submit_checked(jobs, batch_id, webhook=webhook, **defaults)
         out.note(f"{jobs.total} jobs")
         document = {"batch_id": batch.id, "jobs": jobs.total, "left_out": jobs.bad_lines}
         out.result(document | ({"pilot": tried} if tried else {}), lambda: [batch.id])

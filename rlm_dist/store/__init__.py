@@ -10,9 +10,11 @@ from rlm_dist.store.capacity import Capacity
 from rlm_dist.store.jobs import Jobs
 from rlm_dist.store.link import connect, reaching
 from rlm_dist.store.logs import Logs
+from rlm_dist.store.webhooks import DueWebhook, Webhooks
 
 __all__ = [
     "CallState",
+    "DueWebhook",
     "OpenCall",
     "Refused",
     "Settlement",
@@ -23,5 +25,5 @@ __all__ = [
 ]
 
 
-class Store(Jobs, Batches, Calls, Logs, Capacity):
+class Store(Jobs, Batches, Calls, Logs, Capacity, Webhooks):
     """The whole store over one client; safe to use from several threads."""

@@ -21,6 +21,7 @@ class Batches(Link):
         total: int | None = None,
         max_nanousd: int | None = None,
         max_tokens: int | None = None,
+        webhook: str | None = None,
     ) -> bool:
         """Open a batch; False where it is there already, with the same digest of its content.
 
@@ -28,7 +29,7 @@ class Batches(Link):
             InputError: where the id belongs to a batch with another content.
         """
         limits = ("" if value is None else value for value in (total, max_nanousd, max_tokens))
-        args = (batch_id, digest, *limits, self._retention_ms)
+        args = (batch_id, digest, *limits, self._retention_ms, webhook or "")
         reply = self._script("batch_create", keys.batch_keys(batch_id), *args)
         if reply == -1:
             raise InputError((f"batch {batch_id} is there already, with another content",))
@@ -161,6 +162,7 @@ def _record(batch_id: str, batch: Mapping[str, str], ledger: Mapping[str, str]) 
         sealed="sealed" in batch,
         created_ms=int(batch["created_ms"]),
         calls_in_flight=int(ledger.get("in_flight", 0)),
+        webhook=batch.get("webhook_state", "waiting") if "webhook" in batch else None,
         costs=money.costs(ledger),
     )
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Literal
 
 from rlm_dist.errors import NotFound
+from rlm_dist.events import JobEnded
 from rlm_dist.models import Costs, ErrorInfo, JobRecord, JobSpec, JobState, ModelCosts, Outcome, Running
 from rlm_dist.store import keys, money
 from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced
@@ -19,7 +20,7 @@ _CREATE_AT_ONCE = 200
 MAX_RECOVERIES = 3
 
 
-def _stored(value: JobSpec | Outcome) -> str:
+def _stored(value: JobSpec | Outcome | JobEnded) -> str:
     """Its JSON in ASCII: a query or answer may hold lone surrogates, which pydantic's own JSON refuses."""
     return json.dumps(value.model_dump())
 
@@ -150,6 +151,19 @@ class Jobs(Link):
         """End a job; False where it had ended or another worker holds it."""
         args = (epoch, outcome.state, _stored(outcome), self._retention_ms)
         return bool(fenced(self._script("job_finish", keys.job_keys(job_id), *args), job_id))
+
+    def end_stalled(self, batch_id: str, stalled_s: float) -> list[str]:
+        """End the jobs of a batch as failed that run and have not moved for so long; returns their ids.
+
+        Their workers write nothing more, and their calls under way are given up.
+        """
+        error = ErrorInfo(type="stalled", message=f"it did not move for {stalled_s:g} s, and was ended")
+        outcome = Outcome(state=JobState.FAILED, error=error)
+        event = JobEnded(state=outcome.state, answer=None, error=error, iterations=0)
+        args = (int(stalled_s * 1000), _stored(outcome), self._retention_ms, _stored(event))
+        ids = [job.job_id for job in self.running_jobs() if job.batch_id == batch_id]
+        replies = self._scripts_at_once("job_stall", [(keys.job_keys(job_id), args) for job_id in ids])
+        return [job_id for job_id, reply in zip(ids, replies, strict=True) if reply == 1]
 
     def cancel_job(self, job_id: str) -> JobState:
         """Cancel a job: at once where nobody runs it, else when its worker next renews; a final one stays."""

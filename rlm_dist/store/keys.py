@@ -21,7 +21,10 @@ J:blobs                set     as J                     keys of the blobs that t
 J:tokens               zset    as J                     the latest writes, by which repeats are known
 B                      hash    retention from its last  digest, total, created_ms, sealed, paused,
                                job's end, or from its   cancelled, max_nanousd, max_tokens, and ``n:<state>``
-                               creation while empty     with the number of jobs in that state
+                               creation while empty     with the number of jobs in that state; webhook (its
+                                                        URL), webhooks (the key of the list of due ones),
+                                                        webhook_tries, webhook_state, ended_ms (where it has
+                                                        a webhook)
 B:ledger               hash    as B                     as J:ledger, over all jobs
 B:jobs                 zset    as B                     job ids by line number
 B:ended                stream  as B                     jobs in order of their end: id ``j``, run time ``ms``,
@@ -29,6 +32,7 @@ B:ended                stream  as B                     jobs in order of their e
 rlm:jobs, rlm:batches  zset    none: pruned             ids by creation time
 rlm:queued             zset    none: empties itself     waiting jobs by the time they were last sent
 rlm:leases             zset    none: empties itself     running jobs by the end of their lease
+rlm:webhooks           zset    none: empties itself     ended batches (B) by when their webhook is due
 rlm:slots              hash    longest ttl announced    worker → its slots
 rlm:slots:until        zset    longest ttl announced    worker → end of its announcement
 rlm:blob:<sha>         hash    owned by ``blobs``       persisted while jobs use it, else retention
@@ -43,6 +47,7 @@ JOBS = "rlm:jobs"
 BATCHES = "rlm:batches"
 QUEUED = "rlm:queued"
 LEASES = "rlm:leases"
+WEBHOOKS = "rlm:webhooks"
 SLOTS = "rlm:slots"
 SLOTS_UNTIL = "rlm:slots:until"
 
@@ -71,4 +76,4 @@ def job_keys(job_id: str) -> list[str]:
 
 def batch_keys(batch_id: str) -> list[str]:
     """The KEYS of every script of a batch."""
-    return [*(batch(batch_id, part) for part in ("", "ledger", "jobs", "ended")), BATCHES]
+    return [*(batch(batch_id, part) for part in ("", "ledger", "jobs", "ended")), BATCHES, WEBHOOKS]

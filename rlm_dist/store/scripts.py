@@ -25,11 +25,14 @@ _NAMES = (
     "job_park",
     "job_renew",
     "job_retry",
+    "job_stall",
     "job_start",
     "lapsed",
     "slots_announce",
     "slots_live",
     "waiting",
+    "webhook_done",
+    "webhook_take",
 )
 _PRELUDES = (
     ("job_", "prelude.lua"),

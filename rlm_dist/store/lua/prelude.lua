@@ -63,8 +63,11 @@ local function end_in_batch(batch, id, retention_ms)
   for _, field in ipairs({'reserved_nanousd', 'reserved_tokens', 'in_flight'}) do
     call('HINCRBY', batch .. ':ledger', field, int(0 - number(call('HGET', LEDGER, field))))
   end
-  local open = get(batch, 'n:queued', 'n:running')
+  local open = get(batch, 'n:queued', 'n:running', 'sealed', 'cancelled', 'webhooks')
   if number(open[1]) + number(open[2]) > 0 then return end
+  if (open[3] or open[4]) and open[5] and call('HSETNX', batch, 'ended_ms', int(now_ms)) == 1 then
+    call('ZADD', open[5], int(now_ms), batch)
+  end
   for _, suffix in ipairs({'', ':ledger', ':jobs', ':ended'}) do
     call('PEXPIRE', batch .. suffix, retention_ms)
   end
