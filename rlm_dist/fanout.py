@@ -18,7 +18,7 @@ import structlog
 
 from rlm_dist import chaos
 from rlm_dist.calls import Accounts, CallNames
-from rlm_dist.errors import CallError, LimitExceeded, RLMError
+from rlm_dist.errors import CallError, RLMError
 from rlm_dist.events import Emit, SubCallsAnswered
 from rlm_dist.leases import Outages
 from rlm_dist.models import Answer, CallRequest, CallResult, JobSpec, Message, Role
@@ -87,14 +87,14 @@ class Fanout:
         """Ask every prompt and wait for all answers, in the order asked.
 
         Raises:
-            LimitExceeded: where a budget of the job or its batch does not allow another call.
+            LimitExceeded, UnknownPrice: where a budget of the job or its batch allows no such call.
             CallError: where every further call would fail likewise (key, quota, unknown model).
             RLMError: what ``abort`` was given.
         """
         started = time.monotonic()
         calls = [self._open_call(messages, model) for messages in prompts]
         ids = [call.call_id for call in calls]
-        from_store = self._ask(calls)
+        from_store = self._ask(calls, model or self._spec.sub_model)
         chaos.point("calls.answered", self._spec.id)
         answers = list(self._answers(ids))
         if from_store:
@@ -144,13 +144,13 @@ class Fanout:
             reserve_nanousd=nanousd,
         )
 
-    def _ask(self, calls: Sequence[OpenCall]) -> int:
+    def _ask(self, calls: Sequence[OpenCall], model: str) -> int:
         """Send what is not answered yet, as the window allows, and wait; returns how many were answered."""
         ask = _Ask(len(calls))
         try:
             from_store = 0
             for piece in self._pieces(calls, ask):
-                from_store += self._open(piece)
+                from_store += self._open(piece, model)
             with self._changed:
                 self._changed.wait_for(lambda: ask.left == 0 or self._error is not None)
                 if self._error is not None:
@@ -179,7 +179,7 @@ class Fanout:
     def _room(self) -> int:
         return self._window - len(self._outstanding)
 
-    def _open(self, piece: Sequence[OpenCall]) -> int:
+    def _open(self, piece: Sequence[OpenCall], model: str) -> int:
         states = self._store.open_calls(self._spec.id, self._epoch, piece)
         refused = next((state for state in states if isinstance(state, Refused)), None)
         to_send = [
@@ -191,7 +191,7 @@ class Fanout:
         self._dispatch(to_send)
         chaos.point("calls.sent", self._spec.id)
         if refused is not None:
-            raise LimitExceeded(refused.kind, refused.used, refused.limit)
+            raise refused.error(self._accounts.resolved(Role.SUB, model))
         settled = [
             call.call_id for call, state in zip(piece, states, strict=True) if state is CallState.SETTLED
         ]

@@ -8,20 +8,21 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rlm_dist.errors import InputError
-from rlm_dist.models import NANO, Limits
+from rlm_dist.models import NANO, Limits, OnDivergence
 
 _MOST = 2**53
 _MOST_USD = 10**9
 _MOST_URL_CHARS = 2000
+_NO_LIMITS = {"model", "sub_model", "max_usd", "on_divergence"}
 
 Name = Annotated[str, Field(min_length=1)]
 
 
 class JobOptions(BaseModel):
-    """Models and limits of one job, each None where it is not given."""
+    """Models, limits and policy of one job, each None where it is not given."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -33,6 +34,7 @@ class JobOptions(BaseModel):
     max_sub_calls: int | None = Field(default=None, ge=0, le=_MOST)
     max_seconds: float | None = Field(default=None, gt=0)
     max_depth: int | None = Field(default=None, ge=0, le=100)
+    on_divergence: OnDivergence | None = None
 
     def over(self, defaults: "JobOptions") -> "JobOptions":
         """These options, and ``defaults`` where one is not given."""
@@ -43,10 +45,52 @@ class JobOptions(BaseModel):
 
     def limits(self) -> Limits:
         """The limits as a job carries them."""
-        given = self.model_dump(exclude_none=True, exclude={"model", "sub_model", "max_usd"})
+        given = self.model_dump(exclude_none=True, exclude=_NO_LIMITS)
         if self.max_usd is not None:
-            given["max_nanousd"] = int((self.max_usd * NANO).to_integral_value(ROUND_FLOOR))
+            given["max_nanousd"] = _nanousd(self.max_usd)
         return Limits.model_validate(given)
+
+
+class BatchBudget(BaseModel):
+    """What all jobs of a batch may use together, each None where it is not given."""
+
+    model_config = JobOptions.model_config
+
+    batch_max_usd: Annotated[Decimal, Field(strict=False)] | None = Field(default=None, ge=0, le=_MOST_USD)
+    batch_max_tokens: int | None = Field(default=None, ge=1, le=_MOST)
+
+    @property
+    def max_nanousd(self) -> int | None:
+        """The money as the store counts it."""
+        return None if self.batch_max_usd is None else _nanousd(self.batch_max_usd)
+
+
+class BatchOptions(BatchBudget):
+    """What is asked of a whole batch; ``webhook`` is the address that is told of its end."""
+
+    webhook: str | None = Field(default=None, max_length=_MOST_URL_CHARS)
+
+    @field_validator("webhook")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "http://none")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an http:// or https:// address")
+        if "@" in parts.netloc:
+            raise ValueError("must hold no user or password")
+        return value
+
+
+def read_budget(**given: object) -> BatchBudget:
+    """Check the budget of a batch; what is None is not given.
+
+    Raises:
+        InputError: listing every bad value.
+    """
+    try:
+        return BatchBudget.model_validate(given)
+    except ValidationError as error:
+        raise InputError(tuple(problems_of(error))) from None
 
 
 def read_options(given: Mapping[str, object]) -> JobOptions:
@@ -61,23 +105,27 @@ def read_options(given: Mapping[str, object]) -> JobOptions:
         raise InputError(tuple(problems_of(error))) from None
 
 
-def check_url(url: str) -> str:
-    """The address of a webhook, where it can be used.
+def read_batch_options(given: Mapping[str, object]) -> tuple[BatchOptions, JobOptions]:
+    """Check options of a batch, and those of its jobs among them.
 
     Raises:
-        InputError: where it is no HTTP address, or holds a password.
+        InputError: listing every unknown name and bad value.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or len(url) > _MOST_URL_CHARS:
-        raise InputError(("webhook: must be an http:// or https:// address",))
-    if "@" in parts.netloc:
-        raise InputError(("webhook: must hold no user or password",))
-    return url
+    own = {name: value for name, value in given.items() if name in BatchOptions.model_fields}
+    of_jobs = read_options({name: value for name, value in given.items() if name not in own})
+    try:
+        return BatchOptions.model_validate(own), of_jobs
+    except ValidationError as error:
+        raise InputError(tuple(problems_of(error))) from None
 
 
 def problems_of(error: ValidationError) -> list[str]:
     """One line for each problem, which names the field and never shows its value."""
     return [f"{_place(item['loc'])}: {_said(item)}" for item in error.errors(include_input=False)]
+
+
+def _nanousd(usd: Decimal) -> int:
+    return int((usd * NANO).to_integral_value(ROUND_FLOOR))
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -19,7 +19,7 @@ from rlm_dist.estimate import estimate
 from rlm_dist.handles import result_of
 from rlm_dist.models import JobRecord, JobState
 from rlm_dist.openai_batch import openai_line
-from rlm_dist.options import check_url, read_options
+from rlm_dist.options import read_batch_options
 from rlm_dist.settings import load_settings
 
 
@@ -43,14 +43,19 @@ def submit(
     max_tokens: options.MaxTokens = None,
     max_seconds: options.MaxSeconds = None,
     max_sub_calls: options.MaxSubCalls = None,
+    batch_max_usd: options.BatchMaxUsd = None,
+    batch_max_tokens: options.BatchMaxTokens = None,
+    on_divergence: options.Divergence = None,
     prompts: options.Prompts = None,
     as_json: options.Json = False,
 ) -> None:
     """Enqueue a batch and print its id. Models and limits are for the lines that do not set their own."""
     out = Output(as_json=as_json)
-    defaults = options.given(
+    asked = options.given(
         model=model, sub_model=sub_model, max_iterations=max_iterations, max_usd=max_usd,
         max_tokens=max_tokens, max_seconds=max_seconds, max_sub_calls=max_sub_calls,
+        batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens, on_divergence=on_divergence,
+        webhook=webhook,
     )  # fmt: skip
     settings = load_settings()
     jobs = BatchFile(file, skip_invalid=skip_invalid, stdin=sys.stdin.buffer)
@@ -58,28 +63,23 @@ def submit(
         out.note(f"left out: {problem}")
     if jobs.ignored:
         out.note(f"without effect here: {', '.join(sorted(jobs.ignored))}")
-    if webhook is not None:
-        check_url(webhook)
-        if settings.webhook_secret is None:
-            out.note(
-                "RLM_WEBHOOK_SECRET is not set here; workers that do not have it send the webhook unsigned"
-            )
     if dry_run:
+        _, of_jobs = read_batch_options(asked)
         family = settings.model_copy(update={"prompts": prompts or settings.prompts})
-        told = estimate(jobs.items(), read_options(defaults), family)
-        out.result(
-            {**told.model_dump(), "left_out": jobs.bad_lines}, lambda: estimate_lines(told, jobs.bad_lines)
-        )
+        told = estimate(jobs.items(), of_jobs, family)
+        out.result(told.model_dump() | {"left_out": jobs.bad_lines}, lambda: estimate_lines(told))
         return
+    if webhook is not None and settings.webhook_secret is None:
+        out.note("RLM_WEBHOOK_SECRET is not set here: a worker without it sends the webhook unsigned")
     with open_client(settings, out, prompts=prompts) as client:
         tried = None
         if pilot is not None:
-            batch, first = client.submit_pilot(jobs, pilot, batch_id, webhook=webhook, **defaults)
+            batch, first = client.submit_pilot(jobs, pilot, batch_id, **asked)
             batch_id = batch.id
             tried = run_pilot(batch, first, jobs.total, out)
             if not yes and jobs.total > len(first):
                 ask(jobs.total - len(first), f"rlm-dist submit {shlex.quote(file)} --batch-id {batch_id}")
-        batch = client.submit_checked(jobs, batch_id, webhook=webhook, **defaults)
+        batch = client.submit_checked(jobs, batch_id, **asked)
         out.note(f"{jobs.total} jobs")
         document = {"batch_id": batch.id, "jobs": jobs.total, "left_out": jobs.bad_lines}
         out.result(document | ({"pilot": tried} if tried else {}), lambda: [batch.id])

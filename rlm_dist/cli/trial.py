@@ -14,9 +14,9 @@ from rlm_dist.projection import Pilot, Quantiles, pilot
 _SAID_S = 10.0
 
 
-def estimate_lines(told: Estimate, left_out: int) -> Iterator[str]:
+def estimate_lines(told: Estimate) -> Iterator[str]:
     """What a batch is made of, as text."""
-    yield f"jobs      {told.jobs:,}" + (f", {left_out:,} lines left out" if left_out else "")
+    yield f"jobs      {told.jobs:,}"
     yield f"contexts  {told.contexts:,} different, {told.context_chars:,} characters"
     yield f"at least  {told.floor_tokens:,} tokens, {money(told.floor_usd)}: one turn of the root model a job"
     reading = f"{told.reading_tokens:,} tokens, {money(told.reading_usd)}"

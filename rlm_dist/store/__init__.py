@@ -4,6 +4,7 @@ Invariant: every change of more than one key is one Lua script, and any of them 
 the table of keys.
 """
 
+from rlm_dist.store.audit import Audit, Audits, Difference
 from rlm_dist.store.batches import Batches
 from rlm_dist.store.calls import Calls, CallState, OpenCall, Refused, Settlement, Spend
 from rlm_dist.store.capacity import Capacity
@@ -13,7 +14,9 @@ from rlm_dist.store.logs import Logs
 from rlm_dist.store.webhooks import DueWebhook, Webhooks
 
 __all__ = [
+    "Audit",
     "CallState",
+    "Difference",
     "DueWebhook",
     "OpenCall",
     "Refused",
@@ -25,5 +28,5 @@ __all__ = [
 ]
 
 
-class Store(Jobs, Batches, Calls, Logs, Capacity, Webhooks):
+class Store(Jobs, Batches, Calls, Logs, Capacity, Audits, Webhooks):
     """The whole store over one client; safe to use from several threads."""

@@ -7,6 +7,7 @@ import redis
 from redis.commands.core import Script
 
 _NAMES = (
+    "batch_budget",
     "batch_create",
     "batch_mark",
     "blobs_keep",
@@ -18,6 +19,7 @@ _NAMES = (
     "job_blob",
     "job_cancel",
     "job_create",
+    "job_diverged",
     "job_events",
     "job_finish",
     "job_hits",

@@ -1,7 +1,9 @@
 """Calls in the store: claimed by one, paid for and counted once, within budgets that hold for racers too."""
 
+import pytest
 import redis
 
+from rlm_dist.errors import NotFound, UnknownPrice
 from rlm_dist.models import CallResult, JobState, Outcome, Role, Usage
 from rlm_dist.store import CallState, OpenCall, Refused, Settlement, Spend, Store
 from rlm_dist.store.calls import MAX_LAPSES
@@ -95,7 +97,7 @@ def test_a_batch_budget_holds_over_its_jobs(store: Store) -> None:
 
     states = at_once(120, work)
     assert counted(states, NEW) == 50
-    assert counted(states, Refused("max_tokens", 50, 50)) == 70
+    assert counted(states, Refused("batch_max_tokens", 50, 50)) == 70
 
 
 def test_settling_gives_back_what_was_not_used(store: Store) -> None:
@@ -119,8 +121,35 @@ def test_a_job_that_ends_gives_its_reservations_back_to_the_batch(
     other = running_job(store, "k", batch_id="b")
     assert store.open_calls("k", other, opens("a", "b", nanousd=70)) == [
         NEW,
-        Refused("max_usd", 1e-7, 1e-7),
+        Refused("batch_max_usd", 1e-7, 1e-7),
     ]
+
+
+def test_a_call_of_unknown_price_is_opened_only_where_no_money_is_counted(store: Store) -> None:
+    """A budget of money, of the job or of its batch, could not be held."""
+    calls = [OpenCall("a", "request", 1, None)]
+    refused = [Refused("unpriced", 0, 0)]
+    assert isinstance(refused[0].error("m"), UnknownPrice)
+    assert store.open_calls("free", running_job(store, "free"), calls) == [NEW]
+    assert store.open_calls("j", running_job(store, max_nanousd=10**9), calls) == refused
+    store.create_batch("b", "digest", 1, max_tokens=100)
+    epoch = running_job(store, "k", batch_id="b")
+    assert store.open_calls("k", epoch, calls) == [NEW]
+    store.set_batch_budget("b", 10**9)
+    assert store.open_calls("k", epoch, [OpenCall("b", "request", 1, None)]) == refused
+
+
+def test_a_budget_of_a_batch_is_raised(store: Store) -> None:
+    store.create_batch("b", "digest", 1, max_nanousd=10, max_tokens=10)
+    epoch = running_job(store, batch_id="b")
+    calls = opens("a", "b", nanousd=8, tokens=8)
+    assert store.open_calls("j", epoch, calls) == [NEW, Refused("batch_max_usd", 8e-9, 10e-9)]
+    store.set_batch_budget("b", 16)
+    assert store.open_calls("j", epoch, calls) == [PENDING, Refused("batch_max_tokens", 8, 10)]
+    store.set_batch_budget("b", None, 16)
+    assert store.open_calls("j", epoch, calls) == [PENDING, NEW]
+    with pytest.raises(NotFound):
+        store.set_batch_budget("nobody", 16)
 
 
 def test_root_calls_are_no_sub_calls_but_cost_the_same(store: Store) -> None:

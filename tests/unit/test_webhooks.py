@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from rlm_dist.errors import InputError, NotFound, SettingsError
 from rlm_dist.models import BatchRecord, BatchState, Costs, JobState
-from rlm_dist.options import check_url
+from rlm_dist.options import read_batch_options
 from rlm_dist.settings import load_settings
 from rlm_dist.store import DueWebhook, Store
 from rlm_dist.webhooks import MOST_TRIES, Courier, headers_of
@@ -168,7 +168,8 @@ def test_a_secret_that_is_no_base64_is_named(monkeypatch: pytest.MonkeyPatch) ->
     "url", ["ftp://x/y", "example.org", "http://", "https://me:key@x/", "http://x/" + "y" * 2000]
 )
 def test_an_address_that_cannot_be_used_is_refused_without_being_shown(url: str) -> None:
-    with pytest.raises(InputError, match="webhook: must") as caught:
-        check_url(url)
+    with pytest.raises(InputError, match="webhook: ") as caught:
+        read_batch_options({"webhook": url})
     assert "key" not in str(caught.value)
-    assert check_url(URL) == URL
+    own, of_jobs = read_batch_options({"webhook": URL, "max_tokens": 5})
+    assert (own.webhook, of_jobs.max_tokens) == (URL, 5)

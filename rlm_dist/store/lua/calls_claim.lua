@@ -30,5 +30,5 @@ for index = 6, #ARGV do
     won[index - 5] = claim(ARGV[index], known)
   end
 end
-if next(add) then book({job[1], job[3]}, add) end
+if next(add) then book({job[1], job[3]}, add, {}) end
 return won

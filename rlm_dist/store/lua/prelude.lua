@@ -1,7 +1,7 @@
 -- Put before every script of a job (job_*.lua, calls_*.lua).
 -- KEYS: keys.job_keys(job id), as named here. A time is in Unix milliseconds of this server.
-local JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, JOBS, QUEUED,
-  LEASES = unpack(KEYS)
+local JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, CHARGES, JOBS,
+  QUEUED, LEASES = unpack(KEYS)
 local NOT_FOUND, SUPERSEDED, CANCELLED, PAUSED = 'NOT_FOUND', 'SUPERSEDED', 'CANCELLED', 'PAUSED'
 local FINAL = {succeeded = true, exhausted = true, failed = true, cancelled = true}
 local call, time = redis.call, redis.call('TIME')
@@ -32,18 +32,17 @@ local function repeated(token)
   return false
 end
 
-local function count_state(batch, from, to)
-  if from then call('HINCRBY', batch, 'n:' .. from, -1) end
-  call('HINCRBY', batch, 'n:' .. to, 1)
-end
-
 local function set_state(batch, from, to)
   call('HSET', JOB, 'state', to)
-  if batch then count_state(batch, from, to) end
+  if batch and from then call('HINCRBY', batch, 'n:' .. from, -1) end
+  if batch then call('HINCRBY', batch, 'n:' .. to, 1) end
 end
 
 -- Puts a job back into the queue. In a paused batch it is not looked for until the batch is resumed.
 local function park(id, batch, state, paused)
+  local since_ms = call('HGET', JOB, 'since_ms')
+  if since_ms then call('HINCRBY', JOB, 'ran_ms', int(now_ms - since_ms)) end
+  call('HDEL', JOB, 'since_ms')
   if state == 'running' then set_state(batch, state, 'queued') end
   call('ZREM', LEASES, id)
   call('ZADD', QUEUED, int(now_ms + (paused and 600000 or 0)), id)
@@ -57,9 +56,10 @@ local function release_blobs(id, retention_ms)
 end
 
 local function end_in_batch(batch, id, retention_ms)
-  local started, used = call('HGET', JOB, 'started_ms'), get(LEDGER, 'spent_nanousd', 'spent_tokens')
+  local ran, used = get(JOB, 'started_ms', 'ran_ms', 'since_ms'), get(LEDGER, 'spent_nanousd', 'spent_tokens')
   call('HSET', JOB, 'ended_entry', call('XADD', batch .. ':ended', '*', 'j', id,
-    'ms', started and int(now_ms - started) or '', 'n', used[1] or 0, 't', used[2] or 0))
+    'ms', ran[1] and int(number(ran[2]) + now_ms - (ran[3] or now_ms)) or '',
+    'n', used[1] or 0, 't', used[2] or 0))
   for _, field in ipairs({'reserved_nanousd', 'reserved_tokens', 'in_flight'}) do
     call('HINCRBY', batch .. ':ledger', field, int(0 - number(call('HGET', LEDGER, field))))
   end
@@ -85,5 +85,5 @@ local function end_job(from, state, outcome, retention_ms)
   release_blobs(id, retention_ms)
   if batch then end_in_batch(batch, id, retention_ms) end
   call('HDEL', LEDGER, 'reserved_nanousd', 'reserved_tokens', 'in_flight')
-  for index = 1, 11 do call('PEXPIRE', KEYS[index], retention_ms) end
+  for index = 1, 12 do call('PEXPIRE', KEYS[index], retention_ms) end
 end

@@ -34,12 +34,22 @@ end
 local function give_up(id, known) return write_claimed(id, known.at_ms, known, '-', known.owner) end
 
 -- What a job or batch has used of its budgets, in the order of a call's reservation.
-local function budget(ledger, max_nanousd, max_tokens)
+local function budget(ledger, max_nanousd, max_tokens, whose)
   local used = get(ledger, 'spent_nanousd', 'reserved_nanousd', 'spent_tokens', 'reserved_tokens')
   return {
-    {kind = 'max_usd', used = number(used[1]) + number(used[2]), limit = tonumber(max_nanousd)},
-    {kind = 'max_tokens', used = number(used[3]) + number(used[4]), limit = tonumber(max_tokens)},
+    {kind = whose .. 'max_usd', used = number(used[1]) + number(used[2]), limit = tonumber(max_nanousd)},
+    {kind = whose .. 'max_tokens', used = number(used[3]) + number(used[4]), limit = tonumber(max_tokens)},
   }
+end
+
+-- Why a call that wants so much is refused: a budget would be overrun, or one of money by how much nobody knows.
+local function overrun(budgets, wanted)
+  for index, one in ipairs(budgets) do
+    if one.limit and not wanted[index] then return 'refused unpriced 0 0' end
+    if one.limit and one.used + wanted[index] > one.limit then
+      return 'refused ' .. one.kind .. ' ' .. int(one.used) .. ' ' .. int(one.limit)
+    end
+  end
 end
 
 -- Adds to fields of the ledgers of a job in progress and of its batch.

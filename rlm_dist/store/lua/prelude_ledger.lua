@@ -1,5 +1,4 @@
--- Put after prelude_calls.lua before every script of calls (calls_*.lua): how what a call came to is written.
-
+-- Put after prelude_calls.lua before every script of calls (calls_*.lua): how calls end, and what they cost.
 -- What a script adds to the ledgers, and how it counts it up.
 local function sums()
   local add = {}
@@ -18,8 +17,8 @@ local function answer(id, token, known, owner, result, failed, plus)
   call('XADD', REPLIES, '*', 'c', id)
 end
 
--- Adds the charges of the settlement at ARGV[at] to its lines and to the totals.
-local function charge(at, plus, totals)
+-- Adds the charges of the settlement at ARGV[at] to its lines and to the totals, and lists them in ``paid``.
+local function charge(at, plus, totals, paid)
   for first = at + 5, at + 4 + ARGV[at + 4] * 7, 7 do
     local line = function(metric) return 'line:' .. ARGV[first] .. ':' .. metric .. ':' .. ARGV[first + 1] end
     local tokens, nanousd = ARGV[first + 2] + ARGV[first + 4], ARGV[first + 6]
@@ -29,6 +28,8 @@ local function charge(at, plus, totals)
     plus(line('output'), ARGV[first + 4])
     plus(line(nanousd == '' and 'unpriced' or 'nanousd'), nanousd == '' and 1 or nanousd)
     plus('estimated_calls', ARGV[first + 5])
+    paid[#paid + 1] = table.concat({ARGV[at], ARGV[first], ARGV[first + 2], ARGV[first + 3], ARGV[first + 4],
+      ARGV[first + 5], nanousd == '' and '-' or nanousd, ARGV[first + 1]}, ' ')
     for _, total in ipairs(totals) do
       plus(total .. '_tokens', tokens)
       plus(total .. '_nanousd', nanousd == '' and 0 or nanousd)
@@ -36,8 +37,8 @@ local function charge(at, plus, totals)
   end
 end
 
--- Adds to the ledgers of the job and its batch.
-local function book(job, add)
+-- Adds to the ledgers of the job and its batch, and keeps the single charges.
+local function book(job, add, paid)
   -- What was reserved was given back when the job ended, and its calls are not counted as in flight any more.
   if FINAL[job[1]] then add['reserved_nanousd'], add['reserved_tokens'], add['in_flight'] = nil, nil, nil end
   local batch = job[2] and call('EXISTS', job[2]) == 1 and job[2]
@@ -45,6 +46,7 @@ local function book(job, add)
     call('HINCRBY', LEDGER, field, int(n))
     if batch then call('HINCRBY', batch .. ':ledger', field, int(n)) end
   end
-  live_as(JOB, LEDGER, CALLS, RESULTS, REPLIES)
+  if #paid > 0 then call('RPUSH', CHARGES, unpack(paid)) end
+  live_as(JOB, LEDGER, CALLS, RESULTS, REPLIES, CHARGES)
   if batch then live_as(batch, batch .. ':ledger') end
 end
