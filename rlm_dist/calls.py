@@ -15,7 +15,7 @@ from rlm_dist.models import CallFailure, CallRequest, CallResult, Charge, Role, 
 from rlm_dist.prices import Prices
 from rlm_dist.store import Settlement, Spend
 
-CHARS_PER_TOKEN = 4
+_CHARS_PER_TOKEN = 4
 _EXPECTED_OUTPUT_TOKENS = 1024
 
 
@@ -68,7 +68,7 @@ class Accounts:
         """Tokens and nano-dollars to set aside before the call; None where its price is unknown."""
         chars = sum(len(message.content) for message in request.messages)
         usage = Usage(
-            input_tokens=chars // CHARS_PER_TOKEN,
+            input_tokens=chars // _CHARS_PER_TOKEN,
             output_tokens=request.max_output_tokens or _EXPECTED_OUTPUT_TOKENS,
         )
         tokens = usage.input_tokens + usage.output_tokens

@@ -283,6 +283,7 @@ class JobRecord(Wire):
 class BatchRecord(Wire):
     """A batch as it stands; ``total`` is None until it is known, ``counts`` has every job state.
 
+    ``max_usd`` and ``max_tokens`` are what all its jobs may use together; None means no limit.
     ``webhook`` says what came of telling its end, None where nobody is to be told.
     """
 
@@ -294,6 +295,8 @@ class BatchRecord(Wire):
     created_ms: int
     calls_in_flight: int = 0
     webhook: str | None = None
+    max_usd: float | None = None
+    max_tokens: int | None = None
     costs: Costs = Costs()
 
 

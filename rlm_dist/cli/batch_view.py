@@ -84,6 +84,10 @@ def batch_lines(record: BatchRecord, seen: BatchView) -> Iterator[str]:
     yield f"  calls    {_calls(record, seen.rates)}"
     yield f"  used     {used(record.costs)}"
     yield f"  cost     {_cost(record.costs, seen.projection)}"
+    of_tokens = [] if record.max_tokens is None else [f"{record.max_tokens:,} tokens"]
+    of_money = [] if record.max_usd is None else [money(record.max_usd)]
+    if of_tokens or of_money:
+        yield f"  may      {', '.join(of_tokens + of_money)}, all jobs together"
     if seen.projection.left_s is not None and seen.projection.jobs_left:
         yield f"  left     about {between(seen.projection.left_s, duration)}"
     if record.webhook is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from rlm_dist.errors import InputError, NotFound
-from rlm_dist.models import BatchRecord, BatchState, Costs, Ended, JobState, ModelCosts
+from rlm_dist.models import NANO, BatchRecord, BatchState, Costs, Ended, JobState, ModelCosts
 from rlm_dist.store import keys, money
 from rlm_dist.store.jobs import CANCELLED
 from rlm_dist.store.link import MAX_BLOCK_MS, Link
@@ -175,6 +175,8 @@ def _record(batch_id: str, batch: Mapping[str, str], ledger: Mapping[str, str]) 
         created_ms=int(batch["created_ms"]),
         calls_in_flight=int(ledger.get("in_flight", 0)),
         webhook=batch.get("webhook_state", "waiting") if "webhook" in batch else None,
+        max_usd=int(batch["max_nanousd"]) / NANO if "max_nanousd" in batch else None,
+        max_tokens=int(batch["max_tokens"]) if "max_tokens" in batch else None,
         costs=money.costs(ledger),
     )
 

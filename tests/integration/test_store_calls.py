@@ -199,6 +199,17 @@ def test_failed_and_wasted_attempts_are_counted(store: Store) -> None:
     assert (costs.sub_llm_tokens, costs.total_cost, costs.duplicate_paid_calls) == (16, 7e-9, 0)
 
 
+def test_a_repeat_of_an_aborted_attempt_is_not_charged_again(store: Store) -> None:
+    """Its reply was lost, and another worker has answered the call meanwhile."""
+    epoch = running_job(store)
+    store.open_calls("j", epoch, opens("a"))
+    aborted = Settlement("a", Role.SUB, "", None, wasted=[Spend("m", Usage(input_tokens=5), 2)])
+    for each in (aborted, settlement("a"), aborted):
+        store.settle("j", "sub-1", [each])
+    costs = store.costs("j")
+    assert (costs.sub_llm_calls, costs.total_cost, costs.duplicate_paid_calls) == (2, 3e-9, 0)
+
+
 def test_a_lapsed_claim_goes_to_another_and_the_first_answer_wins(store: Store) -> None:
     epoch = running_job(store)
     store.open_calls("j", epoch, opens("a"))

@@ -120,6 +120,13 @@ def test_a_job_tells_of_code_that_came_out_otherwise_when_it_was_replayed() -> N
     assert job_document(record)["diverged_cells"] == 2
 
 
+def test_a_batch_tells_of_its_budgets() -> None:
+    record = BATCH.model_copy(update={"max_usd": 2.5, "max_tokens": 20_000})
+    lines = list(batch_lines(record, view(Records(), record, Pace())))
+    assert "  may      20,000 tokens, $2.500000, all jobs together" in lines
+    assert batch_document(record)["max_usd"] == 2.5
+
+
 def test_documents_tell_jobs_and_batches_apart() -> None:
     assert (job_document(JOB)["kind"], batch_document(BATCH)["kind"]) == ("job", "batch")
     assert job_document(JOB)["iterations"] == 3
