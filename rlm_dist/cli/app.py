@@ -19,6 +19,7 @@ COMMANDS = {
     "run": "run:run",
     "submit": "batches:submit",
     "status": "status:status",
+    "top": "top:top",
     "results": "batches:results",
     "cost": "status:cost",
     "cancel": "control:cancel",

@@ -150,8 +150,10 @@ def test_an_id_that_is_not_there_is_told(cli: Cli) -> None:
         ("pause", "no such batch: nope"),
         ("retry", "no such batch: nope"),
         ("trace", "no such job: nope"),
+        ("finish", "no such batch: nope"),
     ]:
-        done = cli(command_name, "nope")
+        options = ["--stalled-after", "5"] if command_name == "finish" else []
+        done = cli(command_name, "nope", *options)
         assert (done.code, done.out) == (2, "")
         assert words in done.err
 
@@ -204,6 +206,20 @@ def test_a_batch_waits_in_the_store_for_workers_and_can_be_paused_resumed_and_ca
     assert cli("retry", "b1").out == "b1: 3 jobs\n"
     assert cli("retry", "b1", "--json").document == {"id": "b1", "state": "running", "retried": 0}
     assert cli("status", "b1", "--json").document["counts"]["queued"] == 3
+
+
+@pytest.mark.usefixtures("kept_server")
+def test_a_webhook_is_checked_and_one_that_may_go_out_unsigned_is_told(
+    cli: Cli, batch_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = cli("submit", batch_file, "--webhook", "https://me:hush@example.org/")
+    assert (refused.code, "webhook: must hold no user or password" in refused.err) == (2, True)
+    assert "hush" not in refused.err
+    address = ["--webhook", "http://127.0.0.1:1/"]
+    assert "RLM_WEBHOOK_SECRET is not set here" in cli("submit", batch_file, "--batch-id", "b1", *address).err
+    assert "webhook  waiting" in cli("status", "b1").out
+    monkeypatch.setenv("RLM_WEBHOOK_SECRET", "whsec_c2VjcmV0")
+    assert "RLM_WEBHOOK_SECRET" not in cli("submit", batch_file, "--batch-id", "b2", *address).err
 
 
 def test_the_doctor_tells_what_is_down_and_what_is_not(cli: Cli) -> None:
