@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 Post = Callable[[str, bytes, Mapping[str, str]], int]
 
-MOST_TRIES = 16  # over about ten hours
+MOST_TRIES = 24  # over about ten hours
 _FIRST_PAUSE_S = 5.0
 _LONGEST_PAUSE_S = 3600.0
 _TIMEOUT_S = 10.0

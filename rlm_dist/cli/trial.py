@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import typer
 
-from rlm_dist.cli.output import CANCELLED, Output, between, duration, money, usd
+from rlm_dist.cli.output import CANCELLED, Output, between, clean, duration, money, usd
 from rlm_dist.errors import InputError
 from rlm_dist.estimate import Estimate
 from rlm_dist.handles import Batch, Job
@@ -63,7 +63,7 @@ def ask(left: int, how_to_go_on: str) -> None:
     # Not by typer.confirm: it writes to stdout, which is for the batch's id alone.
     typer.echo(f"Submit the other {left:,} jobs? [y/N]: ", nl=False, err=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        typer.echo(f"to go on later: {how_to_go_on}", err=True)
+        typer.echo(clean(f"to go on later: {how_to_go_on}"), err=True)
         raise typer.Exit(CANCELLED)
 
 
