@@ -11,6 +11,7 @@ cannot keep a small one waiting.
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -107,6 +108,7 @@ class Fanout:
                     calls=len(ids),
                     failed=len(failed),
                     from_store=from_store,
+                    failed_attempts=Counter(kind for answer in answers for kind in answer.failed_attempts),
                     seconds=time.monotonic() - started,
                 )
             )
@@ -135,7 +137,9 @@ class Fanout:
             self._reader.join()
 
     def _open_call(self, messages: tuple[Message, ...], model: str | None) -> OpenCall:
-        request = CallRequest(role=Role.SUB, model=model or self._spec.sub_model, messages=messages)
+        request = CallRequest(
+            role=Role.SUB, model=model or self._spec.sub_model, messages=messages, cache=self._spec.cache
+        )
         tokens, nanousd = self._accounts.reserve(request)
         return OpenCall(
             call_id=self._names.name(request),
@@ -230,7 +234,9 @@ class Fanout:
             raise AssertionError(f"call {call_id} was announced as settled and has no result")
         result = CallResult.model_validate_json(self._texts.unpack(packed))
         text = result.completion.text if result.completion else None
-        return Answer(call_id=call_id, text=text, failure=result.failure)
+        return Answer(
+            call_id=call_id, text=text, failure=result.failure, failed_attempts=result.failed_attempts
+        )
 
     def _start_reader(self) -> None:
         if self._reader is None:

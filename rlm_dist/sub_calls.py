@@ -61,6 +61,7 @@ class SubCalls:
     def drain(self) -> None:
         """Begin no more calls; those under way go on to their end."""
         self._draining.set()
+        self._llm.drain()
 
     def held(self) -> dict[str, list[str]]:
         """The calls under way, by job."""
@@ -98,7 +99,7 @@ class SubCalls:
                 request = self._request(job_id, call_id, packed)
                 if request is None:
                     continue
-                future = self._llm.submit(request)
+                future = self._llm.submit(request, job_id)
                 running[future] = (call_id, request)
                 waiting.remove(call_id)
                 with self._lock:

@@ -78,7 +78,8 @@ def view(store: Batches, record: BatchRecord, pace: Pace) -> BatchView:
 def batch_lines(record: BatchRecord, seen: BatchView) -> Iterator[str]:
     """A batch as text."""
     total = "?" if record.total is None else f"{record.total:,}"
-    yield f"batch {record.id}: {record.state}"
+    why = f", {record.pause_reason}" if record.pause_reason else ""
+    yield f"batch {record.id}: {record.state}{why}"
     counts = ", ".join(f"{count:,} {state}" for state, count in record.counts.items() if count)
     yield f"  jobs     {total}: {counts or 'none yet'}"
     yield f"  calls    {_calls(record, seen.rates)}"
@@ -121,7 +122,9 @@ def used(costs: Costs) -> str:
 
 def _calls(record: BatchRecord, rates: Rates | None) -> str:
     pace = f", {rates.calls:,.0f} calls/min, {rates.tokens:,.0f} tokens/min" if rates else ""
-    return f"{record.calls_in_flight:,} in flight{pace}, {record.costs.failed_calls:,} failed"
+    costs = record.costs
+    trouble = f"{costs.failed_calls:,} failed, {costs.retries:,} retries, {costs.rate_limited:,} 429s"
+    return f"{record.calls_in_flight:,} in flight{pace}, {trouble}"
 
 
 def _cost(costs: Costs, projection: Projection) -> str:

@@ -46,6 +46,7 @@ def submit(
     batch_max_usd: options.BatchMaxUsd = None,
     batch_max_tokens: options.BatchMaxTokens = None,
     on_divergence: options.Divergence = None,
+    cache: options.Cache = None,
     prompts: options.Prompts = None,
     as_json: options.Json = False,
 ) -> None:
@@ -56,13 +57,11 @@ def submit(
         max_tokens=max_tokens, max_seconds=max_seconds, max_sub_calls=max_sub_calls,
         batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens, on_divergence=on_divergence,
         webhook=webhook,
+        cache=cache,
     )  # fmt: skip
     settings = load_settings()
     jobs = BatchFile(file, skip_invalid=skip_invalid, stdin=sys.stdin.buffer)
-    for problem in jobs.problems:
-        out.note(f"left out: {problem}")
-    if jobs.ignored:
-        out.note(f"without effect here: {', '.join(sorted(jobs.ignored))}")
+    _tell_left_out(jobs, out)
     if dry_run:
         _, of_jobs = read_batch_options(asked)
         family = settings.model_copy(update={"prompts": prompts or settings.prompts})
@@ -83,6 +82,13 @@ def submit(
         out.note(f"{jobs.total} jobs")
         document = {"batch_id": batch.id, "jobs": jobs.total, "left_out": jobs.bad_lines}
         out.result(document | ({"pilot": tried} if tried else {}), lambda: [batch.id])
+
+
+def _tell_left_out(jobs: BatchFile, out: Output) -> None:
+    for problem in jobs.problems:
+        out.note(f"left out: {problem}")
+    if jobs.ignored:
+        out.note(f"without effect here: {', '.join(sorted(jobs.ignored))}")
 
 
 def results(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rlm_dist.bench import files
+from rlm_dist.bench import rate as rates
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, table
 
@@ -29,3 +30,20 @@ def bench_files(
             out.note(f"{row.what}: {row.wall_s:.1f} s, peak {row.peak_mb:,.0f} MB")
             rows.append(row)
     out.result({"rows": rows}, lambda: table(list(files.table_rows(rows))))
+
+
+@bench.command("rate")
+def rate(
+    seconds: Annotated[float, typer.Option(min=1, help="How long each capacity lasts.")] = 30.0,
+    as_json: options.Json = False,
+) -> None:
+    """Find an endpoint's capacity that moves and that nobody told, with three sub workers."""
+    phases = rates.measure(seconds)
+    used, refused = rates.overall(phases)
+    document = {"used_settled": used, "refused_share": refused, "phases": phases}
+
+    def lines() -> list[str]:
+        summary = f"{used:.1%} of the capacity used once settled, {refused:.1%} of all requests refused"
+        return [*table(list(rates.cells(phases))), summary]
+
+    Output(as_json=as_json).result(document, lines)

@@ -6,9 +6,11 @@ the table of keys.
 
 from rlm_dist.store.audit import Audit, Audits, Difference
 from rlm_dist.store.batches import Batches
+from rlm_dist.store.cached import Cached, Lead
 from rlm_dist.store.calls import Calls, CallState, OpenCall, Refused, Settlement, Spend
 from rlm_dist.store.capacity import Capacity
 from rlm_dist.store.jobs import Jobs
+from rlm_dist.store.limits import Ceilings, Limits, Report, Share
 from rlm_dist.store.link import connect, reaching
 from rlm_dist.store.logs import Logs
 from rlm_dist.store.webhooks import DueWebhook, Webhooks
@@ -16,11 +18,15 @@ from rlm_dist.store.webhooks import DueWebhook, Webhooks
 __all__ = [
     "Audit",
     "CallState",
+    "Ceilings",
     "Difference",
     "DueWebhook",
+    "Lead",
     "OpenCall",
     "Refused",
+    "Report",
     "Settlement",
+    "Share",
     "Spend",
     "Store",
     "connect",
@@ -28,5 +34,5 @@ __all__ = [
 ]
 
 
-class Store(Jobs, Batches, Calls, Logs, Capacity, Audits, Webhooks):
+class Store(Jobs, Batches, Calls, Logs, Capacity, Limits, Cached, Audits, Webhooks):
     """The whole store over one client; safe to use from several threads."""

@@ -175,6 +175,7 @@ def _record(batch_id: str, batch: Mapping[str, str], ledger: Mapping[str, str]) 
         created_ms=int(batch["created_ms"]),
         calls_in_flight=int(ledger.get("in_flight", 0)),
         webhook=batch.get("webhook_state", "waiting") if "webhook" in batch else None,
+        pause_reason=batch.get("pause_reason"),
         max_usd=int(batch["max_nanousd"]) / NANO if "max_nanousd" in batch else None,
         max_tokens=int(batch["max_tokens"]) if "max_tokens" in batch else None,
         costs=money.costs(ledger),

@@ -35,7 +35,7 @@ def test_a_job_that_does_not_move_is_ended_and_its_worker_writes_nothing_more(st
         "stalled",
     )
     assert store.job("waits").state is JobState.QUEUED
-    assert store.renew_calls("sub-1", {"j": ["a"]}, LEASE_MS) == {"j"}
+    assert store.renew_calls("sub-1", {"j": ["a"]}, LEASE_MS).cancelled == {"j"}
     trace = store.read_events("j")
     for _ in range(2):  # also when the job is queued again, and has no new holder yet
         with pytest.raises(Superseded):

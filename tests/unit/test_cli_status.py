@@ -159,7 +159,7 @@ def test_a_look_at_a_batch_tells_its_pace_its_end_and_what_holds_it_up() -> None
     assert list(batch_lines(BATCH, seen)) == [
         "batch b1: running",
         "  jobs     10: 4 queued, 1 running, 3 succeeded, 2 failed",
-        "  calls    4 in flight, 12 calls/min, 1,000 tokens/min, 1 failed",
+        "  calls    4 in flight, 12 calls/min, 1,000 tokens/min, 1 failed, 0 retries, 0 429s",
         "  used     root 12 calls, 1,000 tokens; sub 0 calls, 0 tokens",
         "  cost     $1.000000 so far, about $1.80 ($1.80 to $1.80) in the end",
         "  left     about 2 min (2 min to 2 min)",
@@ -167,6 +167,7 @@ def test_a_look_at_a_batch_tells_its_pace_its_end_and_what_holds_it_up() -> None
     ]
     assert brief_line(BATCH, seen) == (
         "5 of 10 ended, 2 of them failed, 1 running, 4 in flight, 12 calls/min, 1,000 tokens/min, 1 failed, "
+        "0 retries, 0 429s, "
         "$1.000000 so far, about $1.80 ($1.80 to $1.80) in the end, about 2 min (2 min to 2 min) left"
     )
     document = batch_document(BATCH, seen)

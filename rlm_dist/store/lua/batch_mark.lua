@@ -15,5 +15,6 @@ if ARGV[2] == 'set' then
   end
 else
   redis.call('HDEL', KEYS[1], ARGV[1])
+  if ARGV[1] == 'paused' then redis.call('HDEL', KEYS[1], 'pause_reason') end
 end
 return 1
