@@ -27,9 +27,9 @@ J:charges              list    as J                     each charge in the ledge
 B                      hash    retention from its last  digest, total, created_ms, sealed, paused,
                                job's end, or from its   pause_reason, cancelled, max_nanousd, max_tokens, and
                                creation while empty     ``n:<state>`` with the number of jobs in that state;
-                                                        webhook (its URL), webhooks (the key of the list of due ones),
-                                                        webhook_tries, webhook_state, ended_ms (where it has
-                                                        a webhook)
+                                                        and, with a webhook, webhook (its URL), webhooks
+                                                        (the key of the list of due ones), webhook_tries,
+                                                        webhook_state, ended_ms
 B:ledger               hash    as B                     as J:ledger, over all jobs
 B:jobs                 zset    as B                     job ids by line number
 B:ended                stream  as B                     jobs in order of their end: id ``j``, run time ``ms``,
