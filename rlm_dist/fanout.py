@@ -5,7 +5,7 @@ worker, and announced on the job's stream. One reader thread a job follows that 
 sleep until their calls are in. A message is a hint only: calls that nobody holds are sent again, so a lost
 message or a lost reply is a delay.
 
-Invariant: at most ``fair_window()`` calls of this job are in the queue or in flight, so that a large job
+Invariant: at most ``fair_share().window`` calls of this job are in the queue or in flight, so that a large job
 cannot keep a small one waiting.
 """
 
@@ -22,13 +22,14 @@ from rlm_dist.errors import CallError, LimitExceeded, RLMError
 from rlm_dist.events import Emit, SubCallsAnswered
 from rlm_dist.leases import Outages
 from rlm_dist.models import Answer, CallRequest, CallResult, JobSpec, Message, Role
-from rlm_dist.store import CallState, OpenCall, Refused, Store
+from rlm_dist.store import CallState, OpenCall, Refused, Share, Store
 from rlm_dist.texts import Texts
 
 log = structlog.get_logger()
 
 CHUNK_CALLS = 16
-_CHUNKS_WANTED = 64
+# So that workers with few slots get a like number of calls each.
+_CHUNKS_A_WORKER = 8
 _FETCH_CALLS = 500
 _READ_BLOCK_MS = 1000
 RECHECK_S = 3.0
@@ -77,7 +78,7 @@ class Fanout:
         self._names = CallNames(spec.id)
         self._changed = threading.Condition()
         self._outstanding: dict[str, _Ask] = {}
-        self._window = 0
+        self._share = Share(0, 0)
         self._error: RLMError | None = None
         self._closed = False
         self._reader: threading.Thread | None = None
@@ -163,10 +164,10 @@ class Fanout:
         """Slices of ``calls``, each yielded when the window has room for it and marked as outstanding."""
         position = 0
         while position < len(calls):
-            window = self._store.fair_window()
+            share = self._store.fair_share()
             with self._changed:
-                self._window = window
-                wanted = min(len(calls) - position, max(1, window // 8))
+                self._share = share
+                wanted = min(len(calls) - position, max(1, share.window // 8))
                 self._changed.wait_for(lambda n=wanted: self._room() >= n or self._error is not None)  # type: ignore[misc]
                 if self._error is not None:
                     raise self._error
@@ -177,7 +178,7 @@ class Fanout:
             yield piece
 
     def _room(self) -> int:
-        return self._window - len(self._outstanding)
+        return self._share.window - len(self._outstanding)
 
     def _open(self, piece: Sequence[OpenCall]) -> int:
         states = self._store.open_calls(self._spec.id, self._epoch, piece)
@@ -199,7 +200,8 @@ class Fanout:
         return len(settled)
 
     def _dispatch(self, call_ids: Sequence[str]) -> None:
-        size = max(1, min(len(call_ids) // _CHUNKS_WANTED, CHUNK_CALLS))
+        share = self._share
+        size = max(1, min(share.window // (_CHUNKS_A_WORKER * max(1, share.workers)), CHUNK_CALLS))
         chunks = [call_ids[start : start + size] for start in range(0, len(call_ids), size)]
         if chunks:
             self._send(self._spec.id, self.turn, chunks)

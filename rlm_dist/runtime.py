@@ -215,6 +215,7 @@ class SubWorker(Worker):
     def close(self) -> None:
         """End the threads and connections made here."""
         self._heart.close()
+        self.calls.close()
         super().close()
 
     def _beat(self) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
+import uvloop
 from pydantic import SecretStr
 
 from rlm_dist.errors import CallError, FailureKind, Unreachable
@@ -163,7 +164,7 @@ class _LoopThread:
     """An event loop in a thread of its own."""
 
     def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._lock = threading.Lock()
         self._closed = False

@@ -6,7 +6,7 @@ the table of keys.
 
 from rlm_dist.store.batches import Batches
 from rlm_dist.store.calls import Calls, CallState, OpenCall, Refused, Settlement, Spend
-from rlm_dist.store.capacity import Capacity
+from rlm_dist.store.capacity import Capacity, Share
 from rlm_dist.store.jobs import Jobs
 from rlm_dist.store.link import connect, reaching
 from rlm_dist.store.logs import Logs
@@ -16,6 +16,7 @@ __all__ = [
     "OpenCall",
     "Refused",
     "Settlement",
+    "Share",
     "Spend",
     "Store",
     "connect",
