@@ -73,17 +73,13 @@ def _cell_s(trace: list[Traced]) -> float:
     (ran,) = [traced for traced in trace if isinstance(traced.event, CellRan) and traced.event.calls]
     turn = getattr(ran.event, "turn", None)
     (replied,) = [
-        traced
-        for traced in trace
-        if isinstance(traced.event, RootReplied) and traced.event.turn == turn
+        traced for traced in trace if isinstance(traced.event, RootReplied) and traced.event.turn == turn
     ]
     return (ran.at_ms - replied.at_ms) / 1000
 
 
 def _bare(served: Endpoint, calls: int) -> dict[str, float]:
-    command = module_command(
-        "rlm_dist.bench.bare", served.url, str(calls), str(_IN_FLIGHT), str(_CHARS)
-    )
+    command = module_command("rlm_dist.bench.bare", served.url, str(calls), str(_IN_FLIGHT), str(_CHARS))
     done = subprocess.run(command, env=os.environ | import_variables(), check=True, capture_output=True)
     return dict(json.loads(done.stdout))
 

@@ -94,9 +94,7 @@ def finished(job: Job) -> None:
 @contextmanager
 def endpoint(latency_s: float) -> Iterator[Endpoint]:
     """Serve while the context is open; every answer takes ``latency_s``."""
-    command = module_command(
-        "rlm_dist.simulated", "--latency-s", str(latency_s), "--exit-with-stdin"
-    )
+    command = module_command("rlm_dist.simulated", "--latency-s", str(latency_s), "--exit-with-stdin")
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | import_variables()
     ) as process:

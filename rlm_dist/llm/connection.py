@@ -7,6 +7,7 @@ Retry-After holds all calls.
 
 import asyncio
 
+import httpx2
 import openai
 
 from rlm_dist.errors import CallError, FailureKind
@@ -112,9 +113,12 @@ class Connection:
         if not (self._key.isascii() and self._key.isprintable()):
             raise CallError(FailureKind.AUTH, "the key holds characters that no HTTP header takes")
         try:
+            url = self.url + path  # whole, which spares the SDK to parse and merge two
             if body is None:
-                return await self._sdk.get(path, cast_to=str)
-            return await self._sdk.post(path, cast_to=str, body=body)
+                response = await self._sdk.get(url, cast_to=httpx2.Response)
+            else:
+                response = await self._sdk.post(url, cast_to=httpx2.Response, body=body)
+            return response.content.decode(errors="replace")
         except TROUBLE as error:
             failure = to_call_error(error, self.url + path, Secrets(self._key, prompts))
         # Raised outside of the handler: the SDK's error, which holds the request, must not hang on to ours.

@@ -3,14 +3,13 @@
 A call id is unique within its job. The ledger counts a settlement once, whatever is repeated.
 """
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from rlm_dist.models import NANO, Role, Usage
 from rlm_dist.store import keys
-from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced
+from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced, new_token
 
 _OPEN_AT_ONCE = 500
 _SETTLE_AT_ONCE = 200
@@ -67,7 +66,7 @@ class Settlement:
     result_json: str
     spend: Spend | None
     wasted: Sequence[Spend] = ()
-    token: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    token: str = field(default_factory=new_token)
 
 
 class Calls(Link):
@@ -90,11 +89,11 @@ class Calls(Link):
 
     def claim(self, job_id: str, call_ids: Sequence[str], owner: str, lease_ms: int) -> list[str | None]:
         """The stored request of each call that this claim won; None where there is nothing to do."""
-        args: list[str | int] = [owner, lease_ms, uuid.uuid4().hex[:12], *call_ids]
+        args: list[str | int] = [owner, lease_ms, new_token(), *call_ids]
         return list(self._script("calls_claim", keys.job_keys(job_id), *args))
 
     def renew_calls(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> set[str]:
-        """Keep the calls that this worker runs, by job; returns the cancelled jobs, whose calls to give up."""
+        """Keep the calls that this worker runs, by job; returns the cancelled jobs, to be given up."""
         requests: list[tuple[list[str], list[str | int]]] = [
             (keys.job_keys(job_id), [owner, lease_ms, *ids]) for job_id, ids in calls.items()
         ]

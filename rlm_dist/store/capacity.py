@@ -29,7 +29,7 @@ class Capacity(Link):
         return self._reach(lambda: self._client.zrangebyscore(keys.SLOTS_UNTIL, now_ms, "+inf"))
 
     def fair_share(self) -> Share:
-        """One job's share of the live slots, twice, so that no slot has to wait for the job; within bounds."""
+        """Twice one job's share of the live slots, within bounds: no slot is to wait for the job."""
         slots, workers, running = self._script("slots_live", [keys.SLOTS, keys.SLOTS_UNTIL, keys.LEASES])
         window = 2 * int(slots) // max(1, int(running))
         return Share(min(max(window, _LEAST_WINDOW), _LARGEST_WINDOW), int(workers))
