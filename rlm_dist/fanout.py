@@ -5,13 +5,14 @@ worker, and announced on the job's stream. One reader thread a job follows that 
 sleep until their calls are in. A message is a hint only: calls that nobody holds are sent again, so a lost
 message or a lost reply is a delay.
 
-Invariant: at most ``fair_share().window`` calls of this job are in the queue or in flight, so that a large job
-cannot keep a small one waiting.
+Invariant: at most ``fair_share().window`` calls of this job are in the queue or in flight, so that a large
+job cannot keep a small one waiting.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -180,11 +181,14 @@ class Fanout:
             position += len(piece)
             with self._changed:
                 self._share = share
-                self._wait(lambda n=len(piece): self._share.window - len(self._outstanding) >= n)  # type: ignore[misc]
+                self._wait(partial(self._has_room, len(piece)))
                 self._outstanding.update((call.call_id, ask) for call in piece)
                 ask.left += len(piece)
                 self._start_reader()
             yield piece
+
+    def _has_room(self, calls: int) -> bool:
+        return len(self._outstanding) + calls <= self._share.window
 
     def _take(self, ask: _Ask, *, at_least: int) -> list[str]:
         """The calls that have come in since the last time: so many, or all that are under way."""

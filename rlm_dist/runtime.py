@@ -208,14 +208,16 @@ class RootWorker(Worker):
 
 
 class SubWorker(Worker):
-    """A process that runs sub-calls, many at once."""
+    """A process that runs sub-calls, many at once; ``wants_more`` as in ``SubCalls``."""
 
-    def __init__(self, app: Celery, settings: Settings, slots: int) -> None:
+    def __init__(
+        self, app: Celery, settings: Settings, *, slots: int, wants_more: Callable[[], None]
+    ) -> None:
         super().__init__(app, settings, Role.SUB)
         self._slots = slots
         self.calls = SubCalls(
             store=self.store, texts=self.texts, llm=self.llm, accounts=self.accounts,
-            owner=self.owner, slots=slots,
+            owner=self.owner, slots=slots, wants_more=wants_more,
         )  # fmt: skip
         self._heart = Every(self._beat, period_s=RENEW_S, name="leases")
 

@@ -9,7 +9,7 @@ A call is claimed only when its request can start at once, so that a lease alway
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -81,10 +81,21 @@ class _Answered(NamedTuple):
 
 
 class SubCalls:
-    """Runs calls, at most ``slots`` at once in this process; ``run`` is called from many threads."""
+    """Runs calls, at most ``slots`` at once in this process; ``run`` is called from many threads.
+
+    ``wants_more`` is called when ``has_enough`` is true no longer.
+    """
 
     def __init__(
-        self, *, store: Store, texts: Texts, llm: LLM, accounts: Accounts, owner: str, slots: int
+        self,
+        *,
+        store: Store,
+        texts: Texts,
+        llm: LLM,
+        accounts: Accounts,
+        owner: str,
+        slots: int,
+        wants_more: Callable[[], None],
     ) -> None:
         self._store = store
         self._texts = texts
@@ -92,6 +103,9 @@ class SubCalls:
         self._accounts = accounts
         self._owner = owner
         self._free = slots
+        self._backlog = 0
+        self._enough = max(1, slots // 4)
+        self._wants_more = wants_more
         self._draining = False
         self._closed = False
         self._changed = threading.Condition()
@@ -112,11 +126,16 @@ class SubCalls:
         chunk = _Chunk(job_id, call_ids)
         with self._changed:
             self._chunks.append(chunk)
+            self._backlog += len(call_ids)
             if self._draining:
                 self._give_back()
             self._changed.notify()
         chunk.over.wait()
         return not chunk.given_back
+
+    def has_enough(self) -> bool:
+        """Whether so many calls wait here that further ones are better left to other workers."""
+        return self._backlog >= self._enough
 
     def drain(self) -> None:
         """Begin no more calls; those under way go on to their end."""
@@ -150,6 +169,7 @@ class SubCalls:
         for chunk in self._chunks:
             chunk.give_back()
         self._chunks.clear()
+        self._backlog = 0
 
     def _keep(self) -> None:
         """The ledger's thread. It settles first: the slots of what it settles are then free for others."""
@@ -175,7 +195,11 @@ class SubCalls:
                 taken.append(_Call(chunk, chunk.waiting.popleft()))
                 if not chunk.waiting:
                     self._chunks.popleft()
+            had_enough = self.has_enough()
             self._free -= len(taken)
+            self._backlog -= len(taken)
+        if had_enough and not self.has_enough():
+            self._wants_more()
         return taken
 
     def _begin(self, job_id: str, calls: Sequence[_Call]) -> None:

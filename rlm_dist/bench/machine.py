@@ -21,7 +21,8 @@ def memory_mb(pids: Iterable[int]) -> float:
 
 def description() -> str:
     """This machine and its Python, in one line."""
-    return f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
+    cores = f"{os.cpu_count()} cores, {platform.machine()}"
+    return f"{cores}, {platform.system()}, Python {platform.python_version()}"
 
 
 def _with_descendants(pids: Iterable[int]) -> set[int]:
