@@ -9,6 +9,7 @@ Invariant: at most ``fair_share().window`` calls of this job are in the queue or
 job cannot keep a small one waiting.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from rlm_dist import chaos
 from rlm_dist.calls import Accounts, CallNames
 from rlm_dist.errors import CallError, LimitExceeded, RLMError
 from rlm_dist.events import Emit, SubCallsAnswered
-from rlm_dist.leases import Outages
+from rlm_dist.leases import RENEW_S, Outages
 from rlm_dist.models import Answer, CallRequest, CallResult, JobSpec, Message, Role
 from rlm_dist.store import CallState, OpenCall, Refused, Share, Store
 from rlm_dist.texts import Texts
@@ -83,6 +84,7 @@ class Fanout:
         self._changed = threading.Condition()
         self._outstanding: dict[str, _Ask] = {}
         self._share = Share(0, 0)
+        self._share_at = -math.inf
         self._error: RLMError | None = None
         self._closed = False
         self._reader: threading.Thread | None = None
@@ -175,20 +177,27 @@ class Fanout:
         """Calls for some of the prompts, yielded when the window has room for them, and as outstanding."""
         position = 0
         while position < len(prompts):
-            share = self._store.fair_share()
+            share = self._fair_share()
             size = max(1, share.window // _PIECES_A_WINDOW)
             piece = [self._open_call(messages, model) for messages in prompts[position : position + size]]
             position += len(piece)
             with self._changed:
-                self._share = share
                 self._wait(partial(self._has_room, len(piece)))
                 self._outstanding.update((call.call_id, ask) for call in piece)
                 ask.left += len(piece)
                 self._start_reader()
             yield piece
 
+    def _fair_share(self) -> Share:
+        """This job's share, asked anew where it may have changed."""
+        if time.monotonic() - self._share_at > RENEW_S:
+            self._share = self._store.fair_share()
+            self._share_at = time.monotonic()
+        return self._share
+
     def _has_room(self, calls: int) -> bool:
-        return len(self._outstanding) + calls <= self._share.window
+        """Whether so many calls may go out; where none is out the share may have shrunk since they were made."""
+        return not self._outstanding or len(self._outstanding) + calls <= self._share.window
 
     def _take(self, ask: _Ask, *, at_least: int) -> list[str]:
         """The calls that have come in since the last time: so many, or all that are under way."""
