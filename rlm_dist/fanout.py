@@ -196,7 +196,7 @@ class Fanout:
         return self._share
 
     def _has_room(self, calls: int) -> bool:
-        """Whether so many calls may go out; where none is out the share may have shrunk since they were made."""
+        """Whether so many calls may go out; where none is out, the share has shrunk since they were made."""
         return not self._outstanding or len(self._outstanding) + calls <= self._share.window
 
     def _take(self, ask: _Ask, *, at_least: int) -> list[str]:

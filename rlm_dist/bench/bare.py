@@ -1,7 +1,7 @@
 """The bare client that the system is measured beside: the SDK in one process, a gather over a semaphore.
 
-``python -m rlm_dist.bench.bare URL CALLS IN_FLIGHT CHARS`` prints one JSON line: the seconds and CPU seconds of
-all calls, and the seconds of each.
+``python -m rlm_dist.bench.bare URL CALLS IN_FLIGHT CHARS`` prints one JSON line: the seconds and CPU
+seconds of all calls, and the seconds of each.
 """
 
 import asyncio

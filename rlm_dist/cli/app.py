@@ -32,6 +32,7 @@ COMMANDS = {
     "model": "local:model",
     "demo": "local:demo",
     "doctor": "doctor:doctor",
+    "bench": "bench:bench",
 }
 
 
