@@ -8,9 +8,9 @@ import hashlib
 import json
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from rlm_dist.errors import BlobError, FailureKind
+from rlm_dist.errors import BlobError, CallError, FailureKind
 from rlm_dist.models import CallFailure, CallRequest, CallResult, Charge, Role, Usage
 from rlm_dist.prices import Prices
 from rlm_dist.store import Settlement, Spend
@@ -55,19 +55,32 @@ def unstorable(result: CallResult, error: BlobError) -> CallResult:
 class Accounts:
     """Turns requests and results into tokens and nano-dollars."""
 
-    def __init__(self, *, prices: Prices, urls: Mapping[Role, str]) -> None:
+    def __init__(
+        self, *, prices: Prices, urls: Mapping[Role, str], resolve: Callable[[Role, str], str]
+    ) -> None:
+        """``resolve`` tells which model a role's call for a name goes to; it may raise CallError."""
         self._prices = prices
         self._urls = urls
+        self._resolve = resolve
+        self._resolved: dict[tuple[Role, str], str] = {}
 
-    def reserve(self, request: CallRequest) -> tuple[int, int]:
-        """Tokens and nano-dollars to set aside before the call; an unknown price sets nothing aside."""
+    def reserve(self, request: CallRequest) -> tuple[int, int | None]:
+        """Tokens and nano-dollars to set aside before the call; None where its price is unknown."""
         chars = sum(len(message.content) for message in request.messages)
         usage = Usage(
             input_tokens=chars // _CHARS_PER_TOKEN,
             output_tokens=request.max_output_tokens or _EXPECTED_OUTPUT_TOKENS,
         )
-        price = self._prices.nanousd(request.model, usage, self._urls[request.role])
-        return usage.input_tokens + usage.output_tokens, price or 0
+        tokens = usage.input_tokens + usage.output_tokens
+        try:
+            model = self._model(request)
+        except CallError:  # the endpoint cannot be asked, which the call itself will tell in its own way
+            return tokens, 0
+        return tokens, self._prices.nanousd(model, usage, self._urls[request.role])
+
+    def resolved(self, role: Role, name: str) -> str:
+        """The model that calls of a role for a name go to, as far as that is known."""
+        return self._resolved.get((role, name), name)
 
     def settlement(self, call_id: str, request: CallRequest, result: CallResult, packed: str) -> Settlement:
         """What the ledger is told of a call that ended; ``packed`` is the stored form of ``result``."""
@@ -76,10 +89,19 @@ class Accounts:
             call_id=call_id,
             role=request.role,
             result_json=packed,
-            spend=self._spend(request.role, Charge(model=done.model, usage=done.usage)) if done else None,
-            wasted=tuple(self._spend(request.role, charge) for charge in result.wasted),
+            spend=self._spend(request, Charge(model=done.model, usage=done.usage)) if done else None,
+            wasted=tuple(self._spend(request, charge) for charge in result.wasted),
         )
 
-    def _spend(self, role: Role, charge: Charge) -> Spend:
-        nanousd = self._prices.nanousd(charge.model, charge.usage, self._urls[role])
+    def _spend(self, request: CallRequest, charge: Charge) -> Spend:
+        """At the price of the model that answered, or else of the one that was asked."""
+        names = (charge.model, self.resolved(request.role, request.model))
+        prices = (self._prices.nanousd(name, charge.usage, self._urls[request.role]) for name in names)
+        nanousd = next((price for price in prices if price is not None), None)
         return Spend(model=charge.model, usage=charge.usage, nanousd=nanousd)
+
+    def _model(self, request: CallRequest) -> str:
+        asked = (request.role, request.model)
+        if asked not in self._resolved:
+            self._resolved[asked] = self._resolve(*asked) if request.model == "auto" else request.model
+        return self._resolved[asked]

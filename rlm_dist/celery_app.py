@@ -26,7 +26,8 @@ ROOT_TASK = ROOT_QUEUE = "rlm.root"
 AGAIN_QUEUE = "rlm.root.again"
 SUB_TASK = SUB_QUEUE = "rlm.sub"
 
-_VISIBILITY_MARGIN_S = 120
+# How old a message in a worker's hands may be before it counts as lost; workers keep theirs young.
+_VISIBILITY_S = 60
 _APPS = {Role.ROOT: "workers.root", Role.SUB: "workers.sub"}
 _QUEUES = {Role.ROOT: (ROOT_QUEUE, AGAIN_QUEUE), Role.SUB: (SUB_QUEUE,)}
 
@@ -134,7 +135,7 @@ def _transport_options(settings: Settings, role: Role | None) -> dict[str, objec
         "unacked_key": f"rlm.unacked.{suffix}",
         "unacked_index_key": f"rlm.unacked_index.{suffix}",
         "unacked_mutex_key": f"rlm.unacked_mutex.{suffix}",
-        "visibility_timeout": int(settings.call_timeout_s) + _VISIBILITY_MARGIN_S,
+        "visibility_timeout": _VISIBILITY_S,
         "unacked_restore_interval": 2,
         "unacked_restore_throttle": 5,
     }

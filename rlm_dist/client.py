@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from decimal import Decimal
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -32,7 +33,7 @@ from rlm_dist.errors import InputError
 from rlm_dist.handles import Batch, Cluster, Job
 from rlm_dist.local_cluster import is_up, own_queue, with_redis, workers
 from rlm_dist.models import BatchState, ContextRef, JobSpec
-from rlm_dist.options import JobOptions, read_options
+from rlm_dist.options import JobOptions, read_budget, read_options
 from rlm_dist.settings import Settings, load_settings
 from rlm_dist.store import Store, connect, reaching
 from rlm_dist.texts import Texts
@@ -137,7 +138,8 @@ class Client:
             query: what is asked about it.
             metadata: JSON values of the caller's own, kept with the job.
             options: ``model``, ``sub_model``, ``max_iterations``, ``max_usd``, ``max_tokens``,
-                ``max_sub_calls``, ``max_seconds``, ``max_depth``.
+                ``max_sub_calls``, ``max_seconds``, ``max_depth``, ``on_divergence`` (``warn`` or ``fail``:
+                what becomes of a job whose worker died where its code, run again, comes out otherwise).
 
         Raises:
             InputError: where context or query is empty, or an option is unknown or bad.
@@ -151,48 +153,76 @@ class Client:
         return self.job(job_id)
 
     def submit_batch(
-        self, items: Iterable[Mapping[str, Any]], batch_id: str | None = None, **defaults: object
+        self, items: Iterable[Mapping[str, Any]], batch_id: str | None = None, **options: object
     ) -> Batch:
         """Submit jobs together, each a dict as a line of a batch file, in either form.
 
-        ``defaults`` are the options of ``submit``, for jobs that do not give them. The same batch id with the
-        same items attaches to the batch that is there.
+        The same batch id with the same items attaches to the batch that is there.
+
+        Args:
+            items: the jobs.
+            batch_id: a name for the batch; one is made up where it is not given.
+            options: those of ``submit``, for jobs that do not give them; and ``batch_max_usd`` and
+                ``batch_max_tokens``, which all jobs together may use. A budget of a batch that is there is
+                replaced.
 
         Raises:
             InputError: listing every bad item; nothing is submitted then. Also where the batch id is in use
                 for other items.
         """
-        return self.submit_checked(BatchList(items), batch_id, **defaults)
+        return self.submit_checked(BatchList(items), batch_id, **options)
 
     def submit_file(
-        self, path: str | Path, batch_id: str | None = None, *, skip_invalid: bool = False, **defaults: object
+        self, path: str | Path, batch_id: str | None = None, *, skip_invalid: bool = False, **options: object
     ) -> Batch:
         """Submit the jobs of a batch file, read as a stream; else as ``submit_batch``."""
-        return self.submit_checked(BatchFile(path, skip_invalid=skip_invalid), batch_id, **defaults)
+        return self.submit_checked(BatchFile(path, skip_invalid=skip_invalid), batch_id, **options)
 
-    def submit_checked(self, jobs: Jobs, batch_id: str | None = None, **defaults: object) -> Batch:
+    def submit_checked(
+        self,
+        jobs: Jobs,
+        batch_id: str | None = None,
+        *,
+        batch_max_usd: object = None,
+        batch_max_tokens: object = None,
+        **defaults: object,
+    ) -> Batch:
         """Submit jobs that are checked already; else as ``submit_batch``."""
         options = read_options(defaults)
+        budget = read_budget(batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens)
         if batch_id is None:
             batch_id = f"b{uuid.uuid4().hex[:12]}"
         elif not _BATCH_ID.fullmatch(batch_id):
             raise InputError(
                 (f"batch id {batch_id!r}: must be letters, digits, '.', '_' and '-', up to 128",)
             )
-        is_new = self.store.create_batch(batch_id, jobs.digest, jobs.total)
+        limits = (budget.max_nanousd, budget.batch_max_tokens)
+        is_new = self.store.create_batch(batch_id, jobs.digest, jobs.total, *limits)
+        if not is_new:
+            self.store.set_batch_budget(batch_id, *limits)
         if is_new or not self.store.batch(batch_id).sealed:
             self._wake()
             self._fill(batch_id, jobs, options)
         return self.batch(batch_id)
 
-    def retry(self, batch_id: str) -> int:
+    def retry(
+        self,
+        batch_id: str,
+        *,
+        batch_max_usd: float | Decimal | None = None,
+        batch_max_tokens: int | None = None,
+    ) -> int:
         """Run those jobs of a batch again that ended without an answer; returns how many.
 
-        They keep their ids, their ledgers and the calls that were answered.
+        They keep their ids, their ledgers and the calls that were answered. A budget that is given replaces
+        that of the batch; what was spent before counts against it.
 
         Raises:
             NotFound: where there is no such batch, or its retention is over.
+            InputError: where a budget is bad.
         """
+        budget = read_budget(batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens)
+        self.store.set_batch_budget(batch_id, budget.max_nanousd, budget.batch_max_tokens)
         job_ids = self.store.retry_batch(batch_id)
         if job_ids:
             self._wake()
@@ -237,6 +267,7 @@ class Client:
             max_output_chars=known.max_output_chars,
             early_final=known.early_final,
             ask_at_limit=known.ask_at_limit,
+            on_divergence=options.on_divergence or "warn",
             limits=options.limits(),
             metadata=item.metadata,
             form=item.form,

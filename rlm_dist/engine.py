@@ -12,8 +12,15 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from rlm_dist import prompts
-from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded, SandboxError
-from rlm_dist.events import CellRan, Emit, Marked, MessageAdded, RootReplied
+from rlm_dist.errors import (
+    CallError,
+    Cancelled,
+    FailureKind,
+    LimitExceeded,
+    ReplayDiverged,
+    SandboxError,
+)
+from rlm_dist.events import REPLAY_DIVERGED, CellRan, Emit, Marked, MessageAdded, RootReplied
 from rlm_dist.journal import Journal
 from rlm_dist.models import (
     CellResult,
@@ -56,8 +63,8 @@ _MEND = {
 class Repl(Protocol):
     """The REPL of one job."""
 
-    def run(self, code: str, /) -> CellResult:
-        """Run a code block in it."""
+    def run(self, code: str, began_ns: int, /) -> CellResult:
+        """Run a code block in it, which sees this Unix time at its first look at the clock."""
 
     def resolve(self, path: str, /) -> Resolved:
         """Look up a variable or a simple path."""
@@ -96,6 +103,8 @@ def run(
         return loop.ended(JobState.EXHAUSTED, "LimitExceeded", str(error))
     except Cancelled as error:
         return loop.ended(JobState.CANCELLED, "Cancelled", str(error))
+    except ReplayDiverged as error:
+        return loop.ended(JobState.FAILED, REPLAY_DIVERGED, str(error))
     except CallError as error:
         return loop.failed(error)
 
@@ -119,7 +128,8 @@ class _Loop:
         self._chat: list[Message] = []
         self._turn = 0
         self._replies = 0
-        self._cells: list[str] = []  # what the REPL's variables can be rebuilt from
+        # What the REPL's variables can be rebuilt from: code, and when it ran first.
+        self._cells: list[tuple[str, int]] = []
         self._code_ran = False
         self._deferred = False
         self._draft: str | None = None
@@ -219,8 +229,8 @@ class _Loop:
         return ran, None
 
     def _run_cell(self, block: int, code: str) -> Ran:
-        shown, actual, replayed, diverged = self._journal.cell(
-            self._turn, block, code, lambda: self._repl.run(code)
+        shown, actual, began_ns, replayed, diverged = self._journal.cell(
+            self._turn, block, code, lambda began_ns: self._repl.run(code, began_ns)
         )
         self._code_ran = True
         self._draft = shown.partial if shown.partial is not None else self._draft
@@ -239,9 +249,11 @@ class _Loop:
             )
         )
         if diverged:
-            self._mark("replay_diverged", f"block {block + 1}")
+            self._mark(REPLAY_DIVERGED, f"block {block + 1}")
+            if self._spec.on_divergence == "fail":
+                raise ReplayDiverged(self._turn, block)
         if not actual.state_lost:
-            self._cells.append(code)
+            self._cells.append((code, began_ns))
             return Ran(shown)
         return Ran(shown, self._rebuild() if shown.final is None else "")
 
@@ -250,8 +262,8 @@ class _Loop:
         self._repl.restart()
         if not self._cells:
             return "There were none from earlier blocks."
-        for code in self._cells:
-            if self._repl.run(code).state_lost:
+        for code, began_ns in self._cells:
+            if self._repl.run(code, began_ns).state_lost:
                 self._cells = []
                 self._repl.restart()
                 self._mark("state_lost", "the earlier blocks could not be run again")

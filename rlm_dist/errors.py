@@ -89,6 +89,20 @@ class LimitExceeded(RLMError):
         return f"limit {self.kind} reached: {self.used:g} of {self.limit:g} used"
 
 
+class UnknownPrice(RLMError):
+    """A call to this model was not made: there is a budget of money, and nobody knows what the call costs."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
+        self.model = model
+
+    def __str__(self) -> str:
+        return (
+            f"a budget of money cannot be held: the price of model {self.model!r} is not known. Give it in a "
+            "file that RLM_PRICES names, or set no budget of money: one of tokens needs no price."
+        )
+
+
 class Cancelled(RLMError):
     """The job was cancelled by its user."""
 
@@ -135,6 +149,22 @@ class Parked(RLMError):
 
     def __str__(self) -> str:
         return f"job {self.job_id} was put back into the queue: {self.why}"
+
+
+class ReplayDiverged(RLMError):
+    """A cell that was run again came out otherwise than the journal says, and the job is to fail then."""
+
+    def __init__(self, turn: int, block: int) -> None:
+        super().__init__(turn, block)
+        self.turn = turn
+        self.block = block
+
+    def __str__(self) -> str:
+        return (
+            f"turn {self.turn}, block {self.block + 1}: run again after the death of its worker, it came out "
+            "otherwise than before, and on_divergence is fail. The journal is kept; a retry runs the code "
+            "anew and pays for no call twice that it makes again."
+        )
 
 
 class BlobError(RLMError):

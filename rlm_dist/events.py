@@ -10,6 +10,8 @@ from pydantic import Field, TypeAdapter
 
 from rlm_dist.models import ContextInfo, ErrorInfo, JobState, Usage, Wire
 
+REPLAY_DIVERGED = "replay_diverged"  # the mark of a cell that came out otherwise than its journal says
+
 
 class JobStarted(Wire):
     """A root worker took the job up; ``epoch`` counts how often that happened."""

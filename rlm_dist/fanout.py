@@ -20,7 +20,7 @@ import structlog
 
 from rlm_dist import chaos
 from rlm_dist.calls import Accounts, CallNames
-from rlm_dist.errors import CallError, LimitExceeded, RLMError
+from rlm_dist.errors import CallError, RLMError
 from rlm_dist.events import Emit, SubCallsAnswered
 from rlm_dist.leases import RENEW_S, Outages
 from rlm_dist.models import Answer, CallRequest, CallResult, JobSpec, Message, Role
@@ -94,12 +94,12 @@ class Fanout:
         """Ask every prompt and wait for all answers, in the order asked.
 
         Raises:
-            LimitExceeded: where a budget of the job or its batch does not allow another call.
+            LimitExceeded, UnknownPrice: where a budget of the job or its batch allows no such call.
             CallError: where every further call would fail likewise (key, quota, unknown model).
             RLMError: what ``abort`` was given.
         """
         started = time.monotonic()
-        ids, answered, from_store = self._ask(prompts, model)
+        ids, answered, from_store = self._ask(prompts, model or self._spec.sub_model)
         chaos.point("calls.answered", self._spec.id)
         answers = [answered[call_id] for call_id in ids]
         if from_store:
@@ -139,8 +139,8 @@ class Fanout:
         if self._reader is not None:
             self._reader.join()
 
-    def _open_call(self, messages: tuple[Message, ...], model: str | None) -> OpenCall:
-        request = CallRequest(role=Role.SUB, model=model or self._spec.sub_model, messages=messages)
+    def _open_call(self, messages: tuple[Message, ...], model: str) -> OpenCall:
+        request = CallRequest(role=Role.SUB, model=model, messages=messages)
         tokens, nanousd = self._accounts.reserve(request)
         return OpenCall(
             call_id=self._names.name(request),
@@ -150,7 +150,7 @@ class Fanout:
         )
 
     def _ask(
-        self, prompts: Sequence[tuple[Message, ...]], model: str | None
+        self, prompts: Sequence[tuple[Message, ...]], model: str
     ) -> tuple[list[str], dict[str, Answer], int]:
         """Send what is not answered yet, as the window allows, and wait.
 
@@ -163,7 +163,7 @@ class Fanout:
         try:
             for piece in self._pieces(prompts, model, ask):
                 ids += [call.call_id for call in piece]
-                from_store += self._open(piece)
+                from_store += self._open(piece, model)
                 answers.update(self._answers(self._take(ask, at_least=0)))
             while len(answers) < len(ids):
                 answers.update(self._answers(self._take(ask, at_least=_FETCH_CALLS)))
@@ -172,7 +172,7 @@ class Fanout:
             self._forget(ask)
 
     def _pieces(
-        self, prompts: Sequence[tuple[Message, ...]], model: str | None, ask: _Ask
+        self, prompts: Sequence[tuple[Message, ...]], model: str, ask: _Ask
     ) -> Iterator[Sequence[OpenCall]]:
         """Calls for some of the prompts, yielded when the window has room for them, and as outstanding."""
         position = 0
@@ -212,7 +212,7 @@ class Fanout:
         if self._error is not None:
             raise self._error
 
-    def _open(self, piece: Sequence[OpenCall]) -> int:
+    def _open(self, piece: Sequence[OpenCall], model: str) -> int:
         states = self._store.open_calls(self._spec.id, self._epoch, piece)
         refused = next((state for state in states if isinstance(state, Refused)), None)
         to_send = [
@@ -224,7 +224,7 @@ class Fanout:
         self._dispatch(to_send)
         chaos.point("calls.sent", self._spec.id)
         if refused is not None:
-            raise LimitExceeded(refused.kind, refused.used, refused.limit)
+            raise refused.error(self._accounts.resolved(Role.SUB, model))
         settled = [
             call.call_id for call, state in zip(piece, states, strict=True) if state is CallState.SETTLED
         ]

@@ -160,10 +160,11 @@ def result_of(record: JobRecord) -> Result:
         partial_answer=outcome.partial_answer if outcome else None,
         error=outcome.error if outcome else None,
         iterations=outcome.iterations if outcome else 0,
+        isolation=record.isolation,
         costs=record.costs,
         timing=Timing(
             queued_s=_seconds(record.queued_ms, record.started_ms),
-            run_s=_seconds(record.started_ms, record.ended_ms),
+            run_s=record.run_ms(record.ended_ms) / 1000 if record.started_ms and record.ended_ms else None,
         ),
     )
 

@@ -5,8 +5,9 @@ An entry is one JSON object with ``"v": 1`` and a type ``"t"``:
 ``{"v":1,"t":"reply","turn":0,"completion":{…}}``
     a root model's reply, as ``models.Completion``
 ``{"v":1,"t":"cell","turn":0,"block":0,"code":"<sha256>","output":["head","tail",omitted],"error":null,
-"final":[text,value,by]|null,"partial":null,"state_lost":false,"calls":0,"failed_calls":0,"seconds":0.1}``
-    what a code block did, as ``models.CellResult``
+"final":[text,value,by]|null,"partial":null,"state_lost":false,"calls":0,"failed_calls":0,"seconds":0.1,
+"began_ns":1}``
+    what a code block did, as ``models.CellResult``, and the Unix time at which it began (absent in 0.1.0)
 ``{"v":1,"t":"hint","turn":0,"text":"…"|null}``
     the sentence on the budget that went out after a turn, so that the chat comes out the same
 
@@ -16,6 +17,7 @@ counts as not there: its step is done again.
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -28,10 +30,14 @@ _Key = tuple[str, int, int]
 
 
 class CellRun(NamedTuple):
-    """A cell that ran: ``shown`` is what the chat keeps, ``actual`` what happened in the REPL now."""
+    """A cell that ran: ``shown`` is what the chat keeps, ``actual`` what happened in the REPL now.
+
+    ``began_ns`` is the Unix time at which it ran first.
+    """
 
     shown: CellResult
     actual: CellResult
+    began_ns: int
     replayed: bool
     diverged: bool
 
@@ -59,19 +65,23 @@ class Journal:
         self._write("reply", turn, completion=completion.model_dump(mode="json"))
         return completion, False
 
-    def cell(self, turn: int, block: int, code: str, run: Callable[[], CellResult]) -> CellRun:
+    def cell(self, turn: int, block: int, code: str, run: Callable[[int], CellResult]) -> CellRun:
         """Run a cell; where the journal has it, the chat keeps the journaled outcome.
 
-        A cell that ended the REPL when it ran before is not run again: it would only do the same.
+        ``run`` is given the time at which the cell ran first. One that ended the REPL when it ran before is
+        not run again: it would only do the same.
         """
         digest = hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest()
-        before = self._cell(self._known.get(("cell", turn, block)), digest)
+        entry = self._known.get(("cell", turn, block), {})
+        before = self._cell(entry, digest)
+        began_ns = time.time_ns()
         if before is not None:
-            actual = before if before.state_lost else run()
-            return CellRun(before, actual, True, not _same(before, actual))
-        actual = run()
-        self._write("cell", turn, block=block, code=digest, **_packed(actual))
-        return CellRun(actual, actual, False, False)
+            began_ns = entry.get("began_ns", began_ns)
+            actual = before if before.state_lost else run(began_ns)
+            return CellRun(before, actual, began_ns, True, not _same(before, actual))
+        actual = run(began_ns)
+        self._write("cell", turn, block=block, code=digest, **_packed(actual), began_ns=began_ns)
+        return CellRun(actual, actual, began_ns, False, False)
 
     def hint(self, turn: int, ask: Callable[[], str | None]) -> str | None:
         """The sentence on the budget after a turn, the same in each run."""
@@ -82,8 +92,8 @@ class Journal:
         self._write("hint", turn, text=text)
         return text
 
-    def _cell(self, entry: dict[str, Any] | None, digest: str) -> CellResult | None:
-        if entry is None or entry.get("code") != digest:
+    def _cell(self, entry: dict[str, Any], digest: str) -> CellResult | None:
+        if entry.get("code") != digest:
             return None
         try:
             return _unpacked(entry)

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 PromptFamily = Literal["coder", "frugal", "small"]
+OnDivergence = Literal["warn", "fail"]
 NANO = 1_000_000_000
 
 
@@ -89,7 +90,8 @@ class JobSpec(Wire):
 
     ``custom_id`` is the user's name for it within its batch, ``index`` its line there (0 for a single job).
     ``form`` says in which shape its result goes out. ``broker_prefix`` is not empty where a client has
-    workers of its own, which alone are to run the job.
+    workers of its own, which alone are to run the job. ``on_divergence`` says what becomes of the job where a
+    cell that is run again, after the death of its worker, comes out otherwise than its journal says.
     """
 
     id: str
@@ -104,6 +106,7 @@ class JobSpec(Wire):
     max_output_chars: int = 20_000
     early_final: Literal["take", "refuse"] = "take"
     ask_at_limit: bool = False
+    on_divergence: OnDivergence = "warn"
     limits: Limits = Limits()
     metadata: dict[str, JsonValue] = {}
     form: Literal["native", "openai"] = "native"
@@ -250,19 +253,30 @@ class ModelCosts(Wire):
 class JobRecord(Wire):
     """A job as it stands: times are Unix milliseconds of the Redis server, None while they have not come.
 
-    ``epoch`` counts how often a worker took the job up, ``owner`` names the last one.
+    ``epoch`` counts how often a worker took the job up, ``owner`` names the last one, ``isolation`` says how
+    that one holds model-written code: a level of the sandbox, or ``none``. ``diverged_cells`` came out
+    otherwise than the journal says when the last worker to run them again did so. A job that was parked, as
+    in a paused batch, had run for ``ran_ms`` by then; it runs, or ran to its end, since ``since_ms``.
     """
 
     spec: JobSpec
     state: JobState
     epoch: int = 0
     owner: str | None = None
+    isolation: str | None = None
     outcome: Outcome | None = None
     queued_ms: int
     started_ms: int | None = None
+    since_ms: int | None = None
+    ran_ms: int = 0
     ended_ms: int | None = None
     cancel_requested: bool = False
+    diverged_cells: int = 0
     costs: Costs = Costs()
+
+    def run_ms(self, now_ms: int) -> int:
+        """How long workers have had the job up to now, the time in which it was parked left out."""
+        return self.ran_ms + (now_ms - self.since_ms if self.since_ms else 0)
 
 
 class BatchRecord(Wire):
@@ -285,7 +299,10 @@ class Timing(Wire):
 
 
 class Result(Wire):
-    """One job as ``run --json`` and each line of ``results`` show it."""
+    """One job as ``run --json`` and each line of ``results`` show it.
+
+    ``isolation`` is null where the job never started.
+    """
 
     id: str
     custom_id: str
@@ -296,6 +313,7 @@ class Result(Wire):
     partial_answer: str | None
     error: ErrorInfo | None
     iterations: int
+    isolation: str | None
     costs: Costs
     timing: Timing
 

@@ -10,16 +10,17 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlm_dist.errors import InputError
-from rlm_dist.models import NANO, Limits
+from rlm_dist.models import NANO, Limits, OnDivergence
 
 _MOST = 2**53
 _MOST_USD = 10**9
+_NO_LIMITS = {"model", "sub_model", "max_usd", "on_divergence"}
 
 Name = Annotated[str, Field(min_length=1)]
 
 
 class JobOptions(BaseModel):
-    """Models and limits of one job, each None where it is not given."""
+    """Models, limits and policy of one job, each None where it is not given."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -31,6 +32,7 @@ class JobOptions(BaseModel):
     max_sub_calls: int | None = Field(default=None, ge=0, le=_MOST)
     max_seconds: float | None = Field(default=None, gt=0)
     max_depth: int | None = Field(default=None, ge=0, le=100)
+    on_divergence: OnDivergence | None = None
 
     def over(self, defaults: "JobOptions") -> "JobOptions":
         """These options, and ``defaults`` where one is not given."""
@@ -39,10 +41,36 @@ class JobOptions(BaseModel):
 
     def limits(self) -> Limits:
         """The limits as a job carries them."""
-        given = self.model_dump(exclude_none=True, exclude={"model", "sub_model", "max_usd"})
+        given = self.model_dump(exclude_none=True, exclude=_NO_LIMITS)
         if self.max_usd is not None:
-            given["max_nanousd"] = int((self.max_usd * NANO).to_integral_value(ROUND_FLOOR))
+            given["max_nanousd"] = _nanousd(self.max_usd)
         return Limits.model_validate(given)
+
+
+class BatchBudget(BaseModel):
+    """What all jobs of a batch may use together, each None where it is not given."""
+
+    model_config = JobOptions.model_config
+
+    batch_max_usd: Annotated[Decimal, Field(strict=False)] | None = Field(default=None, ge=0, le=_MOST_USD)
+    batch_max_tokens: int | None = Field(default=None, ge=1, le=_MOST)
+
+    @property
+    def max_nanousd(self) -> int | None:
+        """The money as the store counts it."""
+        return None if self.batch_max_usd is None else _nanousd(self.batch_max_usd)
+
+
+def read_budget(**given: object) -> BatchBudget:
+    """Check the budget of a batch; what is None is not given.
+
+    Raises:
+        InputError: listing every bad value.
+    """
+    try:
+        return BatchBudget.model_validate(given)
+    except ValidationError as error:
+        raise InputError(tuple(problems_of(error))) from None
 
 
 def read_options(given: Mapping[str, object]) -> JobOptions:
@@ -60,6 +88,10 @@ def read_options(given: Mapping[str, object]) -> JobOptions:
 def problems_of(error: ValidationError) -> list[str]:
     """One line for each problem, which names the field and never shows its value."""
     return [f"{_place(item['loc'])}: {_said(item)}" for item in error.errors(include_input=False)]
+
+
+def _nanousd(usd: Decimal) -> int:
+    return int((usd * NANO).to_integral_value(ROUND_FLOOR))
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -15,6 +15,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
+# Else loaded with the first price: by each process of a pool, not once before they are forked.
+import genai_prices.data  # noqa: F401
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
 from genai_prices.types import ModelPrice

@@ -7,15 +7,15 @@ from concurrent.futures import Future
 
 from rlm_dist import chaos
 from rlm_dist.calls import Accounts, CallNames, unstorable
-from rlm_dist.errors import BlobError, CallError, LimitExceeded, Parked, RLMError
+from rlm_dist.errors import BlobError, CallError, Parked, RLMError, Superseded
 from rlm_dist.llm import LLM
 from rlm_dist.models import CallRequest, CallResult, Completion, JobSpec, Message, Role
 from rlm_dist.store import CallState, OpenCall, Refused, Store
 from rlm_dist.texts import Texts
 
 _POLL_S = 0.2
-# A request under way is paid for: a job that is parked waits for it this long before it closes it. Under the
-# 10 s that ``embedded.Cluster`` gives its workers to stop.
+# A request under way is paid for: a job that is parked, or was taken over, waits for it this long before it
+# closes it. Under the 10 s that ``embedded.Cluster`` gives its workers to stop.
 PARK_GRACE_S = 7.0
 
 
@@ -48,7 +48,7 @@ class RootCalls:
 
         Raises:
             CallError: where the call failed for good.
-            LimitExceeded: where a budget does not allow the call.
+            LimitExceeded, UnknownPrice: where a budget does not allow the call.
             RLMError: what ``abort`` was given.
         """
         if self._error is not None:
@@ -62,7 +62,7 @@ class RootCalls:
         return result.completion
 
     def abort(self, error: RLMError) -> None:
-        """Close the request under way, after a grace for Parked; it and every later one raise ``error``."""
+        """Close the request under way, after a grace where the job goes on; later ones raise ``error``."""
         self._error = self._error or error
 
     def _known(self, call_id: str, request: CallRequest) -> CallResult | None:
@@ -73,7 +73,7 @@ class RootCalls:
         )
         (state,) = self._store.open_calls(self._spec.id, self._epoch, [opened])
         if isinstance(state, Refused):
-            raise LimitExceeded(state.kind, state.used, state.limit)
+            raise state.error(self._accounts.resolved(Role.ROOT, request.model))
         if state is not CallState.SETTLED:
             return None
         (packed,) = self._store.answers(self._spec.id, [call_id])
@@ -98,7 +98,7 @@ class RootCalls:
         future.add_done_callback(lambda _: ended.set())
         grace_ends = None
         while not ended.wait(_POLL_S):
-            if isinstance(self._error, Parked):
+            if isinstance(self._error, Parked | Superseded):
                 grace_ends = grace_ends or time.monotonic() + PARK_GRACE_S
             if self._error is not None and time.monotonic() >= (grace_ends or 0.0):
                 future.cancel()

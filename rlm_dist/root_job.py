@@ -12,7 +12,7 @@ from typing import Self
 
 from rlm_dist import chaos, engine
 from rlm_dist.errors import CallError, Cancelled, LimitExceeded, Parked, RLMError, Superseded
-from rlm_dist.events import Emit, Event, RootReplied
+from rlm_dist.events import REPLAY_DIVERGED, Emit, Event, Marked, RootReplied
 from rlm_dist.fanout import Fanout
 from rlm_dist.journal import Journal
 from rlm_dist.leases import LEASE_MS, RENEW_S, Every
@@ -49,9 +49,9 @@ class Repl:
         """Run cells here from now on."""
         self._sandbox = sandbox
 
-    def run(self, code: str, /) -> CellResult:
-        """Run a code block."""
-        return self.sandbox.run(code)
+    def run(self, code: str, began_ns: int, /) -> CellResult:
+        """Run a code block, whose clock starts at this time."""
+        return self.sandbox.run(code, began_ns)
 
     def resolve(self, path: str, /) -> Resolved:
         """Look up a variable or a simple path."""
@@ -74,8 +74,7 @@ class Held:
         self._stopping = stopping
         self._error: RLMError | None = None
         self._stop: Callable[[RLMError], None] | None = None
-        ran_ms = store.now_ms() - record.started_ms if record.started_ms else 0
-        self._began = time.monotonic() - ran_ms / 1000
+        self._began = time.monotonic() - record.run_ms(store.now_ms()) / 1000
         self._heart = Every(self._beat, period_s=RENEW_S, name=f"lease-{self._job_id}")
 
     def __enter__(self) -> Self:
@@ -147,6 +146,7 @@ class RootJob:
         self._fanout = fanout
         self._repl = repl
         self._sink = emit
+        self._diverged = 0
 
     def run(self) -> Outcome:
         """Run the root loop to its end.
@@ -175,6 +175,9 @@ class RootJob:
     def _emit(self, event: Event) -> None:
         if isinstance(event, RootReplied):
             self._fanout.turn = event.turn
+        if isinstance(event, Marked) and event.kind == REPLAY_DIVERGED:
+            self._diverged += 1
+            self._store.note_divergence(self._spec.id, self._epoch, self._diverged)
         self._sink(event)
 
     def _write(self, entry: str) -> None:

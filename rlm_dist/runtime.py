@@ -29,6 +29,7 @@ from rlm_dist.root_job import Held, Repl, RootJob
 from rlm_dist.sandbox.fork_server import start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
+from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.probe import choose
 from rlm_dist.settings import Settings
 from rlm_dist.store import Store, connect
@@ -64,7 +65,9 @@ class Worker:
         sub = Endpoint(settings.sub_url, settings.sub_key, settings.sub_model)
         self.llm = LLM(root=root, sub=sub, call_timeout_s=settings.call_timeout_s)
         self.accounts = Accounts(
-            prices=Prices(settings.prices), urls={Role.ROOT: settings.api_url, Role.SUB: settings.sub_url}
+            prices=Prices(settings.prices),
+            urls={Role.ROOT: settings.api_url, Role.SUB: settings.sub_url},
+            resolve=self.llm.resolve_model,
         )
         self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)
 
@@ -81,7 +84,8 @@ class RootWorker(Worker):
     def __init__(self, app: Celery, settings: Settings, *, stopping: Callable[[], bool]) -> None:
         super().__init__(app, settings, Role.ROOT)
         self._stopping = stopping
-        self._repls = start_at(choose(settings.sandbox, settings.sandbox_min))
+        level = choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
+        self._repls = start_at(level, find(settings.sandbox_packages))
 
     def close(self) -> None:
         """End the REPLs as well."""
@@ -90,7 +94,8 @@ class RootWorker(Worker):
 
     def run(self, job_id: str) -> None:
         """Bring this job to its end, unless it is final, cancelled, or held by another worker."""
-        epoch = None if self._stopping() else self.store.start_job(job_id, self.owner, LEASE_MS)
+        isolation = self._repls.level.isolation
+        epoch = None if self._stopping() else self.store.start_job(job_id, self.owner, LEASE_MS, isolation)
         if epoch is None:
             log.info("job_not_started", job=job_id)
             return

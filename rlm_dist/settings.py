@@ -1,12 +1,13 @@
 """Settings: variables with the prefix ``RLM_``, or a ``.env`` file; read here and nowhere else."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rlm_dist.errors import SettingsError
 from rlm_dist.models import PromptFamily
@@ -43,6 +44,7 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=_default_home)
     sandbox: SandboxLevel | Literal["auto"] = "auto"
     sandbox_min: SandboxLevel = "seccomp"
+    sandbox_packages: Annotated[tuple[str, ...], NoDecode] = ()
     max_iterations: int = Field(default=20, ge=1)
     root_concurrency: int = Field(default=8, ge=1)
     sub_concurrency: int = Field(default=256, ge=1)
@@ -73,6 +75,14 @@ class Settings(BaseSettings):
             raise ValueError("must be a redis://, rediss:// or unix:// address")
         return value
 
+    @field_validator("sandbox_packages", mode="before")
+    @classmethod
+    def _names(cls, value: str | Iterable[str]) -> tuple[str, ...]:
+        names = tuple(name.strip() for name in (value.split(",") if isinstance(value, str) else value))
+        if not all(name.isidentifier() for name in names):
+            raise ValueError("must be names of packages as they are imported, such as numpy,pandas")
+        return names
+
     @field_validator("home")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -95,6 +105,8 @@ class Settings(BaseSettings):
 
 
 def _spelled(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 

@@ -4,6 +4,7 @@ SIGTERM, which Celery calls a warm shutdown: a root worker parks its jobs, so th
 them at once; a sub worker ends its calls, and gives back the messages of those that it has not begun.
 """
 
+import gc
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,6 +64,13 @@ def add_root_task(app: Celery, settings: Settings) -> None:
     @worker_init.connect(weak=False)
     def take_up_again(**_: object) -> None:
         app.amqp.queues.select_add(queue(AGAIN_QUEUE))  # whatever -Q names
+
+    @worker_init.connect(weak=False)
+    def share_memory(**_: object) -> None:
+        # A collection writes into every object that it looks at: without this the pool's processes would soon
+        # have pages of their own for all that was imported before they were forked.
+        gc.collect()
+        gc.freeze()
 
     @app.task(name=ROOT_TASK)
     def root(job_id: str) -> None:

@@ -35,7 +35,7 @@ def worker_settings(role: Role) -> Settings:
         configure_logs(settings.log_level)
         try:
             if role is Role.ROOT:  # before the pool is forked, so that its processes need not ask again
-                choose(settings.sandbox, settings.sandbox_min)
+                choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
             _reach_redis(settings)
         except SettingsError as error:
             _end(error, EXIT_BAD_SETTINGS)

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from rlm_dist.models import JobState, Outcome
 from rlm_dist.store import Store, connect
-from tests.key_leaks import leaked_keys
+from tests.key_leaks import end_all_jobs, leaked_keys
 from tests.redis_servers import RedisServer, flavours, running
 
 
@@ -51,7 +50,5 @@ def store(redis_client: redis.Redis) -> Iterator[Store]:
     """A store on an empty server; at the end all jobs are ended, and no key may then stay for ever."""
     store = Store(redis_client, retention_s=1000)
     yield store
-    for job in store.jobs(limit=10_000):
-        if not job.state.final and store.cancel_job(job.spec.id) is JobState.RUNNING:
-            store.finish_job(job.spec.id, job.epoch, Outcome(state=JobState.FAILED))
+    end_all_jobs(store)
     assert leaked_keys(redis_client) == []

@@ -2,8 +2,18 @@
 
 from typing import Any
 
+from rlm_dist.models import JobState, Outcome
+from rlm_dist.store import Store
+
 # Lists of names, which shed those that have expired; see ``rlm_dist.store.keys``.
 _LASTING = {"rlm:jobs", "rlm:batches"}
+
+
+def end_all_jobs(store: Store) -> None:
+    """End the jobs that a test has left, whose workers are gone."""
+    for job in store.jobs(limit=10_000):
+        if not job.state.final and store.cancel_job(job.spec.id) is JobState.RUNNING:
+            store.finish_job(job.spec.id, job.epoch, Outcome(state=JobState.FAILED))
 
 
 def leaked_keys(client: Any) -> list[str]:

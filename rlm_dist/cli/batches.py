@@ -33,6 +33,9 @@ def submit(
     max_tokens: options.MaxTokens = None,
     max_seconds: options.MaxSeconds = None,
     max_sub_calls: options.MaxSubCalls = None,
+    batch_max_usd: options.BatchMaxUsd = None,
+    batch_max_tokens: options.BatchMaxTokens = None,
+    on_divergence: options.Divergence = None,
     prompts: options.Prompts = None,
     as_json: options.Json = False,
 ) -> None:
@@ -41,6 +44,7 @@ def submit(
     defaults = options.given(
         model=model, sub_model=sub_model, max_iterations=max_iterations, max_usd=max_usd,
         max_tokens=max_tokens, max_seconds=max_seconds, max_sub_calls=max_sub_calls,
+        batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens, on_divergence=on_divergence,
     )  # fmt: skip
     settings = load_settings()
     jobs = BatchFile(file, skip_invalid=skip_invalid, stdin=sys.stdin.buffer)

@@ -33,11 +33,16 @@ def resume(batch: options.BatchId, as_json: options.Json = False) -> None:
         _tell(store.batch(batch).state, batch, as_json=as_json)
 
 
-def retry(batch: options.BatchId, as_json: options.Json = False) -> None:
-    """Run the jobs of a batch again that have no answer; what they paid for is kept."""
+def retry(
+    batch: options.BatchId,
+    batch_max_usd: options.BatchMaxUsd = None,
+    batch_max_tokens: options.BatchMaxTokens = None,
+    as_json: options.Json = False,
+) -> None:
+    """Run the jobs of a batch again that have no answer; what they paid for is kept, and counts."""
     out = Output(as_json=as_json)
     with open_client(load_settings(), out) as client:
-        retried = client.retry(batch)
+        retried = client.retry(batch, batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens)
         state = client.store.batch(batch).state
         out.result({"id": batch, "state": state, "retried": retried}, lambda: [f"{batch}: {retried} jobs"])
 

@@ -23,7 +23,7 @@ def doctor(as_json: options.Json = False) -> None:
     probes = Probes(
         stores=lambda: _reach(settings),
         models=check_endpoint,
-        sandbox=lambda: choose(settings.sandbox, settings.sandbox_min),
+        sandbox=lambda: choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages),
     )
     checks = list(examine(settings, probes))
     document = {"ok": not any(check.status == "failed" for check in checks), "checks": checks}

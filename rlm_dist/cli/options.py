@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rlm_dist.models import PromptFamily
+from rlm_dist.models import OnDivergence, PromptFamily
 
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document on stdout, and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")]
@@ -18,6 +18,14 @@ MaxUsd = Annotated[float | None, typer.Option(min=0, help="Money a job may spend
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="Tokens a job may use, of both models.")]
 MaxSeconds = Annotated[float | None, typer.Option(min=0.001, help="Time a job may run.")]
 MaxSubCalls = Annotated[int | None, typer.Option(min=0, help="Sub-calls a job may make.")]
+Divergence = Annotated[
+    OnDivergence | None,
+    typer.Option(
+        "--on-divergence", help="A job's code comes out otherwise after its worker died. [default: warn]"
+    ),
+]
+BatchMaxUsd = Annotated[float | None, typer.Option(min=0, help="Money all jobs may spend together, in USD.")]
+BatchMaxTokens = Annotated[int | None, typer.Option(min=1, help="Tokens all jobs may use together.")]
 Prompts = Annotated[PromptFamily | None, typer.Option(help="Prompt family. [default: RLM_PROMPTS]")]
 Local = Annotated[bool, typer.Option("--local", help="Use the small model on this machine.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of Flower. [default: 5555]")]

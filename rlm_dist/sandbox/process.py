@@ -16,11 +16,19 @@ from pathlib import Path
 from rlm_dist.errors import SandboxError
 from rlm_dist.sandbox.inside.exits import EXIT_BROKEN, EXIT_MEMORY
 from rlm_dist.sandbox.level import Level
+from rlm_dist.sandbox.packages import NO_PACKAGES, Packages
 
 CHILD = Path(__file__).with_name("child.py")
 HANG_UP_S = 1.0
 # The time zone and the order of sets are the same on every machine, so that a job can be replayed.
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2", "LC_ALL": "C.UTF-8", "TZ": "UTC0"}
+# Libraries for arrays would start a thread for each processor.
+ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",
+    "MALLOC_ARENA_MAX": "2",
+    "OMP_NUM_THREADS": "1",
+    "LC_ALL": "C.UTF-8",
+    "TZ": "UTC0",
+}
 # No site-packages, no folder of the script, no user's packages: the standard library alone.
 PYTHON_OPTIONS = ("-P", "-s", "-S", "-X", "utf8")
 HUNG_UP = "it hung up on its host"
@@ -75,8 +83,9 @@ class PlainStart:
 
     level = Level.OFF
 
-    def __init__(self, child: Path = CHILD) -> None:
+    def __init__(self, child: Path = CHILD, *, packages: Packages = NO_PACKAGES) -> None:
         self._child = child
+        self._packages = packages.argument()
 
     def launch(self, context_path: Path) -> tuple[PlainProcess, socket.socket]:
         """Start a REPL process over the encoded context; gives it and our end of its socket.
@@ -91,7 +100,7 @@ class PlainStart:
             with theirs, open(context_path, "rb") as context:
                 fds = (theirs.fileno(), context.fileno())
                 popen = subprocess.Popen(
-                    [sys.executable, *PYTHON_OPTIONS, str(self._child), *map(str, fds)],
+                    [sys.executable, *PYTHON_OPTIONS, str(self._child), *map(str, fds), self._packages],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,

@@ -1,10 +1,12 @@
-"""The start of the fork-server, run by path: ``python -P -s -S zygote.py CONTROL_FD LEVEL PACKAGE...``.
+"""The start of the fork-server, run by path:
+``python -P -s -S zygote.py CONTROL_FD LEVEL PACKAGES FOLDER...``.
 
-Each PACKAGE is the folder of a library for the lockdown, which is loaded by its path: the folder that it lies
-in holds everything else that is installed, and never comes onto the import path.
+PACKAGES are the optional libraries, as ``Packages.argument`` spells them. Each FOLDER is that of a library
+for the lockdown, which is loaded by its path: model-written code must not find it by its name.
 """
 
 import importlib.util
+import json
 import os
 import sys
 
@@ -23,8 +25,8 @@ def load_package(folder: str) -> None:
 if __name__ == "__main__":
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path.insert(0, here)
-    for package in sys.argv[3:]:
+    for package in sys.argv[4:]:
         load_package(package)
     inside = importlib.import_module("inside.zygote")
     sys.path.remove(here)
-    inside.main(int(sys.argv[1]), sys.argv[2])
+    inside.main(int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]))

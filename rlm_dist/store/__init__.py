@@ -4,6 +4,7 @@ Invariant: every change of more than one key is one Lua script, and any of them 
 the table of keys.
 """
 
+from rlm_dist.store.audit import Audit, Audits, Difference
 from rlm_dist.store.batches import Batches
 from rlm_dist.store.calls import Calls, CallState, OpenCall, Refused, Settlement, Spend
 from rlm_dist.store.capacity import Capacity, Share
@@ -12,7 +13,9 @@ from rlm_dist.store.link import connect, reaching
 from rlm_dist.store.logs import Logs
 
 __all__ = [
+    "Audit",
     "CallState",
+    "Difference",
     "OpenCall",
     "Refused",
     "Settlement",
@@ -24,5 +27,5 @@ __all__ = [
 ]
 
 
-class Store(Jobs, Batches, Calls, Logs, Capacity):
+class Store(Jobs, Batches, Calls, Logs, Capacity, Audits):
     """The whole store over one client; safe to use from several threads."""

@@ -34,6 +34,18 @@ class Batches(Link):
             raise InputError((f"batch {batch_id} is there already, with another content",))
         return bool(reply)
 
+    def set_batch_budget(
+        self, batch_id: str, max_nanousd: int | None = None, max_tokens: int | None = None
+    ) -> None:
+        """Give a batch other budgets; one that is None stays as it is.
+
+        Raises:
+            NotFound: where there is no such batch, or its retention is over.
+        """
+        args = ("" if value is None else value for value in (max_nanousd, max_tokens))
+        if self._script("batch_budget", keys.batch_keys(batch_id), *args) == "NOT_FOUND":
+            raise NotFound("batch", batch_id)
+
     def seal_batch(self, batch_id: str) -> None:
         """Say that no more jobs will come."""
         self._mark(batch_id, "sealed", "set")

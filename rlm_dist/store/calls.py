@@ -7,22 +7,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from rlm_dist.models import NANO, Role, Usage
+from rlm_dist.errors import FailureKind, LimitExceeded, RLMError, UnknownPrice
+from rlm_dist.models import NANO, CallFailure, CallResult, Role, Usage
 from rlm_dist.store import keys
 from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced, new_token
 
+MAX_LAPSES = 3
+_UNPRICED = "unpriced"
 _OPEN_AT_ONCE = 500
 _SETTLE_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
 class OpenCall:
-    """A call to open; ``request`` is stored as it is, and handed to whoever claims the call."""
+    """A call to open; ``request`` is stored as it is, and handed to whoever claims the call.
+
+    ``reserve_nanousd`` is None where the price is unknown.
+    """
 
     call_id: str
     request: str
     reserve_tokens: int
-    reserve_nanousd: int
+    reserve_nanousd: int | None
     role: Role = Role.SUB
 
 
@@ -36,11 +42,20 @@ class CallState(StrEnum):
 
 @dataclass(frozen=True)
 class Refused:
-    """A call was not opened: ``used`` of ``limit`` is spent or reserved (USD for ``max_usd``)."""
+    """A call was not opened: ``used`` of ``limit`` is spent or reserved (USD for budgets of money).
+
+    Or its price is unknown, and there is a budget of money: its ``kind`` is then ``unpriced``.
+    """
 
     kind: str
     used: float
     limit: float
+
+    def error(self, model: str) -> RLMError:
+        """What the asker is to be told of this call to ``model``."""
+        if self.kind == _UNPRICED:
+            return UnknownPrice(model)
+        return LimitExceeded(self.kind, self.used, self.limit)
 
 
 @dataclass(frozen=True)
@@ -69,6 +84,15 @@ class Settlement:
     token: str = field(default_factory=new_token)
 
 
+_POISON = CallResult(
+    failure=CallFailure(
+        kind=FailureKind.INVALID,
+        message=f"its worker died in the middle of it more than {MAX_LAPSES} times; it is not tried again",
+    ),
+    attempts=0,
+).model_dump_json()
+
+
 class Calls(Link):
     """The part of the store that knows calls."""
 
@@ -82,18 +106,22 @@ class Calls(Link):
         for start in range(0, len(calls), _OPEN_AT_ONCE):
             args: list[str | int] = [epoch]
             for call in calls[start : start + _OPEN_AT_ONCE]:
-                args += [call.call_id, call.role, call.request, call.reserve_nanousd, call.reserve_tokens]
+                money = "" if call.reserve_nanousd is None else call.reserve_nanousd
+                args += [call.call_id, call.role, call.request, money, call.reserve_tokens]
             reply = fenced(self._script("calls_open", keys.job_keys(job_id), *args), job_id, epoch)
             states += [_state(text) for text in reply]
         return states
 
     def claim(self, job_id: str, call_ids: Sequence[str], owner: str, lease_ms: int) -> list[str | None]:
-        """The stored request of each call that this claim won; None where there is nothing to do."""
-        args: list[str | int] = [owner, lease_ms, new_token(), *call_ids]
+        """The stored request of each call that this claim won; None where there is nothing to do.
+
+        A call whose workers died in the middle of it more than ``MAX_LAPSES`` times is ended as failed.
+        """
+        args: list[str | int] = [owner, lease_ms, new_token(), MAX_LAPSES, _POISON, *call_ids]
         return list(self._script("calls_claim", keys.job_keys(job_id), *args))
 
     def renew_calls(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> set[str]:
-        """Keep the calls that this worker runs, by job; returns the cancelled jobs, to be given up."""
+        """Keep the calls that this worker runs, by job; returns the jobs that are cancelled."""
         requests: list[tuple[list[str], list[str | int]]] = [
             (keys.job_keys(job_id), [owner, lease_ms, *ids]) for job_id, ids in calls.items()
         ]
@@ -143,7 +171,7 @@ def _state(text: str) -> CallState | Refused:
     if not text.startswith("refused "):
         return CallState(text)
     _, kind, used, limit = text.split(" ")
-    unit = NANO if kind == "max_usd" else 1
+    unit = NANO if kind.endswith("max_usd") else 1
     return Refused(kind, int(used) / unit, int(limit) / unit)
 
 

@@ -98,14 +98,16 @@ class Jobs(Link):
             _record(job, ledger) if job else None for job, ledger in zip(found[::2], found[1::2], strict=True)
         ]
 
-    def start_job(self, job_id: str, owner: str, lease_ms: int) -> int | None:
+    def start_job(self, job_id: str, owner: str, lease_ms: int, isolation: str = "none") -> int | None:
         """Take up a queued job, or one whose holder let its lease lapse; returns the new epoch.
+
+        ``isolation`` says how this worker holds model-written code.
 
         None where the job is final, cancelled, paused or held by a live lease. A job whose lease lapsed more
         than ``MAX_RECOVERIES`` times is ended as failed.
         """
         token = uuid.uuid4().hex
-        args = (owner, lease_ms, token, CANCELLED, self._retention_ms, MAX_RECOVERIES, _POISON)
+        args = (owner, lease_ms, token, CANCELLED, self._retention_ms, MAX_RECOVERIES, _POISON, isolation)
         return fenced(self._script("job_start", keys.job_keys(job_id), *args), job_id) or None
 
     def renew_job(self, job_id: str, epoch: int, lease_ms: int) -> Literal["ok", "cancelled", "paused"]:
@@ -159,6 +161,14 @@ class Jobs(Link):
         """Keep a stored text until the job has ended and its retention is over."""
         fenced(self._script("job_blob", keys.job_keys(job_id), keys.blob(sha256)), job_id)
 
+    def note_divergence(self, job_id: str, epoch: int, cells: int) -> None:
+        """Say how many cells of this run came out otherwise than the journal says.
+
+        Raises:
+            Superseded: where another worker holds the job, or it has ended.
+        """
+        fenced(self._script("job_diverged", keys.job_keys(job_id), epoch, cells), job_id, epoch)
+
     def note_cache_hits(self, job_id: str, n: int) -> None:
         """Count calls that were answered from the store."""
         fenced(self._script("job_hits", keys.job_keys(job_id), uuid.uuid4().hex, n), job_id)
@@ -181,10 +191,14 @@ def _record(job: dict[str, str], ledger: dict[str, str]) -> JobRecord:
         state=JobState(job["state"]),
         epoch=int(job["epoch"]),
         owner=job.get("owner"),
+        isolation=job.get("isolation"),
         outcome=Outcome.model_validate(json.loads(job["outcome"])) if "outcome" in job else None,
         queued_ms=int(job["queued_ms"]),
         started_ms=int(job["started_ms"]) if "started_ms" in job else None,
+        since_ms=int(job["since_ms"]) if "since_ms" in job else None,
+        ran_ms=int(job.get("ran_ms", 0)),
         ended_ms=int(job["ended_ms"]) if "ended_ms" in job else None,
         cancel_requested="cancel" in job,
+        diverged_cells=int(job.get("diverged", 0)),
         costs=money.costs(ledger),
     )

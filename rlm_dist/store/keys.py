@@ -5,10 +5,13 @@
 =====================  ======  =======================  ==================================================
 key                    type    TTL                      holds
 =====================  ======  =======================  ==================================================
-J                      hash    retention from job end   id, spec, state, epoch, owner, lease_ms, outcome,
-                                                        queued_ms, started_ms, ended_ms, cancel, batch
-                                                        (the key B), max_nanousd, max_tokens, max_sub_calls,
-                                                        recoveries (workers that died with it), ended_entry
+J                      hash    retention from job end   id, spec, state, epoch, owner, isolation, lease_ms,
+                                                        outcome, queued_ms, started_ms, ended_ms, cancel,
+                                                        batch (the key B), max_nanousd, max_tokens,
+                                                        max_sub_calls, recoveries (workers that died with
+                                                        it), ended_entry, diverged (cells of its last replay),
+                                                        since_ms (its start, or its last after it was parked),
+                                                        ran_ms (how long it ran before it was parked)
 J:ledger               hash    as J                     totals and lines; see ``money``
 J:calls                hash    as J                     call id → state; see ``lua/prelude_calls.lua``
 J:requests             hash    as J                     sub-call id → request
@@ -19,6 +22,7 @@ J:replies              stream  as J                     ids of settled calls, fi
 J:done                 stream  as J                     one entry once the job is final: wakes waiters
 J:blobs                set     as J                     keys of the blobs that the job uses
 J:tokens               zset    as J                     the latest writes, by which repeats are known
+J:charges              list    as J                     each charge in the ledger; see ``money``
 B                      hash    retention from its last  digest, total, created_ms, sealed, paused,
                                job's end, or from its   cancelled, max_nanousd, max_tokens, and ``n:<state>``
                                creation while empty     with the number of jobs in that state
@@ -45,7 +49,10 @@ LEASES = "rlm:leases"
 SLOTS = "rlm:slots"
 SLOTS_UNTIL = "rlm:slots:until"
 
-_PARTS = ("ledger", "calls", "requests", "results", "journal", "trace", "replies", "done", "blobs", "tokens")
+_PARTS = (
+    *("ledger", "calls", "requests", "results", "journal", "trace", "replies", "done", "blobs", "tokens"),
+    "charges",
+)
 
 
 def job(job_id: str, part: str = "") -> str:

@@ -7,10 +7,14 @@ The hash holds integers. Totals: ``spent_nanousd``, ``spent_tokens`` (all that w
 metrics ``calls``, ``input``, ``cached``, ``output``, ``nanousd`` and ``unpriced`` (calls whose price is not
 known). A call here is one that the endpoint served and charged for, so that a line's calls, tokens and money
 belong together.
+
+A charge is ``<call id> <role> <input> <cached> <output> <estimated 0/1> <nanousd or -> <model>``, with the
+tokens of one attempt. All that was paid stands in the list of charges, whatever became of its call, so that
+the totals can be recomputed.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from rlm_dist.models import NANO, Costs, ModelCosts, Role
 
@@ -36,6 +40,21 @@ def model_costs(ledger: Ledger) -> list[ModelCosts]:
         )
         for (role, model), line in sorted(lines.items())
     ]
+
+
+def recomputed(charges: Iterable[str]) -> Counter[str]:
+    """The fields of a ledger that follow from what was charged."""
+    sums: Counter[str] = Counter()
+    for charge in charges:
+        _, role, given, cached, out, estimated, nanousd, model = charge.split(" ", 7)
+        tokens = {"input": int(given), "cached": int(cached), "output": int(out)}
+        price = {"unpriced": 1} if nanousd == "-" else {"nanousd": int(nanousd)}
+        for metric, amount in {"calls": 1, **tokens, **price}.items():
+            sums[f"line:{role}:{metric}:{model}"] += amount
+        sums["spent_tokens"] += tokens["input"] + tokens["output"]
+        sums["spent_nanousd"] += price.get("nanousd", 0)
+        sums["estimated_calls"] += int(estimated)
+    return sums
 
 
 def costs(ledger: Ledger) -> Costs:

@@ -7,6 +7,7 @@ import redis
 from redis.commands.core import Script
 
 _NAMES = (
+    "batch_budget",
     "batch_create",
     "batch_mark",
     "calls_claim",
@@ -17,6 +18,7 @@ _NAMES = (
     "job_blob",
     "job_cancel",
     "job_create",
+    "job_diverged",
     "job_events",
     "job_finish",
     "job_hits",
@@ -30,7 +32,12 @@ _NAMES = (
     "slots_live",
     "waiting",
 )
-_PRELUDES = (("job_", "prelude.lua"), ("calls_", "prelude.lua"), ("calls_", "prelude_calls.lua"))
+_PRELUDES = (
+    ("job_", "prelude.lua"),
+    ("calls_", "prelude.lua"),
+    ("calls_", "prelude_calls.lua"),
+    ("calls_", "prelude_ledger.lua"),
+)
 
 
 def register(client: redis.Redis) -> dict[str, Script]:

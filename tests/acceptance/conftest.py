@@ -10,7 +10,9 @@ from rlm_dist.client import Client
 from rlm_dist.models import Role
 from rlm_dist.settings import Settings
 from rlm_dist.simulated import SimulatedEndpoint
+from rlm_dist.store import connect
 from tests.acceptance.processes import WorkerProcess
+from tests.key_leaks import end_all_jobs, leaked_keys
 from tests.redis_servers import RedisServer
 
 
@@ -41,10 +43,13 @@ class Bench:
             worker.wait_ready()
 
     def close(self) -> None:
-        """End everything that was started."""
-        self.client.close()
+        """End everything that was started, and every job; no key of theirs may then stay for ever."""
         for worker in self._workers:
             worker.__exit__(None, None, None)
+        end_all_jobs(self.client.store)
+        self.client.close()
+        with connect(str(self.settings.redis_url), client_name="test") as client:
+            assert leaked_keys(client) == []
 
 
 MakeBench = Callable[[SimulatedEndpoint], Bench]

@@ -48,7 +48,9 @@ def test_a_process_counts_with_those_below_it() -> None:
     """A child's CPU time and memory are its parent's."""
     spin = "import sys\nx = sum(range(3_000_000))\nprint(flush=True)\nsys.stdin.read()"
     before = cpu_s([os.getpid()]), memory_mb([os.getpid()])
-    with subprocess.Popen([sys.executable, "-c", spin], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", spin], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
         assert child.stdout is not None
         child.stdout.readline()
         after = cpu_s([os.getpid()]), memory_mb([os.getpid()])

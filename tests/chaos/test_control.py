@@ -1,6 +1,7 @@
 """Stop, pause, retry, budgets, and two holders of one job, on one cluster of two workers of each role."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -9,6 +10,7 @@ import pytest
 import redis
 
 from rlm_dist.celery_app import SUB_QUEUE, make_app, send_root
+from rlm_dist.handles import Batch
 from rlm_dist.models import BatchState, JobRecord, JobState, Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint, scripts
 from tests.acceptance.conftest import Bench
@@ -26,21 +28,21 @@ SLOTS = 4
 LINES = "\n".join(f"Who is number {n}?" for n in range(SUB_CALLS))
 QUERY = f"Label the first {SUB_CALLS} lines."
 ALL_LABELLED = {"human being": SUB_CALLS}
-NAMES = ("paused", "stopped", "called", "twice", "calls", "tokens", "good", "bad", "cut")
+NAMES = ("paused", "stopped", "called", "twice", "calls", "tokens", "good", "bad", "cut", "priced")
 
 THREADS = """\
 from concurrent.futures import ThreadPoolExecutor
 def ask(n):
-    return str(llm_query(f"Label it.\\nLine: Who is {n}?"))
-with ThreadPoolExecutor(200) as pool:
-    FINAL(len(list(pool.map(ask, range(200)))))
+    return str(llm_query("Label it.\\nLine: Who is " + str(n) + "?"))
+with ThreadPoolExecutor({calls}) as pool:
+    FINAL(len(list(pool.map(ask, range({calls})))))
 """
 
 
 def root(messages: Sequence[Message]) -> str:
-    """The scripted root, and one that asks 200 times at once."""
-    if "from threads" in scripts.query_text(messages):
-        return f"Now.\n\n```repl\n{THREADS}```"
+    """The scripted root, and one that asks so many times at once."""
+    if found := re.search(r"Ask (\d+) from threads", scripts.query_text(messages)):
+        return f"Now.\n\n```repl\n{THREADS.format(calls=found[1])}```"
     return scripts.reply(messages)
 
 
@@ -151,7 +153,7 @@ def test_one_answer_and_one_ledger_where_two_hold_a_job(suite: Suite) -> None:
 
 def test_racing_calls_hold_a_budget_of_calls(suite: Suite) -> None:
     """Of 200 calls at once, a budget for 50 lets 50 through, and the job ends as exhausted."""
-    job_id = suite.submit("calls", "Ask from threads.", max_sub_calls=50)
+    job_id = suite.submit("calls", "Ask 200 from threads.", max_sub_calls=50)
     result = suite.bench.client.job(job_id).result(WAIT_S)
     assert result.state is JobState.EXHAUSTED
     assert result.error is not None
@@ -165,7 +167,7 @@ def test_racing_calls_hold_a_budget_of_calls(suite: Suite) -> None:
 def test_racing_calls_hold_a_budget_of_tokens(suite: Suite) -> None:
     """Tokens are set aside before a call: 200 calls at once never go over the limit."""
     limit = 20_000
-    job_id = suite.submit("tokens", "Ask from threads.", max_tokens=limit)
+    job_id = suite.submit("tokens", "Ask 200 from threads.", max_tokens=limit)
     result = suite.bench.client.job(job_id).result(WAIT_S)
     assert result.state is JobState.EXHAUSTED
     assert result.error is not None
@@ -175,6 +177,43 @@ def test_racing_calls_hold_a_budget_of_tokens(suite: Suite) -> None:
     )
     costs = suite.bench.client.job(job_id).cost()
     assert 0 < costs.root_llm_tokens + costs.sub_llm_tokens <= limit
+
+
+def test_racing_jobs_hold_the_budget_of_their_batch(suite: Suite) -> None:
+    """200 calls of four jobs at once never go over it; with a larger one, a retry ends the jobs well."""
+    limit = 20_000
+    client = suite.bench.client
+    items = [{"id": f"n{n}", "query": "Ask 50 from threads.", "context": f"text {n}"} for n in range(4)]
+    before = suite.endpoint.served.answered
+    batch = client.submit_batch(items, "shared", batch_max_tokens=limit)
+    said = re.compile(rf"limit batch_max_tokens reached: \d+ of {limit} used")
+    for result in batch.results():
+        assert result.state is JobState.EXHAUSTED
+        assert result.error is not None
+        assert said.fullmatch(result.error.message)
+    wait_until(lambda: paid_calls(batch) == suite.endpoint.served.answered - before)
+    costs = batch.cost()
+    assert 0 < costs.root_llm_tokens + costs.sub_llm_tokens <= limit
+    assert client.retry("shared", batch_max_tokens=100 * limit) == 4
+    assert [result.answer_json for result in batch.results()] == [50] * 4
+    assert paid_calls(batch) == suite.endpoint.served.answered - before
+    assert client.store.audit_batch("shared", batch.status()).differences == []
+
+
+def paid_calls(batch: Batch) -> int:
+    """The calls that the ledger of a batch knows of."""
+    costs = batch.cost()
+    return costs.root_llm_calls + costs.sub_llm_calls
+
+
+def test_no_call_of_unknown_price_is_made_on_a_budget_of_money(suite: Suite) -> None:
+    """The job fails before it costs anything, and says what to do."""
+    result = suite.bench.client.job(suite.submit("priced", max_usd=5)).result(WAIT_S)
+    assert (result.state, served(suite.endpoint, "root-priced")) == (JobState.FAILED, 0)
+    assert result.error is not None
+    assert result.error.type == "UnknownPrice"
+    assert "'root-priced'" in result.error.message
+    assert "RLM_PRICES" in result.error.message
 
 
 def test_retry_runs_again_what_has_no_answer(suite: Suite) -> None:

@@ -4,10 +4,12 @@ import atexit
 import contextlib
 import functools
 import json
+import os
 import secrets
 import struct
-import time
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rlm_dist.models import Answer, CallFailure, Message
@@ -72,21 +74,24 @@ def shown(sandbox: Sandbox, code: str) -> str:
     return result.output.head
 
 
-def wait_until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
-    """Wait for a state; fails where it does not come."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "the state did not come"
-        time.sleep(0.01)
+def library_paths() -> list[str]:
+    """The import path of a Python that knows the standard library alone."""
+    code = "import sys\nprint('\\n'.join(sys.path))"
+    python = [os.path.realpath(sys.executable), "-P", "-s", "-S"]
+    return subprocess.run([*python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
+def state_of(pid: int) -> str | None:
+    """The state of a process as ``/proc`` spells it; None where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def exists(pid: int) -> bool:
     """Whether a process of this id runs (a zombie does not)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
+    return state_of(pid) not in (None, "Z")
 
 
 def host_pid(pid: int, below: int) -> int:

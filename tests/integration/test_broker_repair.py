@@ -1,4 +1,4 @@
-"""A channel that lost its connection with a message in its hands is closed without a surprise."""
+"""Messages in a living worker's hands are kept, and a channel cut off with some ends without a surprise."""
 
 from typing import Any
 
@@ -26,3 +26,35 @@ def test_a_channel_without_connection_says_so(redis_server: RedisServer) -> None
         channel.basic_ack(message.delivery_tag)
     channel.close()
     connection.close()
+
+
+def test_a_message_is_kept_by_a_living_holder_and_leaves_a_dead_one(redis_server: RedisServer) -> None:
+    """Past its time it would be given back; its holder's round makes it young again."""
+    with (
+        Connection(redis_server.url) as sender,
+        Connection(redis_server.url) as holder,
+        Connection(redis_server.url) as other,
+    ):
+        sender.SimpleQueue("held").put({"n": 1})
+        message: Any = holder.SimpleQueue("held").get(timeout=10)
+        channel: Any = other.channel()
+        age(channel, message.delivery_tag)
+        message.channel.qos.restore_visible(interval=1)
+        channel.qos.restore_visible(interval=1)
+        assert waiting(channel) == 0
+        age(channel, message.delivery_tag)
+        channel.qos.restore_visible(interval=1)
+        assert waiting(channel) == 1
+
+
+def age(channel: Any, tag: str) -> None:
+    """Make a message that is held seem to be held for ever."""
+    with channel.conn_or_acquire() as client:
+        assert client.zscore(channel.unacked_index_key, tag)
+        client.zadd(channel.unacked_index_key, {tag: 1})
+
+
+def waiting(channel: Any) -> int:
+    """How many messages are in the queue."""
+    with channel.conn_or_acquire() as client:
+        return int(client.llen("held"))

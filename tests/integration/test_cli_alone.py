@@ -11,6 +11,7 @@ import pytest
 
 from rlm_dist.embedded import server
 from rlm_dist.simulated import Fault, SimulatedEndpoint
+from rlm_dist.store import connect
 from tests.integration.cli_kit import Cli, command, next_line
 from tests.waiting import wait_until
 
@@ -52,6 +53,33 @@ def batch_file(tmp_path: Path) -> Path:
     lines = [{"id": f"q{n}", "query": "What?", "context": "text"} for n in range(3)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
+
+
+def test_sums_that_do_not_add_up_are_told(cli: Cli, home: Path, batch_file: Path) -> None:
+    with server(home) as url, connect(url, client_name="test") as client:
+        assert cli("submit", batch_file, "--batch-id", "b1").code == 0
+        job = client.zrange("rlm:jobs", 0, 0)[0]
+        assert cli("cost", job, "--check").out.endswith("  checked: 0 charges add up to these sums\n")
+        client.hincrby(f"rlm:job:{job}:ledger", "spent_tokens", 5)
+        done = cli("cost", job, "--check")
+        assert done.code == 1
+        assert done.out.endswith(f"  wrong: spent_tokens of job {job} is 5, and should be 0\n")
+        assert cli("cost", "b1", "--check").code == 2
+
+
+def test_a_batch_is_submitted_and_retried_with_what_the_command_line_says(
+    cli: Cli, home: Path, batch_file: Path
+) -> None:
+    with server(home) as url, connect(url, client_name="test") as client:
+        policy = ("--on-divergence", "fail", "--batch-max-usd", "0.5", "--batch-max-tokens", "900")
+        assert cli("submit", batch_file, "--batch-id", "b1", *policy).code == 0
+        assert client.hmget("rlm:batch:b1", "max_nanousd", "max_tokens") == ["500000000", "900"]
+        specs = [
+            json.loads(client.hget(name, "spec")) for name in client.keys("rlm:job:j?????????????????????")
+        ]
+        assert [spec["on_divergence"] for spec in specs] == ["fail"] * 3
+        assert cli("retry", "b1", "--batch-max-usd", "0.75").code == 0
+        assert client.hmget("rlm:batch:b1", "max_nanousd", "max_tokens") == ["750000000", "900"]
 
 
 def test_an_endpoint_that_cannot_be_reached_is_told_with_the_ways_on(cli: Cli, context: Path) -> None:

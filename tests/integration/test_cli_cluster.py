@@ -95,9 +95,11 @@ def test_run_json_is_one_document_in_the_shape_of_results(cli: Cli, context: Pat
         "partial_answer",
         "error",
         "iterations",
+        "isolation",
         "costs",
         "timing",
     ]
+    assert done.document["isolation"] in ("namespaces", "landlock", "seccomp")
     assert done.document["answer"] == "4711"
     assert done.document["costs"]["sub_llm_calls"] == 1
 
@@ -144,6 +146,9 @@ def test_a_batch_goes_in_and_its_results_come_out(cli: Cli, batch_file: Path, tm
     assert {line["role"] for line in cost["models"]} == {"root", "sub"}
     assert cost["costs"]["total_cost"] is None
     assert "price unknown" in cli("cost", "b1").out
+    checked = cli("cost", "b1", "--check", "--json")
+    charges = cost["costs"]["root_llm_calls"] + cost["costs"]["sub_llm_calls"]
+    assert (checked.code, checked.document["check"]) == (0, {"charges": charges, "differences": []})
 
 
 def test_a_batch_id_attaches_with_the_same_file_and_refuses_another(cli: Cli, batch_file: Path) -> None:

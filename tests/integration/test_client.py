@@ -3,7 +3,7 @@
 import json
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,36 @@ def test_defaults_of_a_job_come_from_the_settings(settings: Settings) -> None:
         assert (spec.max_output_chars, spec.prompts) == (900, "small")
         spec = client.store.job(client.submit("c", "q", model="other", max_iterations=3).id).spec
         assert (spec.model, spec.limits.max_iterations) == ("other", 3)
+
+
+def test_what_becomes_of_a_job_that_diverges_is_said_for_a_batch_or_a_job(client: Client) -> None:
+    items = [{"id": "a", "query": "q", "context": "c"}, {"id": "b", "query": "q", "context": "c"}]
+    items[1]["on_divergence"] = "warn"
+    batch = client.submit_batch(items, on_divergence="fail")
+    assert [client.store.job(job.id).spec.on_divergence for job in batch.jobs()] == ["fail", "warn"]
+    assert client.store.job(client.submit("c", "q").id).spec.on_divergence == "warn"
+    with pytest.raises(InputError, match="on_divergence: input should be 'warn' or 'fail'"):
+        client.submit("c", "q", on_divergence="stop")
+
+
+def test_a_batch_has_budgets_of_its_own(client: Client, server: redis.Redis) -> None:
+    """Given when it is submitted, replaced by whoever submits or retries it again."""
+    items = [{"id": "a", "query": "q", "context": "c"}]
+
+    def budgets() -> Sequence[object]:
+        return server.hmget("rlm:batch:b", "max_nanousd", "max_tokens")
+
+    client.submit_batch(items, "b", batch_max_usd=0.5, max_tokens=7)
+    assert budgets() == ["500000000", None]
+    (job,) = client.batch("b").jobs()
+    assert client.store.job(job.id).spec.limits == Limits(max_tokens=7)
+    client.submit_batch(items, "b", batch_max_tokens=9)
+    assert budgets() == ["500000000", "9"]
+    client.submit_batch(items, "b")
+    client.retry("b", batch_max_usd=2)
+    assert budgets() == ["2000000000", "9"]
+    with pytest.raises(InputError, match="batch_max_tokens: input should be greater"):
+        client.submit_batch(items, "c", batch_max_tokens=0)
 
 
 def test_files_are_submitted_as_they_were_encoded(client: Client, tmp_path: Path) -> None:

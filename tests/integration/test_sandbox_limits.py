@@ -12,6 +12,7 @@ from rlm_dist.child_python import import_variables
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.process import PlainStart
+from tests.waiting import wait_until
 
 from .sandbox_kit import (
     best_level,
@@ -19,9 +20,9 @@ from .sandbox_kit import (
     exists,
     forks,
     host_pid,
+    library_paths,
     process_of,
     shown,
-    wait_until,
     write_context,
 )
 
@@ -152,7 +153,10 @@ def test_the_environment_is_clean(context: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
     with over(context, SandboxLimits()) as repl:
         found = shown(repl, "import os, sys\nsorted(os.environ), os.getcwd(), sys.argv, sys.stdin.read()")
-        assert found == "(['LC_ALL', 'MALLOC_ARENA_MAX', 'PYTHONHASHSEED', 'TZ'], '/', [''], '')\n"
+        assert (
+            found
+            == "(['LC_ALL', 'MALLOC_ARENA_MAX', 'OMP_NUM_THREADS', 'PYTHONHASHSEED', 'TZ'], '/', [''], '')\n"
+        )
 
 
 @pytest.mark.parametrize("module", ["pydantic", "redis", "rlm_dist", "inside", "host", "pytest"])
@@ -169,12 +173,18 @@ def test_the_whole_standard_library_can_be_imported(context: Path) -> None:
         shown(repl, "import " + ", ".join(modules.split()))
 
 
-def test_the_process_holds_no_file_but_its_own(context: Path, tmp_path: Path) -> None:
-    """An open file of the host is not inherited, and the context's is closed once it is read."""
-    with open(tmp_path / "secret", "w"), over(context, SandboxLimits()) as repl:
-        process = process_of(repl)
-        held = [os.readlink(link).split(":")[0] for link in Path(f"/proc/{process}/fd").iterdir()]
+def test_a_process_that_is_not_locked_holds_its_own_socket_and_imports_the_library_alone(
+    context: Path, tmp_path: Path
+) -> None:
+    with (
+        open(tmp_path / "secret", "w") as secret,
+        Sandbox(context_path=context, query=echo, limits=SandboxLimits(), start=PlainStart()) as repl,
+    ):
+        os.set_inheritable(secret.fileno(), True)
+        repl.restart()
+        held = [os.readlink(link).split(":")[0] for link in Path(f"/proc/{process_of(repl)}/fd").iterdir()]
         assert sorted(held) == ["/dev/null"] * 3 + ["socket"]
+        assert shown(repl, "import sys\nsys.path") == f"{library_paths()}\n"
 
 
 def test_the_process_is_the_first_to_go_when_the_machine_runs_out_of_memory(context: Path) -> None:

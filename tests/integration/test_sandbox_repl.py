@@ -3,6 +3,7 @@
 The numbers are rows of the traps in the protocol.
 """
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -366,3 +367,30 @@ def test_random_is_seeded_alike_in_every_process(repl: Sandbox) -> None:
     first = shown(repl, code)
     repl.restart()
     assert shown(repl, code) == first
+
+
+LOOKS = """\
+import datetime, time
+from datetime import datetime as moment
+looks = [
+    lambda: time.time_ns() // 10**9, lambda: int(time.time()), lambda: int(moment.now().timestamp()),
+    lambda: int(moment.now(datetime.timezone.utc).timestamp()), lambda: int(moment.today().timestamp()),
+    lambda: time.mktime(time.localtime()), lambda: time.mktime(time.gmtime()),
+    lambda: time.mktime(time.strptime(time.ctime())), lambda: time.mktime(time.strptime(time.asctime())),
+    lambda: int(time.strftime("%s")), lambda: int(moment.utcnow().timestamp()),
+]
+"""
+
+
+def test_a_block_sees_the_time_of_its_first_run(repl: Sandbox) -> None:
+    """Exactly so at its first look, by whatever function; then time goes on; the next block has its own."""
+    shown(repl, LOOKS)
+    for look in range(11):
+        result = repl.run(f"looks[{look}]()", began_ns=1_000_000_000 * 10**9)
+        assert (result.output.head, result.error) in [("1000000000\n", None), ("1000000000.0\n", None)]
+    passed = "t = time.time(); time.sleep(0.01); t == 1e9, 0.01 <= time.time() - t < 10"
+    assert repl.run(passed, began_ns=10**18).output.head == "(True, True)\n"
+    assert repl.run("str(datetime.date.today())", began_ns=10**18).output.head == "'2001-09-09'\n"
+    before_s = time.time()
+    assert before_s - 1 < float(shown(repl, "time.time()")) < time.time() + 1
+    assert shown(repl, "import pickle; type(pickle.loads(pickle.dumps(moment.now()))) is moment") == "True\n"

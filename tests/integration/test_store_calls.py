@@ -1,9 +1,12 @@
 """Calls in the store: claimed by one, paid for and counted once, within budgets that hold for racers too."""
 
+import pytest
 import redis
 
-from rlm_dist.models import JobState, Outcome, Role, Usage
+from rlm_dist.errors import NotFound, UnknownPrice
+from rlm_dist.models import CallResult, JobState, Outcome, Role, Usage
 from rlm_dist.store import CallState, OpenCall, Refused, Settlement, Spend, Store
+from rlm_dist.store.calls import MAX_LAPSES
 from tests.integration.store_making import (
     LEASE_MS,
     SHORT_MS,
@@ -94,7 +97,7 @@ def test_a_batch_budget_holds_over_its_jobs(store: Store) -> None:
 
     states = at_once(120, work)
     assert counted(states, NEW) == 50
-    assert counted(states, Refused("max_tokens", 50, 50)) == 70
+    assert counted(states, Refused("batch_max_tokens", 50, 50)) == 70
 
 
 def test_settling_gives_back_what_was_not_used(store: Store) -> None:
@@ -118,8 +121,35 @@ def test_a_job_that_ends_gives_its_reservations_back_to_the_batch(
     other = running_job(store, "k", batch_id="b")
     assert store.open_calls("k", other, opens("a", "b", nanousd=70)) == [
         NEW,
-        Refused("max_usd", 1e-7, 1e-7),
+        Refused("batch_max_usd", 1e-7, 1e-7),
     ]
+
+
+def test_a_call_of_unknown_price_is_opened_only_where_no_money_is_counted(store: Store) -> None:
+    """A budget of money, of the job or of its batch, could not be held."""
+    calls = [OpenCall("a", "request", 1, None)]
+    refused = [Refused("unpriced", 0, 0)]
+    assert isinstance(refused[0].error("m"), UnknownPrice)
+    assert store.open_calls("free", running_job(store, "free"), calls) == [NEW]
+    assert store.open_calls("j", running_job(store, max_nanousd=10**9), calls) == refused
+    store.create_batch("b", "digest", 1, max_tokens=100)
+    epoch = running_job(store, "k", batch_id="b")
+    assert store.open_calls("k", epoch, calls) == [NEW]
+    store.set_batch_budget("b", 10**9)
+    assert store.open_calls("k", epoch, [OpenCall("b", "request", 1, None)]) == refused
+
+
+def test_a_budget_of_a_batch_is_raised(store: Store) -> None:
+    store.create_batch("b", "digest", 1, max_nanousd=10, max_tokens=10)
+    epoch = running_job(store, batch_id="b")
+    calls = opens("a", "b", nanousd=8, tokens=8)
+    assert store.open_calls("j", epoch, calls) == [NEW, Refused("batch_max_usd", 8e-9, 10e-9)]
+    store.set_batch_budget("b", 16)
+    assert store.open_calls("j", epoch, calls) == [PENDING, Refused("batch_max_tokens", 8, 10)]
+    store.set_batch_budget("b", None, 16)
+    assert store.open_calls("j", epoch, calls) == [PENDING, NEW]
+    with pytest.raises(NotFound):
+        store.set_batch_budget("nobody", 16)
 
 
 def test_root_calls_are_no_sub_calls_but_cost_the_same(store: Store) -> None:
@@ -182,6 +212,26 @@ def test_a_lapsed_claim_goes_to_another_and_the_first_answer_wins(store: Store) 
     assert store.costs("j").total_cost == 2e-9
 
 
+def test_a_call_whose_workers_die_again_and_again_is_ended_as_failed(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    epoch = running_job(store)
+    store.open_calls("j", epoch, opens("a", "b", tokens=5))
+    for _ in range(MAX_LAPSES + 1):
+        assert store.claim("j", ["a"], "sub-1", 0) == ["request a"]
+    assert store.claim("j", ["a", "b"], "sub-2", LEASE_MS) == [None, "request b"]
+    (packed,) = store.answers("j", ["a"])
+    failure = CallResult.model_validate_json(packed or "").failure
+    assert failure is not None
+    assert "died in the middle of it more than 3 times" in failure.message
+    assert store.read_replies({"j": "0"}, block_ms=1)["j"][0][1] == "a"
+    assert store.costs("j").failed_calls == 1
+    assert store.costs("j").duplicate_paid_calls == MAX_LAPSES + 1
+    assert store.claim("j", ["a"], "sub-2", LEASE_MS) == [None]
+    assert store.settle("j", "sub-2", [settlement("b")]) == [True]
+    assert "reserved_tokens" not in ledger(redis_client)
+
+
 def test_calls_that_nobody_works_on_are_told_once(store: Store) -> None:
     epoch = running_job(store)
     store.open_calls("j", epoch, opens("new", "dropped", "done", "live"))
@@ -219,7 +269,7 @@ def test_a_cancelled_job_gives_no_claims(store: Store) -> None:
 
 def test_replies_of_several_jobs_are_read_from_their_cursors(store: Store) -> None:
     for name in ("j", "k"):
-        store.open_calls(name, running_job(store, name), opens("a", "b"))
+        store.open_calls(name, running_job(store, name), opens("a", "b", tokens=5))
         store.settle(name, "sub-1", [settlement("a")])
     first = store.read_replies({"j": "0", "k": "0", "other": "0"}, 10)
     assert {name: [call for _, call in found] for name, found in first.items()} == {"j": ["a"], "k": ["a"]}

@@ -6,6 +6,7 @@ import pytest
 import redis
 
 from rlm_dist.errors import Cancelled, NotFound, Superseded
+from rlm_dist.handles import result_of
 from rlm_dist.models import JobState, Outcome
 from rlm_dist.store import Store
 from tests.integration.store_making import (
@@ -48,6 +49,18 @@ def test_a_job_that_is_not_there_is_not_found(store: Store) -> None:
         store.start_job("nobody", "root-1", LEASE_MS)
     with pytest.raises(NotFound):
         store.create_jobs([spec(batch_id="nobody")])
+
+
+def test_a_job_says_how_its_last_worker_isolated_it(store: Store) -> None:
+    store.create_jobs([spec()])
+    assert store.job("j").isolation is None
+    store.start_job("j", "root-1", SHORT_MS, "seccomp")
+    assert store.job("j").isolation == "seccomp"
+    epoch = wait_until(lambda: store.start_job("j", "root-2", LEASE_MS, "none")) or 0
+    store.finish_job("j", epoch, Outcome(state=JobState.FAILED))
+    assert result_of(store.job("j")).isolation == "none"
+    store.retry_job("j")
+    assert store.job("j").isolation is None
 
 
 def test_of_many_racers_one_takes_the_job(store: Store) -> None:
@@ -171,7 +184,7 @@ def test_all_keys_of_an_ended_job_expire(store: Store, redis_client: redis.Redis
     store.finish_job("j", epoch, DONE)
     assert leaked_keys(redis_client) == []
     names = set(redis_client.scan_iter("rlm:job:j*"))
-    assert len(names) == 11
+    assert len(names) == 12
     assert all(RETENTION_S - 60 < redis_client.ttl(name) <= RETENTION_S for name in names)
 
 

@@ -4,8 +4,9 @@ import pytest
 import redis
 
 from rlm_dist.errors import Parked, Superseded
+from rlm_dist.handles import result_of
 from rlm_dist.models import BatchState, JobState, Outcome, Role
-from rlm_dist.store import CallState, Settlement, Store
+from rlm_dist.store import CallState, Refused, Settlement, Store
 from rlm_dist.store.jobs import MAX_RECOVERIES
 from tests.integration.store_making import LEASE_MS, SHORT_MS, opens, running_job, settlement, spec
 from tests.waiting import wait_until
@@ -152,6 +153,27 @@ def test_a_paused_job_opens_nothing_and_waits_in_the_queue(store: Store) -> None
     assert store.batch("b").counts[JobState.RUNNING] == 1
 
 
+def test_the_time_in_which_a_job_is_parked_is_no_time_of_its_run(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    epoch = running_job(store)
+    redis_client.hincrby("rlm:job:j", "since_ms", -5000)
+    store.park_job("j", epoch)
+    parked = store.job("j")
+    assert 5000 <= parked.run_ms(0) == parked.run_ms(10**15) < 60_000
+    redis_client.hincrby("rlm:job:j", "ran_ms", -parked.ran_ms + 5000)
+    epoch = store.start_job("j", "root-2", LEASE_MS) or 0
+    again = store.job("j")
+    assert again.since_ms is not None
+    assert again.run_ms(again.since_ms + 7) == 5007
+    redis_client.hincrby("rlm:job:j", "since_ms", -2000)
+    store.finish_job("j", epoch, Outcome(state=JobState.FAILED))
+    ended = result_of(store.job("j"))
+    assert 7 <= (ended.timing.run_s or 0) < 60
+    store.retry_job("j")
+    assert store.job("j").run_ms(0) == 0
+
+
 def test_a_job_that_died_in_a_pause_waits_for_its_end(store: Store) -> None:
     store.create_batch("b", "digest", 1)
     running_job(store, batch_id="b", lease_ms=SHORT_MS)
@@ -190,6 +212,7 @@ def test_a_retried_job_keeps_what_was_answered(
     again = [*opens("r", role=Role.ROOT), *opens("a", "f", "o", nanousd=5)]
     fresh = state is JobState.EXHAUSTED  # its root model is asked anew
     assert store.open_calls("j", epoch, again) == [NEW if fresh else SETTLED, SETTLED, NEW, NEW]
+    assert store.open_calls("j", epoch, opens("over")) == [Refused("max_sub_calls", 3, 3)]
     assert store.read_journal("j") == ([] if fresh else ["reply"])
     assert store.costs("j") == before
     assert store.finish_job("j", epoch, ANSWERED) is True
@@ -198,6 +221,18 @@ def test_a_retried_job_keeps_what_was_answered(
     assert store.batch("b").state is BatchState.COMPLETED
     assert store.retry_batch("b") == []
     assert redis_client.ttl("rlm:batch:b:ended") > 0
+
+
+def test_a_journal_that_did_not_hold_is_counted_and_not_replayed_again(store: Store) -> None:
+    epoch = running_job(store)
+    store.append_journal("j", epoch, "reply")
+    store.note_divergence("j", epoch, 2)
+    with pytest.raises(Superseded):
+        store.note_divergence("j", epoch + 1, 3)
+    store.finish_job("j", epoch, Outcome(state=JobState.FAILED))
+    assert store.job("j").diverged_cells == 2
+    assert store.retry_job("j")
+    assert (store.job("j").diverged_cells, store.read_journal("j")) == (0, [])
 
 
 def test_a_cancelled_batch_is_retried(store: Store) -> None:

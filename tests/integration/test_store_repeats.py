@@ -29,6 +29,7 @@ class Forgetful(redis.Redis):
 def life_of_a_batch(store: Store) -> None:
     """Every write of the store that is one script, in the order of a job's life, with a retry at its end."""
     store.create_batch("b", "digest", 1, max_tokens=10_000)
+    store.set_batch_budget("b", None, 20_000)
     store.create_jobs([spec(batch_id="b", max_sub_calls=9)])
     store.seal_batch("b")
     epoch = store.start_job("j", "root-1", LEASE_MS) or 0
@@ -59,6 +60,7 @@ def state(client: Any) -> dict[str, Any]:
         "ledger": client.hgetall("rlm:job:j:ledger"),
         "batch": {k: v for k, v in client.hgetall("rlm:batch:b").items() if k != "created_ms"},
         "batch ledger": client.hgetall("rlm:batch:b:ledger"),
+        "charges": client.lrange("rlm:job:j:charges", 0, -1),
         "journal": client.lrange("rlm:job:j:journal", 0, -1),
         "trace": [fields for _, fields in client.xrange("rlm:job:j:trace")],
         "replies": [fields for _, fields in client.xrange("rlm:job:j:replies")],

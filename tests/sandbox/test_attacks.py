@@ -19,7 +19,7 @@ import pytest
 
 from rlm_dist.sandbox.level import LOCKED, Level
 from rlm_dist.sandbox.probe import probe
-from tests.sandbox.worker import ATTACKS, PROJECT, SECRET
+from tests.sandbox.worker import ATTACKS, PACKAGES, PROJECT, SECRET
 
 NOBODY = 65534
 NAMES = sorted(path.stem for path in ATTACKS.glob("[a-z]*.py"))
@@ -35,10 +35,18 @@ HARMLESS = {
 
 
 class Setting(NamedTuple):
-    """Where attacks are run: the level, and whether the worker is nobody, not the user who runs the tests."""
+    """Where attacks are run: the level, and whether the worker is nobody, not the user who runs the tests.
+
+    Optional libraries are loaded in one of the two: they are more code, not more rights.
+    """
 
     level: Level
     nobody: bool
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The optional libraries."""
+        return () if self.nobody else PACKAGES
 
 
 class Worker:
@@ -46,15 +54,15 @@ class Worker:
 
     def __init__(self, setting: Setting, folder: Path) -> None:
         self._secret = secrets.token_hex(16)
-        command = [_python() if setting.nobody else sys.executable, "-m", "tests.sandbox.worker"]
+        command = [python_for_nobody() if setting.nobody else sys.executable, "-m", "tests.sandbox.worker"]
         user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if setting.nobody else {}
         self._process = subprocess.Popen(
-            [*command, setting.level, str(folder)],
+            [*command, setting.level, str(folder), *setting.packages],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=PROJECT,
-            env={"PATH": os.defpath, SECRET: self._secret, "PYTHONPATH": os.pathsep.join(_import_paths())},
+            env={"PATH": os.defpath, SECRET: self._secret, "PYTHONPATH": os.pathsep.join(import_paths())},
             **user,  # type: ignore[call-overload]
         )
 
@@ -77,11 +85,11 @@ class Worker:
             process.wait(30)
 
 
-def _import_paths() -> list[str]:
+def import_paths() -> list[str]:
     return [str(PROJECT), str(Path(pytest.__file__).parents[1])]
 
 
-def _python() -> str:
+def python_for_nobody() -> str:
     """A Python that nobody can run, and that can import what the tests import; none ends in a skip."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for python in (os.path.realpath(sys.executable), shutil.which(version, path="/usr/bin:/usr/local/bin")):
@@ -95,7 +103,7 @@ def _python() -> str:
                 group=NOBODY,
                 extra_groups=[],
                 cwd="/",
-                env={"PYTHONPATH": os.pathsep.join(_import_paths())},
+                env={"PYTHONPATH": os.pathsep.join(import_paths())},
                 capture_output=True,
                 text=True,
             )

@@ -1,9 +1,11 @@
-"""A stand-in worker, ``python -m tests.sandbox.worker LEVEL FOLDER``: it holds secrets and is attacked.
+"""A stand-in worker that holds secrets and is attacked:
+``python -m tests.sandbox.worker LEVEL FOLDER PACKAGE...``.
 
 On each line of its input it reads the name of an attack, runs it in a REPL of its own, and prints as JSON
 what it saw of it: the hits, how the cell ended, and in how many seconds.
 """
 
+import ast
 import ctypes
 import json
 import os
@@ -23,12 +25,17 @@ from rlm_dist.models import Answer, Message
 from rlm_dist.sandbox.fork_server import ForkServer, start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
+from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.process import PlainStart
 
 ATTACKS = Path(__file__).with_name("attacks")
 PROJECT = Path(__file__).parents[2]
 SECRET = "RLM_API_KEY"
+PACKAGES = ("numpy", "pandas")
 _LIMITS = SandboxLimits(code_timeout_s=1.0)
+_NEIGHBOUR = """import os, resource
+{"pid": os.getpid(), "secret": secret, "files": resource.getrlimit(resource.RLIMIT_NOFILE),
+ "processors": sorted(os.sched_getaffinity(0)), "priority": os.getpriority(os.PRIO_PROCESS, 0)}"""
 _CONTEXT = b'{"v":1,"kind":"str","n":1,"several":false,"named":false}\n' + bytes(8)
 _MOST_TASKS = 1200
 _MOST_BYTES = 1_300_000_000
@@ -40,7 +47,7 @@ class Secrets:
     """What the worker holds: in its environment, in its memory, in files, and in an open file."""
 
     def __init__(self, folder: Path) -> None:
-        self.tokens = {"environment": os.environ[SECRET]}
+        self.tokens = {"environment": os.environ[SECRET], "neighbour": secrets.token_hex(16)}
         self.memory = ctypes.create_string_buffer(self._new("memory").encode())
         self.files = [folder / "readable", folder / "private"]
         for file, mode in zip(self.files, (0o644, 0o600), strict=True):
@@ -190,10 +197,23 @@ class StandIn:
         self._context.write_bytes(_CONTEXT)
 
     def attacked(self, name: str, start: ForkServer | PlainStart) -> dict[str, Any]:
-        """Run one attack; gives what came of it."""
+        """Run one attack while another job's REPL is there; gives what came of it."""
+        with Sandbox(
+            context_path=self._context, query=_no_query, limits=SandboxLimits(), start=start
+        ) as neighbour:
+            neighbour.run(f"secret = {self._secrets.tokens['neighbour']!r}")
+            before = neighbour.run(_NEIGHBOUR).output.head
+            found = self._run(name, start, ast.literal_eval(before)["pid"])
+            after = neighbour.run(_NEIGHBOUR).output.head
+            if after != before:
+                found["hits"].append(f"the neighbour: {before} became {after}")
+            return found
+
+    def _run(self, name: str, start: ForkServer | PlainStart, neighbour: int) -> dict[str, Any]:
         facts = {
             "hit": (word := secrets.token_hex(16)),
             "pid": os.getpid(),
+            "neighbour": neighbour,
             "address": ctypes.addressof(self._secrets.memory),
             "length": len(self._secrets.memory),
             "fd": self._secrets.open_file.fileno(),
@@ -235,10 +255,9 @@ class StandIn:
         }
 
     def _settle(self, start: ForkServer | PlainStart) -> None:
-        """Wait until there is what is always there: the fork-server and its spare REPL."""
+        """Wait until there is what is always there: the fork-server, a neighbour and a spare REPL."""
         if isinstance(start, ForkServer):
-            start.start()
-            while sum(map(_is_zygote, descendants())) < 2:
+            while sum(map(_is_zygote, descendants())) < 3:
                 time.sleep(0.01)
 
     def _excesses(self, watch: Watch, usual: int) -> Iterator[str]:
@@ -303,10 +322,10 @@ def _kin() -> Iterator[None]:
                 os.kill(int(status["Pid"]), signal.SIGKILL)
 
 
-def main(level: str, folder: str) -> None:
+def main(level: str, folder: str, *packages: str) -> None:
     """Be attacked, line by line."""
     worker = StandIn(Path(folder))
-    with closing(start_at(Level(level))) as start, _kin():
+    with closing(start_at(Level(level), find(packages))) as start, _kin():
         for line in sys.stdin:
             print(json.dumps(worker.attacked(line.strip(), start)), flush=True)  # noqa: T201
 

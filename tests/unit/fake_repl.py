@@ -62,8 +62,9 @@ class FakeRepl:
         self.lost = True
         raise _Done
 
-    def run(self, code: str, /) -> CellResult:
+    def run(self, code: str, began_ns: int, /) -> CellResult:
         self.ran.append(code)
+        self.space["began_ns"] = began_ns
         self.final, self.lost, error = None, False, None
         out = io.StringIO()
         with contextlib.redirect_stdout(out):

@@ -169,6 +169,7 @@ def result(state: JobState, **fields: object) -> Result:
         "partial_answer": None,
         "error": None,
         "iterations": 2,
+        "isolation": "landlock",
         "costs": Costs(root_input_tokens=10, root_cached_tokens=4, sub_input_tokens=100, sub_output_tokens=7),
         "timing": Timing(),
     }

@@ -32,6 +32,7 @@ JOB = JobRecord(
     state=JobState.FAILED,
     epoch=2,
     owner="root@here:1",
+    isolation="none",
     outcome=Outcome(state=JobState.FAILED, error=ErrorInfo(type="auth", message="refused"), iterations=3),
     queued_ms=1000,
     started_ms=2000,
@@ -75,6 +76,7 @@ def test_a_job_as_text() -> None:
         "job j1 of batch b1: failed",
         "  query   What is it?",
         "  worker  root@here:1, started 2 times",
+        "  sandbox none",
         "  error   auth: refused",
         "  used    root 3 calls, 1,500 tokens; sub 0 calls, 0 tokens; $0.500000",
     ]
@@ -83,6 +85,12 @@ def test_a_job_as_text() -> None:
 def test_a_job_that_is_being_cancelled_says_so() -> None:
     record = JOB.model_copy(update={"state": JobState.RUNNING, "cancel_requested": True, "outcome": None})
     assert next(iter(job_lines(record))) == "job j1 of batch b1: running, cancellation asked for"
+
+
+def test_a_job_tells_of_code_that_came_out_otherwise_when_it_was_replayed() -> None:
+    record = JOB.model_copy(update={"diverged_cells": 2})
+    assert "  replay  2 code blocks came out otherwise when run again" in list(job_lines(record))
+    assert job_document(record)["diverged_cells"] == 2
 
 
 def test_a_batch_as_text_leaves_out_states_that_no_job_is_in() -> None:
@@ -97,6 +105,12 @@ def test_a_batch_as_text_leaves_out_states_that_no_job_is_in() -> None:
 def test_documents_tell_jobs_and_batches_apart() -> None:
     assert (job_document(JOB)["kind"], batch_document(BATCH)["kind"]) == ("job", "batch")
     assert job_document(JOB)["iterations"] == 3
+
+
+def test_how_a_job_was_isolated_is_shown_once_it_has_started() -> None:
+    waiting = JOB.model_copy(update={"isolation": None})
+    assert not any("sandbox" in line for line in job_lines(waiting))
+    assert (job_document(JOB)["isolation"], job_document(waiting)["isolation"]) == ("none", None)
 
 
 def test_the_list_is_two_tables_or_a_word() -> None:

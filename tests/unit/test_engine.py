@@ -90,8 +90,8 @@ def test_superseded_goes_through() -> None:
 
 def test_a_limit_in_the_middle_of_a_cell_keeps_what_the_cell_left_in_answer() -> None:
     class Limited(FakeRepl):
-        def run(self, code: str, /) -> CellResult:
-            super().run(code)
+        def run(self, code: str, began_ns: int, /) -> CellResult:
+            super().run(code, began_ns)
             raise LimitExceeded("max_sub_calls", 5, 5)
 
     run = Run("```repl\nanswer['content'] = 'half'\n```", repl=Limited())
@@ -127,10 +127,30 @@ def test_a_run_goes_on_from_every_place_in_its_journal() -> None:
             assert run.script.chats[-1] == whole.script.chats[-1]
 
 
+def test_a_cell_that_is_run_again_sees_the_time_of_its_first_run() -> None:
+    """After the death of its worker, and after that of the REPL."""
+    first = Run("```repl\nprint(began_ns)\n```", "```repl\nlose()\n```", "FINAL_VAR(began_ns)")
+    assert first.marks() == ["state_rebuilt"]
+    again = Run("FINAL_VAR(began_ns)", journal=first.written[:-1])
+    assert again.marks() == ["state_rebuilt"]
+    assert again.answer == first.answer
+
+
 def test_a_cell_that_comes_out_otherwise_is_marked_and_the_chat_keeps_the_journal() -> None:
     first = Run(LOOK, HAND_IN)
     again = Run(HAND_IN, journal=first.written[:2], repl=FakeRepl(context="other words"))
     assert "some text" in again.script.told()
+    assert again.marks() == ["replay_diverged"]
+
+
+def test_a_cell_that_comes_out_otherwise_fails_the_job_where_that_is_wanted() -> None:
+    first = Run(LOOK, HAND_IN)
+    other = FakeRepl(context="other words")
+    again = Run(journal=first.written[:2], repl=other, on_divergence="fail")
+    assert (again.outcome.state, again.outcome.iterations) == (JobState.FAILED, 1)
+    assert again.outcome.error is not None
+    assert again.outcome.error.type == "replay_diverged"
+    assert "turn 0, block 1" in again.outcome.error.message
     assert again.marks() == ["replay_diverged"]
 
 

@@ -26,6 +26,7 @@ from seccompy import Action, CmpOp, Filter
 from . import allowed, confine
 
 _NOBODY = 65534
+_OWN_USERS = 2_000_000_000  # and its process id: a user for each REPL, of a range that nobody hands out
 _PACKAGES = ("site-packages", "dist-packages")
 _PR_SET_SECUREBITS, _PR_CAPBSET_DROP = 28, 24
 _SECUREBITS = 0xEF  # root's user id means nothing, and all of it is locked
@@ -52,7 +53,8 @@ class Lockdown:
         if not seccompy.supported():
             raise OSError(errno.ENOSYS, "this kernel has no seccomp filters")
         self._ruleset = _ruleset() if landlock else None
-        self._user = _NOBODY if os.geteuid() == 0 and _reads_library(_NOBODY) else None
+        users = (_OWN_USERS + os.getpid(), _NOBODY) if os.geteuid() == 0 else ()
+        self._user = next(filter(_reads_library, users), None)
 
     def apply(self, parent: int) -> None:
         """Lock this process; ``parent`` is the process that must not die before it."""
@@ -68,12 +70,16 @@ class Lockdown:
         _filter(paths=self._ruleset is not None).load()
 
     def _give_up_root(self) -> None:
-        """Become nobody; where nobody could not read Python's own files, stay root without its powers."""
+        """Become a user of one's own, or nobody where a user namespace has no such user.
+
+        Where they could not read Python's own files, stay root without its powers.
+        """
         libc = ctypes.CDLL(None, use_errno=True)
         if self._user is not None:
+            user = _NOBODY if self._user == _NOBODY else _OWN_USERS + os.getpid()
             os.setgroups([])
-            os.setresgid(self._user, self._user, self._user)
-            os.setresuid(self._user, self._user, self._user)
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
         elif os.geteuid() == 0:
             for capability in range(_LAST_CAPABILITY + 1):
                 libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from . import confine, context
 from .calls import Calls
+from .clock import Clock, install
 from .exits import EXIT_BROKEN, EXIT_MEMORY
 from .frames import pack, receive
 from .repl import Repl
@@ -76,16 +77,19 @@ def main(socket_fd: int, context_fd: int) -> NoReturn:
     confine.confine(start["limits"])
     names = _loaded(link, context_fd)
     random.seed(_SEED)
+    clock = Clock()
+    install(clock)
     calls = Calls(link.send)
     repl = Repl(names, calls, start["max_output_chars"])
     link.begin(calls)
     link.send({"op": "ready"})
-    _forever(lambda: _serve(link, repl))
+    _forever(lambda: _serve(link, repl, clock))
 
 
-def _serve(link: Link, repl: Repl) -> None:
+def _serve(link: Link, repl: Repl, clock: Clock) -> None:
     order = link.orders.get()
     if order["op"] == "run":
+        clock.begin(order["began_ns"])
         link.send(repl.run(order["cell"], order["code"]))
     else:
         link.send(repl.resolve(order["path"]))

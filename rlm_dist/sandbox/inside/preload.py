@@ -1,7 +1,8 @@
-"""The standard library as the fork-server has it loaded before the first REPL is forked.
+"""The libraries as the fork-server has them loaded before the first REPL is forked.
 
 What is loaded here costs a REPL nothing. Extension modules must be: the libraries that they need cannot be
 opened later. At the level ``seccomp`` nothing can, so that what is not loaded here cannot be imported.
+Optional libraries are loaded here or never, at any level: their folder holds all else that is installed.
 """
 
 import contextlib
@@ -11,7 +12,9 @@ import os
 import pkgutil
 import sys
 import time
+import warnings
 import zoneinfo
+from collections.abc import Sequence
 
 _NAMES = """
 abc argparse array ast asyncio base64 binascii bisect builtins bz2 calendar cmath cmd code codecs codeop
@@ -33,6 +36,7 @@ zipfile zipimport zlib zoneinfo _pydecimal _strptime
 """
 _MODULES = _NAMES.split()
 _NOT_LOADED = ("_test", "_xx", "xx", "_tkinter", "_curses", "_ctypes_test", "_dbm", "_gdbm", "readline")
+_NO_PARTS = ("tests", "conftest", "setup", "__main__")
 _kept: list[object] = []
 
 
@@ -49,7 +53,35 @@ def without_files() -> None:
     for module in pkgutil.iter_modules(encodings.__path__):
         with contextlib.suppress(ImportError):  # those of Windows
             importlib.import_module(f"encodings.{module.name}")
-    _kept.extend(zoneinfo.ZoneInfo(name) for name in sorted(zoneinfo.available_timezones()))
+    in_python = importlib.import_module("zoneinfo._zoneinfo").ZoneInfo  # which pandas uses as well
+    for name in sorted(zoneinfo.available_timezones()):
+        _kept.extend((zoneinfo.ZoneInfo(name), in_python(name)))
+
+
+def packages(names: Sequence[str], folders: Sequence[str]) -> None:
+    """Load libraries, and what they need, from folders that are on the import path meanwhile only."""
+    path = list(sys.path)
+    sys.path.extend(folders)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in names:
+            importlib.import_module(name)
+    sys.path[:] = path
+    if "numpy" in sys.modules:  # so that a job can be replayed, as with ``random``
+        sys.modules["numpy"].random.seed(0)
+
+
+def modules_of(names: Sequence[str]) -> None:
+    """Load as well what these libraries would load later: their own modules, but for tests."""
+    waiting = [sys.modules[name] for name in names]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        while waiting:
+            package = waiting.pop()
+            for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
+                if module.name not in _NO_PARTS:
+                    with contextlib.suppress(Exception, SystemExit):  # it needs what is not there
+                        waiting.append(importlib.import_module(f"{package.__name__}.{module.name}"))
 
 
 def _extensions() -> list[str]:

@@ -25,6 +25,7 @@ import selectors
 import signal
 import socket
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from . import loop, preload
@@ -34,6 +35,7 @@ from .lockdown import Lockdown
 _MESSAGE_BYTES = 4096
 _MAX_DESCRIPTORS = 1 << 20
 _LOCKED = b"locked"
+_TAKEN = b"taken"
 _QUIET_S = 0.05
 
 
@@ -120,6 +122,8 @@ class Zygote:
                 if state != _LOCKED:
                     return state.decode() or "the process broke down while it was being locked"
                 socket.send_fds(link, [b"job"], descriptors)
+                if link.recv(_MESSAGE_BYTES) != _TAKEN:
+                    return "the process ended while it was given its job"
             except OSError as error:
                 return str(error)
         self._children[spare.pid] = job
@@ -147,8 +151,9 @@ class Zygote:
             os.closerange(link.fileno() + 1, _MAX_DESCRIPTORS)
             link.send(_LOCKED)
             data, descriptors, _, _ = socket.recv_fds(link, _MESSAGE_BYTES, 2)
-            link.close()
             if data:
+                link.send(_TAKEN)
+                link.close()
                 loop.main(*descriptors)
         except BaseException as error:  # noqa: BLE001  # the edge of the process
             with contextlib.suppress(OSError):
@@ -171,12 +176,17 @@ class Zygote:
             self._control.send(json.dumps(message).encode())
 
 
-def main(control_fd: int, level: str) -> None:
-    """Serve the worker at ``control_fd``; the level is one of those that lock."""
+def main(control_fd: int, level: str, packages: Mapping[str, Sequence[str]]) -> None:
+    """Serve the worker at ``control_fd``; the level is one of those that lock.
+
+    ``packages`` has the ``names`` of optional libraries, and the ``folders`` that they lie in.
+    """
     os.environ.pop("PWD", None)  # bubblewrap sets it
     sys.argv = [""]
     sys.dont_write_bytecode = True
     preload.standard_library()
+    preload.packages(**packages)
+    preload.modules_of(packages["names"])
     if level == "seccomp":
         preload.without_files()
     lockdown = Lockdown(landlock=level != "seccomp")

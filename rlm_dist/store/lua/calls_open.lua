@@ -1,5 +1,5 @@
 -- Opens calls of a job and reserves their budget.
--- ARGV: 1 epoch, then for each call: id, role, request, reserve_nanousd, reserve_tokens
+-- ARGV: 1 epoch, then for each call: id, role, request, reserve_nanousd ('' unknown), reserve_tokens
 -- Returns for each 'new', 'pending', 'settled', 'refused <kind> <used> <limit>'; or NOT_FOUND, CANCELLED, …
 -- Atomic: two askers that check a budget before either reserves would both pass.
 local job = get(JOB, 'state', 'epoch', 'cancel', 'batch', 'max_nanousd', 'max_tokens', 'max_sub_calls')
@@ -10,8 +10,8 @@ local batch, mine = job[4], 'e' .. ARGV[1]
 local limits = batch and get(batch, 'max_nanousd', 'max_tokens', 'paused') or {}
 if limits[3] then return PAUSED end
 local sub_calls, opened, money, tokens = number(call('HGET', LEDGER, 'sub_calls')), 0, 0, 0
-local budgets = {budget(LEDGER, job[5], job[6])}
-if batch then budgets[2] = budget(batch .. ':ledger', limits[1], limits[2]) end
+local budgets = {budget(LEDGER, job[5], job[6], '')}
+if batch then budgets[2] = budget(batch .. ':ledger', limits[1], limits[2], 'batch_') end
 
 local function refusal(role, wanted)
   local asked = sub_calls + opened
@@ -19,11 +19,8 @@ local function refusal(role, wanted)
     return 'refused max_sub_calls ' .. int(asked) .. ' ' .. job[7]
   end
   for _, pair in ipairs(budgets) do
-    for index, one in ipairs(pair) do
-      if one.limit and one.used + wanted[index] > one.limit then
-        return 'refused ' .. one.kind .. ' ' .. int(one.used) .. ' ' .. int(one.limit)
-      end
-    end
+    local refused = overrun(pair, wanted)
+    if refused then return refused end
   end
 end
 
@@ -37,6 +34,7 @@ local function open(id, role, request, wanted)
   if text then return known and 'pending' or 'settled' end
   local refused = refusal(role, wanted)
   if refused then return refused end
+  wanted[1] = wanted[1] or 0
   local new = {money = int(wanted[1]), tokens = int(wanted[2]), lapsed = 0}
   if role == 'root' then
     write_claimed(id, 0, new, mine, 'root')
@@ -53,7 +51,7 @@ end
 
 local states = {}
 for at = 2, #ARGV, 5 do
-  states[#states + 1] = open(ARGV[at], ARGV[at + 1], ARGV[at + 2], {ARGV[at + 3] + 0, ARGV[at + 4] + 0})
+  states[#states + 1] = open(ARGV[at], ARGV[at + 1], ARGV[at + 2], {tonumber(ARGV[at + 3]), ARGV[at + 4] + 0})
 end
 reserve(batch, money, tokens)
 call('HINCRBY', LEDGER, 'sub_calls', opened)

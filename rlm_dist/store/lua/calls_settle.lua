@@ -5,32 +5,24 @@
 -- Atomic: answer, money, reservation and reply go together, once, whatever is delivered or repeated twice.
 local job = get(JOB, 'state', 'batch')
 if not job[1] then return NOT_FOUND end
-local add, at, firsts = {}, 2, {}
-
-local function plus(field, n) add[field] = (add[field] or 0) + n end
+local at, firsts, paid, add, plus = 2, {}, {}, sums()
 
 -- An attempt that was lost and done again is counted when the call is settled, once: if its holder comes back
 -- after all and settles too, that is the payment that was counted already.
 local function again(id, token, tokens, failed, lapsed, owner)
-  if (',' .. tokens .. ','):find(',' .. token .. ',', 1, true) then return end
+  if (',' .. tokens .. ','):find(',' .. token .. ',', 1, true) or call('ZSCORE', TOKENS, token) then return end
   if tonumber(lapsed) > 0 then
     lapsed = lapsed - 1
   elseif tonumber(ARGV[at + 4]) > 0 then
     plus('duplicate_paid_calls', 1)
   end
-  charge(at, plus, {'spent'})
+  charge(at, plus, {'spent'}, paid)
   call('HSET', CALLS, id, table.concat({'s', tokens .. ',' .. token, failed, int(lapsed), owner}, ' '))
 end
 
 local function first(id, token, known)
-  plus('reserved_nanousd', 0 - number(known.money))
-  plus('reserved_tokens', 0 - number(known.tokens))
-  plus('failed_calls', ARGV[at + 3])
-  plus('duplicate_paid_calls', known.lapsed)
-  charge(at, plus, {'spent', 'committed'})
-  call('HSET', CALLS, id, table.concat({'s', token, ARGV[at + 3], known.lapsed, ARGV[1]}, ' '))
-  call('HSET', RESULTS, id, ARGV[at + 2])
-  call('XADD', REPLIES, '*', 'c', id)
+  charge(at, plus, {'spent', 'committed'}, paid)
+  answer(id, token, known, ARGV[1], ARGV[at + 2], ARGV[at + 3], plus)
 end
 
 local function settle(id, token, state)
@@ -44,7 +36,7 @@ local function settle(id, token, state)
     first(id, token, known)
     return 1
   elseif not repeated(token) then
-    charge(at, plus, {'spent'})
+    charge(at, plus, {'spent'}, paid)
   end
   return tokens and tokens:match('^[^,]*') == token and 1 or 0
 end
@@ -53,5 +45,5 @@ while at <= #ARGV do
   firsts[#firsts + 1] = settle(ARGV[at], ARGV[at + 1], call('HGET', CALLS, ARGV[at]) or '')
   at = at + 5 + ARGV[at + 4] * 7
 end
-book(job, add)
+book(job, add, paid)
 return firsts

@@ -4,7 +4,8 @@
 -- Atomic: a job half taken back would be missing from its batch, or expire in the middle of its second run.
 -- Calls that failed or were not answered are asked anew. A job that was exhausted came to its end by what its
 -- root model said: that model is asked anew too (its calls have no request, as no other worker runs them).
-local job = get(JOB, 'state', 'id', 'batch', 'ended_entry')
+-- A journal that did not hold when it was replayed is not replayed again.
+local job = get(JOB, 'state', 'id', 'batch', 'ended_entry', 'diverged')
 local state, id, batch = job[1], job[2], job[3]
 if not state then return NOT_FOUND end
 if not FINAL[state] or state == 'succeeded' then return 0 end
@@ -16,13 +17,15 @@ for at = 1, #known, 2 do
   if not kept or of_root and state == 'exhausted' then
     call('HDEL', CALLS, known[at])
     call('HDEL', RESULTS, known[at])
+    call('HDEL', REQUESTS, known[at])
     if not of_root then call('HINCRBY', LEDGER, 'sub_calls', -1) end
   end
 end
-if state == 'exhausted' then call('DEL', JOURNAL) end
+if state == 'exhausted' or job[5] then call('DEL', JOURNAL) end
 call('DEL', DONE)
-call('HDEL', JOB, 'outcome', 'ended_ms', 'started_ms', 'cancel', 'recoveries', 'lease_ms', 'ended_entry')
-for index = 1, 11 do call('PERSIST', KEYS[index]) end
+call('HDEL', JOB, 'outcome', 'ended_ms', 'started_ms', 'isolation', 'cancel', 'recoveries', 'lease_ms',
+  'ended_entry', 'diverged', 'since_ms', 'ran_ms')
+for index = 1, 12 do call('PERSIST', KEYS[index]) end
 for _, blob in ipairs(call('SMEMBERS', BLOBS)) do
   call('SADD', blob .. ':jobs', id)
   call('PERSIST', blob)

@@ -1,6 +1,6 @@
 -- Takes a job up: a queued one, or a running one whose lease has lapsed.
 -- ARGV: 1 owner, 2 lease_ms, 3 token of this attempt, 4 cancelled outcome (JSON), 5 retention_ms,
---       6 max_recoveries, 7 poison outcome (JSON)
+--       6 max_recoveries, 7 poison outcome (JSON), 8 isolation
 -- Returns the new epoch, or 0 where the job cannot be had (final, cancelled, paused, held), or NOT_FOUND.
 -- Atomic: of two workers with the same message one may win, and a repeat of a lost reply must win again. A job
 -- whose workers died more than max_recoveries times is ended; one that was parked was not let down.
@@ -27,8 +27,8 @@ end
 local lease_ms = int(now_ms + ARGV[2])
 local epoch = call('HINCRBY', JOB, 'epoch', 1)
 if state == 'queued' then set_state(batch, state, 'running') end
-call('HSET', JOB, 'owner', ARGV[1], 'lease_ms', lease_ms, 'token', ARGV[3])
-call('HSETNX', JOB, 'started_ms', int(now_ms))
+call('HSET', JOB, 'owner', ARGV[1], 'lease_ms', lease_ms, 'token', ARGV[3], 'isolation', ARGV[8])
+for _, field in ipairs({'started_ms', 'since_ms'}) do call('HSETNX', JOB, field, int(now_ms)) end
 call('ZREM', QUEUED, job[7])
 call('ZADD', LEASES, lease_ms, job[7])
 return epoch

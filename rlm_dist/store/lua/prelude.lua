@@ -1,7 +1,7 @@
 -- Put before every script of a job (job_*.lua, calls_*.lua).
 -- KEYS: keys.job_keys(job id), as named here. A time is in Unix milliseconds of this server.
-local JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, JOBS, QUEUED,
-  LEASES = unpack(KEYS)
+local JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, CHARGES, JOBS,
+  QUEUED, LEASES = unpack(KEYS)
 local NOT_FOUND, SUPERSEDED, CANCELLED, PAUSED = 'NOT_FOUND', 'SUPERSEDED', 'CANCELLED', 'PAUSED'
 local FINAL = {succeeded = true, exhausted = true, failed = true, cancelled = true}
 local call, time = redis.call, redis.call('TIME')
@@ -44,6 +44,9 @@ end
 
 -- Puts a job back into the queue. In a paused batch it is not looked for until the batch is resumed.
 local function park(id, batch, state, paused)
+  local since_ms = call('HGET', JOB, 'since_ms')
+  if since_ms then call('HINCRBY', JOB, 'ran_ms', int(now_ms - since_ms)) end
+  call('HDEL', JOB, 'since_ms')
   if state == 'running' then set_state(batch, state, 'queued') end
   call('ZREM', LEASES, id)
   call('ZADD', QUEUED, int(now_ms + (paused and 600000 or 0)), id)
@@ -80,5 +83,5 @@ local function end_job(from, state, outcome, retention_ms)
   release_blobs(id, retention_ms)
   if batch then end_in_batch(batch, id, retention_ms) end
   call('HDEL', LEDGER, 'reserved_nanousd', 'reserved_tokens')
-  for index = 1, 11 do call('PEXPIRE', KEYS[index], retention_ms) end
+  for index = 1, 12 do call('PEXPIRE', KEYS[index], retention_ms) end
 end

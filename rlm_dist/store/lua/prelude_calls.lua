@@ -26,12 +26,22 @@ local function write_claimed(id, until_ms, known, token, owner)
 end
 
 -- What a job or batch has used of its budgets, in the order of a call's reservation.
-local function budget(ledger, max_nanousd, max_tokens)
+local function budget(ledger, max_nanousd, max_tokens, whose)
   local used = get(ledger, 'spent_nanousd', 'reserved_nanousd', 'spent_tokens', 'reserved_tokens')
   return {
-    {kind = 'max_usd', used = number(used[1]) + number(used[2]), limit = tonumber(max_nanousd)},
-    {kind = 'max_tokens', used = number(used[3]) + number(used[4]), limit = tonumber(max_tokens)},
+    {kind = whose .. 'max_usd', used = number(used[1]) + number(used[2]), limit = tonumber(max_nanousd)},
+    {kind = whose .. 'max_tokens', used = number(used[3]) + number(used[4]), limit = tonumber(max_tokens)},
   }
+end
+
+-- Why a call that wants so much is refused: a budget would be overrun, or one of money by how much nobody knows.
+local function overrun(budgets, wanted)
+  for index, one in ipairs(budgets) do
+    if one.limit and not wanted[index] then return 'refused unpriced 0 0' end
+    if one.limit and one.used + wanted[index] > one.limit then
+      return 'refused ' .. one.kind .. ' ' .. int(one.used) .. ' ' .. int(one.limit)
+    end
+  end
 end
 
 local function reserve(batch, money, tokens)
@@ -39,35 +49,4 @@ local function reserve(batch, money, tokens)
     call('HINCRBY', ledger, 'reserved_nanousd', int(money))
     call('HINCRBY', ledger, 'reserved_tokens', int(tokens))
   end
-end
-
--- Adds the charges of the settlement at ARGV[at] to its lines and to the totals.
-local function charge(at, plus, totals)
-  for first = at + 5, at + 4 + ARGV[at + 4] * 7, 7 do
-    local line = function(metric) return 'line:' .. ARGV[first] .. ':' .. metric .. ':' .. ARGV[first + 1] end
-    local tokens, nanousd = ARGV[first + 2] + ARGV[first + 4], ARGV[first + 6]
-    plus(line('calls'), 1)
-    plus(line('input'), ARGV[first + 2])
-    plus(line('cached'), ARGV[first + 3])
-    plus(line('output'), ARGV[first + 4])
-    plus(line(nanousd == '' and 'unpriced' or 'nanousd'), nanousd == '' and 1 or nanousd)
-    plus('estimated_calls', ARGV[first + 5])
-    for _, total in ipairs(totals) do
-      plus(total .. '_tokens', tokens)
-      plus(total .. '_nanousd', nanousd == '' and 0 or nanousd)
-    end
-  end
-end
-
--- Adds to the ledgers of the job and its batch.
-local function book(job, add)
-  -- What was reserved was given back when the job ended.
-  if FINAL[job[1]] then add['reserved_nanousd'], add['reserved_tokens'] = nil, nil end
-  local batch = job[2] and call('EXISTS', job[2]) == 1 and job[2]
-  for field, n in pairs(add) do
-    call('HINCRBY', LEDGER, field, int(n))
-    if batch then call('HINCRBY', batch .. ':ledger', field, int(n)) end
-  end
-  live_as(JOB, LEDGER, CALLS, RESULTS, REPLIES)
-  if batch then live_as(batch, batch .. ':ledger') end
 end

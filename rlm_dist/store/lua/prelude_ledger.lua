@@ -1,0 +1,51 @@
+-- Put after prelude_calls.lua before every script of calls (calls_*.lua): how calls end, and what they cost.
+-- What a script adds to the ledgers, and how it counts it up.
+local function sums()
+  local add = {}
+  return add, function(field, n) add[field] = (add[field] or 0) + n end
+end
+
+-- Ends a call with its result: its reservation is given back, and who waits for it is told.
+local function answer(id, token, known, owner, result, failed, plus)
+  plus('reserved_nanousd', 0 - number(known.money))
+  plus('reserved_tokens', 0 - number(known.tokens))
+  plus('failed_calls', failed)
+  plus('duplicate_paid_calls', known.lapsed)
+  call('HSET', CALLS, id, table.concat({'s', token, failed, known.lapsed, owner}, ' '))
+  call('HSET', RESULTS, id, result)
+  call('XADD', REPLIES, '*', 'c', id)
+end
+
+-- Adds the charges of the settlement at ARGV[at] to its lines and to the totals, and lists them in ``paid``.
+local function charge(at, plus, totals, paid)
+  for first = at + 5, at + 4 + ARGV[at + 4] * 7, 7 do
+    local line = function(metric) return 'line:' .. ARGV[first] .. ':' .. metric .. ':' .. ARGV[first + 1] end
+    local tokens, nanousd = ARGV[first + 2] + ARGV[first + 4], ARGV[first + 6]
+    plus(line('calls'), 1)
+    plus(line('input'), ARGV[first + 2])
+    plus(line('cached'), ARGV[first + 3])
+    plus(line('output'), ARGV[first + 4])
+    plus(line(nanousd == '' and 'unpriced' or 'nanousd'), nanousd == '' and 1 or nanousd)
+    plus('estimated_calls', ARGV[first + 5])
+    paid[#paid + 1] = table.concat({ARGV[at], ARGV[first], ARGV[first + 2], ARGV[first + 3], ARGV[first + 4],
+      ARGV[first + 5], nanousd == '' and '-' or nanousd, ARGV[first + 1]}, ' ')
+    for _, total in ipairs(totals) do
+      plus(total .. '_tokens', tokens)
+      plus(total .. '_nanousd', nanousd == '' and 0 or nanousd)
+    end
+  end
+end
+
+-- Adds to the ledgers of the job and its batch, and keeps the single charges.
+local function book(job, add, paid)
+  -- What was reserved was given back when the job ended.
+  if FINAL[job[1]] then add['reserved_nanousd'], add['reserved_tokens'] = nil, nil end
+  local batch = job[2] and call('EXISTS', job[2]) == 1 and job[2]
+  for field, n in pairs(add) do
+    call('HINCRBY', LEDGER, field, int(n))
+    if batch then call('HINCRBY', batch .. ':ledger', field, int(n)) end
+  end
+  if #paid > 0 then call('RPUSH', CHARGES, unpack(paid)) end
+  live_as(JOB, LEDGER, CALLS, RESULTS, REPLIES, CHARGES)
+  if batch then live_as(batch, batch .. ':ledger') end
+end

@@ -1,0 +1,54 @@
+"""Whose the processes of REPLs are where the worker is root: each has a user of its own."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from rlm_dist.sandbox.level import Level
+from rlm_dist.sandbox.probe import probe
+from tests.sandbox.test_attacks import import_paths, python_for_nobody
+from tests.sandbox.worker import PROJECT
+
+REPLS = """
+import json, sys
+from contextlib import closing
+from pathlib import Path
+from rlm_dist.sandbox.fork_server import ForkServer
+from rlm_dist.sandbox.host import Sandbox
+from rlm_dist.sandbox.level import Level
+from tests.integration.sandbox_kit import LIMITS, echo, process_of, write_context
+
+context = write_context(Path(sys.argv[2]), "str", [""])
+with closing(ForkServer(Level(sys.argv[1]))) as start:
+    repls = [Sandbox(context_path=context, query=echo, limits=LIMITS, start=start) for _ in range(3)]
+    for repl in repls:
+        repl.start()
+    statuses = [Path(f"/proc/{process_of(repl)}/status").read_text().splitlines() for repl in repls]
+    print(json.dumps([dict(line.split(":", 1) for line in status) for status in statuses]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the tests do not run as root")
+@pytest.mark.parametrize("level", [Level.LANDLOCK, Level.SECCOMP])
+def test_each_repl_of_a_root_worker_has_a_user_of_its_own(level: Level, tmp_path: Path) -> None:
+    """Where the library is not for root's eyes alone, and outside of a user namespace."""
+    if problems := probe(level):
+        pytest.skip(f"LOUD: the level {level} does not work on this machine: {problems}")
+    told = subprocess.run(
+        [python_for_nobody(), "-c", REPLS, level, f"{tmp_path}/context"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PROJECT,
+        env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(import_paths())},
+    )
+    found = json.loads(told.stdout)
+    users = {status["Uid"] for status in found} | {status["Gid"] for status in found}
+    assert len(users) == 3
+    for ids in users:
+        assert len({*ids.split()}) == 1  # real, effective, saved and of the file system
+        assert int(ids.split()[0]) > 65534
+    assert [(status["Groups"].strip(), int(status["CapEff"], 16)) for status in found] == [("", 0)] * 3

@@ -1,0 +1,76 @@
+"""What a call is worth before and after it was made."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlm_dist.calls import Accounts
+from rlm_dist.errors import CallError
+from rlm_dist.models import CallRequest, CallResult, Completion, Message, Role, Usage
+from rlm_dist.prices import Prices
+
+HELLO = (Message(role="user", content="x" * 400),)
+USAGE = Usage(input_tokens=10, output_tokens=1)
+
+
+@pytest.fixture
+def prices(tmp_path: Path) -> Prices:
+    """One model has a price: 1 USD a million tokens."""
+    path = tmp_path / "prices.json"
+    path.write_text(json.dumps({"mine": {"input": 1, "output": 1}}))
+    return Prices(path)
+
+
+def accounts(prices: Prices, *listed: str) -> Accounts:
+    """``auto`` means these models, one at each time of asking; then the endpoint cannot be reached."""
+    rest = list(listed)
+
+    def resolve(role: Role, name: str) -> str:
+        if not rest:
+            raise CallError("transient", "refused")
+        return rest.pop(0)
+
+    urls = dict.fromkeys(Role, "http://127.0.0.1:1/v1")
+    return Accounts(prices=prices, urls=urls, resolve=resolve)
+
+
+def request(model: str, role: Role = Role.SUB) -> CallRequest:
+    return CallRequest(role=role, model=model, messages=HELLO)
+
+
+def paid(own: Accounts, asked: str, answered: str) -> int | None:
+    """What is paid for a call to one model that another answers."""
+    done = Completion(text="", usage=USAGE, finish_reason="stop", model=answered)
+    settlement = own.settlement("c", request(asked), CallResult(completion=done), "")
+    assert settlement.spend is not None
+    return settlement.spend.nanousd
+
+
+def test_the_price_of_a_call_is_set_aside_or_unknown(prices: Prices) -> None:
+    own = accounts(prices)
+    assert own.reserve(request("mine")) == (100 + 1024, 1_124_000)
+    assert own.reserve(request("other")) == (100 + 1024, None)
+
+
+def test_auto_has_the_price_of_the_model_that_it_means(prices: Prices) -> None:
+    own = accounts(prices, "mine")
+    for _ in range(2):
+        assert own.reserve(request("auto")) == (100 + 1024, 1_124_000)
+    assert own.resolved(Role.SUB, "auto") == "mine"
+
+
+def test_an_endpoint_that_cannot_be_asked_makes_no_price_unknown(prices: Prices) -> None:
+    """The call itself finds that out, and is retried as other calls are."""
+    own = accounts(prices)
+    assert own.reserve(request("auto")) == (100 + 1024, 0)
+    assert own.resolved(Role.SUB, "auto") == "auto"
+
+
+def test_a_call_costs_what_the_model_costs_that_answered_or_else_the_one_that_was_asked(
+    prices: Prices,
+) -> None:
+    own = accounts(prices)
+    assert paid(own, "other", "mine") == 11_000
+    assert paid(own, "mine", "mine-2026-11-22") == 11_000
+    assert paid(own, "other", "another") is None
