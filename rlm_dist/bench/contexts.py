@@ -28,6 +28,8 @@ def there_and_back(home: Path, *, megabytes: Sequence[int]) -> Iterator[Row]:
         Client(settings, redis_url=url) as client,
         closing(start_at(choose("auto", "off"))) as start,
     ):
+        for _ in _rows(client, start, home / "cache-0", 1):  # starts the fork-server
+            pass
         for size in megabytes:
             yield from _rows(client, start, home / f"cache-{size}", size)
 
