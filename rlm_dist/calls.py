@@ -10,13 +10,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from rlm_dist.errors import BlobError, CallError, FailureKind
-from rlm_dist.models import CallFailure, CallRequest, CallResult, Charge, Role, Usage
+from rlm_dist.errors import PAUSING, BlobError, CallError, FailureKind
+from rlm_dist.models import CallFailure, CallRequest, CallResult, Charge, Role
 from rlm_dist.prices import Prices
 from rlm_dist.store import Settlement, Spend
-
-_CHARS_PER_TOKEN = 4
-_EXPECTED_OUTPUT_TOKENS = 1024
 
 
 class CallNames:
@@ -52,6 +49,13 @@ def unstorable(result: CallResult, error: BlobError) -> CallResult:
     )
 
 
+def _returned(failure: CallFailure | None) -> str | None:
+    """Why the batch is to be paused before this call is made again; '' where it just was not made."""
+    if failure is None or failure.kind not in {*PAUSING, FailureKind.RETURNED}:
+        return None
+    return failure.message if failure.kind in PAUSING else ""
+
+
 class Accounts:
     """Turns requests and results into tokens and nano-dollars."""
 
@@ -66,17 +70,12 @@ class Accounts:
 
     def reserve(self, request: CallRequest) -> tuple[int, int | None]:
         """Tokens and nano-dollars to set aside before the call; None where its price is unknown."""
-        chars = sum(len(message.content) for message in request.messages)
-        usage = Usage(
-            input_tokens=chars // _CHARS_PER_TOKEN,
-            output_tokens=request.max_output_tokens or _EXPECTED_OUTPUT_TOKENS,
-        )
-        tokens = usage.input_tokens + usage.output_tokens
+        usage = request.expected
         try:
             model = self._model(request)
         except CallError:  # the endpoint cannot be asked, which the call itself will tell in its own way
-            return tokens, 0
-        return tokens, self._prices.nanousd(model, usage, self._urls[request.role])
+            return usage.total, 0
+        return usage.total, self._prices.nanousd(model, usage, self._urls[request.role])
 
     def resolved(self, role: Role, name: str) -> str:
         """The model that calls of a role for a name go to, as far as that is known."""
@@ -84,13 +83,17 @@ class Accounts:
 
     def settlement(self, call_id: str, request: CallRequest, result: CallResult, packed: str) -> Settlement:
         """What the ledger is told of a call that ended; ``packed`` is the stored form of ``result``."""
-        done = result.completion
+        done = None if result.cached else result.completion
         return Settlement(
             call_id=call_id,
             role=request.role,
             result_json=packed,
             spend=self._spend(request, Charge(model=done.model, usage=done.usage)) if done else None,
             wasted=tuple(self._spend(request, charge) for charge in result.wasted),
+            returned=_returned(result.failure),
+            cached=result.cached,
+            retries=max(0, result.attempts - 1),
+            rate_limited=result.failed_attempts.count(FailureKind.RATE),
         )
 
     def _spend(self, request: CallRequest, charge: Charge) -> Spend:

@@ -139,7 +139,8 @@ class Client:
             metadata: JSON values of the caller's own, kept with the job.
             options: ``model``, ``sub_model``, ``max_iterations``, ``max_usd``, ``max_tokens``,
                 ``max_sub_calls``, ``max_seconds``, ``max_depth``, ``on_divergence`` (``warn`` or ``fail``:
-                what becomes of a job whose worker died where its code, run again, comes out otherwise).
+                what becomes of a job whose worker died where its code, run again, comes out otherwise),
+                ``cache`` (True: sub-calls may be answered by what other jobs were answered to the same).
 
         Raises:
             InputError: where context or query is empty, or an option is unknown or bad.
@@ -269,6 +270,7 @@ class Client:
             ask_at_limit=known.ask_at_limit,
             on_divergence=options.on_divergence or "warn",
             limits=options.limits(),
+            cache=bool(options.cache),
             metadata=item.metadata,
             form=item.form,
             broker_prefix=known.broker_prefix,

@@ -198,14 +198,16 @@ class FailureKind(StrEnum):
     TIMEOUT = "timeout"  # the call's deadline passed; retry as transient
     INVALID = "invalid"  # fail the call: the endpoint will never take it
     TOO_LONG = "too_long"  # fail the call: the prompt is over the model's window
-    AUTH = "auth"  # fail the job: key or permission
-    QUOTA = "quota"  # fail the job: the account has no money left
+    AUTH = "auth"  # key or permission: pause the batch, fail a job that has none
+    QUOTA = "quota"  # the account has no money left: pause the batch, fail a job that has none
     UNKNOWN_MODEL = "unknown_model"  # fail the job: the endpoint has no such model
     LIMIT = "limit"  # fail the call, end the job as exhausted: a budget is used up
     CANCELLED = "cancelled"  # the job was cancelled while the call ran
+    RETURNED = "returned"  # not made, as the worker stops or the job is over: whoever needs it asks again
 
 
 RETRYABLE = frozenset({FailureKind.RATE, FailureKind.TRANSIENT, FailureKind.TIMEOUT})
+PAUSING = frozenset({FailureKind.AUTH, FailureKind.QUOTA})
 FATAL = frozenset({FailureKind.AUTH, FailureKind.QUOTA, FailureKind.UNKNOWN_MODEL})
 
 

@@ -65,13 +65,17 @@ class CellRan(Wire):
 
 
 class SubCallsAnswered(Wire):
-    """One ``llm_query`` or ``llm_query_batched`` came back; ``from_store`` were answered before."""
+    """One ``llm_query`` or ``llm_query_batched`` came back; ``from_store`` were answered before.
+
+    ``failed_attempts`` counts the requests that failed, most of which were made again, by kind of failure.
+    """
 
     event: Literal["sub_calls_answered"] = "sub_calls_answered"
     first_call_id: str
     calls: int
     failed: int
     from_store: int
+    failed_attempts: dict[str, int] = Field(default={})
     seconds: float
 
 

@@ -5,13 +5,14 @@ worker, and announced on the job's stream. One reader thread a job follows that 
 sleep until their calls are in. A message is a hint only: calls that nobody holds are sent again, so a lost
 message or a lost reply is a delay.
 
-Invariant: at most ``fair_share().window`` calls of this job are in the queue or in flight, so that a large
+Invariant: at most ``fair_window().calls`` calls of this job are in the queue or in flight, so that a large
 job cannot keep a small one waiting.
 """
 
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
@@ -24,7 +25,7 @@ from rlm_dist.errors import CallError, RLMError
 from rlm_dist.events import Emit, SubCallsAnswered
 from rlm_dist.leases import RENEW_S, Outages
 from rlm_dist.models import Answer, CallRequest, CallResult, JobSpec, Message, Role
-from rlm_dist.store import CallState, OpenCall, Refused, Share, Store
+from rlm_dist.store import CallState, OpenCall, Refused, Store, Window
 from rlm_dist.texts import Texts
 
 log = structlog.get_logger()
@@ -83,8 +84,8 @@ class Fanout:
         self._names = CallNames(spec.id)
         self._changed = threading.Condition()
         self._outstanding: dict[str, _Ask] = {}
-        self._share = Share(0, 0)
-        self._share_at = -math.inf
+        self._window = Window(0, 0)
+        self._window_at = -math.inf
         self._error: RLMError | None = None
         self._closed = False
         self._reader: threading.Thread | None = None
@@ -112,6 +113,7 @@ class Fanout:
                     calls=len(ids),
                     failed=len(failed),
                     from_store=from_store,
+                    failed_attempts=Counter(kind for answer in answers for kind in answer.failed_attempts),
                     seconds=time.monotonic() - started,
                 )
             )
@@ -140,7 +142,7 @@ class Fanout:
             self._reader.join()
 
     def _open_call(self, messages: tuple[Message, ...], model: str) -> OpenCall:
-        request = CallRequest(role=Role.SUB, model=model, messages=messages)
+        request = CallRequest(role=Role.SUB, model=model, messages=messages, cache=self._spec.cache)
         tokens, nanousd = self._accounts.reserve(request)
         return OpenCall(
             call_id=self._names.name(request),
@@ -177,8 +179,7 @@ class Fanout:
         """Calls for some of the prompts, yielded when the window has room for them, and as outstanding."""
         position = 0
         while position < len(prompts):
-            share = self._fair_share()
-            size = max(1, share.window // _PIECES_A_WINDOW)
+            size = max(1, self._fair_window().calls // _PIECES_A_WINDOW)
             piece = [self._open_call(messages, model) for messages in prompts[position : position + size]]
             position += len(piece)
             with self._changed:
@@ -188,16 +189,16 @@ class Fanout:
                 self._start_reader()
             yield piece
 
-    def _fair_share(self) -> Share:
-        """This job's share, asked anew where it may have changed."""
-        if time.monotonic() - self._share_at > RENEW_S:
-            self._share = self._store.fair_share()
-            self._share_at = time.monotonic()
-        return self._share
+    def _fair_window(self) -> Window:
+        """This job's window, asked for anew where it may have changed."""
+        if time.monotonic() - self._window_at > RENEW_S:
+            self._window = self._store.fair_window()
+            self._window_at = time.monotonic()
+        return self._window
 
     def _has_room(self, calls: int) -> bool:
-        """Whether so many calls may go out; where none is out, the share has shrunk since they were made."""
-        return not self._outstanding or len(self._outstanding) + calls <= self._share.window
+        """Whether so many calls may go out; where none is out, the window has shrunk since they were made."""
+        return not self._outstanding or len(self._outstanding) + calls <= self._window.calls
 
     def _take(self, ask: _Ask, *, at_least: int) -> list[str]:
         """The calls that have come in since the last time: so many, or all that are under way."""
@@ -232,8 +233,8 @@ class Fanout:
         return len(settled)
 
     def _dispatch(self, call_ids: Sequence[str]) -> None:
-        share = self._share
-        size = max(1, min(share.window // (_CHUNKS_A_WORKER * max(1, share.workers)), CHUNK_CALLS))
+        calls, workers = self._window
+        size = max(1, min(calls // (_CHUNKS_A_WORKER * max(1, workers)), CHUNK_CALLS))
         chunks = [call_ids[start : start + size] for start in range(0, len(call_ids), size)]
         if chunks:
             self._send(self._spec.id, self.turn, chunks)
@@ -263,7 +264,9 @@ class Fanout:
             raise AssertionError(f"call {call_id} was announced as settled and has no result")
         result = CallResult.model_validate_json(self._texts.unpack(packed))
         text = result.completion.text if result.completion else None
-        return Answer(call_id=call_id, text=text, failure=result.failure)
+        return Answer(
+            call_id=call_id, text=text, failure=result.failure, failed_attempts=result.failed_attempts
+        )
 
     def _start_reader(self) -> None:
         if self._reader is None:

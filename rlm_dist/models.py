@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 PromptFamily = Literal["coder", "frugal", "small"]
 OnDivergence = Literal["warn", "fail"]
 NANO = 1_000_000_000
+_CHARS_PER_TOKEN = 4
+_EXPECTED_OUTPUT_TOKENS = 1024
 
 
 class JobState(StrEnum):
@@ -108,6 +110,7 @@ class JobSpec(Wire):
     ask_at_limit: bool = False
     on_divergence: OnDivergence = "warn"
     limits: Limits = Limits()
+    cache: bool = False
     metadata: dict[str, JsonValue] = {}
     form: Literal["native", "openai"] = "native"
     broker_prefix: str = ""
@@ -121,13 +124,26 @@ class Message(Wire):
 
 
 class CallRequest(Wire):
-    """One model call as it is stored under its call id. ``model`` may be ``auto``."""
+    """One model call as it is stored under its call id. ``model`` may be ``auto``.
+
+    With ``cache`` the answer may be one that another job was given to the same request.
+    """
 
     role: Role
     model: str
     messages: tuple[Message, ...]
     max_output_tokens: int | None = None
     temperature: float | None = None
+    cache: bool = False
+
+    @property
+    def expected(self) -> "Usage":
+        """A guess, before the call is made, at what it will use."""
+        chars = sum(len(message.content) for message in self.messages)
+        return Usage(
+            input_tokens=chars // _CHARS_PER_TOKEN,
+            output_tokens=self.max_output_tokens or _EXPECTED_OUTPUT_TOKENS,
+        )
 
 
 class Usage(Wire):
@@ -140,6 +156,11 @@ class Usage(Wire):
     cached_tokens: int = 0
     output_tokens: int = 0
     estimated: bool = False
+
+    @property
+    def total(self) -> int:
+        """Input and output."""
+        return self.input_tokens + self.output_tokens
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -177,22 +198,26 @@ class CallResult(Wire):
     """The end of one call: exactly one of ``completion`` and ``failure`` is set.
 
     ``wasted`` lists attempts before the last one, or the failed last one, that the endpoint still charged
-    for; ``attempts`` counts the HTTP requests made.
+    for; ``attempts`` counts the HTTP requests made, ``failed_attempts`` has the kind of failure of each that
+    failed. ``cached`` says that the completion is another call's, and cost nothing.
     """
 
     completion: Completion | None = None
     failure: CallFailure | None = None
     wasted: tuple[Charge, ...] = ()
     attempts: int = 1
+    failed_attempts: tuple[str, ...] = ()
+    cached: bool = False
     seconds: float = 0.0
 
 
 class Answer(Wire):
-    """A settled call as its asker sees it: ``text``, or the failure."""
+    """A settled call as its asker sees it: ``text``, or the failure; and the kinds of its failed attempts."""
 
     call_id: str
     text: str | None = None
     failure: CallFailure | None = None
+    failed_attempts: tuple[str, ...] = ()
 
 
 class ErrorInfo(Wire):
@@ -216,7 +241,8 @@ class Outcome(Wire):
 class Costs(Wire):
     """What a job or batch used: the seed's keys, and the parts beside them.
 
-    Money is in USD, null where a price is unknown. Tokens are input + output.
+    Money is in USD, null where a price is unknown. Tokens are input + output. ``retries`` are attempts after
+    the first of a call, ``rate_limited`` attempts that were refused by a 429.
     """
 
     total_cost: float | None = 0.0
@@ -236,6 +262,8 @@ class Costs(Wire):
     cache_hits: int = 0
     failed_calls: int = 0
     duplicate_paid_calls: int = 0
+    retries: int = 0
+    rate_limited: int = 0
 
 
 class ModelCosts(Wire):
@@ -280,7 +308,11 @@ class JobRecord(Wire):
 
 
 class BatchRecord(Wire):
-    """A batch as it stands; ``total`` is None until it is known, ``counts`` has every job state."""
+    """A batch as it stands; ``total`` is None until it is known, ``counts`` has every job state.
+
+    ``pause_reason`` is what the endpoint said, where that paused the batch.
+    ``max_usd`` and ``max_tokens`` are what all its jobs may use together; None means no limit.
+    """
 
     id: str
     state: BatchState
@@ -288,6 +320,9 @@ class BatchRecord(Wire):
     total: int | None
     sealed: bool
     created_ms: int
+    pause_reason: str | None = None
+    max_usd: float | None = None
+    max_tokens: int | None = None
     costs: Costs = Costs()
 
 

@@ -14,7 +14,7 @@ from rlm_dist.models import NANO, Limits, OnDivergence
 
 _MOST = 2**53
 _MOST_USD = 10**9
-_NO_LIMITS = {"model", "sub_model", "max_usd", "on_divergence"}
+_NO_LIMITS = {"cache", "model", "sub_model", "max_usd", "on_divergence"}
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -33,6 +33,7 @@ class JobOptions(BaseModel):
     max_seconds: float | None = Field(default=None, gt=0)
     max_depth: int | None = Field(default=None, ge=0, le=100)
     on_divergence: OnDivergence | None = None
+    cache: bool | None = None
 
     def over(self, defaults: "JobOptions") -> "JobOptions":
         """These options, and ``defaults`` where one is not given."""

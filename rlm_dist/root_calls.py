@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from rlm_dist import chaos
 from rlm_dist.calls import Accounts, CallNames, unstorable
 from rlm_dist.errors import BlobError, CallError, Parked, RLMError, Superseded
+from rlm_dist.events import Emit, Marked
 from rlm_dist.llm import LLM
 from rlm_dist.models import CallRequest, CallResult, Completion, JobSpec, Message, Role
 from rlm_dist.store import CallState, OpenCall, Refused, Store
@@ -32,6 +33,7 @@ class RootCalls:
         texts: Texts,
         llm: LLM,
         accounts: Accounts,
+        emit: Emit,
     ) -> None:
         self._spec = spec
         self._epoch = epoch
@@ -40,6 +42,7 @@ class RootCalls:
         self._texts = texts
         self._llm = llm
         self._accounts = accounts
+        self._emit = emit
         self._names = CallNames(spec.id)
         self._error: RLMError | None = None
 
@@ -49,6 +52,7 @@ class RootCalls:
         Raises:
             CallError: where the call failed for good.
             LimitExceeded, UnknownPrice: where a budget does not allow the call.
+            Parked: where the call was given back, and the batch paused.
             RLMError: what ``abort`` was given.
         """
         if self._error is not None:
@@ -64,6 +68,7 @@ class RootCalls:
     def abort(self, error: RLMError) -> None:
         """Close the request under way, after a grace where the job goes on; later ones raise ``error``."""
         self._error = self._error or error
+        self._llm.drop(self._spec.id)
 
     def _known(self, call_id: str, request: CallRequest) -> CallResult | None:
         tokens, nanousd = self._accounts.reserve(request)
@@ -81,7 +86,10 @@ class RootCalls:
 
     def _ask(self, call_id: str, request: CallRequest) -> CallResult:
         chaos.point("root.opened", self._spec.id)
-        result = self._wait(self._llm.submit(request))
+        result = self._wait(self._llm.submit(request, self._spec.id))
+        if result.failed_attempts:
+            kinds = ", ".join(result.failed_attempts)
+            self._emit(Marked(turn=0, kind="root_attempts_failed", detail=kinds))
         chaos.point("root.answered", self._spec.id)
         try:
             packed = self._texts.pack(self._spec.id, result.model_dump_json())
@@ -89,8 +97,10 @@ class RootCalls:
             result = unstorable(result, error)
             packed = result.model_dump_json()
         settlement = self._accounts.settlement(call_id, request, result, packed)
-        self._store.settle(self._spec.id, self._owner, [settlement])
+        (answered,) = self._store.settle(self._spec.id, self._owner, [settlement])
         chaos.point("root.settled", self._spec.id)
+        if settlement.returned is not None and not answered:
+            raise self._error or Parked(self._spec.id, settlement.returned or "its worker stops")
         return result
 
     def _wait(self, future: Future[CallResult]) -> CallResult:

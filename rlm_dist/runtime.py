@@ -13,6 +13,7 @@ from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore
 
 from rlm_dist import chaos
 from rlm_dist.blobs import open_blobs
+from rlm_dist.cache import Cache
 from rlm_dist.calls import Accounts
 from rlm_dist.celery_app import SUB_QUEUE, SUB_TASK, queued, send_root
 from rlm_dist.context_cache import ContextCache
@@ -20,6 +21,7 @@ from rlm_dist.errors import Parked, RLMError, Superseded, Unreachable
 from rlm_dist.events import JobEnded, JobStarted, Marked
 from rlm_dist.fanout import Fanout
 from rlm_dist.leases import LEASE_MS, RENEW_S, Every
+from rlm_dist.limits import Limits
 from rlm_dist.llm import LLM, Endpoint
 from rlm_dist.models import ErrorInfo, JobRecord, JobState, Outcome, Role
 from rlm_dist.prices import Prices
@@ -32,7 +34,7 @@ from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.probe import choose
 from rlm_dist.settings import Settings
-from rlm_dist.store import Store, connect
+from rlm_dist.store import Ceilings, Store, connect
 from rlm_dist.sub_calls import SubCalls
 from rlm_dist.texts import Texts
 from rlm_dist.trace import TraceSink
@@ -63,7 +65,20 @@ class Worker:
         self.contexts = ContextCache(settings.home / "cache" / "contexts", blobs)
         root = Endpoint(settings.api_url, settings.api_key, settings.model)
         sub = Endpoint(settings.sub_url, settings.sub_key, settings.sub_model)
-        self.llm = LLM(root=root, sub=sub, call_timeout_s=settings.call_timeout_s)
+        self.llm = LLM(
+            root=root, sub=sub, call_timeout_s=settings.call_timeout_s,
+            cache=Cache(self.store, ttl_s=settings.cache_ttl_s),
+            limits=Limits(
+                # A report that cannot be made now is made anew, so it need not be patient.
+                Store(self._client, retention_s=settings.retention_s),
+                owner=self.owner,
+                ceilings=Ceilings(
+                    in_flight=settings.max_in_flight,
+                    requests_per_min=settings.max_requests_per_min,
+                    tokens_per_min=settings.max_tokens_per_min,
+                ),
+            ),
+        )  # fmt: skip
         self.accounts = Accounts(
             prices=Prices(settings.prices),
             urls={Role.ROOT: settings.api_url, Role.SUB: settings.sub_url},
@@ -152,7 +167,7 @@ class RootWorker(Worker):
         spec, epoch = record.spec, record.epoch
         calls = RootCalls(
             spec=spec, epoch=epoch, owner=self.owner,
-            store=self.store, texts=self.texts, llm=self.llm, accounts=self.accounts,
+            store=self.store, texts=self.texts, llm=self.llm, accounts=self.accounts, emit=emit,
         )  # fmt: skip
         fanout = Fanout(
             spec=spec, epoch=epoch, store=self.store, texts=self.texts, accounts=self.accounts,
@@ -236,7 +251,10 @@ class SubWorker(Worker):
         self.store.announce_slots(self.owner, self._slots, ttl_ms=LEASE_MS)
         held = self.calls.held()
         if held:
-            self.calls.abort(self.store.renew_calls(self.owner, held, LEASE_MS))
+            unwanted = self.store.renew_calls(self.owner, held, LEASE_MS)
+            self.calls.abort(unwanted.cancelled)
+            for job_id in unwanted.ended:
+                self.llm.drop(job_id)
 
 
 def _failed(error: RLMError) -> Outcome:

@@ -142,6 +142,7 @@ class SubCalls:
         with self._changed:
             self._draining = True
             self._give_back()
+        self._llm.drain()
 
     def close(self) -> None:
         """End the threads made here; no ``run`` is under way."""
@@ -226,7 +227,7 @@ class SubCalls:
         """Send the request of a call; one that cannot be read fails the call."""
         try:
             request = self._request(call, packed)
-            future = self._llm.submit(request) if request else None
+            future = self._llm.submit(request, call.job_id) if request else None
         except Exception:
             log.exception("call_not_started", job=call.job_id)
             request = future = None

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from rlm_dist.bench import rate as rates
 from rlm_dist.bench.machine import description
 from rlm_dist.bench.rows import cells
 from rlm_dist.bench.speed import BARS, rows
@@ -35,3 +36,20 @@ def speed(
         measured.append(row)
     document = {"machine": description(), "quick": quick, "rows": [row.model_dump() for row in measured]}
     out.result(document, lambda: [description(), *table(list(cells(measured)))])
+
+
+@bench.command("rate")
+def rate(
+    seconds: Annotated[float, typer.Option(min=1, help="How long each capacity lasts.")] = 30.0,
+    as_json: options.Json = False,
+) -> None:
+    """Find an endpoint's capacity that moves and that nobody told, with three sub workers."""
+    phases = rates.measure(seconds)
+    used, refused = rates.overall(phases)
+    document = {"used_settled": used, "refused_share": refused, "phases": phases}
+
+    def lines() -> list[str]:
+        summary = f"{used:.1%} of the capacity used once settled, {refused:.1%} of all requests refused"
+        return [*table(list(rates.cells(phases))), summary]
+
+    Output(as_json=as_json).result(document, lines)

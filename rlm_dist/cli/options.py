@@ -26,6 +26,9 @@ Divergence = Annotated[
 ]
 BatchMaxUsd = Annotated[float | None, typer.Option(min=0, help="Money all jobs may spend together, in USD.")]
 BatchMaxTokens = Annotated[int | None, typer.Option(min=1, help="Tokens all jobs may use together.")]
+Cache = Annotated[
+    bool | None, typer.Option("--cache", help="Take answers that other jobs got to the same sub-calls.")
+]
 Prompts = Annotated[PromptFamily | None, typer.Option(help="Prompt family. [default: RLM_PROMPTS]")]
 Local = Annotated[bool, typer.Option("--local", help="Use the small model on this machine.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of Flower. [default: 5555]")]

@@ -149,10 +149,15 @@ def job_lines(record: JobRecord) -> Iterator[str]:
 def batch_lines(record: BatchRecord) -> Iterator[str]:
     """A batch as text."""
     total = "?" if record.total is None else record.total
-    yield f"batch {record.id}: {record.state}"
+    why = f", {record.pause_reason}" if record.pause_reason else ""
+    yield f"batch {record.id}: {record.state}{why}"
     counts = ", ".join(f"{count} {state}" for state, count in record.counts.items() if count)
     yield f"  jobs  {total}: {counts or 'none yet'}"
     yield f"  used  {_used(record.costs)}"
+    of_tokens = [] if record.max_tokens is None else [f"{record.max_tokens:,} tokens"]
+    of_money = [] if record.max_usd is None else [money(record.max_usd)]
+    if of_tokens or of_money:
+        yield f"  may   {', '.join(of_tokens + of_money)}, all jobs together"
 
 
 def list_lines(batches: list[BatchRecord], jobs: list[JobRecord]) -> Iterator[str]:

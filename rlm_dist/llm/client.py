@@ -6,7 +6,6 @@ aborts its HTTP request.
 
 import asyncio
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -18,7 +17,9 @@ import structlog
 import uvloop
 from pydantic import SecretStr
 
+from rlm_dist.cache import Cache
 from rlm_dist.errors import CallError, FailureKind, Unreachable
+from rlm_dist.limits import Gate, Limits
 from rlm_dist.llm.connection import Connection
 from rlm_dist.llm.failures import shown_url
 from rlm_dist.llm.replies import Attempt
@@ -48,19 +49,41 @@ class LLM:
     """The model calls of one worker process."""
 
     def __init__(
-        self, *, root: Endpoint, sub: Endpoint, call_timeout_s: float, retry: RetryPolicy | None = None
+        self,
+        *,
+        root: Endpoint,
+        sub: Endpoint,
+        call_timeout_s: float,
+        retry: RetryPolicy | None = None,
+        limits: Limits | None = None,
+        cache: Cache | None = None,
     ) -> None:
         # It writes a line for each request, which in a worker's log are hundreds a second.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
         self._endpoints = {Role.ROOT: root, Role.SUB: sub}
         self._call_timeout_s = call_timeout_s
         self._retry = retry or RetryPolicy()
+        self._limits = limits or Limits()
+        self._cache = cache
         self._connections: dict[tuple[str, str], Connection] = {}
         self._loop = _LoopThread("rlm-llm")
 
-    def submit(self, request: CallRequest) -> "Future[CallResult]":
-        """Start a call; its result tells of every failure. ``cancel()`` of the future aborts the request."""
-        return self._loop.submit(self._call(request))
+    def submit(self, request: CallRequest, job_id: str = "") -> "Future[CallResult]":
+        """Start a call; its result tells of every failure. ``cancel()`` of the future aborts the request.
+
+        Where calls wait for the shared limits, the jobs take turns.
+        """
+        return self._loop.submit(self._answer(request, job_id))
+
+    def drop(self, job_id: str) -> None:
+        """End the calls of a job that wait for the shared limits as ``returned``; those under way go on."""
+        over = CallError(FailureKind.RETURNED, "the job ended while the call waited")
+        self._loop.call(lambda: self._limits.drop(job_id, over))
+
+    def drain(self) -> None:
+        """Start no request more: calls that wait end as ``returned``, those under way go on."""
+        stops = CallError(FailureKind.RETURNED, "the worker stops")
+        self._loop.call(lambda: self._limits.close(stops))
 
     def resolve_model(self, role: Role, name: str) -> str:
         """The name of the model that a call of ``role`` for ``name`` goes to. Raises CallError."""
@@ -96,34 +119,45 @@ class LLM:
             )
         return self._connections[endpoint.url, key]
 
-    async def _call(self, request: CallRequest) -> CallResult:
+    async def _answer(self, request: CallRequest, job_id: str) -> CallResult:
+        """From the cache where the request asks for that; a temperature says that answers are to differ."""
+        if self._cache is None or not request.cache or request.temperature:
+            return await self._call(request, job_id)
+        try:
+            model = await self._resolved(request.role, request.model)
+        except CallError:  # which the call will tell in its own way
+            return await self._call(request, job_id)
+        url = self._connection(request.role).url
+        return await self._cache.result(url, model, request, lambda: self._call(request, job_id))
+
+    async def _call(self, request: CallRequest, job_id: str) -> CallResult:
         started = time.monotonic()
         connection = self._connection(request.role)
         model = self._wanted(request.role, request.model)
+        gate = self._limits.gate(connection.url, model)
         deadline = started + self._call_timeout_s * self._retry.deadline_factor
         wasted: list[Charge] = []
-        attempts = 0
+        failed: list[FailureKind] = []
         while True:
-            attempt = await self._held(connection, deadline)
-            if attempt is None:
-                attempts += 1
+            began = time.monotonic()
+            try:
+                permit = await gate.enter(job_id, request.expected.total, deadline - began)
+            except CallError as refusal:
+                return _result(Attempt(failure=refusal), wasted, failed, time.monotonic() - started)
+            deadline += time.monotonic() - began  # time in a queue is not the call's own
+            attempt = Attempt()
+            try:
                 attempt = await self._timed(connection, request, model, deadline)
+            finally:
+                gate.leave(permit, **_told(attempt))
             if attempt.charge is not None:
                 wasted.append(attempt.charge)
-            delay_s = self._delay_s(connection, attempt, attempts, deadline)
+            if attempt.failure is not None:
+                failed.append(attempt.failure.kind)
+            delay_s = self._delay_s(connection, gate, attempt, len(failed), deadline)
             if delay_s is None:
-                return _result(attempt, wasted, attempts, time.monotonic() - started)
+                return _result(attempt, wasted, failed, time.monotonic() - started)
             await asyncio.sleep(delay_s)
-
-    async def _held(self, connection: Connection, deadline: float) -> Attempt | None:
-        """Wait while the endpoint wants no calls; a failure where that is longer than the call may last."""
-        while (left_s := connection.blocked_until - time.monotonic()) > 0:
-            if connection.blocked_until > deadline:
-                message = f"{connection.shown} takes no calls for {left_s:.0f} s, past this call's deadline"
-                return Attempt(failure=CallError(FailureKind.RATE, message, left_s))
-            # Not all that were held may come back in the same instant.
-            await asyncio.sleep(left_s + random.uniform(0, self._retry.base_s))
-        return None
 
     async def _timed(
         self, connection: Connection, request: CallRequest, model: str, deadline: float
@@ -138,16 +172,14 @@ class LLM:
             return Attempt(failure=CallError(FailureKind.TIMEOUT, message))
 
     def _delay_s(
-        self, connection: Connection, attempt: Attempt, attempts: int, deadline: float
+        self, connection: Connection, gate: Gate, attempt: Attempt, attempts: int, deadline: float
     ) -> float | None:
         """How long to wait before the next attempt, or None where there is to be none."""
         failure, now = attempt.failure, time.monotonic()
         if failure is None:
             return None
-        if failure.retry_after_s is not None:
-            connection.blocked_until = max(connection.blocked_until, now + failure.retry_after_s)
         delay_s = self._retry.delay_s(failure, attempts)
-        if delay_s is None or max(now + delay_s, connection.blocked_until) >= deadline:
+        if delay_s is None or max(now + delay_s, gate.blocked_until) >= deadline:
             return None
         log.info(
             "model_call_retried", endpoint=connection.shown, kind=failure.kind.value, attempts=attempts,
@@ -156,6 +188,9 @@ class LLM:
         return delay_s
 
     async def _close_connections(self) -> None:
+        await self._limits.give_back()
+        if self._cache is not None:
+            self._cache.close()
         for connection in self._connections.values():
             await connection.close()
 
@@ -177,6 +212,12 @@ class _LoopThread:
                 work.close()
                 raise RuntimeError("closed")
             return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def call(self, step: Callable[[], None]) -> None:
+        """Run ``step`` in the loop, soon; nothing happens where it is closed."""
+        with self._lock:
+            if not self._closed:
+                self._loop.call_soon_threadsafe(step)
 
     def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Cancel what runs, await ``last()``, and end the thread."""
@@ -215,12 +256,23 @@ def check_endpoint(url: str, key: SecretStr | None, timeout_s: float = 10.0) -> 
         llm.close()
 
 
-def _result(attempt: Attempt, wasted: list[Charge], attempts: int, seconds: float) -> CallResult:
+def _told(attempt: Attempt) -> dict[str, Any]:
+    """What the gate is to know of an attempt."""
+    done, failure = attempt.completion, attempt.failure
+    return {
+        "tokens": done.usage.total if done else None,
+        "refused": failure is not None and failure.kind is FailureKind.RATE,
+        "blocked_s": (failure.retry_after_s if failure else attempt.blocked_s) or 0.0,
+    }
+
+
+def _result(attempt: Attempt, wasted: list[Charge], failed: list[FailureKind], seconds: float) -> CallResult:
     failure = attempt.failure
     return CallResult(
         completion=attempt.completion,
         failure=CallFailure(kind=failure.kind, message=failure.message) if failure else None,
         wasted=tuple(wasted),
-        attempts=attempts,
+        attempts=len(failed) + (failure is None),
+        failed_attempts=tuple(failed),
         seconds=seconds,
     )

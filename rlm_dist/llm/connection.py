@@ -1,8 +1,7 @@
 """One endpoint's SDK client, and what this process has learnt of the endpoint.
 
 Everything here runs in the one event loop of its ``LLM``, hence there are no locks. Learnt once and kept:
-the first model of ``/models`` (a failed ask is not kept), whether there is a chat route, and until when a
-Retry-After holds all calls.
+the first model of ``/models`` (a failed ask is not kept), and whether there is a chat route.
 """
 
 import asyncio
@@ -13,6 +12,7 @@ import openai
 from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.llm.failures import TROUBLE, Refused, Secrets, shown_models, shown_url, to_call_error
 from rlm_dist.llm.replies import Attempt, chat_body, plain_body, read_chat, read_models, read_plain
+from rlm_dist.llm.retry import told_delay_s
 from rlm_dist.models import CallRequest
 
 CONNECT_TIMEOUT_S = 10.0
@@ -27,7 +27,6 @@ class Connection:
     def __init__(self, *, url: str, key: str, timeout_s: float) -> None:
         self.url = url.rstrip("/")
         self.shown = shown_url(self.url)
-        self.blocked_until = 0.0
         self._key = key
         self._timeout_s = timeout_s
         self._has_chat = True
@@ -64,7 +63,7 @@ class Connection:
 
     async def _ask_models(self) -> list[str]:
         async with asyncio.timeout(min(MODELS_TIMEOUT_S, self._timeout_s)):
-            models = read_models(await self._send("/models", None, ()))
+            models = read_models((await self._send("/models", None, ())).text)
         if not models:
             raise CallError(FailureKind.UNKNOWN_MODEL, f"{self.shown} lists no model")
         return models
@@ -73,12 +72,12 @@ class Connection:
         if not self._has_chat:
             return await self._plain(request, model)
         try:
-            body = await self._post("/chat/completions", chat_body(request, model), request, model)
+            response = await self._post("/chat/completions", chat_body(request, model), request, model)
         except Refused as refusal:
             if not await self._lacks_chat(refusal):
                 raise
             return await self._plain(request, model)
-        return read_chat(body, request, model)
+        return read_chat(response.text, request, model)._replace(blocked_s=told_delay_s(response.headers))
 
     async def _lacks_chat(self, refusal: Refused) -> bool:
         """Whether this is an endpoint with the plain route alone: it knows no chat, but its models."""
@@ -93,14 +92,14 @@ class Connection:
 
     async def _plain(self, request: CallRequest, model: str) -> Attempt:
         try:
-            body = await self._post("/completions", plain_body(request, model), request, model)
+            response = await self._post("/completions", plain_body(request, model), request, model)
         except Refused as refusal:
             self._has_chat = self._has_chat or refusal.maybe_no_route
             raise
         self._has_chat = False
-        return read_plain(body, request, model)
+        return read_plain(response.text, request, model)._replace(blocked_s=told_delay_s(response.headers))
 
-    async def _post(self, path: str, body: object, request: CallRequest, model: str) -> str:
+    async def _post(self, path: str, body: object, request: CallRequest, model: str) -> httpx2.Response:
         try:
             return await self._send(path, body, tuple(each.content for each in request.messages))
         except CallError as failure:
@@ -108,8 +107,8 @@ class Connection:
                 raise
         raise await self._naming_models(model)
 
-    async def _send(self, path: str, body: object, prompts: tuple[str, ...]) -> str:
-        """The text of the response: its JSON is read by us, whatever content type it claims to be."""
+    async def _send(self, path: str, body: object, prompts: tuple[str, ...]) -> httpx2.Response:
+        """The response as it came: its JSON is read by us, whatever content type it claims to be."""
         if not (self._key.isascii() and self._key.isprintable()):
             raise CallError(FailureKind.AUTH, "the key holds characters that no HTTP header takes")
         try:
@@ -118,7 +117,8 @@ class Connection:
                 response = await self._sdk.get(url, cast_to=httpx2.Response)
             else:
                 response = await self._sdk.post(url, cast_to=httpx2.Response, body=body)
-            return response.content.decode(errors="replace")
+            response.encoding = "utf-8"  # as JSON is, whatever the headers say, and no need to look there
+            return response
         except TROUBLE as error:
             failure = to_call_error(error, self.url + path, Secrets(self._key, prompts))
         # Raised outside of the handler: the SDK's error, which holds the request, must not hang on to ours.

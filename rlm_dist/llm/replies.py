@@ -19,11 +19,15 @@ CHARS_PER_TOKEN = 4
 
 
 class Attempt(NamedTuple):
-    """The end of one request: a completion, or a failure and what the endpoint charged all the same."""
+    """The end of one request: a completion, or a failure and what the endpoint charged all the same.
+
+    ``blocked_s`` is for how long the endpoint wants no calls, where it told so with its answer.
+    """
 
     completion: Completion | None = None
     failure: CallError | None = None
     charge: Charge | None = None
+    blocked_s: float | None = None
 
 
 class _CachedTokens(BaseModel):

@@ -1,6 +1,6 @@
 """How often, and after what time, a failed model call is tried again; by kind of failure.
 
-- rate: when the endpoint says so (the whole endpoint is held until then), else as transient; many attempts.
+- rate: when the endpoint says so (all calls to it are held until then), else as transient; many attempts.
 - transient and timeout: exponential backoff with full jitter, few attempts.
 - everything else: never.
 The call's deadline, a multiple of one attempt's, bounds them all.
@@ -8,12 +8,18 @@ The call's deadline, a multiple of one attempt's, bounds them all.
 
 import math
 import random
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from rlm_dist.errors import CallError, FailureKind
+
+_LIMITS = ("", "-requests", "-tokens")
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
+_UNITS_S = (86_400, 3600, 60, 1, 0.001)
+_UNIX_S, _UNIX_MS = 1e9, 1e12
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,8 @@ class RetryPolicy:
     def delay_s(self, failure: CallError, attempt: int) -> float | None:
         """Seconds to wait after ``attempt`` (the first is 1) failed so; None: give up.
 
-        A time that the endpoint told comes on top, see ``Connection.blocked_until``: the jitter here keeps
-        the calls that it held from all coming back in the same instant.
+        A time that the endpoint told comes on top, see ``limits.Gate``: the jitter here keeps the calls that
+        it held from all coming back in the same instant.
         """
         allowed = self.rate_attempts if failure.kind is FailureKind.RATE else self.attempts
         if not failure.retryable or attempt >= allowed:
@@ -39,16 +45,49 @@ class RetryPolicy:
 
 
 def told_delay_s(headers: Mapping[str, str]) -> float | None:
-    """The seconds that ``retry-after-ms`` or ``Retry-After`` (a number, or an HTTP date) asks to wait."""
+    """How long the endpoint wants no calls, in seconds.
+
+    From ``retry-after-ms`` or ``Retry-After`` (a number, or an HTTP date), else from the ``x-ratelimit-*``
+    headers: the time until a limit of which nothing remains begins anew.
+    """
+    told_s = _retry_after_s(headers)
+    if told_s is not None:
+        return told_s
+    resets = [
+        _reset_s(headers.get(f"x-ratelimit-reset{of}", ""))
+        for of in _LIMITS
+        if headers.get(f"x-ratelimit-remaining{of}") == "0"
+    ]
+    return max((reset_s for reset_s in resets if reset_s is not None), default=None)
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            delay_s = float(headers.get(name, "")) * unit_s
-        except ValueError:
-            continue
-        if math.isfinite(delay_s):
-            return max(0.0, delay_s)
+        delay_s = _number(headers.get(name, ""))
+        if delay_s is not None:
+            return max(0.0, delay_s * unit_s)
     try:
         moment = parsedate_to_datetime(headers.get("retry-after", ""))
     except ValueError:
         return None
     return max(0.0, moment.timestamp() - time.time())
+
+
+def _reset_s(told: str) -> float | None:
+    """Seconds that a reset header tells: ``1m6.5s``, ``20ms``, a number of seconds, or a Unix time."""
+    number = _number(told)
+    if number is not None:
+        unix_s = number / 1000 if number > _UNIX_MS else number
+        return max(0.0, unix_s - time.time() if number > _UNIX_S else number)
+    parts = _DURATION.fullmatch(told)
+    if not told or parts is None:
+        return None
+    return sum(float(n) * unit_s for n, unit_s in zip(parts.groups("0"), _UNITS_S, strict=True))
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

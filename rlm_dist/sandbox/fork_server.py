@@ -1,75 +1,32 @@
-"""The worker's side of the fork-server: starts it, has it fork REPLs, and hears how they ended.
+"""Fork-servers as the worker has them: one for all REPLs, and one more for each large context in use.
 
-The fork-server is started with the first REPL, and again where it died. A thread of this process starts it
-and reads what it says until it is gone: with bubblewrap, it would end with the thread that started it. It
-knows the REPLs by their process ids, in a namespace of their own; here they go by numbers.
+The first is started with the first REPL, and again where it died. The others, the templates, are forks of it
+that have loaded a context; the REPLs over that context are forked from there, share its memory, and start
+without loading it. A template is there as long as a REPL over its context is.
 """
 
-import contextlib
 import importlib.util
-import itertools
-import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from rlm_dist.errors import SandboxError
 from rlm_dist.sandbox import bubblewrap
+from rlm_dist.sandbox.forked import ForkedProcess, Forker
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import NO_PACKAGES, Packages
-from rlm_dist.sandbox.process import ENVIRONMENT, HANG_UP_S, HUNG_UP, PYTHON_OPTIONS, PlainStart, ending
+from rlm_dist.sandbox.process import ENVIRONMENT, PYTHON_OPTIONS, PlainStart
 
 _ZYGOTE = Path(__file__).with_name("zygote.py")
 _LOCKDOWN = ("landlockpy", "seccompy")
 _CONTROL = "{control}"  # stands for the number of its descriptor
-_MESSAGE_BYTES = 4096
-_UP_S = 60.0
-_KILL_S = 30.0
+_SHARED_BYTES = 8 << 20  # a smaller context is loaded by each REPL: that takes no longer than a fork
 _ERROR_CHARS = 300
-
-
-class ForkedProcess:
-    """One REPL that the fork-server forked."""
-
-    def __init__(self, number: int, zygote: "_Zygote") -> None:
-        self._number = number
-        self._zygote = zygote
-        self._ended = threading.Event()
-        self._ending = ""
-
-    def alive(self) -> bool:
-        """Whether it still runs."""
-        return not self._ended.is_set()
-
-    def interrupt(self) -> None:
-        """Send it one SIGINT."""
-        self._zygote.order({"op": "signal", "id": self._number, "signal": int(signal.SIGINT)})
-
-    def await_exit(self) -> None:
-        """Give a process that hung up a moment to end by itself, so that its own exit status is seen."""
-        self._ended.wait(HANG_UP_S)
-
-    def kill(self) -> str:
-        """End it; says how it ended."""
-        ours = self.alive()
-        if ours:
-            self._zygote.order({"op": "signal", "id": self._number, "signal": int(signal.SIGKILL)})
-            if not self._ended.wait(_KILL_S):
-                self._zygote.stop()
-                self._ended.wait()
-        return HUNG_UP if ours and self._ending == ending(-signal.SIGKILL) else self._ending
-
-    def end(self, ending: str) -> None:
-        """Note how it ended; the first word counts."""
-        if not self._ended.is_set():
-            self._ending = ending
-            self._ended.set()
 
 
 class ForkServer:
@@ -83,9 +40,12 @@ class ForkServer:
         self._packages = packages
         self._lock = threading.Lock()
         self._zygote: _Zygote | None = None
+        self._templates: dict[tuple[object, ...], _Template] = {}
 
-    def launch(self, context_path: Path) -> tuple[ForkedProcess, socket.socket]:
+    def launch(self, context_path: Path, memory_bytes: int) -> tuple[ForkedProcess, socket.socket]:
         """Have a REPL forked over the encoded context; gives it and our end of its socket.
+
+        REPLs over one large context share its memory while they run at the same time.
 
         Raises:
             SandboxError: the context cannot be opened, or the fork-server cannot be started.
@@ -93,7 +53,7 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         try:
             with theirs, open(context_path, "rb") as context:
-                return self._started().spawn(theirs, context.fileno()), ours
+                return self._forked(theirs, context, memory_bytes), ours
         except OSError as error:
             ours.close()
             raise SandboxError(f"the REPL process cannot be started: {error}") from error
@@ -113,6 +73,9 @@ class ForkServer:
         """End the fork-server, and every REPL with it."""
         with self._lock:
             zygote, self._zygote = self._zygote, None
+            templates, self._templates = self._templates, {}
+        for template in templates.values():
+            template.stop()
         if zygote is not None:
             zygote.stop()
 
@@ -123,88 +86,67 @@ class ForkServer:
                 self._zygote.await_up()
             return self._zygote
 
+    def _forked(self, repl: socket.socket, context: BinaryIO, memory_bytes: int) -> ForkedProcess:
+        zygote = self._started()
+        found = os.fstat(context.fileno())
+        if found.st_size < _SHARED_BYTES:
+            return zygote.spawn(repl, context.fileno())
+        key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, memory_bytes)
+        template = self._template(zygote, key, context, memory_bytes)
+        try:
+            template.await_up()
+        except SandboxError:  # it does not fit, or is none: a REPL of its own will tell
+            self._leave(key, template)
+            context.seek(0)
+            return zygote.spawn(repl, context.fileno())
+        process = template.spawn(repl, context.fileno())
+        process.when_ended(lambda: self._leave(key, template))
+        return process
+
+    def _template(
+        self, zygote: "_Zygote", key: tuple[object, ...], context: BinaryIO, memory_bytes: int
+    ) -> "_Template":
+        """The template of this context, with one more user; not yet up where it is new."""
+        with self._lock:
+            template = self._templates.get(key)
+            if template is None or template.gone:
+                template = self._templates[key] = _Template(zygote, context.fileno(), memory_bytes)
+            template.users += 1
+            return template
+
+    def _leave(self, key: tuple[object, ...], template: "_Template") -> None:
+        """Have one user less; the last one ends it."""
+        with self._lock:
+            template.users -= 1
+            if template.users:
+                return
+            if self._templates.get(key) is template:
+                del self._templates[key]
+        template.hang_up()
+
 
 def start_at(level: Level, packages: Packages = NO_PACKAGES) -> ForkServer | PlainStart:
     """The way to start REPLs at this level; to be closed."""
     return PlainStart(packages=packages) if level is Level.OFF else ForkServer(level, packages)
 
 
-class _Zygote:
-    """One running fork-server process."""
+class _Zygote(Forker):
+    """The fork-server that this process executes. Its thread starts it: with bubblewrap it ends with that."""
 
     def __init__(self, level: Level, packages: Packages) -> None:
         self._level = level
         self._packages = packages
-        self._numbers = itertools.count(1)
-        self._lock = threading.Lock()
-        self._processes: dict[int, ForkedProcess] = {}
-        self._control: socket.socket | None = None
-        self._is_up = False
-        self._up = threading.Event()
-        self._problem: str | None = None
-        self.gone = False
-        self._thread = threading.Thread(target=self._live, name="repl-fork-server", daemon=True)
-        self._thread.start()
+        super().__init__("repl-fork-server")
 
-    def await_up(self) -> None:
-        """Wait until it can fork.
+    def _run(self) -> str | None:
+        problem = None
+        for command in _commands(self._level, self._packages):
+            problem = self._run_command(command)
+            if self._is_up:
+                break
+        return problem
 
-        Raises:
-            SandboxError: it cannot.
-        """
-        if not self._up.wait(_UP_S):
-            self.stop()
-            self._problem = f"it did not start within {_UP_S:g} s"
-        if self._problem is not None:
-            raise SandboxError(f"the fork-server cannot be started: {self._problem}")
-
-    def spawn(self, repl: socket.socket, context_fd: int) -> ForkedProcess:
-        """Have a REPL forked that holds these two descriptors."""
-        with self._lock:
-            number = next(self._numbers)
-            process = self._processes[number] = ForkedProcess(number, self)
-            if self.gone:
-                process.end("the fork-server died")
-                return process
-            assert self._control is not None
-            message = json.dumps({"op": "spawn", "id": number}).encode()
-            with contextlib.suppress(OSError):  # the thread notices that it is gone, and ends the process
-                socket.send_fds(self._control, [message], [repl.fileno(), context_fd])
-        return process
-
-    def order(self, message: dict[str, object]) -> None:
-        """Send it an order."""
-        assert self._control is not None
-        with contextlib.suppress(OSError):
-            self._control.send(json.dumps(message).encode())
-
-    def stop(self) -> None:
-        """End it."""
-        if self._control is not None:
-            with contextlib.suppress(OSError):
-                self._control.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-
-    def _live(self) -> None:
-        """Run it from start to end, and end all that it forked with it."""
-        try:
-            for command in _commands(self._level, self._packages):
-                self._problem = self._run(command)
-                if self._is_up:
-                    break
-        except OSError as error:
-            self._problem = str(error)
-        except SandboxError as error:
-            self._problem = error.detail
-        finally:
-            with self._lock:
-                self.gone = True
-                for process in self._processes.values():
-                    process.end("the fork-server died")
-            self._up.set()
-
-    def _run(self, command: list[str]) -> str | None:
-        """Run one command line of it; says what went wrong where it did not come up."""
+    def _run_command(self, command: list[str]) -> str | None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with self._control:
             with theirs:
@@ -220,10 +162,7 @@ class _Zygote:
                 )
             with popen:
                 try:
-                    while data := self._control.recv(_MESSAGE_BYTES):
-                        self._heard(json.loads(data))
-                except ConnectionResetError:
-                    pass  # it died with orders unread
+                    self._listen(self._control)
                 finally:
                     popen.kill()
                 assert popen.stderr is not None
@@ -231,14 +170,22 @@ class _Zygote:
         reason = told.rpartition("\n")[2][-_ERROR_CHARS:]  # of a traceback, the error
         return None if self._is_up else (reason or f"{command[0]} ended and said nothing")
 
-    def _heard(self, message: dict[str, Any]) -> None:
-        if message["op"] == "up":
-            self._is_up = True
-            self._up.set()
-            return
-        with self._lock:
-            process = self._processes.pop(message["id"])
-        process.end(message["detail"] if message["op"] == "failed" else ending(message["code"]))
+
+class _Template(Forker):
+    """A fork of the fork-server that has loaded one context; ``users`` counts the REPLs over it."""
+
+    def __init__(self, zygote: _Zygote, context_fd: int, memory_bytes: int) -> None:
+        self.users = 0
+        self._own, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            order = {"op": "template", "memory_bytes": memory_bytes}
+            zygote.order(order, theirs.fileno(), context_fd)
+        super().__init__("repl-template", self._own)
+
+    def _run(self) -> str | None:
+        with self._own:
+            self._listen(self._own)
+        return None if self._is_up else "the context could not be loaded"
 
 
 def _commands(level: Level, packages: Packages) -> Iterator[list[str]]:

@@ -46,7 +46,7 @@ class Start(Protocol):
     @property
     def level(self) -> Level: ...
 
-    def launch(self, context_path: Path) -> tuple[Process, socket.socket]: ...
+    def launch(self, context_path: Path, memory_bytes: int) -> tuple[Process, socket.socket]: ...
 
 
 class Sandbox:
@@ -101,7 +101,7 @@ class Sandbox:
             if self._closed:
                 raise SandboxError("the REPL is closed")
             memory = self._limits.memory_bytes or _memory_for(self._context_path)
-            running, channel = self._start.launch(self._context_path)
+            running, channel = self._start.launch(self._context_path, memory)
             session = self._session = Session(running, channel, self._query)
         limits = {
             "memory_bytes": memory,

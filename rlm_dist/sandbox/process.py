@@ -87,8 +87,10 @@ class PlainStart:
         self._child = child
         self._packages = packages.argument()
 
-    def launch(self, context_path: Path) -> tuple[PlainProcess, socket.socket]:
+    def launch(self, context_path: Path, memory_bytes: int) -> tuple[PlainProcess, socket.socket]:
         """Start a REPL process over the encoded context; gives it and our end of its socket.
+
+        ``memory_bytes`` is for those who load the context themselves; here the process is told of it later.
 
         On Linux it ends with the thread that calls this.
 

@@ -24,12 +24,14 @@ FaultKind = Literal[
     "drip",
     "hang",
     "hold",
+    "limits",
 ]
 
 
 class Fault(Wire):
     """One rule; ``status``, ``headers`` and ``error`` (the JSON error object) are for kind ``status``.
 
+    ``limits`` answers well, with ``headers`` that tell what remains of rate limits.
     ``drip`` sends blanks for ever, ``hang`` nothing; ``hold`` answers well, but only after the endpoint's
     ``release()``.
     """

@@ -59,7 +59,8 @@ class SimulatedEndpoint:
     """The endpoint, serving while the ``with`` block runs.
 
     ``root`` and ``sub`` replace the scripted models; ``models`` is what it lists and takes; ``key`` is the
-    only one it lets in; ``chat=False`` leaves the chat route out. ``faults`` may be set anew at any time.
+    only one it lets in; ``chat=False`` leaves the chat route out. Above ``capacity`` requests at once it
+    refuses with a 429. ``faults`` and ``capacity`` may be set anew at any time.
     """
 
     def __init__(
@@ -72,9 +73,12 @@ class SimulatedEndpoint:
         models: Sequence[str] = MODELS,
         key: str | None = None,
         chat: bool = True,
+        capacity: int | None = None,
         port: int = 0,
     ) -> None:
         self.faults = tuple(faults)
+        self.capacity = capacity
+        self._admitted = 0
         self._respond = {Role.ROOT: root, Role.SUB: sub}
         self._latency = latency
         self._models = tuple(models)
@@ -166,7 +170,12 @@ class SimulatedEndpoint:
     ) -> web.StreamResponse:
         asked = Asked(model, _role(model, messages), messages, chat)
         ordinal = self._tally.arrived(asked.role)
+        if self.capacity is not None and self._admitted >= self.capacity:
+            self._tally.faulted("capacity")
+            self._tally.left(aborted=False)
+            return refusal(429, "Too many requests at once", "rate_limit_exceeded")
         aborted = False
+        self._admitted += 1
         try:
             if self._latency is not None:
                 await asyncio.sleep(self._latency.draw_s(ordinal))
@@ -175,6 +184,7 @@ class SimulatedEndpoint:
             aborted = True
             raise
         finally:
+            self._admitted -= 1
             self._tally.left(aborted=aborted)
 
     async def _answer(self, request: web.Request, asked: Asked, ordinal: int) -> web.StreamResponse:
@@ -225,6 +235,10 @@ class SimulatedEndpoint:
             case "hold":
                 await self._released.wait()
                 return self._counted(asked, self._said(asked))
+            case "limits":
+                response = self._counted(asked, self._said(asked))
+                response.headers.update(fault.headers)
+                return response
             case "hang":
                 await asyncio.Event().wait()
         raise AssertionError(fault.kind)

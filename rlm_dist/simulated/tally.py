@@ -27,7 +27,8 @@ class Served(Wire):
     """A snapshot of the count.
 
     ``requests`` are all model requests that came in; ``answered`` those that got a response with usage;
-    ``faults`` counts faults by kind, and as ``no_chat`` requests for a chat route that was left out;
+    ``faults`` counts faults by kind, as ``no_chat`` requests for a chat route that was left out, and as
+    ``capacity`` those above the endpoint's capacity;
     ``aborted`` are requests that the client gave up.
     """
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from rlm_dist.errors import InputError, NotFound
-from rlm_dist.models import BatchRecord, BatchState, Costs, JobState, ModelCosts
+from rlm_dist.models import NANO, BatchRecord, BatchState, Costs, JobState, ModelCosts
 from rlm_dist.store import keys, money
 from rlm_dist.store.jobs import CANCELLED
 from rlm_dist.store.link import MAX_BLOCK_MS, Link
@@ -158,6 +158,9 @@ def _record(batch_id: str, batch: Mapping[str, str], ledger: Mapping[str, str]) 
         total=int(batch["total"]) if "total" in batch else jobs if "sealed" in batch else None,
         sealed="sealed" in batch,
         created_ms=int(batch["created_ms"]),
+        pause_reason=batch.get("pause_reason"),
+        max_usd=int(batch["max_nanousd"]) / NANO if "max_nanousd" in batch else None,
+        max_tokens=int(batch["max_tokens"]) if "max_tokens" in batch else None,
         costs=money.costs(ledger),
     )
 

@@ -4,8 +4,9 @@ A call id is unique within its job. The ledger counts a settlement once, whateve
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from rlm_dist.errors import FailureKind, LimitExceeded, RLMError, UnknownPrice
 from rlm_dist.models import NANO, CallFailure, CallResult, Role, Usage
@@ -40,6 +41,13 @@ class CallState(StrEnum):
     SETTLED = "settled"
 
 
+class Unwanted(NamedTuple):
+    """Jobs whose calls are to be given up: all of them, or, where the job has ended, those not begun."""
+
+    cancelled: set[str]
+    ended: set[str]
+
+
 @dataclass(frozen=True)
 class Refused:
     """A call was not opened: ``used`` of ``limit`` is spent or reserved (USD for budgets of money).
@@ -72,8 +80,12 @@ class Settlement:
     """The end of a call: its stored result and what was paid.
 
     ``result_json`` is empty where there is no result and only the charges count, as of a call that was
-    aborted. ``spend`` is None where the call failed; ``wasted`` are other attempts that were charged. The
-    ``token`` makes it safe to settle the same object again, and two settlements of one call two payments.
+    aborted. ``spend`` is None where the call failed; ``wasted`` are other attempts that were charged.
+    ``returned`` is not None where the call is to be given back instead, so that it is asked again, and says
+    why its batch is to be paused, if it is; without a batch the result counts. ``cached`` says that the
+    answer is another call's, and cost nothing. ``retries`` and
+    ``rate_limited`` go into the counters of that name. The ``token`` makes it safe to settle the same object
+    again, and two settlements of one call two payments.
     """
 
     call_id: str
@@ -81,6 +93,10 @@ class Settlement:
     result_json: str
     spend: Spend | None
     wasted: Sequence[Spend] = ()
+    returned: str | None = None
+    cached: bool = False
+    retries: int = 0
+    rate_limited: int = 0
     token: str = field(default_factory=new_token)
 
 
@@ -120,13 +136,16 @@ class Calls(Link):
         args: list[str | int] = [owner, lease_ms, new_token(), MAX_LAPSES, _POISON, *call_ids]
         return list(self._script("calls_claim", keys.job_keys(job_id), *args))
 
-    def renew_calls(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> set[str]:
-        """Keep the calls that this worker runs, by job; returns the jobs that are cancelled."""
+    def renew_calls(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> "Unwanted":
+        """Keep the calls that this worker runs, by job; returns the jobs that do not want them any more."""
         requests: list[tuple[list[str], list[str | int]]] = [
             (keys.job_keys(job_id), [owner, lease_ms, *ids]) for job_id, ids in calls.items()
         ]
         replies = self._scripts_at_once("calls_renew", requests)
-        return {job_id for job_id, live in zip(calls, replies, strict=True) if not live}
+        told = list(zip(calls, replies, strict=True))
+        return Unwanted(
+            {job for job, reply in told if reply == 0}, {job for job, reply in told if reply == 2}
+        )
 
     def settle(self, job_id: str, owner: str, settlements: Sequence[Settlement]) -> list[bool]:
         """End calls and count what was paid; True where the result is now the call's answer.
@@ -135,13 +154,32 @@ class Calls(Link):
             NotFound: where the job's retention is over.
         """
         firsts: list[bool] = []
-        for start in range(0, len(settlements), _SETTLE_AT_ONCE):
+        kept = [self._unless_returned(job_id, owner, settlement) for settlement in settlements]
+        for start in range(0, len(kept), _SETTLE_AT_ONCE):
             args: list[str | int] = [owner]
-            for settlement in settlements[start : start + _SETTLE_AT_ONCE]:
+            for settlement in kept[start : start + _SETTLE_AT_ONCE]:
                 args += _settle_args(settlement)
             reply = fenced(self._script("calls_settle", keys.job_keys(job_id), *args), job_id)
             firsts += [bool(first) for first in reply]
+        self._count(job_id, kept)
         return firsts
+
+    def _unless_returned(self, job_id: str, owner: str, settlement: Settlement) -> Settlement:
+        """Give its call back where that is asked for; what is left of it to settle then are the charges."""
+        why = settlement.returned
+        if why is None:
+            return settlement
+        (back,) = self._script("calls_return", keys.job_keys(job_id), owner, why, settlement.call_id)
+        return replace(settlement, result_json="") if back or not why else settlement
+
+    def _count(self, job_id: str, settlements: Sequence[Settlement]) -> None:
+        retries = sum(settlement.retries for settlement in settlements)
+        refused = sum(settlement.rate_limited for settlement in settlements)
+        hits = sum(settlement.cached for settlement in settlements)
+        if retries or refused or hits:
+            token = f"r{settlements[0].token}"
+            counts = ("retries", retries, "rate_limited", refused, "cache_hits", hits)
+            fenced(self._script("job_count", keys.job_keys(job_id), token, *counts), job_id)
 
     def answers(self, job_id: str, call_ids: Sequence[str]) -> list[str | None]:
         """The stored results, None where a call is not settled."""
@@ -176,7 +214,7 @@ def _state(text: str) -> CallState | Refused:
 
 
 def _settle_args(settlement: Settlement) -> list[str | int]:
-    failed = settlement.spend is None
+    failed = settlement.spend is None and not settlement.cached
     spends = [*([settlement.spend] if settlement.spend else []), *settlement.wasted]
     args: list[str | int] = [
         settlement.call_id,

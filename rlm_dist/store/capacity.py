@@ -9,10 +9,10 @@ _LEAST_WINDOW = 64
 _LARGEST_WINDOW = 4096
 
 
-class Share(NamedTuple):
+class Window(NamedTuple):
     """How many calls one job may have in the queue or in flight, and how many workers there are for them."""
 
-    window: int
+    calls: int
     workers: int
 
 
@@ -28,8 +28,8 @@ class Capacity(Link):
         now_ms = self.now_ms()
         return self._reach(lambda: self._client.zrangebyscore(keys.SLOTS_UNTIL, now_ms, "+inf"))
 
-    def fair_share(self) -> Share:
+    def fair_window(self) -> Window:
         """Twice one job's share of the live slots, within bounds: no slot is to wait for the job."""
         slots, workers, running = self._script("slots_live", [keys.SLOTS, keys.SLOTS_UNTIL, keys.LEASES])
-        window = 2 * int(slots) // max(1, int(running))
-        return Share(min(max(window, _LEAST_WINDOW), _LARGEST_WINDOW), int(workers))
+        calls = 2 * int(slots) // max(1, int(running))
+        return Window(min(max(calls, _LEAST_WINDOW), _LARGEST_WINDOW), int(workers))

@@ -171,7 +171,7 @@ class Jobs(Link):
 
     def note_cache_hits(self, job_id: str, n: int) -> None:
         """Count calls that were answered from the store."""
-        fenced(self._script("job_hits", keys.job_keys(job_id), uuid.uuid4().hex, n), job_id)
+        fenced(self._script("job_count", keys.job_keys(job_id), uuid.uuid4().hex, "cache_hits", n), job_id)
 
     def costs(self, job_id: str) -> Costs:
         """What the job has used so far."""

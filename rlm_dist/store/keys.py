@@ -1,6 +1,7 @@
 """The names of all Redis keys of the store; no other place makes one.
 
-"J" stands for ``rlm:job:<job id>``, "B" for ``rlm:batch:<batch id>``. Retention is ``RLM_RETENTION_S``.
+"J" stands for ``rlm:job:<job id>``, "B" for ``rlm:batch:<batch id>``, "L" for ``rlm:limits:<place>`` (a place
+is an endpoint and model). Retention is ``RLM_RETENTION_S``.
 
 =====================  ======  =======================  ==================================================
 key                    type    TTL                      holds
@@ -24,8 +25,8 @@ J:blobs                set     as J                     keys of the blobs that t
 J:tokens               zset    as J                     the latest writes, by which repeats are known
 J:charges              list    as J                     each charge in the ledger; see ``money``
 B                      hash    retention from its last  digest, total, created_ms, sealed, paused,
-                               job's end, or from its   cancelled, max_nanousd, max_tokens, and ``n:<state>``
-                               creation while empty     with the number of jobs in that state
+                               job's end, or from its   pause_reason, cancelled, max_nanousd, max_tokens, and
+                               creation while empty     ``n:<state>`` with the number of jobs in that state
 B:ledger               hash    as B                     as J:ledger, over all jobs
 B:jobs                 zset    as B                     job ids by line number
 B:ended                stream  as B                     ids of jobs in order of their end, field ``j``
@@ -34,6 +35,11 @@ rlm:queued             zset    none: empties itself     waiting jobs by the time
 rlm:leases             zset    none: empties itself     running jobs by the end of their lease
 rlm:slots              hash    longest ttl announced    worker → its slots
 rlm:slots:until        zset    longest ttl announced    worker → end of its announcement
+L                      hash    1 hour from last report  what all workers together may call there now; see
+                                                        ``lua/prelude_limits.lua``
+L:holders              hash    longest lease            process → its calls in flight, and its share
+rlm:cache:<digest>     string  ``RLM_CACHE_TTL_S``      result of a call that other jobs may have too
+rlm:cache:<digest>:by  string  its lease                the process that makes such a call just now
 rlm:blob:<sha>         hash    owned by ``blobs``       persisted while jobs use it, else retention
 rlm:blob:<sha>:jobs    set     vanishes when empty      jobs in progress that use the blob
 =====================  ======  =======================  ==================================================
@@ -68,6 +74,16 @@ def batch(batch_id: str, part: str = "") -> str:
 def blob(sha256: str) -> str:
     """The key of a blob."""
     return f"rlm:blob:{sha256}"
+
+
+def cached(digest: str) -> list[str]:
+    """The KEYS of every script of a cached result."""
+    return [f"rlm:cache:{digest}", f"rlm:cache:{digest}:by"]
+
+
+def limit_keys(place: str) -> list[str]:
+    """The KEYS of every script of a place's limits, as ``lua/prelude_limits.lua`` names them."""
+    return [f"rlm:limits:{place}", f"rlm:limits:{place}:holders"]
 
 
 def job_keys(job_id: str) -> list[str]:

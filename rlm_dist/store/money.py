@@ -3,7 +3,8 @@
 The hash holds integers. Totals: ``spent_nanousd``, ``spent_tokens`` (all that was paid),
 ``committed_nanousd``, ``committed_tokens`` (the same without calls paid twice), ``reserved_nanousd``,
 ``reserved_tokens`` (set aside for open calls), ``sub_calls`` (opened), ``estimated_calls``,
-``failed_calls``, ``cache_hits``, ``duplicate_paid_calls``. Lines: ``line:<role>:<metric>:<model>`` with the
+``failed_calls``, ``cache_hits``, ``duplicate_paid_calls``, ``retries`` (attempts after a call's first),
+``rate_limited`` (attempts refused by a 429). Lines: ``line:<role>:<metric>:<model>`` with the
 metrics ``calls``, ``input``, ``cached``, ``output``, ``nanousd`` and ``unpriced`` (calls whose price is not
 known). A call here is one that the endpoint served and charged for, so that a line's calls, tokens and money
 belong together.
@@ -19,6 +20,15 @@ from collections.abc import Iterable, Mapping
 from rlm_dist.models import NANO, Costs, ModelCosts, Role
 
 Ledger = Mapping[str, str]
+
+_COUNTERS = (
+    "estimated_calls",
+    "cache_hits",
+    "failed_calls",
+    "duplicate_paid_calls",
+    "retries",
+    "rate_limited",
+)
 
 
 def model_costs(ledger: Ledger) -> list[ModelCosts]:
@@ -71,7 +81,7 @@ def costs(ledger: Ledger) -> Costs:
             f"{role}_cached_tokens": sums["cached"],
             f"{role}_output_tokens": sums["output"],
         }
-    for field in ("estimated_calls", "cache_hits", "failed_calls", "duplicate_paid_calls"):
+    for field in _COUNTERS:
         parts[field] = int(ledger.get(field, 0))
     known = None not in money.values()
     return Costs.model_validate(

@@ -36,9 +36,12 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m rlm_dist "$@"\n')
     command.chmod(0o755)
+    prices = tmp_path / "prices.json"
+    prices.write_text('{"*": {"input": 1, "output": 4}}')  # a budget of money is refused without
     with SimulatedEndpoint() as endpoint:
         yield {
             **clean_environment(),
+            "RLM_PRICES": str(prices),
             "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
             "RLM_API_URL": endpoint.url,
             "RLM_HOME": str(tmp_path / "home"),
@@ -67,7 +70,7 @@ def test_the_batch_in_five_lines(environment: dict[str, str], tmp_path: Path) ->
     ]
     assert (tmp_path / "failed.jsonl").read_text() == ""
     assert "simulated-root" in done.stdout
-    assert "unknown" in done.stdout  # a simulated model has no price
+    assert "total $0.0" in done.stdout
 
 
 def test_the_python_example(environment: dict[str, str], tmp_path: Path) -> None:
@@ -79,7 +82,7 @@ def test_the_python_example(environment: dict[str, str], tmp_path: Path) -> None
     )  # fmt: skip
     said, _ = process.communicate(timeout=170)
     assert process.returncode == 0
-    assert said.strip().endswith("None")  # a simulated model has no price
+    assert float(said.split()[-1]) > 0
     wait_until(lambda: not (tmp_path / "home" / "redis" / "server.json").exists())
 
 

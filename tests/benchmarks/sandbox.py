@@ -2,17 +2,20 @@
 
 Every number is printed with its ratio to the plainest thing of its kind on the same machine at the same time:
 a start beside ``python -c pass``; a call beside the same message by a pipe of a plain process; a context
-beside a fresh process that reads it as a line of JSON.
+beside a fresh process that reads it as a line of JSON. The rows ``exec`` are model-written code run in the
+worker's own process, with nothing between it and the keys: what isolation costs is the way from there.
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from rlm_dist.contexts import encode
@@ -20,14 +23,25 @@ from rlm_dist.models import Answer, Message
 from rlm_dist.sandbox.fork_server import start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
-from tests.integration.sandbox_kit import peak_bytes, process_of
+from tests.integration.sandbox_kit import descends, held_bytes, peak_bytes, process_of
 
 STARTS = 40
 CALLS = 1000
+CROWD = 50
 MEGABYTES = (1, 100, 500)
 _MB = 1_000_000
 _ECHO = "import sys\nfor line in sys.stdin: sys.stdout.write(line); sys.stdout.flush()"
 _READ = "import json, sys\nx = json.loads(sys.stdin.readline())\nprint(len(x))"
+
+MANY_CALLS = f"""
+import time, statistics
+took = []
+for _ in range({CALLS}):
+    began = time.perf_counter()
+    llm_query("q")
+    took.append(time.perf_counter() - began)
+median = statistics.median(took)
+"""
 
 
 def answered(prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]:
@@ -73,6 +87,17 @@ def plain_context(text: str) -> float:
     )
 
 
+def exec_here(code: str, names: dict[str, object]) -> dict[str, object]:
+    """Run code in this process, as those do who isolate nothing."""
+    exec(code, names)  # noqa: S102  # this is what is measured
+    return names
+
+
+def exec_context(path: Path) -> float:
+    """Read a text and hand it to code in this process."""
+    return seconds(lambda: exec_here("len(context)", {"context": path.read_text()}))
+
+
 class Bench:
     """The REPLs of one level."""
 
@@ -106,34 +131,68 @@ class Bench:
 
     def calls(self) -> float:
         """One ``llm_query`` and its answer."""
-        code = (
-            "import time, statistics\ntook = []\n"
-            f"for _ in range({CALLS}):\n    t = time.perf_counter()\n    llm_query('q')\n"
-            "    took.append(time.perf_counter() - t)\nstatistics.median(took)"
-        )
         with self.repl(self.small) as repl:
-            return float(repl.run(code).output.head)
+            return float(repl.run(f"{MANY_CALLS}\nprint(median)").output.head)
 
     def peak(self, context: Path) -> int:
         """The most memory that a REPL with this context held."""
         with self.repl(context) as repl:
             return peak_bytes(process_of(repl))
 
+    def crowd(self, context: Path) -> tuple[float, int]:
+        """Many REPLs over one context at once: the slowest first turn, and the memory of them all."""
+        with ExitStack() as held:
+            repls = [
+                Sandbox(context_path=context, query=answered, limits=SandboxLimits(), start=self._start)
+                for _ in range(CROWD)
+            ]
+            for repl in repls:
+                held.callback(repl.close)
+            with ThreadPoolExecutor(CROWD) as pool:
+                slowest = max(pool.map(lambda repl: seconds(lambda: first_turn(repl)), repls))
+            return slowest, sum(held_bytes(pid) for pid in below(os.getpid()))
+
     def close(self) -> None:
         """End the fork-server."""
         self._start.close()
 
 
-def say(level: Level, what: str, took: float, plain: float, more: str = "") -> None:
+def first_turn(repl: Sandbox) -> None:
+    """Start a REPL and look at its context."""
+    repl.start()
+    assert repl.run("len(context)").error is None
+
+
+def below(ancestor: int) -> list[int]:
+    """The processes that descend from this one."""
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if descends(int(path.name), ancestor)]
+
+
+def say(level: str, what: str, took: float, plain: float, more: str = "") -> None:
     """Print one number beside its plain one."""
     print(  # noqa: T201
-        f"{level:10}  {what:28}  {took * 1e3:9.2f} ms  plain {plain * 1e3:9.2f} ms  "
+        f"{level:10}  {what:28}  {took * 1e3:9.3f} ms  plain {plain * 1e3:9.2f} ms  "
         f"ratio {took / plain:5.2f}  {more}"
     )
 
 
+def without_isolation() -> None:
+    """The same in this process."""
+    starts = [seconds(lambda: exec_here("pass", {})) for _ in range(STARTS)]
+    say("exec", "start of a REPL (median)", statistics.median(starts), plain_start())
+    calls = exec_here(MANY_CALLS, {"llm_query": lambda prompt: answered([()], None)[0].text})
+    say("exec", "llm_query there and back", float(str(calls["median"])), plain_calls())
+    with tempfile.TemporaryDirectory() as folder:
+        for megabytes in MEGABYTES:
+            text = "x" * (megabytes * _MB)
+            path = Path(folder, "context")
+            path.write_text(text)
+            say("exec", f"context of {megabytes} MB", exec_context(path), plain_context(text))
+
+
 def main(levels: Sequence[Level]) -> None:
     """Measure every level; plain and sandboxed runs take turns, as the machine may be busy."""
+    without_isolation()
     for level in levels:
         with tempfile.TemporaryDirectory() as folder, closing(Bench(level, Path(folder))) as bench:
             bench.start(bench.small)
@@ -143,12 +202,20 @@ def main(levels: Sequence[Level]) -> None:
                 pairs.append((bench.start(bench.small), plain_start()))
             ours, plain = (statistics.median(column) for column in zip(*pairs, strict=True))
             say(level, "start of a REPL (median)", ours, plain)
+            with bench.repl(bench.small) as repl:
+                held = held_bytes(process_of(repl)) / _MB
+            print(f"{level:10}  one REPL over a small context holds {held:.1f} MB")  # noqa: T201
             say(level, "llm_query there and back", bench.calls(), plain_calls())
             for megabytes in MEGABYTES:
                 text = "x" * (megabytes * _MB)
                 context = bench.stored(text)
                 peak = f"peak {bench.peak(context) / _MB:.0f} MB"
                 say(level, f"context of {megabytes} MB", bench.start(context), plain_context(text), peak)
+            slowest, memory = bench.crowd(bench.stored("x" * (100 * _MB)))
+            print(  # noqa: T201
+                f"{level:10}  {CROWD} REPLs over one context of 100 MB: slowest first turn {slowest:.2f} s, "
+                f"in all {memory / _MB:.0f} MB"
+            )
             context = bench.stored("\N{GRINNING FACE}" * (25 * _MB))
             peak = f"peak {bench.peak(context) / _MB:.0f} MB"
             say(

@@ -12,11 +12,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from rlm_dist.models import Answer, CallFailure, Message
 from rlm_dist.sandbox.fork_server import ForkServer
 from rlm_dist.sandbox.host import Query, Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
-from rlm_dist.sandbox.probe import choose
+from rlm_dist.sandbox.probe import choose, probe
 
 LIMITS = SandboxLimits(code_timeout_s=20)
 
@@ -25,6 +27,17 @@ LIMITS = SandboxLimits(code_timeout_s=20)
 def best_level() -> Level:
     """The strongest level that this machine has."""
     return choose("auto", "seccomp")
+
+
+def require(level: Level) -> None:
+    """Skip the test, loudly, where this machine does not have the level."""
+    if problems := _problems(level):
+        pytest.skip(f"LOUD: the level {level} does not work on this machine: {problems}")
+
+
+@functools.cache
+def _problems(level: Level) -> list[str]:
+    return probe(level) if level is not Level.OFF else []
 
 
 @functools.cache
@@ -101,7 +114,7 @@ def host_pid(pid: int, below: int) -> int:
     """
     for status in map(_status, Path("/proc").glob("[0-9]*/status")):
         own = status.get("NSpid", "").split()[-1:]
-        if own == [str(pid)] and _descends(int(status["Pid"]), below):
+        if own == [str(pid)] and descends(int(status["Pid"]), below):
             return int(status["Pid"])
     raise AssertionError(f"no such process has the id {pid}")
 
@@ -135,9 +148,16 @@ def _status(path: Path) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-def _descends(pid: int, ancestor: int) -> bool:
+def descends(pid: int, ancestor: int) -> bool:
+    """Whether a process is below another one."""
     while pid > 1:
         pid = int(_status(Path(f"/proc/{pid}/status")).get("PPid", "0"))
         if pid == ancestor:
             return True
     return False
+
+
+def held_bytes(pid: int) -> int:
+    """The memory that a process holds: its own, and its share of what it has in common with others."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Pss:"))

@@ -75,7 +75,7 @@ def test_a_batch_is_submitted_and_retried_with_what_the_command_line_says(
         assert cli("submit", batch_file, "--batch-id", "b1", *policy).code == 0
         assert client.hmget("rlm:batch:b1", "max_nanousd", "max_tokens") == ["500000000", "900"]
         specs = [
-            json.loads(client.hget(name, "spec")) for name in client.keys("rlm:job:j?????????????????????")
+            json.loads(client.hget(f"rlm:job:{name}", "spec")) for name in client.zrange("rlm:jobs", 0, -1)
         ]
         assert [spec["on_divergence"] for spec in specs] == ["fail"] * 3
         assert cli("retry", "b1", "--batch-max-usd", "0.75").code == 0

@@ -133,6 +133,8 @@ def test_a_batch_has_budgets_of_its_own(client: Client, server: redis.Redis) -> 
     client.submit_batch(items, "b")
     client.retry("b", batch_max_usd=2)
     assert budgets() == ["2000000000", "9"]
+    record = client.batch("b").record()
+    assert (record.max_usd, record.max_tokens) == (2, 9)
     with pytest.raises(InputError, match="batch_max_tokens: input should be greater"):
         client.submit_batch(items, "c", batch_max_tokens=0)
 

@@ -315,7 +315,18 @@ def test_a_told_wait_holds_every_call_of_the_process(make_llm: MakeLLM) -> None:
         results = [future.result() for future in [first, *others]]
         assert {text_of(result) for result in results} == {"here"}
         assert [result.attempts for result in results] == [2, *[1] * 20]
+        assert [result.failed_attempts for result in results] == [("rate",), *[()] * 20]
         assert min(came) >= before + 0.4
+
+
+def test_a_limit_of_which_nothing_remains_holds_every_call(make_llm: MakeLLM) -> None:
+    """Also where the endpoint answers well, and tells so by its ``x-ratelimit-*`` headers alone."""
+    told = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1h"}
+    with SimulatedEndpoint(faults=[Fault(kind="limits", headers=told)]) as endpoint:
+        llm = make_llm(endpoint.url, model="simulated-sub")
+        assert text_of(llm.submit(ask()).result())
+        assert failure_of(llm.submit(ask()).result())[0] == FailureKind.RATE
+        assert endpoint.served.requests == 1
 
 
 def test_a_wait_beyond_the_deadline_fails_at_once(make_llm: MakeLLM) -> None:

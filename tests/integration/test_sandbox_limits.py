@@ -15,13 +15,13 @@ from rlm_dist.sandbox.process import PlainStart
 from tests.waiting import wait_until
 
 from .sandbox_kit import (
-    best_level,
     echo,
     exists,
     forks,
     host_pid,
     library_paths,
     process_of,
+    require,
     shown,
     write_context,
 )
@@ -238,8 +238,7 @@ sandbox.run(sys.argv[2])
 @pytest.mark.parametrize("level", [Level.OFF, Level.LANDLOCK, Level.NAMESPACES])
 @pytest.mark.parametrize("code", ["import time\ntime.sleep(600)", "while True: pass", "sum(range(10**13))"])
 def test_the_process_ends_with_its_host_whatever_it_is_doing(context: Path, code: str, level: Level) -> None:
-    if not best_level().is_at_least(level):
-        pytest.skip(f"LOUD: the level {level} does not work on this machine")
+    require(level)
     host = subprocess.Popen(
         [sys.executable, "-c", HOST, str(context), f"llm_query('x')\n{code}", level],
         stdout=subprocess.PIPE,

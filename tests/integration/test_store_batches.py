@@ -104,7 +104,7 @@ def test_cancelling_a_batch_reaches_every_job(store: Store) -> None:
     assert record.counts[JobState.CANCELLED] == 450
     assert store.renew_job("j", epoch, LEASE_MS) == "cancelled"
     assert store.claim("j", ["a"], "sub-1", LEASE_MS) == [None]
-    assert store.renew_calls("sub-1", {"j": ["a"]}, LEASE_MS) == {"j"}
+    assert store.renew_calls("sub-1", {"j": ["a"]}, LEASE_MS).cancelled == {"j"}
     store.create_jobs([spec("late", batch_id="b")])
     assert store.job("late").state is JobState.CANCELLED
 

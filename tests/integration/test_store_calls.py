@@ -1,10 +1,12 @@
 """Calls in the store: claimed by one, paid for and counted once, within budgets that hold for racers too."""
 
+from dataclasses import replace
+
 import pytest
 import redis
 
 from rlm_dist.errors import NotFound, UnknownPrice
-from rlm_dist.models import CallResult, JobState, Outcome, Role, Usage
+from rlm_dist.models import BatchState, CallResult, JobState, Outcome, Role, Usage
 from rlm_dist.store import CallState, OpenCall, Refused, Settlement, Spend, Store
 from rlm_dist.store.calls import MAX_LAPSES
 from tests.integration.store_making import (
@@ -199,6 +201,17 @@ def test_failed_and_wasted_attempts_are_counted(store: Store) -> None:
     assert (costs.sub_llm_tokens, costs.total_cost, costs.duplicate_paid_calls) == (16, 7e-9, 0)
 
 
+def test_a_repeat_of_an_aborted_attempt_is_not_charged_again(store: Store) -> None:
+    """Its reply was lost, and another worker has answered the call meanwhile."""
+    epoch = running_job(store)
+    store.open_calls("j", epoch, opens("a"))
+    aborted = Settlement("a", Role.SUB, "", None, wasted=[Spend("m", Usage(input_tokens=5), 2)])
+    for each in (aborted, settlement("a"), aborted):
+        store.settle("j", "sub-1", [each])
+    costs = store.costs("j")
+    assert (costs.sub_llm_calls, costs.total_cost, costs.duplicate_paid_calls) == (2, 3e-9, 0)
+
+
 def test_a_lapsed_claim_goes_to_another_and_the_first_answer_wins(store: Store) -> None:
     epoch = running_job(store)
     store.open_calls("j", epoch, opens("a"))
@@ -250,14 +263,18 @@ def test_renewing_keeps_claims_and_tells_of_cancelled_jobs(store: Store) -> None
     running_job(store, "k")
     store.open_calls("j", epoch, opens("a"))
     store.claim("j", ["a"], "sub-1", SHORT_MS)
-    assert store.renew_calls("sub-1", {"j": ["a"]}, LEASE_MS) == set()
+    assert store.renew_calls("sub-1", {"j": ["a"]}, LEASE_MS) == (set(), set())
     store.renew_calls("sub-2", {"j": ["a"]}, 0)
     assert store.lost_calls("j", ["a"], 0) == []
     store.cancel_job("k")
-    assert store.renew_calls("sub-1", {"j": ["a"], "k": ["a"], "gone": ["a"]}, LEASE_MS) == {"k", "gone"}
-    assert store.renew_calls("sub-1", {}, LEASE_MS) == set()
+    unwanted = store.renew_calls("sub-1", {"j": ["a"], "k": ["a"], "gone": ["a"]}, LEASE_MS)
+    assert unwanted == ({"k", "gone"}, set())
+    assert store.renew_calls("sub-1", {}, LEASE_MS) == (set(), set())
     store.finish_job("j", epoch, Outcome(state=JobState.EXHAUSTED))
-    assert store.renew_calls("sub-1", {"j": ["a"]}, LEASE_MS) == set()  # what is on the wire will be billed
+    assert store.renew_calls("sub-1", {"j": ["a"]}, LEASE_MS) == (
+        set(),
+        {"j"},
+    )  # what is on the wire will be billed
 
 
 def test_a_cancelled_job_gives_no_claims(store: Store) -> None:
@@ -296,3 +313,63 @@ def test_large_sums_stay_exact(store: Store, redis_client: redis.Redis) -> None:
     store.settle("j", "sub-1", [settlement("a", nanousd=10**15 + 1), settlement("b", nanousd=10**15 + 2)])
     assert ledger(redis_client)["spent_nanousd"] == 2 * 10**15 + 3
     assert "reserved_nanousd" not in ledger(redis_client)
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_call_that_is_given_back_costs_nothing_and_can_be_made_again(store: Store, role: Role) -> None:
+    epoch = running_job(store)
+    store.open_calls("j", epoch, opens("a", nanousd=5, tokens=7, role=role))
+    if role is Role.SUB:
+        assert store.claim("j", ["a"], "sub-1", LEASE_MS) == ["request a"]
+    returned = replace(settlement("a", role=role), spend=None, returned="")
+    owner = "root-1" if role is Role.ROOT else "sub-1"
+    assert store.settle("j", owner, [returned]) == [False]
+    again = CallState.PENDING if role is Role.SUB else CallState.NEW
+    assert store.open_calls("j", epoch, opens("a", nanousd=5, tokens=7, role=role)) == [again]
+    if role is Role.SUB:
+        assert store.lost_calls("j", ["a"], LEASE_MS) == ["a"]
+        assert store.claim("j", ["a"], "sub-2", LEASE_MS) == ["request a"]
+    assert store.settle("j", "sub-2", [settlement("a", role=role)]) == [True]
+    costs = store.costs("j")
+    assert (costs.failed_calls, costs.duplicate_paid_calls) == (0, 0)
+
+
+def test_what_another_worker_holds_is_not_given_back(store: Store) -> None:
+    epoch = running_job(store)
+    store.open_calls("j", epoch, opens("a"))
+    store.claim("j", ["a"], "sub-1", LEASE_MS)
+    assert store.settle("j", "sub-2", [replace(settlement("a"), spend=None, returned="")]) == [False]
+    assert store.claim("j", ["a"], "sub-3", LEASE_MS) == [None]
+
+
+def test_a_call_that_pauses_its_batch_is_a_failure_where_there_is_none(store: Store) -> None:
+    epoch = running_job(store)
+    store.open_calls("j", epoch, opens("a"))
+    store.claim("j", ["a"], "sub-1", LEASE_MS)
+    assert store.settle("j", "sub-1", [replace(settlement("a"), spend=None, returned="no money")]) == [True]
+    assert store.answers("j", ["a"]) == ["result a"]
+    assert store.costs("j").failed_calls == 1
+
+
+def test_a_batch_is_paused_with_the_reason_that_came_first(store: Store) -> None:
+    store.create_batch("b", "digest")
+    epoch = running_job(store, batch_id="b")
+    store.open_calls("j", epoch, opens("a", "b"))
+    store.claim("j", ["a", "b"], "sub-1", LEASE_MS)
+    for call_id, why in (("a", "no money"), ("b", "no key")):
+        store.settle("j", "sub-1", [replace(settlement(call_id), spend=None, returned=why)])
+    assert store.batch("b").state is BatchState.PAUSED
+    assert store.batch("b").pause_reason == "no money"
+    store.resume_batch("b")
+    assert store.batch("b").pause_reason is None
+
+
+def test_retries_are_counted_once_for_job_and_batch(store: Store) -> None:
+    store.create_batch("b", "digest")
+    epoch = running_job(store, batch_id="b")
+    store.open_calls("j", epoch, opens("a", "b"))
+    settled = [replace(settlement("a"), retries=3, rate_limited=2), settlement("b")]
+    for _ in range(2):
+        store.settle("j", "sub-1", settled)
+    for costs in (store.costs("j"), store.batch_costs("b")):
+        assert (costs.retries, costs.rate_limited) == (3, 2)

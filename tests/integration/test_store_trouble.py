@@ -119,7 +119,7 @@ def test_a_socket_with_a_password_works(tmp_path: Path) -> None:
         with connect(f"unix://{path}?password=wrong", client_name="test") as client:
             store = Store(client, retention_s=1000)
             with pytest.raises(Unreachable, match="refuses the user name or password"):
-                store.fair_share()
+                store.fair_window()
 
 
 def test_a_bad_address_is_a_bad_setting() -> None:

@@ -28,10 +28,13 @@ class Model:
     def __init__(self) -> None:
         self.asked: dict[str, Future[CallResult]] = {}
 
-    def submit(self, request: CallRequest) -> Future[CallResult]:
+    def submit(self, request: CallRequest, _job_id: str) -> Future[CallResult]:
         future: Future[CallResult] = Future()
         self.asked[request.messages[0].content] = future
         return future
+
+    def drain(self) -> None:
+        """Nothing waits here."""
 
     def waiting(self) -> set[str]:
         """The prompts that are not answered."""

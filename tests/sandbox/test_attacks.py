@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from rlm_dist.sandbox.level import LOCKED, Level
-from rlm_dist.sandbox.probe import probe
+from tests.integration.sandbox_kit import require
 from tests.sandbox.worker import ATTACKS, PACKAGES, PROJECT, SECRET
 
 NOBODY = 65534
@@ -124,8 +124,7 @@ def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
     setting: Setting = request.param
     if setting.nobody and os.geteuid() != 0:
         pytest.skip("the tests do not run as root: they are nobody already")
-    if problems := probe(setting.level):
-        pytest.skip(f"LOUD: the level {setting.level} does not work on this machine: {problems}")
+    require(setting.level)
     yield from _running(setting)
 
 

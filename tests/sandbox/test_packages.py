@@ -16,7 +16,7 @@ from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.probe import choose, probe
 from rlm_dist.settings import load_settings
-from tests.integration.sandbox_kit import echo, process_of, shown, write_context
+from tests.integration.sandbox_kit import echo, process_of, require, shown, write_context
 from tests.sandbox.worker import PACKAGES, PROJECT
 
 
@@ -24,8 +24,8 @@ from tests.sandbox.worker import PACKAGES, PROJECT
 def repl(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """A REPL with the packages at one level, for all tests."""
     level: Level = request.param
-    if level is not Level.OFF and (problems := probe(level, find(PACKAGES))):
-        pytest.skip(f"LOUD: the level {level} does not work on this machine: {problems}")
+    require(level)
+    assert level is Level.OFF or probe(level, find(PACKAGES)) == []
     context = write_context(tmp_path_factory.mktemp("packages") / "context", "str", ["a,b\n1,2\n1,4\n"])
     limits = SandboxLimits(code_timeout_s=30)
     with (

@@ -9,7 +9,7 @@ from rlm_dist.models import Answer, Message
 from rlm_dist.sandbox.fork_server import ForkServer
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import LOCKED, Level
-from rlm_dist.sandbox.probe import probe
+from tests.integration.sandbox_kit import require
 
 CONTEXT = b'{"v":1,"kind":"str","n":1,"several":false,"named":false}\n' + (5).to_bytes(8, "little") + b"hello"
 
@@ -23,8 +23,7 @@ def answered(prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[
 def repl(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """A REPL at one level, for all tests."""
     level: Level = request.param
-    if problems := probe(level):
-        pytest.skip(f"LOUD: the level {level} does not work on this machine: {problems}")
+    require(level)
     context = tmp_path_factory.mktemp("plain") / "context"
     context.write_bytes(CONTEXT)
     limits = SandboxLimits(code_timeout_s=30)

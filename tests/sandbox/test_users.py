@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.sandbox.level import Level
-from rlm_dist.sandbox.probe import probe
+from tests.integration.sandbox_kit import require
 from tests.sandbox.test_attacks import import_paths, python_for_nobody
 from tests.sandbox.worker import PROJECT
 
@@ -35,8 +35,7 @@ with closing(ForkServer(Level(sys.argv[1]))) as start:
 @pytest.mark.parametrize("level", [Level.LANDLOCK, Level.SECCOMP])
 def test_each_repl_of_a_root_worker_has_a_user_of_its_own(level: Level, tmp_path: Path) -> None:
     """Where the library is not for root's eyes alone, and outside of a user namespace."""
-    if problems := probe(level):
-        pytest.skip(f"LOUD: the level {level} does not work on this machine: {problems}")
+    require(level)
     told = subprocess.run(
         [python_for_nobody(), "-c", REPLS, level, f"{tmp_path}/context"],
         capture_output=True,

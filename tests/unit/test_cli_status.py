@@ -102,6 +102,12 @@ def test_a_batch_as_text_leaves_out_states_that_no_job_is_in() -> None:
     assert ended(BATCH) == 5
 
 
+def test_a_batch_tells_of_its_budgets() -> None:
+    record = BATCH.model_copy(update={"max_usd": 2.5, "max_tokens": 20_000})
+    assert list(batch_lines(record))[-1] == "  may   20,000 tokens, $2.500000, all jobs together"
+    assert batch_document(record)["max_usd"] == 2.5
+
+
 def test_documents_tell_jobs_and_batches_apart() -> None:
     assert (job_document(JOB)["kind"], batch_document(BATCH)["kind"]) == ("job", "batch")
     assert job_document(JOB)["iterations"] == 3

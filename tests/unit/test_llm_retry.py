@@ -53,6 +53,14 @@ def test_the_backoff_doubles_up_to_its_cap_with_full_jitter() -> None:
         ({"retry-after": "2", "retry-after-ms": "1500"}, 1.5),
         ({"retry-after": "2", "retry-after-ms": "x"}, 2.0),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m6.5s"}, 66.5),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "20ms"}, 0.02),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "3"}, 3.0),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1444000000"}, 0.0),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "soon"}, None),
+        ({"x-ratelimit-remaining": "0"}, None),
+        ({"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "6s"}, None),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "3", "retry-after": "1"}, 1.0),
     ],
 )
 def test_a_told_time_is_read(headers: dict[str, str], seconds: float | None) -> None:

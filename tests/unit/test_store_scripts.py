@@ -10,7 +10,13 @@ from rlm_dist.store import reaching
 from rlm_dist.store.scripts import register
 
 FOLDER = resources.files("rlm_dist.store") / "lua"
-PRELUDES = {"prelude.lua", "prelude_calls.lua", "prelude_ledger.lua"}
+PRELUDES = {
+    "prelude.lua",
+    "prelude_calls.lua",
+    "prelude_ledger.lua",
+    "prelude_limits.lua",
+    "prelude_limits_shares.lua",
+}
 FILES = sorted(file.name for file in FOLDER.iterdir())
 
 

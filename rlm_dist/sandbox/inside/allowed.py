@@ -30,6 +30,9 @@ open openat stat lstat access faccessat faccessat2 readlink readlinkat getdents6
 """
 PATHS = _PATHS.split()
 
+# Whose first argument is a process: the calling one alone, or these numbers, which mean the same.
+OF_OWN: dict[str, tuple[int, ...]] = {"prlimit64": (0,), "sched_setaffinity": (0,), "tgkill": ()}
+
 FCNTL = {
     "F_DUPFD": 0,
     "F_GETFD": 1,

@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from .exits import EXIT_BROKEN
 
@@ -44,6 +44,17 @@ def confine(limits: Mapping[str, int]) -> None:
     _limit(resource.RLIMIT_CPU, cpu_s, cpu_s + _CPU_GRACE_S)
     _limit(resource.RLIMIT_FSIZE, limits["file_size_bytes"], limits["file_size_bytes"])
     _limit(resource.RLIMIT_NOFILE, limits["open_files"], limits["open_files"])
+
+
+@contextlib.contextmanager
+def memory(limit: int) -> Iterator[None]:
+    """Hold this process to so much memory meanwhile."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    _limit(resource.RLIMIT_AS, limit, before[1])
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _limit(kind: int, soft: int, hard: int) -> None:

@@ -53,6 +53,8 @@ class Lockdown:
         if not seccompy.supported():
             raise OSError(errno.ENOSYS, "this kernel has no seccomp filters")
         self._ruleset = _ruleset() if landlock else None
+        self._filter = _filter(paths=landlock)
+        self._filter.program  # noqa: B018  # compiled now, once for all REPLs
         users = (_OWN_USERS + os.getpid(), _NOBODY) if os.geteuid() == 0 else ()
         self._user = next(filter(_reads_library, users), None)
 
@@ -67,7 +69,8 @@ class Lockdown:
         if self._ruleset is not None:
             self._ruleset.restrict()
             self._ruleset.close()
-        _filter(paths=self._ruleset is not None).load()
+        _filter_of_own().load()
+        self._filter.load()
 
     def _give_up_root(self) -> None:
         """Become a user of one's own, or nobody where a user namespace has no such user.
@@ -111,8 +114,7 @@ def _entries(library: str) -> Iterator[str]:
 
 
 def _filter(*, paths: bool) -> Filter:
-    """The allow-list, for the calling process."""
-    own = os.getpid()
+    """The allow-list, for any process; ``_filter_of_own`` comes before it."""
     rules = Filter(default=int(Action.ERRNO) | errno.EPERM)
     for name in allowed.PLAIN + (allowed.PATHS if paths else []):
         _allow(rules, name)
@@ -126,10 +128,8 @@ def _filter(*, paths: bool) -> Filter:
         _allow(rules, "ioctl", [(1, CmpOp.EQ, request)])
     for option in allowed.PRCTL.values():
         _allow(rules, "prctl", [(0, CmpOp.EQ, option)])
-    for process in (0, own):
-        _allow(rules, "prlimit64", [(0, CmpOp.EQ, process)])
-        _allow(rules, "sched_setaffinity", [(0, CmpOp.EQ, process)])
-    _allow(rules, "tgkill", [(0, CmpOp.EQ, own)])
+    for name in allowed.OF_OWN:
+        _allow(rules, name)
     threads = allowed.CLONE_THREAD, allowed.CLONE_THREAD | allowed.CLONE_NEW
     _allow(rules, "clone", [(0, CmpOp.MASKED_EQ, *threads)])
     rules.errno("clone3", errno.ENOSYS)  # the C library falls back to clone, whose flags can be seen
@@ -139,6 +139,16 @@ def _filter(*, paths: bool) -> Filter:
     stream = (1, CmpOp.MASKED_EQ, allowed.SOCK_STREAM, allowed.SOCK_TYPE_MASK)
     _allow(rules, "socketpair", [(0, CmpOp.EQ, allowed.AF_UNIX), stream])
     _allow(rules, "sendto", [(4, CmpOp.EQ, 0)])
+    return rules
+
+
+def _filter_of_own() -> Filter:
+    """No to what another process is named in; all else is for the allow-list to judge."""
+    rules = Filter(default=Action.ALLOW)
+    for name, processes in allowed.OF_OWN.items():
+        for process in (os.getpid(), *processes):
+            rules.allow(name, args=[(0, CmpOp.EQ, process)])
+        rules.errno(name, errno.EPERM)
     return rules
 
 

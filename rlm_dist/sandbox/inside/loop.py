@@ -70,12 +70,18 @@ class Link:
         os.close(self._fd)
 
 
-def main(socket_fd: int, context_fd: int) -> NoReturn:
-    """Serve the host at ``socket_fd`` until it is gone; ``context_fd`` is the encoded context."""
+def main(socket_fd: int, context_fd: int, names: dict[str, Any] | None = None) -> NoReturn:
+    """Serve the host at ``socket_fd`` until it is gone.
+
+    ``context_fd`` is the encoded context; where it is loaded already, ``names`` are what it gave.
+    """
     link = Link(socket_fd)
     start = link.read()
     confine.confine(start["limits"])
-    names = _loaded(link, context_fd)
+    if names is None:
+        names = _loaded(link, context_fd)
+    else:
+        os.close(context_fd)
     random.seed(_SEED)
     clock = Clock()
     install(clock)

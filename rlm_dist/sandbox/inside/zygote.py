@@ -7,6 +7,10 @@ Its socket carries datagrams of JSON. From the worker::
 
     {"op": "spawn", "id": int}                     with two descriptors: the REPL's socket, the context
     {"op": "signal", "id": int, "signal": int}
+    {"op": "template", "memory_bytes": int}        with two descriptors: a socket like this one, the context
+
+A template is a fork-server of its own, at the socket that it is given: a fork of this process which has
+loaded a context, so that the REPLs that it forks share its memory. It never runs code of a model either.
 
 To the worker::
 
@@ -28,7 +32,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from . import loop, preload
+from . import confine, context, loop, preload
 from .exits import EXIT_BROKEN
 from .lockdown import Lockdown
 
@@ -50,9 +54,12 @@ class _Spare:
 class Zygote:
     """The fork-server's loop."""
 
-    def __init__(self, control: socket.socket, lockdown: Lockdown) -> None:
+    def __init__(
+        self, control: socket.socket, lockdown: Lockdown, names: dict[str, Any] | None = None
+    ) -> None:
         self._control = control
         self._lockdown = lockdown
+        self._names = names  # what a template's context gave
         self._children: dict[int, int] = {}  # process → id of its job
         self._spare: _Spare | None = None
         self._wake, self._waker = socket.socketpair()
@@ -94,6 +101,8 @@ class Zygote:
         order: dict[str, Any] = json.loads(data)
         if order["op"] == "spawn":
             self._spawn(order["id"], descriptors)
+        elif order["op"] == "template":
+            self._fork_template(order["memory_bytes"], descriptors)
         else:
             for pid, job in self._children.items():
                 if job == order["id"]:
@@ -129,6 +138,37 @@ class Zygote:
         self._children[spare.pid] = job
         return None
 
+    def _fork_template(self, memory_bytes: int, descriptors: list[int]) -> None:
+        """Fork a template; where there is none, the worker sees the end of its socket."""
+        with contextlib.suppress(OSError):
+            parent = os.getpid()
+            if not os.fork():
+                self._be_template(parent, memory_bytes, *descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _be_template(self, parent: int, memory_bytes: int, control_fd: int, context_fd: int) -> NoReturn:
+        """The life of a template."""
+        try:
+            self._leave_parent()
+            if self._spare is not None:
+                self._spare.link.close()
+            confine.tie_to_parent(parent)
+            confine.first_to_go()
+            with confine.memory(memory_bytes), open(context_fd, "rb") as file:
+                names = context.load(file)
+            gc.freeze()
+            Zygote(socket.socket(fileno=control_fd), self._lockdown, names).serve()
+        finally:
+            os._exit(EXIT_BROKEN)
+
+    def _leave_parent(self) -> None:
+        """Close what belongs to the process that this one was forked from."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for own in (self._control, self._wake, self._waker):
+            own.close()
+
     def _forked(self) -> _Spare:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()
@@ -142,10 +182,7 @@ class Zygote:
     def _live(self, link: socket.socket, parent: int) -> NoReturn:
         """The life of a child: it locks itself, waits for its job, and is its REPL."""
         try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for own in (self._control, self._wake, self._waker):
-                own.detach()
+            self._leave_parent()
             self._lockdown.apply(parent)
             os.closerange(3, link.fileno())
             os.closerange(link.fileno() + 1, _MAX_DESCRIPTORS)
@@ -154,7 +191,8 @@ class Zygote:
             if data:
                 link.send(_TAKEN)
                 link.close()
-                loop.main(*descriptors)
+                repl_fd, context_fd = descriptors
+                loop.main(repl_fd, context_fd, self._names)
         except BaseException as error:  # noqa: BLE001  # the edge of the process
             with contextlib.suppress(OSError):
                 link.send(f"{type(error).__name__}: {error}"[:1000].encode())

@@ -11,5 +11,6 @@ if ARGV[2] == 'set' then
   redis.call('HSET', KEYS[1], ARGV[1], 1)
 else
   redis.call('HDEL', KEYS[1], ARGV[1])
+  if ARGV[1] == 'paused' then redis.call('HDEL', KEYS[1], 'pause_reason') end
 end
 return 1

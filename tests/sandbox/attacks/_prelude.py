@@ -30,6 +30,11 @@ def attempt(action, what=None):
     return outcome
 
 
+def seen():
+    """Go on when the worker has looked at its processes and at the memory of the machine."""
+    attempt(lambda: llm_query("look"))
+
+
 def works(function, *arguments):
     """What a C function gives, None where it fails."""
     outcome = getattr(libc, function)(*arguments)

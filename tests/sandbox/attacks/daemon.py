@@ -12,4 +12,4 @@ def daemon():
 
 
 attempt(daemon)
-time.sleep(0.1)
+seen()

@@ -9,7 +9,7 @@ def fill(make):
         held.append(open(make(), "wb", 0))
         for _ in range(15):
             held[-1].write(bytes(1 << 20))
-    time.sleep(0.2)
+    seen()
     return True
 
 

@@ -8,6 +8,6 @@ for size in (32768, 65536, 1 << 20, 8 << 20):
             threading.Thread(target=go_on.wait, daemon=True).start()
     except (RuntimeError, MemoryError):
         pass
-time.sleep(0.3)
+seen()
 print(threading.active_count())
 go_on.set()

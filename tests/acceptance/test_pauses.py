@@ -1,0 +1,47 @@
+"""What only a person can mend, a spent quota or a wrong key, pauses the batch and loses nothing."""
+
+import pytest
+from pydantic import JsonValue
+
+from rlm_dist.models import BatchState, JobState, Role
+from rlm_dist.simulated import Fault, SimulatedEndpoint
+from tests.acceptance.conftest import MakeBench
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.acceptance
+
+NO_MONEY: dict[str, JsonValue] = {"message": "You have spent it all", "code": "insufficient_quota"}
+
+
+@pytest.mark.parametrize(
+    ("role", "status", "error", "said"),
+    [
+        (Role.SUB, 429, NO_MONEY, "You have spent it all"),
+        (Role.ROOT, 401, None, "the key is missing or wrong"),
+    ],
+    ids=["quota", "key"],
+)
+def test_a_batch_is_paused_and_goes_on_when_it_is_resumed(
+    make_bench: MakeBench, role: Role, status: int, error: dict[str, JsonValue] | None, said: str
+) -> None:
+    """Neither the calls that were refused nor their jobs have failed; the batch tells what was said."""
+    faults = [Fault(kind="status", role=role, status=status, error=error)]
+    with SimulatedEndpoint(faults=faults) as endpoint:
+        bench = make_bench(endpoint)
+        bench.start(Role.ROOT, concurrency=2)
+        bench.start(Role.SUB, concurrency=8)
+        bench.wait_ready()
+        store = bench.client.store
+        query = "Label the first 4 lines."
+        items = [{"id": f"q{n}", "query": query, "context": f"Who?\nWhere?\nWhen?\n{n}?"} for n in range(4)]
+        batch = bench.client.submit_batch(items)
+        reason = wait_until(lambda: store.batch(batch.id).pause_reason)
+        assert said in (reason or "")
+        assert store.batch(batch.id).state is BatchState.PAUSED
+        wait_until(lambda: store.batch(batch.id).counts[JobState.QUEUED] == 4)
+        endpoint.faults = ()
+        store.resume_batch(batch.id)
+        assert store.batch(batch.id).pause_reason is None
+        assert [result.state for result in batch.results()] == [JobState.SUCCEEDED] * 4
+        costs = batch.cost()
+        assert (costs.failed_calls, costs.duplicate_paid_calls) == (0, 0)

@@ -1,0 +1,135 @@
+"""REPLs over one large context share its memory, and nothing else."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from rlm_dist.errors import SandboxError
+from rlm_dist.sandbox.fork_server import ForkServer
+from rlm_dist.sandbox.host import Sandbox, SandboxLimits
+from rlm_dist.sandbox.level import LOCKED
+from tests.integration.sandbox_kit import (
+    LIMITS,
+    echo,
+    exists,
+    held_bytes,
+    parent_of,
+    process_of,
+    require,
+    shown,
+    write_context,
+)
+from tests.waiting import wait_until
+
+SIZE = 20_000_000
+
+
+@pytest.fixture(params=LOCKED)
+def server(request: pytest.FixtureRequest) -> Iterator[ForkServer]:
+    """A fork-server of its own, at one level."""
+    require(request.param)
+    with closing(ForkServer(request.param)) as start:
+        yield start
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    """A large encoded context of two texts."""
+    return write_context(tmp_path / "context", "list", ["x" * SIZE, "y"])
+
+
+def over(context: Path, server: ForkServer, limits: SandboxLimits = LIMITS) -> Sandbox:
+    """A REPL of this fork-server."""
+    return Sandbox(context_path=context, query=echo, limits=limits, start=server)
+
+
+def template_of(repl: Sandbox) -> int:
+    """The process that a REPL was forked from."""
+    return parent_of(process_of(repl))
+
+
+def test_its_memory_is_shared_and_what_one_changes_no_other_sees(context: Path, server: ForkServer) -> None:
+    with over(context, server) as one, over(context, server) as two:
+        assert template_of(one) == template_of(two)
+        assert shown(one, "context[1] = 'changed'\nx = 1\nlen(context[0])") == f"{SIZE}\n"
+        assert shown(two, "len(context[0]), context[1]") == f"({SIZE}, 'y')\n"
+        assert "NameError" in (two.run("x").error or "")
+        assert held_bytes(process_of(one)) < SIZE
+        with over(context, server) as three:
+            assert shown(three, "context[1]") == "'y'\n"
+
+
+def test_a_template_ends_with_its_last_repl(context: Path, server: ForkServer) -> None:
+    with over(context, server) as one:
+        template = template_of(one)
+        with over(context, server):
+            pass
+        assert shown(one, "context[1]") == "'y'\n"
+        assert exists(template)
+    wait_until(lambda: not exists(template))
+    with over(context, server) as again:
+        assert shown(again, "context[1]") == "'y'\n"
+
+
+def test_another_context_has_another_template(context: Path, server: ForkServer, tmp_path: Path) -> None:
+    other = write_context(tmp_path / "other", "list", ["x" * SIZE, "z"])
+    with over(context, server) as one, over(other, server) as two:
+        assert template_of(one) != template_of(two)
+        assert shown(two, "context[1]") == "'z'\n"
+
+
+def test_a_small_context_has_none(context: Path, server: ForkServer, tmp_path: Path) -> None:
+    small = write_context(tmp_path / "small", "list", ["x", "y"])
+    with over(small, server) as one, over(context, server) as two:
+        assert parent_of(process_of(one)) == parent_of(template_of(two))
+
+
+def test_where_it_dies_its_repls_die_and_the_next_ones_get_a_new_one(
+    context: Path, server: ForkServer
+) -> None:
+    with over(context, server) as repl:
+        child, template = process_of(repl), template_of(repl)
+        os.kill(template, signal.SIGKILL)
+        result = repl.run("import threading\nthreading.Event().wait()")
+        assert result.state_lost
+        wait_until(lambda: not exists(child))
+        repl.restart()
+        assert shown(repl, "context[1]") == "'y'\n"
+
+
+def test_closing_the_fork_server_ends_templates_and_repls(context: Path, server: ForkServer) -> None:
+    with over(context, server) as repl:
+        child, template = process_of(repl), template_of(repl)
+        server.close()
+        wait_until(lambda: not exists(child) and not exists(template))
+        assert repl.run("1").state_lost
+
+
+def test_a_context_that_does_not_fit_is_told(context: Path, server: ForkServer) -> None:
+    with pytest.raises(SandboxError, match="the context does not fit into the memory limit"):
+        over(context, server, SandboxLimits(memory_bytes=1)).start()
+
+
+def test_a_context_that_is_damaged_is_told(context: Path, server: ForkServer) -> None:
+    os.truncate(context, SIZE // 2)
+    with pytest.raises(SandboxError, match="the context cannot be loaded"):
+        over(context, server).start()
+
+
+def test_many_threads_share_one_template(context: Path, server: ForkServer) -> None:
+    with ExitStack() as held:
+        repls = [over(context, server) for _ in range(12)]
+        for repl in repls:
+            held.callback(repl.close)
+        threads = [threading.Thread(target=repl.start) for repl in repls]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [shown(repl, "context[1]") for repl in repls] == ["'y'\n"] * 12
+        assert len({template_of(repl) for repl in repls}) == 1

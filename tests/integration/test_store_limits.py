@@ -1,0 +1,224 @@
+"""What processes may call together: shares, cuts, quiet rounds and rates, dealt by a real server."""
+
+from itertools import count
+
+import pytest
+import redis
+
+from rlm_dist.store import Ceilings, Report, Share, Store
+from rlm_dist.store.keys import limit_keys
+from tests.integration.store_making import LEASE_MS, SHORT_MS
+from tests.waiting import wait_until
+
+FIRST = 32
+NONE = Ceilings()
+TEN = Ceilings(in_flight=10)
+
+
+class Process:
+    """One process that reports on one place."""
+
+    def __init__(self, store: Store, name: str, ceilings: Ceilings = NONE, lease_ms: int = LEASE_MS) -> None:
+        self._store, self._name, self._ceilings, self._lease_ms = store, name, ceilings, lease_ms
+        self._numbers = count(1)
+
+    def report(self, in_flight: int, wanted: int, *, number: int | None = None, **more: object) -> Share:
+        """Report, under a new number unless one is given."""
+        report = Report(number or next(self._numbers), in_flight, wanted, **more)  # type: ignore[arg-type]
+        return self._store.share("place", self._name, report, self._ceilings, self._lease_ms)
+
+
+def grown(store: Store, redis_client: redis.Redis, cap: int) -> None:
+    """A place where so many calls went well that ``cap`` may be in flight."""
+    Process(store, "before").report(0, 0)
+    redis_client.hset(limit_keys("place")[0], "cap", cap)
+
+
+def test_the_first_to_come_has_room_for_more_than_it_wants(store: Store) -> None:
+    share = Process(store, "a").report(0, 1)
+    assert share == Share(in_flight=6, epoch=0, blocked_s=0.0, starts=None, wait_s=0.0)
+
+
+def test_processes_never_have_more_than_the_cap_together(store: Store) -> None:
+    """Also while one that had more has not let go of it yet."""
+    a, b = Process(store, "a", TEN), Process(store, "b", TEN)
+    assert a.report(0, 100).in_flight == 10
+    assert b.report(0, 100).in_flight == 0
+    assert a.report(10, 100).in_flight == 5
+    assert b.report(0, 100).in_flight == 0
+    assert a.report(5, 100).in_flight == 5
+    assert b.report(0, 100).in_flight == 5
+
+
+def test_what_one_does_not_want_others_have(store: Store) -> None:
+    a, b, c = (Process(store, name, TEN) for name in "abc")
+    a.report(2, 2)
+    for process in (b, c, a, b, c):
+        process.report(0, 2 if process is a else 100)
+    assert [a.report(2, 2).in_flight, b.report(4, 100).in_flight, c.report(4, 100).in_flight] == [2, 4, 4]
+
+
+def test_where_there_are_fewer_permits_than_processes_these_take_turns(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    one = Ceilings(in_flight=1)
+    processes = [Process(store, name, one) for name in "abc"]
+    had: set[int] = set()
+
+    def everyone_had_it() -> bool:
+        shares = [process.report(0, 5).in_flight for process in processes]
+        assert sum(shares) <= 1
+        had.update(index for index, share in enumerate(shares) if share)
+        return len(had) == 3
+
+    wait_until(everyone_had_it)
+
+
+def test_a_process_that_wants_nothing_gives_its_share_back(store: Store) -> None:
+    a, b = Process(store, "a", TEN), Process(store, "b", TEN)
+    a.report(0, 100)
+    assert b.report(0, 100).in_flight == 0
+    a.report(0, 0)
+    assert b.report(0, 100).in_flight == 10
+
+
+def test_the_permits_of_a_process_that_died_come_back(store: Store) -> None:
+    Process(store, "dead", TEN, lease_ms=SHORT_MS).report(10, 100)
+    b = Process(store, "b", TEN)
+    wait_until(lambda: b.report(0, 100).in_flight == 10)
+
+
+def test_an_operators_ceiling_holds(store: Store) -> None:
+    assert Process(store, "a", Ceilings(in_flight=3)).report(0, 100).in_flight == 3
+
+
+def test_one_episode_cuts_once(store: Store, redis_client: redis.Redis) -> None:
+    """Two processes have 50 calls each, 10 of them refused: 80 were served, and a tenth is taken off."""
+    grown(store, redis_client, 100)
+    a, b = Process(store, "a"), Process(store, "b")
+    for process in (a, b, a, b):
+        process.report(50, 60)
+    assert a.report(40, 60, refused_epoch=0).epoch == 1
+    assert b.report(40, 60, refused_epoch=0).epoch == 1
+    shares = [process.report(30, 60).in_flight for process in (a, b, a, b)]
+    assert sum(shares[2:]) == 72
+
+
+def test_a_late_refusal_of_an_earlier_episode_changes_nothing(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    grown(store, redis_client, 100)
+    a = Process(store, "a")
+    assert a.report(60, 100, refused_epoch=0).in_flight == 54
+    redis_client.hincrby(limit_keys("place")[0], "cut_ms", -1000)  # as if a second had passed
+    assert a.report(50, 100, refused_epoch=0).in_flight == 54
+    assert a.report(50, 100, refused_epoch=1).in_flight == 45
+
+
+def test_an_episode_takes_no_more_than_half(store: Store, redis_client: redis.Redis) -> None:
+    grown(store, redis_client, 100)
+    assert Process(store, "a").report(0, 100, refused_epoch=0).in_flight == 50
+
+
+def test_quiet_rounds_raise_the_cap_back_and_then_beyond(store: Store, redis_client: redis.Redis) -> None:
+    grown(store, redis_client, 40)
+    a = Process(store, "a")
+    a.report(40, 100, refused_epoch=0)
+    caps = [36]
+    for _ in range(20):
+        redis_client.hincrby(limit_keys("place")[0], "raised_ms", -1000)  # as if a second had passed
+        caps.append(a.report(caps[-1], 100, ended=caps[-1]).in_flight)
+    assert caps[:4] == [36, 38, 39, 40]
+    assert caps[4:9] == [40] * 5
+    assert caps[9:13] == [41, 43, 47, 55]
+
+
+def test_a_round_without_enough_answers_raises_nothing(store: Store, redis_client: redis.Redis) -> None:
+    grown(store, redis_client, 40)
+    a = Process(store, "a")
+    a.report(40, 100, refused_epoch=0)
+    redis_client.hincrby(limit_keys("place")[0], "raised_ms", -1000)
+    assert a.report(36, 100, ended=35).in_flight == 36
+    assert a.report(36, 100, ended=1).in_flight == 38
+
+
+def test_before_the_first_refusal_the_cap_doubles_with_time(store: Store, redis_client: redis.Redis) -> None:
+    a, caps = Process(store, "a"), [FIRST]
+
+    def grown_to_eight() -> bool:
+        caps.append(a.report(caps[-1], 1000).in_flight)
+        return caps[-1] == 8 * FIRST
+
+    wait_until(grown_to_eight)
+    assert set(caps) == {FIRST, 2 * FIRST, 4 * FIRST, 8 * FIRST}
+
+
+def test_a_cap_that_is_not_used_is_not_raised(store: Store, redis_client: redis.Redis) -> None:
+    a = Process(store, "a")
+    a.report(1, 1000)
+    redis_client.hincrby(limit_keys("place")[0], "raised_ms", -1000)
+    assert a.report(FIRST // 2, 1000).in_flight == FIRST
+
+
+def test_nothing_grows_that_nobody_wants(store: Store, redis_client: redis.Redis) -> None:
+    a = Process(store, "a")
+    a.report(FIRST, FIRST)
+    redis_client.hincrby(limit_keys("place")[0], "raised_ms", -1000)
+    assert a.report(FIRST, FIRST).in_flight == FIRST
+
+
+def test_a_told_wait_is_everyones(store: Store) -> None:
+    a, b = Process(store, "a"), Process(store, "b")
+    a.report(1, 1, blocked_s=60.0)
+    assert 50 < b.report(0, 1).blocked_s <= 60
+    b.report(0, 1, blocked_s=1.0)
+    assert a.report(1, 1).blocked_s > 50
+
+
+def test_requests_a_minute_are_dealt_as_they_flow_in(store: Store) -> None:
+    """120 a minute: two at once, then about two a second, over all processes."""
+    limits = Ceilings(requests_per_min=120)
+    a, b = Process(store, "a", limits), Process(store, "b", limits)
+    first = a.report(0, 5, waiting=(1,) * 5)
+    assert first.starts == 1
+    assert 0 < first.wait_s <= 61 / 120
+    assert b.report(0, 5, waiting=(1,) * 5).starts == 0
+    wait_until(lambda: b.report(0, 5, waiting=(1,) * 5).starts == 1)
+
+
+def test_tokens_are_reserved_by_estimate_and_settled_by_use(store: Store) -> None:
+    limits = Ceilings(tokens_per_min=61_000)
+    a = Process(store, "a", limits)
+    assert a.report(0, 3, waiting=(600, 300, 300)).starts == 2
+    assert 0 < a.report(2, 3, waiting=(300,)).wait_s <= 0.2
+    assert a.report(2, 3, extra_tokens=5000, waiting=(300,)).wait_s > 4
+    assert a.report(2, 3, extra_tokens=-5200, waiting=(300,)).starts == 1
+
+
+def test_a_call_larger_than_what_flows_in_at_once_starts_all_the_same(store: Store) -> None:
+    a = Process(store, "a", Ceilings(tokens_per_min=61_000))
+    assert a.report(0, 1, waiting=(100_000,)).starts == 1
+    assert a.report(1, 2, waiting=(1,)).wait_s > 90
+
+
+def test_no_start_is_dealt_that_has_no_room_in_flight(store: Store) -> None:
+    a = Process(store, "a", Ceilings(in_flight=2, requests_per_min=100_000))
+    assert a.report(1, 9, waiting=(1,) * 8).starts == 1
+
+
+@pytest.mark.parametrize("ceilings", [NONE, Ceilings(requests_per_min=61)])
+def test_a_report_that_is_repeated_counts_once(
+    store: Store, redis_client: redis.Redis, ceilings: Ceilings
+) -> None:
+    a = Process(store, "a", ceilings)
+    told = {"ended": 3, "refused_epoch": 0, "extra_tokens": 7, "waiting": (1, 1)}
+    first = a.report(4, 9, number=7, **told)
+    state = redis_client.hgetall(limit_keys("place")[0])
+    again = a.report(4, 9, number=7, **told)
+    assert (again.in_flight, again.epoch, again.starts) == (first.in_flight, first.epoch, first.starts)
+    assert redis_client.hgetall(limit_keys("place")[0]) == state
+
+
+def test_every_key_has_an_end(store: Store, redis_client: redis.Redis) -> None:
+    Process(store, "a").report(1, 1)
+    assert all(redis_client.ttl(key) > 0 for key in limit_keys("place"))
