@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
+import uvloop
 from pydantic import SecretStr
 
 from rlm_dist.cache import Cache
@@ -198,7 +199,7 @@ class _LoopThread:
     """An event loop in a thread of its own."""
 
     def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._lock = threading.Lock()
         self._closed = False

@@ -8,7 +8,7 @@ from rlm_dist.store.audit import Audit, Audits, Difference
 from rlm_dist.store.batches import Batches
 from rlm_dist.store.cached import Cached, Lead
 from rlm_dist.store.calls import Calls, CallState, OpenCall, Refused, Settlement, Spend
-from rlm_dist.store.capacity import Capacity
+from rlm_dist.store.capacity import Capacity, Window
 from rlm_dist.store.jobs import Jobs
 from rlm_dist.store.limits import Ceilings, Limits, Report, Share
 from rlm_dist.store.link import connect, reaching
@@ -29,6 +29,7 @@ __all__ = [
     "Share",
     "Spend",
     "Store",
+    "Window",
     "connect",
     "reaching",
 ]
