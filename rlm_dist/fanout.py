@@ -5,14 +5,16 @@ worker, and announced on the job's stream. One reader thread a job follows that 
 sleep until their calls are in. A message is a hint only: calls that nobody holds are sent again, so a lost
 message or a lost reply is a delay.
 
-Invariant: at most ``fair_window()`` calls of this job are in the queue or in flight, so that a large job
-cannot keep a small one waiting.
+Invariant: at most ``fair_window().calls`` calls of this job are in the queue or in flight, so that a large
+job cannot keep a small one waiting.
 """
 
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -21,16 +23,19 @@ from rlm_dist import chaos
 from rlm_dist.calls import Accounts, CallNames
 from rlm_dist.errors import CallError, RLMError
 from rlm_dist.events import Emit, SubCallsAnswered
-from rlm_dist.leases import Outages
+from rlm_dist.leases import RENEW_S, Outages
 from rlm_dist.models import Answer, CallRequest, CallResult, JobSpec, Message, Role
-from rlm_dist.store import CallState, OpenCall, Refused, Store
+from rlm_dist.store import CallState, OpenCall, Refused, Store, Window
 from rlm_dist.texts import Texts
 
 log = structlog.get_logger()
 
 CHUNK_CALLS = 16
-_CHUNKS_WANTED = 64
-_FETCH_CALLS = 500
+# So that workers with few slots get a like number of calls each.
+_CHUNKS_A_WORKER = 8
+_PIECES_A_WINDOW = 4
+_FETCH_CALLS = 64
+_RECHECK_CALLS = 500
 _READ_BLOCK_MS = 1000
 RECHECK_S = 3.0
 # A call that nobody has claimed for so long has no message any more, if the queue is empty; where the queue
@@ -46,10 +51,11 @@ class Send(Protocol):
 
 
 class _Ask:
-    """One ``query`` that waits: how many of its calls are not answered yet."""
+    """One ``query`` that waits: how many of its calls are under way, and those that came in meanwhile."""
 
-    def __init__(self, calls: int) -> None:
-        self.left = calls
+    def __init__(self) -> None:
+        self.left = 0
+        self.arrived: list[str] = []
 
 
 class Fanout:
@@ -78,7 +84,8 @@ class Fanout:
         self._names = CallNames(spec.id)
         self._changed = threading.Condition()
         self._outstanding: dict[str, _Ask] = {}
-        self._window = 0
+        self._window = Window(0, 0)
+        self._window_at = -math.inf
         self._error: RLMError | None = None
         self._closed = False
         self._reader: threading.Thread | None = None
@@ -93,11 +100,9 @@ class Fanout:
             RLMError: what ``abort`` was given.
         """
         started = time.monotonic()
-        calls = [self._open_call(messages, model) for messages in prompts]
-        ids = [call.call_id for call in calls]
-        from_store = self._ask(calls, model or self._spec.sub_model)
+        ids, answered, from_store = self._ask(prompts, model or self._spec.sub_model)
         chaos.point("calls.answered", self._spec.id)
-        answers = list(self._answers(ids))
+        answers = [answered[call_id] for call_id in ids]
         if from_store:
             self._store.note_cache_hits(self._spec.id, from_store)
         failed = [answer.failure for answer in answers if answer.failure is not None]
@@ -136,9 +141,9 @@ class Fanout:
         if self._reader is not None:
             self._reader.join()
 
-    def _open_call(self, messages: tuple[Message, ...], model: str | None) -> OpenCall:
+    def _open_call(self, messages: tuple[Message, ...], model: str) -> OpenCall:
         request = CallRequest(
-            role=Role.SUB, model=model or self._spec.sub_model, messages=messages, cache=self._spec.cache,
+            role=Role.SUB, model=model, messages=messages, cache=self._spec.cache,
             **self._spec.sub_parameters.model_dump(),
         )  # fmt: skip
         tokens, nanousd = self._accounts.reserve(request)
@@ -149,40 +154,67 @@ class Fanout:
             reserve_nanousd=nanousd,
         )
 
-    def _ask(self, calls: Sequence[OpenCall], model: str) -> int:
-        """Send what is not answered yet, as the window allows, and wait; returns how many were answered."""
-        ask = _Ask(len(calls))
+    def _ask(
+        self, prompts: Sequence[tuple[Message, ...]], model: str
+    ) -> tuple[list[str], dict[str, Answer], int]:
+        """Send what is not answered yet, as the window allows, and wait.
+
+        Returns the call ids in order, the answers by id, and how many were answered before.
+        """
+        ask = _Ask()
+        ids: list[str] = []
+        answers: dict[str, Answer] = {}
+        from_store = 0
         try:
-            from_store = 0
-            for piece in self._pieces(calls, ask):
+            for piece in self._pieces(prompts, model, ask):
+                ids += [call.call_id for call in piece]
                 from_store += self._open(piece, model)
-            with self._changed:
-                self._changed.wait_for(lambda: ask.left == 0 or self._error is not None)
-                if self._error is not None:
-                    raise self._error
-            return from_store
+                answers.update(self._answers(self._take(ask, at_least=0)))
+            while len(answers) < len(ids):
+                answers.update(self._answers(self._take(ask, at_least=_FETCH_CALLS)))
+            return ids, answers, from_store
         finally:
             self._forget(ask)
 
-    def _pieces(self, calls: Sequence[OpenCall], ask: _Ask) -> Iterator[Sequence[OpenCall]]:
-        """Slices of ``calls``, each yielded when the window has room for it and marked as outstanding."""
+    def _pieces(
+        self, prompts: Sequence[tuple[Message, ...]], model: str, ask: _Ask
+    ) -> Iterator[Sequence[OpenCall]]:
+        """Calls for some of the prompts, yielded when the window has room for them, and as outstanding."""
         position = 0
-        while position < len(calls):
-            window = self._store.fair_window()
-            with self._changed:
-                self._window = window
-                wanted = min(len(calls) - position, max(1, window // 8))
-                self._changed.wait_for(lambda n=wanted: self._room() >= n or self._error is not None)  # type: ignore[misc]
-                if self._error is not None:
-                    raise self._error
-                piece = calls[position : position + min(self._room(), _FETCH_CALLS)]
-                self._outstanding.update((call.call_id, ask) for call in piece)
-                self._start_reader()
+        while position < len(prompts):
+            size = max(1, self._fair_window().calls // _PIECES_A_WINDOW)
+            piece = [self._open_call(messages, model) for messages in prompts[position : position + size]]
             position += len(piece)
+            with self._changed:
+                self._wait(partial(self._has_room, len(piece)))
+                self._outstanding.update((call.call_id, ask) for call in piece)
+                ask.left += len(piece)
+                self._start_reader()
             yield piece
 
-    def _room(self) -> int:
-        return self._window - len(self._outstanding)
+    def _fair_window(self) -> Window:
+        """This job's window, asked for anew where it may have changed."""
+        if time.monotonic() - self._window_at > RENEW_S:
+            self._window = self._store.fair_window()
+            self._window_at = time.monotonic()
+        return self._window
+
+    def _has_room(self, calls: int) -> bool:
+        """Whether so many calls may go out; where none is out, the window has shrunk since they were made."""
+        return not self._outstanding or len(self._outstanding) + calls <= self._window.calls
+
+    def _take(self, ask: _Ask, *, at_least: int) -> list[str]:
+        """The calls that have come in since the last time: so many, or all that are under way."""
+        with self._changed:
+            self._wait(lambda: len(ask.arrived) >= at_least or not ask.left)
+            arrived, ask.arrived = ask.arrived, []
+        return arrived
+
+    def _wait(self, ready: Callable[[], bool]) -> None:
+        """Wait for a change, under the lock; raises what ``abort`` was given."""
+        self._changed.wait_for(lambda: ready() or self._error is not None)
+        if self._error is not None:
+            raise self._error
 
     def _open(self, piece: Sequence[OpenCall], model: str) -> int:
         states = self._store.open_calls(self._spec.id, self._epoch, piece)
@@ -204,7 +236,8 @@ class Fanout:
         return len(settled)
 
     def _dispatch(self, call_ids: Sequence[str]) -> None:
-        size = max(1, min(len(call_ids) // _CHUNKS_WANTED, CHUNK_CALLS))
+        calls, workers = self._window
+        size = max(1, min(calls // (_CHUNKS_A_WORKER * max(1, workers)), CHUNK_CALLS))
         chunks = [call_ids[start : start + size] for start in range(0, len(call_ids), size)]
         if chunks:
             self._send(self._spec.id, self.turn, chunks)
@@ -215,6 +248,7 @@ class Fanout:
                 ask = self._outstanding.pop(call_id, None)
                 if ask is not None:
                     ask.left -= 1
+                    ask.arrived.append(call_id)
             self._changed.notify_all()
 
     def _forget(self, ask: _Ask) -> None:
@@ -224,11 +258,9 @@ class Fanout:
                     key: value for key, value in self._outstanding.items() if value is not ask
                 }
 
-    def _answers(self, call_ids: Sequence[str]) -> Iterator[Answer]:
-        for start in range(0, len(call_ids), _FETCH_CALLS):
-            ids = call_ids[start : start + _FETCH_CALLS]
-            for call_id, packed in zip(ids, self._store.answers(self._spec.id, ids), strict=True):
-                yield self._answer(call_id, packed)
+    def _answers(self, call_ids: Sequence[str]) -> Iterator[tuple[str, Answer]]:
+        for call_id, packed in zip(call_ids, self._store.answers(self._spec.id, call_ids), strict=True):
+            yield call_id, self._answer(call_id, packed)
 
     def _answer(self, call_id: str, packed: str | None) -> Answer:
         if packed is None:
@@ -278,8 +310,8 @@ class Fanout:
         with self._changed:
             ids = list(self._outstanding)
         pending_ms = UNCLAIMED_MS if self._queue_is_empty() else _LONG_UNCLAIMED_MS
-        for start in range(0, len(ids), _FETCH_CALLS):
-            piece = ids[start : start + _FETCH_CALLS]
+        for start in range(0, len(ids), _RECHECK_CALLS):
+            piece = ids[start : start + _RECHECK_CALLS]
             found = self._store.answers(self._spec.id, piece)
             self._arrived(
                 [call_id for call_id, packed in zip(piece, found, strict=True) if packed is not None]

@@ -8,7 +8,8 @@ from pathlib import Path
 import redis
 import structlog
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu import Producer
+from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore[attr-defined]  # newer than the stubs
 
 from rlm_dist import chaos
 from rlm_dist.blobs import open_blobs
@@ -37,6 +38,7 @@ from rlm_dist.store import Ceilings, Store, connect
 from rlm_dist.sub_calls import SubCalls
 from rlm_dist.texts import Texts
 from rlm_dist.trace import TraceSink
+from rlm_dist.webhooks import Courier
 
 log = structlog.get_logger()
 
@@ -83,10 +85,13 @@ class Worker:
             resolve=self.llm.resolve_model,
         )
         self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)
+        secret = settings.webhook_secret
+        self._courier = Courier(self.store, secret=secret.get_secret_value() if secret else None)
 
     def close(self) -> None:
         """End the threads and connections made here."""
         self._reaper.close()
+        self._courier.close()
         self.llm.close()
         self._client.close()
 
@@ -193,7 +198,12 @@ class RootWorker(Worker):
     def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
         """Put sub tasks on the queue; those that cannot be are sent again when their calls count as lost."""
         try:
-            self._send_chunks(job_id, turn, chunks)
+            with self.app.producer_pool.acquire(block=True) as producer:
+                try:
+                    with producer.batch():  # type: ignore[attr-defined]  # newer than the stubs
+                        self._send_chunks(producer, job_id, turn, chunks)
+                except BatchPublishError:  # nobody knows how many went out; to send one twice does no harm
+                    self._send_chunks(producer, job_id, turn, chunks)
         except (OperationalError, redis.RedisError) as error:
             log.warning("sub_tasks_not_sent", job=job_id, error=type(error).__name__)
 
@@ -204,36 +214,40 @@ class RootWorker(Worker):
         except (OperationalError, OSError, redis.RedisError):
             return False
 
-    def _send_chunks(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
-        with self.app.producer_pool.acquire(block=True) as producer:
-            for chunk in chunks:
-                self.app.send_task(
-                    SUB_TASK,
-                    args=[job_id, list(chunk)],
-                    producer=producer,
-                    queue=SUB_QUEUE,
-                    argsrepr=f"job={job_id} turn={turn}",
-                    kwargsrepr=f"calls={len(chunk)} first={chunk[0]}",
-                    ignore_result=True,
-                    add_to_parent=False,
-                )
+    def _send_chunks(
+        self, producer: Producer, job_id: str, turn: int, chunks: Sequence[Sequence[str]]
+    ) -> None:
+        for chunk in chunks:
+            self.app.send_task(
+                SUB_TASK,
+                args=[job_id, list(chunk)],
+                producer=producer,
+                queue=SUB_QUEUE,
+                argsrepr=f"job={job_id} turn={turn}",
+                kwargsrepr=f"calls={len(chunk)} first={chunk[0]}",
+                ignore_result=True,
+                add_to_parent=False,
+            )
 
 
 class SubWorker(Worker):
-    """A process that runs sub-calls, many at once."""
+    """A process that runs sub-calls, many at once; ``wants_more`` as in ``SubCalls``."""
 
-    def __init__(self, app: Celery, settings: Settings, slots: int) -> None:
+    def __init__(
+        self, app: Celery, settings: Settings, *, slots: int, wants_more: Callable[[], None]
+    ) -> None:
         super().__init__(app, settings, Role.SUB)
         self._slots = slots
         self.calls = SubCalls(
             store=self.store, texts=self.texts, llm=self.llm, accounts=self.accounts,
-            owner=self.owner, slots=slots,
+            owner=self.owner, slots=slots, wants_more=wants_more,
         )  # fmt: skip
         self._heart = Every(self._beat, period_s=RENEW_S, name="leases")
 
     def close(self) -> None:
         """End the threads and connections made here."""
         self._heart.close()
+        self.calls.close()
         super().close()
 
     def _beat(self) -> None:

@@ -25,6 +25,7 @@ from pydantic import TypeAdapter
 from rlm_dist.broker_repair import repair_broker
 from rlm_dist.celery_app import AGAIN_QUEUE, ROOT_TASK, SUB_TASK, queue
 from rlm_dist.errors import RLMError
+from rlm_dist.intake import limit_intake
 from rlm_dist.runtime import RootWorker, SubWorker
 from rlm_dist.settings import Settings
 
@@ -81,10 +82,11 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
     """Register ``rlm.sub(job_id, call_ids)``, run in threads that share one ``SubWorker``."""
     workers: list[SubWorker] = []
     repair_broker()
+    wake = limit_intake(app, lambda: not any(worker.calls.has_enough() for worker in workers))
 
     @worker_init.connect(weak=False)
     def start(sender: _Sized, **_: object) -> None:
-        workers.append(SubWorker(app, settings, slots=sender.concurrency))
+        workers.append(SubWorker(app, settings, slots=sender.concurrency, wants_more=wake))
 
     @worker_shutting_down.connect(weak=False)
     def drain(**_: object) -> None:

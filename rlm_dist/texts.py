@@ -28,13 +28,18 @@ class Texts:
         self._store.use_blob(job_id, sha256)
         return f'{_MARK}{sha256}"}}'
 
+    @staticmethod
+    def is_long(packed: str) -> bool:
+        """Whether ``unpack`` will ask the blob store."""
+        return packed.startswith(_MARK)
+
     def unpack(self, packed: str) -> str:
         """The text that ``pack`` was given.
 
         Raises:
             BlobError: where the blob is missing or damaged.
         """
-        if not packed.startswith(_MARK):
+        if not self.is_long(packed):
             return packed
         sha256 = json.loads(packed)["blob"]
         return self._store.patiently(lambda: self._blobs.get_text(sha256))

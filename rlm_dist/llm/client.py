@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
+import uvloop
 from pydantic import SecretStr
 
 from rlm_dist.cache import Cache
@@ -144,7 +145,7 @@ class LLM:
         connection = self._connection(request.role)
         model = self._wanted(request.role, request.model)
         gate = self._limits.gate(connection.url, model)
-        deadline = started + self._call_timeout_s * self._retry.deadline_factor
+        deadline = time.monotonic() + self._call_timeout_s * self._retry.deadline_factor
         wasted: list[Charge] = []
         failed: list[FailureKind] = []
         while True:
@@ -208,7 +209,7 @@ class _LoopThread:
     """An event loop in a thread of its own."""
 
     def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._lock = threading.Lock()
         self._closed = False

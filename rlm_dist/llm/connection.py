@@ -116,9 +116,13 @@ class Connection:
         if not (self._key.isascii() and self._key.isprintable()):
             raise CallError(FailureKind.AUTH, "the key holds characters that no HTTP header takes")
         try:
+            url = self.url + path  # whole, which spares the SDK to parse and merge two
             if body is None:
-                return await self._sdk.get(path, cast_to=httpx2.Response)
-            return await self._sdk.post(path, cast_to=httpx2.Response, body=body)
+                response = await self._sdk.get(url, cast_to=httpx2.Response)
+            else:
+                response = await self._sdk.post(url, cast_to=httpx2.Response, body=body)
+            response.encoding = "utf-8"  # as JSON is, whatever the headers say, and no need to look there
+            return response
         except TROUBLE as error:
             failure = to_call_error(error, self.url + path, Secrets(self._hidden, prompts))
         # Raised outside of the handler: the SDK's error, which holds the request, must not hang on to ours.

@@ -3,7 +3,6 @@
 A call id is unique within its job. The ledger counts a settlement once, whatever is repeated.
 """
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -12,7 +11,7 @@ from typing import NamedTuple
 from rlm_dist.errors import FailureKind, LimitExceeded, RLMError, UnknownPrice
 from rlm_dist.models import NANO, CallFailure, CallResult, Role, Usage
 from rlm_dist.store import keys
-from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced
+from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced, new_token
 
 MAX_LAPSES = 3
 _UNPRICED = "unpriced"
@@ -98,7 +97,7 @@ class Settlement:
     cached: bool = False
     retries: int = 0
     rate_limited: int = 0
-    token: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    token: str = field(default_factory=new_token)
 
 
 _POISON = CallResult(
@@ -134,7 +133,7 @@ class Calls(Link):
 
         A call whose workers died in the middle of it more than ``MAX_LAPSES`` times is ended as failed.
         """
-        args: list[str | int] = [owner, lease_ms, uuid.uuid4().hex[:12], MAX_LAPSES, _POISON, *call_ids]
+        args: list[str | int] = [owner, lease_ms, new_token(), MAX_LAPSES, _POISON, *call_ids]
         return list(self._script("calls_claim", keys.job_keys(job_id), *args))
 
     def renew_calls(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> "Unwanted":

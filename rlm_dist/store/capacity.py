@@ -1,10 +1,19 @@
 """How much the sub workers can run at once, and a job's fair share of it."""
 
+from typing import NamedTuple
+
 from rlm_dist.store import keys
 from rlm_dist.store.link import Link
 
 _LEAST_WINDOW = 64
 _LARGEST_WINDOW = 4096
+
+
+class Window(NamedTuple):
+    """How many calls one job may have in the queue or in flight, and how many workers there are for them."""
+
+    calls: int
+    workers: int
 
 
 class Capacity(Link):
@@ -19,8 +28,8 @@ class Capacity(Link):
         now_ms = self.now_ms()
         return self._reach(lambda: self._client.zrangebyscore(keys.SLOTS_UNTIL, now_ms, "+inf"))
 
-    def fair_window(self) -> int:
-        """How many calls one job may have in the queue or in flight: twice its share of the live slots."""
-        slots, running = self._script("slots_live", [keys.SLOTS, keys.SLOTS_UNTIL, keys.LEASES])
-        share = 2 * int(slots) // max(1, int(running))
-        return min(max(share, _LEAST_WINDOW), _LARGEST_WINDOW)
+    def fair_window(self) -> Window:
+        """Twice one job's share of the live slots, within bounds: no slot is to wait for the job."""
+        slots, workers, running = self._script("slots_live", [keys.SLOTS, keys.SLOTS_UNTIL, keys.LEASES])
+        calls = 2 * int(slots) // max(1, int(running))
+        return Window(min(max(calls, _LEAST_WINDOW), _LARGEST_WINDOW), int(workers))

@@ -5,6 +5,7 @@ cannot be reached. That is safe: each script either changes nothing when repeate
 it knows its own repeat.
 """
 
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -152,6 +153,11 @@ class Link:
                     raise
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def new_token() -> str:
+    """A name for one write, by which a repeat of it is known; each thread and forked process makes others."""
+    return f"{random.getrandbits(64):016x}"
 
 
 def fenced(reply: Any, job_id: str, epoch: int = 0) -> Any:

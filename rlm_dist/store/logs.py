@@ -1,10 +1,9 @@
 """The two logs of a job: its trace (what happened, for people) and its journal (what a restart replays)."""
 
-import uuid
 from collections.abc import Sequence
 
 from rlm_dist.store import keys
-from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced
+from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced, new_token
 
 
 class Logs(Link):
@@ -13,7 +12,7 @@ class Logs(Link):
     def append_events(self, job_id: str, payloads: Sequence[str]) -> None:
         """Add events to the trace, in order."""
         if payloads:
-            token = uuid.uuid4().hex[:12]
+            token = new_token()
             fenced(self._script("job_events", keys.job_keys(job_id), token, *payloads), job_id)
 
     def read_events(

@@ -120,7 +120,7 @@ def test_defaults_of_a_job_come_from_the_settings(settings: Settings) -> None:
 
 def test_parameters_are_those_of_the_job_the_batch_or_the_settings(settings: Settings) -> None:
     own = {"temperature": 0.5, "sub_extra_body": {"top_p": 0.1}, "extra_headers": SecretStr('{"a": "b"}')}
-    item = {"id": "a", "query": "q", "context": "c"}
+    item: dict[str, object] = {"id": "a", "query": "q", "context": "c"}
     items = [item, {**item, "id": "b", "temperature": 0, "sub_extra_body": {}}]
     with Client(settings.model_copy(update=own)) as client:
         jobs = client.submit_batch(items, max_output_tokens=90, sub_reasoning_effort="low").jobs()

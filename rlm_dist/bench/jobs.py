@@ -1,0 +1,71 @@
+"""Bars 4 and 8: many jobs, waiting and at work."""
+
+import math
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rlm_dist.bench.rig import endpoint, finished, rig
+from rlm_dist.bench.rows import Row, ratio
+from rlm_dist.client import Client
+from rlm_dist.embedded import server
+from rlm_dist.handles import Job
+from rlm_dist.settings import Settings
+
+_LATENCY_S = 0.2
+_SLOTS = 8
+_TURNS = 3
+_CALLS = 8
+_ASKED = 20
+
+
+def at_work(home: Path, *, jobs: int) -> Iterator[Row]:
+    """Bar 4: jobs of three turns, of which the second asks eight prompts at once."""
+    with endpoint(_LATENCY_S) as served, rig(home, served, root_slots=_SLOTS) as cluster:
+        for job in _batch(cluster.client, 2 * _SLOTS):  # each process starts what it keeps
+            finished(job)
+        before, began = cluster.used(), time.perf_counter()
+        for job in _batch(cluster.client, jobs):
+            finished(job)
+        took_s, used = time.perf_counter() - began, cluster.used().since(before)
+    bound_s = math.ceil(jobs / _SLOTS) * (_TURNS + 1) * _LATENCY_S
+    what = f"{jobs} jobs of {_TURNS} turns and {_CALLS} sub-calls, {_SLOTS} at once: makespan ÷ lower bound"
+    yield ratio(4, what, [(took_s, bound_s)], "≤ 1.15")
+    yield Row(bar=4, what="root CPU a turn", value=used.root_s / jobs / _TURNS * 1e3, unit="ms", aim="≤ 5")
+
+
+def waiting(home: Path, *, few: int, many: int) -> Iterator[Row]:
+    """Bar 8: submit and status with few and with many jobs in the queue, and no worker."""
+    with (
+        server(home) as url,
+        Client(Settings(home=home, redis_url=url, blob_url=str(home / "blobs"))) as client,
+    ):
+        early = _submit_and_status_ms(client, few)
+        _batch(client, many)
+        late = _submit_and_status_ms(client, few)
+    for name, then, now in zip(("submit", "status"), early, late, strict=True):
+        what = f"{name} of a job, {many:,} jobs waiting ÷ none"
+        yield Row(bar=8, what=what, value=now / then, aim="≈ 1", parts={"ms before": then, "ms after": now})
+
+
+def _batch(client: Client, jobs: int) -> list[Job]:
+    """Submit so many jobs that nobody has submitted before."""
+    context = "\n".join(f"Who is {random.random()}?" for _ in range(_CALLS))
+    items = [
+        {"id": str(number), "query": f"Label the first {_CALLS} lines.", "context": context}
+        for number in range(jobs)
+    ]
+    return client.submit_batch(items).jobs()
+
+
+def _submit_and_status_ms(client: Client, jobs: int) -> tuple[float, float]:
+    began = time.perf_counter()
+    submitted = _batch(client, jobs)
+    submit_s = time.perf_counter() - began
+    began = time.perf_counter()
+    for _ in range(_ASKED):
+        for job in submitted[:_ASKED]:
+            job.status()
+    status_s = time.perf_counter() - began
+    return submit_s / jobs * 1e3, status_s / _ASKED / min(jobs, _ASKED) * 1e3

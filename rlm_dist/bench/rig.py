@@ -1,0 +1,142 @@
+"""A cluster to be measured: an embedded server, the simulated endpoint, and worker processes, all real."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import redis
+
+from rlm_dist.bench.machine import cpu_s
+from rlm_dist.child_python import import_variables, module_command
+from rlm_dist.client import Client
+from rlm_dist.embedded import server
+from rlm_dist.handles import Job
+from rlm_dist.local_cluster import workers
+from rlm_dist.models import JobState, Result, Role
+from rlm_dist.settings import Settings
+
+_WAIT_S = 1800.0
+
+
+class Used(NamedTuple):
+    """CPU seconds of the parts of a cluster."""
+
+    root_s: float
+    sub_s: float
+    redis_s: float
+    endpoint_s: float
+
+    def since(self, before: "Used") -> "Used":
+        """What was used from ``before`` to now."""
+        return Used(*(now - then for now, then in zip(self, before, strict=True)))
+
+    @property
+    def ours_s(self) -> float:
+        """All but the endpoint."""
+        return self.root_s + self.sub_s + self.redis_s
+
+
+class Endpoint(NamedTuple):
+    """The simulated endpoint as a process."""
+
+    url: str
+    pid: int
+    latency_s: float
+
+
+class Rig:
+    """A running cluster with its client."""
+
+    def __init__(self, client: Client, served: Endpoint, pids: dict[str, int]) -> None:
+        self.client = client
+        self.endpoint = served
+        assert client.settings.redis_url is not None
+        self.redis = redis.Redis.from_url(client.settings.redis_url, decode_responses=True)
+        self._pids = pids
+
+    def pids(self, role: Role) -> list[int]:
+        """The worker processes of a role."""
+        return [pid for name, pid in self._pids.items() if name.startswith(role)]
+
+    def used(self) -> Used:
+        """What was used since the start."""
+        info: Any = self.redis.info("cpu")
+        return Used(
+            root_s=cpu_s(self.pids(Role.ROOT)),
+            sub_s=cpu_s(self.pids(Role.SUB)),
+            redis_s=info["used_cpu_sys"] + info["used_cpu_user"],
+            endpoint_s=cpu_s([self.endpoint.pid]),
+        )
+
+    def run(self, context: object, query: str) -> Result:
+        """Run one job to its success."""
+        return finished(self.client.submit(context, query))
+
+    def close(self) -> None:
+        """Close the connection made here."""
+        self.redis.close()
+
+
+def finished(job: Job) -> Result:
+    """Wait for the job's success; anything else ends the benchmark."""
+    result = job.result(_WAIT_S)
+    if result.state is not JobState.SUCCEEDED:
+        raise RuntimeError(f"a job of the benchmark ended as {result.state}: {result.error}")
+    return result
+
+
+def measured(module: str, *arguments: object) -> Any:
+    """What a module of this package says, in one line of JSON, when run in a process of its own."""
+    done = subprocess.run(_command(module, arguments), env=_environment(), check=True, stdout=subprocess.PIPE)
+    return json.loads(done.stdout)
+
+
+@contextmanager
+def endpoint(latency_s: float) -> Iterator[Endpoint]:
+    """Serve while the context is open; every answer takes ``latency_s``."""
+    with subprocess.Popen(
+        _command("endpoint", [latency_s]), env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        said = json.loads(process.stdout.readline())
+        try:
+            yield Endpoint(said["url"], said["pid"], latency_s)
+        finally:
+            process.stdin.close()
+
+
+@contextmanager
+def rig(
+    home: Path, served: Endpoint, *, roots: int = 1, root_slots: int = 1, subs: int = 1, slots: int = 256
+) -> Iterator[Rig]:
+    """A cluster that runs while the context is open; ``home`` is its own folder."""
+    with ExitStack() as held:
+        settings = Settings(
+            api_url=served.url,
+            model="simulated-root",
+            sub_model="simulated-sub",
+            home=home,
+            redis_url=held.enter_context(server(home)),
+            blob_url=str(home / "blobs"),
+            root_concurrency=root_slots,
+            sub_concurrency=slots,
+            log_level="warning",
+        )
+        cluster = held.enter_context(workers(settings, roots=roots, subs=subs))
+        client = held.enter_context(Client(settings))
+        made = Rig(client, served, cluster.pids())
+        held.callback(made.close)
+        yield made
+
+
+def _command(module: str, arguments: Sequence[object]) -> list[str]:
+    return module_command(f"rlm_dist.bench.{module}", *map(str, arguments))
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, **import_variables()}

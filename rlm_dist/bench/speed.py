@@ -1,0 +1,38 @@
+"""All rows of ``rlm-dist bench speed``, in the order of the bars, and their shorter form."""
+
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from pathlib import Path
+
+from rlm_dist.bench import contexts, fan_out, footprint, jobs, one_call
+from rlm_dist.bench.rows import Row
+
+Part = Callable[[Path], Iterator[Row]]
+BARS = (1, 2, 3, 4, 5, 6, 8)
+
+
+def rows(*, quick: bool, bars: Collection[int] = BARS) -> Iterator[Row]:
+    """Measure, a row at a time; each part has a folder and a cluster of its own."""
+    for bar, part in _parts(quick=quick):
+        if bar in bars:
+            with tempfile.TemporaryDirectory(prefix="rlm-bench-") as home:
+                yield from part(Path(home))
+
+
+def _parts(*, quick: bool) -> list[tuple[int, Part]]:
+    def sized(part: Callable[..., Iterator[Row]], full: dict[str, object], short: dict[str, object]) -> Part:
+        return partial(part, **(short if quick else full))
+
+    return [
+        (1, sized(fan_out.beside_bare, {"calls": 5000, "rounds": 3}, {"calls": 1000, "rounds": 1})),
+        (1, sized(fan_out.at_one_second, {"calls": 5120}, {"calls": 1024})),
+        (2, sized(one_call.one_at_a_time, {"calls": 100, "rounds": 3}, {"calls": 30, "rounds": 1})),
+        (3, sized(fan_out.over_workers, {"rounds": 10}, {"rounds": 3})),
+        (4, sized(jobs.at_work, {"jobs": 160}, {"jobs": 24})),
+        (5, sized(footprint.importing, {"rounds": 5}, {"rounds": 3})),
+        (5, sized(footprint.live_jobs, {"jobs": 50, "context_mb": 100}, {"jobs": 8, "context_mb": 20})),
+        (6, sized(contexts.there_and_back, {"megabytes": (1, 100, 500)}, {"megabytes": (1, 100)})),
+        (8, sized(fan_out.growth, {"few": 200, "many": 10_000}, {"few": 200, "many": 2000})),
+        (8, sized(jobs.waiting, {"few": 100, "many": 10_000}, {"few": 100, "many": 1000})),
+    ]

@@ -1,0 +1,60 @@
+"""The benchmark of speed measures a real cluster, on sizes at which its figures say nothing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlm_dist.bench import contexts, fan_out, jobs
+from rlm_dist.bench.machine import cpu_s, memory_mb
+from rlm_dist.bench.rows import cells, percentile, ratio
+
+
+@pytest.mark.acceptance
+def test_a_fan_out_beside_the_bare_client(tmp_path: Path) -> None:
+    """Its rows are ratios of positive figures, and no part of the cluster was left out."""
+    rate, cpu, commands = fan_out.beside_bare(tmp_path, calls=40, rounds=1)
+    assert rate.parts["ours"] == pytest.approx(rate.value * rate.parts["other"])
+    assert min(rate.value, cpu.value, commands.value) > 0
+    assert {"root", "sub", "redis", "endpoint"} <= set(cpu.parts)
+
+
+def test_a_context_and_waiting_jobs(tmp_path: Path) -> None:
+    """What needs no worker is measured without one."""
+    rows = [
+        *contexts.there_and_back(tmp_path / "contexts", megabytes=[1]),
+        *jobs.waiting(tmp_path / "jobs", few=2, many=3),
+    ]
+    assert [row.bar for row in rows] == [6, 6, 6, 8, 8]
+    assert all(row.value > 0 for row in rows)
+    assert len(list(cells(rows))) == 1 + len(rows)
+
+
+def test_a_ratio_is_the_median_of_those_measured_in_turns() -> None:
+    """One disturbed turn does not move it."""
+    row = ratio(1, "what", [(2, 1), (3, 1), (100, 1)], "≥ 1")
+    assert (row.value, row.parts) == (3, {"ours": 3, "other": 1})
+
+
+def test_a_percentile_is_one_of_the_values() -> None:
+    """And the largest one stands for all above it."""
+    values = [float(number) for number in range(100, 0, -1)]
+    assert [percentile(values, share) for share in (0.0, 0.5, 0.99, 1.0)] == [1, 51, 100, 100]
+
+
+def test_a_process_counts_with_those_below_it() -> None:
+    """A child's CPU time and memory are its parent's."""
+    spin = "import sys\nx = sum(range(3_000_000))\nprint(flush=True)\nsys.stdin.read()"
+    before = cpu_s([os.getpid()]), memory_mb([os.getpid()])
+    with subprocess.Popen(
+        [sys.executable, "-c", spin], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        after = cpu_s([os.getpid()]), memory_mb([os.getpid()])
+        assert cpu_s([child.pid]) > 0
+        assert after[0] >= before[0] + cpu_s([child.pid]) - 0.05
+        assert after[1] > memory_mb([child.pid])
+        child.communicate()

@@ -1,0 +1,129 @@
+"""The fan-out of one job over a real store; in place of workers a thread that settles what is sent."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import redis
+
+from rlm_dist.blobs import open_blobs
+from rlm_dist.calls import Accounts
+from rlm_dist.errors import Cancelled
+from rlm_dist.events import Event, SubCallsAnswered
+from rlm_dist.fanout import Fanout
+from rlm_dist.models import CallRequest, CallResult, Completion, Message, Role, Usage
+from rlm_dist.prices import Prices
+from rlm_dist.store import Settlement, Spend, Store
+from rlm_dist.texts import Texts
+from tests.integration.store_making import running_job
+from tests.waiting import wait_until
+
+WINDOW = 64
+USAGE = Usage(input_tokens=1)
+
+
+class Bench:
+    """A fan-out, what it sent, and workers that answer on demand."""
+
+    def __init__(self, store: Store, client: redis.Redis, home: Path) -> None:
+        self.store = store
+        self.sent: list[Sequence[str]] = []
+        self.events: list[Event] = []
+        epoch = running_job(store)
+        blobs = open_blobs("redis", home=home, client=client, retention_s=1000)
+        self.fanout = Fanout(
+            spec=store.job("j").spec, epoch=epoch, store=store, texts=Texts(store=store, blobs=blobs),
+            accounts=Accounts(
+                prices=Prices(None), urls=dict.fromkeys(Role, "http://x"), resolve=lambda _, name: "m"
+            ),
+            send=self._send, queue_is_empty=lambda: True, emit=self.events.append,
+        )  # fmt: skip
+        self.answers_at_once = True
+
+    def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
+        self.sent += chunks
+        if self.answers_at_once:
+            for chunk in chunks:
+                self.answer(chunk)
+
+    def answer(self, call_ids: Sequence[str]) -> None:
+        """Answer each call by its own prompt, the last one first."""
+        claimed = self.store.claim("j", call_ids, "sub-1", 60_000)
+        for call_id, packed in reversed(list(zip(call_ids, claimed, strict=True))):
+            prompt = CallRequest.model_validate_json(packed or "").messages[0].content
+            done = Completion(text=f"re {prompt}", usage=USAGE, finish_reason="stop", model="m")
+            result = CallResult(completion=done).model_dump_json()
+            self.store.settle("j", "sub-1", [Settlement(call_id, Role.SUB, result, Spend("m", USAGE, None))])
+
+    def ask(self, prompts: int) -> list[str | None]:
+        """Ask so many prompts; the answers' texts."""
+        asked = [(Message(role="user", content=str(number)),) for number in range(prompts)]
+        return [answer.text for answer in self.fanout.query(asked, None)]
+
+
+@pytest.fixture
+def bench(store: Store, redis_client: redis.Redis, tmp_path: Path) -> Iterator[Bench]:
+    """A fan-out of a job that is taken up."""
+    made = Bench(store, redis_client, tmp_path)
+    yield made
+    made.fanout.close()
+
+
+def test_answers_come_in_the_order_asked(bench: Bench) -> None:
+    """Of far more prompts than the window holds, in whatever order they are answered."""
+    assert bench.ask(5 * WINDOW + 3) == [f"re {number}" for number in range(5 * WINDOW + 3)]
+    assert max(map(len, bench.sent)) > 1
+    (event,) = bench.events
+    assert isinstance(event, SubCallsAnswered)
+    assert (event.calls, event.failed, event.from_store) == (5 * WINDOW + 3, 0, 0)
+
+
+def test_no_prompts_have_no_answers(bench: Bench) -> None:
+    """And nothing is sent for them."""
+    assert (bench.ask(0), bench.sent, bench.events) == ([], [], [])
+
+
+def test_no_more_than_the_window_is_out(bench: Bench) -> None:
+    """The next piece goes out when there is room for it."""
+    bench.answers_at_once = False
+    answers: list[list[str | None]] = []
+    asking = threading.Thread(target=lambda: answers.append(bench.ask(WINDOW + 1)))
+    asking.start()
+    wait_until(lambda: sum(map(len, bench.sent)) == WINDOW)
+    bench.answers_at_once = True
+    for chunk in list(bench.sent):
+        bench.answer(chunk)
+    asking.join()
+    assert answers == [[f"re {number}" for number in range(WINDOW + 1)]]
+
+
+def test_what_was_answered_before_is_not_sent_again(bench: Bench) -> None:
+    """A root that runs the same cell again is served from the store, and what is new goes out."""
+    before = bench.ask(20)
+    bench.sent.clear()
+    bench.fanout.rewind()
+    assert bench.ask(21)[:20] == before
+    assert sum(map(len, bench.sent)) == 1
+    assert bench.store.costs("j").cache_hits == 20
+
+
+def test_an_abort_ends_the_waiting(bench: Bench) -> None:
+    """Of the query under way, and of every later one."""
+    bench.answers_at_once = False
+    raised: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            bench.ask(3)
+        except Cancelled as error:
+            raised.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    wait_until(lambda: bench.sent)
+    bench.fanout.abort(Cancelled("j"))
+    asking.join()
+    assert len(raised) == 1
+    with pytest.raises(Cancelled):
+        bench.ask(1)
