@@ -433,6 +433,13 @@ def test_further_headers_are_sent_and_win_over_the_key(make_llm: MakeLLM) -> Non
         assert text_of(llm.submit(ask()).result())
 
 
+def test_a_header_that_an_endpoint_quotes_is_blotted_out(make_llm: MakeLLM) -> None:
+    fault = Fault(kind="status", status=400, error={"message": f"no such token: {HEADER}"})
+    with SimulatedEndpoint(faults=[fault]) as endpoint:
+        result = make_llm(endpoint.url, headers={"X-Secret": f"Token {HEADER}"}).submit(ask()).result()
+    assert failure_of(result)[1].endswith("no such token: ***")
+
+
 def test_no_key_and_no_prompt_in_any_text(make_llm: MakeLLM, caplog: pytest.LogCaptureFixture) -> None:
     """Neither in what the call says nor in any log, at the lowest level, of us, the SDK or its transport."""
     caplog.set_level(logging.DEBUG)
