@@ -138,7 +138,8 @@ class Client:
             options: ``model``, ``sub_model``, ``max_iterations``, ``max_usd``, ``max_tokens``,
                 ``max_sub_calls``, ``max_seconds``, ``max_depth``, ``on_divergence`` (``warn`` or ``fail``:
                 what becomes of a job whose worker died where its code, run again, comes out otherwise),
-                ``cache`` (True: sub-calls may be answered by what other jobs were answered to the same).
+                ``cache`` (True: sub-calls may be answered by what other jobs were answered to the same),
+                ``priority`` (``high``, ``normal`` or ``low``: the order in which jobs that wait are started).
 
         Raises:
             InputError: where context or query is empty, or an option is unknown or bad.
@@ -236,7 +237,7 @@ class Client:
         job_ids = self.store.retry_batch(batch_id)
         if job_ids:
             self._wake()
-            send_root(self._app, *job_ids)
+            send_root(self._app, *(job.spec for job in self.store.records(job_ids) if job))
         return len(job_ids)
 
     def _fill(
@@ -284,6 +285,7 @@ class Client:
             early_final=known.early_final,
             ask_at_limit=known.ask_at_limit,
             on_divergence=options.on_divergence or "warn",
+            priority=options.priority or "normal",
             limits=options.limits(),
             cache=bool(options.cache),
             metadata=item.metadata,
@@ -295,7 +297,7 @@ class Client:
         # Also those that were there already: whoever made them may have died before it sent their messages,
         # and a message too many does no harm.
         self.store.create_jobs(specs)
-        send_root(self._app, *(spec.id for spec in specs))
+        send_root(self._app, *specs)
 
 
 class _Waker:

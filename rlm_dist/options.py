@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rlm_dist.errors import InputError
-from rlm_dist.models import NANO, Limits, OnDivergence
+from rlm_dist.models import NANO, Limits, OnDivergence, Priority
 
 _MOST = 2**53
 _MOST_USD = 10**9
 _MOST_URL_CHARS = 2000
-_NO_LIMITS = {"cache", "model", "sub_model", "max_usd", "on_divergence"}
+_NO_LIMITS = {"cache", "model", "sub_model", "max_usd", "on_divergence", "priority"}
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -35,6 +35,7 @@ class JobOptions(BaseModel):
     max_seconds: float | None = Field(default=None, gt=0)
     max_depth: int | None = Field(default=None, ge=0, le=100)
     on_divergence: OnDivergence | None = None
+    priority: Priority | None = None
     cache: bool | None = None
 
     def over(self, defaults: "JobOptions") -> "JobOptions":
