@@ -13,7 +13,7 @@ import errno
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -26,6 +26,7 @@ from redis.typing import EncodableT, FieldT
 
 from rlm_dist.errors import BlobError
 from rlm_dist.store import keys, reaching
+from rlm_dist.store.scripts import register
 
 _UPLOAD_TTL_S = 3600
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
@@ -37,15 +38,16 @@ class RedisPlace:
 
     def __init__(self, client: redis.Redis, *, retention_s: int) -> None:
         self._client = client
+        self._keep = register(client)["blobs_keep"]
         self._retention_s = retention_s
 
-    def keep(self, sha256: str) -> bool:
-        """Whether the blob is there; its time to live starts anew (one without is left without)."""
-        with self._trouble(sha256):
-            pipe = self._client.pipeline(transaction=False)
-            pipe.expire(keys.blob(sha256), self._retention_s, gt=True)
-            pipe.exists(keys.blob(sha256))
-            return bool(pipe.execute()[1])
+    def keep(self, hashes: Sequence[str]) -> list[bool]:
+        """Whether each blob is there; its time to live starts anew (one without is left without)."""
+        if not hashes:
+            return []
+        with self._trouble(hashes[0]):
+            found = self._keep([keys.blob(sha256) for sha256 in hashes], [self._retention_s * 1000])
+        return [bool(there) for there in found]
 
     def read(self, sha256: str) -> Iterator[bytes]:
         """The blob's pieces in order."""
@@ -95,7 +97,7 @@ class RedisPlace:
                 # The client repeats a command whose answer was lost; the name is then given already.
                 if not self._client.exists(keys.blob(sha256)):
                     raise
-        self.keep(sha256)
+        self.keep([sha256])
 
     @contextmanager
     def _trouble(self, sha256: str) -> Iterator[None]:
@@ -115,9 +117,9 @@ class FsspecPlace:
         self._root = root.rstrip("/")
         self._local = isinstance(filesystem, LocalFileSystem)
 
-    def keep(self, sha256: str) -> bool:
-        """Whether the blob is there."""
-        return self._manifest(sha256) is not None
+    def keep(self, hashes: Sequence[str]) -> list[bool]:
+        """Whether each blob is there."""
+        return [self._is_there(sha256) for sha256 in hashes]
 
     def read(self, sha256: str) -> Iterator[bytes]:
         """The blob's pieces in order."""
@@ -145,6 +147,11 @@ class FsspecPlace:
                 with suppress(OSError):
                     self._files.rm_file(path)
             raise
+
+    def _is_there(self, sha256: str) -> bool:
+        with self._trouble(sha256, "read"):
+            path = f"{self._folder(sha256)}/manifest"
+            return os.path.exists(path) if self._local else bool(self._files.exists(path))
 
     def _manifest(self, sha256: str) -> dict[str, Any] | None:
         with self._trouble(sha256, "read"):

@@ -8,7 +8,7 @@ holds them (see ``blob_places``).
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -28,8 +28,8 @@ _RETENTION_S = 7 * 24 * 3600
 class Place(Protocol):
     """Where compressed pieces lie."""
 
-    def keep(self, sha256: str) -> bool:
-        """Whether the blob is there; where blobs expire, its time starts anew."""
+    def keep(self, hashes: Sequence[str]) -> list[bool]:
+        """Whether each blob is there; where blobs expire, its time starts anew."""
 
     def read(self, sha256: str) -> Iterator[bytes]:
         """The blob's pieces in order; raises BlobError where one is missing."""
@@ -46,7 +46,12 @@ class Blobs:
 
     def has(self, sha256: str) -> bool:
         """Whether the blob is there; one that may expire is kept for a whole retention time from now."""
-        return self._place.keep(sha256)
+        return self._place.keep([sha256])[0]
+
+    def missing(self, hashes: Iterable[str]) -> set[str]:
+        """Those of these blobs that are not there; the others are kept as by ``has``."""
+        wanted = list(dict.fromkeys(hashes))
+        return {sha256 for sha256, there in zip(wanted, self._place.keep(wanted), strict=True) if not there}
 
     def put(self, pieces: Callable[[], Iterable[bytes]], sha256: str) -> None:
         """Store the bytes that ``pieces()`` yields, unless they are there.
@@ -54,7 +59,7 @@ class Blobs:
         Raises:
             BlobError: where they do not hash to ``sha256``, or cannot be written.
         """
-        if not self._place.keep(sha256):
+        if not self.has(sha256):
             self._place.write(sha256, _compressed(pieces(), sha256))
 
     def read(self, sha256: str) -> Iterator[bytes]:

@@ -26,8 +26,10 @@ class CallNames:
 
     def name(self, request: CallRequest) -> str:
         """The id of this request, counting how often it was asked before."""
-        # In ASCII: a query may hold lone surrogates, which pydantic's own JSON refuses.
-        content = f"{self._job_id}\n{json.dumps(request.model_dump())}".encode()
+        # In ASCII: a query may hold lone surrogates, which pydantic's own JSON refuses. Who else may have the
+        # answer is no part of what is asked.
+        asked = json.dumps(request.model_dump(exclude={"cache"}))
+        content = f"{self._job_id}\n{asked}".encode()
         digest = hashlib.blake2b(content, digest_size=12).hexdigest()
         with self._lock:
             self._seen[digest] += 1

@@ -11,12 +11,11 @@ import re
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from decimal import Decimal
-from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -28,19 +27,18 @@ from rlm_dist.batch_file import BatchFile, BatchList
 from rlm_dist.batch_item import BatchItem, read_item
 from rlm_dist.blobs import open_blobs
 from rlm_dist.celery_app import make_app, send_root
-from rlm_dist.contexts import Encoded, encode, encode_files, store_context
+from rlm_dist.contexts import Encoded, encode, store_context
 from rlm_dist.errors import InputError
+from rlm_dist.filling import Ready, with_contexts
 from rlm_dist.handles import Batch, Cluster, Job
 from rlm_dist.local_cluster import is_up, own_queue, with_redis, workers
 from rlm_dist.models import BatchState, ContextRef, JobSpec
-from rlm_dist.options import JobOptions, read_budget, read_options
+from rlm_dist.options import JobOptions, read_batch_options, read_budget, read_options
 from rlm_dist.settings import Settings, load_settings
 from rlm_dist.store import Store, connect, reaching
 from rlm_dist.texts import Texts
 
 REDIS_PATIENCE_S = 60.0
-_CHUNK = 200
-_KNOWN_FILES = 1024
 _BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -147,7 +145,8 @@ class Client:
         """
         job_id = f"j{uuid.uuid4().hex[:20]}"
         line = {"id": job_id, "query": query, "context": "", "metadata": dict(metadata or {})}
-        item = replace(read_item(line, Path()), options=read_options(options))
+        given = read_options(options).over(self._defaults())
+        item = replace(read_item(line, Path()), options=given)
         encoded = context if isinstance(context, Encoded) else encode(context)
         self._wake()
         self._enqueue([self._spec(item, store_context(encoded, self.blobs), job_id=job_id)])
@@ -163,9 +162,9 @@ class Client:
         Args:
             items: the jobs.
             batch_id: a name for the batch; one is made up where it is not given.
-            options: those of ``submit``, for jobs that do not give them; and ``batch_max_usd`` and
-                ``batch_max_tokens``, which all jobs together may use. A budget of a batch that is there is
-                replaced.
+            options: those of ``submit``, for jobs that do not give them; ``batch_max_usd`` and
+                ``batch_max_tokens``, which all jobs together may use (a budget of a batch that is there is
+                replaced); and ``webhook``, an address that is told of the end of a new batch.
 
         Raises:
             InputError: listing every bad item; nothing is submitted then. Also where the batch id is in use
@@ -179,32 +178,42 @@ class Client:
         """Submit the jobs of a batch file, read as a stream; else as ``submit_batch``."""
         return self.submit_checked(BatchFile(path, skip_invalid=skip_invalid), batch_id, **options)
 
-    def submit_checked(
-        self,
-        jobs: Jobs,
-        batch_id: str | None = None,
-        *,
-        batch_max_usd: object = None,
-        batch_max_tokens: object = None,
-        **defaults: object,
-    ) -> Batch:
+    def submit_checked(self, jobs: Jobs, batch_id: str | None = None, **options: object) -> Batch:
         """Submit jobs that are checked already; else as ``submit_batch``."""
-        options = read_options(defaults)
-        budget = read_budget(batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens)
+        batch, defaults = self._opened(jobs, batch_id, options)
+        if not batch.record().sealed:
+            self._fill(batch.id, jobs, defaults)
+            self.store.seal_batch(batch.id)
+        return batch
+
+    def submit_pilot(
+        self, jobs: Jobs, count: int, batch_id: str | None = None, **options: object
+    ) -> tuple[Batch, list[Job]]:
+        """Submit ``count`` jobs, spread evenly over the batch; ``submit_checked`` submits the others.
+
+        Returns the batch and the jobs; those of a batch that was submitted before are its first ones.
+        """
+        batch, defaults = self._opened(jobs, batch_id, options)
+        count = min(count, jobs.total)
+        if not batch.record().sealed:
+            self._fill(batch.id, jobs, defaults, {place * jobs.total // count for place in range(count)})
+        return batch, [self.job(job_id) for job_id in self.store.batch_jobs(batch.id, 0, count)]
+
+    def _opened(
+        self, jobs: Jobs, batch_id: str | None, options: Mapping[str, object]
+    ) -> tuple[Batch, JobOptions]:
+        """The batch, made where it is not there, and the options of jobs that give none of their own."""
+        own, of_jobs = read_batch_options(options)
         if batch_id is None:
             batch_id = f"b{uuid.uuid4().hex[:12]}"
         elif not _BATCH_ID.fullmatch(batch_id):
             raise InputError(
                 (f"batch id {batch_id!r}: must be letters, digits, '.', '_' and '-', up to 128",)
             )
-        limits = (budget.max_nanousd, budget.batch_max_tokens)
-        is_new = self.store.create_batch(batch_id, jobs.digest, jobs.total, *limits)
-        if not is_new:
+        limits = (own.max_nanousd, own.batch_max_tokens)
+        if not self.store.create_batch(batch_id, jobs.digest, jobs.total, *limits, webhook=own.webhook):
             self.store.set_batch_budget(batch_id, *limits)
-        if is_new or not self.store.batch(batch_id).sealed:
-            self._wake()
-            self._fill(batch_id, jobs, options)
-        return self.batch(batch_id)
+        return self.batch(batch_id), of_jobs.over(self._defaults())
 
     def retry(
         self,
@@ -230,31 +239,37 @@ class Client:
             send_root(self._app, *job_ids)
         return len(job_ids)
 
-    def _fill(self, batch_id: str, jobs: Jobs, defaults: JobOptions) -> None:
-        @lru_cache(_KNOWN_FILES)
-        def store_file(path: str) -> ContextRef:
-            return store_context(encode_files([path]), self.blobs)
+    def _fill(
+        self, batch_id: str, jobs: Jobs, defaults: JobOptions, chosen: Container[int] | None = None
+    ) -> None:
+        """Submit the jobs of a batch, or those at the ``chosen`` places."""
+        self._wake()
+        items = ((n, item) for n, item in enumerate(jobs.items()) if chosen is None or n in chosen)
+        with ThreadPoolExecutor(1) as sender:  # sends one chunk while the next is made ready
+            sent: Future[None] | None = None
+            for chunk in with_contexts(items, self.blobs):
+                specs = [self._of_batch(ready, batch_id, defaults) for ready in chunk]
+                if sent is not None:
+                    sent.result()
+                if self.store.batch(batch_id).state is BatchState.CANCELLED:
+                    break
+                sent = sender.submit(self._enqueue, specs)
+            if sent is not None:
+                sent.result()
 
-        def spec(index: int, item: BatchItem) -> JobSpec:
-            file = item.context_file
-            ref = store_context(encode(item.value), self.blobs) if file is None else store_file(file)
-            own = replace(item, options=item.options.over(defaults))
-            return self._spec(own, ref, job_id=_job_id(batch_id, item), batch_id=batch_id, index=index)
+    def _of_batch(self, ready: Ready, batch_id: str, defaults: JobOptions) -> JobSpec:
+        index, item, context = ready
+        own = replace(item, options=item.options.over(defaults))
+        return self._spec(own, context, job_id=_job_id(batch_id, item), batch_id=batch_id, index=index)
 
-        items = enumerate(jobs.items())
-        while chunk := list(islice(items, _CHUNK)):
-            if self.store.batch(batch_id).state is BatchState.CANCELLED:
-                break
-            self._enqueue([spec(index, item) for index, item in chunk])
-        self.store.seal_batch(batch_id)
+    def _defaults(self) -> JobOptions:
+        known = self.settings
+        return JobOptions(model=known.model, sub_model=known.sub_model, max_iterations=known.max_iterations)
 
     def _spec(
         self, item: BatchItem, ref: ContextRef, *, job_id: str, batch_id: str | None = None, index: int = 0
     ) -> JobSpec:
-        known = self.settings
-        options = item.options.over(
-            JobOptions(model=known.model, sub_model=known.sub_model, max_iterations=known.max_iterations)
-        )
+        known, options = self.settings, item.options
         return JobSpec(
             id=job_id,
             custom_id=item.custom_id,

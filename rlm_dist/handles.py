@@ -15,7 +15,7 @@ from rlm_dist.trace import read_trace
 
 _ROUND_S = 30.0
 _BLOCK_MS = 1000
-_PAGE = 500
+_PAGE = 200
 _ALL = 2**31
 
 
@@ -59,6 +59,10 @@ class Job:
     def status(self) -> JobState:
         """Where the job is in its life."""
         return self._cluster.store.job(self.id).state
+
+    def record(self) -> JobRecord:
+        """What the store knows of the job."""
+        return self._cluster.store.job(self.id)
 
     def cost(self) -> Costs:
         """What the job has used up to now."""
@@ -114,6 +118,10 @@ class Batch:
 
     def results(self) -> Iterator[Result]:
         """The results in order of completion; ends when the batch does."""
+        return map(result_of, self.ended())
+
+    def ended(self) -> Iterator[JobRecord]:
+        """The jobs in order of completion; ends when the batch does."""
         store = self._cluster.store
         self._wake()
         after = "0"
@@ -121,11 +129,17 @@ class Batch:
             # Asked first: what ended up to then is read below, all of it.
             complete = _complete(self.record())
             ended = store.ended_jobs(self.id, after, None if complete else _BLOCK_MS)
-            for entry_id, job_id in ended:
-                after = entry_id
-                yield result_of(store.job(job_id))
+            yield from filter(None, store.records([job_id for _, job_id in ended]))
             if complete and not ended:
                 return
+            after = ended[-1][0] if ended else after
+
+    def ended_in_order(self) -> Iterator[JobRecord]:
+        """The jobs that have ended up to now, in the order of submission."""
+        store, start = self._cluster.store, 0
+        while job_ids := store.batch_jobs(self.id, start, _PAGE):
+            yield from (record for record in store.records(job_ids) if record and record.state.final)
+            start += len(job_ids)
 
     def results_in_order(self) -> Iterator[Result]:
         """The results in the order of submission, each as soon as it and all before it are there."""

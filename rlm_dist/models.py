@@ -299,6 +299,7 @@ class JobRecord(Wire):
     ran_ms: int = 0
     ended_ms: int | None = None
     cancel_requested: bool = False
+    calls_in_flight: int = 0
     diverged_cells: int = 0
     costs: Costs = Costs()
 
@@ -312,6 +313,7 @@ class BatchRecord(Wire):
 
     ``pause_reason`` is what the endpoint said, where that paused the batch.
     ``max_usd`` and ``max_tokens`` are what all its jobs may use together; None means no limit.
+    ``webhook`` says what came of telling its end, None where nobody is to be told.
     """
 
     id: str
@@ -320,10 +322,33 @@ class BatchRecord(Wire):
     total: int | None
     sealed: bool
     created_ms: int
+    calls_in_flight: int = 0
+    webhook: str | None = None
     pause_reason: str | None = None
     max_usd: float | None = None
     max_tokens: int | None = None
     costs: Costs = Costs()
+
+
+class Ended(Wire):
+    """What a job of a batch had used when it ended; ``run_s`` is None where no worker ever took it up."""
+
+    job_id: str
+    run_s: float | None
+    nanousd: int
+    tokens: int
+
+
+class Running(Wire):
+    """A job that a worker holds: since when (Unix milliseconds), its calls on the way, and its spending."""
+
+    job_id: str
+    batch_id: str | None
+    started_ms: int
+    worker: str
+    calls_in_flight: int
+    nanousd: int
+    tokens: int
 
 
 class Timing(Wire):

@@ -6,14 +6,16 @@ Money is given in USD (``max_usd``) and kept as integer nano-dollars (``Limits.m
 from collections.abc import Mapping
 from decimal import ROUND_FLOOR, Decimal
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rlm_dist.errors import InputError
 from rlm_dist.models import NANO, Limits, OnDivergence
 
 _MOST = 2**53
 _MOST_USD = 10**9
+_MOST_URL_CHARS = 2000
 _NO_LIMITS = {"cache", "model", "sub_model", "max_usd", "on_divergence"}
 
 Name = Annotated[str, Field(min_length=1)]
@@ -37,6 +39,8 @@ class JobOptions(BaseModel):
 
     def over(self, defaults: "JobOptions") -> "JobOptions":
         """These options, and ``defaults`` where one is not given."""
+        if not self.model_fields_set:
+            return defaults
         own = {name: getattr(self, name) for name in JobOptions.model_fields}
         return defaults.model_copy(update={name: value for name, value in own.items() if value is not None})
 
@@ -62,6 +66,22 @@ class BatchBudget(BaseModel):
         return None if self.batch_max_usd is None else _nanousd(self.batch_max_usd)
 
 
+class BatchOptions(BatchBudget):
+    """What is asked of a whole batch; ``webhook`` is the address that is told of its end."""
+
+    webhook: str | None = Field(default=None, max_length=_MOST_URL_CHARS)
+
+    @field_validator("webhook")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "http://none")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an http:// or https:// address")
+        if "@" in parts.netloc:
+            raise ValueError("must hold no user or password")
+        return value
+
+
 def read_budget(**given: object) -> BatchBudget:
     """Check the budget of a batch; what is None is not given.
 
@@ -82,6 +102,20 @@ def read_options(given: Mapping[str, object]) -> JobOptions:
     """
     try:
         return JobOptions.model_validate(dict(given))
+    except ValidationError as error:
+        raise InputError(tuple(problems_of(error))) from None
+
+
+def read_batch_options(given: Mapping[str, object]) -> tuple[BatchOptions, JobOptions]:
+    """Check options of a batch, and those of its jobs among them.
+
+    Raises:
+        InputError: listing every unknown name and bad value.
+    """
+    own = {name: value for name, value in given.items() if name in BatchOptions.model_fields}
+    of_jobs = read_options({name: value for name, value in given.items() if name not in own})
+    try:
+        return BatchOptions.model_validate(own), of_jobs
     except ValidationError as error:
         raise InputError(tuple(problems_of(error))) from None
 

@@ -38,6 +38,7 @@ from rlm_dist.store import Ceilings, Store, connect
 from rlm_dist.sub_calls import SubCalls
 from rlm_dist.texts import Texts
 from rlm_dist.trace import TraceSink
+from rlm_dist.webhooks import Courier
 
 log = structlog.get_logger()
 
@@ -85,10 +86,13 @@ class Worker:
             resolve=self.llm.resolve_model,
         )
         self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)
+        secret = settings.webhook_secret
+        self._courier = Courier(self.store, secret=secret.get_secret_value() if secret else None)
 
     def close(self) -> None:
         """End the threads and connections made here."""
         self._reaper.close()
+        self._courier.close()
         self.llm.close()
         self._client.close()
 

@@ -1,5 +1,6 @@
 """Settings: variables with the prefix ``RLM_``, or a ``.env`` file; read here and nowhere else."""
 
+from base64 import b64decode
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     early_final: Literal["take", "refuse"] = "take"
     ask_at_limit: bool = False
     prices: Path | None = None
+    webhook_secret: SecretStr | None = None
     broker_prefix: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -77,6 +79,16 @@ class Settings(BaseSettings):
     def _redis(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must be a redis://, rediss:// or unix:// address")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and value.get_secret_value().startswith("whsec_"):
+            try:
+                b64decode(value.get_secret_value().removeprefix("whsec_"), validate=True)
+            except ValueError:
+                raise ValueError("what follows whsec_ must be base64") from None
         return value
 
     @field_validator("sandbox_packages", mode="before")

@@ -1,7 +1,8 @@
 """``rlm-dist submit`` and ``results``: a batch in, its results out."""
 
+import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -12,20 +13,29 @@ from rlm_dist.batch_file import BatchFile
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, json_line
 from rlm_dist.cli.session import open_client
-from rlm_dist.client import Client
+from rlm_dist.cli.trial import ask, estimate_lines, run_pilot
 from rlm_dist.errors import InputError
+from rlm_dist.estimate import estimate
 from rlm_dist.handles import result_of
 from rlm_dist.models import JobRecord, JobState
 from rlm_dist.openai_batch import openai_line
+from rlm_dist.options import read_batch_options
 from rlm_dist.settings import load_settings
-
-_PAGE = 500
 
 
 def submit(
     file: Annotated[str, typer.Argument(metavar="FILE.jsonl", help="One job a line; - reads stdin.")],
     batch_id: Annotated[str | None, typer.Option(metavar="ID", help="The same id attaches.")] = None,
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave bad lines out.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count; enqueue nothing.")] = False,
+    pilot: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="K", help="Run K jobs first, tell what all will take, and ask."),
+    ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="Told of the batch's end by a signed POST.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask after the pilot.")] = False,
     model: options.Model = None,
     sub_model: options.SubModel = None,
     max_iterations: options.MaxIterations = None,
@@ -42,23 +52,43 @@ def submit(
 ) -> None:
     """Enqueue a batch and print its id. Models and limits are for the lines that do not set their own."""
     out = Output(as_json=as_json)
-    defaults = options.given(
+    asked = options.given(
         model=model, sub_model=sub_model, max_iterations=max_iterations, max_usd=max_usd,
         max_tokens=max_tokens, max_seconds=max_seconds, max_sub_calls=max_sub_calls,
         batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens, on_divergence=on_divergence,
+        webhook=webhook,
         cache=cache,
     )  # fmt: skip
     settings = load_settings()
     jobs = BatchFile(file, skip_invalid=skip_invalid, stdin=sys.stdin.buffer)
+    _tell_left_out(jobs, out)
+    if dry_run:
+        _, of_jobs = read_batch_options(asked)
+        family = settings.model_copy(update={"prompts": prompts or settings.prompts})
+        told = estimate(jobs.items(), of_jobs, family)
+        out.result(told.model_dump() | {"left_out": jobs.bad_lines}, lambda: estimate_lines(told))
+        return
+    if webhook is not None and settings.webhook_secret is None:
+        out.note("RLM_WEBHOOK_SECRET is not set here: a worker without it sends the webhook unsigned")
+    with open_client(settings, out, prompts=prompts) as client:
+        tried = None
+        if pilot is not None:
+            batch, first = client.submit_pilot(jobs, pilot, batch_id, **asked)
+            batch_id = batch.id
+            tried = run_pilot(batch, first, jobs.total, out)
+            if not yes and jobs.total > len(first):
+                ask(jobs.total - len(first), f"rlm-dist submit {shlex.quote(file)} --batch-id {batch_id}")
+        batch = client.submit_checked(jobs, batch_id, **asked)
+        out.note(f"{jobs.total} jobs")
+        document = {"batch_id": batch.id, "jobs": jobs.total, "left_out": jobs.bad_lines}
+        out.result(document | ({"pilot": tried} if tried else {}), lambda: [batch.id])
+
+
+def _tell_left_out(jobs: BatchFile, out: Output) -> None:
     for problem in jobs.problems:
         out.note(f"left out: {problem}")
     if jobs.ignored:
         out.note(f"without effect here: {', '.join(sorted(jobs.ignored))}")
-    with open_client(settings, out, prompts=prompts) as client:
-        batch = client.submit_checked(jobs, batch_id, **defaults)
-        out.note(f"{jobs.total} jobs")
-        document = {"batch_id": batch.id, "jobs": jobs.total, "left_out": jobs.bad_lines}
-        out.result(document, lambda: [batch.id])
 
 
 def results(
@@ -78,7 +108,8 @@ def results(
         write = _writer(output, held) or (collected.append if as_json else _to_stdout)
         write_error = _writer(errors, held) or write
         written = failed = 0
-        for record in _ended(client, batch, follow=follow):
+        handle = client.batch(batch)
+        for record in handle.ended() if follow else handle.ended_in_order():
             succeeded = record.state is JobState.SUCCEEDED
             (write if succeeded else write_error)(_line(record))
             written, failed = written + 1, failed + (not succeeded)
@@ -89,21 +120,6 @@ def results(
     if as_json:
         document = {"batch_id": batch, "ended": written, "without_answer": failed, "not_ended": left}
         out.result(document | ({} if output else {"results": collected}), list)
-
-
-def _ended(client: Client, batch_id: str, *, follow: bool) -> Iterator[JobRecord]:
-    """The jobs of a batch that have ended; with ``follow`` each as it ends, until all have."""
-    if follow:
-        for result in client.batch(batch_id).results():
-            yield client.store.job(result.id)
-        return
-    start = 0
-    while job_ids := client.store.batch_jobs(batch_id, start, _PAGE):
-        for job_id in job_ids:
-            record = client.store.job(job_id)
-            if record.state.final:
-                yield record
-        start += len(job_ids)
 
 
 def _line(record: JobRecord) -> object:

@@ -1,25 +1,41 @@
-"""``rlm-dist bench``: what the system costs on this machine."""
+"""``rlm-dist bench``: what the system costs, measured on this machine."""
 
+import tempfile
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from rlm_dist.bench import files
 from rlm_dist.bench import rate as rates
 from rlm_dist.bench.machine import description
 from rlm_dist.bench.rows import cells
-from rlm_dist.bench.speed import BARS, rows
+from rlm_dist.bench.speed import BARS, measure
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, table
 
-bench = typer.Typer(help="Measure on this machine.", no_args_is_help=True, rich_markup_mode=None)
+bench = typer.Typer(
+    help="Measure what the system costs on this machine.", no_args_is_help=True, rich_markup_mode=None
+)
 Bars = Annotated[
     list[int] | None, typer.Option("--bar", metavar="N", help="Only the rows of this bar; may be repeated.")
 ]
 
 
-@bench.callback()
-def _group() -> None:
-    """Keeps Typer from leaving out the name of a command that is the only one."""
+@bench.command("files")
+def bench_files(
+    lines: Annotated[int, typer.Option(min=1, help="Lines of the long file.")] = 100_000,
+    gigabytes: Annotated[float, typer.Option(min=0, help="Size of the large file.")] = 3.0,
+    as_json: options.Json = False,
+) -> None:
+    """Submit a file of many lines and one of some gigabytes; read results: time and memory of each."""
+    out = Output(as_json=as_json)
+    rows: list[files.Row] = []
+    with tempfile.TemporaryDirectory(prefix="rlm-bench-") as folder:
+        for row in files.measure(Path(folder), lines=lines, gigabytes=gigabytes):
+            out.note(f"{row.what}: {row.wall_s:.1f} s, peak {row.peak_mb:,.0f} MB")
+            rows.append(row)
+    out.result({"rows": rows}, lambda: table(list(files.table_rows(rows))))
 
 
 @bench.command("speed")
@@ -31,7 +47,7 @@ def speed(
     """Measure speed and memory with the simulated endpoint, beside the bare SDK, in clusters of its own."""
     out = Output(as_json=as_json)
     measured = []
-    for row in rows(quick=quick, bars=bars or BARS):
+    for row in measure(quick=quick, bars=bars or BARS):
         out.note(f"{row.what}: {row.value:.3g} {row.unit} ({row.aim})")
         measured.append(row)
     document = {"machine": description(), "quick": quick, "rows": [row.model_dump() for row in measured]}

@@ -1,11 +1,16 @@
 """``rlm-dist cancel``, ``pause``, ``resume`` and ``retry``."""
 
+from typing import Annotated
+
+import typer
+
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output
 from rlm_dist.cli.session import open_client, open_stores
 from rlm_dist.cli.status import find
 from rlm_dist.models import BatchRecord, BatchState, JobState
 from rlm_dist.settings import load_settings
+from rlm_dist.trace import calls
 
 
 def cancel(id_: options.JobOrBatch, as_json: options.Json = False) -> None:
@@ -31,6 +36,21 @@ def resume(batch: options.BatchId, as_json: options.Json = False) -> None:
     with open_stores(load_settings()) as (store, _):
         store.resume_batch(batch)
         _tell(store.batch(batch).state, batch, as_json=as_json)
+
+
+def finish(
+    batch: options.BatchId,
+    stalled_after: Annotated[
+        float, typer.Option(min=1, metavar="S", help="Seconds without an event or a settled sub-call.")
+    ],
+    as_json: options.Json = False,
+) -> None:
+    """End a batch's running jobs as failed that have not moved for a while; the others go on."""
+    with open_stores(load_settings()) as (store, _):
+        ended = store.end_stalled(batch, stalled_after)
+        document = {"id": batch, "state": store.batch(batch).state, "ended": ended}
+    lines = [f"{batch}: {calls(len(ended), 'job')} ended as stalled", *(f"  {job_id}" for job_id in ended)]
+    Output(as_json=as_json).result(document, lambda: lines)
 
 
 def retry(

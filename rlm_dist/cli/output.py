@@ -2,10 +2,16 @@
 
 With ``--json`` stdout holds one JSON document and nothing else, in UTF-8 whatever the locale; a lone
 surrogate is written as the JSON escape it is.
+
+Text may come from a model or a document that wants to rule the reader's terminal. So whatever is written as
+text is cleaned here, and JSON is written with escapes in place of all control characters: no text reaches a
+terminal by another way.
 """
 
 import json
+import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +20,7 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from rlm_dist.errors import (
     Cancelled,
@@ -25,7 +32,16 @@ from rlm_dist.errors import (
     Unreachable,
 )
 from rlm_dist.models import JobState
+from rlm_dist.projection import Range
 
+# What a terminal takes as commands: CSI, then OSC, DCS, SOS, PM and APC with their text, then others.
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)"
+    r"|\x1b[ -/]*[0-~]"
+)
+# What is left of them: control characters but for tab and newline, and the marks that reorder a line.
+_RULING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 DONE, FAILED, USAGE, NO_ANSWER, CANCELLED, UNREACHABLE = range(6)
 _CODES: dict[type[RLMError], int] = {
     SettingsError: USAGE,
@@ -55,31 +71,39 @@ class Output:
             write_json(document)
         else:
             for line in lines():
-                typer.echo(line)
+                typer.echo(clean(line))
 
     def note(self, text: str) -> None:
         """Say something beside the result."""
         if not self._quiet:
-            typer.echo(text, err=True)
+            typer.echo(clean(text), err=True)
+
+    @property
+    def live(self) -> bool:
+        """Whether progress is shown on a terminal."""
+        return not self._quiet and Console(stderr=True).is_terminal
 
     @contextmanager
-    def panel(self) -> Iterator[Callable[[str], None]]:
-        """Yield what shows a text: in place of the last one on a terminal, else below it where it differs."""
-        console = Console(stderr=True)
-        if self._quiet or not console.is_terminal:
-            yield self._changes()
-            return
-        with Live(console=console, refresh_per_second=4, transient=True) as live:
-            yield live.update
+    def panel(self, *, every_s: float = 0.0) -> Iterator[Callable[[str], None]]:
+        """Yield what shows a text: on a terminal in place of the last one.
 
-    def _changes(self) -> Callable[[str], None]:
-        last = ""
+        Elsewhere it goes below the last one where it differs, but for texts that come sooner than ``every_s``
+        after that.
+        """
+        if not self.live:
+            yield self._changes(every_s)
+            return
+        with Live(console=Console(stderr=True), refresh_per_second=4, transient=True) as live:
+            yield lambda text: live.update(Text(clean(text)))
+
+    def _changes(self, every_s: float) -> Callable[[str], None]:
+        last, due = "", 0.0
 
         def show(text: str) -> None:
-            nonlocal last
-            if text != last:
+            nonlocal last, due
+            if text != last and time.monotonic() >= due:
                 self.note(text)
-            last = text
+                last, due = text, time.monotonic() + every_s
 
         return show
 
@@ -92,12 +116,13 @@ def write_json(document: object) -> None:
 def json_line(document: object) -> bytes:
     """One value as one line of JSON, without its newline."""
     text = json.dumps(document, default=_plain, ensure_ascii=False)
+    text = _RULING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     return text.encode("utf-8", "backslashreplace")
 
 
 def report(error: RLMError, *, as_json: bool) -> int:
     """Tell of an error on stderr, and on stdout too where a document is asked for; return the exit code."""
-    typer.echo(f"error: {error}", err=True)
+    typer.echo(clean(f"error: {error}"), err=True)
     if as_json:
         write_json({"error": {"type": type(error).__name__, "message": str(error)}})
     return _CODES.get(type(error), FAILED)
@@ -108,9 +133,33 @@ def exit_code(state: JobState) -> int:
     return _STATES.get(state, FAILED)
 
 
-def money(usd: float | None) -> str:
+def clean(text: str) -> str:
+    """A text without terminal escapes, control characters and marks that reverse the reading direction."""
+    return _RULING.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
+
+
+def money(amount: float | None) -> str:
     """An amount as text; one that is not known is never shown as 0."""
-    return "unknown" if usd is None else f"${usd:.6f}"
+    return "unknown" if amount is None else f"${amount:.6f}"
+
+
+def usd(amount: float) -> str:
+    """An amount that is only about so much."""
+    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """A time as text, in the unit that suits it."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def between(range_: Range, shown: Callable[[float], str]) -> str:
+    """A quantity that is not known yet, with its bounds where there are any."""
+    if range_.low is None or range_.high is None:
+        return shown(range_.likely)
+    return f"{shown(range_.likely)} ({shown(range_.low)} to {shown(range_.high)})"
 
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -2,25 +2,29 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Annotated, Protocol
 
 import typer
 
 from rlm_dist.cli import options
+from rlm_dist.cli.batch_view import Batches, BatchView, batch_lines, brief_line, ended, used, view
 from rlm_dist.cli.output import FAILED, Output, money, table
 from rlm_dist.cli.pace import Pace
 from rlm_dist.cli.session import open_stores
 from rlm_dist.errors import NotFound
-from rlm_dist.models import BatchRecord, BatchState, Costs, JobRecord, JobState, ModelCosts
+from rlm_dist.models import BatchRecord, BatchState, Costs, JobRecord, ModelCosts
 from rlm_dist.settings import load_settings
 from rlm_dist.store import Audit, Store
 from rlm_dist.trace import calls, cost_lines
 
 _LISTED = 20
 _LOOK_S = 1.0
+_SAID_S = 10.0  # where there is no terminal, and what is said stays
 
 
-class Records(Protocol):
+class Records(Batches, Protocol):
     """The store as these commands need it."""
 
     def job(self, job_id: str) -> JobRecord:
@@ -48,13 +52,15 @@ def status(
             }
             out.result(document, lambda: list_lines(batches, jobs))
             return
-        found = _watch(store, id_, out) if watch else find(store, id_)
-    if isinstance(found, BatchRecord):
-        batch = found
-        out.result(batch_document(batch), lambda: batch_lines(batch))
-    else:
-        job = found
-        out.result(job_document(job), lambda: job_lines(job))
+        pace = Pace()
+        if watch:
+            _watch(store, id_, pace, out)
+        found = find(store, id_)
+        if isinstance(found, JobRecord):
+            out.result(job_document(found), partial(job_lines, found))
+        else:
+            seen = view(store, found, pace)
+            out.result(batch_document(found, seen), partial(batch_lines, found, seen))
 
 
 def cost(
@@ -118,13 +124,14 @@ def job_document(record: JobRecord) -> dict[str, object]:
         "queued_ms": record.queued_ms,
         "started_ms": record.started_ms,
         "ended_ms": record.ended_ms,
+        "calls_in_flight": record.calls_in_flight,
         "costs": record.costs,
     }
 
 
-def batch_document(record: BatchRecord) -> dict[str, object]:
-    """A batch as ``status --json`` shows it."""
-    return {"kind": "batch", **record.model_dump()}
+def batch_document(record: BatchRecord, seen: BatchView | None = None) -> dict[str, object]:
+    """A batch as ``status --json`` shows it; more is told of one alone than in a list."""
+    return {"kind": "batch", **record.model_dump(), **(seen.model_dump() if seen else {})}
 
 
 def job_lines(record: JobRecord) -> Iterator[str]:
@@ -143,21 +150,7 @@ def job_lines(record: JobRecord) -> Iterator[str]:
         yield f"  sandbox {record.isolation}"
     if record.outcome and record.outcome.error:
         yield f"  error   {record.outcome.error.type}: {record.outcome.error.message}"
-    yield f"  used    {_used(record.costs)}"
-
-
-def batch_lines(record: BatchRecord) -> Iterator[str]:
-    """A batch as text."""
-    total = "?" if record.total is None else record.total
-    why = f", {record.pause_reason}" if record.pause_reason else ""
-    yield f"batch {record.id}: {record.state}{why}"
-    counts = ", ".join(f"{count} {state}" for state, count in record.counts.items() if count)
-    yield f"  jobs  {total}: {counts or 'none yet'}"
-    yield f"  used  {_used(record.costs)}"
-    of_tokens = [] if record.max_tokens is None else [f"{record.max_tokens:,} tokens"]
-    of_money = [] if record.max_usd is None else [money(record.max_usd)]
-    if of_tokens or of_money:
-        yield f"  may   {', '.join(of_tokens + of_money)}, all jobs together"
+    yield f"  used    {used(record.costs)}; {money(record.costs.total_cost)}"
 
 
 def list_lines(batches: list[BatchRecord], jobs: list[JobRecord]) -> Iterator[str]:
@@ -189,28 +182,19 @@ def list_lines(batches: list[BatchRecord], jobs: list[JobRecord]) -> Iterator[st
         yield from table([head, *rows])
 
 
-def ended(record: BatchRecord) -> int:
-    """How many jobs of a batch have ended."""
-    return sum(count for state, count in record.counts.items() if JobState(state).final)
-
-
-def _watch(store: Records, id_: str, out: Output) -> JobRecord | BatchRecord:
-    """Show a job or batch until it has ended, or Ctrl-C; return it as it then is."""
-    pace = Pace()
-    try:
-        with out.panel() as show:
-            while True:
-                found = find(store, id_)
-                lines = batch_lines(found) if isinstance(found, BatchRecord) else job_lines(found)
-                text = "\n".join(lines)
-                if isinstance(found, BatchRecord):
-                    text = "\n".join([text, *pace.lines(found, ended(found), time.time() * 1000)])
-                show(text)
-                if found.state.final if isinstance(found, JobRecord) else found.state in _ENDED:
-                    return found
-                time.sleep(_LOOK_S)
-    except KeyboardInterrupt:
-        return found
+def _watch(store: Records, id_: str, pace: Pace, out: Output) -> None:
+    """Show a job or batch until it has ended, or Ctrl-C."""
+    with suppress(KeyboardInterrupt), out.panel(every_s=_SAID_S) as show:
+        while True:
+            found = find(store, id_)
+            if isinstance(found, JobRecord):
+                show("\n".join(job_lines(found)))
+            else:
+                seen = view(store, found, pace)
+                show("\n".join(batch_lines(found, seen)) if out.live else brief_line(found, seen))
+            if found.state.final if isinstance(found, JobRecord) else found.state in _ENDED:
+                return
+            time.sleep(_LOOK_S)
 
 
 _ENDED = (BatchState.COMPLETED, BatchState.CANCELLED)
@@ -238,13 +222,6 @@ def audit_lines(audit: Audit) -> Iterator[str]:
         yield f"  checked: {calls(audit.charges, 'charge')} add up to these sums"
     for one in audit.differences:
         yield f"  wrong: {one.field} of {one.ledger} is {one.total:,}, and should be {one.recomputed:,}"
-
-
-def _used(costs: Costs) -> str:
-    return (
-        f"root {costs.root_llm_calls} calls, {costs.root_llm_tokens:,} tokens; "
-        f"sub {costs.sub_llm_calls} calls, {costs.sub_llm_tokens:,} tokens; {money(costs.total_cost)}"
-    )
 
 
 def _short(text: str, chars: int) -> str:

@@ -135,7 +135,7 @@ class LLM:
         connection = self._connection(request.role)
         model = self._wanted(request.role, request.model)
         gate = self._limits.gate(connection.url, model)
-        deadline = started + self._call_timeout_s * self._retry.deadline_factor
+        deadline = time.monotonic() + self._call_timeout_s * self._retry.deadline_factor
         wasted: list[Charge] = []
         failed: list[FailureKind] = []
         while True:

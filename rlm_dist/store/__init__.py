@@ -13,12 +13,14 @@ from rlm_dist.store.jobs import Jobs
 from rlm_dist.store.limits import Ceilings, Limits, Report, Share
 from rlm_dist.store.link import connect, reaching
 from rlm_dist.store.logs import Logs
+from rlm_dist.store.webhooks import DueWebhook, Webhooks
 
 __all__ = [
     "Audit",
     "CallState",
     "Ceilings",
     "Difference",
+    "DueWebhook",
     "Lead",
     "OpenCall",
     "Refused",
@@ -33,5 +35,5 @@ __all__ = [
 ]
 
 
-class Store(Jobs, Batches, Calls, Logs, Capacity, Limits, Cached, Audits):
+class Store(Jobs, Batches, Calls, Logs, Capacity, Limits, Cached, Audits, Webhooks):
     """The whole store over one client; safe to use from several threads."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from rlm_dist.errors import InputError, NotFound
-from rlm_dist.models import NANO, BatchRecord, BatchState, Costs, JobState, ModelCosts
+from rlm_dist.models import NANO, BatchRecord, BatchState, Costs, Ended, JobState, ModelCosts
 from rlm_dist.store import keys, money
 from rlm_dist.store.jobs import CANCELLED
 from rlm_dist.store.link import MAX_BLOCK_MS, Link
@@ -21,6 +21,7 @@ class Batches(Link):
         total: int | None = None,
         max_nanousd: int | None = None,
         max_tokens: int | None = None,
+        webhook: str | None = None,
     ) -> bool:
         """Open a batch; False where it is there already, with the same digest of its content.
 
@@ -28,7 +29,7 @@ class Batches(Link):
             InputError: where the id belongs to a batch with another content.
         """
         limits = ("" if value is None else value for value in (total, max_nanousd, max_tokens))
-        args = (batch_id, digest, *limits, self._retention_ms)
+        args = (batch_id, digest, *limits, self._retention_ms, webhook or "")
         reply = self._script("batch_create", keys.batch_keys(batch_id), *args)
         if reply == -1:
             raise InputError((f"batch {batch_id} is there already, with another content",))
@@ -130,11 +131,25 @@ class Batches(Link):
     def ended_jobs(
         self, batch_id: str, after: str = "0", block_ms: int | None = None
     ) -> list[tuple[str, str]]:
-        """(stream id, job id) of the jobs that ended after a stream id; waits for one for ``block_ms``."""
+        """(stream id, job id) of the next ends after a stream id; waits for one for ``block_ms``."""
         key = keys.batch(batch_id, "ended")
         block = None if block_ms is None else min(block_ms, MAX_BLOCK_MS)
-        found = self._reach(lambda: self._client.xread({key: after}, block=block))
+        found = self._reach(lambda: self._client.xread({key: after}, count=_AT_ONCE, block=block))
         return [(entry_id, fields["j"]) for _, entries in found for entry_id, fields in entries]
+
+    def last_ended(self, batch_id: str, limit: int) -> list[Ended]:
+        """What the jobs that ended last had used, the newest first."""
+        key = keys.batch(batch_id, "ended")
+        found = self._reach(lambda: self._client.xrevrange(key, count=limit))
+        return [
+            Ended(
+                job_id=fields["j"],
+                run_s=int(fields["ms"]) / 1000 if fields["ms"] else None,
+                nanousd=int(fields["n"]),
+                tokens=int(fields["t"]),
+            )
+            for _, fields in found
+        ]
 
     def batch_costs(self, batch_id: str) -> Costs:
         """What all its jobs have used so far."""
@@ -158,6 +173,8 @@ def _record(batch_id: str, batch: Mapping[str, str], ledger: Mapping[str, str]) 
         total=int(batch["total"]) if "total" in batch else jobs if "sealed" in batch else None,
         sealed="sealed" in batch,
         created_ms=int(batch["created_ms"]),
+        calls_in_flight=int(ledger.get("in_flight", 0)),
+        webhook=batch.get("webhook_state", "waiting") if "webhook" in batch else None,
         pause_reason=batch.get("pause_reason"),
         max_usd=int(batch["max_nanousd"]) / NANO if "max_nanousd" in batch else None,
         max_tokens=int(batch["max_tokens"]) if "max_tokens" in batch else None,

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Literal
 
 from rlm_dist.errors import NotFound
-from rlm_dist.models import Costs, ErrorInfo, JobRecord, JobSpec, JobState, ModelCosts, Outcome
+from rlm_dist.events import JobEnded
+from rlm_dist.models import Costs, ErrorInfo, JobRecord, JobSpec, JobState, ModelCosts, Outcome, Running
 from rlm_dist.store import keys, money
 from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced
 
@@ -19,7 +20,7 @@ _CREATE_AT_ONCE = 200
 MAX_RECOVERIES = 3
 
 
-def _stored(value: JobSpec | Outcome) -> str:
+def _stored(value: JobSpec | Outcome | JobEnded) -> str:
     """Its JSON in ASCII: a query or answer may hold lone surrogates, which pydantic's own JSON refuses."""
     return json.dumps(value.model_dump())
 
@@ -75,7 +76,7 @@ class Jobs(Link):
         Raises:
             NotFound: where there is none, or its retention is over.
         """
-        (record,) = self._records([job_id])
+        (record,) = self.records([job_id])
         if record is None:
             raise NotFound("job", job_id)
         return record
@@ -83,9 +84,11 @@ class Jobs(Link):
     def jobs(self, limit: int) -> list[JobRecord]:
         """The newest jobs first."""
         ids: list[str] = self._reach(lambda: self._client.zrange(keys.JOBS, 0, limit - 1, desc=True))
-        return [record for record in self._records(ids) if record is not None]
+        return [record for record in self.records(ids) if record is not None]
 
-    def _records(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
+    def records(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
+        """These jobs as they stand, in one round trip; None for one that is not there (any more)."""
+
         def read() -> list[dict[str, str]]:
             pipe = self._client.pipeline(transaction=False)
             for job_id in job_ids:
@@ -97,6 +100,25 @@ class Jobs(Link):
         return [
             _record(job, ledger) if job else None for job, ledger in zip(found[::2], found[1::2], strict=True)
         ]
+
+    def running_jobs(self) -> list[Running]:
+        """All jobs that a worker holds, those that have run longest first."""
+        ids: list[str] = self._reach(lambda: self._client.zrange(keys.LEASES, 0, -1))
+
+        def read() -> list[list[str | None]]:
+            pipe = self._client.pipeline(transaction=False)
+            for job_id in ids:
+                pipe.hmget(keys.job(job_id), "state", "batch", "started_ms", "owner")
+                pipe.hmget(keys.job(job_id, "ledger"), "in_flight", "spent_nanousd", "spent_tokens")
+            return list(pipe.execute())
+
+        found = self._reach(read) if ids else []
+        running = [
+            _running(job_id, job, ledger)
+            for job_id, job, ledger in zip(ids, found[::2], found[1::2], strict=True)
+            if job[0] == JobState.RUNNING
+        ]
+        return sorted(running, key=lambda job: job.started_ms)
 
     def start_job(self, job_id: str, owner: str, lease_ms: int, isolation: str = "none") -> int | None:
         """Take up a queued job, or one whose holder let its lease lapse; returns the new epoch.
@@ -131,6 +153,19 @@ class Jobs(Link):
         """End a job; False where it had ended or another worker holds it."""
         args = (epoch, outcome.state, _stored(outcome), self._retention_ms)
         return bool(fenced(self._script("job_finish", keys.job_keys(job_id), *args), job_id))
+
+    def end_stalled(self, batch_id: str, stalled_s: float) -> list[str]:
+        """End the jobs of a batch as failed that run and have not moved for so long; returns their ids.
+
+        Their workers write nothing more, and their calls under way are given up.
+        """
+        error = ErrorInfo(type="stalled", message=f"it did not move for {stalled_s:g} s, and was ended")
+        outcome = Outcome(state=JobState.FAILED, error=error)
+        event = JobEnded(state=outcome.state, answer=None, error=error, iterations=0)
+        args = (int(stalled_s * 1000), _stored(outcome), self._retention_ms, _stored(event))
+        ids = [job.job_id for job in self.running_jobs() if job.batch_id == batch_id]
+        replies = self._scripts_at_once("job_stall", [(keys.job_keys(job_id), args) for job_id in ids])
+        return [job_id for job_id, reply in zip(ids, replies, strict=True) if reply == 1]
 
     def cancel_job(self, job_id: str) -> JobState:
         """Cancel a job: at once where nobody runs it, else when its worker next renews; a final one stays."""
@@ -185,6 +220,20 @@ class Jobs(Link):
         return dict(self._reach(lambda: self._client.hgetall(keys.job(job_id, "ledger"))))
 
 
+def _running(job_id: str, job: Sequence[str | None], ledger: Sequence[str | None]) -> Running:
+    _, batch, started_ms, owner = job
+    in_flight, nanousd, tokens = (int(value or 0) for value in ledger)
+    return Running(
+        job_id=job_id,
+        batch_id=batch.removeprefix(keys.batch("")) if batch else None,
+        started_ms=int(started_ms or 0),
+        worker=owner or "",
+        calls_in_flight=in_flight,
+        nanousd=nanousd,
+        tokens=tokens,
+    )
+
+
 def _record(job: dict[str, str], ledger: dict[str, str]) -> JobRecord:
     return JobRecord(
         spec=JobSpec.model_validate(json.loads(job["spec"])),
@@ -199,6 +248,7 @@ def _record(job: dict[str, str], ledger: dict[str, str]) -> JobRecord:
         ran_ms=int(job.get("ran_ms", 0)),
         ended_ms=int(job["ended_ms"]) if "ended_ms" in job else None,
         cancel_requested="cancel" in job,
+        calls_in_flight=int(ledger.get("in_flight", 0)),
         diverged_cells=int(job.get("diverged", 0)),
         costs=money.costs(ledger),
     )

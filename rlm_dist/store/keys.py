@@ -26,13 +26,18 @@ J:tokens               zset    as J                     the latest writes, by wh
 J:charges              list    as J                     each charge in the ledger; see ``money``
 B                      hash    retention from its last  digest, total, created_ms, sealed, paused,
                                job's end, or from its   pause_reason, cancelled, max_nanousd, max_tokens, and
-                               creation while empty     ``n:<state>`` with the number of jobs in that state
+                               creation while empty     ``n:<state>`` with the number of jobs in that state;
+                                                        and, with a webhook, webhook (its URL), webhooks
+                                                        (the key of the list of due ones), webhook_tries,
+                                                        webhook_state, ended_ms
 B:ledger               hash    as B                     as J:ledger, over all jobs
 B:jobs                 zset    as B                     job ids by line number
-B:ended                stream  as B                     ids of jobs in order of their end, field ``j``
+B:ended                stream  as B                     jobs in order of their end: id ``j``, run time ``ms``,
+                                                        ``n`` nano-dollars and ``t`` tokens spent till then
 rlm:jobs, rlm:batches  zset    none: pruned             ids by creation time
 rlm:queued             zset    none: empties itself     waiting jobs by the time they were last sent
 rlm:leases             zset    none: empties itself     running jobs by the end of their lease
+rlm:webhooks           zset    none: empties itself     ended batches (B) by when their webhook is due
 rlm:slots              hash    longest ttl announced    worker → its slots
 rlm:slots:until        zset    longest ttl announced    worker → end of its announcement
 L                      hash    1 hour from last report  what all workers together may call there now; see
@@ -52,6 +57,7 @@ JOBS = "rlm:jobs"
 BATCHES = "rlm:batches"
 QUEUED = "rlm:queued"
 LEASES = "rlm:leases"
+WEBHOOKS = "rlm:webhooks"
 SLOTS = "rlm:slots"
 SLOTS_UNTIL = "rlm:slots:until"
 
@@ -93,4 +99,4 @@ def job_keys(job_id: str) -> list[str]:
 
 def batch_keys(batch_id: str) -> list[str]:
     """The KEYS of every script of a batch."""
-    return [*(batch(batch_id, part) for part in ("", "ledger", "jobs", "ended")), BATCHES]
+    return [*(batch(batch_id, part) for part in ("", "ledger", "jobs", "ended")), BATCHES, WEBHOOKS]

@@ -2,7 +2,8 @@
 
 The hash holds integers. Totals: ``spent_nanousd``, ``spent_tokens`` (all that was paid),
 ``committed_nanousd``, ``committed_tokens`` (the same without calls paid twice), ``reserved_nanousd``,
-``reserved_tokens`` (set aside for open calls), ``sub_calls`` (opened), ``estimated_calls``,
+``reserved_tokens`` (set aside for open calls), ``in_flight`` (calls that somebody has begun; given back like
+what is reserved), ``sub_calls`` (opened), ``estimated_calls``,
 ``failed_calls``, ``cache_hits``, ``duplicate_paid_calls``, ``retries`` (attempts after a call's first),
 ``rate_limited`` (attempts refused by a 429). Lines: ``line:<role>:<metric>:<model>`` with the
 metrics ``calls``, ``input``, ``cached``, ``output``, ``nanousd`` and ``unpriced`` (calls whose price is not

@@ -10,6 +10,7 @@ _NAMES = (
     "batch_budget",
     "batch_create",
     "batch_mark",
+    "blobs_keep",
     "cache_leave",
     "cache_take",
     "calls_claim",
@@ -29,12 +30,15 @@ _NAMES = (
     "job_park",
     "job_renew",
     "job_retry",
+    "job_stall",
     "job_start",
     "lapsed",
     "limits_share",
     "slots_announce",
     "slots_live",
     "waiting",
+    "webhook_done",
+    "webhook_take",
 )
 _PRELUDES = (
     ("job_", "prelude.lua"),

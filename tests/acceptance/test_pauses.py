@@ -16,10 +16,9 @@ NO_MONEY: dict[str, JsonValue] = {"message": "You have spent it all", "code": "i
 @pytest.mark.parametrize(
     ("role", "status", "error", "said"),
     [
-        (Role.SUB, 429, NO_MONEY, "You have spent it all"),
-        (Role.ROOT, 401, None, "the key is missing or wrong"),
+        pytest.param(Role.SUB, 429, NO_MONEY, "You have spent it all", id="quota"),
+        pytest.param(Role.ROOT, 401, None, "the key is missing or wrong", id="key", marks=pytest.mark.long),
     ],
-    ids=["quota", "key"],
 )
 def test_a_batch_is_paused_and_goes_on_when_it_is_resumed(
     make_bench: MakeBench, role: Role, status: int, error: dict[str, JsonValue] | None, said: str

@@ -6,10 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import openai
 import pytest
+from openai.types.chat import ChatCompletion
 
 from rlm_dist.cli.app import COMMANDS
 from rlm_dist.settings import Settings
@@ -99,3 +103,87 @@ def test_the_tables_name_every_command_and_setting_and_no_other() -> None:
     }
     inner = {"RLM_BROKER_PREFIX"}
     assert names == {f"RLM_{name.upper()}" for name in Settings.model_fields} - inner
+
+
+class _Ends(BaseHTTPRequestHandler):
+    """Takes webhooks, and keeps them at its server."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.told.append((body, dict(self.headers)))  # type: ignore[attr-defined]  # ours
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def ends() -> Iterator[HTTPServer]:
+    """A server that is told of the end of a batch."""
+    with HTTPServer(("127.0.0.1", 0), _Ends) as server:
+        server.told = []  # type: ignore[attr-defined]  # ours
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_the_overnight_walk_through(environment: dict[str, str], tmp_path: Path, ends: HTTPServer) -> None:
+    """In small: two ways of asking, one job that fails, and a webhook that OpenAI's client verifies."""
+    lines = block("Run 10,000 queries overnight", "bash").splitlines()
+    assert len(lines) == 9
+    assert lines[0].startswith("export RLM_API_URL=")
+    secret = "whsec_c2VjcmV0IG9mIG91cnM="
+    question = "What is the magic number for copper-fox?"
+    messages = [{"role": "user", "content": NEEDLE}, {"role": "user", "content": question}]
+    items: list[dict[str, object]] = [
+        {
+            "custom_id": f"c{n}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": "auto", "messages": messages, "temperature": 0.5, "max_tokens": n + 9},
+        }
+        for n in range(12)
+    ]
+    items += [{"id": f"q{n}", "query": question, "context": f"{n}\n{NEEDLE}"} for n in range(11)]
+    items.append({"id": "short", "query": question, "context": NEEDLE, "max_iterations": 1})
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    told = 'until rlm-dist status friday --json | grep -q \'"webhook": "delivered"\'; do :; done'
+    up = lines[1].replace("rlm-dist up", "rlm-dist up --port 0")  # 5555 may be in use on a test machine
+    script = "\n".join(["set -e", up, "up=$!", *lines[2:], told, "kill -TERM $up", "wait $up"])
+    done = subprocess.run(
+        [shutil.which("bash") or "bash", "-c", script],
+        env={
+            **environment,
+            "ON_END": f"http://127.0.0.1:{ends.server_port}/done",
+            "RLM_WEBHOOK_SECRET": secret,
+        },
+        cwd=tmp_path, capture_output=True, text=True, timeout=170, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "nothing was enqueued" in done.stdout
+    assert "pilot: " in done.stderr
+    assert "friday: 0 jobs ended as stalled" in done.stdout
+    assert "24 of 24 ended" in done.stderr or "batch friday: completed" in done.stdout
+    answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert [answer["custom_id"] for answer in answers] == [
+        *(f"c{n}" for n in range(12)),
+        *(f"q{n}" for n in range(11)),
+    ]
+    for answer in answers[:12]:
+        completion = ChatCompletion.model_validate(answer["response"]["body"], strict=True)
+        assert completion.choices[0].message.content == "7654321"
+        assert completion.usage is not None
+        assert completion.usage.total_tokens > 0
+    (failed,) = (json.loads(line) for line in (tmp_path / "failed.jsonl").read_text().splitlines())
+    assert (failed["custom_id"], failed["state"]) == ("short", "exhausted")
+
+    client = openai.OpenAI(api_key="none", webhook_secret=secret)
+    received = ends.told  # type: ignore[attr-defined]  # ours
+    for body, headers in received:
+        client.webhooks.verify_signature(body, headers)
+    last = json.loads(received[-1][0])
+    assert (last["id"], last["state"], last["counts"]["succeeded"]) == ("friday", "completed", 23)
+    assert "copper-fox" not in str(received)

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -72,7 +71,7 @@ _seen: list[Result] = []
 def check(suite: Suite, batch: Batch, *, paid_twice: int = 0) -> None:
     """All jobs have the right answer, and all ledgers up to now add up to what the endpoint served."""
     results = list(batch.results())
-    assert Counter(result.state for result in results) == {JobState.SUCCEEDED: JOBS}
+    assert [result.error for result in results if result.state is not JobState.SUCCEEDED] == []
     assert all(result.answer_json == {"human being": SUB_CALLS} for result in results)
     _seen.extend(results)
     assert_same_as_endpoint(suite.bench, suite.endpoint, _seen)

@@ -110,7 +110,7 @@ def test_a_damaged_manifest_is_said_to_be_damaged(tmp_path: Path) -> None:
     put_noise(blobs)
     next(tmp_path.rglob("manifest")).write_text("{")
     with pytest.raises(BlobError, match="manifest"):
-        blobs.has(SHA256)
+        list(blobs.read(SHA256))
 
 
 def test_a_place_that_is_a_file_is_a_clear_error(tmp_path: Path) -> None:

@@ -150,8 +150,10 @@ def test_an_id_that_is_not_there_is_told(cli: Cli) -> None:
         ("pause", "no such batch: nope"),
         ("retry", "no such batch: nope"),
         ("trace", "no such job: nope"),
+        ("finish", "no such batch: nope"),
     ]:
-        done = cli(command_name, "nope")
+        options = ["--stalled-after", "5"] if command_name == "finish" else []
+        done = cli(command_name, "nope", *options)
         assert (done.code, done.out) == (2, "")
         assert words in done.err
 
@@ -165,6 +167,23 @@ def test_every_bad_line_of_a_batch_is_told_and_nothing_is_enqueued(cli: Cli, bat
     assert "line 4" in done.err
     assert "line 5" in done.err
     assert cli("status", "--json").document == {"batches": [], "jobs": []}
+
+
+def test_a_dry_run_counts_and_needs_nothing(
+    cli: Cli, home: Path, batch_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither Redis nor an endpoint is asked, nothing is stored, and what is unknown is not 0."""
+    monkeypatch.setenv("RLM_REDIS_URL", "redis://127.0.0.1:1/0")
+    told = cli("submit", batch_file, "--dry-run", "--json").document
+    assert (told["jobs"], told["contexts"], told["context_chars"], told["left_out"]) == (3, 1, 4, 0)
+    assert (told["reading_tokens"], told["floor_usd"]) == (3, None)
+    assert told["floor_tokens"] > 1000
+    (tmp_path / "prices.json").write_text('{"*": {"input": 1, "output": 1}}')
+    monkeypatch.setenv("RLM_PRICES", str(tmp_path / "prices.json"))
+    done = cli("submit", batch_file, "--dry-run")
+    assert f"at least  {told['floor_tokens']:,} tokens, ${told['floor_tokens'] / 1e6:.6f}" in done.out
+    assert done.out.endswith("nothing was enqueued\n")
+    assert not home.exists()
 
 
 @pytest.mark.usefixtures("kept_server")
@@ -187,6 +206,20 @@ def test_a_batch_waits_in_the_store_for_workers_and_can_be_paused_resumed_and_ca
     assert cli("retry", "b1").out == "b1: 3 jobs\n"
     assert cli("retry", "b1", "--json").document == {"id": "b1", "state": "running", "retried": 0}
     assert cli("status", "b1", "--json").document["counts"]["queued"] == 3
+
+
+@pytest.mark.usefixtures("kept_server")
+def test_a_webhook_is_checked_and_one_that_may_go_out_unsigned_is_told(
+    cli: Cli, batch_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = cli("submit", batch_file, "--webhook", "https://me:hush@example.org/")
+    assert (refused.code, "webhook: must hold no user or password" in refused.err) == (2, True)
+    assert "hush" not in refused.err
+    address = ["--webhook", "http://127.0.0.1:1/"]
+    assert "RLM_WEBHOOK_SECRET is not set here" in cli("submit", batch_file, "--batch-id", "b1", *address).err
+    assert "webhook  waiting" in cli("status", "b1").out
+    monkeypatch.setenv("RLM_WEBHOOK_SECRET", "whsec_c2VjcmV0")
+    assert "RLM_WEBHOOK_SECRET" not in cli("submit", batch_file, "--batch-id", "b2", *address).err
 
 
 def test_the_doctor_tells_what_is_down_and_what_is_not(cli: Cli) -> None:

@@ -151,6 +151,29 @@ def test_a_batch_goes_in_and_its_results_come_out(cli: Cli, batch_file: Path, tm
     assert (checked.code, checked.document["check"]) == (0, {"charges": charges, "differences": []})
 
 
+def test_a_pilot_runs_first_and_is_not_run_again(cli: Cli, batch_file: Path) -> None:
+    """Without a terminal the submission stops after the pilot and says how it goes on."""
+    stopped = cli("submit", batch_file, "--batch-id", "p1", "--pilot", "2")
+    assert (stopped.code, stopped.out) == (2, "")
+    assert "the other 1 jobs were not submitted" in stopped.err
+    assert f"rlm-dist submit {batch_file} --batch-id p1" in stopped.err
+    assert "pilot: 1 succeeded, 1 exhausted" in stopped.err
+    status = cli("status", "p1", "--json").document
+    assert (status["total"], sum(status["counts"].values()), status["sealed"]) == (3, 2, False)
+    spent = status["costs"]
+
+    done = cli("submit", batch_file, "--batch-id", "p1", "--pilot", "2", "--yes", "--json").document
+    assert (done["batch_id"], done["jobs"]) == ("p1", 3)
+    assert done["pilot"]["states"] == {"succeeded": 1, "exhausted": 1}
+    assert done["pilot"]["whole_tokens"]["likely"] > sum(
+        spent[f"{role}_llm_tokens"] for role in ("root", "sub")
+    )
+    results = [json.loads(line) for line in cli("results", "p1", "--follow").out.splitlines()]
+    assert sorted(result["custom_id"] for result in results) == ["chat", "needle", "short"]
+    for job_id in (result["id"] for result in results if "costs" in result):
+        assert cli("status", job_id, "--json").document["times_started"] == 1
+
+
 def test_a_batch_id_attaches_with_the_same_file_and_refuses_another(cli: Cli, batch_file: Path) -> None:
     assert cli("submit", batch_file, "--batch-id", "b2").code == 0
     assert cli("submit", batch_file, "--batch-id", "b2", "--json").document["batch_id"] == "b2"

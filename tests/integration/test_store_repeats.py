@@ -64,7 +64,7 @@ def state(client: Any) -> dict[str, Any]:
         "journal": client.lrange("rlm:job:j:journal", 0, -1),
         "trace": [fields for _, fields in client.xrange("rlm:job:j:trace")],
         "replies": [fields for _, fields in client.xrange("rlm:job:j:replies")],
-        "ended": [fields for _, fields in client.xrange("rlm:batch:b:ended")],
+        "ended": [fields | {"ms": "…"} for _, fields in client.xrange("rlm:batch:b:ended")],
         "done": [fields for _, fields in client.xrange("rlm:job:j:done")],
         "lists": [client.zcard(name) for name in ("rlm:queued", "rlm:leases", "rlm:jobs", "rlm:batches")],
     }

@@ -37,16 +37,17 @@ HARMLESS = {
 class Setting(NamedTuple):
     """Where attacks are run: the level, and whether the worker is nobody, not the user who runs the tests.
 
-    Optional libraries are loaded in one of the two: they are more code, not more rights.
+    In one of the two, optional libraries are loaded and REPLs share the memory of a large context: that is
+    more in a REPL's memory, not more rights.
     """
 
     level: Level
     nobody: bool
 
     @property
-    def packages(self) -> tuple[str, ...]:
-        """The optional libraries."""
-        return () if self.nobody else PACKAGES
+    def arguments(self) -> tuple[str, ...]:
+        """What the worker is told beside the level and its folder."""
+        return ("0",) if self.nobody else ("1", *PACKAGES)
 
 
 class Worker:
@@ -57,7 +58,7 @@ class Worker:
         command = [python_for_nobody() if setting.nobody else sys.executable, "-m", "tests.sandbox.worker"]
         user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if setting.nobody else {}
         self._process = subprocess.Popen(
-            [*command, setting.level, str(folder), *setting.packages],
+            [*command, setting.level, str(folder), *setting.arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,5 +1,6 @@
 """A stand-in worker that holds secrets and is attacked:
-``python -m tests.sandbox.worker LEVEL FOLDER PACKAGE...``.
+``python -m tests.sandbox.worker LEVEL FOLDER LARGE PACKAGE...``, where LARGE is 1 for REPLs that share the
+memory of a large context, else 0.
 
 On each line of its input it reads the name of an attack, runs it in a REPL of its own, and prints as JSON
 what it saw of it: the hits, how the cell ended, and in how many seconds.
@@ -27,6 +28,7 @@ from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.process import PlainStart
+from tests.integration.sandbox_kit import write_context
 
 ATTACKS = Path(__file__).with_name("attacks")
 PROJECT = Path(__file__).parents[2]
@@ -36,7 +38,7 @@ _LIMITS = SandboxLimits(code_timeout_s=1.0)
 _NEIGHBOUR = """import os, resource
 {"pid": os.getpid(), "secret": secret, "files": resource.getrlimit(resource.RLIMIT_NOFILE),
  "processors": sorted(os.sched_getaffinity(0)), "priority": os.getpriority(os.PRIO_PROCESS, 0)}"""
-_CONTEXT = b'{"v":1,"kind":"str","n":1,"several":false,"named":false}\n' + bytes(8)
+_LARGE_BYTES = 10_000_000
 _MOST_TASKS = 1200
 _MOST_BYTES = 1_300_000_000
 _MOST_SHARED_BYTES = 300_000_000
@@ -117,11 +119,12 @@ def _reached(listener: socket.socket) -> bool:
 
 
 class Watch:
-    """Looks at the worker's descendants all the time: how many there are, and what memory they hold."""
+    """Looks at the worker's descendants all the time: how many there are, how much more they hold."""
 
     def __init__(self) -> None:
         self.tasks = self.processes = self.bytes = self.shared = 0
         self._shared = _shared_bytes()
+        self._held = _resident_bytes(descendants())
         self._over = threading.Event()
         self._looking = threading.Lock()
         self._thread = threading.Thread(target=self._watch)
@@ -146,7 +149,7 @@ class Watch:
             found = descendants()
             self.processes = max(self.processes, len(found))
             self.tasks = max(self.tasks, sum(_number(status, "Threads") for status in found))
-            self.bytes = max(self.bytes, sum(_number(status, "VmRSS") for status in found) * 1024)
+            self.bytes = max(self.bytes, _resident_bytes(found) - self._held)
             self.shared = max(self.shared, _shared_bytes() - self._shared)
 
 
@@ -180,6 +183,10 @@ def _is_zygote(status: dict[str, str]) -> bool:
     return False
 
 
+def _resident_bytes(processes: list[dict[str, str]]) -> int:
+    return sum(_number(status, "VmRSS") for status in processes) * 1024
+
+
 def _number(status: dict[str, str], name: str) -> int:
     return int(status.get(name, "0").split()[0])
 
@@ -192,8 +199,9 @@ def _shared_bytes() -> int:
 class StandIn:
     """The worker that is attacked."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, large: bool) -> None:
         self._folder = folder
+        self._large = large
         self._open_folder = folder / "open-folder"
         self._open_folder.mkdir()
         self._open_folder.chmod(0o777)
@@ -203,8 +211,7 @@ class StandIn:
         for number in (signal.SIGUSR1, signal.SIGIO, signal.SIGALRM, signal.SIGTERM):
             signal.signal(number, lambda received, _: self._signals.append(received))
         self._victim = folder / "victim"
-        self._context = folder / "context"
-        self._context.write_bytes(_CONTEXT)
+        self._context = write_context(folder / "context", "str", ["x" * _LARGE_BYTES if large else ""])
 
     def attacked(self, name: str, start: ForkServer | PlainStart) -> dict[str, Any]:
         """Run one attack while another job's REPL is there; gives what came of it."""
@@ -265,9 +272,9 @@ class StandIn:
         }
 
     def _settle(self, start: ForkServer | PlainStart) -> None:
-        """Wait until there is what is always there: the fork-server, a neighbour and a spare REPL."""
+        """Wait until there is what is always there: fork-servers, a spare REPL of each, and a neighbour."""
         if isinstance(start, ForkServer):
-            while sum(map(_is_zygote, descendants())) < 3:
+            while sum(map(_is_zygote, descendants())) < (5 if self._large else 3):
                 time.sleep(0.01)
 
     def _excesses(self, watch: Watch, usual: int) -> Iterator[str]:
@@ -332,9 +339,9 @@ def _kin() -> Iterator[None]:
                 os.kill(int(status["Pid"]), signal.SIGKILL)
 
 
-def main(level: str, folder: str, *packages: str) -> None:
+def main(level: str, folder: str, large: str, *packages: str) -> None:
     """Be attacked, line by line."""
-    worker = StandIn(Path(folder))
+    worker = StandIn(Path(folder), large=large == "1")
     with closing(start_at(Level(level), find(packages))) as start, _kin():
         for line in sys.stdin:
             print(json.dumps(worker.attacked(line.strip(), start)), flush=True)  # noqa: T201

@@ -1,7 +1,7 @@
 """Blobs over a place that is a dict: pieces, hashes and damage."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,8 @@ class DictPlace:
         self.blobs: dict[str, list[bytes]] = {}
         self.writes = 0
 
-    def keep(self, sha256: str) -> bool:
-        return sha256 in self.blobs
+    def keep(self, hashes: Sequence[str]) -> list[bool]:
+        return [sha256 in self.blobs for sha256 in hashes]
 
     def read(self, sha256: str) -> Iterator[bytes]:
         yield from self.blobs[sha256]

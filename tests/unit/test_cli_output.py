@@ -85,6 +85,52 @@ def test_without_a_terminal_a_panel_is_lines_that_differ(capsys: Captured) -> No
     assert capsys.readouterr() == ("", "1 done\n2 done\n")
 
 
+def test_a_panel_off_a_terminal_leaves_out_what_comes_too_soon(capsys: Captured) -> None:
+    with Output().panel(every_s=3600) as show:
+        for text in ("1 done", "2 done"):
+            show(text)
+    assert capsys.readouterr() == ("", "1 done\n")
+
+
+def test_a_panel_on_a_terminal_takes_no_text_for_markup(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with Output().panel() as show:
+        show("[/red] [bold]text\x1b[2J")
+    assert "[/red] [bold]text" in capsys.readouterr().err
+
+
+HOSTILE = [
+    ("red \x1b[31;1mtext\x1b[0m", "red text"),
+    ("a\x1b]0;title\x07b\x1b]8;;http://x\x1b\\c", "abc"),
+    ("clip\x1b]52;c;aGk=\x9cboard", "clipboard"),
+    ("\x9b2Jclear \x1bc\x1b(0all", "clear all"),
+    ("unended \x1b]0;title", "unended "),
+    ("over\rwritten\x08\x7f\x00", "overwritten"),
+    ("left\u202eright\u2066", "leftright"),
+    ("tab\tline\r\nnext é 漢 🦊", "tab\tline\nnext é 漢 🦊"),
+]
+
+
+@pytest.mark.parametrize(("text", "cleaned"), HOSTILE)
+def test_no_text_rules_the_terminal(text: str, cleaned: str, capsys: Captured) -> None:
+    """Whichever way a text takes to the terminal, escapes and control characters are gone."""
+    Output().result({}, lambda: [text])
+    Output().note(text)
+    with Output().panel() as show:
+        show(text)
+    report(InputError((text,)), as_json=False)
+    assert capsys.readouterr() == (f"{cleaned}\n", f"{cleaned}\n{cleaned}\nerror: {cleaned}\n")
+
+
+@pytest.mark.parametrize("text", [text for text, _ in HOSTILE])
+def test_json_holds_the_text_as_it_is_and_no_control_character(text: str) -> None:
+    line = json_line({"answer": text})
+    assert json.loads(line) == {"answer": text}
+    assert not set(line.decode()) & {*map(chr, [*range(32), *range(127, 160)]), "\u202e", "\u2066"}
+
+
 def test_json_is_utf_8_and_a_lone_surrogate_an_escape() -> None:
     line = json_line({"answer": "é\ud800"})
     assert line == '{"answer": "é\\ud800"}'.encode()

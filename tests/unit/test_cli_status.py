@@ -1,12 +1,13 @@
 """What status and cost show of jobs and batches."""
 
+from collections.abc import Sequence
+
 import pytest
 
-from rlm_dist.cli.pace import Pace
+from rlm_dist.cli.batch_view import batch_lines, brief_line, view
+from rlm_dist.cli.pace import Pace, Rates
 from rlm_dist.cli.status import (
     batch_document,
-    batch_lines,
-    ended,
     find,
     job_document,
     job_lines,
@@ -14,16 +15,19 @@ from rlm_dist.cli.status import (
 )
 from rlm_dist.errors import NotFound
 from rlm_dist.models import (
+    NANO,
     BatchRecord,
     BatchState,
     ContextInfo,
     ContextRef,
     Costs,
+    Ended,
     ErrorInfo,
     JobRecord,
     JobSpec,
     JobState,
     Outcome,
+    Running,
 )
 
 CONTEXT = ContextRef(sha256="0" * 64, size_bytes=3, info=ContextInfo(kind="str", chars=3, items=1))
@@ -42,11 +46,22 @@ JOB = JobRecord(
 BATCH = BatchRecord(
     id="b1",
     state=BatchState.RUNNING,
-    counts={JobState.QUEUED: 5, JobState.SUCCEEDED: 3, JobState.FAILED: 2, JobState.RUNNING: 0},
+    counts={
+        JobState.QUEUED: 4,
+        JobState.RUNNING: 1,
+        JobState.SUCCEEDED: 3,
+        JobState.FAILED: 2,
+        JobState.CANCELLED: 0,
+    },
     total=10,
     sealed=True,
     created_ms=1000,
-    costs=Costs(total_cost=1.0, root_llm_tokens=1000),
+    calls_in_flight=4,
+    costs=Costs(total_cost=1.0, root_llm_tokens=1000, root_llm_calls=12, failed_calls=1),
+)
+NOW_MS = 200_000
+RUNNING = Running(
+    job_id="j1", batch_id="b1", started_ms=20_000, worker="w", calls_in_flight=4, nanousd=NANO // 5, tokens=7
 )
 
 
@@ -62,6 +77,18 @@ class Records:
         if batch_id != "b1":
             raise NotFound("batch", batch_id)
         return BATCH
+
+    def now_ms(self) -> int:
+        return NOW_MS
+
+    def running_jobs(self) -> list[Running]:
+        return [RUNNING.model_copy(update={"job_id": "x", "batch_id": "other"}), RUNNING]
+
+    def last_ended(self, batch_id: str, limit: int) -> list[Ended]:
+        return [Ended(job_id="e", run_s=30.0, nanousd=NANO // 5, tokens=1)] * 5
+
+    def records(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
+        return [JOB for _ in job_ids]
 
 
 def test_an_id_is_a_job_or_a_batch_or_an_error_that_names_it() -> None:
@@ -93,18 +120,10 @@ def test_a_job_tells_of_code_that_came_out_otherwise_when_it_was_replayed() -> N
     assert job_document(record)["diverged_cells"] == 2
 
 
-def test_a_batch_as_text_leaves_out_states_that_no_job_is_in() -> None:
-    assert list(batch_lines(BATCH)) == [
-        "batch b1: running",
-        "  jobs  10: 5 queued, 3 succeeded, 2 failed",
-        "  used  root 0 calls, 1,000 tokens; sub 0 calls, 0 tokens; $1.000000",
-    ]
-    assert ended(BATCH) == 5
-
-
 def test_a_batch_tells_of_its_budgets() -> None:
     record = BATCH.model_copy(update={"max_usd": 2.5, "max_tokens": 20_000})
-    assert list(batch_lines(record))[-1] == "  may   20,000 tokens, $2.500000, all jobs together"
+    lines = list(batch_lines(record, view(Records(), record, Pace())))
+    assert "  may      20,000 tokens, $2.500000, all jobs together" in lines
     assert batch_document(record)["max_usd"] == 2.5
 
 
@@ -126,16 +145,41 @@ def test_the_list_is_two_tables_or_a_word() -> None:
     assert list(list_lines([], [])) == ["nothing has been submitted yet"]
 
 
-def test_the_pace_is_that_since_the_first_look() -> None:
+def test_the_pace_is_that_of_the_last_minute() -> None:
     pace = Pace()
-    assert list(pace.lines(BATCH, 5, 0)) == ["  pace  ? tokens/min, $1.0000 so far, about $2.0000 in the end"]
-    later = BATCH.model_copy(update={"costs": Costs(total_cost=1.4, sub_llm_tokens=4000)})
-    assert list(pace.lines(later, 7, 120_000)) == [
-        "  pace  1,500 tokens/min, $1.4000 so far, about $2.0000 in the end",
-        "  left  about 3 min",
+    assert pace.look(Costs(sub_llm_calls=10), 0) is None
+    assert pace.look(Costs(sub_llm_calls=40, root_llm_tokens=500), 30_000) == Rates(calls=60, tokens=1000)
+    assert pace.look(Costs(sub_llm_calls=40, root_llm_tokens=500), 90_000) == Rates(calls=0, tokens=0)
+
+
+def test_a_look_at_a_batch_tells_its_pace_its_end_and_what_holds_it_up() -> None:
+    pace = Pace()
+    pace.look(Costs(), NOW_MS - 60_000)
+    seen = view(Records(), BATCH, pace)
+    assert list(batch_lines(BATCH, seen)) == [
+        "batch b1: running",
+        "  jobs     10: 4 queued, 1 running, 3 succeeded, 2 failed",
+        "  calls    4 in flight, 12 calls/min, 1,000 tokens/min, 1 failed, 0 retries, 0 429s",
+        "  used     root 12 calls, 1,000 tokens; sub 0 calls, 0 tokens",
+        "  cost     $1.000000 so far, about $1.80 ($1.80 to $1.80) in the end",
+        "  left     about 2 min (2 min to 2 min)",
+        "  slowest  q1 (j1): 3 min, 4 calls in flight, 7 tokens",
     ]
+    assert brief_line(BATCH, seen) == (
+        "5 of 10 ended, 2 of them failed, 1 running, 4 in flight, 12 calls/min, 1,000 tokens/min, 1 failed, "
+        "0 retries, 0 429s, "
+        "$1.000000 so far, about $1.80 ($1.80 to $1.80) in the end, about 2 min (2 min to 2 min) left"
+    )
+    document = batch_document(BATCH, seen)
+    assert document["calls_in_flight"] == 4
+    assert document["rates"] == {"calls": 12.0, "tokens": 1000.0}
+    assert {"projection", "slowest"} <= document.keys()
 
 
-def test_an_unknown_price_projects_nothing() -> None:
+def test_an_unknown_price_projects_nothing_and_the_end_needs_no_projection() -> None:
     unknown = BATCH.model_copy(update={"costs": Costs(total_cost=None)})
-    assert list(Pace().lines(unknown, 5, 0)) == ["  pace  ? tokens/min, cost unknown"]
+    assert "  cost     unknown so far" in batch_lines(unknown, view(Records(), unknown, Pace()))
+    over = BATCH.model_copy(update={"counts": {JobState.SUCCEEDED: 10}})
+    lines = list(batch_lines(over, view(Records(), over, Pace())))
+    assert "  cost     $1.000000 so far" in lines
+    assert not any("left" in line for line in lines)

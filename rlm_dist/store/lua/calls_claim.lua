@@ -18,7 +18,7 @@ local function claim(id, known)
     answer(id, ARGV[3], known, ARGV[1], ARGV[5], '1', plus)
     return false
   end
-  write_claimed(id, now_ms + ARGV[2], known, ARGV[3], ARGV[1])
+  plus('in_flight', write_claimed(id, now_ms + ARGV[2], known, ARGV[3], ARGV[1]))
   return call('HGET', REQUESTS, id)
 end
 

@@ -9,7 +9,7 @@ if job[1] ~= 'running' or job[2] ~= ARGV[1] then return SUPERSEDED end
 local batch, mine = job[4], 'e' .. ARGV[1]
 local limits = batch and get(batch, 'max_nanousd', 'max_tokens', 'paused') or {}
 if limits[3] then return PAUSED end
-local sub_calls, opened, money, tokens = number(call('HGET', LEDGER, 'sub_calls')), 0, 0, 0
+local sub_calls, opened, begun, money, tokens = number(call('HGET', LEDGER, 'sub_calls')), 0, 0, 0, 0
 local budgets = {budget(LEDGER, job[5], job[6], '')}
 if batch then budgets[2] = budget(batch .. ':ledger', limits[1], limits[2], 'batch_') end
 
@@ -29,7 +29,7 @@ local function open(id, role, request, wanted)
   local known = open_state(text)
   if known and role == 'root' and known.token ~= mine then
     known.lapsed = known.lapsed + 1
-    write_claimed(id, 0, known, mine, 'root')
+    begun = begun + write_claimed(id, 0, known, mine, 'root')
   end
   if text then return known and 'pending' or 'settled' end
   local refused = refusal(role, wanted)
@@ -37,7 +37,7 @@ local function open(id, role, request, wanted)
   wanted[1] = wanted[1] or 0
   local new = {money = int(wanted[1]), tokens = int(wanted[2]), lapsed = 0}
   if role == 'root' then
-    write_claimed(id, 0, new, mine, 'root')
+    begun = begun + write_claimed(id, 0, new, mine, 'root')
   else
     write_pending(id, now_ms, new)
     opened = opened + call('HSET', REQUESTS, id, request)
@@ -53,6 +53,6 @@ local states = {}
 for at = 2, #ARGV, 5 do
   states[#states + 1] = open(ARGV[at], ARGV[at + 1], ARGV[at + 2], {tonumber(ARGV[at + 3]), ARGV[at + 4] + 0})
 end
-reserve(batch, money, tokens)
+add_to_both(batch, {reserved_nanousd = money, reserved_tokens = tokens, in_flight = begun})
 call('HINCRBY', LEDGER, 'sub_calls', opened)
 return states

@@ -37,6 +37,7 @@ local function settle(id, token, state)
     return 1
   elseif not repeated(token) then
     charge(at, plus, {'spent'}, paid)
+    if known.kind == 'c' and not let_go then plus('in_flight', give_up(id, known)) end
   end
   return tokens and tokens:match('^[^,]*') == token and 1 or 0
 end

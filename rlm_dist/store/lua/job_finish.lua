@@ -5,6 +5,6 @@
 local job = get(JOB, 'state', 'epoch', 'outcome')
 if not job[1] then return NOT_FOUND end
 if job[2] ~= ARGV[1] then return 0 end
-if FINAL[job[1]] then return job[3] == ARGV[3] and 1 or 0 end
+if job[1] ~= 'running' then return job[3] == ARGV[3] and 1 or 0 end
 end_job(job[1], ARGV[2], ARGV[3], ARGV[4])
 return 1

@@ -31,7 +31,7 @@ for _, blob in ipairs(call('SMEMBERS', BLOBS)) do
   call('PERSIST', blob)
 end
 if batch then
-  call('HDEL', batch, 'cancelled')
+  call('HDEL', batch, 'cancelled', 'ended_ms', 'webhook_tries', 'webhook_state')
   if job[4] then call('XDEL', batch .. ':ended', job[4]) end
   for _, suffix in ipairs({'', ':ledger', ':jobs', ':ended'}) do call('PERSIST', batch .. suffix) end
 end

@@ -32,14 +32,10 @@ local function repeated(token)
   return false
 end
 
-local function count_state(batch, from, to)
-  if from then call('HINCRBY', batch, 'n:' .. from, -1) end
-  call('HINCRBY', batch, 'n:' .. to, 1)
-end
-
 local function set_state(batch, from, to)
   call('HSET', JOB, 'state', to)
-  if batch then count_state(batch, from, to) end
+  if batch and from then call('HINCRBY', batch, 'n:' .. from, -1) end
+  if batch then call('HINCRBY', batch, 'n:' .. to, 1) end
 end
 
 -- Puts a job back into the queue. In a paused batch it is not looked for until the batch is resumed.
@@ -60,12 +56,18 @@ local function release_blobs(id, retention_ms)
 end
 
 local function end_in_batch(batch, id, retention_ms)
-  call('HSET', JOB, 'ended_entry', call('XADD', batch .. ':ended', '*', 'j', id))
-  local back = get(LEDGER, 'reserved_nanousd', 'reserved_tokens')
-  call('HINCRBY', batch .. ':ledger', 'reserved_nanousd', int(0 - number(back[1])))
-  call('HINCRBY', batch .. ':ledger', 'reserved_tokens', int(0 - number(back[2])))
-  local open = get(batch, 'n:queued', 'n:running')
+  local ran, used = get(JOB, 'started_ms', 'ran_ms', 'since_ms'), get(LEDGER, 'spent_nanousd', 'spent_tokens')
+  call('HSET', JOB, 'ended_entry', call('XADD', batch .. ':ended', '*', 'j', id,
+    'ms', ran[1] and int(number(ran[2]) + now_ms - (ran[3] or now_ms)) or '',
+    'n', used[1] or 0, 't', used[2] or 0))
+  for _, field in ipairs({'reserved_nanousd', 'reserved_tokens', 'in_flight'}) do
+    call('HINCRBY', batch .. ':ledger', field, int(0 - number(call('HGET', LEDGER, field))))
+  end
+  local open = get(batch, 'n:queued', 'n:running', 'sealed', 'cancelled', 'webhooks')
   if number(open[1]) + number(open[2]) > 0 then return end
+  if (open[3] or open[4]) and open[5] and call('HSETNX', batch, 'ended_ms', int(now_ms)) == 1 then
+    call('ZADD', open[5], int(now_ms), batch)
+  end
   for _, suffix in ipairs({'', ':ledger', ':jobs', ':ended'}) do
     call('PEXPIRE', batch .. suffix, retention_ms)
   end
@@ -82,6 +84,6 @@ local function end_job(from, state, outcome, retention_ms)
   call('XADD', DONE, '*', 's', state)
   release_blobs(id, retention_ms)
   if batch then end_in_batch(batch, id, retention_ms) end
-  call('HDEL', LEDGER, 'reserved_nanousd', 'reserved_tokens')
+  call('HDEL', LEDGER, 'reserved_nanousd', 'reserved_tokens', 'in_flight')
   for index = 1, 12 do call('PEXPIRE', KEYS[index], retention_ms) end
 end

@@ -5,7 +5,9 @@
 --   s <settlement tokens, with commas> <failed 0/1> <lapsed> <owner>  settled; the first token counts
 -- <lapsed> counts the attempts whose holder let go of the call in the middle, and may have paid for it. A
 -- pending call with since_ms 0 has no message any more. A root call is claimed for good by the epoch that
--- opened it (token e<epoch>): a later epoch that opens it again knows that the earlier one died with it.
+-- opened it (token e<epoch>): a later epoch that opens it again knows that the earlier one died with it. A
+-- claim whose holder said that it gave the call up has the token -.
+-- The field in_flight of a ledger is the number of calls that are claimed and not given up.
 
 local function open_state(state)
   local kind, at_ms, money, tokens, lapsed, rest =
@@ -20,10 +22,16 @@ local function write_pending(id, since_ms, known)
   call('HSET', CALLS, id, table.concat({'p', int(since_ms), known.money, known.tokens, known.lapsed}, ' '))
 end
 
+local function in_flight(known) return known.kind == 'c' and known.token ~= '-' and 1 or 0 end
+
+-- Returns by how much the number of calls in flight changes.
 local function write_claimed(id, until_ms, known, token, owner)
   call('HSET', CALLS, id,
     table.concat({'c', int(until_ms), known.money, known.tokens, known.lapsed, token, owner}, ' '))
+  return (token == '-' and 0 or 1) - in_flight(known)
 end
+
+local function give_up(id, known) return write_claimed(id, known.at_ms, known, '-', known.owner) end
 
 -- What a job or batch has used of its budgets, in the order of a call's reservation.
 local function budget(ledger, max_nanousd, max_tokens, whose)
@@ -44,9 +52,11 @@ local function overrun(budgets, wanted)
   end
 end
 
-local function reserve(batch, money, tokens)
+-- Adds to fields of the ledgers of a job in progress and of its batch.
+local function add_to_both(batch, fields)
   for _, ledger in ipairs(batch and {LEDGER, batch .. ':ledger'} or {LEDGER}) do
-    call('HINCRBY', ledger, 'reserved_nanousd', int(money))
-    call('HINCRBY', ledger, 'reserved_tokens', int(tokens))
+    for field, n in pairs(fields) do
+      if n ~= 0 then call('HINCRBY', ledger, field, int(n)) end
+    end
   end
 end

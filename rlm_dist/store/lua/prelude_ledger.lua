@@ -9,6 +9,7 @@ end
 local function answer(id, token, known, owner, result, failed, plus)
   plus('reserved_nanousd', 0 - number(known.money))
   plus('reserved_tokens', 0 - number(known.tokens))
+  plus('in_flight', 0 - in_flight(known))
   plus('failed_calls', failed)
   plus('duplicate_paid_calls', known.lapsed)
   call('HSET', CALLS, id, table.concat({'s', token, failed, known.lapsed, owner}, ' '))
@@ -38,8 +39,8 @@ end
 
 -- Adds to the ledgers of the job and its batch, and keeps the single charges.
 local function book(job, add, paid)
-  -- What was reserved was given back when the job ended.
-  if FINAL[job[1]] then add['reserved_nanousd'], add['reserved_tokens'] = nil, nil end
+  -- What was reserved was given back when the job ended, and its calls are not counted as in flight any more.
+  if FINAL[job[1]] then add['reserved_nanousd'], add['reserved_tokens'], add['in_flight'] = nil, nil, nil end
   local batch = job[2] and call('EXISTS', job[2]) == 1 and job[2]
   for field, n in pairs(add) do
     call('HINCRBY', LEDGER, field, int(n))

@@ -1,0 +1,134 @@
+"""One look at a batch: how far it is, how fast, what it will have cost in the end, and what holds it up."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from rlm_dist.cli.output import between, duration, money, usd
+from rlm_dist.cli.pace import Pace, Rates
+from rlm_dist.models import BatchRecord, Costs, Ended, JobRecord, JobState, Running, Wire
+from rlm_dist.projection import Projection, project
+from rlm_dist.trace import calls
+
+_SAMPLE = 1000
+_SLOWEST = 3
+
+
+class Batches(Protocol):
+    """The store as a look at a batch needs it."""
+
+    def now_ms(self) -> int:
+        """The server's time."""
+
+    def running_jobs(self) -> list[Running]:
+        """All jobs that a worker holds, those that have run longest first."""
+
+    def last_ended(self, batch_id: str, limit: int) -> list[Ended]:
+        """What the jobs that ended last had used."""
+
+    def records(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
+        """These jobs as they stand."""
+
+
+class Slow(Wire):
+    """A job that has run for long."""
+
+    custom_id: str
+    run_s: float
+    job: Running
+
+
+class BatchView(Wire):
+    """What is told of a batch beside its record."""
+
+    rates: Rates | None
+    projection: Projection
+    slowest: list[Slow]
+
+
+def ended(record: BatchRecord) -> int:
+    """How many jobs of a batch have ended."""
+    return sum(count for state, count in record.counts.items() if JobState(state).final)
+
+
+def view(store: Batches, record: BatchRecord, pace: Pace) -> BatchView:
+    """Look at a batch; ``pace`` knows the looks before."""
+    now_ms = store.now_ms()
+    running = [job for job in store.running_jobs() if job.batch_id == record.id]
+    projection = project(
+        ended=store.last_ended(record.id, _SAMPLE),
+        running=running,
+        left=max(0, (record.total or 0) - ended(record)),
+        spent_usd=record.costs.total_cost,
+        now_ms=now_ms,
+    )
+    slowest = running[:_SLOWEST]
+    names = [
+        known.spec.custom_id if known else "" for known in store.records([job.job_id for job in slowest])
+    ]
+    return BatchView(
+        rates=pace.look(record.costs, now_ms),
+        projection=projection,
+        slowest=[
+            Slow(custom_id=name, run_s=(now_ms - job.started_ms) / 1000, job=job)
+            for name, job in zip(names, slowest, strict=True)
+        ],
+    )
+
+
+def batch_lines(record: BatchRecord, seen: BatchView) -> Iterator[str]:
+    """A batch as text."""
+    total = "?" if record.total is None else f"{record.total:,}"
+    why = f", {record.pause_reason}" if record.pause_reason else ""
+    yield f"batch {record.id}: {record.state}{why}"
+    counts = ", ".join(f"{count:,} {state}" for state, count in record.counts.items() if count)
+    yield f"  jobs     {total}: {counts or 'none yet'}"
+    yield f"  calls    {_calls(record, seen.rates)}"
+    yield f"  used     {used(record.costs)}"
+    yield f"  cost     {_cost(record.costs, seen.projection)}"
+    of_tokens = [] if record.max_tokens is None else [f"{record.max_tokens:,} tokens"]
+    of_money = [] if record.max_usd is None else [money(record.max_usd)]
+    if of_tokens or of_money:
+        yield f"  may      {', '.join(of_tokens + of_money)}, all jobs together"
+    if seen.projection.left_s is not None and seen.projection.jobs_left:
+        yield f"  left     about {between(seen.projection.left_s, duration)}"
+    if record.webhook is not None:
+        yield f"  webhook  {record.webhook}"
+    for slow in seen.slowest:
+        yield (
+            f"  slowest  {slow.custom_id} ({slow.job.job_id}): {duration(slow.run_s)}, "
+            f"{calls(slow.job.calls_in_flight, 'call')} in flight, {slow.job.tokens:,} tokens"
+        )
+
+
+def brief_line(record: BatchRecord, seen: BatchView) -> str:
+    """A batch in one line, for a log."""
+    done, failed = ended(record), record.counts.get(JobState.FAILED, 0)
+    left = seen.projection.left_s
+    return (
+        f"{done:,} of {record.total or 0:,} ended, {failed:,} of them failed, "
+        f"{record.counts.get(JobState.RUNNING, 0):,} running, {_calls(record, seen.rates)}, "
+        f"{_cost(record.costs, seen.projection)}"
+        + (f", about {between(left, duration)} left" if left and seen.projection.jobs_left else "")
+    )
+
+
+def used(costs: Costs) -> str:
+    """Calls and tokens by role."""
+    return (
+        f"root {calls(costs.root_llm_calls, 'call')}, {costs.root_llm_tokens:,} tokens; "
+        f"sub {calls(costs.sub_llm_calls, 'call')}, {costs.sub_llm_tokens:,} tokens"
+    )
+
+
+def _calls(record: BatchRecord, rates: Rates | None) -> str:
+    pace = f", {rates.calls:,.0f} calls/min, {rates.tokens:,.0f} tokens/min" if rates else ""
+    costs = record.costs
+    trouble = f"{costs.failed_calls:,} failed, {costs.retries:,} retries, {costs.rate_limited:,} 429s"
+    return f"{record.calls_in_flight:,} in flight{pace}, {trouble}"
+
+
+def _cost(costs: Costs, projection: Projection) -> str:
+    so_far = f"{money(costs.total_cost)} so far"
+    if projection.usd is None or not projection.jobs_left:
+        return so_far
+    return f"{so_far}, about {between(projection.usd, usd)} in the end"

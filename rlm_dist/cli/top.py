@@ -1,0 +1,47 @@
+"""``rlm-dist top``: the jobs that workers hold now."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+from rlm_dist.cli import options
+from rlm_dist.cli.output import Output, duration, table
+from rlm_dist.cli.session import open_stores
+from rlm_dist.models import Running
+from rlm_dist.settings import load_settings
+from rlm_dist.store import Store
+
+_LOOK_S = 1.0
+_SHOWN = 30
+
+
+def top(as_json: options.Json = False) -> None:
+    """Show the jobs that workers hold, the oldest first, until Ctrl-C; without a terminal once."""
+    out = Output(as_json=as_json)
+    with open_stores(load_settings()) as (store, _):
+        if out.live and not as_json:
+            with suppress(KeyboardInterrupt), out.panel() as show:
+                while True:
+                    show("\n".join(_lines(store, store.running_jobs())))
+                    time.sleep(_LOOK_S)
+        jobs = store.running_jobs()
+        out.result({"jobs": jobs}, lambda: _lines(store, jobs))
+
+
+def _lines(store: Store, jobs: list[Running]) -> Iterator[str]:
+    now_ms, shown = store.now_ms(), jobs[:_SHOWN]
+    yield (
+        f"{len(jobs):,} jobs running, {sum(job.calls_in_flight for job in jobs):,} calls in flight, "
+        f"{len(store.live_workers()):,} sub workers"
+    )
+    if not shown:
+        return
+    names = [known.spec.custom_id if known else "-" for known in store.records([job.job_id for job in shown])]
+    rows = [
+        (
+            job.job_id, name[:30], job.batch_id or "-", duration((now_ms - job.started_ms) / 1000),
+            f"{job.calls_in_flight:,}", f"{job.tokens:,}", job.worker,
+        )
+        for name, job in zip(names, shown, strict=True)
+    ]  # fmt: skip
+    yield from table([("JOB", "NAME", "BATCH", "RUNS", "CALLS", "TOKENS", "WORKER"), *rows])

@@ -1,0 +1,114 @@
+"""What is told of a batch under way: its calls in flight, its running jobs, what ended jobs had used."""
+
+import redis
+
+from rlm_dist.models import JobState, Outcome, Role, Usage
+from rlm_dist.store import Settlement, Spend, Store
+from tests.integration.store_making import LEASE_MS, SHORT_MS, opens, running_job, settlement, spec
+from tests.waiting import wait_until
+
+DONE = Outcome(state=JobState.SUCCEEDED)
+
+
+def in_flight(store: Store) -> tuple[int, int]:
+    """The number of job ``j`` and of its batch."""
+    return store.job("j").calls_in_flight, store.batch("b").calls_in_flight
+
+
+def job_in_batch(store: Store) -> int:
+    store.create_batch("b", "digest", 2)
+    return running_job(store, batch_id="b")
+
+
+def aborted(call_id: str, role: Role = Role.SUB) -> Settlement:
+    """A call that its holder gave up."""
+    return Settlement(call_id, role, "", None)
+
+
+def test_a_call_is_in_flight_from_its_claim_to_its_end(store: Store) -> None:
+    epoch = job_in_batch(store)
+    store.open_calls("j", epoch, opens("a", "b", "c"))
+    assert in_flight(store) == (0, 0)
+    store.claim("j", ["a", "b"], "sub-1", LEASE_MS)
+    store.claim("j", ["a", "b"], "sub-2", LEASE_MS)
+    assert in_flight(store) == (2, 2)
+    store.renew_calls("sub-1", {"j": ["a", "b"]}, LEASE_MS)
+    store.settle("j", "sub-1", [settlement("a")])
+    store.settle("j", "sub-1", [settlement("a")])
+    assert in_flight(store) == (1, 1)
+    store.finish_job("j", epoch, DONE)
+    assert in_flight(store) == (0, 0)
+    store.settle("j", "sub-1", [settlement("b")])
+    assert in_flight(store) == (0, 0)
+
+
+def test_a_call_whose_holder_died_is_in_flight_until_that_is_seen(store: Store) -> None:
+    epoch = job_in_batch(store)
+    store.open_calls("j", epoch, opens("a", "b"))
+    store.claim("j", ["a", "b"], "dead", SHORT_MS)
+    assert wait_until(lambda: store.claim("j", ["a"], "sub-2", LEASE_MS)[0]) == "request a"
+    assert in_flight(store) == (2, 2)
+    assert wait_until(lambda: store.lost_calls("j", ["b"], LEASE_MS)) == ["b"]
+    assert in_flight(store) == (1, 1)
+    store.settle("j", "dead", [settlement("b")])
+    store.settle("j", "sub-2", [settlement("a")])
+    assert in_flight(store) == (0, 0)
+
+
+def test_a_call_that_was_given_up_is_not_in_flight_and_is_again_once_it_is_taken_up(store: Store) -> None:
+    epoch = job_in_batch(store)
+    root = opens("r", role=Role.ROOT)
+    store.open_calls("j", epoch, [*root, *opens("a")])
+    store.claim("j", ["a"], "sub-1", SHORT_MS)
+    assert in_flight(store) == (2, 2)
+    store.settle("j", "root-1", [aborted("r", Role.ROOT)])
+    store.settle("j", "sub-1", [aborted("a")])
+    store.settle("j", "sub-1", [aborted("a")])
+    assert in_flight(store) == (0, 0)
+    store.park_job("j", epoch)
+    epoch = store.start_job("j", "root-2", LEASE_MS) or 0
+    store.open_calls("j", epoch, root)
+    assert wait_until(lambda: store.claim("j", ["a"], "sub-2", LEASE_MS)[0]) == "request a"
+    assert in_flight(store) == (2, 2)
+    store.settle("j", "root-2", [settlement("r", role=Role.ROOT)])
+    store.settle("j", "sub-2", [settlement("a")])
+    assert in_flight(store) == (0, 0)
+
+
+def test_running_jobs_come_oldest_first_with_what_they_have_used(store: Store) -> None:
+    epoch = job_in_batch(store)
+    store.open_calls("j", epoch, opens("a", "b"))
+    store.claim("j", ["a", "b"], "sub-1", LEASE_MS)
+    store.settle("j", "sub-1", [settlement("a", nanousd=5)])
+    wait_until(lambda: store.now_ms() > (store.job("j").started_ms or 0))
+    store.create_jobs([spec("waits")])
+    other = running_job(store, "alone")
+    first, second = store.running_jobs()
+    assert (first.job_id, first.batch_id, first.worker) == ("j", "b", "root-1")
+    assert (first.calls_in_flight, first.nanousd, first.tokens) == (1, 5, 12)
+    assert (second.job_id, second.batch_id) == ("alone", None)
+    store.finish_job("j", epoch, DONE)
+    store.finish_job("alone", other, DONE)
+    assert store.running_jobs() == []
+
+
+def test_what_jobs_had_used_is_told_from_the_last_end_on(store: Store, redis_client: redis.Redis) -> None:
+    epoch = job_in_batch(store)
+    store.create_jobs([spec("k", batch_id="b", index=1)])
+    store.open_calls("j", epoch, opens("a"))
+    spend = Spend("m", Usage(input_tokens=3), 7)
+    store.settle("j", "sub-1", [Settlement("a", Role.SUB, "result", spend)])
+    store.finish_job("j", epoch, DONE)
+    store.cancel_job("k")
+    never_run, ended = store.last_ended("b", 10)
+    assert (never_run.job_id, never_run.run_s, never_run.nanousd) == ("k", None, 0)
+    assert (ended.job_id, ended.nanousd, ended.tokens) == ("j", 7, 3)
+    record = store.job("j")
+    assert ended.run_s == ((record.ended_ms or 0) - (record.started_ms or 0)) / 1000
+    assert [job.job_id for job in store.last_ended("b", 1)] == ["k"]
+
+
+def test_records_are_read_together_and_a_missing_one_is_none(store: Store) -> None:
+    store.create_jobs([spec("j"), spec("k")])
+    first, none, last = store.records(["k", "nobody", "j"])
+    assert (first and first.spec.id, none, last and last.spec.id) == ("k", None, "j")
