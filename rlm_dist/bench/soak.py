@@ -1,8 +1,8 @@
 """A long batch over an endpoint with faults: does it come through, how fast, and do memory and ledger hold?
 
 Each job has three root turns and twenty sub-calls. Answers take a lognormal time, and two in a hundred
-requests fail with a 500. No batch can be done in less than the lower bound: the time of all answers of a role,
-divided by how many calls of that role the workers may have in flight.
+requests fail with a 500. No batch can be done in less than the lower bound: the time of all answers of a
+role, divided by how many calls of that role the workers may have in flight.
 """
 
 import tempfile

@@ -77,7 +77,7 @@ def soak(
     jobs: Annotated[int, typer.Option(min=1, help="How many jobs, each of 23 model calls.")] = 10_000,
     as_json: options.Json = False,
 ) -> None:
-    """Run a long batch over an endpoint that fails now and then: time, memory, the ledger and the true count."""
+    """Run a long batch over an endpoint with faults: time, memory, the ledger beside the true count."""
     found = soaks.measure(jobs)
     Output(as_json=as_json).result(found, lambda: table(soaks.rows(found)))
     if found.succeeded < jobs or not found.ledger_agrees:
