@@ -19,7 +19,7 @@ from celery import Celery
 from kombu import Exchange, Queue, uuid
 
 from rlm_dist.errors import SettingsError
-from rlm_dist.models import Role
+from rlm_dist.models import JobSpec, Priority, Role
 from rlm_dist.settings import Settings
 
 ROOT_TASK = ROOT_QUEUE = "rlm.root"
@@ -29,6 +29,8 @@ SUB_TASK = SUB_QUEUE = "rlm.sub"
 # How old a message in a worker's hands may be before it counts as lost; workers keep theirs young.
 _VISIBILITY_S = 60
 _APPS = {Role.ROOT: "workers.root", Role.SUB: "workers.sub"}
+# By which kombu names the lists of a queue; the lowest number is taken first.
+_PRIORITIES: dict[Priority, int] = {"high": 0, "normal": 3, "low": 6}
 _QUEUES = {Role.ROOT: (ROOT_QUEUE, AGAIN_QUEUE), Role.SUB: (SUB_QUEUE,)}
 
 
@@ -92,23 +94,24 @@ def worker_argv(
     ]
 
 
-def send_root(app: Celery, *job_ids: str, again: bool = False) -> None:
-    """Put jobs on a queue of the root workers; sending one twice does no harm.
+def send_root(app: Celery, *specs: JobSpec, again: bool = False) -> None:
+    """Put jobs on a queue of the root workers, each at its priority; sending one twice does no harm.
 
     ``again`` is for jobs that had their turn in the queue before. The messages are those of ``send_task``,
     which takes three times as long for each: it finds the route and declares the queue again and again.
     """
     make: Any = app.amqp.create_task_message  # unknown to the stubs
     with app.producer_pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined]  # newer than the stubs
-        for job_id in job_ids:
-            said = {"argsrepr": f"job={job_id}", "kwargsrepr": "{}"}
-            message = make(uuid(), ROOT_TASK, args=[job_id], kwargs={}, ignore_result=True, **said)
+        for spec in specs:
+            said = {"argsrepr": f"job={spec.id}", "kwargsrepr": "{}"}
+            message = make(uuid(), ROOT_TASK, args=[spec.id], kwargs={}, ignore_result=True, **said)
             producer.publish(
                 message.body,
                 exchange="",
                 routing_key=AGAIN_QUEUE if again else ROOT_QUEUE,
                 serializer=app.conf.task_serializer,
                 headers=message.headers,
+                priority=_PRIORITIES[spec.priority],
                 **message.properties,
             )
 
@@ -129,7 +132,7 @@ def _transport_options(settings: Settings, role: Role | None) -> dict[str, objec
     suffix = role or "client"
     return {
         "global_keyprefix": settings.broker_prefix,
-        "priority_steps": [0],
+        "priority_steps": list(_PRIORITIES.values()),
         "socket_timeout": 30.0,
         "socket_connect_timeout": 5.0,
         "socket_keepalive": True,

@@ -139,7 +139,8 @@ class Client:
             options: ``model``, ``sub_model``, ``max_iterations``, ``max_usd``, ``max_tokens``,
                 ``max_sub_calls``, ``max_seconds``, ``max_depth``, ``on_divergence`` (``warn`` or ``fail``:
                 what becomes of a job whose worker died where its code, run again, comes out otherwise),
-                ``cache`` (True: sub-calls may be answered by what other jobs were answered to the same);
+                ``cache`` (True: sub-calls may be answered by what other jobs were answered to the same),
+                ``priority`` (``high``, ``normal`` or ``low``: the order in which jobs that wait are started);
                 and what the calls say to the endpoint: ``temperature``, ``max_output_tokens``,
                 ``reasoning_effort``, ``extra_body`` (a dict of further fields) for the root model, the same
                 with ``sub_`` before them for the sub model.
@@ -240,7 +241,7 @@ class Client:
         job_ids = self.store.retry_batch(batch_id)
         if job_ids:
             self._wake()
-            send_root(self._app, *job_ids)
+            send_root(self._app, *(job.spec for job in self.store.records(job_ids) if job))
         return len(job_ids)
 
     def _fill(
@@ -290,6 +291,7 @@ class Client:
             early_final=known.early_final,
             ask_at_limit=known.ask_at_limit,
             on_divergence=options.on_divergence or "warn",
+            priority=options.priority or "normal",
             limits=options.limits(),
             cache=bool(options.cache),
             root_parameters=options.parameters(Role.ROOT),
@@ -303,7 +305,7 @@ class Client:
         # Also those that were there already: whoever made them may have died before it sent their messages,
         # and a message too many does no harm.
         self.store.create_jobs(specs)
-        send_root(self._app, *(spec.id for spec in specs))
+        send_root(self._app, *specs)
 
 
 class _Waker:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 PromptFamily = Literal["coder", "frugal", "small"]
 OnDivergence = Literal["warn", "fail"]
+Priority = Literal["high", "normal", "low"]
 NANO = 1_000_000_000
 _CHARS_PER_TOKEN = 4
 _EXPECTED_OUTPUT_TOKENS = 1024
@@ -119,7 +120,8 @@ class JobSpec(Wire):
     ``custom_id`` is the user's name for it within its batch, ``index`` its line there (0 for a single job).
     ``form`` says in which shape its result goes out. ``broker_prefix`` is not empty where a client has
     workers of its own, which alone are to run the job. ``on_divergence`` says what becomes of the job where a
-    cell that is run again, after the death of its worker, comes out otherwise than its journal says.
+    cell that is run again, after the death of its worker, comes out otherwise than its journal says. Of the
+    jobs that wait, those of a higher ``priority`` are started first, then those submitted first.
     """
 
     id: str
@@ -135,6 +137,7 @@ class JobSpec(Wire):
     early_final: Literal["take", "refuse"] = "take"
     ask_at_limit: bool = False
     on_divergence: OnDivergence = "warn"
+    priority: Priority = "normal"
     limits: Limits = Limits()
     cache: bool = False
     root_parameters: CallParameters = CallParameters()

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rlm_dist.errors import InputError
-from rlm_dist.models import NANO, CallParameters, ExtraBody, Limits, OnDivergence, Role
+from rlm_dist.models import NANO, CallParameters, ExtraBody, Limits, OnDivergence, Priority, Role
 
 _MOST = 2**53
 _MOST_USD = 10**9
@@ -36,6 +36,7 @@ class JobOptions(BaseModel):
     max_seconds: float | None = Field(default=None, gt=0)
     max_depth: int | None = Field(default=None, ge=0, le=100)
     on_divergence: OnDivergence | None = None
+    priority: Priority | None = None
     cache: bool | None = None
     temperature: float | None = Field(default=None, ge=0)
     sub_temperature: float | None = Field(default=None, ge=0)

@@ -11,6 +11,7 @@ left to these, and taken only where none of them lives.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import structlog
 from celery import Celery
@@ -56,15 +57,13 @@ class Reaper:
 
     def _send(self, event: str, job_ids: Iterable[str]) -> None:
         for job_id in job_ids:
-            if self._ours(job_id):
-                log.warning(event, job=job_id)
-                send_root(self._app, job_id, again=True)
+            with suppress(NotFound):
+                spec = self._store.job(job_id).spec
+                if self._ours(spec.broker_prefix):
+                    log.warning(event, job=job_id)
+                    send_root(self._app, spec, again=True)
 
-    def _ours(self, job_id: str) -> bool:
-        try:
-            prefix = self._store.job(job_id).spec.broker_prefix
-        except NotFound:
-            return False
+    def _ours(self, prefix: str) -> bool:
         if prefix == self._prefix:
             return True
         return not any(name.startswith(f"{prefix}{Role.SUB}@") for name in self._store.live_workers())

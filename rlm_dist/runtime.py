@@ -163,7 +163,7 @@ class RootWorker(Worker):
         send = self.store.park_job(record.spec.id, record.epoch)
         chaos.point("root.parked", record.spec.id)
         if send:
-            send_root(self.app, record.spec.id, again=True)
+            send_root(self.app, record.spec, again=True)
         log.info("job_parked", job=record.spec.id, epoch=record.epoch, why=parked.why)
 
     def _job(self, record: JobRecord, held: Held, emit: TraceSink, context_path: Path) -> RootJob:

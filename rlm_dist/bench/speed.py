@@ -12,7 +12,7 @@ Part = Callable[[Path], Iterator[Row]]
 BARS = (1, 2, 3, 4, 5, 6, 8)
 
 
-def rows(*, quick: bool, bars: Collection[int] = BARS) -> Iterator[Row]:
+def measure(*, quick: bool, bars: Collection[int] = BARS) -> Iterator[Row]:
     """Measure, a row at a time; each part has a folder and a cluster of its own."""
     for bar, part in _parts(quick=quick):
         if bar in bars:

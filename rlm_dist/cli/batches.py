@@ -46,6 +46,7 @@ def submit(
     batch_max_usd: options.BatchMaxUsd = None,
     batch_max_tokens: options.BatchMaxTokens = None,
     on_divergence: options.Divergence = None,
+    priority: options.First = None,
     cache: options.Cache = None,
     prompts: options.Prompts = None,
     as_json: options.Json = False,
@@ -56,8 +57,7 @@ def submit(
         model=model, sub_model=sub_model, max_iterations=max_iterations, max_usd=max_usd,
         max_tokens=max_tokens, max_seconds=max_seconds, max_sub_calls=max_sub_calls,
         batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens, on_divergence=on_divergence,
-        webhook=webhook,
-        cache=cache,
+        priority=priority, webhook=webhook, cache=cache,
     )  # fmt: skip
     settings = load_settings()
     jobs = BatchFile(file, skip_invalid=skip_invalid, stdin=sys.stdin.buffer)

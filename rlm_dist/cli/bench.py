@@ -8,11 +8,12 @@ import typer
 
 from rlm_dist.bench import files
 from rlm_dist.bench import rate as rates
+from rlm_dist.bench import soak as soaks
 from rlm_dist.bench.machine import description
 from rlm_dist.bench.rows import cells
-from rlm_dist.bench.speed import BARS, rows
+from rlm_dist.bench.speed import BARS, measure
 from rlm_dist.cli import options
-from rlm_dist.cli.output import Output, table
+from rlm_dist.cli.output import FAILED, Output, table
 
 bench = typer.Typer(
     help="Measure what the system costs on this machine.", no_args_is_help=True, rich_markup_mode=None
@@ -47,7 +48,7 @@ def speed(
     """Measure speed and memory with the simulated endpoint, beside the bare SDK, in clusters of its own."""
     out = Output(as_json=as_json)
     measured = []
-    for row in rows(quick=quick, bars=bars or BARS):
+    for row in measure(quick=quick, bars=bars or BARS):
         out.note(f"{row.what}: {row.value:.3g} {row.unit} ({row.aim})")
         measured.append(row)
     document = {"machine": description(), "quick": quick, "rows": [row.model_dump() for row in measured]}
@@ -69,3 +70,15 @@ def rate(
         return [*table(list(rates.cells(phases))), summary]
 
     Output(as_json=as_json).result(document, lines)
+
+
+@bench.command("soak")
+def soak(
+    jobs: Annotated[int, typer.Option(min=1, help="How many jobs, each of 23 model calls.")] = 10_000,
+    as_json: options.Json = False,
+) -> None:
+    """Run a long batch over an endpoint with faults: time, memory, the ledger beside the true count."""
+    found = soaks.measure(jobs)
+    Output(as_json=as_json).result(found, lambda: table(soaks.rows(found)))
+    if found.succeeded < jobs or not found.ledger_agrees:
+        raise typer.Exit(FAILED)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rlm_dist.models import OnDivergence, PromptFamily
+from rlm_dist.models import OnDivergence, Priority, PromptFamily
 
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document on stdout, and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")]
@@ -23,6 +23,10 @@ Divergence = Annotated[
     typer.Option(
         "--on-divergence", help="A job's code comes out otherwise after its worker died. [default: warn]"
     ),
+]
+First = Annotated[
+    Priority | None,
+    typer.Option("--priority", help="Who starts first of the jobs that wait. [default: normal]"),
 ]
 BatchMaxUsd = Annotated[float | None, typer.Option(min=0, help="Money all jobs may spend together, in USD.")]
 BatchMaxTokens = Annotated[int | None, typer.Option(min=1, help="Tokens all jobs may use together.")]

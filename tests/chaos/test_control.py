@@ -125,12 +125,12 @@ def test_one_answer_and_one_ledger_where_two_hold_a_job(suite: Suite) -> None:
     suite.endpoint.faults = (Fault(kind="hold", role=Role.ROOT, contains="sub-calls"),)
     job_id = suite.submit("twice")
     app = make_app(suite.bench.settings)
-    send_root(app, job_id, job_id, job_id)
+    send_root(app, *[suite.record(job_id).spec] * 3)
     wait_until(lambda: suite.endpoint.served.in_flight == 1)  # the root's last call
     first = suite.record(job_id)
     os.kill(holder(first), signal.SIGSTOP)
     try:
-        send_root(app, job_id, job_id)
+        send_root(app, *[suite.record(job_id).spec] * 2)
         wait_until(lambda: suite.record(job_id).epoch == 2, timeout_s=40)
         wait_until(lambda: suite.endpoint.served.in_flight == 2)
         suite.endpoint.release()

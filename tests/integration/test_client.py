@@ -51,6 +51,10 @@ def settings(server: redis.Redis, redis_url: str, tmp_path: Path) -> Settings:
     return Settings(redis_url=redis_url, home=tmp_path / "home")
 
 
+# Where kombu puts messages of normal priority.
+ROOT_LIST = "rlm.root\x06\x163"
+
+
 @pytest.fixture
 def client(settings: Settings) -> Iterator[Client]:
     with Client(settings) as client:
@@ -59,7 +63,7 @@ def client(settings: Settings) -> Iterator[Client]:
 
 def messages(server: redis.Redis) -> list[dict[str, Any]]:
     """What lies in the queue of the root workers, oldest first."""
-    return [json.loads(raw) for raw in reversed(server.lrange("rlm.root", 0, -1))]
+    return [json.loads(raw) for raw in reversed(server.lrange(ROOT_LIST, 0, -1))]
 
 
 def job_ids_sent(server: redis.Redis) -> list[str]:
@@ -332,7 +336,7 @@ def test_a_submission_that_broke_off_is_completed_by_the_next(client: Client, se
         client.submit_checked(Breaking(450), "mine")
     broken = client.batch("mine").record()
     assert (broken.sealed, sum(broken.counts.values())) == (False, 400)
-    server.delete("rlm.root")
+    server.delete(ROOT_LIST)
     batch = client.submit_checked(Breaking(500), "mine")
     record = batch.record()
     assert (record.sealed, sum(record.counts.values()), record.total) == (True, 500, 500)
@@ -381,7 +385,7 @@ def worker(client: Client) -> Iterator[Callable[[Outcome], None]]:
 
         def work() -> None:
             with connect(str(client.settings.redis_url), client_name="test") as own:
-                own.blmpop(30, 1, "rlm.root", direction="RIGHT")
+                own.blmpop(30, 1, ROOT_LIST, direction="RIGHT")
                 (job_id,) = {record.spec.id for record in client.store.jobs(100)} - known
                 pay(client.store, job_id, Role.ROOT, nanousd)
                 play(client.store, job_id, outcome)

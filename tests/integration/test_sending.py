@@ -8,11 +8,14 @@ import redis
 
 from rlm_dist.celery_app import AGAIN_QUEUE, ROOT_QUEUE, ROOT_TASK, make_app, send_root
 from rlm_dist.settings import Settings
+from tests.integration.store_making import spec
+
+NORMAL = 3  # as kombu spells the list of a queue's messages of this priority
 
 
 def sent(client: redis.Redis, queue: str) -> Any:
     """The one message on a queue, read as kombu writes it, without what is random."""
-    (raw,) = client.lrange(queue, 0, -1)
+    (raw,) = client.lrange(f"{queue}\x06\x16{NORMAL}", 0, -1)
     message = json.loads(raw)
     message["body"] = json.loads(base64.b64decode(message["body"]))
     assert message["properties"].pop("delivery_tag")
@@ -27,11 +30,12 @@ def sent(client: redis.Redis, queue: str) -> Any:
 def test_a_message_is_that_of_celerys_send_task(redis_url: str) -> None:
     with make_app(Settings(redis_url=redis_url)) as app, redis.Redis.from_url(redis_url) as client:
         app.send_task(
-            ROOT_TASK, args=["j1"], queue=ROOT_QUEUE, ignore_result=True, argsrepr="job=j1", kwargsrepr="{}"
-        )
+            ROOT_TASK, args=["j1"], queue=ROOT_QUEUE, priority=NORMAL,
+            ignore_result=True, argsrepr="job=j1", kwargsrepr="{}",
+        )  # fmt: skip
         expected = sent(client, ROOT_QUEUE)
         client.flushall()
-        send_root(app, "j1")
+        send_root(app, spec("j1"))
         assert sent(client, ROOT_QUEUE) == expected
-        send_root(app, "j1", again=True)
+        send_root(app, spec("j1"), again=True)
         assert sent(client, AGAIN_QUEUE)["body"] == expected["body"]

@@ -1,0 +1,151 @@
+"""A long batch over an endpoint with faults: does it come through, how fast, and do memory and ledger hold?
+
+Each job has three root turns and twenty sub-calls. Answers take a lognormal time, and two in a hundred
+requests fail with a 500. No batch can be done in less than the lower bound: the time of all answers of a
+role, divided by how many calls of that role the workers may have in flight.
+"""
+
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import redis
+
+from rlm_dist.bench.machine import memory_mb
+from rlm_dist.client import Client
+from rlm_dist.embedded import server
+from rlm_dist.local_cluster import workers
+from rlm_dist.models import BatchRecord, BatchState, JobState, Role, Wire
+from rlm_dist.settings import Settings
+from rlm_dist.simulated import Fault, SimulatedEndpoint
+from rlm_dist.simulated.server import ROOT_MODEL, SUB_MODEL, Latency
+
+CALLS = 20
+ROOT_SLOTS, SUB_SLOTS = 8, 64
+LATENCY = Latency(median_s=0.2, sigma=0.6)
+FAULTS = (Fault(kind="status", status=500, probability=0.02),)
+_LOOK_S = 0.5
+
+
+class Memory(Wire):
+    """What a worker, with all its processes, held before the first job and after the last one."""
+
+    worker: str
+    start_mb: float
+    end_mb: float
+
+
+class Soak(Wire):
+    """What came of it; the ledger and the endpoint count calls and tokens, each for itself."""
+
+    jobs: int
+    succeeded: int
+    makespan_s: float
+    bound_s: float
+    failed_requests: int
+    ledger_calls: int
+    endpoint_calls: int
+    ledger_tokens: int
+    endpoint_tokens: int
+    paid_twice: int
+    memory: tuple[Memory, ...]
+    redis_peak_mb: float
+
+    @property
+    def ledger_agrees(self) -> bool:
+        """Whether the ledger says what the endpoint says."""
+        return (self.ledger_calls, self.ledger_tokens) == (self.endpoint_calls, self.endpoint_tokens)
+
+
+def measure(jobs: int) -> Soak:
+    """Run a batch of so many jobs on a cluster of its own, and count."""
+    with ExitStack() as held:
+        endpoint = held.enter_context(SimulatedEndpoint(latency=LATENCY, faults=FAULTS))
+        home = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="rlm-bench-")))
+        settings = Settings(
+            api_url=endpoint.url,
+            model=ROOT_MODEL,
+            sub_model=SUB_MODEL,
+            home=home,
+            redis_url=held.enter_context(server(home)),
+            blob_url=str(home / "blobs"),
+            root_concurrency=ROOT_SLOTS,
+            sub_concurrency=SUB_SLOTS,
+            log_level="error",
+        )
+        cluster = held.enter_context(workers(settings, roots=1, subs=1))
+        client = held.enter_context(Client(settings))
+        start = {name: memory_mb([pid]) for name, pid in cluster.pids().items()}
+        began = time.perf_counter()
+        batch = _run(client, jobs)
+        return Soak(
+            jobs=jobs,
+            succeeded=batch.counts[JobState.SUCCEEDED],
+            makespan_s=time.perf_counter() - began,
+            bound_s=_bound_s(endpoint),
+            failed_requests=sum(endpoint.served.faults.values()),
+            ledger_calls=batch.costs.root_llm_calls + batch.costs.sub_llm_calls,
+            endpoint_calls=endpoint.served.answered,
+            ledger_tokens=batch.costs.root_llm_tokens + batch.costs.sub_llm_tokens,
+            endpoint_tokens=endpoint.served.usage.input_tokens + endpoint.served.usage.output_tokens,
+            paid_twice=batch.costs.duplicate_paid_calls,
+            memory=tuple(
+                Memory(worker=name, start_mb=start[name], end_mb=memory_mb([pid]))
+                for name, pid in cluster.pids().items()
+            ),
+            redis_peak_mb=_redis_peak_mb(settings),
+        )
+
+
+def rows(soak: Soak) -> list[list[str]]:
+    """What came of it as cells of a table, its head first."""
+    return [
+        ["what", "measured", "beside"],
+        ["jobs that succeeded", f"{soak.succeeded:,}", f"{soak.jobs:,} submitted"],
+        ["makespan", f"{soak.makespan_s:.0f} s", f"{soak.bound_s:.0f} s lower bound"],
+        ["requests that failed", f"{soak.failed_requests:,}", "tried again"],
+        [
+            "calls in the ledger",
+            f"{soak.ledger_calls:,}",
+            f"{soak.endpoint_calls:,} answered by the endpoint",
+        ],
+        [
+            "tokens in the ledger",
+            f"{soak.ledger_tokens:,}",
+            f"{soak.endpoint_tokens:,} by the endpoint's count",
+        ],
+        ["Redis at its peak", f"{soak.redis_peak_mb:.0f} MB", ""],
+        *(
+            [
+                f"worker {each.worker} at the end",
+                f"{each.end_mb:.0f} MB",
+                f"{each.start_mb:.0f} MB at the start",
+            ]
+            for each in soak.memory
+        ),
+    ]
+
+
+def _run(client: Client, jobs: int) -> BatchRecord:
+    context = "\n".join(f"Who is number {number}?" for number in range(CALLS))
+    query = f"Label the first {CALLS} lines."
+    items = (
+        {"id": f"q{number}", "query": query, "context": f"{number}\n{context}"} for number in range(jobs)
+    )
+    batch = client.submit_batch(items)
+    while (record := batch.record()).state is not BatchState.COMPLETED:
+        time.sleep(_LOOK_S)
+    return record
+
+
+def _bound_s(endpoint: SimulatedEndpoint) -> float:
+    slots = {Role.ROOT: ROOT_SLOTS, Role.SUB: SUB_SLOTS}
+    came = endpoint.served.by_role
+    return max(sum(map(LATENCY.draw_s, range(came.get(role, 0)))) / most for role, most in slots.items())
+
+
+def _redis_peak_mb(settings: Settings) -> float:
+    assert settings.redis_url is not None
+    with redis.Redis.from_url(settings.redis_url) as client:
+        return float(client.info("memory")["used_memory_peak"]) / 1e6
