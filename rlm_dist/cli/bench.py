@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rlm_dist.bench import fair as fairness
 from rlm_dist.bench import files
 from rlm_dist.bench import rate as rates
 from rlm_dist.bench import soak as soaks
@@ -82,3 +83,14 @@ def soak(
     Output(as_json=as_json).result(found, lambda: table(soaks.rows(found)))
     if found.succeeded < jobs or not found.ledger_agrees:
         raise typer.Exit(FAILED)
+
+
+@bench.command("fair")
+def fair(
+    jobs: Annotated[int, typer.Option(min=1, help="How many small jobs.")] = 50,
+    huge_calls: Annotated[int, typer.Option(min=1, help="Sub-calls of the huge job.")] = 10_000,
+    as_json: options.Json = False,
+) -> None:
+    """Run small jobs alone and beside a huge one: how much longer does each take?"""
+    found = fairness.measure(jobs, huge_calls)
+    Output(as_json=as_json).result(found, lambda: table(list(fairness.rows(found))))

@@ -41,7 +41,7 @@ def make_llm(redis_url: str) -> Iterator[MakeLLM]:
         def make(url: str) -> LLM:
             store = Store(client, retention_s=1000)
             endpoint = Endpoint(url, None, "simulated-sub")
-            cache = Cache(store, ttl_s=1000, lease_ms=500)
+            cache = Cache(store, ttl_s=1000)
             retry = RetryPolicy(base_s=0.001, cap_s=0.005)
             made.append(LLM(root=endpoint, sub=endpoint, call_timeout_s=60, retry=retry, cache=cache))
             return made[-1]
