@@ -70,13 +70,14 @@ class Cache:
             result = await make()
             if result.completion is not None and len(result.completion.text) <= _MOST_CHARS:
                 kept = result.model_dump_json()
-            return result
         finally:
             renewing.cancel()
             leave = partial(self._store.leave_cached, digest, self._holder, kept, self._ttl_s)
-            # Not awaited where the call is aborted: the loop may be ending.
             left = asyncio.get_running_loop().run_in_executor(self._threads, leave)
             left.add_done_callback(_noted)
+        # The next one of this process must find it. An aborted call does not wait: the loop may be ending.
+        await asyncio.wait([left])
+        return result
 
     async def _renew(self, digest: str) -> None:
         while True:

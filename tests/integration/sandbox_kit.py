@@ -158,6 +158,9 @@ def descends(pid: int, ancestor: int) -> bool:
 
 
 def held_bytes(pid: int) -> int:
-    """The memory that a process holds: its own, and its share of what it has in common with others."""
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    """The memory that a process holds: its own, and its share of what others have too; 0 where it is gone."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
     return next(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Pss:"))
