@@ -10,13 +10,12 @@ from functools import lru_cache
 
 from rlm_dist.batch_item import BatchItem
 from rlm_dist.contexts import encode_files
-from rlm_dist.models import NANO, ContextRef, JobSpec, Usage, Wire
+from rlm_dist.models import CHARS_PER_TOKEN, NANO, ContextRef, JobSpec, Usage, Wire
 from rlm_dist.options import JobOptions
 from rlm_dist.prices import Prices
 from rlm_dist.prompts import opening
 from rlm_dist.settings import Settings
 
-_CHARS_PER_TOKEN = 4
 _KNOWN_FILES = 1024
 
 
@@ -42,7 +41,7 @@ class _Sum:
         self.tokens = 0
 
     def add(self, model: str, chars: int) -> None:
-        tokens = chars // _CHARS_PER_TOKEN
+        tokens = chars // CHARS_PER_TOKEN
         self.tokens += tokens
         price = self._prices.nanousd(model, Usage(input_tokens=tokens), self._url)
         self._nanousd = None if price is None or self._nanousd is None else self._nanousd + price

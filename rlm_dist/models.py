@@ -10,7 +10,7 @@ PromptFamily = Literal["coder", "frugal", "small"]
 OnDivergence = Literal["warn", "fail"]
 Priority = Literal["high", "normal", "low"]
 NANO = 1_000_000_000
-_CHARS_PER_TOKEN = 4
+CHARS_PER_TOKEN = 4
 _EXPECTED_OUTPUT_TOKENS = 1024
 # What the calls set themselves, or what would change how an answer is read.
 _NOT_EXTRA = frozenset(
@@ -179,7 +179,7 @@ class CallRequest(Wire):
         """A guess, before the call is made, at what it will use."""
         chars = sum(len(message.content) for message in self.messages)
         return Usage(
-            input_tokens=chars // _CHARS_PER_TOKEN,
+            input_tokens=chars // CHARS_PER_TOKEN,
             output_tokens=self.max_output_tokens or _EXPECTED_OUTPUT_TOKENS,
         )
 

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from rlm_dist.bench.rig import settings_of
 from rlm_dist.client import Client
 from rlm_dist.embedded import server
 from rlm_dist.local_cluster import workers
 from rlm_dist.models import Wire
-from rlm_dist.settings import Settings
-from rlm_dist.simulated.server import ROOT_MODEL, SUB_MODEL, Latency, SimulatedEndpoint
+from rlm_dist.simulated.server import Latency, SimulatedEndpoint
 
 CAPACITIES = (40, 80, 30)
 LATENCY_S = 1.0
@@ -49,17 +49,8 @@ def measure(phase_s: float) -> list[Phase]:
             SimulatedEndpoint(latency=Latency(LATENCY_S), capacity=CAPACITIES[0], sub=lambda _: "yes")
         )
         home = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="rlm-bench-")))
-        settings = Settings(
-            api_url=endpoint.url,
-            model=ROOT_MODEL,
-            sub_model=SUB_MODEL,
-            home=home,
-            redis_url=held.enter_context(server(home)),
-            blob_url=str(home / "blobs"),
-            root_concurrency=1,
-            sub_concurrency=SLOTS,
-            log_level="error",
-        )
+        redis_url = held.enter_context(server(home))
+        settings = settings_of(home, endpoint.url, redis_url, root_slots=1, slots=SLOTS)
         held.enter_context(workers(settings, roots=1, subs=SUBS))
         client = held.enter_context(Client(settings))
         calls = int(1.5 * sum(CAPACITIES) * phase_s / LATENCY_S)

@@ -18,6 +18,7 @@ from rlm_dist.handles import Job
 from rlm_dist.local_cluster import workers
 from rlm_dist.models import JobState, Result, Role
 from rlm_dist.settings import Settings
+from rlm_dist.simulated.server import ROOT_MODEL, SUB_MODEL
 
 _WAIT_S = 1800.0
 
@@ -95,6 +96,21 @@ def measured(module: str, *arguments: object) -> Any:
     return json.loads(done.stdout)
 
 
+def settings_of(home: Path, api_url: str, redis_url: str, *, root_slots: int, slots: int) -> Settings:
+    """The settings of a cluster that is measured: one simulated endpoint, all in its own folder."""
+    return Settings(
+        api_url=api_url,
+        model=ROOT_MODEL,
+        sub_model=SUB_MODEL,
+        home=home,
+        redis_url=redis_url,
+        blob_url=str(home / "blobs"),
+        root_concurrency=root_slots,
+        sub_concurrency=slots,
+        log_level="error",
+    )
+
+
 @contextmanager
 def endpoint(latency_s: float) -> Iterator[Endpoint]:
     """Serve while the context is open; every answer takes ``latency_s``."""
@@ -116,17 +132,8 @@ def rig(
 ) -> Iterator[Rig]:
     """A cluster that runs while the context is open; ``home`` is its own folder."""
     with ExitStack() as held:
-        settings = Settings(
-            api_url=served.url,
-            model="simulated-root",
-            sub_model="simulated-sub",
-            home=home,
-            redis_url=held.enter_context(server(home)),
-            blob_url=str(home / "blobs"),
-            root_concurrency=root_slots,
-            sub_concurrency=slots,
-            log_level="warning",
-        )
+        redis_url = held.enter_context(server(home))
+        settings = settings_of(home, served.url, redis_url, root_slots=root_slots, slots=slots)
         cluster = held.enter_context(workers(settings, roots=roots, subs=subs))
         client = held.enter_context(Client(settings))
         made = Rig(client, served, cluster.pids())

@@ -13,13 +13,14 @@ from pathlib import Path
 import redis
 
 from rlm_dist.bench.machine import memory_mb
+from rlm_dist.bench.rig import settings_of
 from rlm_dist.client import Client
 from rlm_dist.embedded import server
 from rlm_dist.local_cluster import workers
 from rlm_dist.models import BatchRecord, BatchState, JobState, Role, Wire
 from rlm_dist.settings import Settings
 from rlm_dist.simulated import Fault, SimulatedEndpoint
-from rlm_dist.simulated.server import ROOT_MODEL, SUB_MODEL, Latency
+from rlm_dist.simulated.server import Latency
 
 CALLS = 20
 ROOT_SLOTS, SUB_SLOTS = 8, 64
@@ -63,17 +64,8 @@ def measure(jobs: int) -> Soak:
     with ExitStack() as held:
         endpoint = held.enter_context(SimulatedEndpoint(latency=LATENCY, faults=FAULTS))
         home = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="rlm-bench-")))
-        settings = Settings(
-            api_url=endpoint.url,
-            model=ROOT_MODEL,
-            sub_model=SUB_MODEL,
-            home=home,
-            redis_url=held.enter_context(server(home)),
-            blob_url=str(home / "blobs"),
-            root_concurrency=ROOT_SLOTS,
-            sub_concurrency=SUB_SLOTS,
-            log_level="error",
-        )
+        redis_url = held.enter_context(server(home))
+        settings = settings_of(home, endpoint.url, redis_url, root_slots=ROOT_SLOTS, slots=SUB_SLOTS)
         cluster = held.enter_context(workers(settings, roots=1, subs=1))
         client = held.enter_context(Client(settings))
         start = {name: memory_mb([pid]) for name, pid in cluster.pids().items()}

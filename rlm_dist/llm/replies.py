@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.models import CallRequest, Charge, Completion, Message, Usage
+from rlm_dist.models import CHARS_PER_TOKEN, CallRequest, Charge, Completion, Message, Usage
 
 # The route's own default is 16 tokens with many servers; nothing useful fits in that.
 PLAIN_OUTPUT_TOKENS = 2048
-CHARS_PER_TOKEN = 4
 
 
 class Attempt(NamedTuple):
