@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 import redis
 
 from rlm_dist.blobs import Blobs
+from rlm_dist.endpoints import Endpoint, endpoints_of
 from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
-from rlm_dist.llm import Endpoint, endpoint_of
 from rlm_dist.models import Role, Wire
 from rlm_dist.settings import Settings
 from rlm_dist.store import reaching
@@ -56,9 +56,13 @@ def examine(settings: Settings, probes: Probes) -> Iterator[Check]:
     """All checks, one after another."""
     yield from _stores(probes)
     yield _guarded("sandbox", lambda: _sandbox(probes.sandbox()))
-    yield _endpoint("model endpoint", endpoint_of(settings, Role.ROOT), probes)
-    if settings.sub_url != settings.api_url:
-        yield _endpoint("sub model endpoint", endpoint_of(settings, Role.SUB), probes)
+    root, sub = endpoints_of(settings, Role.ROOT), endpoints_of(settings, Role.SUB)
+    asked = {endpoint.url for endpoint in root}
+    for endpoint in root:
+        yield _endpoint("model endpoint", endpoint, probes)
+    for endpoint in sub:
+        if endpoint.url not in asked:
+            yield _endpoint("sub model endpoint", endpoint, probes)
     yield Check(name="versions", status="ok", detail=_versions())
 
 

@@ -10,7 +10,8 @@ from functools import lru_cache
 
 from rlm_dist.batch_item import BatchItem
 from rlm_dist.contexts import encode_files
-from rlm_dist.models import CHARS_PER_TOKEN, NANO, ContextRef, JobSpec, Usage, Wire
+from rlm_dist.endpoints import endpoints_of
+from rlm_dist.models import CHARS_PER_TOKEN, NANO, ContextRef, JobSpec, Role, Usage, Wire
 from rlm_dist.options import JobOptions
 from rlm_dist.prices import Prices
 from rlm_dist.prompts import opening
@@ -54,7 +55,7 @@ class _Sum:
 def estimate(items: Iterable[BatchItem], defaults: JobOptions, settings: Settings) -> Estimate:
     """Go through the jobs of a batch; contexts in files and URLs are read."""
     prices = Prices(settings.prices)
-    floor, reading = _Sum(prices, settings.api_url), _Sum(prices, settings.sub_url)
+    floor, reading = (_Sum(prices, endpoints_of(settings, role)[0].url) for role in (Role.ROOT, Role.SUB))
     contexts: dict[str, int] = {}
     jobs = 0
 

@@ -83,6 +83,11 @@ class Gate:
         self._told_s = 0.0
         self._extra_tokens = 0
 
+    @property
+    def crowded(self) -> bool:
+        """Whether calls of this process wait here."""
+        return bool(self._waiting)
+
     async def enter(self, job_id: str, tokens: int, patience_s: float) -> Permit:
         """Wait until a call may be made; ``leave`` is to be called when it has ended.
 

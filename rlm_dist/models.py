@@ -210,12 +210,16 @@ class Usage(Wire):
 
 
 class Completion(Wire):
-    """What a model answered. ``text`` is empty where the endpoint sent null content."""
+    """What a model answered. ``text`` is empty where the endpoint sent null content.
+
+    ``endpoint`` is the address that served it, where the role has several.
+    """
 
     text: str
     usage: Usage
     finish_reason: str
     model: str
+    endpoint: str | None = Field(default=None, exclude_if=_is_none)
 
 
 class CallFailure(Wire):
@@ -226,10 +230,11 @@ class CallFailure(Wire):
 
 
 class Charge(Wire):
-    """One attempt that the endpoint served and reported usage for."""
+    """One attempt that an endpoint served and reported usage for; ``endpoint`` as in ``Completion``."""
 
     model: str
     usage: Usage
+    endpoint: str | None = Field(default=None, exclude_if=_is_none)
 
 
 class CallResult(Wire):

@@ -17,12 +17,13 @@ from rlm_dist.cache import Cache
 from rlm_dist.calls import Accounts
 from rlm_dist.celery_app import SUB_QUEUE, SUB_TASK, queued, send_root
 from rlm_dist.context_cache import ContextCache
+from rlm_dist.endpoints import endpoints_of
 from rlm_dist.errors import Parked, RLMError, Superseded, Unreachable
 from rlm_dist.events import JobEnded, JobStarted, Marked
 from rlm_dist.fanout import Fanout
 from rlm_dist.leases import LEASE_MS, RENEW_S, Every
 from rlm_dist.limits import Limits
-from rlm_dist.llm import LLM, endpoint_of
+from rlm_dist.llm import LLM
 from rlm_dist.models import ErrorInfo, JobRecord, JobState, Outcome, Role
 from rlm_dist.prices import Prices
 from rlm_dist.recovery import Reaper
@@ -64,8 +65,9 @@ class Worker:
         )
         self.texts = Texts(store=self.store, blobs=blobs)
         self.contexts = ContextCache(settings.home / "cache" / "contexts", blobs)
+        endpoints = {role: endpoints_of(settings, role) for role in Role}
         self.llm = LLM(
-            root=endpoint_of(settings, Role.ROOT), sub=endpoint_of(settings, Role.SUB),
+            endpoints,
             call_timeout_s=settings.call_timeout_s,
             cache=Cache(self.store, ttl_s=settings.cache_ttl_s),
             limits=Limits(
@@ -81,7 +83,7 @@ class Worker:
         )  # fmt: skip
         self.accounts = Accounts(
             prices=Prices(settings.prices),
-            urls={Role.ROOT: settings.api_url, Role.SUB: settings.sub_url},
+            endpoints=endpoints,
             resolve=self.llm.resolve_model,
         )
         self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)

@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     sub_extra_body: Body = None
     extra_headers: SecretStr | None = None
     sub_extra_headers: SecretStr | None = None
+    endpoints: Path | None = None
     redis_url: str | None = None
     blob_url: str | None = None
     home: Path = Field(default_factory=_default_home)
@@ -94,16 +95,12 @@ class Settings(BaseSettings):
     @field_validator("api_url", "sub_api_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("must be an http:// or https:// address")
-        if value is not None and "@" in urlsplit(value).netloc:
-            raise ValueError("must hold no user or password; a key goes into RLM_API_KEY")
-        return value.rstrip("/") if value else value
+        return http_url(value) if value else value
 
     @field_validator("extra_headers", "sub_extra_headers")
     @classmethod
     def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
-        _headers(value)
+        read_headers(value)
         return value
 
     @field_validator("redis_url")
@@ -131,10 +128,10 @@ class Settings(BaseSettings):
             raise ValueError("must be names of packages as they are imported, such as numpy,pandas")
         return names
 
-    @field_validator("home")
+    @field_validator("home", "endpoints")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value.expanduser().absolute() if value else value
 
     @property
     def sub_url(self) -> str:
@@ -149,13 +146,13 @@ class Settings(BaseSettings):
     @property
     def headers(self) -> dict[str, str]:
         """Further headers for the endpoint of the root model."""
-        return _headers(self.extra_headers)
+        return read_headers(self.extra_headers)
 
     @property
     def sub_headers(self) -> dict[str, str]:
         """Further headers for the endpoint of the sub model: those of the root's where it is the same one."""
         same = self.sub_extra_headers is None and self.sub_url == self.api_url
-        return _headers(self.extra_headers if same else self.sub_extra_headers)
+        return read_headers(self.extra_headers if same else self.sub_extra_headers)
 
     def variables(self) -> dict[str, str]:
         """These settings as environment variables, keys in clear: for a child that is to have the same."""
@@ -171,7 +168,16 @@ def _spelled(value: object) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
-def _headers(spelled: SecretStr | None) -> dict[str, str]:
+def http_url(value: str) -> str:
+    """The address of an endpoint without a slash at its end; ValueError where it cannot be one."""
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("must be an http:// or https:// address")
+    if "@" in urlsplit(value).netloc:
+        raise ValueError("must hold no user or password; a key goes into a variable of its own")
+    return value.rstrip("/")
+
+
+def read_headers(spelled: SecretStr | None) -> dict[str, str]:
     """The headers of a JSON object; ValueError, which shows none of it, where it is something else."""
     headers = from_json(spelled.get_secret_value()) if spelled else {}
     if not isinstance(headers, dict) or not all(_is_header(*header) for header in headers.items()):

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from celery.signals import celeryd_init
 
+from rlm_dist.endpoints import endpoints_of
 from rlm_dist.errors import RLMError, SettingsError
 from rlm_dist.lifeline import watch_lifeline
 from rlm_dist.logs import configure_logs
@@ -26,6 +27,8 @@ def worker_settings(role: Role) -> Settings:
         if settings.redis_url is None:
             raise SettingsError(("RLM_REDIS_URL: a worker needs the address of the Redis server",))
         Prices(settings.prices)
+        for each in Role:
+            endpoints_of(settings, each)
     except SettingsError as error:
         _end(error, EXIT_BAD_SETTINGS)
 

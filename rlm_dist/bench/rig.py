@@ -100,6 +100,8 @@ def settings_of(home: Path, api_url: str, redis_url: str, *, root_slots: int, sl
     """The settings of a cluster that is measured: one simulated endpoint, all in its own folder."""
     return Settings(
         api_url=api_url,
+        sub_api_url=api_url,
+        endpoints=Path(os.devnull),
         model=ROOT_MODEL,
         sub_model=SUB_MODEL,
         home=home,

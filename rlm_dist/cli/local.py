@@ -1,5 +1,6 @@
 """``rlm-dist model`` and ``rlm-dist demo``: the small model on this machine, and the first run."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -151,7 +152,8 @@ def _asking(given: Settings, url: str, name: str) -> Settings:
     nothing = SecretStr("none")
     models = {"model": name, "sub_model": name, "api_key": nothing, "sub_api_key": nothing}
     no_headers = {"extra_headers": SecretStr("{}"), "sub_extra_headers": SecretStr("{}")}
-    return given.model_copy(update={**models, **no_headers, "api_url": url, "sub_api_url": url})
+    urls = {"api_url": url, "sub_api_url": url, "endpoints": Path(os.devnull)}
+    return given.model_copy(update={**models, **no_headers, **urls})
 
 
 def _ensure_pulled(name: str, home: Path, out: Output) -> None:

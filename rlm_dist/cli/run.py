@@ -14,8 +14,9 @@ from rlm_dist.cli.output import Output, exit_code
 from rlm_dist.cli.session import presence
 from rlm_dist.client import Client
 from rlm_dist.contexts import encode_files
+from rlm_dist.endpoints import endpoints_of
 from rlm_dist.errors import InputError
-from rlm_dist.llm import check_endpoint, endpoint_of
+from rlm_dist.llm import check_endpoints
 from rlm_dist.local_cluster import is_up
 from rlm_dist.models import PromptFamily, Role
 from rlm_dist.settings import Settings, load_settings
@@ -74,7 +75,8 @@ def _endpoint(
     elif up is not None:
         yield given.model_copy(update={"prompts": prompts or up.prompts})
     else:
-        check_endpoint(endpoint_of(given, Role.ROOT))
-        if given.sub_url != given.api_url:
-            check_endpoint(endpoint_of(given, Role.SUB))
+        root, sub = endpoints_of(given, Role.ROOT), endpoints_of(given, Role.SUB)
+        check_endpoints(root)
+        if [each.url for each in sub] != [each.url for each in root]:
+            check_endpoints(sub)
         yield given.model_copy(update={"prompts": prompts or given.prompts})

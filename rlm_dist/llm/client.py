@@ -1,5 +1,7 @@
 """The calls of one process: an event loop in a thread, one ``Connection`` an endpoint, the retry loop.
 
+A failed attempt is made again at another endpoint of the role, where there is one that takes calls.
+
 Made after a fork, in the process that uses it. ``submit`` may be called from any thread; a cancelled future
 aborts its HTTP request.
 """
@@ -8,24 +10,24 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
 import uvloop
-from pydantic import SecretStr
 
 from rlm_dist.cache import Cache
-from rlm_dist.errors import CallError, FailureKind, Unreachable
-from rlm_dist.limits import Gate, Limits
+from rlm_dist.endpoints import Endpoint
+from rlm_dist.errors import PAUSING, CallError, FailureKind, Unreachable
+from rlm_dist.limits import Limits
 from rlm_dist.llm.connection import Connection
 from rlm_dist.llm.failures import shown_url
 from rlm_dist.llm.replies import Attempt
 from rlm_dist.llm.retry import RetryPolicy
+from rlm_dist.llm.sites import Site, Sites
 from rlm_dist.models import CallFailure, CallRequest, CallResult, Charge, Role
-from rlm_dist.settings import Settings
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -37,21 +39,35 @@ WAYS_ON = (
 )
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a role's model is served; ``model`` is a name, or ``auto`` for the first that is listed."""
+@dataclass
+class _Course:
+    """How a call has gone so far; times as of ``time.monotonic``."""
 
-    url: str
-    key: SecretStr | None = None
-    model: str = "auto"
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # they may be secret
+    started: float
+    deadline: float
+    wasted: list[Charge] = field(default_factory=list)
+    failed: list[FailureKind] = field(default_factory=list)
+    tried: list[Site] = field(default_factory=list)  # since it last waited
 
+    def note(self, attempt: Attempt, site: Site) -> None:
+        """Remember an attempt and where it was made."""
+        self.tried.append(site)
+        if attempt.charge is not None:
+            self.wasted.append(attempt.charge)
+        if attempt.failure is not None:
+            self.failed.append(attempt.failure.kind)
 
-def endpoint_of(settings: Settings, role: Role) -> Endpoint:
-    """The endpoint that the settings name for a role."""
-    if role is Role.ROOT:
-        return Endpoint(settings.api_url, settings.api_key, settings.model, settings.headers)
-    return Endpoint(settings.sub_url, settings.sub_key, settings.sub_model, settings.sub_headers)
+    def result(self, attempt: Attempt) -> CallResult:
+        """The end of the call, which ``attempt`` was."""
+        failure = attempt.failure
+        return CallResult(
+            completion=attempt.completion,
+            failure=CallFailure(kind=failure.kind, message=failure.message) if failure else None,
+            wasted=tuple(self.wasted),
+            attempts=len(self.failed) + (failure is None),
+            failed_attempts=tuple(self.failed),
+            seconds=time.monotonic() - self.started,
+        )
 
 
 class LLM:
@@ -59,9 +75,8 @@ class LLM:
 
     def __init__(
         self,
+        endpoints: Mapping[Role, Sequence[Endpoint]],
         *,
-        root: Endpoint,
-        sub: Endpoint,
         call_timeout_s: float,
         retry: RetryPolicy | None = None,
         limits: Limits | None = None,
@@ -69,12 +84,13 @@ class LLM:
     ) -> None:
         # It writes a line for each request, which in a worker's log are hundreds a second.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
-        self._endpoints = {Role.ROOT: root, Role.SUB: sub}
+        self._endpoints = endpoints
         self._call_timeout_s = call_timeout_s
         self._retry = retry or RetryPolicy()
         self._limits = limits or Limits()
         self._cache = cache
         self._connections: dict[tuple[object, ...], Connection] = {}
+        self._sites: dict[Role, Sites] = {}
         self._loop = _LoopThread("rlm-llm")
 
     def submit(self, request: CallRequest, job_id: str = "") -> "Future[CallResult]":
@@ -99,7 +115,7 @@ class LLM:
         return self._loop.submit(self._resolved(role, name)).result()
 
     def models(self, role: Role) -> list[str]:
-        """The models that the endpoint of ``role`` lists. Raises CallError."""
+        """The models that the first endpoint of ``role`` lists which answers. Raises CallError."""
         return self._loop.submit(self._listed(role)).result()
 
     def close(self) -> None:
@@ -107,20 +123,30 @@ class LLM:
         self._loop.close(self._close_connections)
 
     async def _resolved(self, role: Role, name: str) -> str:
-        model = self._wanted(role, name)
+        model = self._endpoints[role][0].named(name)
         return (await self._listed(role))[0] if model == "auto" else model
 
     async def _listed(self, role: Role) -> list[str]:
-        try:
-            return await self._connection(role).models()
-        except TimeoutError:
-            raise CallError(FailureKind.TIMEOUT, "the endpoint did not list its models in time") from None
+        """What the first endpoint lists that answers."""
+        failures = []
+        for site in self._of(role).all:
+            try:
+                return await site.connection.models()
+            except TimeoutError:
+                failures.append(
+                    CallError(FailureKind.TIMEOUT, "the endpoint did not list its models in time")
+                )
+            except CallError as error:
+                failures.append(error)
+        raise failures[0] from None
 
-    def _wanted(self, role: Role, name: str) -> str:
-        return self._endpoints[role].model if name == "auto" else name
+    def _of(self, role: Role) -> Sites:
+        if role not in self._sites:
+            sites = [Site(each, self._connection(each)) for each in self._endpoints[role]]
+            self._sites[role] = Sites(sites, self._limits.gate)
+        return self._sites[role]
 
-    def _connection(self, role: Role) -> Connection:
-        endpoint = self._endpoints[role]
+    def _connection(self, endpoint: Endpoint) -> Connection:
         key = endpoint.key.get_secret_value() if endpoint.key else ""
         known = endpoint.url, key, *sorted(endpoint.headers.items())
         if known not in self._connections:
@@ -137,64 +163,72 @@ class LLM:
             model = await self._resolved(request.role, request.model)
         except CallError:  # which the call will tell in its own way
             return await self._call(request, job_id)
-        url = self._connection(request.role).url
+        url = self._endpoints[request.role][0].url
         return await self._cache.result(url, model, request, lambda: self._call(request, job_id))
 
     async def _call(self, request: CallRequest, job_id: str) -> CallResult:
-        started = time.monotonic()
-        connection = self._connection(request.role)
-        model = self._wanted(request.role, request.model)
-        gate = self._limits.gate(connection.url, model)
-        deadline = time.monotonic() + self._call_timeout_s * self._retry.deadline_factor
-        wasted: list[Charge] = []
-        failed: list[FailureKind] = []
+        now = time.monotonic()
+        course = _Course(now, now + self._call_timeout_s * self._retry.deadline_factor)
+        sites = self._of(request.role)
         while True:
+            site = sites.pick(request.model, course.tried)
+            gate, others = sites.gate(site, request.model), sites.elsewhere(site, request.model)
             began = time.monotonic()
             try:
-                permit = await gate.enter(job_id, request.expected.total, deadline - began)
+                patience_s = 0.0 if others else course.deadline - began
+                permit = await gate.enter(job_id, request.expected.total, patience_s)
             except CallError as refusal:
-                return _result(Attempt(failure=refusal), wasted, failed, time.monotonic() - started)
-            deadline += time.monotonic() - began  # time in a queue is not the call's own
+                if refusal.kind is FailureKind.RATE and sites.elsewhere(site, request.model):
+                    continue
+                return course.result(Attempt(failure=refusal))
+            course.deadline += time.monotonic() - began  # time in a queue is not the call's own
             attempt = Attempt()
             try:
-                attempt = await self._timed(connection, request, model, deadline)
+                attempt = await self._timed(site, request, course.deadline)
             finally:
                 gate.leave(permit, **_told(attempt))
-            if attempt.charge is not None:
-                wasted.append(attempt.charge)
-            if attempt.failure is not None:
-                failed.append(attempt.failure.kind)
-            delay_s = self._delay_s(connection, gate, attempt, len(failed), deadline)
+            site.note(attempt.failure)
+            course.note(attempt, site)
+            delay_s = self._delay_s(site, sites, request.model, attempt, course)
             if delay_s is None:
-                return _result(attempt, wasted, failed, time.monotonic() - started)
-            await asyncio.sleep(delay_s)
+                return course.result(attempt)
+            if delay_s:
+                course.tried.clear()
+                await asyncio.sleep(delay_s)
 
-    async def _timed(
-        self, connection: Connection, request: CallRequest, model: str, deadline: float
-    ) -> Attempt:
+    async def _timed(self, site: Site, request: CallRequest, deadline: float) -> Attempt:
         """One attempt under a total deadline: a limit on each read alone lets a dripping server go on."""
         timeout_s = min(self._call_timeout_s, deadline - time.monotonic())
+        connection = site.connection
         try:
             async with asyncio.timeout(timeout_s):
-                return await connection.attempt(request, model)
+                attempt = await connection.attempt(request, site.endpoint.named(request.model))
         except TimeoutError:
             message = f"no whole answer from {connection.shown} within {timeout_s:.3g} s"
             return Attempt(failure=CallError(FailureKind.TIMEOUT, message))
+        return attempt if len(self._endpoints[request.role]) == 1 else _served_by(attempt, connection.url)
 
     def _delay_s(
-        self, connection: Connection, gate: Gate, attempt: Attempt, attempts: int, deadline: float
+        self, site: Site, sites: Sites, model: str, attempt: Attempt, course: _Course
     ) -> float | None:
         """How long to wait before the next attempt, or None where there is to be none."""
         failure, now = attempt.failure, time.monotonic()
         if failure is None:
             return None
-        delay_s = self._retry.delay_s(failure, attempts)
-        if delay_s is None or max(now + delay_s, gate.blocked_until) >= deadline:
-            return None
-        log.info(
-            "model_call_retried", endpoint=connection.shown, kind=failure.kind.value, attempts=attempts,
-            delay_s=round(delay_s, 3), told_s=failure.retry_after_s,
-        )  # fmt: skip
+        moves = any(each not in course.tried for each in sites.all) and sites.elsewhere(site, model)
+        if failure.kind in PAUSING:
+            delay_s = None if sites.all_deny() else 0.0
+        else:
+            delay_s = self._retry.delay_s(failure, len(course.failed))
+            blocked_until = 0.0 if moves else sites.gate(site, model).blocked_until
+            if delay_s is None or max(now + delay_s, blocked_until) >= course.deadline:
+                return None
+            delay_s = 0.0 if moves else delay_s
+        if delay_s is not None:
+            log.info(
+                "model_call_retried", endpoint=site.connection.shown, kind=failure.kind.value,
+                attempts=len(course.failed), delay_s=round(delay_s, 3), told_s=failure.retry_after_s,
+            )  # fmt: skip
         return delay_s
 
     async def _close_connections(self) -> None:
@@ -255,7 +289,7 @@ def check_endpoint(endpoint: Endpoint, timeout_s: float = 10.0) -> list[str]:
         Unreachable: nothing answers there as a model endpoint does; the text names the ways on.
         CallError: it answers, but not to us (a wrong key, a wrong address).
     """
-    llm = LLM(root=endpoint, sub=endpoint, call_timeout_s=timeout_s)
+    llm = LLM({Role.ROOT: [endpoint]}, call_timeout_s=timeout_s)
     try:
         return llm.models(Role.ROOT)
     except CallError as error:
@@ -264,6 +298,18 @@ def check_endpoint(endpoint: Endpoint, timeout_s: float = 10.0) -> list[str]:
         raise
     finally:
         llm.close()
+
+
+def check_endpoints(endpoints: Sequence[Endpoint]) -> None:
+    """See that one of a role's endpoints answers; raises as ``check_endpoint`` does for the first of them."""
+    errors = []
+    for endpoint in endpoints:
+        try:
+            check_endpoint(endpoint)
+            return
+        except (Unreachable, CallError) as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _told(attempt: Attempt) -> dict[str, Any]:
@@ -276,13 +322,10 @@ def _told(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _result(attempt: Attempt, wasted: list[Charge], failed: list[FailureKind], seconds: float) -> CallResult:
-    failure = attempt.failure
-    return CallResult(
-        completion=attempt.completion,
-        failure=CallFailure(kind=failure.kind, message=failure.message) if failure else None,
-        wasted=tuple(wasted),
-        attempts=len(failed) + (failure is None),
-        failed_attempts=tuple(failed),
-        seconds=seconds,
+def _served_by(attempt: Attempt, url: str) -> Attempt:
+    """``attempt`` with the endpoint's address on what is to be paid."""
+    done, charge = attempt.completion, attempt.charge
+    return attempt._replace(
+        completion=done.model_copy(update={"endpoint": url}) if done else None,
+        charge=charge.model_copy(update={"endpoint": url}) if charge else None,
     )

@@ -9,6 +9,7 @@ import redis
 
 from rlm_dist.blobs import open_blobs
 from rlm_dist.calls import Accounts
+from rlm_dist.endpoints import Endpoint
 from rlm_dist.errors import Cancelled
 from rlm_dist.events import Event, SubCallsAnswered
 from rlm_dist.fanout import Fanout
@@ -35,7 +36,9 @@ class Bench:
         self.fanout = Fanout(
             spec=store.job("j").spec, epoch=epoch, store=store, texts=Texts(store=store, blobs=blobs),
             accounts=Accounts(
-                prices=Prices(None), urls=dict.fromkeys(Role, "http://x"), resolve=lambda _, name: "m"
+                prices=Prices(None),
+                endpoints=dict.fromkeys(Role, (Endpoint("http://x"),)),
+                resolve=lambda _, name: "m",
             ),
             send=self._send, queue_is_empty=lambda: True, emit=self.events.append,
         )  # fmt: skip

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from rlm_dist.endpoints import Endpoint
 from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.limits import Gate, Limits, Permit
-from rlm_dist.llm import LLM, Endpoint, RetryPolicy
+from rlm_dist.llm import LLM, RetryPolicy
 from rlm_dist.models import CallRequest, Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from rlm_dist.store import Ceilings, Store, connect
@@ -41,14 +42,15 @@ asyncio.run(hold())
 ASKER = """
 import json, sys
 from rlm_dist.limits import Limits
-from rlm_dist.llm import LLM, Endpoint
+from rlm_dist.endpoints import Endpoint
+from rlm_dist.llm import LLM
 from rlm_dist.models import CallRequest, Message, Role
 from rlm_dist.store import Store, connect
 
 url, redis_url = sys.argv[1:]
 store = Store(connect(redis_url, client_name="asker"), retention_s=1000)
 endpoint = Endpoint(url, None, "simulated-sub")
-llm = LLM(root=endpoint, sub=endpoint, call_timeout_s=20, limits=Limits(store))
+llm = LLM(dict.fromkeys(Role, (endpoint,)), call_timeout_s=20, limits=Limits(store))
 for text in sys.stdin:
     request = CallRequest(role=Role.SUB, model="auto", messages=(Message(role="user", content=text),))
     result = llm.submit(request, "j").result()
@@ -163,7 +165,7 @@ def test_a_told_wait_stops_the_other_process(shared: Store, redis_url: str) -> N
 
         assert other_asks()["failure"] is None
         own = Endpoint(endpoint.url, None, "simulated-sub")
-        llm = LLM(root=own, sub=own, call_timeout_s=20, retry=FAST, limits=Limits(shared))
+        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=Limits(shared))
         request = CallRequest(role=Role.SUB, model="auto", messages=(Message(role="user", content="stop"),))
         refused = llm.submit(request).result()
         assert refused.failure is not None
@@ -178,7 +180,7 @@ def test_a_burst_above_the_capacity_is_taken_back_and_answered(shared: Store) ->
     """Without the cut each of the twenty calls too many would be refused twenty times, and fail."""
     with SimulatedEndpoint(capacity=10, faults=[Fault(kind="hold")]) as endpoint:
         own = Endpoint(endpoint.url, None, "simulated-sub")
-        llm = LLM(root=own, sub=own, call_timeout_s=60, limits=Limits(shared))
+        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=60, limits=Limits(shared))
         requests = [
             CallRequest(role=Role.SUB, model="auto", messages=(Message(role="user", content=str(n)),))
             for n in range(30)

@@ -13,8 +13,9 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from rlm_dist.endpoints import Endpoint
 from rlm_dist.errors import CallError, FailureKind, Unreachable
-from rlm_dist.llm import LLM, Endpoint, RetryPolicy, check_endpoint
+from rlm_dist.llm import LLM, RetryPolicy, check_endpoint
 from rlm_dist.models import CallRequest, CallResult, Message, Role, Usage
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 
@@ -43,7 +44,7 @@ def make_llm() -> Iterator[MakeLLM]:
         headers: Mapping[str, str] | None = None,
     ) -> LLM:
         endpoint = Endpoint(url, SecretStr(key) if key else None, model, headers or {})
-        made.append(LLM(root=endpoint, sub=endpoint, call_timeout_s=timeout_s, retry=retry))
+        made.append(LLM(dict.fromkeys(Role, (endpoint,)), call_timeout_s=timeout_s, retry=retry))
         return made[-1]
 
     yield make
@@ -356,7 +357,7 @@ def test_a_cancelled_call_closes_its_request(make_llm: MakeLLM) -> None:
 
 def test_close_ends_what_is_under_way() -> None:
     with SimulatedEndpoint(faults=[Fault(kind="hang")]) as endpoint:
-        llm = LLM(root=Endpoint(endpoint.url), sub=Endpoint(endpoint.url), call_timeout_s=60)
+        llm = LLM(dict.fromkeys(Role, (Endpoint(endpoint.url),)), call_timeout_s=60)
         futures: list[Future[CallResult]] = [llm.submit(ask()) for _ in range(3)]
         wait_until(lambda: endpoint.served.in_flight == 3)
         llm.close()

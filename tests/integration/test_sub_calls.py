@@ -11,6 +11,7 @@ import redis
 
 from rlm_dist.blobs import open_blobs
 from rlm_dist.calls import Accounts
+from rlm_dist.endpoints import Endpoint
 from rlm_dist.models import CallRequest, CallResult, Completion, Message, Role, Usage
 from rlm_dist.prices import Prices
 from rlm_dist.store import OpenCall, Store
@@ -56,7 +57,9 @@ class Worker:
         blobs = open_blobs("redis", home=home, client=client, retention_s=1000)
         self.texts = Texts(store=store, blobs=blobs)
         accounts = Accounts(
-            prices=Prices(None), urls=dict.fromkeys(Role, "http://x"), resolve=lambda _, name: name
+            prices=Prices(None),
+            endpoints=dict.fromkeys(Role, (Endpoint("http://x"),)),
+            resolve=lambda _, name: name,
         )
         llm: Any = self.model
         self.calls = SubCalls(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.calls import Accounts, CallNames
+from rlm_dist.endpoints import Endpoint
 from rlm_dist.errors import CallError
 from rlm_dist.models import CallRequest, CallResult, Completion, Message, Role, Usage
 from rlm_dist.prices import Prices
@@ -31,8 +32,8 @@ def accounts(prices: Prices, *listed: str) -> Accounts:
             raise CallError("transient", "refused")
         return rest.pop(0)
 
-    urls = dict.fromkeys(Role, "http://127.0.0.1:1/v1")
-    return Accounts(prices=prices, urls=urls, resolve=resolve)
+    endpoints = dict.fromkeys(Role, (Endpoint("http://127.0.0.1:1/v1"),))
+    return Accounts(prices=prices, endpoints=endpoints, resolve=resolve)
 
 
 def request(model: str, role: Role = Role.SUB) -> CallRequest:

@@ -10,8 +10,8 @@ from rlm_dist.blob_places import RedisPlace
 from rlm_dist.blobs import Blobs
 from rlm_dist.cli.doctor import verdict
 from rlm_dist.doctor import Check, Probes, Reached, check_lines, examine
+from rlm_dist.endpoints import Endpoint
 from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
-from rlm_dist.llm import Endpoint
 from rlm_dist.settings import Settings
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from rlm_dist.endpoints import endpoints_of
 from rlm_dist.errors import SettingsError
-from rlm_dist.llm import endpoint_of
 from rlm_dist.models import Role
 from rlm_dist.settings import load_settings
 
@@ -28,8 +28,8 @@ def test_parameters_and_headers_are_read_from_the_environment(monkeypatch: pytes
     assert (read.sub_max_output_tokens, read.sub_reasoning_effort) == (300, "low")
     assert read.extra_body == {"top_p": 0.9, "provider": {"order": ["a"]}}
     assert read.sub_extra_body is None
-    assert endpoint_of(read, Role.ROOT).headers == {"X-Team": "secret-1"}
-    assert "secret-1" not in repr(read) + repr(endpoint_of(read, Role.ROOT))
+    assert endpoints_of(read, Role.ROOT)[0].headers == {"X-Team": "secret-1"}
+    assert "secret-1" not in repr(read) + repr(endpoints_of(read, Role.ROOT)[0])
     for name in given:
         monkeypatch.delenv(name)
     for name, value in read.variables().items():
@@ -54,7 +54,7 @@ def test_headers_of_the_root_go_to_the_sub_model_at_the_same_endpoint_alone(
         api_url="http://root/v1", extra_headers='{"X-Team": "root"}',
         sub_api_url=sub_url, sub_extra_headers=sub_headers,
     )  # fmt: skip
-    assert endpoint_of(settings, Role.SUB).headers == sent
+    assert endpoints_of(settings, Role.SUB)[0].headers == sent
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,47 @@
+"""Several endpoints of one role, over real workers: one dies in the middle, and the ledger stays exact."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from rlm_dist.models import Role
+from rlm_dist.simulated import Fault, SimulatedEndpoint
+from tests.acceptance.conftest import MakeBench
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.acceptance
+
+CALLS = 40
+
+
+def test_another_endpoint_goes_on_when_one_dies(make_bench: MakeBench, tmp_path: Path) -> None:
+    with SimulatedEndpoint() as root, SimulatedEndpoint() as well, ExitStack() as life:
+        dying = life.enter_context(SimulatedEndpoint(faults=[Fault(kind="hold", role=Role.SUB)]))
+        tables = [f'[[endpoint]]\nurl = "{each.url}"\nroles = ["sub"]\n' for each in (well, dying)]
+        (tmp_path / "endpoints.toml").write_text("".join(tables))
+        bench = make_bench(root)
+        bench.start(Role.ROOT, concurrency=1)
+        bench.start(Role.SUB, concurrency=8, RLM_ENDPOINTS=str(tmp_path / "endpoints.toml"))
+        bench.wait_ready()
+        lines = "\n".join(f"Who is number {n}?" for n in range(CALLS))
+        job = bench.client.submit(lines, f"Label the first {CALLS} lines.")
+        wait_until(lambda: dying.served.in_flight > 0)
+        life.close()
+        result = job.result(150)
+        assert result.answer_json == {"human being": CALLS}
+        assert well.served.by_role["sub"] == CALLS
+        costs = result.costs
+        assert (costs.sub_llm_calls, costs.failed_calls, costs.duplicate_paid_calls) == (CALLS, 0, 0)
+        assert costs.sub_llm_tokens == well.served.usage.total
+        assert costs.retries > 0
+
+
+def test_a_worker_does_not_start_with_a_bad_file(make_bench: MakeBench, tmp_path: Path) -> None:
+    (tmp_path / "endpoints.toml").write_text("[[endpoint]]\nweight = 2\n")
+    with SimulatedEndpoint() as root:
+        worker = make_bench(root).start(
+            Role.SUB, concurrency=1, RLM_ENDPOINTS=str(tmp_path / "endpoints.toml")
+        )
+        assert worker.process.wait(60) == 2
+        assert "RLM_ENDPOINTS: endpoint 1: url: Field required" in worker.text()
