@@ -12,6 +12,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from rlm_dist.errors import SettingsError
 from rlm_dist.models import NANO, Usage
 
 _MILLION = 1_000_000
+_KNOWN_MODELS = 1024
 
 
 class _Price(BaseModel):
@@ -67,16 +69,25 @@ def _own(price: _Price, usage: Usage) -> Decimal:
 
 
 def _published(model: str, usage: Usage, api_url: str) -> Decimal | None:
+    if not _is_listed(model, api_url):
+        return None
     priced = PricedUsage(
         input_tokens=usage.input_tokens,
         cache_read_tokens=min(usage.cached_tokens, usage.input_tokens),
         output_tokens=usage.output_tokens,
     )
-    try:
-        price = calc_price(priced, model, provider_api_url=api_url)
-    except LookupError:
-        return None
+    price = calc_price(priced, model, provider_api_url=api_url)
     return price.total_price if _complete(price.model_price, usage) else None
+
+
+@lru_cache(_KNOWN_MODELS)
+def _is_listed(model: str, api_url: str) -> bool:
+    """Whether the package knows the model there; to find that it does not takes as long as a price."""
+    try:
+        calc_price(PricedUsage(), model, provider_api_url=api_url)
+    except LookupError:
+        return False
+    return True
 
 
 def _complete(price: ModelPrice, usage: Usage) -> bool:

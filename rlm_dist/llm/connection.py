@@ -1,10 +1,14 @@
-"""One endpoint's SDK client, and what this process has learnt of the endpoint.
+"""One endpoint's HTTP client, and what this process has learnt of the endpoint.
+
+The SDK makes the client and the headers, once. A request then goes to that client as it is: to have it built
+by the SDK each time takes a quarter of a call's CPU time.
 
 Everything here runs in the one event loop of its ``LLM``, hence there are no locks. Learnt once and kept:
 the first model of ``/models`` (a failed ask is not kept), and whether there is a chat route.
 """
 
 import asyncio
+import json
 from collections.abc import Mapping
 
 import httpx2
@@ -34,14 +38,10 @@ class Connection:
         self._timeout_s = timeout_s
         self._has_chat = True
         self._models: asyncio.Task[list[str]] | None = None
-        self._sdk = openai.AsyncOpenAI(
-            base_url=self.url,
-            api_key=key or NO_KEY,
-            default_headers=headers,
-            max_retries=0,
-            timeout=openai.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
-            http_client=openai.DefaultAioHttpClient(),
-        )
+        self._http = openai.DefaultAioHttpClient()
+        self._headers = _headers(self._http, key, headers)
+        self._urls: dict[str, httpx2.URL] = {}
+        self._timeouts = httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)).as_dict()
 
     async def attempt(self, request: CallRequest, model: str) -> Attempt:
         """Send ``request`` once; trouble with the endpoint is told in the result."""
@@ -63,7 +63,7 @@ class Connection:
         """Close all connections of this endpoint."""
         if self._models is not None:
             self._models.cancel()
-        await self._sdk.close()
+        await self._http.aclose()
 
     async def _ask_models(self) -> list[str]:
         async with asyncio.timeout(min(MODELS_TIMEOUT_S, self._timeout_s)):
@@ -116,17 +116,27 @@ class Connection:
         if not (self._key.isascii() and self._key.isprintable()):
             raise CallError(FailureKind.AUTH, "the key holds characters that no HTTP header takes")
         try:
-            url = self.url + path  # whole, which spares the SDK to parse and merge two
-            if body is None:
-                response = await self._sdk.get(url, cast_to=httpx2.Response)
-            else:
-                response = await self._sdk.post(url, cast_to=httpx2.Response, body=body)
+            response = await self._http.send(self._request(path, body))
             response.encoding = "utf-8"  # as JSON is, whatever the headers say, and no need to look there
+            if not response.is_success:
+                raise openai.APIStatusError("refused", response=response, body=_error_of(response))
             return response
         except TROUBLE as error:
             failure = to_call_error(error, self.url + path, Secrets(self._hidden, prompts))
-        # Raised outside of the handler: the SDK's error, which holds the request, must not hang on to ours.
+        # Raised outside of the handler: an error that holds the request must not hang on to ours.
         raise failure
+
+    def _request(self, path: str, body: object) -> httpx2.Request:
+        content = None if body is None else json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+        if path not in self._urls:
+            self._urls[path] = httpx2.URL(self.url + path)
+        return httpx2.Request(
+            "GET" if body is None else "POST",
+            self._urls[path],
+            headers=self._headers,
+            content=content,
+            extensions={"timeout": self._timeouts},
+        )
 
     async def _naming_models(self, model: str) -> CallError:
         try:
@@ -134,6 +144,25 @@ class Connection:
         except (CallError, TimeoutError):
             known = "and it does not list those that it has"
         return CallError(FailureKind.UNKNOWN_MODEL, f"{self.shown} has no model {model[:100]!r}; {known}")
+
+
+def _headers(http: httpx2.AsyncClient, key: str, further: Mapping[str, str]) -> httpx2.Headers:
+    """What the SDK would send with each request, and ``further`` ones in the place of those."""
+    sdk = openai.AsyncOpenAI(api_key=key or NO_KEY, http_client=http)
+    headers = httpx2.Headers(http.headers)
+    for name, value in {**sdk.default_headers, **sdk.auth_headers, **further}.items():
+        if isinstance(value, str):  # the SDK marks what it leaves out
+            headers[name] = value
+    return headers
+
+
+def _error_of(response: httpx2.Response) -> object:
+    """The error object of a refusal, or None."""
+    try:
+        told = response.json()
+    except ValueError:
+        return None
+    return told.get("error", told) if isinstance(told, dict) else None
 
 
 def _failed(task: "asyncio.Task[list[str]]") -> bool:

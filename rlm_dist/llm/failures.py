@@ -1,4 +1,4 @@
-"""What went wrong in a model call, as one of ``errors.FailureKind``: from SDK errors to ours.
+"""What went wrong in a model call, as one of ``errors.FailureKind``: from errors of HTTP to ours.
 
 What an endpoint says is shown cut to a bound and on one line; it is left out where it repeats the prompt,
 and a key or a header's value in it is blotted out.
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
+import httpx2
 import openai
 
 from rlm_dist.errors import CallError, FailureKind
@@ -18,8 +19,16 @@ from rlm_dist.llm.retry import told_delay_s
 SHOWN_CHARS = 300
 SHOWN_MODELS = 20
 ECHO_CHARS = 32
-# What the SDK lets through beside its own errors: its transport does not translate all that aiohttp raises.
-TROUBLE = (openai.OpenAIError, aiohttp.ClientError, OSError, EOFError, ValueError)
+# Beside the HTTP client's own errors: its transport does not translate all that aiohttp raises.
+TROUBLE = (
+    openai.APIStatusError,
+    httpx2.HTTPError,
+    httpx2.InvalidURL,
+    aiohttp.ClientError,
+    OSError,
+    EOFError,
+    ValueError,
+)
 
 _NO_MODEL = re.compile(r"model\b.{0,120}?\b(not found|not exist|unknown|not available)", re.I | re.S)
 _NO_MODEL_CODES = frozenset({"model_not_found", "unknown_model", "invalid_model"})
@@ -77,7 +86,7 @@ def to_call_error(error: Exception, url: str, secrets: Secrets) -> CallError:
     """The kind and the text of ``error``, which a request to ``url`` raised."""
     if isinstance(error, openai.APIStatusError):
         return _refused(error, shown_url(url), secrets)
-    if isinstance(error, ValueError):
+    if isinstance(error, (ValueError, httpx2.InvalidURL)):
         # What it says may quote the header or the address that it cannot use.
         return CallError(FailureKind.INVALID, f"no request can be made for {shown_url(url)}")
     causes = list(_causes(error))

@@ -1,4 +1,4 @@
-"""Errors of the SDK become our kinds of failure, with texts that help and keep secrets."""
+"""Errors of HTTP become our kinds of failure, with texts that help and keep secrets."""
 
 import pickle
 
@@ -124,8 +124,7 @@ def test_a_retry_after_is_kept() -> None:
 
 def test_a_timeout_anywhere_below_is_a_timeout() -> None:
     """The transport reports lost connections as timeouts too: what is at the bottom counts."""
-    request = httpx2.Request("POST", URL)
-    slow, lost = openai.APITimeoutError(request), openai.APITimeoutError(request)
+    slow, lost = httpx2.ConnectTimeout("connect"), httpx2.ConnectTimeout("connect")
     slow.__cause__ = TimeoutError()
     lost.__cause__ = ConnectionResetError("reset by peer")
     assert to_call_error(slow, URL, NOTHING).kind is FailureKind.TIMEOUT
