@@ -49,10 +49,9 @@ class JobOptions(BaseModel):
 
     def over(self, defaults: "JobOptions") -> "JobOptions":
         """These options, and ``defaults`` where one is not given."""
-        if not self.model_fields_set:
-            return defaults
-        own = {name: getattr(self, name) for name in JobOptions.model_fields}
-        return defaults.model_copy(update={name: value for name, value in own.items() if value is not None})
+        own = {name: getattr(self, name) for name in self.model_fields_set & JobOptions.model_fields.keys()}
+        given = {name: value for name, value in own.items() if value is not None}
+        return defaults.model_copy(update=given) if given else defaults
 
     def limits(self) -> Limits:
         """The limits as a job carries them."""
