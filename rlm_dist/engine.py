@@ -87,9 +87,11 @@ def run(
     repl: Repl,
     journal: Journal,
     emit: Emit,
-    budget: Callable[[], str | None],
+    budget: Callable[[], str | None] | None,
 ) -> Outcome:
     """Run a job's root loop to its end, from wherever its journal leaves off.
+
+    ``budget`` says after each turn what the model is to be told of what is left; None: the job has no limits.
 
     Raises:
         Superseded: another worker holds the job now.
@@ -117,7 +119,7 @@ class _Loop:
         repl: Repl,
         journal: Journal,
         emit: Emit,
-        budget: Callable[[], str | None],
+        budget: Callable[[], str | None] | None,
     ) -> None:
         self._spec = spec
         self._complete = complete
@@ -187,7 +189,7 @@ class _Loop:
         if taken.final is not None or last:
             return taken.final
         notes = [note for note in (taken.note, *_complaints(reply, completion)) if note]
-        hint = self._journal.hint(self._turn, self._budget)
+        hint = self._journal.hint(self._turn, self._budget) if self._budget else None
         notes += [hint] if hint else []
         if turns_left == 0:
             notes.append(prompts.AT_LIMIT)

@@ -64,17 +64,29 @@ class Repl:
 
 
 class Held:
-    """A job that this worker holds at ``record.epoch``: a heartbeat keeps it while the context is open."""
+    """A job that this worker holds at ``record.epoch``: a heartbeat keeps it while the context is open.
 
-    def __init__(self, record: JobRecord, store: Store, *, stopping: Callable[[], bool]) -> None:
+    ``ran_ms`` is how long it has run up to now; ``each_beat`` is called with the heartbeat.
+    """
+
+    def __init__(
+        self,
+        record: JobRecord,
+        store: Store,
+        *,
+        ran_ms: int,
+        stopping: Callable[[], bool],
+        each_beat: Callable[[], None],
+    ) -> None:
         self._job_id = record.spec.id
         self._epoch = record.epoch
         self._limit_s = record.spec.limits.max_seconds
         self._store = store
         self._stopping = stopping
+        self._each_beat = each_beat
         self._error: RLMError | None = None
         self._stop: Callable[[RLMError], None] | None = None
-        self._began = time.monotonic() - record.run_ms(store.now_ms()) / 1000
+        self._began = time.monotonic() - ran_ms / 1000
         self._heart = Every(self._beat, period_s=RENEW_S, name=f"lease-{self._job_id}")
 
     def __enter__(self) -> Self:
@@ -117,6 +129,7 @@ class Held:
             self._tell(Cancelled(self._job_id))
         elif told == "paused":
             self._tell(Parked(self._job_id, "its batch is paused"))
+        self._each_beat()
 
     def _tell(self, error: RLMError) -> None:
         self._error = self._error or error
@@ -166,7 +179,7 @@ class RootJob:
                 repl=self._repl,
                 journal=journal,
                 emit=self._emit,
-                budget=self._budget,
+                budget=self._budget if self._limited else None,
             )
         finally:
             self._repl.sandbox.close()
@@ -189,6 +202,12 @@ class RootJob:
         self._calls.abort(error)
         self._fanout.abort(error)
         self._repl.sandbox.abort(error)
+
+    @property
+    def _limited(self) -> bool:
+        limits = self._spec.limits
+        kinds = (limits.max_seconds, limits.max_nanousd, limits.max_tokens, limits.max_sub_calls)
+        return any(limit is not None for limit in kinds)
 
     def _budget(self) -> str | None:
         """What is left, for the model, of every limit of which less than a quarter is."""

@@ -8,14 +8,13 @@ from pathlib import Path
 import redis
 import structlog
 from celery import Celery
-from kombu import Producer
-from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore[attr-defined]  # newer than the stubs
+from kombu.exceptions import OperationalError
 
 from rlm_dist import chaos
 from rlm_dist.blobs import open_blobs
 from rlm_dist.cache import Cache
 from rlm_dist.calls import Accounts
-from rlm_dist.celery_app import SUB_QUEUE, SUB_TASK, queued, send_root
+from rlm_dist.celery_app import SUB_QUEUE, queued, send_root, send_sub
 from rlm_dist.context_cache import ContextCache
 from rlm_dist.endpoints import endpoints_of
 from rlm_dist.errors import Parked, RLMError, Superseded, Unreachable
@@ -48,9 +47,9 @@ REDIS_PATIENCE_S = 300.0
 
 
 class Worker:
-    """What a root and a sub worker have in common."""
+    """What a root and a sub worker have in common; ``slots`` as in ``LLM``."""
 
-    def __init__(self, app: Celery, settings: Settings, role: Role) -> None:
+    def __init__(self, app: Celery, settings: Settings, role: Role, *, slots: int | None = None) -> None:
         assert settings.redis_url is not None  # make_app has refused to go on without it
         self.app = app
         self.settings = settings
@@ -70,6 +69,7 @@ class Worker:
             endpoints,
             call_timeout_s=settings.call_timeout_s,
             cache=Cache(self.store, ttl_s=settings.cache_ttl_s),
+            slots=slots,
             limits=Limits(
                 # A report that cannot be made now is made anew, so it need not be patient.
                 Store(self._client, retention_s=settings.retention_s),
@@ -121,9 +121,13 @@ class RootWorker(Worker):
             return
         chaos.point("root.started", job_id)
         record = self.store.job(job_id)
-        emit = TraceSink(self.store, job_id, self.texts)
+        now_ms = self.store.clock()
+        emit = TraceSink(self.store, job_id, self.texts, now_ms=now_ms)
+        ran_ms = record.run_ms(now_ms())
         try:
-            with Held(record, self.store, stopping=self._stopping) as held:
+            with Held(
+                record, self.store, ran_ms=ran_ms, stopping=self._stopping, each_beat=emit.flush
+            ) as held:
                 outcome = self._outcome(record, held, emit)
                 self._finish(record, outcome, emit)
         except Parked as parked:
@@ -156,12 +160,14 @@ class RootWorker(Worker):
                 state=outcome.state, answer=outcome.answer, error=outcome.error, iterations=outcome.iterations
             )
         )
+        emit.flush()
         chaos.point("root.finishing", record.spec.id)
         self.store.finish_job(record.spec.id, record.epoch, outcome)
         chaos.point("root.finished", record.spec.id)
 
     def _park(self, record: JobRecord, parked: Parked, emit: TraceSink) -> None:
         emit(Marked(turn=0, kind="parked", detail=parked.why))
+        emit.flush()
         send = self.store.park_job(record.spec.id, record.epoch)
         chaos.point("root.parked", record.spec.id)
         if send:
@@ -200,12 +206,7 @@ class RootWorker(Worker):
     def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
         """Put sub tasks on the queue; those that cannot be are sent again when their calls count as lost."""
         try:
-            with self.app.producer_pool.acquire(block=True) as producer:
-                try:
-                    with producer.batch():  # type: ignore[attr-defined]  # newer than the stubs
-                        self._send_chunks(producer, job_id, turn, chunks)
-                except BatchPublishError:  # nobody knows how many went out; to send one twice does no harm
-                    self._send_chunks(producer, job_id, turn, chunks)
+            send_sub(self.app, job_id, turn, chunks)
         except (OperationalError, redis.RedisError) as error:
             log.warning("sub_tasks_not_sent", job=job_id, error=type(error).__name__)
 
@@ -216,21 +217,6 @@ class RootWorker(Worker):
         except (OperationalError, OSError, redis.RedisError):
             return False
 
-    def _send_chunks(
-        self, producer: Producer, job_id: str, turn: int, chunks: Sequence[Sequence[str]]
-    ) -> None:
-        for chunk in chunks:
-            self.app.send_task(
-                SUB_TASK,
-                args=[job_id, list(chunk)],
-                producer=producer,
-                queue=SUB_QUEUE,
-                argsrepr=f"job={job_id} turn={turn}",
-                kwargsrepr=f"calls={len(chunk)} first={chunk[0]}",
-                ignore_result=True,
-                add_to_parent=False,
-            )
-
 
 class SubWorker(Worker):
     """A process that runs sub-calls, many at once; ``wants_more`` as in ``SubCalls``."""
@@ -238,7 +224,7 @@ class SubWorker(Worker):
     def __init__(
         self, app: Celery, settings: Settings, *, slots: int, wants_more: Callable[[], None]
     ) -> None:
-        super().__init__(app, settings, Role.SUB)
+        super().__init__(app, settings, Role.SUB, slots=slots)
         self._slots = slots
         self.calls = SubCalls(
             store=self.store, texts=self.texts, llm=self.llm, accounts=self.accounts,

@@ -2,9 +2,10 @@
 
 Each Celery task brings the ids of some calls of one job, and its thread sleeps until they have all ended. One
 thread, the ledger's, does what concerns the store: it settles all calls that came back since its last round,
-then claims as many of those that wait as there are free slots. What falls together, of whichever tasks, so
+then claims as many of those that wait as there is room for. What falls together, of whichever tasks, so
 goes together, one script call a job.
-A call is claimed only when its request can start at once, so that a lease always means work under way.
+A call is claimed when its request can start at once, or soon: an eighth more than there are slots, so that
+no slot is empty while the ledger's thread settles the call that had it and claims the next.
 """
 
 import threading
@@ -27,12 +28,14 @@ from rlm_dist.texts import INLINE_CHARS, Texts
 log = structlog.get_logger()
 
 _LONG_TEXT_THREADS = 16
+# Of the slots: so many calls more are claimed than can be under way.
+_AHEAD = 8
 # A longer answer may have to go to the blob store, which the others must not wait for.
 _SHORT_CHARS = INLINE_CHARS // 8
 
 
 class _Chunk:
-    """The calls of one task: those that wait for a slot, and how many are not over. Guarded by its user."""
+    """The calls of one task: those that wait, and how many are not over. Guarded by its user."""
 
     def __init__(self, job_id: str, call_ids: Sequence[str]) -> None:
         self.job_id = job_id
@@ -56,7 +59,7 @@ class _Chunk:
 
 
 class _Call(NamedTuple):
-    """A call that has a slot."""
+    """A call that was taken to be claimed."""
 
     chunk: _Chunk
     id: str
@@ -81,7 +84,7 @@ class _Answered(NamedTuple):
 
 
 class SubCalls:
-    """Runs calls, at most ``slots`` at once in this process; ``run`` is called from many threads.
+    """Runs calls through ``llm``, which has ``slots`` of them under way; ``run`` is called from many threads.
 
     ``wants_more`` is called when ``has_enough`` is true no longer.
     """
@@ -102,7 +105,7 @@ class SubCalls:
         self._llm = llm
         self._accounts = accounts
         self._owner = owner
-        self._free = slots
+        self._free = slots + slots // _AHEAD
         self._backlog = 0
         self._enough = max(1, slots // 4)
         self._wants_more = wants_more

@@ -65,12 +65,9 @@ def add_root_task(app: Celery, settings: Settings) -> None:
     def take_up_again(**_: object) -> None:
         app.amqp.queues.select_add(queue(AGAIN_QUEUE))  # whatever -Q names
 
-    @worker_init.connect(weak=False)
-    def share_memory(**_: object) -> None:
-        # A collection writes into every object that it looks at: without this the pool's processes would soon
-        # have pages of their own for all that was imported before they were forked.
-        gc.collect()
-        gc.freeze()
+    # A collection writes into every object that it looks at: without this the pool's processes would soon
+    # have pages of their own for all that was imported before they were forked.
+    worker_init.connect(_spare_collections, weak=False)
 
     @app.task(name=ROOT_TASK)
     def root(job_id: str) -> None:
@@ -83,6 +80,8 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
     workers: list[SubWorker] = []
     repair_broker()
     wake = limit_intake(app, lambda: not any(worker.calls.has_enough() for worker in workers))
+
+    worker_init.connect(_spare_collections, weak=False)  # a whole one stops all calls for a tenth of a second
 
     @worker_init.connect(weak=False)
     def start(sender: _Sized, **_: object) -> None:
@@ -106,6 +105,12 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
             )
         if not done:
             raise Reject("the worker stops", requeue=True)
+
+
+def _spare_collections(**_: object) -> None:
+    """Have the garbage collector pass over all that is there now: what was imported stays anyway."""
+    gc.collect()
+    gc.freeze()
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """The trace of a job: its events as they are stored, read back, and shown as text.
 
-Each stored payload is one event as a JSON object, in ASCII, for a text may hold lone surrogates; a long one
-is packed into the blob store by ``texts``. The time of an event is that of its stream id, given by Redis.
+Each stored payload is one event as a JSON object with its time, ``at_ms``, in ASCII, for a text may hold lone
+surrogates; a long one is packed into the blob store by ``texts``. Events of 0.1.0 have no time of their own:
+theirs is that of their stream id, given by Redis.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from rlm_dist.errors import BlobError
@@ -23,6 +25,7 @@ from rlm_dist.events import (
 from rlm_dist.models import ContextInfo, ModelCosts, Usage
 
 _TEXTS = ("text", "code", "output", "error", "answer")  # the fields that can be large, in whatever event
+_AT = "at_ms"
 _HEAD_CHARS = 4000
 _SEEN_MESSAGE_CHARS = 500  # a later user message mostly repeats the output above it
 
@@ -50,7 +53,7 @@ class Packer(Protocol):
 
 
 class Traced(NamedTuple):
-    """An event with the stream id and the time (Unix, milliseconds) at which it was stored."""
+    """An event with its stream id and the time (Unix, milliseconds) at which it happened."""
 
     id: str
     at_ms: int
@@ -58,20 +61,40 @@ class Traced(NamedTuple):
 
 
 class TraceSink:
-    """An ``Emit`` that stores each event of one job; safe to call from several threads."""
+    """An ``Emit`` that keeps the events of one job until ``flush``; safe to call from several threads.
 
-    def __init__(self, store: EventLog, job_id: str, texts: Packer) -> None:
+    ``now_ms`` tells the time that events are given, Unix milliseconds of the Redis server.
+    """
+
+    def __init__(self, store: EventLog, job_id: str, texts: Packer, *, now_ms: Callable[[], int]) -> None:
         self._store = store
         self._job_id = job_id
         self._texts = texts
+        self._now_ms = now_ms
+        self._lock = threading.Lock()
+        self._flushing = threading.Lock()  # what was kept first is stored first
+        self._kept: list[str] = []
 
     def __call__(self, event: Event) -> None:
-        fields = event.model_dump()
+        fields = {**event.model_dump(), _AT: self._now_ms()}
         try:
             payload = self._texts.pack(self._job_id, json.dumps(fields))
         except BlobError as error:  # a trace must not fail the job that it tells of
             payload = json.dumps(_heads(fields, error.detail))
-        self._store.append_events(self._job_id, [payload])
+        with self._lock:
+            self._kept.append(payload)
+
+    def flush(self) -> None:
+        """Store what is kept, in order; where that fails it is kept for the next time."""
+        with self._flushing:
+            with self._lock:
+                kept, self._kept = self._kept, []
+            try:
+                self._store.append_events(self._job_id, kept)
+            except BaseException:
+                with self._lock:
+                    self._kept = kept + self._kept
+                raise
 
 
 def read_trace(store: EventLog, job_id: str, texts: Packer, *, after: str = "0") -> Iterator[Traced]:
@@ -81,12 +104,15 @@ def read_trace(store: EventLog, job_id: str, texts: Packer, *, after: str = "0")
     """
     turn = 0
     for stream_id, payload in store.read_events(job_id, after):
+        at_ms = int(stream_id.partition("-")[0])
         try:
-            event = EVENT.validate_python(json.loads(texts.unpack(payload)))
+            fields = json.loads(texts.unpack(payload))
+            at_ms = fields.pop(_AT, at_ms)
+            event = EVENT.validate_python(fields)
         except BlobError as error:
             event = Marked(turn=turn, kind="event_lost", detail=error.detail)
         turn = getattr(event, "turn", turn)
-        yield Traced(stream_id, int(stream_id.partition("-")[0]), event)
+        yield Traced(stream_id, at_ms, event)
 
 
 def _heads(fields: dict[str, Any], why: str) -> dict[str, Any]:

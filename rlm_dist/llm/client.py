@@ -10,8 +10,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from rlm_dist.llm.failures import shown_url
 from rlm_dist.llm.replies import Attempt
 from rlm_dist.llm.retry import RetryPolicy
 from rlm_dist.llm.sites import Site, Sites
+from rlm_dist.llm.slots import Slots
 from rlm_dist.models import CallFailure, CallRequest, CallResult, Charge, Role
 
 T = TypeVar("T")
@@ -48,6 +50,13 @@ class _Course:
     wasted: list[Charge] = field(default_factory=list)
     failed: list[FailureKind] = field(default_factory=list)
     tried: list[Site] = field(default_factory=list)  # since it last waited
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time spent in a queue is not the call's own: its deadline moves."""
+        began = time.monotonic()
+        yield
+        self.deadline += time.monotonic() - began
 
     def note(self, attempt: Attempt, site: Site) -> None:
         """Remember an attempt and where it was made."""
@@ -71,7 +80,7 @@ class _Course:
 
 
 class LLM:
-    """The model calls of one worker process."""
+    """The model calls of one worker process; ``slots`` is how many requests it has under way at most."""
 
     def __init__(
         self,
@@ -81,6 +90,7 @@ class LLM:
         retry: RetryPolicy | None = None,
         limits: Limits | None = None,
         cache: Cache | None = None,
+        slots: int | None = None,
     ) -> None:
         # It writes a line for each request, which in a worker's log are hundreds a second.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -89,6 +99,7 @@ class LLM:
         self._retry = retry or RetryPolicy()
         self._limits = limits or Limits()
         self._cache = cache
+        self._slots = Slots(slots)
         self._connections: dict[tuple[object, ...], Connection] = {}
         self._sites: dict[Role, Sites] = {}
         self._loop = _LoopThread("rlm-llm")
@@ -96,19 +107,29 @@ class LLM:
     def submit(self, request: CallRequest, job_id: str = "") -> "Future[CallResult]":
         """Start a call; its result tells of every failure. ``cancel()`` of the future aborts the request.
 
-        Where calls wait for the shared limits, the jobs take turns.
+        Where calls wait for a slot or for the shared limits, the jobs take turns.
         """
         return self._loop.submit(self._answer(request, job_id))
 
     def drop(self, job_id: str) -> None:
-        """End the calls of a job that wait for the shared limits as ``returned``; those under way go on."""
+        """End the calls of a job that wait as ``returned``; those under way go on."""
         over = CallError(FailureKind.RETURNED, "the job ended while the call waited")
-        self._loop.call(lambda: self._limits.drop(job_id, over))
+
+        def drop() -> None:
+            self._slots.drop(job_id, over)
+            self._limits.drop(job_id, over)
+
+        self._loop.call(drop)
 
     def drain(self) -> None:
         """Start no request more: calls that wait end as ``returned``, those under way go on."""
         stops = CallError(FailureKind.RETURNED, "the worker stops")
-        self._loop.call(lambda: self._limits.close(stops))
+
+        def close() -> None:
+            self._slots.close(stops)
+            self._limits.close(stops)
+
+        self._loop.call(close)
 
     def resolve_model(self, role: Role, name: str) -> str:
         """The name of the model that a call of ``role`` for ``name`` goes to. Raises CallError."""
@@ -171,22 +192,10 @@ class LLM:
         course = _Course(now, now + self._call_timeout_s * self._retry.deadline_factor)
         sites = self._of(request.role)
         while True:
-            site = sites.pick(request.model, course.tried)
-            gate, others = sites.gate(site, request.model), sites.elsewhere(site, request.model)
-            began = time.monotonic()
             try:
-                patience_s = 0.0 if others else course.deadline - began
-                permit = await gate.enter(job_id, request.expected.total, patience_s)
+                site, attempt = await self._next_attempt(sites, request, job_id, course)
             except CallError as refusal:
-                if refusal.kind is FailureKind.RATE and sites.elsewhere(site, request.model):
-                    continue
                 return course.result(Attempt(failure=refusal))
-            course.deadline += time.monotonic() - began  # time in a queue is not the call's own
-            attempt = Attempt()
-            try:
-                attempt = await self._timed(site, request, course.deadline)
-            finally:
-                gate.leave(permit, **_told(attempt))
             site.note(attempt.failure)
             course.note(attempt, site)
             delay_s = self._delay_s(site, sites, request.model, attempt, course)
@@ -195,6 +204,39 @@ class LLM:
             if delay_s:
                 course.tried.clear()
                 await asyncio.sleep(delay_s)
+
+    async def _next_attempt(
+        self, sites: Sites, request: CallRequest, job_id: str, course: _Course
+    ) -> tuple[Site, Attempt]:
+        """One attempt, and where it was made, once there is a slot for it; CallError where there is none."""
+        with course.waiting():
+            await self._slots.enter(job_id)
+        try:
+            while True:
+                site = sites.pick(request.model, course.tried)
+                try:
+                    return site, await self._at(site, sites, request, job_id, course)
+                except CallError as refusal:
+                    if refusal.kind is not FailureKind.RATE or not sites.elsewhere(site, request.model):
+                        raise
+        finally:
+            self._slots.leave()
+
+    async def _at(
+        self, site: Site, sites: Sites, request: CallRequest, job_id: str, course: _Course
+    ) -> Attempt:
+        """One attempt at this endpoint, once its gate is open."""
+        gate = sites.gate(site, request.model)
+        others = sites.elsewhere(site, request.model)
+        with course.waiting():
+            patience_s = 0.0 if others else course.deadline - time.monotonic()
+            permit = await gate.enter(job_id, request.expected.total, patience_s)
+        attempt = Attempt()
+        try:
+            attempt = await self._timed(site, request, course.deadline)
+        finally:
+            gate.leave(permit, **_told(attempt))
+        return attempt
 
     async def _timed(self, site: Site, request: CallRequest, deadline: float) -> Attempt:
         """One attempt under a total deadline: a limit on each read alone lets a dripping server go on."""

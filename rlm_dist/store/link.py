@@ -118,6 +118,11 @@ class Link:
         seconds, microseconds = self._reach(self._client.time)
         return int(seconds) * 1000 + int(microseconds) // 1000
 
+    def clock(self) -> Callable[[], int]:
+        """The server's time as ``now_ms`` tells it, from one look at it and our own clock since then."""
+        then_ms, then = self.now_ms(), time.monotonic()
+        return lambda: then_ms + int((time.monotonic() - then) * 1000)
+
     def patiently(self, fn: Callable[[], T]) -> T:
         """Run ``fn``, which may be repeated, for as long as a call of this store would wait for Redis."""
         return self._reach(fn)

@@ -246,14 +246,17 @@ def test_events_come_while_the_job_runs_and_end_with_it(client: Client) -> None:
     job = client.submit("c", "q")
     epoch = client.store.start_job(job.id, "worker", LEASE_MS)
     assert epoch is not None
-    emit = TraceSink(client.store, job.id, Texts(store=client.store, blobs=client.blobs))
+    texts = Texts(store=client.store, blobs=client.blobs)
+    emit = TraceSink(client.store, job.id, texts, now_ms=client.store.clock())
     emit(Marked(turn=1, kind="first", detail="x" * 100_000))
+    emit.flush()
     events = job.events()
     assert next(events) == Marked(turn=1, kind="first", detail="x" * 100_000)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(lambda: list(events))
         emit(Marked(turn=2, kind="second"))
         emit(JobEnded(state=JobState.SUCCEEDED, answer="42", error=None, iterations=2))
+        emit.flush()
         client.store.finish_job(job.id, epoch, answered("42"))
         seen = waiting.result(30)
     assert [event.event for event in seen] == ["marked", "job_ended"]

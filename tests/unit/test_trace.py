@@ -1,10 +1,12 @@
 """The trace of a job: what is stored is what comes back, and what a reader sees of it."""
 
+import itertools
+import json
 from collections.abc import Sequence
 
 import pytest
 
-from rlm_dist.errors import BlobError
+from rlm_dist.errors import BlobError, Unreachable
 from rlm_dist.events import (
     CellRan,
     Event,
@@ -20,14 +22,17 @@ from rlm_dist.trace import Traced, TraceSink, cost_lines, read_trace, trace_line
 
 
 class MemoryLog:
-    """A job's stream in memory, one id a second."""
+    """A job's stream in memory, one id every two seconds; it can be away."""
 
     def __init__(self) -> None:
+        self.away = False
         self.entries: list[tuple[str, str]] = []
 
     def append_events(self, job_id: str, payloads: Sequence[str]) -> None:
+        if self.away:
+            raise Unreachable("Redis", "localhost", "it is away", "")
         for payload in payloads:
-            self.entries.append((f"{1000 * (len(self.entries) + 1)}-0", payload))
+            self.entries.append((f"{2000 * (len(self.entries) + 1)}-0", payload))
 
     def read_events(
         self, job_id: str, after: str = "0", block_ms: int | None = None
@@ -103,9 +108,11 @@ EVENTS: list[Event] = [
 
 def stored(*events: Event, texts: MemoryTexts | None = None) -> tuple[MemoryLog, MemoryTexts]:
     log, texts = MemoryLog(), texts or MemoryTexts()
-    sink = TraceSink(log, "j1", texts)
+    times = itertools.count(1000, 1000)
+    sink = TraceSink(log, "j1", texts, now_ms=lambda: next(times))
     for event in events:
         sink(event)
+    sink.flush()
     return log, texts
 
 
@@ -116,9 +123,30 @@ def test_what_is_stored_comes_back_in_order_with_its_time() -> None:
     assert [item.at_ms for item in trace] == [1000 * (n + 1) for n in range(len(EVENTS))]
 
 
+def test_the_time_of_an_event_of_0_1_0_is_that_of_its_stream_id() -> None:
+    log, texts = stored(EVENTS[1])
+    stream_id, payload = log.entries[0]
+    log.entries[0] = (stream_id, json.dumps({k: v for k, v in json.loads(payload).items() if k != "at_ms"}))
+    assert [item.at_ms for item in read_trace(log, "j1", texts)] == [2000]
+
+
+def test_what_could_not_be_stored_is_stored_the_next_time_in_order() -> None:
+    log, texts = MemoryLog(), MemoryTexts()
+    sink = TraceSink(log, "j1", texts, now_ms=lambda: 1)
+    sink(EVENTS[1])
+    log.away = True
+    with pytest.raises(Unreachable):
+        sink.flush()
+    sink(EVENTS[2])
+    log.away = False
+    sink.flush()
+    sink.flush()
+    assert [item.event for item in read_trace(log, "j1", texts)] == EVENTS[1:3]
+
+
 def test_reading_goes_on_after_a_stream_id() -> None:
     log, texts = stored(*EVENTS)
-    assert [item.event for item in read_trace(log, "j1", texts, after="6000-0")] == EVENTS[6:]
+    assert [item.event for item in read_trace(log, "j1", texts, after="12000-0")] == EVENTS[6:]
 
 
 @pytest.mark.parametrize("character", ["x", "ü", "\ud800"])
