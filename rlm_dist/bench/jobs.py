@@ -2,10 +2,13 @@
 
 import math
 import random
+import statistics
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
+from rlm_dist.bench.endpoint import query
 from rlm_dist.bench.rig import endpoint, finished, rig
 from rlm_dist.bench.rows import Row, ratio
 from rlm_dist.client import Client
@@ -33,6 +36,29 @@ def at_work(home: Path, *, jobs: int) -> Iterator[Row]:
     what = f"{jobs} jobs of {_TURNS} turns and {_CALLS} sub-calls, {_SLOTS} at once: makespan ÷ lower bound"
     yield ratio(4, what, [(took_s, bound_s)], "≤ 1.15")
     yield Row(bar=4, what="root CPU a turn", value=used.root_s / jobs / _TURNS * 1e3, unit="ms", aim="≤ 5")
+
+
+def dispatching(home: Path, *, few: int, many: int) -> Iterator[Row]:
+    """Bar 8: how long after the end of a job the next one starts, with few and with many behind it."""
+    with endpoint(0.0) as served, rig(home, served, root_slots=1) as cluster:
+        gaps = [_gap_ms(cluster.client, jobs) for jobs in (2 * _ASKED, few, many)]  # the first warms up
+    what = f"from a job's end to the next one's start, {many:,} jobs waiting ÷ {few:,}"
+    parts = {"ms with few": gaps[1], "ms with many": gaps[2]}
+    yield Row(bar=8, what=what, value=gaps[2] / gaps[1], aim="≈ 1", parts=parts)
+
+
+def _gap_ms(client: Client, jobs: int) -> float:
+    items = [
+        {"id": str(number), "query": query("FINAL('here')"), "context": str(random.random())}
+        for number in range(jobs)
+    ]
+    batch = client.submit_batch(items)
+    first = batch.jobs()[:_ASKED]
+    finished(first[-1])
+    batch.cancel()
+    records = [job.record() for job in first]
+    gaps = [(after.started_ms or 0) - (before.ended_ms or 0) for before, after in pairwise(records)]
+    return max(1.0, statistics.median(gaps))
 
 
 def waiting(home: Path, *, few: int, many: int) -> Iterator[Row]:

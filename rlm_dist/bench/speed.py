@@ -29,10 +29,11 @@ def _parts(*, quick: bool) -> list[tuple[int, Part]]:
         (1, sized(fan_out.at_one_second, {"calls": 5120}, {"calls": 1024})),
         (2, sized(one_call.one_at_a_time, {"calls": 100, "rounds": 3}, {"calls": 30, "rounds": 1})),
         (3, sized(fan_out.over_workers, {"rounds": 10}, {"rounds": 3})),
-        (4, sized(jobs.at_work, {"jobs": 160}, {"jobs": 24})),
+        (4, sized(jobs.at_work, {"jobs": 500}, {"jobs": 24})),
         (5, sized(footprint.importing, {"rounds": 5}, {"rounds": 3})),
         (5, sized(footprint.live_jobs, {"jobs": 50, "context_mb": 100}, {"jobs": 8, "context_mb": 20})),
         (6, sized(contexts.there_and_back, {"megabytes": (1, 100, 500)}, {"megabytes": (1, 100)})),
-        (8, sized(fan_out.growth, {"few": 200, "many": 10_000}, {"few": 200, "many": 2000})),
+        (8, sized(fan_out.growth, {"few": 100, "many": 100_000}, {"few": 200, "many": 2000})),
         (8, sized(jobs.waiting, {"few": 100, "many": 10_000}, {"few": 100, "many": 1000})),
+        (8, sized(jobs.dispatching, {"few": 40, "many": 10_000}, {"few": 40, "many": 400})),
     ]
