@@ -50,12 +50,16 @@ class Send(Protocol):
     def __call__(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None: ...
 
 
+# Calls that have come in, with their stored results where these are known already.
+Arrived = dict[str, str | None]
+
+
 class _Ask:
     """One ``query`` that waits: how many of its calls are under way, and those that came in meanwhile."""
 
     def __init__(self) -> None:
         self.left = 0
-        self.arrived: list[str] = []
+        self.arrived: Arrived = {}
 
 
 class Fanout:
@@ -203,11 +207,11 @@ class Fanout:
         """Whether so many calls may go out; where none is out, the window has shrunk since they were made."""
         return not self._outstanding or len(self._outstanding) + calls <= self._window.calls
 
-    def _take(self, ask: _Ask, *, at_least: int) -> list[str]:
+    def _take(self, ask: _Ask, *, at_least: int) -> Arrived:
         """The calls that have come in since the last time: so many, or all that are under way."""
         with self._changed:
             self._wait(lambda: len(ask.arrived) >= at_least or not ask.left)
-            arrived, ask.arrived = ask.arrived, []
+            arrived, ask.arrived = ask.arrived, {}
         return arrived
 
     def _wait(self, ready: Callable[[], bool]) -> None:
@@ -232,7 +236,7 @@ class Fanout:
         settled = [
             call.call_id for call, state in zip(piece, states, strict=True) if state is CallState.SETTLED
         ]
-        self._arrived(settled)
+        self._arrived(dict.fromkeys(settled))
         return len(settled)
 
     def _dispatch(self, call_ids: Sequence[str]) -> None:
@@ -242,13 +246,13 @@ class Fanout:
         if chunks:
             self._send(self._spec.id, self.turn, chunks)
 
-    def _arrived(self, call_ids: Sequence[str]) -> None:
+    def _arrived(self, arrived: Arrived) -> None:
         with self._changed:
-            for call_id in call_ids:
+            for call_id, packed in arrived.items():
                 ask = self._outstanding.pop(call_id, None)
                 if ask is not None:
                     ask.left -= 1
-                    ask.arrived.append(call_id)
+                    ask.arrived[call_id] = packed
             self._changed.notify_all()
 
     def _forget(self, ask: _Ask) -> None:
@@ -258,8 +262,10 @@ class Fanout:
                     key: value for key, value in self._outstanding.items() if value is not ask
                 }
 
-    def _answers(self, call_ids: Sequence[str]) -> Iterator[tuple[str, Answer]]:
-        for call_id, packed in zip(call_ids, self._store.answers(self._spec.id, call_ids), strict=True):
+    def _answers(self, arrived: Arrived) -> Iterator[tuple[str, Answer]]:
+        unknown = [call_id for call_id, packed in arrived.items() if packed is None]
+        stored = zip(unknown, self._store.answers(self._spec.id, unknown), strict=True)
+        for call_id, packed in (arrived | dict(stored)).items():
             yield call_id, self._answer(call_id, packed)
 
     def _answer(self, call_id: str, packed: str | None) -> Answer:
@@ -283,9 +289,10 @@ class Fanout:
         try:
             while self._wait_for_calls():
                 outages.begin()
-                for entry_id, call_id in self._read_once(cursor):
-                    cursor = entry_id
-                    self._arrived([call_id])
+                replies = self._store.read_replies(self._spec.id, cursor, block_ms=_READ_BLOCK_MS)
+                if replies:
+                    cursor = replies[-1].cursor
+                    self._arrived({reply.call_id: reply.packed for reply in replies})
                 settled = outages.over()
                 if settled and time.monotonic() - checked > RECHECK_S:
                     self._recheck()
@@ -301,10 +308,6 @@ class Fanout:
             self._changed.wait_for(lambda: self._closed or bool(self._outstanding))
             return not self._closed
 
-    def _read_once(self, cursor: str) -> Sequence[tuple[str, str]]:
-        job_id = self._spec.id
-        return self._store.read_replies({job_id: cursor}, block_ms=_READ_BLOCK_MS).get(job_id, [])
-
     def _recheck(self) -> None:
         """Look at the calls themselves: a reply or a message may be lost."""
         with self._changed:
@@ -314,6 +317,6 @@ class Fanout:
             piece = ids[start : start + _RECHECK_CALLS]
             found = self._store.answers(self._spec.id, piece)
             self._arrived(
-                [call_id for call_id, packed in zip(piece, found, strict=True) if packed is not None]
+                {call_id: packed for call_id, packed in zip(piece, found, strict=True) if packed is not None}
             )
             self._dispatch(self._store.lost_calls(self._spec.id, piece, pending_ms=pending_ms))

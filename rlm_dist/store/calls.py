@@ -17,6 +17,7 @@ MAX_LAPSES = 3
 _UNPRICED = "unpriced"
 _OPEN_AT_ONCE = 500
 _SETTLE_AT_ONCE = 200
+_READ_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,14 @@ class CallState(StrEnum):
     NEW = "new"
     PENDING = "pending"
     SETTLED = "settled"
+
+
+class Reply(NamedTuple):
+    """A call that was settled: its id, and its stored result where that is short."""
+
+    cursor: str
+    call_id: str
+    packed: str | None
 
 
 class Unwanted(NamedTuple):
@@ -136,7 +145,7 @@ class Calls(Link):
         args: list[str | int] = [owner, lease_ms, new_token(), MAX_LAPSES, _POISON, *call_ids]
         return list(self._script("calls_claim", keys.job_keys(job_id), *args))
 
-    def renew_calls(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> "Unwanted":
+    def renew_calls(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> Unwanted:
         """Keep the calls that this worker runs, by job; returns the jobs that do not want them any more."""
         requests: list[tuple[list[str], list[str | int]]] = [
             (keys.job_keys(job_id), [owner, lease_ms, *ids]) for job_id, ids in calls.items()
@@ -193,16 +202,16 @@ class Calls(Link):
         """
         return list(self._script("calls_lost", keys.job_keys(job_id), pending_ms, *call_ids))
 
-    def read_replies(self, cursors: Mapping[str, str], block_ms: int) -> dict[str, list[tuple[str, str]]]:
-        """(stream id, call id) of the calls that were settled after each job's cursor ("0" at first)."""
-        streams = {keys.job(job_id, "replies"): cursor for job_id, cursor in cursors.items()}
+    def read_replies(self, job_id: str, cursor: str, block_ms: int) -> list[Reply]:
+        """The calls that were settled after a cursor, a stream id ("0" at first), some at a time."""
+        streams = {keys.job(job_id, "replies"): cursor}
         block = min(block_ms, MAX_BLOCK_MS)
-        found = dict(self._reach(lambda: self._client.xread(streams, block=block)))
-        return {
-            job_id: [(entry_id, fields["c"]) for entry_id, fields in found[keys.job(job_id, "replies")]]
-            for job_id in cursors
-            if keys.job(job_id, "replies") in found
-        }
+        found = self._reach(lambda: self._client.xread(streams, count=_READ_AT_ONCE, block=block))
+        return [
+            Reply(entry_id, fields["c"], fields.get("r"))
+            for _, entries in found
+            for entry_id, fields in entries
+        ]
 
 
 def _state(text: str) -> CallState | Refused:

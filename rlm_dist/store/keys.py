@@ -19,7 +19,8 @@ J:requests             hash    as J                     sub-call id → request
 J:results              hash    as J                     call id → result
 J:journal              list    as J                     journal entries in order
 J:trace                stream  as J                     events in order, field ``e``
-J:replies              stream  as J                     ids of settled calls, field ``c``
+J:replies              stream  as J                     ids of the calls settled last, field ``c``, and their
+                                                        results where they are short, field ``r``
 J:done                 stream  as J                     one entry once the job is final: wakes waiters
 J:blobs                set     as J                     keys of the blobs that the job uses
 J:tokens               zset    as J                     the latest writes, by which repeats are known

@@ -79,7 +79,7 @@ def test_what_is_settled_twice_is_paid_twice_and_committed_once(
         "line:sub:output:m": 200 * 20 * 2,
         "line:sub:nanousd:m": 200 * 20 * 3,
     }
-    assert len(store.read_replies({"j": "0"}, 10)["j"]) == 20
+    assert len(store.read_replies("j", "0", 10)) == 20
 
 
 def test_racing_opens_never_overrun_a_budget(store: Store) -> None:
@@ -237,7 +237,7 @@ def test_a_call_whose_workers_die_again_and_again_is_ended_as_failed(
     failure = CallResult.model_validate_json(packed or "").failure
     assert failure is not None
     assert "died in the middle of it more than 3 times" in failure.message
-    assert store.read_replies({"j": "0"}, block_ms=1)["j"][0][1] == "a"
+    assert store.read_replies("j", "0", block_ms=1)[0].call_id == "a"
     assert store.costs("j").failed_calls == 1
     assert store.costs("j").duplicate_paid_calls == MAX_LAPSES + 1
     assert store.claim("j", ["a"], "sub-2", LEASE_MS) == [None]
@@ -284,16 +284,22 @@ def test_a_cancelled_job_gives_no_claims(store: Store) -> None:
     assert store.claim("j", ["a"], "sub-1", LEASE_MS) == [None]
 
 
-def test_replies_of_several_jobs_are_read_from_their_cursors(store: Store) -> None:
-    for name in ("j", "k"):
-        store.open_calls(name, running_job(store, name), opens("a", "b", tokens=5))
-        store.settle(name, "sub-1", [settlement("a")])
-    first = store.read_replies({"j": "0", "k": "0", "other": "0"}, 10)
-    assert {name: [call for _, call in found] for name, found in first.items()} == {"j": ["a"], "k": ["a"]}
-    cursors = {name: found[-1][0] for name, found in first.items()}
-    assert store.read_replies(cursors, 10) == {}
-    store.settle("k", "sub-1", [settlement("b")])
-    assert [call for _, call in store.read_replies(cursors, 10)["k"]] == ["b"]
+def test_replies_are_read_from_a_cursor_with_the_results_that_are_short(store: Store) -> None:
+    store.open_calls("j", running_job(store), opens("a", "b", tokens=5))
+    store.settle("j", "sub-1", [settlement("a")])
+    (first,) = store.read_replies("j", "0", 10)
+    assert [first.packed] == store.answers("j", ["a"])
+    assert (first.call_id, store.read_replies("j", first.cursor, 10)) == ("a", [])
+    store.settle("j", "sub-1", [replace(settlement("b"), result_json="long" * 300)])
+    assert [each[1:] for each in store.read_replies("j", first.cursor, 10)] == [("b", None)]
+
+
+def test_no_more_replies_are_kept_than_anybody_waits_for(store: Store, redis_client: redis.Redis) -> None:
+    ids = [f"c{n}" for n in range(9000)]
+    store.open_calls("j", running_job(store), opens(*ids, tokens=5))
+    store.settle("j", "sub-1", [settlement(name) for name in ids])
+    assert 8192 <= redis_client.xlen("rlm:job:j:replies") < 8400
+    assert all(store.answers("j", ids))
 
 
 def test_thousands_of_calls_go_in_pieces(store: Store) -> None:

@@ -1,4 +1,6 @@
 -- Put after prelude_calls.lua before every script of calls (calls_*.lua): how calls end, and what they cost.
+local REPLY_BYTES, MOST_REPLIES = 1024, 8192
+
 -- What a script adds to the ledgers, and how it counts it up.
 local function sums()
   local add = {}
@@ -14,7 +16,11 @@ local function answer(id, token, known, owner, result, failed, plus)
   plus('duplicate_paid_calls', known.lapsed)
   call('HSET', CALLS, id, table.concat({'s', token, failed, known.lapsed, owner}, ' '))
   call('HSET', RESULTS, id, result)
-  call('XADD', REPLIES, '*', 'c', id)
+  -- No more calls than a window has are ever waited for, so what is cut off has been read. A short result goes
+  -- along: who waits need not ask for it.
+  local reply = {'c', id}
+  if #result <= REPLY_BYTES then reply[3], reply[4] = 'r', result end
+  call('XADD', REPLIES, 'MAXLEN', '~', MOST_REPLIES, '*', unpack(reply))
 end
 
 -- Adds the charges of the settlement at ARGV[at] to its lines and to the totals, and lists them in ``paid``.
