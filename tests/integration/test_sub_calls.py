@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Model:
 class Worker:
     """A sub worker's calls; ``run`` does in a thread of a pool what a task does in one of Celery's."""
 
-    def __init__(self, store: Store, client: redis.Redis, home: Path) -> None:
+    def __init__(self, store: Store, client: redis.Redis, home: Path, slots: int = SLOTS) -> None:
         self.model = Model()
         self.woken = 0
         blobs = open_blobs("redis", home=home, client=client, retention_s=1000)
@@ -64,12 +65,19 @@ class Worker:
         llm: Any = self.model
         self.calls = SubCalls(
             store=store, texts=self.texts, llm=llm, accounts=accounts,
-            owner="sub-1", slots=SLOTS, wants_more=self._wake,
+            owner="sub-1", slots=slots, wants_more=self._wake,
         )  # fmt: skip
         self.pool = ThreadPoolExecutor(8)
 
     def _wake(self) -> None:
         self.woken += 1
+
+    def close(self) -> None:
+        """Abort whatever a test left unanswered, and end."""
+        self.calls.drain()
+        self.calls.abort(["j", "k"])
+        self.pool.shutdown()
+        self.calls.close()
 
     def run(self, *call_ids: str, job_id: str = "j") -> Future[bool]:
         """Bring calls to their end, in another thread."""
@@ -78,13 +86,9 @@ class Worker:
 
 @pytest.fixture
 def worker(store: Store, redis_client: redis.Redis, tmp_path: Path) -> Iterator[Worker]:
-    """A worker of a few slots; whatever a test leaves unanswered is aborted at its end."""
-    made = Worker(store, redis_client, tmp_path)
-    yield made
-    made.calls.drain()
-    made.calls.abort(["j", "k"])
-    made.pool.shutdown()
-    made.calls.close()
+    """A worker of a few slots."""
+    with closing(Worker(store, redis_client, tmp_path)) as made:
+        yield made
 
 
 def opened(store: Store, worker: Worker, *call_ids: str, job_id: str = "j", prompt: str = "{}") -> None:
@@ -248,3 +252,19 @@ def test_a_store_that_fails_takes_no_slot_away(
     wait_until(lambda: len(worker.model.waiting()) == SLOTS)
     worker.model.answer(*worker.model.waiting())
     assert again.result()
+
+
+def test_an_eighth_more_is_claimed_than_there_are_slots(
+    store: Store, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    """The model client holds them until a slot is free, so that none is empty for a claim's time."""
+    with closing(Worker(store, redis_client, tmp_path, slots=16)) as worker:
+        ids = [f"c{n}" for n in range(20)]
+        opened(store, worker, *ids)
+        ran = worker.run(*ids)
+        wait_until(lambda: len(worker.model.waiting()) >= 18)
+        assert len(worker.calls.held()["j"]) == 18
+        worker.model.answer(*worker.model.waiting())
+        wait_until(lambda: len(worker.model.waiting()) == 2)
+        worker.model.answer(*worker.model.waiting())
+        assert ran.result(30)
