@@ -105,7 +105,7 @@ class SubCalls:
         self._llm = llm
         self._accounts = accounts
         self._owner = owner
-        self._free = slots
+        self._free = slots + slots // _AHEAD
         self._backlog = 0
         self._enough = max(1, slots // 4)
         self._wants_more = wants_more
