@@ -6,8 +6,8 @@ fetched. Invariant: a file under its hash is whole, and hashed to its name when 
 Several processes share one folder. ``lock-0`` … ``lock-f`` let one process fetch a context while the others
 wait for it. A context in use is locked (``flock``) by whoever uses it, so that it is not removed under a REPL
 that may have to be started again; the kernel drops the lock of a process that dies. Others are removed, least
-recently used first, when the folder outgrows its bound. The last use is a file's access time. Its modification
-time stays: by that, among other things, the fork-server knows that REPLs can share a context's memory.
+recently used first, when the folder outgrows its bound. The last use is a file's access time. The
+modification time stays: by that, too, the fork-server knows that REPLs can share a context's memory.
 """
 
 import errno
