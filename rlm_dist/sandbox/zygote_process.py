@@ -40,7 +40,7 @@ class ZygoteProcess:
         Raises:
             SandboxError: it cannot be started.
         """
-        problem: str | None = "there is no way to"
+        problem: str | None = None
         for command in _commands(level, packages):
             problem = self._start(command)
             if problem is None:
