@@ -52,8 +52,10 @@ def test_a_process_that_is_killed_takes_its_own_repls_along(worker: Pool, small:
     one, two, three = (worker.fork() for _ in range(3))
     first, second, third = one.start(small), two.start(large), three.start(large)
     three.run("x = 1")
-    os.kill(one.pid, signal.SIGKILL)
-    os.kill(two.pid, signal.SIGKILL)
+    for pid in (first.pid, second.pid):
+        os.kill(pid, signal.SIGSTOP)  # it cannot end by itself
+    for member in (one, two):
+        os.kill(member.pid, signal.SIGKILL)
     wait_until(lambda: not exists(first.pid) and not exists(second.pid))
     assert three.run("x, context[1]") == ("(1, 'y')\n", None)
     assert exists(third.parent)
