@@ -53,8 +53,7 @@ class Template:
         with theirs, contextlib.suppress(OSError):
             parent = os.getpid()
             if not os.fork():
-                leave_parent(theirs.fileno(), context_fd, *lockdown.descriptors)
-                _live(parent, theirs, context_fd, key.memory_bytes, serve)
+                self._live(parent, theirs, context_fd, lockdown, serve)
 
     def spawn(self, job: int, descriptors: list[int]) -> None:
         """Have a REPL forked, now or once it is up; the descriptors are given away."""
@@ -76,21 +75,23 @@ class Template:
         with contextlib.suppress(OSError):
             socket.send_fds(self.link, [json.dumps(message).encode()], descriptors)
 
+    def _live(
+        self, parent: int, link: socket.socket, context_fd: int, lockdown: Lockdown, serve: Serve
+    ) -> NoReturn:
+        """The life of a template."""
+        try:
+            leave_parent(link.fileno(), context_fd, *lockdown.descriptors)
+            confine.tie_to_parent(parent)
+            confine.first_to_go()
+            with confine.memory(self.key.memory_bytes), open(context_fd, "rb") as file:
+                names = context.load(file)
+            gc.freeze()
+            serve(link, names)
+        finally:
+            os._exit(EXIT_BROKEN)
+
 
 def close_all(descriptors: list[int]) -> None:
     """Close them."""
     for descriptor in descriptors:
         os.close(descriptor)
-
-
-def _live(parent: int, link: socket.socket, context_fd: int, memory_bytes: int, serve: Serve) -> NoReturn:
-    """The life of a template."""
-    try:
-        confine.tie_to_parent(parent)
-        confine.first_to_go()
-        with confine.memory(memory_bytes), open(context_fd, "rb") as file:
-            names = context.load(file)
-        gc.freeze()
-        serve(link, names)
-    finally:
-        os._exit(EXIT_BROKEN)
