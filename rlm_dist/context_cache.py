@@ -6,7 +6,8 @@ fetched. Invariant: a file under its hash is whole, and hashed to its name when 
 Several processes share one folder. ``lock-0`` … ``lock-f`` let one process fetch a context while the others
 wait for it. A context in use is locked (``flock``) by whoever uses it, so that it is not removed under a REPL
 that may have to be started again; the kernel drops the lock of a process that dies. Others are removed, least
-recently used first, when the folder outgrows its bound.
+recently used first, when the folder outgrows its bound. The last use is a file's access time. The
+modification time stays: by that, too, the fork-server knows that REPLs can share a context's memory.
 """
 
 import errno
@@ -108,7 +109,7 @@ class ContextCache:
                 known = path.stat()
                 being_fetched = path.suffix == ".part" and time.time() - known.st_mtime < _ABANDONED_S
                 if not path.name.startswith("lock-") and not being_fetched:
-                    yield _Entry(known.st_mtime, known.st_size, path)
+                    yield _Entry(known.st_atime, known.st_size, path)
 
     @contextmanager
     def _lock(self, sha256: str) -> Iterator[None]:
@@ -119,9 +120,10 @@ class ContextCache:
 
 def _touch(path: Path, ref: ContextRef) -> bool:
     try:
-        if path.stat().st_size != ref.size_bytes:
+        known = path.stat()
+        if known.st_size != ref.size_bytes:
             return False
-        os.utime(path)
+        os.utime(path, ns=(time.time_ns(), known.st_mtime_ns))
     except FileNotFoundError:
         return False
     return True

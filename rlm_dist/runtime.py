@@ -33,6 +33,7 @@ from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.probe import choose
+from rlm_dist.sandbox.zygote_process import ZygoteProcess
 from rlm_dist.settings import Settings
 from rlm_dist.store import Ceilings, Store, connect
 from rlm_dist.sub_calls import SubCalls
@@ -99,13 +100,22 @@ class Worker:
 
 
 class RootWorker(Worker):
-    """A process that runs root loops, one at a time; ``stopping`` says that its jobs are to be let go."""
+    """A process that runs root loops, one at a time; ``stopping`` says that its jobs are to be let go.
 
-    def __init__(self, app: Celery, settings: Settings, *, stopping: Callable[[], bool]) -> None:
+    ``zygote`` is the fork-server that it shares with the worker's other processes, where there is one.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        settings: Settings,
+        *,
+        stopping: Callable[[], bool],
+        zygote: ZygoteProcess | None,
+    ) -> None:
         super().__init__(app, settings, Role.ROOT)
         self._stopping = stopping
-        level = choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
-        self._repls = start_at(level, find(settings.sandbox_packages))
+        self._repls = start_at(_level(settings), find(settings.sandbox_packages), zygote)
 
     def close(self) -> None:
         """End the REPLs as well."""
@@ -246,6 +256,20 @@ class SubWorker(Worker):
             self.calls.abort(unwanted.cancelled)
             for job_id in unwanted.ended:
                 self.llm.drop(job_id)
+
+
+def start_zygote(settings: Settings) -> ZygoteProcess | None:
+    """Start the fork-server for all processes of a root worker; None at the level that has none.
+
+    Raises:
+        SandboxError: it cannot be started.
+    """
+    level = _level(settings)
+    return None if level is Level.OFF else ZygoteProcess(level, find(settings.sandbox_packages))
+
+
+def _level(settings: Settings) -> Level:
+    return choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
 
 
 def _failed(error: RLMError) -> Outcome:

@@ -6,7 +6,7 @@ them at once; a sub worker ends its calls, and gives back the messages of those 
 
 import gc
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -26,7 +26,8 @@ from rlm_dist.broker_repair import repair_broker
 from rlm_dist.celery_app import AGAIN_QUEUE, ROOT_TASK, SUB_TASK, queue
 from rlm_dist.errors import RLMError
 from rlm_dist.intake import limit_intake
-from rlm_dist.runtime import RootWorker, SubWorker
+from rlm_dist.runtime import RootWorker, SubWorker, start_zygote
+from rlm_dist.sandbox.zygote_process import ZygoteProcess
 from rlm_dist.settings import Settings
 
 log = structlog.get_logger()
@@ -44,6 +45,7 @@ class _Sized(Protocol):
 def add_root_task(app: Celery, settings: Settings) -> None:
     """Register ``rlm.root(job_id)``, run in pool processes that each have a ``RootWorker``."""
     workers: list[RootWorker] = []
+    zygote = _shared_zygote(settings)
     repair_broker()
     # Only the parent hears of the shutdown; its pool processes share this byte with it.
     stopping = mmap.mmap(-1, 1)
@@ -54,7 +56,8 @@ def add_root_task(app: Celery, settings: Settings) -> None:
 
     @worker_process_init.connect(weak=False)
     def start(**_: object) -> None:
-        workers.append(RootWorker(app, settings, stopping=lambda: bool(stopping[0])))
+        worker = RootWorker(app, settings, stopping=lambda: bool(stopping[0]), zygote=zygote())
+        workers.append(worker)
 
     @worker_process_shutdown.connect(weak=False)
     def stop(**_: object) -> None:
@@ -111,6 +114,28 @@ def _spare_collections(**_: object) -> None:
     """Have the garbage collector pass over all that is there now: what was imported stays anyway."""
     gc.collect()
     gc.freeze()
+
+
+def _shared_zygote(settings: Settings) -> Callable[[], ZygoteProcess | None]:
+    """Have the main process of a root worker keep a fork-server for its pool; gives the way to get at it."""
+    running: list[ZygoteProcess] = []
+
+    @worker_init.connect(weak=False)
+    def start(**_: object) -> None:
+        try:
+            zygote = start_zygote(settings)
+        except RLMError as error:  # each process of the pool then has one of its own
+            log.warning("fork_server_not_shared", error=str(error))
+            return
+        if zygote is not None:
+            running.append(zygote)
+
+    @worker_shutdown.connect(weak=False)
+    def stop(**_: object) -> None:
+        for zygote in running:
+            zygote.close()
+
+    return lambda: next(iter(running), None)
 
 
 @contextmanager

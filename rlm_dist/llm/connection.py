@@ -11,8 +11,11 @@ import asyncio
 import json
 from collections.abc import Mapping
 
+# Else loaded with the first client: by each process of a pool, not once before they are forked.
+import httpcore2  # noqa: F401
 import httpx2
 import openai
+import truststore  # noqa: F401
 
 from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.llm.failures import TROUBLE, Refused, Secrets, shown_models, shown_url, to_call_error

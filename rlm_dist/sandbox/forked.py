@@ -1,4 +1,4 @@
-"""The worker's side of the socket of a fork-server: has it fork REPLs, and hears how they ended.
+"""The worker's side of a socket of the fork-server: has it fork REPLs, and hears how they ended.
 
 It knows the REPLs by their process ids, in a namespace of their own; here they go by numbers. A thread of
 this process reads what it says until it is gone; orders may be given from any thread.
@@ -10,15 +10,12 @@ import json
 import signal
 import socket
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
-from rlm_dist.errors import SandboxError
+from rlm_dist.sandbox.inside.exits import SERVER_DIED
 from rlm_dist.sandbox.process import HANG_UP_S, HUNG_UP, ending
 
-_MESSAGE_BYTES = 4096
-_UP_S = 60.0
+MESSAGE_BYTES = 4096
 _KILL_S = 30.0
 
 
@@ -30,8 +27,6 @@ class ForkedProcess:
         self._forker = forker
         self._ended = threading.Event()
         self._ending = ""
-        self._noting = threading.Lock()
-        self._then: Callable[[], None] | None = None
 
     def alive(self) -> bool:
         """Whether it still runs."""
@@ -39,7 +34,7 @@ class ForkedProcess:
 
     def interrupt(self) -> None:
         """Send it one SIGINT."""
-        self._forker.order({"op": "signal", "id": self._number, "signal": int(signal.SIGINT)})
+        self._forker.signal(self._number, signal.SIGINT)
 
     def await_exit(self) -> None:
         """Give a process that hung up a moment to end by itself, so that its own exit status is seen."""
@@ -49,116 +44,69 @@ class ForkedProcess:
         """End it; says how it ended."""
         ours = self.alive()
         if ours:
-            self._forker.order({"op": "signal", "id": self._number, "signal": int(signal.SIGKILL)})
+            self._forker.signal(self._number, signal.SIGKILL)
             if not self._ended.wait(_KILL_S):
-                self._forker.stop()
+                self._forker.close()
                 self._ended.wait()
         return HUNG_UP if ours and self._ending == ending(-signal.SIGKILL) else self._ending
 
-    def when_ended(self, then: Callable[[], None]) -> None:
-        """Have ``then`` called once it has ended; at once where it has."""
-        with self._noting:
-            if not self._ended.is_set():
-                self._then = then
-                return
-        then()
-
     def end(self, ending: str) -> None:
-        """Note how it ended; the first word counts."""
-        with self._noting:
-            if self._ended.is_set():
-                return
-            self._ending = ending
-            self._ended.set()
-        if self._then is not None:
-            self._then()
+        """Note how it ended."""
+        self._ending = ending
+        self._ended.set()
 
 
-class Forker(ABC):
-    """One running fork-server process."""
+class Forker:
+    """The talk at one socket of a running fork-server, which is then ours to close."""
 
-    def __init__(self, name: str, control: socket.socket | None = None) -> None:
+    def __init__(self, control: socket.socket) -> None:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._processes: dict[int, ForkedProcess] = {}
         self._control = control
-        self._is_up = False
-        self._up = threading.Event()
-        self._problem: str | None = None
         self.gone = False
-        self._thread = threading.Thread(target=self._live, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._listen, name="repl-fork-server", daemon=True)
         self._thread.start()
 
-    def await_up(self) -> None:
-        """Wait until it can fork.
-
-        Raises:
-            SandboxError: it cannot.
-        """
-        if not self._up.wait(_UP_S):
-            self.stop()
-            self._problem = f"it did not start within {_UP_S:g} s"
-        if self._problem is not None:
-            raise SandboxError(f"the fork-server cannot be started: {self._problem}")
-
-    def spawn(self, repl: socket.socket, context_fd: int) -> ForkedProcess:
+    def spawn(self, repl: socket.socket, context_fd: int, memory_bytes: int) -> ForkedProcess:
         """Have a REPL forked that holds these two descriptors."""
         with self._lock:
             number = next(self._numbers)
-            process = self._processes[number] = ForkedProcess(number, self)
+            process = ForkedProcess(number, self)
             if self.gone:
-                process.end("the fork-server died")
+                process.end(SERVER_DIED)
                 return process
+            self._processes[number] = process
             # Where it is gone just now, the thread notices, and ends the process.
-            self.order({"op": "spawn", "id": number}, repl.fileno(), context_fd)
+            order = {"op": "spawn", "id": number, "memory_bytes": memory_bytes}
+            self._order(order, repl.fileno(), context_fd)
         return process
 
-    def order(self, message: dict[str, object], *descriptors: int) -> None:
-        """Send it an order."""
-        assert self._control is not None
+    def signal(self, number: int, which: signal.Signals) -> None:
+        """Send a REPL a signal."""
+        self._order({"op": "signal", "id": number, "signal": int(which)})
+
+    def close(self) -> None:
+        """Hang up: the fork-server ends the REPLs that were forked from here."""
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+
+    def _order(self, message: dict[str, object], *descriptors: int) -> None:
         with contextlib.suppress(OSError):
             socket.send_fds(self._control, [json.dumps(message).encode()], descriptors)
 
-    def hang_up(self) -> None:
-        """Have it end, with every REPL of it."""
-        if self._control is not None:
-            with contextlib.suppress(OSError):
-                self._control.shutdown(socket.SHUT_RDWR)
-
-    def stop(self) -> None:
-        """End it."""
-        self.hang_up()
-        self._thread.join()
-
-    @abstractmethod
-    def _run(self) -> str | None:
-        """Run it from start to end; says what went wrong where it did not come up."""
-
-    def _live(self) -> None:
-        try:
-            self._problem = self._run()
-        except OSError as error:
-            self._problem = str(error)
-        except SandboxError as error:
-            self._problem = error.detail
-        finally:
-            with self._lock:
-                self.gone = True
-                for process in self._processes.values():
-                    process.end("the fork-server died")
-            self._up.set()
-
-    def _listen(self, control: socket.socket) -> None:
+    def _listen(self) -> None:
         """Hear it until it is gone."""
-        with contextlib.suppress(ConnectionResetError):  # it died with orders unread
-            while data := control.recv(_MESSAGE_BYTES):
+        with self._control, contextlib.suppress(ConnectionResetError):  # it died with orders unread
+            while data := self._control.recv(MESSAGE_BYTES):
                 self._heard(json.loads(data))
+        with self._lock:
+            self.gone = True
+            for process in self._processes.values():
+                process.end(SERVER_DIED)
 
     def _heard(self, message: dict[str, Any]) -> None:
-        if message["op"] == "up":
-            self._is_up = True
-            self._up.set()
-            return
         with self._lock:
             process = self._processes.pop(message["id"])
         process.end(message["detail"] if message["op"] == "failed" else ending(message["code"]))

@@ -14,6 +14,7 @@ from typing import Protocol, Self
 
 from rlm_dist.errors import LimitExceeded, SandboxError
 from rlm_dist.models import CellResult, FinalValue, Resolved
+from rlm_dist.sandbox.inside.exits import SERVER_DIED
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.messages import Broken, ChildMessage, Done, HandedIn, Ready, ResolvedPath
 from rlm_dist.sandbox.session import Process, Query, Session
@@ -97,6 +98,17 @@ class Sandbox:
         self._launch()
 
     def _launch(self) -> None:
+        session, reply = self._begun()
+        if session.gone == SERVER_DIED:  # with it died what it was about to start
+            session, reply = self._begun()
+        if not isinstance(reply, Ready):
+            session.end("it did not start")
+            detail = reply.detail if isinstance(reply, Broken) else f"the REPL process: {session.gone}"
+            raise SandboxError(detail)
+        self._names = ()
+
+    def _begun(self) -> tuple[Session, ChildMessage | None]:
+        """Start a process; gives what it says of it, None where it ended."""
         with self._lock:
             if self._closed:
                 raise SandboxError("the REPL is closed")
@@ -112,11 +124,7 @@ class Sandbox:
         session.order({"op": "start", "limits": limits, "max_output_chars": self._limits.max_output_chars})
         reply, _ = self._reply(session, _START_S)
         self._raise_failure(session)
-        if not isinstance(reply, Ready):
-            session.end("it did not start")
-            detail = reply.detail if isinstance(reply, Broken) else f"the REPL process: {session.gone}"
-            raise SandboxError(detail)
-        self._names = ()
+        return session, reply
 
     def restart(self) -> None:
         """Replace the process by a fresh one, which has the context and no other variable.

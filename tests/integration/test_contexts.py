@@ -245,6 +245,16 @@ def test_the_least_recently_used_make_room_but_not_those_in_use(tmp_path: Path, 
     assert names(tmp_path / "cache") == {ref.sha256 for ref in (refs[1], refs[2], refs[3])}
 
 
+def test_a_use_leaves_the_modification_time(tmp_path: Path, blobs: Blobs) -> None:
+    """By it, REPLs of several jobs are known to be over the same context."""
+    ref = stored(blobs, "hello")
+    cache = ContextCache(tmp_path / "cache", blobs)
+    os.utime(cache.path(ref), (1, 1))
+    used = cache.path(ref).stat()
+    assert used.st_mtime == 1
+    assert used.st_atime > 1
+
+
 def test_a_context_over_the_bound_is_fetched_all_the_same(tmp_path: Path, blobs: Blobs) -> None:
     small, large = stored(blobs, "small"), stored(blobs, "large" * 1000)
     cache = ContextCache(tmp_path / "cache", blobs, max_bytes=1000)

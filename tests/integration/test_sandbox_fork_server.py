@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -159,6 +160,24 @@ def test_a_spare_that_dies_while_it_is_given_its_job_is_replaced(context: Path, 
         os.kill(spare, signal.SIGKILL)
         thread.join()
         assert found == ["'hello'\n"]
+
+
+def test_where_it_dies_while_it_starts_a_repl_another_one_starts_it(
+    context: Path, server: ForkServer
+) -> None:
+    with (
+        over(context, server) as repl,
+        ThreadPoolExecutor() as threads,
+        closing(over(context, server)) as two,
+    ):
+        child, zygote = pids(repl)
+        spare = wait_until(lambda: spares(zygote, child))[0]
+        os.kill(spare, signal.SIGSTOP)
+        start = threads.submit(two.start)
+        wait_until(lambda: str(context) in held_files(zygote) and state_of(zygote) == "S")
+        os.kill(zygote, signal.SIGKILL)
+        start.result()
+        assert pids(two)[1] != zygote
 
 
 def test_closing_it_ends_its_repls(context: Path, server: ForkServer) -> None:

@@ -1,9 +1,11 @@
 """REPLs over one large context share its memory, and nothing else."""
 
+import contextlib
 import os
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from tests.integration.sandbox_kit import (
     process_of,
     require,
     shown,
+    state_of,
     write_context,
 )
 from tests.waiting import wait_until
@@ -133,3 +136,72 @@ def test_many_threads_share_one_template(context: Path, server: ForkServer) -> N
             thread.join()
         assert [shown(repl, "context[1]") for repl in repls] == ["'y'\n"] * 12
         assert len({template_of(repl) for repl in repls}) == 1
+
+
+def loading(zygote: int, context: Path) -> int:
+    """Stop the template that loads this context; gives its process id, 0 where there is none."""
+    children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
+    template = next((pid for pid in map(int, children) if holds(pid, context)), 0)
+    if template:
+        os.kill(template, signal.SIGSTOP)
+        wait_until(lambda: state_of(template) == "T")
+        assert holds(template, context), "it had loaded the context before it was stopped"
+    return template
+
+
+def holds(pid: int, file: Path) -> bool:
+    """Whether a process has this file open."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return str(file) in [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    return False
+
+
+def handed(zygote: int, context: Path) -> int:
+    """How many orders over this context wait in the fork-server."""
+    links = Path(f"/proc/{zygote}/fd").iterdir()
+    return [os.readlink(link) for link in links].count(str(context))
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Path:
+    """A context that takes long to load for its size."""
+    return write_context(tmp_path / "slow", "json", [f"[{'0,' * (SIZE // 2)}0]"])
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A small encoded context."""
+    return write_context(tmp_path / "small", "str", ["hello"])
+
+
+def test_while_a_template_loads_others_are_served(
+    context: Path, server: ForkServer, slow: Path, small: Path
+) -> None:
+    with over(small, server) as first, ThreadPoolExecutor() as threads:
+        zygote = template_of(first)
+        one, closed = over(slow, server), over(slow, server)
+        with closing(one):
+            starts = [threads.submit(repl.start) for repl in (one, closed)]
+            template = wait_until(lambda: loading(zygote, slow))
+            with over(small, server) as other, over(context, server) as another:
+                assert shown(other, "context") == "'hello'\n"
+                assert shown(another, "context[1]") == "'y'\n"
+            wait_until(lambda: handed(zygote, slow) == 2)
+            closed.close()
+            with pytest.raises(SandboxError):
+                starts[1].result()
+            assert handed(zygote, slow) == 1
+            os.kill(template, signal.SIGCONT)
+            starts[0].result()
+            assert template_of(one) == template
+
+
+def test_where_a_template_dies_while_it_loads_each_repl_loads_for_itself(
+    server: ForkServer, slow: Path, small: Path
+) -> None:
+    with over(small, server) as first, ThreadPoolExecutor() as threads, closing(over(slow, server)) as one:
+        zygote = template_of(first)
+        start = threads.submit(one.start)
+        os.kill(wait_until(lambda: loading(zygote, slow)), signal.SIGKILL)
+        start.result()
+        assert template_of(one) == zygote

@@ -17,6 +17,7 @@ from .exits import EXIT_BROKEN
 _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = "800"  # of 1000: where memory runs out, the kernel ends this process before its worker
 _CPU_GRACE_S = 5
+_MAX_DESCRIPTORS = 1 << 20
 
 
 def tie_to_parent(parent: int | None = None) -> None:
@@ -34,6 +35,15 @@ def first_to_go() -> None:
     """Have the kernel end this process before others where memory runs out."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write(_OOM_SCORE)
+
+
+def hold_only(*descriptors: int) -> None:
+    """Close all descriptors but the first three and these."""
+    first = 3
+    for kept in sorted(descriptors):
+        os.closerange(first, kept)
+        first = kept + 1
+    os.closerange(first, _MAX_DESCRIPTORS)
 
 
 def confine(limits: Mapping[str, int]) -> None:

@@ -58,6 +58,11 @@ class Lockdown:
         users = (_OWN_USERS + os.getpid(), _NOBODY) if os.geteuid() == 0 else ()
         self._user = next(filter(_reads_library, users), None)
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What ``apply`` needs to be open, and closes."""
+        return (self._ruleset.fileno(),) if self._ruleset is not None else ()
+
     def apply(self, parent: int) -> None:
         """Lock this process; ``parent`` is the process that must not die before it."""
         os.setsid()

@@ -1,217 +1,216 @@
-"""The fork-server: one process for each worker process, with the standard library loaded and no secret.
+"""The fork-server: one process for all processes of a worker, with the standard library loaded and no secret.
 
-It forks the REPLs of its worker's jobs, one after another, each used once; one that is locked and waits is
-always ready. It has a single thread: a child dies with the *thread* that forked it.
+It forks the REPLs of their jobs. It has a single thread: a child dies with the *thread* that forked it.
 
-Its socket carries datagrams of JSON. From the worker::
+It has a socket for each process that joined it, besides the first one, which it was started with. They carry
+datagrams of JSON; ids are the sender's own. From a worker's process::
 
-    {"op": "spawn", "id": int}                     with two descriptors: the REPL's socket, the context
+    {"op": "join"}                                 with one descriptor: another socket like this one
+    {"op": "spawn", "id": int, "memory_bytes": int}  with two: the REPL's socket, the context
     {"op": "signal", "id": int, "signal": int}
-    {"op": "template", "memory_bytes": int}        with two descriptors: a socket like this one, the context
 
-A template is a fork-server of its own, at the socket that it is given: a fork of this process which has
-loaded a context, so that the REPLs that it forks share its memory. It never runs code of a model either.
+To it::
 
-To the worker::
-
-    {"op": "up", "pid": int}                       it can fork from now on
-    {"op": "failed", "id": int, "detail": str}     no REPL could be made
+    {"op": "up"}                                   it can fork from now on, for this socket
+    {"op": "failed", "id": int, "detail": str}     no REPL could be made, or its fork-server died
     {"op": "exited", "id": int, "code": int}       a REPL ended; negative: by this signal
 
-Where the worker is gone, so are this process and every REPL.
+Where one of these sockets is at its end, so are the REPLs that were ordered by it; where all are, so is this
+process. REPLs over a large context are forked from a template (see ``templates``), whoever ordered them.
 """
 
 import contextlib
 import gc
+import itertools
 import json
 import os
+import resource
 import selectors
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from . import confine, context, loop, preload
-from .exits import EXIT_BROKEN
+from . import preload
+from .exits import SERVER_DIED
 from .lockdown import Lockdown
+from .nursery import Nursery
+from .templates import Key, Template, close_all, key_of
 
 _MESSAGE_BYTES = 4096
-_MAX_DESCRIPTORS = 1 << 20
-_LOCKED = b"locked"
-_TAKEN = b"taken"
 _QUIET_S = 0.05
 
 
-class _Spare:
-    """A child that is locked and waits for its job."""
+class _Job(NamedTuple):
+    """A REPL: whose it is, by which number that knows it, and the template that it comes from."""
 
-    def __init__(self, pid: int, link: socket.socket) -> None:
-        self.pid = pid
-        self.link = link
+    worker: socket.socket
+    number: int
+    template: Template | None
 
 
 class Zygote:
-    """The fork-server's loop."""
+    """The loop of a fork-server; ``names`` are what a template's context gave."""
 
-    def __init__(
-        self, control: socket.socket, lockdown: Lockdown, names: dict[str, Any] | None = None
-    ) -> None:
-        self._control = control
+    def __init__(self, lockdown: Lockdown, names: dict[str, Any] | None = None) -> None:
         self._lockdown = lockdown
-        self._names = names  # what a template's context gave
-        self._children: dict[int, int] = {}  # process → id of its job
-        self._spare: _Spare | None = None
+        self._nursery = Nursery(lockdown, names)
+        self._numbers = itertools.count(1)
+        self._jobs: dict[int, _Job] = {}
+        self._templates: dict[Key, Template] = {}
+        self._workers: set[socket.socket] = set()
+        self._heard = selectors.PollSelector()
         self._wake, self._waker = socket.socketpair()
-        self._waker.setblocking(False)
-        self._wake.setblocking(False)
 
-    def serve(self) -> None:
-        """Do what the worker orders, until it is gone."""
+    def serve(self, first: socket.socket) -> None:
+        """Do what is ordered at this socket and those that join, until all are at their end."""
+        for end in (self._wake, self._waker):
+            end.setblocking(False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        waiting = selectors.PollSelector()
-        waiting.register(self._control, selectors.EVENT_READ)
-        waiting.register(self._wake, selectors.EVENT_READ)
-        self._tell({"op": "up", "pid": os.getpid()})
-        self._refill()
-        while True:
-            ready = {key.fileobj for key, _ in waiting.select(None if self._spare else _QUIET_S)}
-            if not ready:
-                self._refill()
-            if self._wake in ready:
-                self._reap()
-            if self._control in ready and not self._obey():
-                return
+        self._hear(self._wake, self._reap)
+        self._admit(first)
+        self._nursery.refill()
+        try:
+            while self._workers:
+                self._turn()
+        finally:
+            self._nursery.end()
 
-    def end(self) -> None:
-        """End every child."""
-        for pid in self._children:
-            os.kill(pid, signal.SIGKILL)
+    def _turn(self) -> None:
+        ready = self._heard.select(None if self._nursery.is_ready else _QUIET_S)
+        if not ready:
+            self._nursery.refill()
+        for key, _ in ready:
+            if self._heard.get_map().get(key.fd) == key:  # else it was closed in this turn
+                key.data()
 
-    def _refill(self) -> None:
-        """Make a spare child; in a quiet moment, not while one that was just given a job starts."""
-        with contextlib.suppress(OSError):  # no room for one more process: the next spawn tells
-            self._spare = self._spare or self._forked()
+    def _hear(self, link: socket.socket, then: Callable[[], None]) -> None:
+        self._heard.register(link, selectors.EVENT_READ, then)
 
-    def _obey(self) -> bool:
-        data, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 2)
-        if not data:
-            return False
-        order: dict[str, Any] = json.loads(data)
-        if order["op"] == "spawn":
-            self._spawn(order["id"], descriptors)
-        elif order["op"] == "template":
-            self._fork_template(order["memory_bytes"], descriptors)
+    def _hear_no_more(self, link: socket.socket) -> None:
+        self._heard.unregister(link)
+        link.close()
+
+    def _admit(self, worker: socket.socket) -> None:
+        self._workers.add(worker)
+        self._hear(worker, lambda: self._obey(worker))
+        _tell(worker, {"op": "up"})
+
+    def _obey(self, worker: socket.socket) -> None:
+        order, descriptors = _received(worker)
+        if order is None:
+            self._leave(worker)
+        elif order["op"] == "join":
+            self._admit(socket.socket(fileno=descriptors[0]))
+        elif order["op"] == "spawn":
+            self._spawn(worker, order, descriptors)
         else:
-            for pid, job in self._children.items():
-                if job == order["id"]:
-                    os.kill(pid, order["signal"])
-        return True
+            for job, its in list(self._jobs.items()):
+                if (its.worker, its.number) == (worker, order["id"]):
+                    self._signal(job, order["signal"])
 
-    def _spawn(self, job: int, descriptors: list[int]) -> None:
-        """Give the job's two descriptors to the spare child; where that has died, to a new one."""
-        spare, self._spare = self._spare, None
-        detail = self._hand(job, spare, descriptors) if spare is not None else "there is no spare process"
-        try:
-            if detail is not None:
-                detail = self._hand(job, self._forked(), descriptors)
-        except OSError as error:
-            detail = str(error)
+    def _leave(self, worker: socket.socket) -> None:
+        """End the REPLs of a worker's process that is gone."""
+        self._workers.remove(worker)
+        self._hear_no_more(worker)
+        for job, its in list(self._jobs.items()):
+            if its.worker is worker:
+                self._signal(job, signal.SIGKILL)
+
+    def _spawn(self, worker: socket.socket, order: dict[str, Any], descriptors: list[int]) -> None:
+        job = next(self._numbers)
+        # A template is not told of the memory: it has none below it.
+        key = key_of(descriptors[1], order["memory_bytes"]) if "memory_bytes" in order else None
+        template = self._template(key, descriptors[1]) if key is not None else None
+        self._jobs[job] = _Job(worker, order["id"], template)
+        if template is None:
+            self._fork(job, descriptors)
+        else:
+            template.spawn(job, descriptors)
+
+    def _fork(self, job: int, descriptors: list[int]) -> None:
+        """Fork the REPL of a job here; the descriptors are given away."""
+        detail = self._nursery.spawn(job, descriptors)
+        close_all(descriptors)
         if detail is not None:
-            self._tell({"op": "failed", "id": job, "detail": detail[:1000]})
-        for descriptor in descriptors:
-            os.close(descriptor)
+            self._end(job, {"op": "failed", "detail": detail[:1000]})
 
-    def _hand(self, job: int, spare: _Spare, descriptors: list[int]) -> str | None:
-        """Give them to this child, once it is locked; says what went wrong."""
-        with spare.link as link:
-            try:
-                state = link.recv(_MESSAGE_BYTES)
-                if state != _LOCKED:
-                    return state.decode() or "the process broke down while it was being locked"
-                socket.send_fds(link, [b"job"], descriptors)
-                if link.recv(_MESSAGE_BYTES) != _TAKEN:
-                    return "the process ended while it was given its job"
-            except OSError as error:
-                return str(error)
-        self._children[spare.pid] = job
-        return None
-
-    def _fork_template(self, memory_bytes: int, descriptors: list[int]) -> None:
-        """Fork a template; where there is none, the worker sees the end of its socket."""
-        with contextlib.suppress(OSError):
-            parent = os.getpid()
-            if not os.fork():
-                self._be_template(parent, memory_bytes, *descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
-
-    def _be_template(self, parent: int, memory_bytes: int, control_fd: int, context_fd: int) -> NoReturn:
-        """The life of a template."""
-        try:
-            self._leave_parent()
-            if self._spare is not None:
-                self._spare.link.close()
-            confine.tie_to_parent(parent)
-            confine.first_to_go()
-            with confine.memory(memory_bytes), open(context_fd, "rb") as file:
-                names = context.load(file)
-            gc.freeze()
-            Zygote(socket.socket(fileno=control_fd), self._lockdown, names).serve()
-        finally:
-            os._exit(EXIT_BROKEN)
-
-    def _leave_parent(self) -> None:
-        """Close what belongs to the process that this one was forked from."""
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for own in (self._control, self._wake, self._waker):
-            own.close()
-
-    def _forked(self) -> _Spare:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        parent = os.getpid()
-        pid = os.fork()
-        if not pid:
-            ours.close()
-            self._live(theirs, parent)
-        theirs.close()
-        return _Spare(pid, ours)
-
-    def _live(self, link: socket.socket, parent: int) -> NoReturn:
-        """The life of a child: it locks itself, waits for its job, and is its REPL."""
-        try:
-            self._leave_parent()
-            self._lockdown.apply(parent)
-            os.closerange(3, link.fileno())
-            os.closerange(link.fileno() + 1, _MAX_DESCRIPTORS)
-            link.send(_LOCKED)
-            data, descriptors, _, _ = socket.recv_fds(link, _MESSAGE_BYTES, 2)
-            if data:
-                link.send(_TAKEN)
-                link.close()
-                repl_fd, context_fd = descriptors
-                loop.main(repl_fd, context_fd, self._names)
-        except BaseException as error:  # noqa: BLE001  # the edge of the process
-            with contextlib.suppress(OSError):
-                link.send(f"{type(error).__name__}: {error}"[:1000].encode())
-        finally:
-            os._exit(EXIT_BROKEN)
+    def _signal(self, job: int, number: int) -> None:
+        template = self._jobs[job].template
+        if template is None:
+            self._nursery.signal(job, number)
+        elif job not in template.waiting:
+            template.order({"op": "signal", "id": job, "signal": number})
+        elif number == signal.SIGKILL:
+            close_all(template.waiting.pop(job))
+            self._end(job, {"op": "exited", "code": -number})
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._wake.recv(_MESSAGE_BYTES)
-        with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                pid, status = ended
-                job = self._children.pop(pid, None)
-                if job is not None:
-                    self._tell({"op": "exited", "id": job, "code": os.waitstatus_to_exitcode(status)})
+        for job, code in self._nursery.ended():
+            self._end(job, {"op": "exited", "code": code})
 
-    def _tell(self, message: dict[str, object]) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the next read sees that it is gone
-            self._control.send(json.dumps(message).encode())
+    def _end(self, job: int, message: dict[str, object]) -> None:
+        """Tell how a job's REPL ended; the last one of a template ends that, too."""
+        ended = self._jobs.pop(job)
+        _tell(ended.worker, {**message, "id": ended.number})
+        if ended.template is not None and all(
+            it.template is not ended.template for it in self._jobs.values()
+        ):
+            self._dismiss(ended.template)
+
+    def _template(self, key: Key, context_fd: int) -> Template:
+        if key not in self._templates:
+            made = self._templates[key] = Template(key, context_fd, self._lockdown, self._serve_as_template)
+            self._hear(made.link, lambda: self._heed(made))
+        return self._templates[key]
+
+    def _serve_as_template(self, link: socket.socket, names: dict[str, Any]) -> None:
+        Zygote(self._lockdown, names).serve(link)
+
+    def _heed(self, template: Template) -> None:
+        """Take a template's word."""
+        message, _ = _received(template.link)
+        if message is None:
+            self._lose(template)
+        elif message["op"] == "up":
+            template.begin()
+        else:
+            self._end(message.pop("id"), message)
+
+    def _lose(self, template: Template) -> None:
+        """It died: its REPLs did, too; where it could not load its context, REPLs of their own will tell."""
+        self._dismiss(template)
+        waiting, template.waiting = template.waiting, {}
+        for job, descriptors in waiting.items():
+            self._jobs[job] = self._jobs[job]._replace(template=None)
+            os.lseek(descriptors[1], 0, os.SEEK_SET)  # it may have read there
+            self._fork(job, descriptors)
+        for job in [job for job, its in self._jobs.items() if its.template is template]:
+            self._end(job, {"op": "failed", "detail": SERVER_DIED})
+
+    def _dismiss(self, template: Template) -> None:
+        """Hang up on it, which ends it; the next order over its context makes a new one."""
+        if self._templates.get(template.key) is template:
+            del self._templates[template.key]
+            self._hear_no_more(template.link)
+
+
+def _received(link: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    """What comes next at this socket; None where it is at its end."""
+    try:
+        data, descriptors, _, _ = socket.recv_fds(link, _MESSAGE_BYTES, 2)
+    except ConnectionResetError:  # the other side died, and had not read all
+        return None, []
+    return (json.loads(data) if data else None), descriptors
+
+
+def _tell(worker: socket.socket, message: dict[str, object]) -> None:
+    with contextlib.suppress(OSError):  # the next read sees that it is gone; or it has been seen
+        worker.send(json.dumps(message).encode())
 
 
 def main(control_fd: int, level: str, packages: Mapping[str, Sequence[str]]) -> None:
@@ -230,13 +229,11 @@ def main(control_fd: int, level: str, packages: Mapping[str, Sequence[str]]) -> 
     lockdown = Lockdown(landlock=level != "seccomp")
     for name in [name for name in sys.modules if name.partition(".")[0] in ("landlockpy", "seccompy")]:
         del sys.modules[name]  # not for model-written code, which sees the standard library alone
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a REPL has a limit of its own
     gc.collect()
     gc.freeze()
-    zygote = Zygote(socket.socket(fileno=control_fd), lockdown)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 2)  # until now it told of errors; a REPL must not have it
     os.close(null)
-    try:
-        zygote.serve()
-    finally:
-        zygote.end()
+    Zygote(lockdown).serve(socket.socket(fileno=control_fd))
