@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from celery import Celery
+from celery.utils.nodenames import anon_nodename
 from kombu import Exchange, Queue, uuid
 
 from rlm_dist.errors import SettingsError
@@ -101,15 +102,18 @@ def send_root(app: Celery, *specs: JobSpec, again: bool = False) -> None:
     which takes three times as long for each: it finds the route and declares the queue again and again.
     """
     make: Any = app.amqp.create_task_message  # unknown to the stubs
+    # The same for all messages; Celery and kombu would look them up for each.
+    common = {"kwargs": {}, "ignore_result": True, "kwargsrepr": "{}", "origin": anon_nodename()}
+    routing_key = AGAIN_QUEUE if again else ROOT_QUEUE
+    serializer = app.conf.task_serializer
     with app.producer_pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined]  # newer than the stubs
         for spec in specs:
-            said = {"argsrepr": f"job={spec.id}", "kwargsrepr": "{}"}
-            message = make(uuid(), ROOT_TASK, args=[spec.id], kwargs={}, ignore_result=True, **said)
+            message = make(uuid(), ROOT_TASK, args=[spec.id], argsrepr=f"job={spec.id}", **common)
             producer.publish(
                 message.body,
                 exchange="",
-                routing_key=AGAIN_QUEUE if again else ROOT_QUEUE,
-                serializer=app.conf.task_serializer,
+                routing_key=routing_key,
+                serializer=serializer,
                 headers=message.headers,
                 priority=_PRIORITIES[spec.priority],
                 **message.properties,
