@@ -13,13 +13,20 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from rlm_dist.batch_item import BatchItem, read_item
-from rlm_dist.contexts import encode_files
+from rlm_dist.contexts import check_value, encode_files
 from rlm_dist.errors import InputError
 from rlm_dist.openai_batch import IGNORED
 from rlm_dist.text_files import FileText, open_text
 
 SHOWN_PROBLEMS = 100
 _KNOWN_FILES = 1024
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON value")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 class _Checklist:
@@ -98,7 +105,7 @@ class BatchFile:
         parsed = _parse(line)
         item = read_item(parsed, self._base)
         if item.context_file is None:
-            item.encode()
+            check_value(item.value)
         elif problems := self._check_file(item.context_file):
             raise InputError(problems)
         if item.form == "openai":
@@ -173,7 +180,7 @@ def _lines(file: FileText, seen: Callable[[bytes], object]) -> Iterator[tuple[in
 
 def _parse(line: bytes) -> Any:
     try:
-        return json.loads(line.decode(), parse_constant=_refuse_constant)
+        return _DECODER.decode(line.decode())
     except UnicodeDecodeError as error:
         raise InputError((f"is not UTF-8, first bad byte at offset {error.start} of the line",)) from None
     except RecursionError:
@@ -182,7 +189,3 @@ def _parse(line: bytes) -> Any:
         raise InputError((f"is not JSON: {error.msg} at character {error.pos + 1}",)) from None
     except ValueError as error:  # NaN, or an integer of thousands of digits
         raise InputError((f"is not JSON: {error}",)) from None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")

@@ -16,6 +16,8 @@ from rlm_dist.errors import InputError
 from rlm_dist.openai_batch import OpenAILine
 from rlm_dist.options import JobOptions, problems_of
 
+_NO_OPTIONS = JobOptions()
+
 
 @dataclass(frozen=True)
 class BatchItem:
@@ -73,7 +75,7 @@ def _native_item(line: dict[str, Any], base: Path) -> BatchItem:
     return BatchItem(
         custom_id=native.id,
         query=native.query,
-        options=native.over(JobOptions()),
+        options=native.over(_NO_OPTIONS),
         value=native.context,
         context_file=name if name is None or "://" in name else str(base / name),
         metadata=native.metadata,

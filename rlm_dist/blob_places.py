@@ -75,7 +75,7 @@ class RedisPlace:
                 count = number + 1
             self._set(sha256, upload, {"pieces": str(count)}, self._retention_s)
             self._name(sha256, upload)
-        except BaseException:
+        except BaseException:  # a KeyboardInterrupt, too, leaves nothing behind
             with suppress(redis.RedisError):  # it expires anyway, and the first error is the one to show
                 self._client.unlink(upload)
             raise
@@ -142,9 +142,10 @@ class FsspecPlace:
             self._pipe(sha256, written[-1], manifest.encode())
             with self._trouble(sha256, "write to"):
                 self._files.mv(written[-1], f"{self._folder(sha256)}/manifest")
-        except BaseException:
+        except BaseException:  # a KeyboardInterrupt, too, leaves nothing behind
             for path in written:
-                with suppress(OSError):
+                # Some are not there, and the first error is the one to show.
+                with suppress(BlobError), self._trouble(sha256, "write to"):
                     self._files.rm_file(path)
             raise
 
@@ -199,5 +200,5 @@ class FsspecPlace:
             else:
                 detail = f"cannot {doing} {self._root} ({error.strerror or error}): mend that, {_MEND}"
             raise BlobError(sha256, detail) from error
-        except Exception as error:  # each driver of fsspec has errors of its own
+        except Exception as error:  # each driver of fsspec has errors of its own, of no common base
             raise BlobError(sha256, f"cannot {doing} {self._root} ({error}): mend that, {_MEND}") from error

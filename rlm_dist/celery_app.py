@@ -12,11 +12,12 @@ a call or a job came to.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from celery import Celery
+from celery.utils.nodenames import anon_nodename
 from kombu import Exchange, Producer, Queue, uuid
 from kombu.exceptions import BatchPublishError  # type: ignore[attr-defined]  # newer than the stubs
 
@@ -103,10 +104,9 @@ def send_root(app: Celery, *specs: JobSpec, again: bool = False) -> None:
     ``again`` is for jobs that had their turn in the queue before.
     """
     with app.producer_pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined]  # newer than the stubs
+        publish = _publisher(app, producer, ROOT_TASK, AGAIN_QUEUE if again else ROOT_QUEUE)
         for spec in specs:
-            said = {"argsrepr": f"job={spec.id}", "kwargsrepr": "{}"}
-            queue_name = AGAIN_QUEUE if again else ROOT_QUEUE
-            _publish(app, producer, ROOT_TASK, [spec.id], said, queue_name, _PRIORITIES[spec.priority])
+            publish([spec.id], f"job={spec.id}", "{}", _PRIORITIES[spec.priority])
 
 
 def send_sub(app: Celery, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
@@ -116,49 +116,46 @@ def send_sub(app: Celery, job_id: str, turn: int, chunks: Sequence[Sequence[str]
         kombu.exceptions.OperationalError, redis.RedisError: where the broker cannot be reached.
     """
     with app.producer_pool.acquire(block=True) as producer:
+        publish = _publisher(app, producer, SUB_TASK, SUB_QUEUE)
+
+        def publish_all() -> None:
+            for chunk in chunks:
+                calls = f"calls={len(chunk)} first={chunk[0]}"
+                publish([job_id, list(chunk)], f"job={job_id} turn={turn}", calls, 0)
+
         try:
             with producer.batch():  # type: ignore[attr-defined]  # newer than the stubs
-                _publish_chunks(app, producer, job_id, turn, chunks)
+                publish_all()
         except BatchPublishError:  # nobody knows how many went out; to send one twice does no harm
-            _publish_chunks(app, producer, job_id, turn, chunks)
+            publish_all()
 
 
-def _publish_chunks(
-    app: Celery, producer: Producer, job_id: str, turn: int, chunks: Sequence[Sequence[str]]
-) -> None:
-    for chunk in chunks:
-        said = {
-            "argsrepr": f"job={job_id} turn={turn}",
-            "kwargsrepr": f"calls={len(chunk)} first={chunk[0]}",
-        }
-        _publish(app, producer, SUB_TASK, [job_id, list(chunk)], said, SUB_QUEUE)
-
-
-def _publish(
-    app: Celery,
-    producer: Producer,
-    task: str,
-    args: list[Any],
-    said: dict[str, str],
-    queue_name: str,
-    priority: int = 0,
-) -> None:
-    """Send one task; ``said`` is what Flower shows of its arguments.
+def _publisher(
+    app: Celery, producer: Producer, task: str, queue_name: str
+) -> Callable[[list[Any], str, str, int], None]:
+    """A function that sends one task: its arguments, what Flower shows of them (two texts), its priority.
 
     The messages are those of ``send_task``, which takes three times as long for each: it finds the route and
     declares the queue again and again.
     """
     make: Any = app.amqp.create_task_message  # unknown to the stubs
-    message = make(uuid(), task, args=args, kwargs={}, ignore_result=True, **said)
-    producer.publish(
-        message.body,
-        exchange="",
-        routing_key=queue_name,
-        serializer=app.conf.task_serializer,
-        headers=message.headers,
-        priority=priority,
-        **message.properties,
-    )
+    # The same for all messages; Celery and kombu would look them up for each.
+    common = {"kwargs": {}, "ignore_result": True, "origin": anon_nodename()}
+    serializer = app.conf.task_serializer
+
+    def publish(args: list[Any], argsrepr: str, kwargsrepr: str, priority: int) -> None:
+        message = make(uuid(), task, args=args, argsrepr=argsrepr, kwargsrepr=kwargsrepr, **common)
+        producer.publish(
+            message.body,
+            exchange="",
+            routing_key=queue_name,
+            serializer=serializer,
+            headers=message.headers,
+            priority=priority,
+            **message.properties,
+        )
+
+    return publish
 
 
 def queued(app: Celery, *queues: str) -> list[int]:

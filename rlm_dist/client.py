@@ -14,7 +14,6 @@ import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -33,9 +32,10 @@ from rlm_dist.errors import InputError
 from rlm_dist.filling import Ready, with_contexts
 from rlm_dist.handles import Batch, Cluster, Job
 from rlm_dist.local_cluster import is_up, own_queue, with_redis, workers
-from rlm_dist.models import BatchState, ContextRef, JobSpec, Role
+from rlm_dist.models import BatchState, JobSpec
 from rlm_dist.options import JobOptions, read_batch_options, read_budget, read_options
 from rlm_dist.settings import Settings, load_settings
+from rlm_dist.specs import SpecMaker
 from rlm_dist.store import Store, connect, reaching
 from rlm_dist.texts import Texts
 
@@ -97,6 +97,7 @@ class Client:
             retention_s=self.settings.retention_s,
         )
         self._texts = Texts(store=self.store, blobs=self.blobs)
+        self._specs = SpecMaker(self.settings)
 
     def close(self) -> None:
         """Close the connections, and end what was started; jobs that have not ended stay in the store."""
@@ -151,10 +152,11 @@ class Client:
         job_id = f"j{uuid.uuid4().hex[:20]}"
         line = {"id": job_id, "query": query, "context": "", "metadata": dict(metadata or {})}
         given = read_options(options).over(self._defaults)
-        item = replace(read_item(line, Path()), options=given)
+        item = read_item(line, Path())
         encoded = context if isinstance(context, Encoded) else encode(context)
         self._wake()
-        self._enqueue([self._spec(item, store_context(encoded, self.blobs), job_id=job_id)])
+        ref = store_context(encoded, self.blobs)
+        self._enqueue([self._specs.make(item, given, ref, job_id=job_id)])
         return self.job(job_id)
 
     def submit_batch(
@@ -264,42 +266,15 @@ class Client:
 
     def _of_batch(self, ready: Ready, batch_id: str, defaults: JobOptions) -> JobSpec:
         index, item, context = ready
-        own = replace(item, options=item.options.over(defaults))
-        return self._spec(own, context, job_id=_job_id(batch_id, item), batch_id=batch_id, index=index)
+        options = item.options.over(defaults)
+        job_id = _job_id(batch_id, item)
+        return self._specs.make(item, options, context, job_id=job_id, batch_id=batch_id, index=index)
 
     @cached_property
     def _defaults(self) -> JobOptions:
         """What a job does not give comes from the setting of the same name, where there is one."""
         names = JobOptions.model_fields.keys() & Settings.model_fields.keys()
         return JobOptions.model_validate({name: getattr(self.settings, name) for name in names})
-
-    def _spec(
-        self, item: BatchItem, ref: ContextRef, *, job_id: str, batch_id: str | None = None, index: int = 0
-    ) -> JobSpec:
-        known, options = self.settings, item.options
-        return JobSpec(
-            id=job_id,
-            custom_id=item.custom_id,
-            batch_id=batch_id,
-            index=index,
-            query=item.query,
-            context=ref,
-            model=options.model or known.model,
-            sub_model=options.sub_model or known.sub_model,
-            prompts=known.prompts,
-            max_output_chars=known.max_output_chars,
-            early_final=known.early_final,
-            ask_at_limit=known.ask_at_limit,
-            on_divergence=options.on_divergence or "warn",
-            priority=options.priority or "normal",
-            limits=options.limits(),
-            cache=bool(options.cache),
-            root_parameters=options.parameters(Role.ROOT),
-            sub_parameters=options.parameters(Role.SUB),
-            metadata=item.metadata,
-            form=item.form,
-            broker_prefix=known.broker_prefix,
-        )
 
     def _enqueue(self, specs: Sequence[JobSpec]) -> None:
         # Also those that were there already: whoever made them may have died before it sent their messages,

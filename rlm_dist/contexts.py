@@ -17,7 +17,7 @@ import json
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 from rlm_dist import text_files
 from rlm_dist.blobs import Blobs, text_pieces
@@ -26,6 +26,8 @@ from rlm_dist.models import ContextInfo, ContextRef
 
 Kind = Literal["str", "list", "dict", "json"]
 SHOWN_SIZES = 10
+_EMPTY = "context: is empty"
+_HEADER = json.JSONEncoder(separators=(",", ":"))
 
 
 class Source(Protocol):
@@ -54,6 +56,12 @@ class _Text:
         return len(self._text)
 
 
+class _Parts(NamedTuple):
+    kind: Kind
+    texts: Sequence[str]
+    items: int
+
+
 class Encoded:
     """A context that is ready to be stored: its reference, and its bytes as often as they are wanted."""
 
@@ -75,13 +83,18 @@ def encode(value: object) -> Encoded:
     Raises:
         InputError: where the value is empty or is no JSON value; the message names the place in it.
     """
-    if isinstance(value, str):
-        return _encode("str", [value])
-    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
-        return _encode("list", value, items=len(value))
-    if isinstance(value, dict) and all(isinstance(part, str) for pair in value.items() for part in pair):
-        return _encode("dict", [part for pair in value.items() for part in pair], items=len(value))
-    return _encode("json", [_json(value)], items=len(value) if isinstance(value, (list, dict)) else 1)
+    kind, texts, items = _parts_of(value)
+    return _assemble(kind, [_Text(text) for text in texts], [], items=items)
+
+
+def check_value(value: object) -> None:
+    """See that a value can be encoded, which takes less than to do it.
+
+    Raises:
+        InputError: as ``encode``.
+    """
+    if not any(_parts_of(value).texts):
+        raise InputError((_EMPTY,))
 
 
 def encode_files(paths: Sequence[str | Path], *, stdin: BinaryIO | None = None) -> Encoded:
@@ -109,8 +122,14 @@ def store_context(encoded: Encoded, blobs: Blobs) -> ContextRef:
     return encoded.ref
 
 
-def _encode(kind: Kind, texts: Sequence[str], *, items: int = 1) -> Encoded:
-    return _assemble(kind, [_Text(text) for text in texts], [], items=items)
+def _parts_of(value: object) -> _Parts:
+    if isinstance(value, str):
+        return _Parts("str", [value], 1)
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        return _Parts("list", value, len(value))
+    if isinstance(value, dict) and all(isinstance(part, str) for pair in value.items() for part in pair):
+        return _Parts("dict", [part for pair in value.items() for part in pair], len(value))
+    return _Parts("json", [_json(value)], len(value) if isinstance(value, (list, dict)) else 1)
 
 
 def _assemble(
@@ -118,14 +137,14 @@ def _assemble(
 ) -> Encoded:
     sources = [*texts, *names]
     header = {"v": 1, "kind": kind, "n": len(sources), "several": several, "named": bool(names)}
-    head = json.dumps(header, separators=(",", ":")).encode() + b"\n"
+    head = _HEADER.encode(header).encode() + b"\n"
     head += struct.pack(f"<{len(sources)}Q", *(source.size_bytes for source in sources))
     digest = hashlib.sha256(head)
     chars = _scan_all(texts, digest.update)
     for name in names:
         name.scan(digest.update)
     if not any(chars):
-        raise InputError(("context: is empty",))
+        raise InputError((_EMPTY,))
     shown = chars[1::2] if kind == "dict" else chars if kind == "list" else []
     info = ContextInfo(
         kind=kind,
@@ -154,7 +173,7 @@ def _scan_all(sources: Sequence[Source], update: Callable[[bytes], object]) -> l
 
 def _json(value: object) -> str:
     if value is None:
-        raise InputError(("context: is empty",))
+        raise InputError((_EMPTY,))
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_refuse)
     except RecursionError:

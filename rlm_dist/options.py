@@ -49,7 +49,7 @@ class JobOptions(BaseModel):
 
     def over(self, defaults: "JobOptions") -> "JobOptions":
         """These options, and ``defaults`` where one is not given."""
-        own = {name: getattr(self, name) for name in self.model_fields_set & JobOptions.model_fields.keys()}
+        own = {name: getattr(self, name) for name in self.model_fields_set & _NAMES}
         given = {name: value for name, value in own.items() if value is not None}
         return defaults.model_copy(update=given) if given else defaults
 
@@ -66,6 +66,9 @@ class JobOptions(BaseModel):
         return CallParameters.model_validate(
             {name: getattr(self, prefix + name) for name in CallParameters.model_fields}
         )
+
+
+_NAMES = frozenset(JobOptions.model_fields)
 
 
 class BatchBudget(BaseModel):

@@ -174,6 +174,28 @@ def test_a_full_object_store_is_a_clear_error_and_leaves_nothing() -> None:
     assert files.store == {}
 
 
+class DriverError(Exception):
+    """As drivers have them: it is no OSError."""
+
+
+class LostStore(MemoryFileSystem):  # type: ignore[misc]  # it has no types
+    """An object store that is lost in the middle of an upload."""
+
+    store: ClassVar[dict[str, Any]] = {}
+
+    def pipe_file(self, path: str, value: bytes, **kwargs: object) -> None:
+        raise DriverError("no route to it")
+
+    def rm_file(self, path: str) -> None:
+        raise DriverError("nor for removing")
+
+
+def test_a_lost_object_store_is_a_clear_error_of_its_first_trouble() -> None:
+    """What is uploaded cannot be removed then, which is not what there is to mend."""
+    with pytest.raises(BlobError, match=r"cannot write to /bucket \(no route to it\)"):
+        put_noise(Blobs(FsspecPlace(LostStore(skip_instance_cache=True), "/bucket")))
+
+
 def test_a_file_url_is_a_folder(tmp_path: Path) -> None:
     put_noise(open_blobs(f"file://{tmp_path}/there", home=tmp_path, client=None))
     assert open_blobs(str(tmp_path / "there"), home=tmp_path, client=None).has(SHA256)

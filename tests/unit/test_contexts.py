@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_dist.contexts import encode
+from rlm_dist.contexts import check_value, encode
 from rlm_dist.errors import InputError
 from rlm_dist.models import ContextInfo
 from tests.decoded import decode
@@ -42,9 +42,11 @@ def is_empty(value: object) -> bool:
 @given(st.one_of(ANY_TEXT, st.lists(ANY_TEXT), st.dictionaries(ANY_TEXT, ANY_TEXT), ANY_JSON))
 def test_every_value_comes_back_or_is_empty(value: object) -> None:
     if is_empty(value):
-        with pytest.raises(InputError, match="context: is empty"):
-            encode(value)
+        for refuses in (encode, check_value):
+            with pytest.raises(InputError, match="context: is empty"):
+                refuses(value)
     else:
+        check_value(value)
         assert back(value) == value
 
 

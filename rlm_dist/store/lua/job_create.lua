@@ -6,29 +6,34 @@
 -- Atomic: a job that is half registered would be missing from its batch, or lose its context.
 local id, batch, retention_ms = ARGV[1], ARGV[3], ARGV[10]
 if call('EXISTS', JOB) == 1 then return 0 end
-if batch ~= '' and call('EXISTS', batch) == 0 then return NOT_FOUND end
+local known = batch ~= '' and get(batch, 'digest', 'cancelled')
+if known and not known[1] then return NOT_FOUND end
 
-call('HSET', JOB, 'id', id, 'spec', ARGV[2], 'epoch', 0, 'queued_ms', int(now_ms))
-for index, field in ipairs({'max_nanousd', 'max_tokens', 'max_sub_calls'}) do
-  if ARGV[5 + index] ~= '' then call('HSET', JOB, field, ARGV[5 + index]) end
+local fields = {'id', id, 'spec', ARGV[2], 'epoch', 0, 'queued_ms', int(now_ms)}
+local function add(field, value)
+  if value ~= '' then fields[#fields + 1], fields[#fields + 2] = field, value end
 end
+add('batch', batch)
+for index, field in ipairs({'max_nanousd', 'max_tokens', 'max_sub_calls'}) do add(field, ARGV[5 + index]) end
+call('HSET', JOB, unpack(fields))
 call('ZADD', JOBS, int(now_ms), id)
 call('ZADD', QUEUED, int(now_ms), id)
 call('SADD', BLOBS, ARGV[5])
 call('SADD', ARGV[5] .. ':jobs', id)
 call('PERSIST', ARGV[5])
-if batch ~= '' then
-  call('HSET', JOB, 'batch', batch)
+if known then
   call('ZADD', batch .. ':jobs', ARGV[4], id)
-  for _, suffix in ipairs({'', ':ledger', ':jobs', ':ended'}) do call('PERSIST', batch .. suffix) end
+  -- The keys of a batch expire together or not at all.
+  if call('PERSIST', batch) == 1 then
+    for _, suffix in ipairs({':ledger', ':jobs', ':ended'}) do call('PERSIST', batch .. suffix) end
+  end
 end
-set_state(batch ~= '' and batch, nil, 'queued')
-if batch ~= '' and call('HEXISTS', batch, 'cancelled') == 1 then
-  end_job('queued', 'cancelled', ARGV[9], retention_ms)
-end
+set_state(known and batch, nil, 'queued')
+if known and known[2] then end_job('queued', 'cancelled', ARGV[9], retention_ms) end
 
 -- The list of jobs sheds the oldest names whose job has expired, a few at each creation.
-for _, old in ipairs(call('ZRANGE', JOBS, 0, 1)) do
-  if call('EXISTS', JOB:sub(1, -#id - 1) .. old) == 0 then call('ZREM', JOBS, old) end
+local oldest, prefix = call('ZRANGE', JOBS, 0, 1), JOB:sub(1, -#id - 1)
+for _, old in ipairs(oldest) do
+  if call('EXISTS', prefix .. old) == 0 then call('ZREM', JOBS, old) end
 end
 return 1
