@@ -1,8 +1,8 @@
 """Bar 7: one query with many sub-calls, beside others that do what we do, each in processes of its own.
 
 All ask the same endpoint with the same latency and prompts. The time is that of a second query, so that
-imports, start-up and first connections are left out for all; memory is the most that all processes of a peer
-hold together during a third, the endpoint's left out.
+imports and start-up are left out for all; memory is the most that all processes of a peer hold together
+during the first. The endpoint is nobody's.
 """
 
 import importlib.metadata

@@ -39,21 +39,20 @@ def query_for(hand_in: str) -> str:
 
 
 def measure(ask: Ask, calls: int, others: Sequence[int] = ()) -> None:
-    """Ask three times, to warm up, to take the time and to watch the memory; print the figures.
+    """Ask twice, to warm up and watch the memory, then to take the time; print the figures.
 
     Args:
         ask: takes a context and returns what the root model handed in.
         others: processes that belong to the peer and are not below this one.
     """
     pids = [os.getpid(), *others]
-    _asking_s(ask, _context(calls), calls)
+    with _watched(pids) as held:
+        _asking_s(ask, _context(calls), calls)
     context, used = _context(calls), cpu_s(pids)
     began = time.perf_counter()
     asking_s = _asking_s(ask, context, calls)
     seconds = time.perf_counter() - began
     used = cpu_s(pids) - used
-    with _watched(pids) as held:
-        _asking_s(ask, _context(calls), calls)
     figures = {
         "calls": calls,
         "seconds": seconds,
