@@ -55,15 +55,6 @@ def beside_peers(_: Path, *, calls: int, rounds: int, peers: Sequence[Peer] | No
         yield _row(peer, calls, [(ours, others[number]) for ours, others in turns])
 
 
-def missing(installed: Callable[[str], bool] | None = None) -> str | None:
-    """What to say of peers that are not installed, if any."""
-    packages = dict.fromkeys(peer.package for peer in PEERS)
-    absent = [name for name in packages if not (installed or is_installed)(name)]
-    if not absent:
-        return None
-    return f"not measured, since not installed: {', '.join(absent)}; to install, in a checkout: {INSTALL}"
-
-
 def is_installed(package: str) -> bool:
     """Whether a package is there; it is not imported."""
     try:
@@ -71,6 +62,15 @@ def is_installed(package: str) -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
+
+
+def missing(installed: Callable[[str], bool] = is_installed) -> str | None:
+    """What to say of peers that are not installed, if any."""
+    packages = dict.fromkeys(peer.package for peer in PEERS)
+    absent = [name for name in packages if not installed(name)]
+    if not absent:
+        return None
+    return f"not measured, since not installed: {', '.join(absent)}; to install, in a checkout: {INSTALL}"
 
 
 def _row(peer: Peer, calls: int, pairs: Sequence[tuple[Any, Any]]) -> Row:

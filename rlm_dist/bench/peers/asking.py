@@ -48,16 +48,16 @@ def measure(ask: Ask, calls: int, others: Sequence[int] = ()) -> None:
     pids = [os.getpid(), *others]
     with _watched(pids) as held:
         _asking_s(ask, _context(calls), calls)
-    context, used = _context(calls), cpu_s(pids)
-    began = time.perf_counter()
+    context = _context(calls)
+    used_s, began = cpu_s(pids), time.perf_counter()
     asking_s = _asking_s(ask, context, calls)
     seconds = time.perf_counter() - began
-    used = cpu_s(pids) - used
+    used_s = cpu_s(pids) - used_s
     figures = {
         "calls": calls,
         "seconds": seconds,
         "asking_s": asking_s,
-        "cpu_ms": used / calls * 1e3,
+        "cpu_ms": used_s / calls * 1e3,
         "memory_mb": max(held),
     }
     sys.stdout.write(json.dumps(figures) + "\n")

@@ -1,6 +1,7 @@
 """``dspy.RLM`` with DSPy's ``LocalInterpreter``.
 
-Its default interpreter runs in Deno, loads code from the internet at its first start, and is slower.
+Its default interpreter runs in Deno and loads code from the internet at its first start; this one needs
+nothing more.
 """
 
 import os
