@@ -6,26 +6,27 @@ standard input closes. A query with a code block is answered by that block, any 
 
 import json
 import os
-import re
 import sys
 from collections.abc import Sequence
 
+from rlm_dist.bench.dictated import block
 from rlm_dist.models import Message
 from rlm_dist.simulated import SimulatedEndpoint, scripts
 from rlm_dist.simulated.server import Latency
 
-_BLOCK = re.compile(r"```repl\n(?:# dictated\n).*?```", re.S)
-
-
-def query(code: str) -> str:
-    """The query to which the root model replies with this code; it is to end the job."""
-    return f"Run this:\n```repl\n# dictated\n{code}\n```"
+# dspy.RLM asks for its reply in fields, of which this is one.
+_CODE_FIELD = "[[ ## code ## ]]"
+_FIELDS = "[[ ## reasoning ## ]]\nAs asked.\n\n[[ ## code ## ]]\n{}\n\n[[ ## completed ## ]]"
 
 
 def reply(messages: Sequence[Message]) -> str:
-    """What the root model says."""
-    dictated = _BLOCK.search(scripts.query_text(messages))
-    return dictated[0] if dictated else scripts.reply(messages)
+    """What the root model says, in the form that its system prompt asks for."""
+    dictated = block(scripts.query_text(messages))
+    if dictated is None:
+        return scripts.reply(messages)
+    if _CODE_FIELD in messages[0].content:
+        return _FIELDS.format(dictated.replace("```repl", "```python", 1))
+    return dictated
 
 
 def main(latency_s: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlm_dist.bench.endpoint import query
+from rlm_dist.bench.dictated import query
 from rlm_dist.bench.rig import Rig, Used, endpoint, measured, rig
 from rlm_dist.bench.rows import Row, ratio
 

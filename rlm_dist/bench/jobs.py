@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from rlm_dist.bench.endpoint import query
+from rlm_dist.bench.dictated import query
 from rlm_dist.bench.rig import endpoint, finished, rig
 from rlm_dist.bench.rows import Row, ratio
 from rlm_dist.client import Client

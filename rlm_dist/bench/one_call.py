@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from rlm_dist.bench.endpoint import query
+from rlm_dist.bench.dictated import query
 from rlm_dist.bench.rig import Rig, endpoint, measured, rig
 from rlm_dist.bench.rows import Row, percentile
 

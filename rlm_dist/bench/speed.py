@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 
-from rlm_dist.bench import contexts, fan_out, footprint, jobs, one_call
+from rlm_dist.bench import beside_peers, contexts, fan_out, footprint, jobs, one_call
 from rlm_dist.bench.rows import Row
 
 Part = Callable[[Path], Iterator[Row]]
-BARS = (1, 2, 3, 4, 5, 6, 8)
+BARS = (1, 2, 3, 4, 5, 6, 7, 8)
 
 
 def measure(*, quick: bool, bars: Collection[int] = BARS) -> Iterator[Row]:
@@ -33,6 +33,7 @@ def _parts(*, quick: bool) -> list[tuple[int, Part]]:
         (5, sized(footprint.importing, {"rounds": 5}, {"rounds": 3})),
         (5, sized(footprint.live_jobs, {"jobs": 50, "context_mb": 100}, {"jobs": 8, "context_mb": 20})),
         (6, sized(contexts.there_and_back, {"megabytes": (1, 100, 500)}, {"megabytes": (1, 100)})),
+        (7, sized(beside_peers.beside_peers, {"calls": 500, "rounds": 3}, {"calls": 100, "rounds": 1})),
         (8, sized(fan_out.growth, {"few": 100, "many": 100_000}, {"few": 200, "many": 2000})),
         (8, sized(jobs.waiting, {"few": 100, "many": 10_000}, {"few": 100, "many": 1000})),
         (8, sized(jobs.dispatching, {"few": 40, "many": 10_000}, {"few": 40, "many": 400})),

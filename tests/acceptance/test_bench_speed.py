@@ -3,13 +3,18 @@
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
-from rlm_dist.bench import contexts, fan_out, jobs
+from rlm_dist.bench import contexts, dictated, fan_out, jobs
+from rlm_dist.bench.beside_peers import INSTALL, PLAIN, beside_peers, missing
+from rlm_dist.bench.endpoint import reply
 from rlm_dist.bench.machine import cpu_s, memory_mb
 from rlm_dist.bench.rows import cells, percentile, ratio
+from rlm_dist.models import Message
+from tests.acceptance.processes import ROOT
 
 
 @pytest.mark.acceptance
@@ -19,6 +24,36 @@ def test_a_fan_out_beside_the_bare_client(tmp_path: Path) -> None:
     assert rate.parts["ours"] == pytest.approx(rate.value * rate.parts["other"])
     assert min(rate.value, cpu.value, commands.value) > 0
     assert {"root", "sub", "redis", "endpoint"} <= set(cpu.parts)
+
+
+@pytest.mark.acceptance
+def test_a_query_beside_a_plain_celery_group(tmp_path: Path) -> None:
+    """Both answer every piece, or it fails; the row has the time, CPU time and memory of each."""
+    (row,) = beside_peers(tmp_path, calls=20, rounds=1, peers=[PLAIN])
+    assert row.value == pytest.approx(row.parts["ours"] / row.parts["other"])
+    assert min(row.parts.values()) > 0
+    for side in ("ours", "other"):
+        assert row.parts[f"{side}: s to the answer"] >= 20 / row.parts[side]
+        assert row.parts[f"{side}: MB"] > 100  # a worker that was left out would be missed here
+
+
+def test_the_root_model_replies_in_the_form_that_the_system_prompt_asks_for() -> None:
+    """As a block for most, in fields for dspy.RLM, whose prompt shows the query indented."""
+    query = Message(role="user", content=textwrap.indent(dictated.query("x = {1}"), "    "))
+    block, fields = (
+        reply([Message(role="system", content=f"llm_query {form}"), query])
+        for form in ("", "[[ ## code ## ]]")
+    )
+    assert block == "```repl\n# dictated\nx = {1}\n```"
+    assert "[[ ## code ## ]]\n```python\n# dictated\nx = {1}\n```\n" in fields
+
+
+def test_peers_that_are_not_installed_are_named_with_the_command_that_installs_them() -> None:
+    """Which is the one that the README shows."""
+    said = missing(lambda package: package == "celery")
+    assert said == f"not measured, since not installed: rlms, dspy; to install, in a checkout: {INSTALL}"
+    assert missing(lambda _: True) is None
+    assert INSTALL in (ROOT / "README.md").read_text()
 
 
 def test_a_context_and_waiting_jobs(tmp_path: Path) -> None:
