@@ -26,6 +26,7 @@ from rlm_dist.broker_repair import repair_broker
 from rlm_dist.celery_app import AGAIN_QUEUE, ROOT_TASK, SUB_TASK, queue
 from rlm_dist.errors import RLMError
 from rlm_dist.intake import limit_intake
+from rlm_dist.llm.connection import preload
 from rlm_dist.runtime import RootWorker, SubWorker, start_zygote
 from rlm_dist.sandbox.zygote_process import ZygoteProcess
 from rlm_dist.settings import Settings
@@ -112,6 +113,7 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
 
 def _spare_collections(**_: object) -> None:
     """Have the garbage collector pass over all that is there now: what was imported stays anyway."""
+    preload()
     gc.collect()
     gc.freeze()
 

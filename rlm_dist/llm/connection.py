@@ -11,11 +11,8 @@ import asyncio
 import json
 from collections.abc import Mapping
 
-# Else loaded with the first client: by each process of a pool, not once before they are forked.
-import httpcore2  # noqa: F401
 import httpx2
 import openai
-import truststore  # noqa: F401
 
 from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.llm.failures import TROUBLE, Refused, Secrets, shown_models, shown_url, to_call_error
@@ -147,6 +144,11 @@ class Connection:
         except (CallError, TimeoutError):
             known = "and it does not list those that it has"
         return CallError(FailureKind.UNKNOWN_MODEL, f"{self.shown} has no model {model[:100]!r}; {known}")
+
+
+def preload() -> None:
+    """Load what the SDK loads with its first client: processes that are forked later then share it."""
+    _headers(openai.DefaultAioHttpClient(), NO_KEY, {})
 
 
 def _headers(http: httpx2.AsyncClient, key: str, further: Mapping[str, str]) -> httpx2.Headers:
