@@ -71,7 +71,7 @@ def add_root_task(app: Celery, settings: Settings) -> None:
 
     # A collection writes into every object that it looks at: without this the pool's processes would soon
     # have pages of their own for all that was imported before they were forked.
-    worker_init.connect(_spare_collections, weak=False)
+    worker_init.connect(_load_and_freeze, weak=False)
 
     @app.task(name=ROOT_TASK)
     def root(job_id: str) -> None:
@@ -85,7 +85,7 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
     repair_broker()
     wake = limit_intake(app, lambda: not any(worker.calls.has_enough() for worker in workers))
 
-    worker_init.connect(_spare_collections, weak=False)  # a whole one stops all calls for a tenth of a second
+    worker_init.connect(_load_and_freeze, weak=False)  # a whole one stops all calls for a tenth of a second
 
     @worker_init.connect(weak=False)
     def start(sender: _Sized, **_: object) -> None:
@@ -111,8 +111,8 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
             raise Reject("the worker stops", requeue=True)
 
 
-def _spare_collections(**_: object) -> None:
-    """Have the garbage collector pass over all that is there now: what was imported stays anyway."""
+def _load_and_freeze(**_: object) -> None:
+    """Load what would be loaded later, and have the garbage collector pass over all that is there by now."""
     preload()
     gc.collect()
     gc.freeze()
