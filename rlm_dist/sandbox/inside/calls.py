@@ -14,6 +14,8 @@ from .frames import CHUNK_BYTES, clean, encoded
 
 MAX_PROMPT_BYTES = 16 << 20
 _WINDOW = 16  # frames of one batch under way at a time, to bound the memory at both ends
+_FRAME_PROMPTS = 256  # so that the first of many go out while the others are still being made ready
+_MOST_BYTES_A_CHAR, _BYTES_A_MESSAGE = 6, 64  # in JSON, the latter for what is no content
 _ROLES = ("system", "user", "assistant")
 
 Prompt = list[dict[str, str]]
@@ -152,7 +154,9 @@ def _prompt(prompt: object, name: str) -> Prompt:
         )
     if not any(message["content"].strip() for message in messages):
         raise ValueError(f"{name} is empty: there is nothing to ask")
-    size = len(encoded(messages))
+    # To encode every prompt takes time in which none goes out: only those that may be too long.
+    most = sum(_BYTES_A_MESSAGE + _MOST_BYTES_A_CHAR * len(message["content"]) for message in messages)
+    size = len(encoded(messages)) if most > MAX_PROMPT_BYTES else most
     if size > MAX_PROMPT_BYTES:
         raise ValueError(f"{name} has {size:,} bytes, and at most {MAX_PROMPT_BYTES:,} can be sent: split it")
     return messages
@@ -175,7 +179,7 @@ def _chunks(prompts: list[Prompt]) -> Iterator[list[Prompt]]:
     size = 0
     for prompt in prompts:
         length = len(encoded(prompt))
-        if group and size + length > CHUNK_BYTES:
+        if group and (size + length > CHUNK_BYTES or len(group) == _FRAME_PROMPTS):
             yield group
             group, size = [], 0
         group.append(prompt)
