@@ -11,15 +11,18 @@ a call or a job came to.
   leased and does nothing.
 """
 
+from __future__ import annotations
+
+import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from celery import Celery
-from celery.utils.nodenames import anon_nodename
-from kombu import Exchange, Producer, Queue, uuid
-from kombu.exceptions import BatchPublishError  # type: ignore[attr-defined]  # newer than the stubs
+# Both load a part of themselves when it is first named, which takes long: not before it is used.
+import celery
+import kombu
 
 from rlm_dist.errors import SettingsError
 from rlm_dist.models import JobSpec, Priority, Role
@@ -37,7 +40,7 @@ _PRIORITIES: dict[Priority, int] = {"high": 0, "normal": 3, "low": 6}
 _QUEUES = {Role.ROOT: (ROOT_QUEUE, AGAIN_QUEUE), Role.SUB: (SUB_QUEUE,)}
 
 
-def make_app(settings: Settings, role: Role | None = None) -> Celery:
+def make_app(settings: Settings, role: Role | None = None) -> celery.Celery:
     """Make the application of a worker of ``role``, or (None) of a process that only sends.
 
     Raises:
@@ -45,7 +48,7 @@ def make_app(settings: Settings, role: Role | None = None) -> Celery:
     """
     if settings.redis_url is None:
         raise SettingsError(("RLM_REDIS_URL: a worker needs the address of the Redis server",))
-    app = Celery("rlm_dist", broker=broker_url(settings.redis_url), set_as_current=False)
+    app = celery.Celery("rlm_dist", broker=broker_url(settings.redis_url), set_as_current=False)
     app.conf.update(
         # What a worker takes from without -Q; the queue that it only sends to is made when it is needed.
         task_queues=[queue(name) for name in _QUEUES[role or Role.ROOT]],
@@ -98,7 +101,7 @@ def worker_argv(
     ]
 
 
-def send_root(app: Celery, *specs: JobSpec, again: bool = False) -> None:
+def send_root(app: celery.Celery, *specs: JobSpec, again: bool = False) -> None:
     """Put jobs on a queue of the root workers, each at its priority; sending one twice does no harm.
 
     ``again`` is for jobs that had their turn in the queue before.
@@ -109,7 +112,7 @@ def send_root(app: Celery, *specs: JobSpec, again: bool = False) -> None:
             publish([spec.id], f"job={spec.id}", "{}", _PRIORITIES[spec.priority])
 
 
-def send_sub(app: Celery, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
+def send_sub(app: celery.Celery, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
     """Put calls of a job on the queue of the sub workers, each chunk as one task.
 
     Raises:
@@ -123,15 +126,16 @@ def send_sub(app: Celery, job_id: str, turn: int, chunks: Sequence[Sequence[str]
                 calls = f"calls={len(chunk)} first={chunk[0]}"
                 publish([job_id, list(chunk)], f"job={job_id} turn={turn}", calls, 0)
 
+        uncertain: type[Exception] = kombu.exceptions.BatchPublishError  # type: ignore[attr-defined]  # newer than the stubs
         try:
             with producer.batch():  # type: ignore[attr-defined]  # newer than the stubs
                 publish_all()
-        except BatchPublishError:  # nobody knows how many went out; to send one twice does no harm
+        except uncertain:  # nobody knows how many went out; to send one twice does no harm
             publish_all()
 
 
 def _publisher(
-    app: Celery, producer: Producer, task: str, queue_name: str
+    app: celery.Celery, producer: kombu.Producer, task: str, queue_name: str
 ) -> Callable[[list[Any], str, str, int], None]:
     """A function that sends one task: its arguments, what Flower shows of them (two texts), its priority.
 
@@ -140,11 +144,11 @@ def _publisher(
     """
     make: Any = app.amqp.create_task_message  # unknown to the stubs
     # The same for all messages; Celery and kombu would look them up for each.
-    common = {"kwargs": {}, "ignore_result": True, "origin": anon_nodename()}
+    common = {"kwargs": {}, "ignore_result": True, "origin": f"gen{os.getpid()}@{socket.gethostname()}"}
     serializer = app.conf.task_serializer
 
     def publish(args: list[Any], argsrepr: str, kwargsrepr: str, priority: int) -> None:
-        message = make(uuid(), task, args=args, argsrepr=argsrepr, kwargsrepr=kwargsrepr, **common)
+        message = make(kombu.uuid(), task, args=args, argsrepr=argsrepr, kwargsrepr=kwargsrepr, **common)
         producer.publish(
             message.body,
             exchange="",
@@ -158,16 +162,16 @@ def _publisher(
     return publish
 
 
-def queued(app: Celery, *queues: str) -> list[int]:
+def queued(app: celery.Celery, *queues: str) -> list[int]:
     """How many messages wait in each of these queues."""
     with app.producer_pool.acquire(block=True) as producer:
         channel: Any = producer.channel  # the stubs know no declaring by a channel
         return [int(channel.queue_declare(name).message_count) for name in queues]
 
 
-def queue(name: str) -> Queue:
+def queue(name: str) -> kombu.Queue:
     """A queue bound under its own name; Celery would bind all of them to the default one's."""
-    return Queue(name, Exchange(name, type="direct"), routing_key=name)
+    return kombu.Queue(name, kombu.Exchange(name, type="direct"), routing_key=name)
 
 
 def _transport_options(settings: Settings, role: Role | None) -> dict[str, object]:

@@ -20,8 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+import celery
 import redis
-from celery import Celery
 
 from rlm_dist.batch_file import BatchFile, BatchList
 from rlm_dist.batch_item import BatchItem, read_item
@@ -86,7 +86,7 @@ class Client:
         assert self.settings.redis_url is not None  # with_redis has seen to it
         connection: redis.Redis = connect(self.settings.redis_url, client_name="rlm-client")
         self._held.callback(connection.close)
-        self._app: Celery = self._held.enter_context(make_app(self.settings))
+        self._app: celery.Celery = self._held.enter_context(make_app(self.settings))
         with reaching(connection):
             connection.ping()  # a wrong address is told at once, an outage later on is waited for
         self.store = Store(connection, retention_s=self.settings.retention_s, patience_s=REDIS_PATIENCE_S)
