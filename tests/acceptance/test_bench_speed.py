@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.bench import contexts, dictated, fan_out, jobs
+from rlm_dist.bench import contexts, dictated, fan_out, jobs, one_call
 from rlm_dist.bench.beside_peers import INSTALL, PLAIN, beside_peers, missing
 from rlm_dist.bench.endpoint import reply
 from rlm_dist.bench.machine import cpu_s, memory_mb
@@ -54,6 +54,16 @@ def test_peers_that_are_not_installed_are_named_with_the_command_that_installs_t
     assert said == f"not measured, since not installed: rlms, dspy; to install, in a checkout: {INSTALL}"
     assert missing(lambda _: True) is None
     assert INSTALL in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.acceptance
+def test_one_call_at_a_time_and_one_job_after_another(tmp_path: Path) -> None:
+    """What the endpoint itself takes is left out of what a call takes."""
+    median, p99 = one_call.one_at_a_time(tmp_path / "calls", calls=5, rounds=1)
+    assert median.parts["endpoint's own"] == p99.parts["endpoint's own"] >= 50
+    assert p99.value >= median.value > 0
+    (gap,) = jobs.dispatching(tmp_path / "jobs", few=25, many=30)
+    assert gap.value == gap.parts["ms with many"] / gap.parts["ms with few"]
 
 
 def test_a_context_and_waiting_jobs(tmp_path: Path) -> None:
