@@ -23,7 +23,7 @@ from rlm_dist.simulated import Fault, SimulatedEndpoint
 from rlm_dist.simulated.server import Latency
 
 CALLS = 20
-ROOT_SLOTS, SUB_SLOTS = 8, 64
+ROOT_SLOTS, SUB_SLOTS = 24, 64
 LATENCY = Latency(median_s=0.2, sigma=0.6)
 FAULTS = (Fault(kind="status", status=500, probability=0.02),)
 _LOOK_S = 0.5
