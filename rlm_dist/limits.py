@@ -1,8 +1,9 @@
 """Who may call a model now: a gate before each endpoint and model, whose limits all workers share.
 
 A gate has a share of the calls that may be in flight, leased from the store. Within it a call starts and ends
-without a word to Redis. While there are calls the gate reports every ``BEAT_S``, and sooner where a call is
-refused, or where calls begin to wait. A share that was not renewed ends with its lease, here as in the store:
+without a word to Redis. While calls start and end the gate reports every ``BEAT_S``, and sooner where a call
+is refused, or where calls begin to wait. While those in flight just go on it is quiet, but for its lease, and
+reports before the next one starts. A share that was not renewed ends with its lease, here as in the store:
 while Redis is away, calls wait. Calls that wait start in the order of their jobs, which take turns.
 
 Everything here runs in the one event loop of its ``LLM``; only the reports go through a thread.
@@ -58,10 +59,14 @@ class _Waiter:
 
 
 class Gate:
-    """The way of this process to one endpoint and model; without ``send`` it shares nothing with others."""
+    """The way of this process to one endpoint and model; without ``send`` it shares nothing with others.
+
+    It is ``quiet`` while its share is older than a beat: no call starts then before the next report.
+    """
 
     def __init__(self, send: Send | None, threads: ThreadPoolExecutor, *, rates: bool, lease_ms: int) -> None:
         self.blocked_until = 0.0
+        self.quiet = False
         self._send = send
         self._threads = threads
         self._lease_s = lease_ms / 1000
@@ -73,6 +78,8 @@ class Gate:
         self._in_flight = 0
         self._waiting: Turns[_Waiter] = Turns()
         self._wake = asyncio.Event()
+        self._news = False
+        self._reported_at = -math.inf
         self._beats: asyncio.Task[None] | None = None
         self._closed: CallError | None = None
         # What the next report tells.
@@ -121,6 +128,7 @@ class Gate:
     ) -> None:
         """Give a permit back: what its call used, whether a 429 refused it, how long no calls are wanted."""
         self._in_flight -= 1
+        self._happened()
         if tokens is not None:
             self._extra_tokens += tokens - permit.tokens
         if blocked_s:
@@ -161,10 +169,18 @@ class Gate:
             and self._starts != 0
             and self.blocked_until <= now
             and now < self._until
+            and not self.quiet
         )
+
+    def _happened(self) -> None:
+        """A call has started or ended, of which the next report tells."""
+        self._news = True
+        if self.quiet:
+            self._wake.set()
 
     def _start(self, tokens: int) -> Permit:
         self._in_flight += 1
+        self._happened()
         self._peak = max(self._peak, self._in_flight)
         if self._starts is not None:
             self._starts -= 1
@@ -213,10 +229,25 @@ class Gate:
                 return
             # More have come meanwhile than the share had to spare: they need not wait for the next beat.
             if not (self._waiting and self._peak > 1.5 * wanted + 4):
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._pause_s()):
-                        await self._wake.wait()
-            await asyncio.sleep(_GAP_S)
+                await self._rest()
+            await asyncio.sleep(max(0.0, self._reported_at + _GAP_S - time.monotonic()))
+
+    async def _rest(self) -> None:
+        """Wait for a beat; where nothing has happened in it, until something does or the lease gets old."""
+        if await self._woken(self._pause_s()) or self._news or self._waiting or not self._in_flight:
+            return
+        self.quiet = True
+        try:
+            await self._woken(self._lease_s / 4)
+        finally:
+            self.quiet = False
+
+    async def _woken(self, seconds: float) -> bool:
+        """Whether there is a reason to report before so many seconds are over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                return await self._wake.wait()
+        return False
 
     def _pause_s(self) -> float:
         blocked_s = self.blocked_until - time.monotonic()
@@ -234,6 +265,7 @@ class Gate:
         counted = self._starts is not None
         self._starts = 0 if counted else None
         self._number += 1
+        self._news = False
         report = Report(
             number=self._number,
             in_flight=self._in_flight,
@@ -246,6 +278,7 @@ class Gate:
         )
         self._ended, self._refused, self._told_s, self._extra_tokens = 0, None, 0.0, 0
         self._take(*await self._told(self._send, report))
+        self._reported_at = time.monotonic()
         return wanted
 
     async def _told(self, send: Send, report: Report) -> tuple[Share, float]:

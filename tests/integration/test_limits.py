@@ -102,6 +102,15 @@ def tasks(gate: Gate, count: int, job_id: str = "j") -> "list[asyncio.Task[Any]]
     return [asyncio.create_task(entered(gate, job_id)) for _ in range(count)]
 
 
+async def refuses(gate: Gate) -> bool:
+    """Whether the endpoint is known to want no calls for long; a call that may start ends at once."""
+    try:
+        gate.leave(await gate.enter("j", 1, 60.0))
+    except CallError:
+        return True
+    return False
+
+
 def begun(calls: "list[asyncio.Task[Any]]") -> int:
     """How many of them have."""
     return sum(call.done() for call in calls)
@@ -174,6 +183,25 @@ def test_a_told_wait_stops_the_other_process(shared: Store, redis_url: str) -> N
         assert other_asks()["failure"] == FailureKind.RATE
         assert endpoint.served.requests == served
         llm.close()
+
+
+def test_a_process_whose_calls_just_go_on_looks_before_it_starts_another(shared: Store) -> None:
+    """It has not reported for a while, and does not know what another one was told meanwhile."""
+
+    async def work() -> None:
+        limits = [limits_of(shared) for _ in range(3)]
+        still, told, newcomer = (gate_of(each) for each in limits)
+        under_way = await entered(still, "j")
+        await reached(lambda: still.quiet)
+        told.leave(await entered(told, "j"), blocked_s=3600.0)
+        while not await refuses(newcomer):  # until it is known to all who ask
+            await asyncio.sleep(0.01)
+        assert await refuses(still)
+        still.leave(under_way)
+        for each in limits:
+            await each.give_back()
+
+    run(work())
 
 
 def test_a_burst_above_the_capacity_is_taken_back_and_answered(shared: Store) -> None:
