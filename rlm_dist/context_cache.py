@@ -6,8 +6,9 @@ fetched. Invariant: a file under its hash is whole, and hashed to its name when 
 Several processes share one folder. ``lock-0`` … ``lock-f`` let one process fetch a context while the others
 wait for it. A context in use is locked (``flock``) by whoever uses it, so that it is not removed under a REPL
 that may have to be started again; the kernel drops the lock of a process that dies. Others are removed, least
-recently used first, when the folder outgrows its bound. The last use is a file's access time. The
-modification time stays: by that, too, the fork-server knows that REPLs can share a context's memory.
+recently used first, when the folder outgrows its bound: an eighth of it at a time, since to look at all of
+them takes long where there are many. The last use is a file's access time. The modification time stays: by
+that, too, the fork-server knows that REPLs can share a context's memory.
 """
 
 import errno
@@ -26,6 +27,8 @@ from rlm_dist.models import ContextRef
 
 MAX_BYTES = 20 * 1024**3
 _DISK_SHARE = 5
+_FREED_SHARE = 8
+_SHARERS = 64  # processes that fill the folder while none of them looks
 _ABANDONED_S = 3600
 
 
@@ -46,6 +49,7 @@ class ContextCache:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._blobs = blobs
+        self._room_bytes = 0  # what may be fetched before the next look at all files
         self._max_bytes = max_bytes or min(MAX_BYTES, shutil.disk_usage(folder).total // _DISK_SHARE)
 
     @contextmanager
@@ -95,13 +99,22 @@ class ContextCache:
             part.unlink(missing_ok=True)
 
     def _make_room(self, size_bytes: int) -> None:
+        if size_bytes <= self._room_bytes:
+            self._room_bytes -= size_bytes
+        else:
+            self._room_bytes = max(0, self._max_bytes - self._removed_down_to(size_bytes)) // _SHARERS
+
+    def _removed_down_to(self, size_bytes: int) -> int:
+        """Remove files if so many bytes more are too many; how many there are then, these included."""
         entries = sorted(self._entries())
         total = sum(entry.size_bytes for entry in entries) + size_bytes
-        for entry in entries:
-            if total <= self._max_bytes:
-                return
-            if _remove_unused(entry.path):
-                total -= entry.size_bytes
+        if total > self._max_bytes:
+            for entry in entries:
+                if total <= self._max_bytes - self._max_bytes // _FREED_SHARE:
+                    break
+                if _remove_unused(entry.path):
+                    total -= entry.size_bytes
+        return total
 
     def _entries(self) -> Iterator[_Entry]:
         for path in self._folder.iterdir():

@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -231,7 +232,7 @@ def test_a_damaged_or_missing_context_leaves_nothing(tmp_path: Path, blobs: Blob
 def test_the_least_recently_used_make_room_but_not_those_in_use(tmp_path: Path, blobs: Blobs) -> None:
     refs = [stored(blobs, letter * 1000) for letter in "abcd"]
     one_size = refs[0].size_bytes
-    cache = ContextCache(tmp_path / "cache", blobs, max_bytes=3 * one_size)
+    cache = ContextCache(tmp_path / "cache", blobs, max_bytes=7 * one_size // 2)
     for age, ref in enumerate(refs[:3]):
         os.utime(cache.path(ref), (1000 + age, 1000 + age))
     cache.path(refs[1])
@@ -243,6 +244,18 @@ def test_the_least_recently_used_make_room_but_not_those_in_use(tmp_path: Path, 
     os.utime(held, (1, 1))
     cache.path(refs[2])
     assert names(tmp_path / "cache") == {ref.sha256 for ref in (refs[1], refs[2], refs[3])}
+
+
+def test_the_folder_is_not_looked_through_for_each_context(tmp_path: Path, blobs: Blobs) -> None:
+    """With thousands of small ones that would take longer than all else that is done for a job."""
+    looks: list[str] = []
+    folder = str(tmp_path / "cache")
+    sys.addaudithook(lambda event, args: looks.append(event) if args and str(args[0]) == folder else None)
+    cache = ContextCache(tmp_path / "cache", blobs)
+    for number in range(5):
+        cache.path(stored(blobs, f"context {number}"))
+    assert len([event for event in looks if event in ("os.listdir", "os.scandir")]) == 1
+    assert len(names(tmp_path / "cache")) == 5
 
 
 def test_a_use_leaves_the_modification_time(tmp_path: Path, blobs: Blobs) -> None:
