@@ -209,6 +209,7 @@ class RootWorker(Worker):
                 prompts=spec.prompts, isolation=sandbox.isolation, context=spec.context.info,
             )
         )  # fmt: skip
+        emit.flush()  # should this process die at once, the trace says that it had the job
         return RootJob(
             record=record, held=held, store=self.store, calls=calls, fanout=fanout, repl=repl, emit=emit
         )
