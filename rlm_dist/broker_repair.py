@@ -1,4 +1,4 @@
-"""Two repairs of kombu 5.7's Redis transport.
+"""Three repairs of kombu 5.7's Redis transport.
 
 A message that a worker holds counts as lost once it is older than the visibility timeout, whether its worker
 lives or not. Here a living worker keeps the messages in its hands young, so that the timeout can be short and
@@ -41,9 +41,10 @@ class _QoS(transport.QoS):
 
 
 class _Channel(transport.Channel):
-    """Says so where it has no connection any more."""
+    """Says so where it has no connection any more, and keeps its client."""
 
     QoS = _QoS
+    _kept: Any = None
 
     def is_connected(self) -> bool:
         """Whether this channel can still reach the broker."""
@@ -53,6 +54,15 @@ class _Channel(transport.Channel):
         if not self.is_connected():
             raise ConnectionError("the channel is closed")
         return super()._connparams(asynchronous=asynchronous)  # type: ignore[misc]  # not in the stubs
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        make: Any = super()._create_client  # type: ignore[misc]  # not in the stubs
+        if asynchronous:
+            return make(asynchronous=True)
+        kept, pool = self._kept, self.pool
+        if kept is None or kept.connection_pool is not pool:
+            self._kept = kept = make()
+        return kept
 
 
 def repair_broker() -> None:

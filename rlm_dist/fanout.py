@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 CHUNK_CALLS = 16
 # So that workers with few slots get a like number of calls each.
-_CHUNKS_A_WORKER = 8
+_CHUNKS_A_WORKER = 16
 _PIECES_A_WINDOW = 4
 _FETCH_CALLS = 64
 _RECHECK_CALLS = 500

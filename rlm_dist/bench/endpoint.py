@@ -21,7 +21,8 @@ _FIELDS = "[[ ## reasoning ## ]]\nAs asked.\n\n[[ ## code ## ]]\n{}\n\n[[ ## com
 
 def reply(messages: Sequence[Message]) -> str:
     """What the root model says, in the form that its system prompt asks for."""
-    dictated = block(scripts.query_text(messages))
+    asked = "\n".join(each.content for each in messages if each.role == "user")
+    dictated = block(asked)
     if dictated is None:
         return scripts.reply(messages)
     if _CODE_FIELD in messages[0].content:

@@ -160,11 +160,26 @@ def test_a_cap_that_is_not_used_is_not_raised(store: Store, redis_client: redis.
     assert a.report(FIRST // 2, 1000).in_flight == FIRST
 
 
-def test_nothing_grows_that_nobody_wants(store: Store, redis_client: redis.Redis) -> None:
-    a = Process(store, "a")
+def test_before_the_first_refusal_there_is_room_for_one_more_process(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    """Once all have used the cap, a burst of two finds room, though the first takes some to spare."""
+    a, b = Process(store, "a"), Process(store, "b")
     a.report(FIRST, FIRST)
     redis_client.hincrby(limit_keys("place")[0], "raised_ms", -1000)
-    assert a.report(FIRST, FIRST).in_flight == FIRST
+    for in_flight, wanted in ((FIRST, FIRST), (0, 0), (0, FIRST)):
+        a.report(in_flight, wanted)
+    assert b.report(0, FIRST // 4).in_flight >= FIRST // 4
+
+
+def test_after_a_refusal_nothing_grows_that_nobody_wants(store: Store, redis_client: redis.Redis) -> None:
+    grown(store, redis_client, 40)
+    a = Process(store, "a")
+    a.report(40, 100, refused_epoch=0)
+    redis_client.hincrby(limit_keys("place")[0], "raised_ms", -1000)
+    assert a.report(36, 36, ended=36).in_flight == 36
+    redis_client.hincrby(limit_keys("place")[0], "raised_ms", -1000)
+    assert a.report(36, 37, ended=36).in_flight > 36
 
 
 def test_a_told_wait_is_everyones(store: Store) -> None:

@@ -48,10 +48,7 @@ local function book(job, add, paid)
   -- What was reserved was given back when the job ended, and its calls are not counted as in flight any more.
   if FINAL[job[1]] then add['reserved_nanousd'], add['reserved_tokens'], add['in_flight'] = nil, nil, nil end
   local batch = job[2] and call('EXISTS', job[2]) == 1 and job[2]
-  for field, n in pairs(add) do
-    call('HINCRBY', LEDGER, field, int(n))
-    if batch then call('HINCRBY', batch .. ':ledger', field, int(n)) end
-  end
+  add_to_both(batch, add)
   if #paid > 0 then call('RPUSH', CHARGES, unpack(paid)) end
   live_as(JOB, LEDGER, CALLS, RESULTS, REPLIES, CHARGES)
   if batch then live_as(batch, batch .. ':ledger') end

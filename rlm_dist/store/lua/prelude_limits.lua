@@ -60,11 +60,12 @@ local function cut(at, epoch, served, used)
   at.raised_ms, at.done, at.rounds, at.held, at.step = now_ms, 0, 0, 0, 0
 end
 
--- A cap is raised that is wanted and used. A round is over when every permit has been used once, or, before the
--- first cut, after its time alone.
+-- A cap is raised that is used. A round is over when every permit has been used once, or, before the first cut,
+-- after its time alone. After the first cut it must also be wanted; before, there is to be some for each process
+-- that comes to want more, while others hold some to spare.
 local function raise(at, wanted, flying)
-  if wanted <= at.cap or flying < at.cap * USED or now_ms - at.raised_ms < ROUND_MS then return end
-  if at.epoch > 0 and at.done < at.cap then return end
+  if flying < at.cap * USED or now_ms - at.raised_ms < ROUND_MS then return end
+  if at.epoch > 0 and (wanted <= at.cap or at.done < at.cap) then return end
   local step = at.cap
   if at.cap < at.high then
     step = math.ceil((at.high - at.cap) / 2)
