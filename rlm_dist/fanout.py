@@ -6,7 +6,8 @@ sleep until their calls are in. A message is a hint only: calls that nobody hold
 message or a lost reply is a delay.
 
 Invariant: at most ``fair_window().calls`` calls of this job are in the queue or in flight, so that a large
-job cannot keep a small one waiting.
+job cannot keep a small one waiting. Within the job, what asks for fewer calls goes first, then what came first:
+the parts of a large batch so end one after another, and the next parts come while others are under way.
 """
 
 import math
@@ -55,9 +56,10 @@ Arrived = dict[str, str | None]
 
 
 class _Ask:
-    """One ``query`` that waits: how many of its calls are under way, and those that came in meanwhile."""
+    """One ``query`` of so many prompts: how many of its calls are under way, and those that came in."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
+        self.size = size
         self.left = 0
         self.arrived: Arrived = {}
 
@@ -88,6 +90,7 @@ class Fanout:
         self._names = CallNames(spec.id)
         self._changed = threading.Condition()
         self._outstanding: dict[str, _Ask] = {}
+        self._asking: list[_Ask] = []  # those with prompts that wait for room, in the order in which they came
         self._window = Window(0, 0)
         self._window_at = -math.inf
         self._error: RLMError | None = None
@@ -165,7 +168,7 @@ class Fanout:
 
         Returns the call ids in order, the answers by id, and how many were answered before.
         """
-        ask = _Ask()
+        ask = _Ask(len(prompts))
         ids: list[str] = []
         answers: dict[str, Answer] = {}
         from_store = 0
@@ -185,14 +188,19 @@ class Fanout:
     ) -> Iterator[Sequence[OpenCall]]:
         """Calls for some of the prompts, yielded when the window has room for them, and as outstanding."""
         position = 0
+        with self._changed:
+            self._asking.append(ask)
         while position < len(prompts):
             size = max(1, self._fair_window().calls // _PIECES_A_WINDOW)
             piece = [self._open_call(messages, model) for messages in prompts[position : position + size]]
             position += len(piece)
             with self._changed:
-                self._wait(partial(self._has_room, len(piece)))
+                self._wait(partial(self._may_go, ask, len(piece)))
                 self._outstanding.update((call.call_id, ask) for call in piece)
                 ask.left += len(piece)
+                if position == len(prompts):
+                    self._asking.remove(ask)
+                    self._changed.notify_all()
                 self._start_reader()
             yield piece
 
@@ -203,8 +211,10 @@ class Fanout:
             self._window_at = time.monotonic()
         return self._window
 
-    def _has_room(self, calls: int) -> bool:
-        """Whether so many calls may go out; where none is out, the window has shrunk since they were made."""
+    def _may_go(self, ask: _Ask, calls: int) -> bool:
+        """Whether it is its turn and so many calls may go out; where none is out, the window has shrunk."""
+        if min(self._asking, key=lambda each: each.size) is not ask:
+            return False
         return not self._outstanding or len(self._outstanding) + calls <= self._window.calls
 
     def _take(self, ask: _Ask, *, at_least: int) -> Arrived:
@@ -257,6 +267,9 @@ class Fanout:
 
     def _forget(self, ask: _Ask) -> None:
         with self._changed:
+            if ask in self._asking:
+                self._asking.remove(ask)
+                self._changed.notify_all()
             if ask.left:
                 self._outstanding = {
                     key: value for key, value in self._outstanding.items() if value is not ask
