@@ -6,8 +6,8 @@ sleep until their calls are in. A message is a hint only: calls that nobody hold
 message or a lost reply is a delay.
 
 Invariant: at most ``fair_window().calls`` calls of this job are in the queue or in flight, so that a large
-job cannot keep a small one waiting. Within the job, what asks for fewer calls goes first, then what came first:
-the parts of a large batch so end one after another, and the next parts come while others are under way.
+job cannot keep a small one waiting. Within the job, what asks for fewer calls goes first, then what came
+first: the parts of a large batch so end one after another, and the next come while others are under way.
 """
 
 import math
@@ -90,7 +90,7 @@ class Fanout:
         self._names = CallNames(spec.id)
         self._changed = threading.Condition()
         self._outstanding: dict[str, _Ask] = {}
-        self._asking: list[_Ask] = []  # those with prompts that wait for room, in the order in which they came
+        self._asking: list[_Ask] = []  # those with prompts that wait for room, as they came
         self._window = Window(0, 0)
         self._window_at = -math.inf
         self._error: RLMError | None = None

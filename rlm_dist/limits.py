@@ -237,10 +237,7 @@ class Gate:
         if await self._woken(self._pause_s()) or self._news or self._waiting or not self._in_flight:
             return
         self.quiet = True
-        try:
-            await self._woken(self._lease_s / 4)
-        finally:
-            self.quiet = False
+        await self._woken(self._lease_s / 4)
 
     async def _woken(self, seconds: float) -> bool:
         """Whether there is a reason to report before so many seconds are over."""
@@ -257,6 +254,7 @@ class Gate:
 
     async def _report(self) -> int:
         """Tell what happened and take the share that comes back; returns how many calls were wanted."""
+        self.quiet = False  # not sooner: no call is to start on a share that is old
         wanted, self._peak = self._peak, self._in_flight + len(self._waiting)
         if self._send is None:
             return wanted

@@ -47,7 +47,7 @@ def at_work(home: Path, *, jobs: int) -> Iterator[Row]:
 
 
 def turning(home: Path, *, jobs: int, few: int, many: int) -> Iterator[Row]:
-    """Bar 4: what a further turn costs: its model call, parsing, journal, and the way to the REPL and back."""
+    """Bar 4: what a further turn costs: model call, parsing, journal, the way to the REPL and back."""
     with endpoint(0.05) as served, rig(home, served, root_slots=_SLOTS) as cluster:
         _turned(cluster, 2 * _SLOTS, few)
         costs = [_turned(cluster, jobs, turns) for turns in (few, many)]

@@ -1,8 +1,11 @@
 """The fan-out of one job over a real store; in place of workers a thread that settles what is sent."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import redis
@@ -24,6 +27,17 @@ WINDOW = 64
 USAGE = Usage(input_tokens=1)
 
 
+class _Accounts(Accounts):
+    """Remembers which models it was asked about."""
+
+    reserved: ClassVar[set[str]] = set()
+
+    def reserve(self, request: CallRequest) -> tuple[int, int | None]:
+        """What the call may cost."""
+        self.reserved.add(request.model)
+        return super().reserve(request)
+
+
 class Bench:
     """A fan-out, what it sent, and workers that answer on demand."""
 
@@ -35,7 +49,7 @@ class Bench:
         blobs = open_blobs("redis", home=home, client=client, retention_s=1000)
         self.fanout = Fanout(
             spec=store.job("j").spec, epoch=epoch, store=store, texts=Texts(store=store, blobs=blobs),
-            accounts=Accounts(
+            accounts=_Accounts(
                 prices=Prices(None),
                 endpoints=dict.fromkeys(Role, (Endpoint("http://x"),)),
                 resolve=lambda _, name: "m",
@@ -43,6 +57,8 @@ class Bench:
             send=self._send, queue_is_empty=lambda: True, emit=self.events.append,
         )  # fmt: skip
         self.answers_at_once = True
+        self.answered: list[str] = []
+        _Accounts.reserved.clear()
 
     def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
         self.sent += chunks
@@ -55,14 +71,35 @@ class Bench:
         claimed = self.store.claim("j", call_ids, "sub-1", 60_000)
         for call_id, packed in reversed(list(zip(call_ids, claimed, strict=True))):
             prompt = CallRequest.model_validate_json(packed or "").messages[0].content
+            self.answered.append(prompt)
             done = Completion(text=f"re {prompt}", usage=USAGE, finish_reason="stop", model="m")
             result = CallResult(completion=done).model_dump_json()
             self.store.settle("j", "sub-1", [Settlement(call_id, Role.SUB, result, Spend("m", USAGE, None))])
 
-    def ask(self, prompts: int) -> list[str | None]:
+    def ask(self, prompts: int, prefix: str = "", model: str | None = None) -> list[str | None]:
         """Ask so many prompts; the answers' texts."""
-        asked = [(Message(role="user", content=str(number)),) for number in range(prompts)]
-        return [answer.text for answer in self.fanout.query(asked, None)]
+        asked = [(Message(role="user", content=f"{prefix}{number}"),) for number in range(prompts)]
+        return [answer.text for answer in self.fanout.query(asked, model)]
+
+    def ask_aside(self, prompts: int, prefix: str) -> threading.Thread:
+        """Ask so many in a thread of its own, which is about to wait for room when this returns."""
+
+        def ask() -> None:
+            with suppress(Cancelled):
+                self.ask(prompts, prefix, model=prefix)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        wait_until(lambda: prefix in _Accounts.reserved)
+        return asking
+
+    def answer_until(self, over: Callable[[], bool]) -> None:
+        """Answer what has been sent, in order, one task after the other."""
+        for at in count():
+            wait_until(lambda at=at: over() or len(self.sent) > at)  # type: ignore[misc]
+            if over():
+                return
+            self.answer(self.sent[at])
 
 
 @pytest.fixture
@@ -99,6 +136,28 @@ def test_no_more_than_the_window_is_out(bench: Bench) -> None:
         bench.answer(chunk)
     asking.join()
     assert answers == [[f"re {number}" for number in range(WINDOW + 1)]]
+
+
+def test_of_two_large_ones_the_first_to_come_goes_out_first(bench: Bench) -> None:
+    """So that parts of one batch end one after another, and further parts follow without a gap."""
+    bench.answers_at_once = False
+    asking = [bench.ask_aside(3 * WINDOW, prefix) for prefix in ("one-", "two-")]
+    bench.answer_until(lambda: len(bench.answered) == 6 * WINDOW)
+    for thread in asking:
+        thread.join()
+    assert all(prompt.startswith("one-") for prompt in bench.answered[: 3 * WINDOW])
+
+
+def test_a_single_call_does_not_wait_for_a_large_batch(bench: Bench) -> None:
+    bench.answers_at_once = False
+    large = bench.ask_aside(20 * WINDOW, "large-")
+    wait_until(lambda: sum(map(len, bench.sent)) == WINDOW)
+    single = bench.ask_aside(1, "single-")
+    bench.answer_until(lambda: "single-0" in bench.answered)
+    assert len(bench.answered) < 10 * WINDOW
+    bench.fanout.abort(Cancelled("j"))
+    for thread in (large, single):
+        thread.join()
 
 
 def test_what_was_answered_before_is_not_sent_again(bench: Bench) -> None:
