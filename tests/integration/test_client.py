@@ -70,11 +70,14 @@ def job_ids_sent(server: redis.Redis) -> list[str]:
     return [message["headers"]["argsrepr"].removeprefix("job=") for message in messages(server)]
 
 
+def take(store: Store, job_id: str) -> int:
+    """The epoch of a job in this worker's hands, which takes it if it has not yet."""
+    return store.start_job(job_id, "worker", LEASE_MS) or store.job(job_id).epoch
+
+
 def play(store: Store, job_id: str, outcome: Outcome) -> None:
     """Do what a root worker does with a job."""
-    epoch = store.start_job(job_id, "worker", LEASE_MS)
-    assert epoch is not None
-    assert store.finish_job(job_id, epoch, outcome)
+    assert store.finish_job(job_id, take(store, job_id), outcome)
 
 
 def answered(text: str) -> Outcome:
@@ -83,7 +86,7 @@ def answered(text: str) -> Outcome:
 
 def pay(store: Store, job_id: str, role: Role, nanousd: int | None) -> None:
     """Do what a worker does with a call that cost something."""
-    epoch = store.start_job(job_id, "worker", 1) or store.job(job_id).epoch
+    epoch = take(store, job_id)
     call_id = uuid.uuid4().hex
     store.open_calls(job_id, epoch, [OpenCall(call_id, "{}", 1, 1, role)])
     if role is Role.SUB:  # a root call belongs to its opener
