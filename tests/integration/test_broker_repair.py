@@ -1,4 +1,4 @@
-"""Messages in a living worker's hands are kept, and a channel cut off with some ends without a surprise."""
+"""A channel keeps its client and the messages in hand, and ends without a surprise when it is cut off."""
 
 from typing import Any
 
@@ -45,6 +45,18 @@ def test_a_message_is_kept_by_a_living_holder_and_leaves_a_dead_one(redis_server
         age(channel, message.delivery_tag)
         channel.qos.restore_visible(interval=1)
         assert waiting(channel) == 1
+
+
+def test_a_channel_keeps_one_client_a_pool(redis_server: RedisServer) -> None:
+    """A new one for each message takes as long as a trip to Redis; one of a pool that is gone is no use."""
+    with Connection(redis_server.url) as connection:
+        channel: Any = connection.channel()
+        with channel.conn_or_acquire() as first, channel.conn_or_acquire() as second:
+            assert first is second
+        channel._disconnect_pools()
+        with channel.conn_or_acquire() as anew:
+            assert anew is not first
+            assert anew.ping()
 
 
 def age(channel: Any, tag: str) -> None:

@@ -76,6 +76,15 @@ def test_50_megabytes_load_with_little_more_than_twice_their_memory(
         assert peak_bytes(process) < 2.2 * bytes_in_memory + 60e6
 
 
+def test_long_texts_side_by_side(tmp_path: Path) -> None:
+    """Those of ASCII alone come into the REPL in another way than those with one character that is not."""
+    texts = ["a" * 3_000_000, "b" * 2_500_000 + EMOJI, "c", "d" * 2_000_000]
+    context = write_context(tmp_path / "context", "list", texts)
+    with sandbox(context) as repl:
+        wanted = f"['a' * 3_000_000, 'b' * 2_500_000 + {EMOJI!r}, 'c', 'd' * 2_000_000]"
+        assert shown(repl, f"context == {wanted}") == "True\n"
+
+
 @pytest.mark.parametrize(
     "damaged",
     [

@@ -1,12 +1,15 @@
 """The context as the REPL's variables, decoded from its encoded form (which ``rlm_dist.contexts`` owns).
 
-A JSON header line, N little-endian 64-bit lengths, N texts in UTF-8. Long texts are decoded in pieces, so
-that loading needs little more than twice the memory of the result.
+A JSON header line, N little-endian 64-bit lengths, N texts in UTF-8. A long text of ASCII alone is copied out
+of the mapped file; others are decoded in pieces, so that loading needs little more than twice the memory of
+the result.
 """
 
 import codecs
 import json
+import mmap
 import struct
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 _PIECE = 1 << 20
@@ -55,13 +58,28 @@ def _value(kind: str, texts: list[str]) -> Any:
 def _text(file: BinaryIO, length: int) -> str:
     if length <= _PIECE:
         return _exactly(file, length).decode("utf-8", "surrogatepass")
+    start = file.tell()
+    if all(piece.isascii() for piece in _pieces(file, length)):
+        return _ascii(file, start, length)
+    file.seek(start)
     decoder = codecs.getincrementaldecoder("utf-8")("surrogatepass")
-    pieces = []
+    pieces = [decoder.decode(piece) for piece in _pieces(file, length)]
+    return "".join([*pieces, decoder.decode(b"", final=True)])
+
+
+def _ascii(file: BinaryIO, start: int, length: int) -> str:
+    with (
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped)[start : start + length] as text,
+    ):
+        return str(text, "ascii")
+
+
+def _pieces(file: BinaryIO, length: int) -> Iterator[bytes]:
     while length:
         piece = _exactly(file, min(length, _PIECE))
         length -= len(piece)
-        pieces.append(decoder.decode(piece, final=not length))
-    return "".join(pieces)
+        yield piece
 
 
 def _exactly(file: BinaryIO, length: int) -> bytes:
