@@ -42,9 +42,9 @@ def follow(job: Followed, out: Output) -> Result:
     Raises:
         Cancelled: where the job's worker does not heed the cancellation in time; it will.
     """
-    out.note(f"job {job.id}: waiting for a worker")
     progress = Progress()
     try:
+        out.note(f"job {job.id}: waiting for a worker")
         with out.panel() as show:
             for event in job.events():
                 text = progress.text(event)

@@ -15,7 +15,7 @@ from rlm_dist.cli.follow import follow
 from rlm_dist.cli.output import DONE, FAILED, Output
 from rlm_dist.client import Client
 from rlm_dist.demo import Demo, Question, make_demo
-from rlm_dist.errors import InputError
+from rlm_dist.errors import Cancelled, InputError
 from rlm_dist.local_model import DEFAULT, MODELS, local_endpoint, pull, weights
 from rlm_dist.models import JobState, Result, Wire
 from rlm_dist.settings import Settings, load_settings
@@ -93,6 +93,8 @@ def _ask(client: Client, prepared: Demo, out: Output) -> Iterator[Answered]:
         out.note(f"\nquestion: {question.text}")
         job = client.submit(prepared.text, question.text)
         result = follow(job, out)
+        if result.state is JobState.CANCELLED:  # by Ctrl-C, which is meant for the whole demonstration
+            raise Cancelled(job.id)
         answered = _judged(question, result)
         out.note(
             f"answer: {result.answer}  truth: {question.truth}  {'right' if answered.right else 'WRONG'}"

@@ -240,3 +240,13 @@ def test_run_starts_its_own_workers_and_ctrl_c_cancels_the_job(home: Path, conte
             assert process.wait(60) == 4
     assert result["state"] == "cancelled"
     assert not (home / "redis/server.json").exists()
+
+
+def test_ctrl_c_ends_the_demonstration_not_one_question(home: Path) -> None:
+    with command("demo", "--simulated", RLM_HOME=str(home)) as process:
+        assert process.stderr is not None
+        assert any("waiting for a worker" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        assert "question:" not in process.stderr.read()
+        assert process.wait(60) == 4
+    assert not (home / "redis/server.json").exists()
