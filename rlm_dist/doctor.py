@@ -5,7 +5,7 @@ probe text in the blob store, which is stored once and expires like any other.
 """
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -45,11 +45,15 @@ class Reached(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Probes:
-    """The ways in which the checks reach out; ``models`` asks an endpoint what it serves."""
+    """The ways in which the checks reach out.
+
+    ``models`` asks an endpoint what it serves; ``limits`` says what the workers believe of each endpoint.
+    """
 
     stores: Callable[[], AbstractContextManager[Reached]]
     models: Callable[[Endpoint], list[str]]
     sandbox: Callable[[], str]
+    limits: Callable[[redis.Redis], Sequence[str]]
 
 
 def examine(settings: Settings, probes: Probes) -> Iterator[Check]:
@@ -80,6 +84,9 @@ def _stores(probes: Probes) -> Iterator[Check]:
         with probes.stores() as reached:
             yield _guarded("redis", lambda: _redis(reached.client))
             yield _guarded("blob store", lambda: _blobs(reached.blobs()))
+            for line in probes.limits(reached.client):
+                status: Status = "warning" if "endpoint away" in line else "ok"
+                yield Check(name="endpoint limits", status=status, detail=line)
     except RLMError as error:
         yield _failed("redis", error)
 

@@ -200,6 +200,7 @@ class FailureKind(StrEnum):
     TOO_LONG = "too_long"  # fail the call: the prompt is over the model's window
     AUTH = "auth"  # key or permission: pause the batch, fail a job that has none
     QUOTA = "quota"  # the account has no money left: pause the batch, fail a job that has none
+    OUTAGE = "outage"  # the endpoint has been away for too long: pause the batch, fail a job that has none
     UNKNOWN_MODEL = "unknown_model"  # fail the job: the endpoint has no such model
     LIMIT = "limit"  # fail the call, end the job as exhausted: a budget is used up
     CANCELLED = "cancelled"  # the job was cancelled while the call ran
@@ -207,8 +208,9 @@ class FailureKind(StrEnum):
 
 
 RETRYABLE = frozenset({FailureKind.RATE, FailureKind.TRANSIENT, FailureKind.TIMEOUT})
-PAUSING = frozenset({FailureKind.AUTH, FailureKind.QUOTA})
-FATAL = frozenset({FailureKind.AUTH, FailureKind.QUOTA, FailureKind.UNKNOWN_MODEL})
+DENIED = frozenset({FailureKind.AUTH, FailureKind.QUOTA})
+PAUSING = DENIED | {FailureKind.OUTAGE}
+FATAL = PAUSING | {FailureKind.UNKNOWN_MODEL}
 
 
 class CallError(RLMError):

@@ -343,6 +343,7 @@ class JobRecord(Wire):
     ended_ms: int | None = None
     cancel_requested: bool = False
     calls_in_flight: int = 0
+    calls_claimed: int = 0
     diverged_cells: int = 0
     costs: Costs = Costs()
 
@@ -366,6 +367,7 @@ class BatchRecord(Wire):
     sealed: bool
     created_ms: int
     calls_in_flight: int = 0
+    calls_claimed: int = 0
     webhook: str | None = None
     pause_reason: str | None = None
     max_usd: float | None = None

@@ -66,7 +66,8 @@ class Repl:
 class Held:
     """A job that this worker holds at ``record.epoch``: a heartbeat keeps it while the context is open.
 
-    ``ran_ms`` is how long it has run up to now; ``each_beat`` is called with the heartbeat.
+    ``ran_ms`` is how long it has run up to now; its clock stands still while ``waits``, asked at each beat,
+    says that it can do nothing, as the endpoint is away. ``each_beat`` is called with the heartbeat.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Held:
         *,
         ran_ms: int,
         stopping: Callable[[], bool],
+        waits: Callable[[], bool],
         each_beat: Callable[[], None],
     ) -> None:
         self._job_id = record.spec.id
@@ -83,10 +85,12 @@ class Held:
         self._limit_s = record.spec.limits.max_seconds
         self._store = store
         self._stopping = stopping
+        self._waits = waits
         self._each_beat = each_beat
         self._error: RLMError | None = None
         self._stop: Callable[[RLMError], None] | None = None
-        self._began = time.monotonic() - ran_ms / 1000
+        self._last_beat = time.monotonic()
+        self._began = self._last_beat - ran_ms / 1000
         self._heart = Every(self._beat, period_s=RENEW_S, name=f"lease-{self._job_id}")
 
     def __enter__(self) -> Self:
@@ -115,13 +119,14 @@ class Held:
         return LimitExceeded("max_seconds", round(self.used_s, 1), self._limit_s)
 
     def _beat(self) -> None:
+        stopped_s = self._stopped_s()
         over = self.over_time()
         if over is not None:
             self._tell(over)
         if self._stopping():
             self._tell(Parked(self._job_id, "its worker stops"))
         try:
-            told = self._store.renew_job(self._job_id, self._epoch, LEASE_MS)
+            told = self._store.renew_job(self._job_id, self._epoch, LEASE_MS, round(stopped_s * 1000))
         except Superseded as error:
             self._tell(error)
             return
@@ -130,6 +135,13 @@ class Held:
         elif told == "paused":
             self._tell(Parked(self._job_id, "its batch is paused"))
         self._each_beat()
+
+    def _stopped_s(self) -> float:
+        """For how long the job's clock stood still since the last beat."""
+        last, self._last_beat = self._last_beat, time.monotonic()
+        stopped_s = self._last_beat - last if self._waits() else 0.0
+        self._began += stopped_s
+        return stopped_s
 
     def _tell(self, error: RLMError) -> None:
         self._error = self._error or error

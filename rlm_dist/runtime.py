@@ -23,6 +23,7 @@ from rlm_dist.fanout import Fanout
 from rlm_dist.leases import LEASE_MS, RENEW_S, Every
 from rlm_dist.limits import Limits
 from rlm_dist.llm import LLM
+from rlm_dist.llm.failures import shown_url
 from rlm_dist.models import ErrorInfo, JobRecord, JobState, Outcome, Role
 from rlm_dist.prices import Prices
 from rlm_dist.recovery import Reaper
@@ -75,6 +76,8 @@ class Worker:
                 # A report that cannot be made now is made anew, so it need not be patient.
                 Store(self._client, retention_s=settings.retention_s),
                 owner=self.owner,
+                gives_back=role is Role.SUB,
+                outage_s=settings.outage_s,
                 ceilings=Ceilings(
                     in_flight=settings.max_in_flight,
                     requests_per_min=settings.max_requests_per_min,
@@ -87,16 +90,25 @@ class Worker:
             endpoints=endpoints,
             resolve=self.llm.resolve_model,
         )
+        self._requests: dict[str, int] = {}
+        self._announcer = Every(self._announce_requests, period_s=RENEW_S, name="requests")
         self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)
         secret = settings.webhook_secret
         self._courier = Courier(self.store, secret=secret.get_secret_value() if secret else None)
 
     def close(self) -> None:
         """End the threads and connections made here."""
+        self._announcer.close()
         self._reaper.close()
         self._courier.close()
         self.llm.close()
         self._client.close()
+
+    def _announce_requests(self) -> None:
+        """Tell operators what is under way; nothing while nothing is."""
+        before, self._requests = self._requests, self.llm.on_wire()
+        if before or self._requests:
+            self.store.announce_requests(self.owner, self._requests, ttl_ms=LEASE_MS)
 
 
 class RootWorker(Worker):
@@ -115,6 +127,9 @@ class RootWorker(Worker):
     ) -> None:
         super().__init__(app, settings, Role.ROOT)
         self._stopping = stopping
+        self._urls = [
+            {shown_url(each.url.rstrip("/")) for each in endpoints_of(settings, role)} for role in Role
+        ]
         self._repls = start_at(_level(settings), find(settings.sandbox_packages), zygote)
 
     def close(self) -> None:
@@ -136,8 +151,9 @@ class RootWorker(Worker):
         ran_ms = record.run_ms(now_ms())
         try:
             with Held(
-                record, self.store, ran_ms=ran_ms, stopping=self._stopping, each_beat=emit.flush
-            ) as held:
+                record, self.store, ran_ms=ran_ms,
+                stopping=self._stopping, waits=self._endpoint_away, each_beat=emit.flush,
+            ) as held:  # fmt: skip
                 outcome = self._outcome(record, held, emit)
                 self._finish(record, outcome, emit)
         except Parked as parked:
@@ -221,6 +237,11 @@ class RootWorker(Worker):
         except (OperationalError, redis.RedisError) as error:
             log.warning("sub_tasks_not_sent", job=job_id, error=type(error).__name__)
 
+    def _endpoint_away(self) -> bool:
+        """Whether all endpoints of a role are away, so that no job can do anything for long."""
+        away = self.store.away_urls()
+        return any(urls <= away for urls in self._urls)
+
     def _queue_is_empty(self) -> bool:
         """Whether no sub task waits; False where the broker cannot be asked."""
         try:
@@ -257,6 +278,7 @@ class SubWorker(Worker):
             self.calls.abort(unwanted.cancelled)
             for job_id in unwanted.ended:
                 self.llm.drop(job_id)
+        self.calls.look()
 
 
 def start_zygote(settings: Settings) -> ZygoteProcess | None:

@@ -81,6 +81,7 @@ class Settings(BaseSettings):
     max_tokens_per_min: int | None = Field(default=None, ge=1)
     cache_ttl_s: int = Field(default=24 * 3600, ge=1)
     call_timeout_s: float = Field(default=600, gt=0)
+    outage_s: float = Field(default=4 * 3600, gt=0)
     code_timeout_s: float = Field(default=120, gt=0)
     max_output_chars: int = Field(default=20_000, ge=200)
     retention_s: int = Field(default=7 * 24 * 3600, ge=60)

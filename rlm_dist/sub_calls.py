@@ -108,6 +108,7 @@ class SubCalls:
         self._free = slots + slots // _AHEAD
         self._backlog = 0
         self._enough = max(1, slots // 4)
+        self._had_enough = False
         self._wants_more = wants_more
         self._draining = False
         self._closed = False
@@ -137,8 +138,17 @@ class SubCalls:
         return not chunk.given_back
 
     def has_enough(self) -> bool:
-        """Whether so many calls wait here that further ones are better left to other workers."""
-        return self._backlog >= self._enough
+        """Whether further calls are better left to other workers.
+
+        So many wait here, or the endpoint is away and there is a call here to try it with.
+        """
+        return self._backlog >= self._enough or (self._llm.away and bool(self._backlog or self._held))
+
+    def look(self) -> None:
+        """To be called now and then: the endpoint may be back."""
+        had_enough, self._had_enough = self._had_enough, self.has_enough()
+        if had_enough and not self._had_enough:
+            self._wants_more()
 
     def drain(self) -> None:
         """Begin no more calls; those under way go on to their end."""

@@ -92,7 +92,7 @@ def finished(job: Job) -> Result:
 
 def measured(module: str, *arguments: object) -> Any:
     """What a module of this package says, in one line of JSON, when run in a process of its own."""
-    done = subprocess.run(_command(module, arguments), env=_environment(), check=True, stdout=subprocess.PIPE)
+    done = subprocess.run(command(module, arguments), env=environment(), check=True, stdout=subprocess.PIPE)
     return json.loads(done.stdout)
 
 
@@ -117,7 +117,7 @@ def settings_of(home: Path, api_url: str, redis_url: str, *, root_slots: int, sl
 def endpoint(latency_s: float) -> Iterator[Endpoint]:
     """Serve while the context is open; every answer takes ``latency_s``."""
     with subprocess.Popen(
-        _command("endpoint", [latency_s]), env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        command("endpoint", [latency_s]), env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         assert process.stdin is not None
@@ -143,9 +143,11 @@ def rig(
         yield made
 
 
-def _command(module: str, arguments: Sequence[object]) -> list[str]:
+def command(module: str, arguments: Sequence[object]) -> list[str]:
+    """The command line of a module of this package."""
     return module_command(f"rlm_dist.bench.{module}", *map(str, arguments))
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """The environment of such a process."""
     return {**os.environ, **import_variables()}

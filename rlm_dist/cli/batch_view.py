@@ -5,10 +5,13 @@ from typing import Protocol
 
 from rlm_dist.cli.output import between, duration, money, usd
 from rlm_dist.cli.pace import Pace, Rates
-from rlm_dist.models import BatchRecord, Costs, Ended, JobRecord, JobState, Running, Wire
+from rlm_dist.cli.places import place_lines
+from rlm_dist.models import BatchRecord, BatchState, Costs, Ended, JobRecord, JobState, Running, Wire
 from rlm_dist.projection import Projection, project
+from rlm_dist.store import PlaceState
 from rlm_dist.trace import calls
 
+ENDED_STATES = (BatchState.COMPLETED, BatchState.CANCELLED)
 _SAMPLE = 1000
 _SLOWEST = 3
 
@@ -24,6 +27,9 @@ class Batches(Protocol):
 
     def last_ended(self, batch_id: str, limit: int) -> list[Ended]:
         """What the jobs that ended last had used."""
+
+    def places(self) -> list[PlaceState]:
+        """What the workers believe of the endpoints that they call."""
 
     def records(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
         """These jobs as they stand."""
@@ -43,6 +49,7 @@ class BatchView(Wire):
     rates: Rates | None
     projection: Projection
     slowest: list[Slow]
+    endpoints: list[PlaceState]
 
 
 def ended(record: BatchRecord) -> int:
@@ -72,6 +79,7 @@ def view(store: Batches, record: BatchRecord, pace: Pace) -> BatchView:
             Slow(custom_id=name, run_s=(now_ms - job.started_ms) / 1000, job=job)
             for name, job in zip(names, slowest, strict=True)
         ],
+        endpoints=[] if record.state in ENDED_STATES else store.places(),
     )
 
 
@@ -91,6 +99,8 @@ def batch_lines(record: BatchRecord, seen: BatchView) -> Iterator[str]:
         yield f"  may      {', '.join(of_tokens + of_money)}, all jobs together"
     if seen.projection.left_s is not None and seen.projection.jobs_left:
         yield f"  left     about {between(seen.projection.left_s, duration)}"
+    for line in place_lines(seen.endpoints):
+        yield f"  model    {line}"
     if record.webhook is not None:
         yield f"  webhook  {record.webhook}"
     for slow in seen.slowest:
@@ -104,11 +114,13 @@ def brief_line(record: BatchRecord, seen: BatchView) -> str:
     """A batch in one line, for a log."""
     done, failed = ended(record), record.counts.get(JobState.FAILED, 0)
     left = seen.projection.left_s
+    away = [line for line in place_lines(seen.endpoints) if "away" in line]
     return (
         f"{done:,} of {record.total or 0:,} ended, {failed:,} of them failed, "
         f"{record.counts.get(JobState.RUNNING, 0):,} running, {_calls(record, seen.rates)}, "
         f"{_cost(record.costs, seen.projection)}"
         + (f", about {between(left, duration)} left" if left and seen.projection.jobs_left else "")
+        + "".join(f"; {line}" for line in away)
     )
 
 

@@ -67,20 +67,14 @@ def speed(
 
 
 @bench.command("rate")
-def rate(
-    seconds: Annotated[float, typer.Option(min=1, help="How long each capacity lasts.")] = 30.0,
-    as_json: options.Json = False,
-) -> None:
-    """Find an endpoint's capacity that moves and that nobody told, with three sub workers."""
-    phases = rates.measure(seconds)
-    used, refused = rates.overall(phases)
-    document = {"used_settled": used, "refused_share": refused, "phases": phases}
-
-    def lines() -> list[str]:
-        summary = f"{used:.1%} of the capacity used once settled, {refused:.1%} of all requests refused"
-        return [*table(list(rates.cells(phases))), summary]
-
-    Output(as_json=as_json).result(document, lines)
+def rate(as_json: options.Json = False) -> None:
+    """Measure how well the shared limits follow what endpoints take, beside the SDK and its retries."""
+    out = Output(as_json=as_json)
+    measured = []
+    for row in rates.measure():
+        out.note(f"{row.case}, {row.who}: {row.used:.1%} used, {row.refused_share:.1%} refused")
+        measured.append(row)
+    out.result({"rows": measured}, lambda: table(list(rates.cells(measured))))
 
 
 @bench.command("soak")

@@ -1,7 +1,7 @@
 """``rlm-dist status`` and ``cost``: how far a job or batch is, and what it took."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Annotated, Protocol
@@ -9,14 +9,24 @@ from typing import Annotated, Protocol
 import typer
 
 from rlm_dist.cli import options
-from rlm_dist.cli.batch_view import Batches, BatchView, batch_lines, brief_line, ended, used, view
+from rlm_dist.cli.batch_view import (
+    ENDED_STATES,
+    Batches,
+    BatchView,
+    batch_lines,
+    brief_line,
+    ended,
+    used,
+    view,
+)
 from rlm_dist.cli.output import FAILED, Output, money, table
 from rlm_dist.cli.pace import Pace
+from rlm_dist.cli.places import place_lines
 from rlm_dist.cli.session import open_stores
 from rlm_dist.errors import NotFound
-from rlm_dist.models import BatchRecord, BatchState, Costs, JobRecord, ModelCosts
+from rlm_dist.models import BatchRecord, Costs, JobRecord, ModelCosts
 from rlm_dist.settings import load_settings
-from rlm_dist.store import Audit, Store
+from rlm_dist.store import Audit, PlaceState, Store
 from rlm_dist.trace import calls, cost_lines
 
 _LISTED = 20
@@ -57,7 +67,8 @@ def status(
             _watch(store, id_, pace, out)
         found = find(store, id_)
         if isinstance(found, JobRecord):
-            out.result(job_document(found), partial(job_lines, found))
+            places = _places(store, found)
+            out.result({**job_document(found), "endpoints": places}, partial(job_lines, found, places))
         else:
             seen = view(store, found, pace)
             out.result(batch_document(found, seen), partial(batch_lines, found, seen))
@@ -134,8 +145,8 @@ def batch_document(record: BatchRecord, seen: BatchView | None = None) -> dict[s
     return {"kind": "batch", **record.model_dump(), **(seen.model_dump() if seen else {})}
 
 
-def job_lines(record: JobRecord) -> Iterator[str]:
-    """A job as text."""
+def job_lines(record: JobRecord, places: Sequence[PlaceState] = ()) -> Iterator[str]:
+    """A job as text, with what the workers believe of the endpoints."""
     within = f" of batch {record.spec.batch_id}" if record.spec.batch_id else ""
     yield f"job {record.spec.id}{within}: {record.state}" + (
         ", cancellation asked for" if record.cancel_requested and not record.state.final else ""
@@ -151,6 +162,8 @@ def job_lines(record: JobRecord) -> Iterator[str]:
     if record.outcome and record.outcome.error:
         yield f"  error   {record.outcome.error.type}: {record.outcome.error.message}"
     yield f"  used    {used(record.costs)}; {money(record.costs.total_cost)}"
+    for line in place_lines(places):
+        yield f"  model   {line}"
 
 
 def list_lines(batches: list[BatchRecord], jobs: list[JobRecord]) -> Iterator[str]:
@@ -188,16 +201,18 @@ def _watch(store: Records, id_: str, pace: Pace, out: Output) -> None:
         while True:
             found = find(store, id_)
             if isinstance(found, JobRecord):
-                show("\n".join(job_lines(found)))
+                show("\n".join(job_lines(found, _places(store, found))))
             else:
                 seen = view(store, found, pace)
                 show("\n".join(batch_lines(found, seen)) if out.live else brief_line(found, seen))
-            if found.state.final if isinstance(found, JobRecord) else found.state in _ENDED:
+            if found.state.final if isinstance(found, JobRecord) else found.state in ENDED_STATES:
                 return
             time.sleep(_LOOK_S)
 
 
-_ENDED = (BatchState.COMPLETED, BatchState.CANCELLED)
+def _places(store: Records, record: JobRecord) -> list[PlaceState]:
+    """What holds a job up that has not ended."""
+    return [] if record.state.final else store.places()
 
 
 def _cost_lines(costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:

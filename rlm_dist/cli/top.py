@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, duration, table
+from rlm_dist.cli.places import place_lines
 from rlm_dist.cli.session import open_stores
 from rlm_dist.models import Running
 from rlm_dist.settings import load_settings
@@ -25,7 +26,7 @@ def top(as_json: options.Json = False) -> None:
                     show("\n".join(_lines(store, store.running_jobs())))
                     time.sleep(_LOOK_S)
         jobs = store.running_jobs()
-        out.result({"jobs": jobs}, lambda: _lines(store, jobs))
+        out.result({"jobs": jobs, "endpoints": store.places()}, lambda: _lines(store, jobs))
 
 
 def _lines(store: Store, jobs: list[Running]) -> Iterator[str]:
@@ -34,6 +35,7 @@ def _lines(store: Store, jobs: list[Running]) -> Iterator[str]:
         f"{len(jobs):,} jobs running, {sum(job.calls_in_flight for job in jobs):,} calls in flight, "
         f"{len(store.live_workers()):,} sub workers"
     )
+    yield from place_lines(store.places())
     if not shown:
         return
     names = [known.spec.custom_id if known else "-" for known in store.records([job.job_id for job in shown])]

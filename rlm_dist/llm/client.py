@@ -21,7 +21,7 @@ import uvloop
 
 from rlm_dist.cache import Cache
 from rlm_dist.endpoints import Endpoint
-from rlm_dist.errors import PAUSING, CallError, FailureKind, Unreachable
+from rlm_dist.errors import DENIED, CallError, FailureKind, Unreachable
 from rlm_dist.limits import Limits
 from rlm_dist.llm.connection import Connection
 from rlm_dist.llm.failures import shown_url
@@ -30,6 +30,7 @@ from rlm_dist.llm.retry import RetryPolicy
 from rlm_dist.llm.sites import Site, Sites
 from rlm_dist.llm.slots import Slots
 from rlm_dist.models import CallFailure, CallRequest, CallResult, Charge, Role
+from rlm_dist.permits import Ended
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -49,6 +50,7 @@ class _Course:
     deadline: float
     wasted: list[Charge] = field(default_factory=list)
     failed: list[FailureKind] = field(default_factory=list)
+    counted: int = 0  # of those that failed: the ones that count, as the endpoint was there
     tried: list[Site] = field(default_factory=list)  # since it last waited
 
     @contextmanager
@@ -65,6 +67,12 @@ class _Course:
             self.wasted.append(attempt.charge)
         if attempt.failure is not None:
             self.failed.append(attempt.failure.kind)
+            self.counted += 1
+
+    def start_over(self, seconds: float) -> None:
+        """Forget how it has gone: the endpoint was away."""
+        self.counted = 0
+        self.deadline = time.monotonic() + seconds
 
     def result(self, attempt: Attempt) -> CallResult:
         """The end of the call, which ``attempt`` was."""
@@ -99,7 +107,9 @@ class LLM:
         self._retry = retry or RetryPolicy()
         self._limits = limits or Limits()
         self._cache = cache
+        self._patience_s = call_timeout_s * self._retry.deadline_factor
         self._slots = Slots(slots)
+        self._on_wire: dict[str, int] = {}
         self._connections: dict[tuple[object, ...], Connection] = {}
         self._sites: dict[Role, Sites] = {}
         self._loop = _LoopThread("rlm-llm")
@@ -110,6 +120,15 @@ class LLM:
         Where calls wait for a slot or for the shared limits, the jobs take turns.
         """
         return self._loop.submit(self._answer(request, job_id))
+
+    @property
+    def away(self) -> bool:
+        """Whether nothing is heard of any endpoint that was called."""
+        return self._limits.away
+
+    def on_wire(self) -> dict[str, int]:
+        """How many requests are under way, by job; nothing that waits."""
+        return dict(self._on_wire)
 
     def drop(self, job_id: str) -> None:
         """End the calls of a job that wait as ``returned``; those under way go on."""
@@ -189,7 +208,7 @@ class LLM:
 
     async def _call(self, request: CallRequest, job_id: str) -> CallResult:
         now = time.monotonic()
-        course = _Course(now, now + self._call_timeout_s * self._retry.deadline_factor)
+        course = _Course(now, now + self._patience_s)
         sites = self._of(request.role)
         while True:
             try:
@@ -198,6 +217,11 @@ class LLM:
                 return course.result(Attempt(failure=refusal))
             site.note(attempt.failure)
             course.note(attempt, site)
+            gate = sites.gate(site, request.model)
+            if attempt.unheard and gate.away:
+                if gate.outage is not None and not sites.elsewhere(site, request.model):
+                    return course.result(attempt._replace(failure=gate.outage))
+                course.start_over(self._patience_s)
             delay_s = self._delay_s(site, sites, request.model, attempt, course)
             if delay_s is None:
                 return course.result(attempt)
@@ -232,10 +256,14 @@ class LLM:
             patience_s = 0.0 if others else course.deadline - time.monotonic()
             permit = await gate.enter(job_id, request.expected.total, patience_s)
         attempt = Attempt()
+        self._on_wire[job_id] = self._on_wire.get(job_id, 0) + 1
         try:
             attempt = await self._timed(site, request, course.deadline)
         finally:
-            gate.leave(permit, **_told(attempt))
+            self._on_wire[job_id] -= 1
+            if not self._on_wire[job_id]:
+                del self._on_wire[job_id]
+            gate.leave(permit, _ended(attempt), **_used(attempt))
         return attempt
 
     async def _timed(self, site: Site, request: CallRequest, deadline: float) -> Attempt:
@@ -247,7 +275,8 @@ class LLM:
                 attempt = await connection.attempt(request, site.endpoint.named(request.model))
         except TimeoutError:
             message = f"no whole answer from {connection.shown} within {timeout_s:.3g} s"
-            return Attempt(failure=CallError(FailureKind.TIMEOUT, message))
+            failure = CallError(FailureKind.TIMEOUT, message)
+            return Attempt(failure=failure, unheard=not await connection.answers())
         return attempt if len(self._endpoints[request.role]) == 1 else _served_by(attempt, connection.url)
 
     def _delay_s(
@@ -258,14 +287,14 @@ class LLM:
         if failure is None:
             return None
         moves = any(each not in course.tried for each in sites.all) and sites.elsewhere(site, model)
-        if failure.kind in PAUSING:
+        if failure.kind in DENIED:
             delay_s = None if sites.all_deny() else 0.0
         else:
-            delay_s = self._retry.delay_s(failure, len(course.failed))
+            delay_s = self._retry.delay_s(failure, course.counted)
+            delay_s = 0.0 if moves and delay_s is not None else delay_s
             blocked_until = 0.0 if moves else sites.gate(site, model).blocked_until
             if delay_s is None or max(now + delay_s, blocked_until) >= course.deadline:
                 return None
-            delay_s = 0.0 if moves else delay_s
         if delay_s is not None:
             log.info(
                 "model_call_retried", endpoint=site.connection.shown, kind=failure.kind.value,
@@ -354,13 +383,22 @@ def check_endpoints(endpoints: Sequence[Endpoint]) -> None:
     raise errors[0]
 
 
-def _told(attempt: Attempt) -> dict[str, Any]:
-    """What the gate is to know of an attempt."""
+def _ended(attempt: Attempt) -> Ended:
+    """How an attempt ended, as far as the limits are concerned."""
+    if attempt.unheard:
+        return Ended.UNHEARD
+    if attempt.failure is not None and attempt.failure.kind is FailureKind.RATE:
+        return Ended.REFUSED
+    return Ended.ANSWERED if attempt.failure or attempt.completion else Ended.ABORTED
+
+
+def _used(attempt: Attempt) -> dict[str, Any]:
+    """What else the gate is to know of it."""
     done, failure = attempt.completion, attempt.failure
     return {
         "tokens": done.usage.total if done else None,
-        "refused": failure is not None and failure.kind is FailureKind.RATE,
-        "blocked_s": (failure.retry_after_s if failure else attempt.blocked_s) or 0.0,
+        "retry_after_s": (failure.retry_after_s if failure else None) or 0.0,
+        "blocked_s": attempt.blocked_s or 0.0,
     }
 
 

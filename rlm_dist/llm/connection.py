@@ -15,13 +15,22 @@ import httpx2
 import openai
 
 from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.llm.failures import TROUBLE, Refused, Secrets, shown_models, shown_url, to_call_error
+from rlm_dist.llm.failures import (
+    TROUBLE,
+    Refused,
+    Secrets,
+    is_unheard,
+    shown_models,
+    shown_url,
+    to_call_error,
+)
 from rlm_dist.llm.replies import Attempt, chat_body, plain_body, read_chat, read_models, read_plain
 from rlm_dist.llm.retry import told_delay_s
 from rlm_dist.models import CallRequest
 
 CONNECT_TIMEOUT_S = 10.0
 MODELS_TIMEOUT_S = 30.0
+SIGN_TIMEOUT_S = 10.0
 # The SDK insists on a key; a local server takes any.
 NO_KEY = "no-key"
 
@@ -38,6 +47,7 @@ class Connection:
         self._timeout_s = timeout_s
         self._has_chat = True
         self._models: asyncio.Task[list[str]] | None = None
+        self._sign: asyncio.Task[bool] | None = None
         self._http = openai.DefaultAioHttpClient()
         self._headers = _headers(self._http, key, headers)
         self._urls: dict[str, httpx2.URL] = {}
@@ -49,7 +59,13 @@ class Connection:
             chosen = (await self.models())[0] if model == "auto" else model
             return await self._completed(request, chosen)
         except CallError as failure:
-            return Attempt(failure=failure)
+            return Attempt(failure=failure, unheard=is_unheard(failure) or await self._hangs(failure))
+
+    async def answers(self) -> bool:
+        """Whether the endpoint answers anything at all, soon; many callers at once share one ask."""
+        if self._sign is None or self._sign.done():
+            self._sign = asyncio.ensure_future(self._answers_soon())
+        return await asyncio.shield(self._sign)
 
     async def models(self) -> list[str]:
         """The endpoint's models, at least one; many callers at once share one ask. Raises CallError."""
@@ -61,9 +77,24 @@ class Connection:
 
     async def close(self) -> None:
         """Close all connections of this endpoint."""
-        if self._models is not None:
-            self._models.cancel()
+        for task in (self._models, self._sign):
+            if task is not None:
+                task.cancel()
         await self._http.aclose()
+
+    async def _hangs(self, failure: CallError) -> bool:
+        """Whether a call was too slow because nothing answers: it may just have been a long one."""
+        return failure.kind is FailureKind.TIMEOUT and not await self.answers()
+
+    async def _answers_soon(self) -> bool:
+        try:
+            async with asyncio.timeout(SIGN_TIMEOUT_S):
+                await self._send("/models", None, ())
+        except TimeoutError:
+            return False
+        except CallError as failure:
+            return failure.kind is not FailureKind.TIMEOUT and not is_unheard(failure)
+        return True
 
     async def _ask_models(self) -> list[str]:
         async with asyncio.timeout(min(MODELS_TIMEOUT_S, self._timeout_s)):

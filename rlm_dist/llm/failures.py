@@ -5,6 +5,7 @@ and a key or a header's value in it is blotted out.
 """
 
 import re
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -30,6 +31,9 @@ TROUBLE = (
     ValueError,
 )
 
+_NOBODY = frozenset({502, 503, 504})
+# At the bottom of what the transport raises. Its own names say little: a lost connection is a timeout there.
+_NO_CONNECTION = (aiohttp.ClientConnectorError, ConnectionRefusedError, socket.gaierror)
 _NO_MODEL = re.compile(r"model\b.{0,120}?\b(not found|not exist|unknown|not available)", re.I | re.S)
 _NO_MODEL_CODES = frozenset({"model_not_found", "unknown_model", "invalid_model"})
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "insufficient_balance"})
@@ -68,6 +72,15 @@ class Refused(CallError):
         return self.status in (404, 405, 501) and self.kind is not FailureKind.UNKNOWN_MODEL
 
 
+class NotConnected(CallError):
+    """No connection to the endpoint could be made: it is down, or its name is not known."""
+
+
+def is_unheard(failure: CallError) -> bool:
+    """Whether a failure says that nobody is there: no connection, or a proxy without what is behind it."""
+    return isinstance(failure, NotConnected) or (isinstance(failure, Refused) and failure.status in _NOBODY)
+
+
 def shown_url(url: str) -> str:
     """``url`` without the user name, password and query that may stand in it."""
     parts = urlsplit(url)
@@ -93,7 +106,8 @@ def to_call_error(error: Exception, url: str, secrets: Secrets) -> CallError:
     if any(isinstance(cause, TimeoutError) for cause in causes):
         return CallError(FailureKind.TIMEOUT, f"no answer in time from {shown_url(url)}")
     detail = shown(str(causes[-1]) or type(causes[-1]).__name__, secrets)
-    return CallError(FailureKind.TRANSIENT, f"the connection to {shown_url(url)} failed: {detail}")
+    kind = NotConnected if any(isinstance(cause, _NO_CONNECTION) for cause in causes) else CallError
+    return kind(FailureKind.TRANSIENT, f"the connection to {shown_url(url)} failed: {detail}")
 
 
 def shown(text: str, secrets: Secrets) -> str:

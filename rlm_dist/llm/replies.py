@@ -20,13 +20,15 @@ PLAIN_OUTPUT_TOKENS = 2048
 class Attempt(NamedTuple):
     """The end of one request: a completion, or a failure and what the endpoint charged all the same.
 
-    ``blocked_s`` is for how long the endpoint wants no calls, where it told so with its answer.
+    ``blocked_s`` is for how long the endpoint wants no calls, if it said so with its answer. ``unheard`` says
+    that the endpoint itself was not heard: no connection, or a proxy that says that nobody is behind it.
     """
 
     completion: Completion | None = None
     failure: CallError | None = None
     charge: Charge | None = None
     blocked_s: float | None = None
+    unheard: bool = False
 
 
 class _CachedTokens(BaseModel):

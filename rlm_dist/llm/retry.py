@@ -1,6 +1,6 @@
 """How often, and after what time, a failed model call is tried again; by kind of failure.
 
-- rate: when the endpoint says so (all calls to it are held until then), else as transient; many attempts.
+- rate: when the endpoint says so, else as transient; many attempts.
 - transient and timeout: exponential backoff with full jitter, few attempts.
 - everything else: never.
 The call's deadline, a multiple of one attempt's, bounds them all.
@@ -35,13 +35,14 @@ class RetryPolicy:
     def delay_s(self, failure: CallError, attempt: int) -> float | None:
         """Seconds to wait after ``attempt`` (the first is 1) failed so; None: give up.
 
-        A time that the endpoint told comes on top, see ``limits.Gate``: the jitter here keeps the calls that
-        it held from all coming back in the same instant.
+        Not before the time that the endpoint said, and up to a fifth of it later, so that calls which were
+        refused together do not come back in the same instant.
         """
         allowed = self.rate_attempts if failure.kind is FailureKind.RATE else self.attempts
         if not failure.retryable or attempt >= allowed:
             return None
-        return random.uniform(0, min(self.cap_s, self.base_s * 2 ** min(attempt - 1, 30)))
+        backoff_s = random.uniform(0, min(self.cap_s, self.base_s * 2 ** min(attempt - 1, 30)))
+        return max(backoff_s, (failure.retry_after_s or 0.0) * random.uniform(1, 1.2))
 
 
 def told_delay_s(headers: Mapping[str, str]) -> float | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from rlm_dist.endpoints import Endpoint
-from rlm_dist.errors import PAUSING, CallError, FailureKind
+from rlm_dist.errors import DENIED, CallError, FailureKind
 from rlm_dist.limits import Gate
 from rlm_dist.llm.connection import Connection
 
@@ -35,7 +35,7 @@ class Site:
 
     def note(self, failure: CallError | None) -> None:
         """Learn from how an attempt ended."""
-        self.denied = failure is not None and failure.kind in PAUSING
+        self.denied = failure is not None and failure.kind in DENIED
         if self.denied:
             self.failures = _FAILURES
         elif failure is not None and failure.kind in _OUTAGES:
@@ -60,7 +60,7 @@ class Sites:
 
     def gate(self, site: Site, model: str) -> Gate:
         """The gate before what the model that a call asks for is called at ``site``."""
-        return self._gate(site.connection.url, site.endpoint.named(model))
+        return self._gate(site.connection.shown, site.endpoint.named(model))
 
     def pick(self, model: str, tried: Collection[Site]) -> Site:
         """Where the next attempt goes; not to one that was tried, while there are others."""
@@ -88,9 +88,9 @@ class Sites:
     def _usable(self, model: str) -> list[Site]:
         now = time.monotonic()
         return [
-            site for site in self._sites if max(site.out_until, self.gate(site, model).blocked_until) <= now
+            site for site in self._sites if max(site.out_until, self.gate(site, model).closed_until) <= now
         ]
 
     def _back_at(self, site: Site, model: str) -> tuple[bool, float]:
         """For an order: first those whose key is good, of them the one that is back soonest."""
-        return site.denied, max(site.out_until, self.gate(site, model).blocked_until)
+        return site.denied, max(site.out_until, self.gate(site, model).closed_until)

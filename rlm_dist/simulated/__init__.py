@@ -5,7 +5,7 @@ counted is what a real provider would charge for.
 """
 
 from rlm_dist.simulated.faults import Fault
-from rlm_dist.simulated.server import Latency, SimulatedEndpoint
+from rlm_dist.simulated.server import Latency, Rate, SimulatedEndpoint
 from rlm_dist.simulated.tally import ModelServed, Served
 
-__all__ = ["Fault", "Latency", "ModelServed", "Served", "SimulatedEndpoint"]
+__all__ = ["Fault", "Latency", "ModelServed", "Rate", "Served", "SimulatedEndpoint"]

@@ -9,6 +9,7 @@ import asyncio
 import math
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -56,12 +57,32 @@ class Latency:
         return draw.lognormvariate(math.log(self.median_s), self.sigma)
 
 
+class Rate:
+    """A limit of requests a second, as a bucket that so many flow into and that holds ``burst``."""
+
+    def __init__(self, per_s: float, burst: float) -> None:
+        self._per_s = per_s
+        self._burst = burst
+        self._left = burst
+        self._at: float | None = None
+
+    def take(self, now: float) -> bool:
+        """Whether there is room for a request at this time; it then takes it."""
+        flown = 0.0 if self._at is None else (now - self._at) * self._per_s
+        self._left, self._at = min(self._burst, self._left + flown), now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 class SimulatedEndpoint:
     """The endpoint, serving while the ``with`` block runs.
 
     ``root`` and ``sub`` replace the scripted models; ``models`` is what it lists and takes; ``key`` is the
-    only one it lets in; ``chat=False`` leaves the chat route out. Above ``capacity`` requests at once it
-    refuses with a 429. ``faults`` and ``capacity`` may be set anew at any time.
+    only one it lets in; ``chat=False`` leaves the chat route out. Above ``capacity`` requests at once, or
+    above ``rate``, and a share ``noise`` of all, it refuses with a 429 that says to come back after
+    ``retry_after_s``. ``faults``, ``capacity`` and ``rate`` may be set again at any time.
     """
 
     def __init__(
@@ -75,10 +96,17 @@ class SimulatedEndpoint:
         key: str | None = None,
         chat: bool = True,
         capacity: int | None = None,
+        rate: Rate | None = None,
+        noise: float = 0.0,
+        retry_after_s: float | None = None,
         port: int = 0,
     ) -> None:
         self.faults = tuple(faults)
         self.capacity = capacity
+        self.rate = rate
+        self._noise = noise
+        self._draw = random.Random(0)
+        self._retry_after_s = retry_after_s
         self._admitted = 0
         self._respond = {Role.ROOT: root, Role.SUB: sub}
         self._latency = latency
@@ -173,10 +201,14 @@ class SimulatedEndpoint:
         asked = Asked(model, _role(model, messages), messages, chat)
         parameters = {name: body[name] for name in body.keys() - _PROMPT}
         ordinal = self._tally.arrived(asked.role, parameters)
-        if self.capacity is not None and self._admitted >= self.capacity:
-            self._tally.faulted("capacity")
+        why = self._refusal()
+        if why is not None:
+            self._tally.faulted(why)
             self._tally.left(aborted=False)
-            return refusal(429, "Too many requests at once", "rate_limit_exceeded")
+            response = refusal(429, "Too many requests", "rate_limit_exceeded")
+            if self._retry_after_s is not None:
+                response.headers["Retry-After"] = f"{self._retry_after_s:g}"
+            return response
         aborted = False
         self._admitted += 1
         try:
@@ -189,6 +221,14 @@ class SimulatedEndpoint:
         finally:
             self._admitted -= 1
             self._tally.left(aborted=aborted)
+
+    def _refusal(self) -> str | None:
+        """Why a request is refused: at random, or there are too many, at once or in a second."""
+        if self._noise and self._draw.random() < self._noise:
+            return "noise"
+        if self.capacity is not None and self._admitted >= self.capacity:
+            return "capacity"
+        return "capacity" if self.rate is not None and not self.rate.take(time.monotonic()) else None
 
     async def _answer(self, request: web.Request, asked: Asked, ordinal: int) -> web.StreamResponse:
         if not self._let_in(request):

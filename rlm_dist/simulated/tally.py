@@ -29,7 +29,7 @@ class Served(Wire):
 
     ``requests`` are all model requests that came in; ``answered`` those that got a response with usage;
     ``faults`` counts faults by kind, as ``no_chat`` requests for a chat route that was left out, and as
-    ``capacity`` those above the endpoint's capacity;
+    ``capacity`` and ``noise`` those that it refused for its load, or at random;
     ``by_parameters`` counts requests by role and by what they hold beside model and prompt;
     ``aborted`` are requests that the client gave up.
     """

@@ -10,7 +10,7 @@ from rlm_dist.store.cached import Cached, Lead
 from rlm_dist.store.calls import Calls, CallState, OpenCall, Refused, Settlement, Spend
 from rlm_dist.store.capacity import Capacity, Window
 from rlm_dist.store.jobs import Jobs
-from rlm_dist.store.limits import Ceilings, Limits, Report, Share
+from rlm_dist.store.limits import Ceilings, Limits, Place, PlaceState, Report, Share
 from rlm_dist.store.link import connect, reaching
 from rlm_dist.store.logs import Logs
 from rlm_dist.store.webhooks import DueWebhook, Webhooks
@@ -23,6 +23,8 @@ __all__ = [
     "DueWebhook",
     "Lead",
     "OpenCall",
+    "Place",
+    "PlaceState",
     "Refused",
     "Report",
     "Settlement",

@@ -1,10 +1,12 @@
 """Batches: opened, filled with jobs, sealed; completed when sealed and all jobs are final."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from rlm_dist.errors import InputError, NotFound
 from rlm_dist.models import NANO, BatchRecord, BatchState, Costs, Ended, JobState, ModelCosts
 from rlm_dist.store import keys, money
+from rlm_dist.store.capacity import requests_by_job
 from rlm_dist.store.jobs import CANCELLED
 from rlm_dist.store.link import MAX_BLOCK_MS, Link
 
@@ -101,16 +103,19 @@ class Batches(Link):
             NotFound: where there is none, or its retention is over.
         """
 
-        def read() -> list[dict[str, str]]:
+        def read() -> list[Any]:
             pipe = self._client.pipeline(transaction=False)
             pipe.hgetall(keys.batch(batch_id))
             pipe.hgetall(keys.batch(batch_id, "ledger"))
+            pipe.time()
+            pipe.hgetall(keys.REQUESTS)
             return list(pipe.execute())
 
-        batch, ledger = self._reach(read)
+        batch, ledger, now, announced = self._reach(read)
         if not batch:
             raise NotFound("batch", batch_id)
-        return _record(batch_id, batch, ledger)
+        requests = self._of_batch(batch_id, requests_by_job(announced, now))
+        return _record(batch_id, batch, ledger, requests)
 
     def batches(self, limit: int) -> list[BatchRecord]:
         """The newest batches first."""
@@ -159,11 +164,19 @@ class Batches(Link):
         """What all its jobs have used so far, by role and model."""
         return money.model_costs(self._batch_ledger(batch_id))
 
+    def _of_batch(self, batch_id: str, requests: Mapping[str, int]) -> int:
+        """Those of the requests that belong to jobs of this batch."""
+        ids = list(requests)
+        if not ids:
+            return 0
+        places = self._reach(lambda: self._client.zmscore(keys.batch(batch_id, "jobs"), ids))
+        return sum(requests[id_] for id_, place in zip(ids, places, strict=True) if place is not None)
+
     def _batch_ledger(self, batch_id: str) -> dict[str, str]:
         return dict(self._reach(lambda: self._client.hgetall(keys.batch(batch_id, "ledger"))))
 
 
-def _record(batch_id: str, batch: Mapping[str, str], ledger: Mapping[str, str]) -> BatchRecord:
+def _record(batch_id: str, batch: Mapping[str, str], ledger: Mapping[str, str], requests: int) -> BatchRecord:
     counts = {state: int(batch.get(f"n:{state}", 0)) for state in JobState}
     jobs = sum(counts.values())
     return BatchRecord(
@@ -173,7 +186,8 @@ def _record(batch_id: str, batch: Mapping[str, str], ledger: Mapping[str, str]) 
         total=int(batch["total"]) if "total" in batch else jobs if "sealed" in batch else None,
         sealed="sealed" in batch,
         created_ms=int(batch["created_ms"]),
-        calls_in_flight=int(ledger.get("in_flight", 0)),
+        calls_in_flight=requests,
+        calls_claimed=int(ledger.get("in_flight", 0)),
         webhook=batch.get("webhook_state", "waiting") if "webhook" in batch else None,
         pause_reason=batch.get("pause_reason"),
         max_usd=int(batch["max_nanousd"]) / NANO if "max_nanousd" in batch else None,

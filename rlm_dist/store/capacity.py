@@ -1,5 +1,7 @@
 """How much the sub workers can run at once, and a job's fair share of it."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rlm_dist.store import keys
@@ -23,6 +25,11 @@ class Capacity(Link):
         """Say how many calls a worker can run at once; counts for ``ttl_ms``."""
         self._script("slots_announce", [keys.SLOTS, keys.SLOTS_UNTIL], worker, slots, ttl_ms)
 
+    def announce_requests(self, worker: str, requests: Mapping[str, int], ttl_ms: int) -> None:
+        """Say how many requests of each job a worker has under way at endpoints; counts for ``ttl_ms``."""
+        counts = [item for pair in requests.items() for item in pair]
+        self._script("requests_announce", [keys.REQUESTS], worker, ttl_ms, *counts)
+
     def live_workers(self) -> list[str]:
         """The sub workers that have announced slots which still count."""
         now_ms = self.now_ms()
@@ -33,3 +40,15 @@ class Capacity(Link):
         slots, workers, running = self._script("slots_live", [keys.SLOTS, keys.SLOTS_UNTIL, keys.LEASES])
         calls = 2 * int(slots) // max(1, int(running))
         return Window(min(max(calls, _LEAST_WINDOW), _LARGEST_WINDOW), int(workers))
+
+
+def requests_by_job(announced: Mapping[str, str], now: Sequence[int]) -> dict[str, int]:
+    """How many requests each job has under way: what ``keys.REQUESTS`` holds, at a TIME of the server."""
+    now_ms = now[0] * 1000 + now[1] // 1000
+    total: Counter[str] = Counter()
+    for text in announced.values():
+        until_ms, *counts = text.split(" ")
+        if int(until_ms) > now_ms:
+            for job_id, count in zip(counts[::2], counts[1::2], strict=True):
+                total[job_id] += int(count)
+    return dict(total)

@@ -8,12 +8,13 @@ import time
 import uuid
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from rlm_dist.errors import NotFound
 from rlm_dist.events import JobEnded
 from rlm_dist.models import Costs, ErrorInfo, JobRecord, JobSpec, JobState, ModelCosts, Outcome, Running
 from rlm_dist.store import keys, money
+from rlm_dist.store.capacity import requests_by_job
 from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced
 
 _CREATE_AT_ONCE = 200
@@ -89,32 +90,43 @@ class Jobs(Link):
     def records(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
         """These jobs as they stand, in one round trip; None for one that is not there (any more)."""
 
-        def read() -> list[dict[str, str]]:
+        def read() -> list[Any]:
             pipe = self._client.pipeline(transaction=False)
+            pipe.time()
+            pipe.hgetall(keys.REQUESTS)
             for job_id in job_ids:
                 pipe.hgetall(keys.job(job_id))
                 pipe.hgetall(keys.job(job_id, "ledger"))
             return list(pipe.execute())
 
-        found = self._reach(read) if job_ids else []
+        if not job_ids:
+            return []
+        now, announced, *found = self._reach(read)
+        requests = requests_by_job(announced, now)
         return [
-            _record(job, ledger) if job else None for job, ledger in zip(found[::2], found[1::2], strict=True)
+            _record(job, ledger, requests.get(job["id"], 0)) if job else None
+            for job, ledger in zip(found[::2], found[1::2], strict=True)
         ]
 
     def running_jobs(self) -> list[Running]:
         """All jobs that a worker holds, those that have run longest first."""
         ids: list[str] = self._reach(lambda: self._client.zrange(keys.LEASES, 0, -1))
 
-        def read() -> list[list[str | None]]:
+        def read() -> list[Any]:
             pipe = self._client.pipeline(transaction=False)
+            pipe.time()
+            pipe.hgetall(keys.REQUESTS)
             for job_id in ids:
                 pipe.hmget(keys.job(job_id), "state", "batch", "started_ms", "owner")
-                pipe.hmget(keys.job(job_id, "ledger"), "in_flight", "spent_nanousd", "spent_tokens")
+                pipe.hmget(keys.job(job_id, "ledger"), "spent_nanousd", "spent_tokens")
             return list(pipe.execute())
 
-        found = self._reach(read) if ids else []
+        if not ids:
+            return []
+        now, announced, *found = self._reach(read)
+        requests = requests_by_job(announced, now)
         running = [
-            _running(job_id, job, ledger)
+            _running(job_id, job, ledger, requests.get(job_id, 0))
             for job_id, job, ledger in zip(ids, found[::2], found[1::2], strict=True)
             if job[0] == JobState.RUNNING
         ]
@@ -132,13 +144,17 @@ class Jobs(Link):
         args = (owner, lease_ms, token, CANCELLED, self._retention_ms, MAX_RECOVERIES, _POISON, isolation)
         return fenced(self._script("job_start", keys.job_keys(job_id), *args), job_id) or None
 
-    def renew_job(self, job_id: str, epoch: int, lease_ms: int) -> Literal["ok", "cancelled", "paused"]:
+    def renew_job(
+        self, job_id: str, epoch: int, lease_ms: int, stopped_ms: int = 0
+    ) -> Literal["ok", "cancelled", "paused"]:
         """Keep a job that this worker holds, and hear whether it is to stop.
+
+        For ``stopped_ms`` since the last time its clock stood still.
 
         Raises:
             Superseded: where another worker holds it, or it has ended.
         """
-        reply = self._script("job_renew", keys.job_keys(job_id), epoch, lease_ms)
+        reply = self._script("job_renew", keys.job_keys(job_id), epoch, lease_ms, stopped_ms)
         return "cancelled" if reply == "CANCELLED" else fenced(reply, job_id, epoch)
 
     def park_job(self, job_id: str, epoch: int) -> bool:
@@ -220,21 +236,21 @@ class Jobs(Link):
         return dict(self._reach(lambda: self._client.hgetall(keys.job(job_id, "ledger"))))
 
 
-def _running(job_id: str, job: Sequence[str | None], ledger: Sequence[str | None]) -> Running:
+def _running(job_id: str, job: Sequence[str | None], ledger: Sequence[str | None], requests: int) -> Running:
     _, batch, started_ms, owner = job
-    in_flight, nanousd, tokens = (int(value or 0) for value in ledger)
+    nanousd, tokens = (int(value or 0) for value in ledger)
     return Running(
         job_id=job_id,
         batch_id=batch.removeprefix(keys.batch("")) if batch else None,
         started_ms=int(started_ms or 0),
         worker=owner or "",
-        calls_in_flight=in_flight,
+        calls_in_flight=requests,
         nanousd=nanousd,
         tokens=tokens,
     )
 
 
-def _record(job: dict[str, str], ledger: dict[str, str]) -> JobRecord:
+def _record(job: dict[str, str], ledger: dict[str, str], requests: int) -> JobRecord:
     return JobRecord(
         spec=JobSpec.model_validate(json.loads(job["spec"])),
         state=JobState(job["state"]),
@@ -248,7 +264,8 @@ def _record(job: dict[str, str], ledger: dict[str, str]) -> JobRecord:
         ran_ms=int(job.get("ran_ms", 0)),
         ended_ms=int(job["ended_ms"]) if "ended_ms" in job else None,
         cancel_requested="cancel" in job,
-        calls_in_flight=int(ledger.get("in_flight", 0)),
+        calls_in_flight=requests,
+        calls_claimed=int(ledger.get("in_flight", 0)),
         diverged_cells=int(job.get("diverged", 0)),
         costs=money.costs(ledger),
     )

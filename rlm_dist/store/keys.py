@@ -41,9 +41,13 @@ rlm:leases             zset    none: empties itself     running jobs by the end 
 rlm:webhooks           zset    none: empties itself     ended batches (B) by when their webhook is due
 rlm:slots              hash    longest ttl announced    worker → its slots
 rlm:slots:until        zset    longest ttl announced    worker → end of its announcement
+rlm:requests           hash    longest ttl announced    worker → end of its announcement, and for each job of
+                                                        its requests at endpoints the number that is under way
 L                      hash    1 hour from last report  what all workers together may call there now; see
                                                         ``lua/prelude_limits.lua``
 L:holders              hash    longest lease            process → its calls in flight, and its share
+rlm:limits             zset    1 hour from last report  places by about the time of their last report
+rlm:away               hash    1 hour from last report  place → URL of the endpoint, if nothing answers there
 rlm:cache:<digest>     string  ``RLM_CACHE_TTL_S``      result of a call that other jobs may have too
 rlm:cache:<digest>:by  string  its lease                the process that makes such a call just now
 rlm:blob:<sha>         hash    owned by ``blobs``       persisted while jobs use it, else retention
@@ -59,6 +63,9 @@ BATCHES = "rlm:batches"
 QUEUED = "rlm:queued"
 LEASES = "rlm:leases"
 WEBHOOKS = "rlm:webhooks"
+PLACES = "rlm:limits"
+AWAY = "rlm:away"
+REQUESTS = "rlm:requests"
 SLOTS = "rlm:slots"
 SLOTS_UNTIL = "rlm:slots:until"
 
@@ -90,7 +97,7 @@ def cached(digest: str) -> list[str]:
 
 def limit_keys(place: str) -> list[str]:
     """The KEYS of every script of a place's limits, as ``lua/prelude_limits.lua`` names them."""
-    return [f"rlm:limits:{place}", f"rlm:limits:{place}:holders"]
+    return [f"rlm:limits:{place}", f"rlm:limits:{place}:holders", AWAY, PLACES]
 
 
 def job_keys(job_id: str) -> list[str]:

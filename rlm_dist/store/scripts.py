@@ -34,6 +34,7 @@ _NAMES = (
     "job_start",
     "lapsed",
     "limits_share",
+    "requests_announce",
     "slots_announce",
     "slots_live",
     "waiting",
@@ -46,17 +47,21 @@ _PRELUDES = (
     ("calls_", "prelude_calls.lua"),
     ("calls_", "prelude_ledger.lua"),
     ("limits_", "prelude_limits.lua"),
+    ("limits_", "prelude_limits_cuts.lua"),
+    ("limits_", "prelude_limits_raises.lua"),
+    ("limits_", "prelude_limits_circuit.lua"),
     ("limits_", "prelude_limits_shares.lua"),
 )
 
 
 def register(client: redis.Redis) -> dict[str, Script]:
     """All scripts by name: called by their hash, and loaded again where the server has forgotten them."""
-    return {name: client.register_script(_source(name)) for name in _NAMES}
+    return {name: client.register_script(source(name)) for name in _NAMES}
 
 
 @cache
-def _source(name: str) -> str:
+def source(name: str) -> str:
+    """The text of a script, with what stands before it."""
     folder = resources.files(__package__) / "lua"
     script = (folder / f"{name}.lua").read_text("utf-8")
     preludes = [prelude for prefix, prelude in _PRELUDES if name.startswith(prefix)]

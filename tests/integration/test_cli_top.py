@@ -22,7 +22,7 @@ def test_running_jobs_are_shown_with_their_calls_and_no_job_is_said_to_be_none(
         store.create_batch("b", "digest", 1)
         epoch = running_job(store, "j\x1b[2J", batch_id="b")
         store.open_calls("j\x1b[2J", epoch, opens("a", "b"))
-        store.claim("j\x1b[2J", ["a"], "sub-1", LEASE_MS)
+        store.announce_requests("sub-1", {"j\x1b[2J": 1}, LEASE_MS)
         first, head, row = cli("top").out.splitlines()
         (document,) = cli("top", "--json").document["jobs"]
     assert first == "1 jobs running, 1 calls in flight, 0 sub workers"

@@ -10,9 +10,10 @@ import pytest
 
 from rlm_dist.endpoints import Endpoint
 from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.limits import Gate, Limits, Permit
+from rlm_dist.limits import Gate, Limits
 from rlm_dist.llm import LLM, RetryPolicy
 from rlm_dist.models import CallRequest, Message, Role
+from rlm_dist.permits import Permit
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from rlm_dist.store import Ceilings, Store, connect
 from tests.integration.processes import line, script
@@ -74,6 +75,11 @@ def run(work: Coroutine[Any, Any, None]) -> None:
             await work
 
     asyncio.run(bounded())
+
+
+def request(text: str) -> CallRequest:
+    """A sub-call."""
+    return CallRequest(role=Role.SUB, model="auto", messages=(Message(role="user", content=text),))
 
 
 def limits_of(store: Store, lease_ms: int = 10_000, **ceilings: int) -> Limits:
@@ -160,8 +166,8 @@ def test_the_permits_of_a_killed_process_come_back(shared: Store, redis_url: str
         run(work())
 
 
-def test_a_told_wait_stops_the_other_process(shared: Store, redis_url: str) -> None:
-    """What one process is told by a Retry-After, another one that has made calls already obeys too."""
+def test_a_retry_after_that_all_calls_get_stops_the_other_process(shared: Store, redis_url: str) -> None:
+    """What one process learns from refusals of all its calls, another one that has made calls obeys too."""
     faults = [Fault(kind="status", status=429, headers={"retry-after": "3600"}, contains="stop")]
     with SimulatedEndpoint(faults=faults) as endpoint, script(ASKER, endpoint.url, redis_url) as other:
         assert other.stdin is not None
@@ -175,13 +181,69 @@ def test_a_told_wait_stops_the_other_process(shared: Store, redis_url: str) -> N
         assert other_asks()["failure"] is None
         own = Endpoint(endpoint.url, None, "simulated-sub")
         llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=Limits(shared))
-        request = CallRequest(role=Role.SUB, model="auto", messages=(Message(role="user", content="stop"),))
-        refused = llm.submit(request).result()
-        assert refused.failure is not None
+        refused = [llm.submit(request(f"stop {n}")) for n in range(20)]
+        assert all(future.result().failure is not None for future in refused)
         wait_until(lambda: other_asks()["attempts"] == 0)  # it asks nobody any more
         served = endpoint.served.requests
         assert other_asks()["failure"] == FailureKind.RATE
         assert endpoint.served.requests == served
+        llm.close()
+
+
+def test_a_retry_after_that_one_call_gets_stops_that_call_alone(shared: Store) -> None:
+    faults = [Fault(kind="status", status=429, headers={"retry-after": "3600"}, contains="stop")]
+    with SimulatedEndpoint(faults=faults) as endpoint:
+        own = Endpoint(endpoint.url, None, "simulated-sub")
+        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=Limits(shared))
+        futures = [llm.submit(request("stop" if n == 50 else f"go on {n}")) for n in range(100)]
+        failures = [future.result().failure for future in futures]
+        assert failures.count(None) == 99
+        (state,) = shared.places()
+        assert (state.found, state.blocked_s) == (False, 0.0)
+        llm.close()
+
+
+def test_while_the_endpoint_is_away_calls_wait_and_then_go_on(shared: Store) -> None:
+    """Without a count of attempts: the endpoint is started again after more failures than a call has."""
+    with SimulatedEndpoint() as endpoint:
+        url = endpoint.url
+    own = Endpoint(url, None, "simulated-sub")
+    llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=Limits(shared))
+    futures = [llm.submit(request(f"Who is {n}?"), "j") for n in range(30)]
+    wait_until(lambda: bool(shared.away_urls()))
+    (state,) = shared.places()
+    assert state.away_since_ms is not None
+    with SimulatedEndpoint(port=int(url.split(":")[2].removesuffix("/v1"))) as endpoint:
+        results = [future.result(60) for future in futures]
+        assert [result.failure for result in results] == [None] * 30
+        assert endpoint.served.by_role["sub"] == 30
+    assert shared.away_urls() == set()
+    assert llm.on_wire() == {}
+    llm.close()
+
+
+def test_after_too_long_an_outage_a_call_ends_with_its_reason(shared: Store) -> None:
+    with SimulatedEndpoint() as endpoint:
+        url = endpoint.url
+    own = Endpoint(url, None, "simulated-sub")
+    limits = Limits(shared, outage_s=0.5)
+    llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=limits)
+    failure = llm.submit(request("Who is it?"), "j").result(60).failure
+    assert failure is not None
+    assert failure.kind == FailureKind.OUTAGE
+    assert "has been away" in failure.message
+    llm.close()
+
+
+def test_a_slow_call_is_no_outage(shared: Store) -> None:
+    """It runs into its time limit again and again, while the endpoint answers other questions."""
+    with SimulatedEndpoint(faults=[Fault(kind="hang")]) as endpoint:
+        own = Endpoint(endpoint.url, None, "simulated-sub")
+        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=0.2, retry=FAST, limits=Limits(shared))
+        failure = llm.submit(request("Who is it?")).result(60).failure
+        assert failure is not None
+        assert failure.kind == FailureKind.TIMEOUT
+        assert shared.away_urls() == set()
         llm.close()
 
 

@@ -300,26 +300,22 @@ def test_an_endpoint_that_never_ends_its_answer_is_left(make_llm: MakeLLM, kind:
         assert endpoint.served.aborted == endpoint.served.requests
 
 
-def test_a_told_wait_holds_every_call_of_the_process(make_llm: MakeLLM) -> None:
-    """After a Retry-After no request goes out to that endpoint until the time is over."""
-    came: list[float] = []
-
-    def sub(_: Sequence[Message]) -> str:
-        came.append(time.monotonic())
-        return "here"
-
-    faults = [status(429, on=(0,), retry_after="0.4")]
-    with capture_logs() as logs, SimulatedEndpoint(sub=sub, faults=faults) as endpoint:
+def test_a_retry_after_holds_the_call_that_got_it(make_llm: MakeLLM) -> None:
+    """The others go on: one refusal says nothing of the load."""
+    faults = [Fault(kind="hold"), status(429, on=(0,), retry_after="0.4")][::-1]
+    with capture_logs() as logs, SimulatedEndpoint(faults=faults) as endpoint:
         llm = make_llm(endpoint.url, model="simulated-sub")
         before = time.monotonic()
         first = llm.submit(ask())
         wait_until(lambda: [each["told_s"] for each in logs] == [0.4])
         others = [llm.submit(ask(str(number))) for number in range(20)]
+        wait_until(lambda: endpoint.served.in_flight >= 20)
+        wait_until(lambda: endpoint.served.in_flight == 21)
+        assert time.monotonic() >= before + 0.4
+        endpoint.release()
         results = [future.result() for future in [first, *others]]
-        assert {text_of(result) for result in results} == {"here"}
         assert [result.attempts for result in results] == [2, *[1] * 20]
         assert [result.failed_attempts for result in results] == [("rate",), *[()] * 20]
-        assert min(came) >= before + 0.4
 
 
 def test_a_limit_of_which_nothing_remains_holds_every_call(make_llm: MakeLLM) -> None:
@@ -337,10 +333,7 @@ def test_a_wait_beyond_the_deadline_fails_at_once(make_llm: MakeLLM) -> None:
         llm = make_llm(endpoint.url)
         result = llm.submit(ask()).result()
         assert failure_of(result)[0] == FailureKind.RATE
-        held = llm.submit(ask()).result()
-        assert failure_of(held)[0] == FailureKind.RATE
-        assert "3600 s" in failure_of(held)[1]
-        assert endpoint.served.requests == 1
+        assert result.attempts == endpoint.served.requests == 1
 
 
 def test_a_cancelled_call_closes_its_request(make_llm: MakeLLM) -> None:

@@ -7,8 +7,8 @@ import redis
 
 from rlm_dist.errors import Cancelled, NotFound, Superseded
 from rlm_dist.handles import result_of
-from rlm_dist.models import JobState, Outcome
-from rlm_dist.store import Store
+from rlm_dist.models import CallFailure, CallResult, JobState, Outcome, Role
+from rlm_dist.store import CallState, Settlement, Store
 from tests.integration.store_making import (
     LEASE_MS,
     RETENTION_S,
@@ -61,6 +61,37 @@ def test_a_job_says_how_its_last_worker_isolated_it(store: Store) -> None:
     assert result_of(store.job("j")).isolation == "none"
     store.retry_job("j")
     assert store.job("j").isolation is None
+
+
+def test_the_clock_of_a_job_can_stand_still(store: Store) -> None:
+    """While the endpoint is away; also for the worker that takes the job over."""
+    epoch = running_job(store)
+    began_ms = store.job("j").since_ms or 0
+    store.renew_job("j", epoch, LEASE_MS)
+    store.renew_job("j", epoch, LEASE_MS, stopped_ms=1500)
+    assert store.job("j").since_ms == began_ms + 1500
+    store.park_job("j", epoch)
+    assert store.job("j").ran_ms < 1500
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("invalid", True), ("timeout", False), ("outage", False)])
+def test_a_retry_asks_the_root_model_again_if_sub_calls_failed_for_a_passing_reason(
+    store: Store, kind: str, kept: bool
+) -> None:
+    """What it was shown is then not true any more; what was paid for is found by its id."""
+    epoch = running_job(store)
+    store.open_calls("j", epoch, [*opens("a", "b"), *opens("r", role=Role.ROOT)])
+    failed = CallResult(failure=CallFailure(kind=kind, message="no")).model_dump_json()
+    store.claim("j", ["a", "b"], "sub-1", LEASE_MS)
+    store.settle("j", "sub-1", [settlement("a"), Settlement("b", Role.SUB, failed, None)])
+    store.settle("j", "root-1", [settlement("r", role=Role.ROOT)])
+    store.append_journal("j", epoch, "entry")
+    store.finish_job("j", epoch, Outcome(state=JobState.FAILED))
+    assert store.retry_job("j")
+    assert store.read_journal("j") == (["entry"] if kept else [])
+    epoch = store.start_job("j", "root-1", LEASE_MS) or 0
+    states = store.open_calls("j", epoch, [*opens("a", "b"), *opens("r", role=Role.ROOT)])
+    assert states == [CallState.SETTLED, CallState.NEW, CallState.SETTLED]
 
 
 def test_of_many_racers_one_takes_the_job(store: Store) -> None:

@@ -4,15 +4,16 @@ import redis
 
 from rlm_dist.models import JobState, Outcome, Role, Usage
 from rlm_dist.store import Settlement, Spend, Store
+from rlm_dist.store.keys import REQUESTS
 from tests.integration.store_making import LEASE_MS, SHORT_MS, opens, running_job, settlement, spec
 from tests.waiting import wait_until
 
 DONE = Outcome(state=JobState.SUCCEEDED)
 
 
-def in_flight(store: Store) -> tuple[int, int]:
+def claimed(store: Store) -> tuple[int, int]:
     """The number of job ``j`` and of its batch."""
-    return store.job("j").calls_in_flight, store.batch("b").calls_in_flight
+    return store.job("j").calls_claimed, store.batch("b").calls_claimed
 
 
 def job_in_batch(store: Store) -> int:
@@ -25,54 +26,54 @@ def aborted(call_id: str, role: Role = Role.SUB) -> Settlement:
     return Settlement(call_id, role, "", None)
 
 
-def test_a_call_is_in_flight_from_its_claim_to_its_end(store: Store) -> None:
+def test_a_call_counts_as_claimed_from_its_claim_to_its_end(store: Store) -> None:
     epoch = job_in_batch(store)
     store.open_calls("j", epoch, opens("a", "b", "c"))
-    assert in_flight(store) == (0, 0)
+    assert claimed(store) == (0, 0)
     store.claim("j", ["a", "b"], "sub-1", LEASE_MS)
     store.claim("j", ["a", "b"], "sub-2", LEASE_MS)
-    assert in_flight(store) == (2, 2)
+    assert claimed(store) == (2, 2)
     store.renew_calls("sub-1", {"j": ["a", "b"]}, LEASE_MS)
     store.settle("j", "sub-1", [settlement("a")])
     store.settle("j", "sub-1", [settlement("a")])
-    assert in_flight(store) == (1, 1)
+    assert claimed(store) == (1, 1)
     store.finish_job("j", epoch, DONE)
-    assert in_flight(store) == (0, 0)
+    assert claimed(store) == (0, 0)
     store.settle("j", "sub-1", [settlement("b")])
-    assert in_flight(store) == (0, 0)
+    assert claimed(store) == (0, 0)
 
 
-def test_a_call_whose_holder_died_is_in_flight_until_that_is_seen(store: Store) -> None:
+def test_a_call_whose_holder_died_counts_as_claimed_until_that_is_seen(store: Store) -> None:
     epoch = job_in_batch(store)
     store.open_calls("j", epoch, opens("a", "b"))
     store.claim("j", ["a", "b"], "dead", SHORT_MS)
     assert wait_until(lambda: store.claim("j", ["a"], "sub-2", LEASE_MS)[0]) == "request a"
-    assert in_flight(store) == (2, 2)
+    assert claimed(store) == (2, 2)
     assert wait_until(lambda: store.lost_calls("j", ["b"], LEASE_MS)) == ["b"]
-    assert in_flight(store) == (1, 1)
+    assert claimed(store) == (1, 1)
     store.settle("j", "dead", [settlement("b")])
     store.settle("j", "sub-2", [settlement("a")])
-    assert in_flight(store) == (0, 0)
+    assert claimed(store) == (0, 0)
 
 
-def test_a_call_that_was_given_up_is_not_in_flight_and_is_again_once_it_is_taken_up(store: Store) -> None:
+def test_a_call_that_was_given_up_is_not_claimed_and_is_again_once_it_is_taken_up(store: Store) -> None:
     epoch = job_in_batch(store)
     root = opens("r", role=Role.ROOT)
     store.open_calls("j", epoch, [*root, *opens("a")])
     store.claim("j", ["a"], "sub-1", SHORT_MS)
-    assert in_flight(store) == (2, 2)
+    assert claimed(store) == (2, 2)
     store.settle("j", "root-1", [aborted("r", Role.ROOT)])
     store.settle("j", "sub-1", [aborted("a")])
     store.settle("j", "sub-1", [aborted("a")])
-    assert in_flight(store) == (0, 0)
+    assert claimed(store) == (0, 0)
     store.park_job("j", epoch)
     epoch = store.start_job("j", "root-2", LEASE_MS) or 0
     store.open_calls("j", epoch, root)
     assert wait_until(lambda: store.claim("j", ["a"], "sub-2", LEASE_MS)[0]) == "request a"
-    assert in_flight(store) == (2, 2)
+    assert claimed(store) == (2, 2)
     store.settle("j", "root-2", [settlement("r", role=Role.ROOT)])
     store.settle("j", "sub-2", [settlement("a")])
-    assert in_flight(store) == (0, 0)
+    assert claimed(store) == (0, 0)
 
 
 def test_running_jobs_come_oldest_first_with_what_they_have_used(store: Store) -> None:
@@ -83,6 +84,7 @@ def test_running_jobs_come_oldest_first_with_what_they_have_used(store: Store) -
     wait_until(lambda: store.now_ms() > (store.job("j").started_ms or 0))
     store.create_jobs([spec("waits")])
     other = running_job(store, "alone")
+    store.announce_requests("sub-1", {"j": 1}, LEASE_MS)
     first, second = store.running_jobs()
     assert (first.job_id, first.batch_id, first.worker) == ("j", "b", "root-1")
     assert (first.calls_in_flight, first.nanousd, first.tokens) == (1, 5, 12)
@@ -90,6 +92,25 @@ def test_running_jobs_come_oldest_first_with_what_they_have_used(store: Store) -
     store.finish_job("j", epoch, DONE)
     store.finish_job("alone", other, DONE)
     assert store.running_jobs() == []
+
+
+def test_in_flight_is_what_workers_say_that_they_have_on_the_wire(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    """Not what they have claimed: most of that may wait."""
+    job_in_batch(store)
+    running_job(store, "alone")
+    store.announce_requests("sub-1", {"j": 3, "alone": 1}, LEASE_MS)
+    store.announce_requests("sub-2", {"j": 2}, LEASE_MS)
+    assert (store.job("j").calls_in_flight, store.job("alone").calls_in_flight) == (5, 1)
+    assert store.batch("b").calls_in_flight == 5
+    store.announce_requests("sub-1", {}, LEASE_MS)
+    assert store.batch("b").calls_in_flight == 2
+    store.announce_requests("sub-2", {"j": 7}, SHORT_MS)
+    wait_until(lambda: store.batch("b").calls_in_flight == 0)  # that worker is gone
+    store.announce_requests("sub-3", {"j": 1}, LEASE_MS)
+    assert redis_client.hkeys(REQUESTS) == ["sub-3"]
+    assert redis_client.ttl(REQUESTS) > 0
 
 
 def test_what_jobs_had_used_is_told_from_the_last_end_on(store: Store, redis_client: redis.Redis) -> None:

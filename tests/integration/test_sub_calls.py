@@ -29,6 +29,7 @@ class Model:
 
     def __init__(self) -> None:
         self.asked: dict[str, Future[CallResult]] = {}
+        self.away = False
 
     def submit(self, request: CallRequest, _job_id: str) -> Future[CallResult]:
         future: Future[CallResult] = Future()
@@ -189,6 +190,22 @@ def test_a_worker_has_enough_while_calls_wait_for_a_slot(store: Store, worker: W
     wait_until(lambda: ids[SLOTS] in worker.model.waiting())
     worker.model.answer(ids[SLOTS])
     assert run.result()
+
+
+def test_while_the_endpoint_is_away_a_worker_takes_one_call_to_try_with(store: Store, worker: Worker) -> None:
+    opened(store, worker, "a")
+    worker.model.away = True
+    assert not worker.calls.has_enough()
+    task = worker.run("a")
+    wait_until(lambda: worker.model.waiting() == {"a"})
+    assert worker.calls.has_enough()
+    worker.calls.look()
+    worker.model.away = False
+    woken = worker.woken
+    worker.calls.look()
+    assert worker.woken == woken + 1
+    worker.model.answer("a")
+    assert task.result(20)
 
 
 def test_aborted_calls_end_without_an_answer(store: Store, worker: Worker) -> None:

@@ -1,6 +1,6 @@
 """The doctor: each check stands for itself, and says how to mend what failed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import fakeredis
@@ -31,6 +31,7 @@ def probes(
     blob_error: RLMError | None = None,
     endpoint_error: RLMError | None = None,
     models: list[str] | None = None,
+    limits: Sequence[str] = (),
 ) -> Probes:
     @contextmanager
     def stores() -> Iterator[Reached]:
@@ -56,7 +57,7 @@ def probes(
             raise endpoint_error
         return models if models is not None else ["big", "small"]
 
-    return Probes(stores=stores, models=ask, sandbox=lambda: "off")
+    return Probes(stores=stores, models=ask, sandbox=lambda: "off", limits=lambda _: limits)
 
 
 def examined(settings: Settings | None = None, **changes: object) -> dict[str, Check]:
@@ -129,3 +130,10 @@ def test_the_text_form_has_one_line_a_check_and_the_mend_below() -> None:
         "blob store  failed   full",
         "                     Make room.",
     ]
+
+
+def test_what_workers_believe_of_endpoints_is_shown() -> None:
+    line = "http://e/v1 m: endpoint away since 03:12, next try in 20 s"
+    check = examined(limits=[line])["endpoint limits"]
+    assert (check.status, check.detail) == ("warning", line)
+    assert examined(limits=["http://e/v1 m: endpoint limit 40 (found)"])["endpoint limits"].status == "ok"

@@ -1,11 +1,14 @@
 """What status and cost show of jobs and batches."""
 
+import time
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 
 from rlm_dist.cli.batch_view import batch_lines, brief_line, view
 from rlm_dist.cli.pace import Pace, Rates
+from rlm_dist.cli.places import place_lines
 from rlm_dist.cli.status import (
     batch_document,
     find,
@@ -29,6 +32,7 @@ from rlm_dist.models import (
     Outcome,
     Running,
 )
+from rlm_dist.store import PlaceState
 
 CONTEXT = ContextRef(sha256="0" * 64, size_bytes=3, info=ContextInfo(kind="str", chars=3, items=1))
 JOB = JobRecord(
@@ -90,6 +94,11 @@ class Records:
     def records(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
         return [JOB for _ in job_ids]
 
+    def places(self) -> list[PlaceState]:
+        return self.endpoints
+
+    endpoints: ClassVar[list[PlaceState]] = []
+
 
 def test_an_id_is_a_job_or_a_batch_or_an_error_that_names_it() -> None:
     assert find(Records(), "j1") is JOB
@@ -118,6 +127,39 @@ def test_a_job_tells_of_code_that_came_out_otherwise_when_it_was_replayed() -> N
     record = JOB.model_copy(update={"diverged_cells": 2})
     assert "  replay  2 code blocks came out otherwise when run again" in list(job_lines(record))
     assert job_document(record)["diverged_cells"] == 2
+
+
+PLACE = PlaceState(
+    url="http://e/v1", model="m", limit=40, found=True, in_flight=38, waiting=212,
+    ended_last_minute=1000, refused_last_minute=12, blocked_s=0.0, away_since_ms=None, next_try_s=0.0,
+)  # fmt: skip
+
+
+def test_what_is_believed_of_an_endpoint() -> None:
+    assert list(place_lines([PLACE])) == [
+        "http://e/v1 m: endpoint limit 40 (found), 38 in flight, 212 calls wait, "
+        "1.2% refused in the last minute"
+    ]
+    fresh = PLACE.model_copy(update={"found": False, "waiting": 1, "ended_last_minute": 0, "blocked_s": 7.0})
+    assert list(place_lines([fresh])) == [
+        "http://e/v1 m: endpoint limit 40 (not reached yet), 38 in flight, 1 call waits, "
+        "takes no calls for 7 s"
+    ]
+    assert list(place_lines([PLACE.model_copy(update={"in_flight": 0, "waiting": 0})])) == []
+
+
+def test_an_endpoint_that_is_away_says_since_when_and_when_it_is_tried_again() -> None:
+    away = PLACE.model_copy(update={"in_flight": 0, "away_since_ms": 1_700_000_000_000, "next_try_s": 20.0})
+    since = time.strftime("%H:%M", time.localtime(1_700_000_000))
+    assert list(place_lines([away])) == [f"http://e/v1 m: endpoint away since {since}, next try in 20 s"]
+    records = Records()
+    records.endpoints = [away]  # type: ignore[misc]  # of this one alone
+    seen = view(records, BATCH, Pace())
+    assert f"  model    http://e/v1 m: endpoint away since {since}, next try in 20 s" in [
+        *batch_lines(BATCH, seen)
+    ]
+    assert brief_line(BATCH, seen).endswith("next try in 20 s")
+    assert "  model   http://e/v1 m: endpoint away" in "\n".join(job_lines(JOB, [away]))
 
 
 def test_a_batch_tells_of_its_budgets() -> None:

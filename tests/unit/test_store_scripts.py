@@ -15,6 +15,9 @@ PRELUDES = {
     "prelude_calls.lua",
     "prelude_ledger.lua",
     "prelude_limits.lua",
+    "prelude_limits_circuit.lua",
+    "prelude_limits_cuts.lua",
+    "prelude_limits_raises.lua",
     "prelude_limits_shares.lua",
 }
 FILES = sorted(file.name for file in FOLDER.iterdir())

@@ -1,5 +1,5 @@
 -- Renews the lease of a running job.
--- ARGV: 1 epoch, 2 lease_ms
+-- ARGV: 1 epoch, 2 lease_ms, 3 for how long its clock stood still since the last renewal, in ms
 -- Returns 'ok', 'paused', CANCELLED where the job is to stop, SUPERSEDED where another holds it, or NOT_FOUND.
 -- Atomic: the check of the epoch and the write belong together, or an old holder could take a lease back.
 local job = get(JOB, 'state', 'epoch', 'cancel', 'id', 'batch')
@@ -8,6 +8,7 @@ if job[1] == 'cancelled' then return CANCELLED end
 if job[1] ~= 'running' or job[2] ~= ARGV[1] then return SUPERSEDED end
 local lease_ms = int(now_ms + ARGV[2])
 call('HSET', JOB, 'lease_ms', lease_ms)
+if tonumber(ARGV[3]) > 0 then call('HINCRBY', JOB, 'since_ms', ARGV[3]) end
 call('ZADD', LEASES, lease_ms, job[4])
 call('ZREM', QUEUED, job[4])
 local flags = job[5] and get(job[5], 'cancelled', 'paused') or {}

@@ -4,24 +4,28 @@
 -- Atomic: a job half taken back would be missing from its batch, or expire in the middle of its second run.
 -- Calls that failed or were not answered are asked anew. A job that was exhausted came to its end by what its
 -- root model said: that model is asked anew too (its calls have no request, as no other worker runs them).
--- A journal that did not hold when it was replayed is not replayed again.
+-- A journal that did not hold when it was replayed is not replayed again, and neither is one with sub-calls in it
+-- that failed for a reason that may be gone: replies that were paid for are found by their ids all the same.
 local job = get(JOB, 'state', 'id', 'batch', 'ended_entry', 'diverged')
 local state, id, batch = job[1], job[2], job[3]
 if not state then return NOT_FOUND end
 if not FINAL[state] or state == 'succeeded' then return 0 end
 if batch and call('EXISTS', batch) == 0 then return NOT_FOUND end
-local known = call('HGETALL', CALLS)
+local PASSING = {rate = true, transient = true, timeout = true, outage = true}
+local known, asks_again = call('HGETALL', CALLS), state == 'exhausted' or job[5]
 for at = 1, #known, 2 do
   local kept = known[at + 1]:match('^s %S* 0 ')
   local of_root = call('HEXISTS', REQUESTS, known[at]) == 0
   if not kept or of_root and state == 'exhausted' then
+    local failure = (call('HGET', RESULTS, known[at]) or ''):match('"kind":%s*"(%a+)"')
+    asks_again = asks_again or not of_root and PASSING[failure]
     call('HDEL', CALLS, known[at])
     call('HDEL', RESULTS, known[at])
     call('HDEL', REQUESTS, known[at])
     if not of_root then call('HINCRBY', LEDGER, 'sub_calls', -1) end
   end
 end
-if state == 'exhausted' or job[5] then call('DEL', JOURNAL) end
+if asks_again then call('DEL', JOURNAL) end
 call('DEL', DONE)
 call('HDEL', JOB, 'outcome', 'ended_ms', 'started_ms', 'isolation', 'cancel', 'recoveries', 'lease_ms',
   'ended_entry', 'diverged', 'since_ms', 'ran_ms')

@@ -1,5 +1,6 @@
 -- Put before limits_share.lua, after prelude_limits.lua: how what may be called is dealt out to processes.
-local TURN_MS, SPARE = 2000, 4
+-- A minute's limit flows in over FLOW_S, with a second's worth at once: no minute sees more than the limit.
+local TURN_MS, SPARE, FLOW_S = 2000, 4, 61
 
 -- The part of `cap` for one of the processes that want some: no one gets more than it wants while another
 -- wants more than it gets. What does not divide goes round. Of what is left each gets some to spare, not all: what a
@@ -53,4 +54,33 @@ local function admit(at, limits, room, first)
     spend(at, 'tokens', limits.tokens, tonumber(ARGV[index]))
   end
   return math.max(0, #ARGV - first + 1), 0
+end
+
+-- The attempts of this minute and of the one before, for people.
+local function count_minute(at, ended, refused)
+  local minute = math.floor(now_ms / 60000)
+  if at.minute ~= minute then
+    local next_to = at.minute == minute - 1
+    at.before, at.before_refused = next_to and at.ended or 0, next_to and at.ended_refused or 0
+    at.minute, at.ended, at.ended_refused = minute, 0, 0
+  end
+  at.ended, at.ended_refused = at.ended + ended, at.ended_refused + refused
+end
+
+-- Once a minute is enough: a place is listed for an hour.
+local function list_place(place)
+  if (tonumber(call('ZSCORE', PLACES, place)) or 0) > now_ms - 60000 then return end
+  call('ZADD', PLACES, int(now_ms), place)
+  call('ZREMRANGEBYSCORE', PLACES, '-inf', int(now_ms - PLACE_MS))
+  call('PEXPIRE', PLACES, PLACE_MS)
+end
+
+local function write_holder(me, lease_ms)
+  if me.wanted > 0 then
+    call('HSET', HOLDERS, me.name, table.concat({int(me.report), int(now_ms + lease_ms), me.in_flight, me.wanted,
+      int(me.allowed), me.starts, me.waiting}, ' '))
+    call('PEXPIRE', HOLDERS, math.max(lease_ms, call('PTTL', HOLDERS)))
+  else
+    call('HDEL', HOLDERS, me.name)
+  end
 end

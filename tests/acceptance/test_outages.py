@@ -1,0 +1,89 @@
+"""An endpoint that is away: the batch waits, or is paused; nothing fails, and nothing is paid twice."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from rlm_dist.cli.batch_view import batch_lines, view
+from rlm_dist.cli.pace import Pace
+from rlm_dist.models import BatchState, JobState, Role
+from rlm_dist.simulated import Latency, SimulatedEndpoint
+from tests.acceptance.conftest import Bench, MakeBench
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.acceptance
+
+JOBS, CALLS = 12, 6
+
+
+@contextmanager
+def serving(port: int = 0) -> Iterator[SimulatedEndpoint]:
+    """An endpoint that is slow enough to be caught in the middle."""
+    with SimulatedEndpoint(latency=Latency(0.2), port=port) as endpoint:
+        yield endpoint
+
+
+def port_of(endpoint: SimulatedEndpoint) -> int:
+    return int(endpoint.url.rpartition(":")[2].removesuffix("/v1"))
+
+
+def started(bench: Bench, **env: str) -> None:
+    bench.start(Role.ROOT, concurrency=4, **env)
+    bench.start(Role.SUB, concurrency=8, **env)
+    bench.wait_ready()
+
+
+def items() -> list[dict[str, object]]:
+    """Jobs that each ask a few sub-calls."""
+    context = "\n".join(f"Who is number {n}?" for n in range(CALLS))
+    return [
+        {"id": f"q{n}", "query": f"Label the first {CALLS} lines.", "context": f"{context}\n{n}"}
+        for n in range(JOBS)
+    ]
+
+
+def test_a_batch_waits_for_an_endpoint_that_is_away_and_goes_on(make_bench: MakeBench) -> None:
+    with serving() as before:
+        bench = make_bench(before)
+        started(bench)
+        store = bench.client.store
+        batch = bench.client.submit_batch(items(), max_seconds=3600)
+        wait_until(lambda: before.served.answered >= CALLS)
+    served = before.served
+
+    def lines() -> list[str]:
+        record = store.batch(batch.id)
+        return list(batch_lines(record, view(store, record, Pace())))
+
+    wait_until(lambda: any("endpoint away since" in line for line in lines()))
+    record = store.batch(batch.id)
+    assert (record.counts[JobState.FAILED], record.costs.failed_calls) == (0, 0)
+    assert record.state is BatchState.RUNNING
+    wait_until(lambda: store.batch(batch.id).calls_in_flight == 0)
+    with serving(port_of(before)) as after:
+        assert [result.state for result in batch.results()] == [JobState.SUCCEEDED] * JOBS
+        costs = batch.cost()
+        assert (costs.failed_calls, costs.duplicate_paid_calls) == (0, 0)
+        assert costs.root_llm_calls + costs.sub_llm_calls == served.answered + after.served.answered
+        assert costs.sub_llm_calls == JOBS * CALLS
+    assert store.away_urls() == set()
+
+
+def test_after_too_long_an_outage_the_batch_is_paused_with_its_reason(make_bench: MakeBench) -> None:
+    with serving() as before:
+        bench = make_bench(before)
+        started(bench, RLM_OUTAGE_S="2")
+        store = bench.client.store
+        batch = bench.client.submit_batch(items())
+        wait_until(lambda: before.served.answered >= CALLS)
+    reason = wait_until(lambda: store.batch(batch.id).pause_reason)
+    assert "the endpoint has been away for" in (reason or "")
+    wait_until(lambda: store.batch(batch.id).counts[JobState.RUNNING] == 0)
+    counts = store.batch(batch.id).counts
+    assert counts[JobState.FAILED] == 0
+    with serving(port_of(before)):
+        store.resume_batch(batch.id)
+        assert [result.state for result in batch.results()] == [JobState.SUCCEEDED] * JOBS
+        costs = batch.cost()
+        assert (costs.failed_calls, costs.duplicate_paid_calls) == (0, 0)
