@@ -329,6 +329,9 @@ class Permits:
         self._failures += 1
         if self._failures == 1:
             self._failing_since = self._now()
+        outage = self.outage
+        if outage is not None:
+            self.fail(outage)
         if self._failures == FAILURES:
             self._tries = 0
             self._pause()
@@ -369,10 +372,14 @@ class Permits:
         self._fail([each for each in self._waiting if each.elsewhere], CallError(FailureKind.RATE, text))
         outage = self.outage
         if outage is not None:
-            patience_s = min(self._outage_s, _LONGEST_PAUSE_S)  # by then one has tried
-            self._fail([each for each in self._waiting if self._now() - each.since > patience_s], outage)
+            self._fail([each for each in self._waiting if self._has_tried(each)], outage)
         elif self._gives_back and self.away_for_s > _GIVE_BACK_S:
             self._fail(list(islice(self._waiting, 1, None)), CallError(FailureKind.RETURNED, text))
+
+    def _has_tried(self, waiter: Waiter) -> bool:
+        """Whether a call that waits has seen a try: one that came after too long an outage waits for the next."""
+        now = self._now()
+        return waiter.since < now - self.away_for_s + self._outage_s or now - waiter.since > _LONGEST_PAUSE_S
 
     def _fail(self, waiters: Iterable[Waiter], error: CallError) -> None:
         for waiter in waiters:

@@ -228,15 +228,25 @@ def test_a_call_that_may_go_elsewhere_does_not_wait() -> None:
     assert desk.failed == [("j", FailureKind.RATE)]
 
 
-def test_after_too_long_an_outage_calls_end_once_one_has_tried() -> None:
+def test_after_too_long_an_outage_calls_end_and_later_ones_once_one_has_tried() -> None:
     desk = Desk(outage_s=30.0)
-    desk.wait()
-    desk.share(0, away_s=31.0, try_s=20.0)
+    desk.wait("before")
+    desk.share(0, away_s=29.0, try_s=20.0)
     assert desk.failed == []
+    desk.now += 2.0
+    desk.share(0, away_s=31.0, try_s=18.0)
+    assert desk.failed == [("before", FailureKind.OUTAGE)]
     assert desk.permits.outage is not None
-    desk.now += 31.0
-    desk.share(0, away_s=62.0, try_s=20.0)
-    assert desk.failed == [("j", FailureKind.OUTAGE)]
+    desk.now += 2.0
+    desk.wait("after")  # a person has resumed the batch
+    desk.wait("after too")
+    desk.share(0, away_s=33.0, try_s=16.0)
+    assert len(desk.failed) == 1
+    desk.now += 16.0
+    desk.share(1, away_s=49.0, try_s=60.0)
+    assert desk.started == ["after"]
+    desk.permits.release(Permit(0, 1), Ended.UNHEARD)
+    assert desk.failed[1:] == [("after too", FailureKind.OUTAGE)]
 
 
 def test_without_a_store_nothing_is_limited_and_nothing_is_away() -> None:
