@@ -1,13 +1,34 @@
-"""Fixtures for tests that need a real Redis server."""
+"""Fixtures for tests that need a real Redis server; and what is the same for every run of the tests."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 import redis
+from xdist.remote import Producer  # type: ignore[import-untyped]  # it ships no types
 
 from rlm_dist.store import Store, connect
 from tests.key_leaks import end_all_jobs, leaked_keys
 from tests.redis_servers import RedisServer, flavours, running
+from tests.side_by_side import SideBySide, groups_first
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C work in what the tests start: where a shell runs them in the background, it is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SideBySide:
+    """Which tests run at the same time."""
+    config.option.loadscopereorder = False  # the order is that of the tests as collected
+    return SideBySide(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first."""
+    groups_first(items)
 
 
 @pytest.fixture(scope="session")
