@@ -10,7 +10,7 @@ from xdist.remote import Producer  # type: ignore[import-untyped]  # it ships no
 from rlm_dist.store import Store, connect
 from tests.key_leaks import end_all_jobs, leaked_keys
 from tests.redis_servers import RedisServer, flavours, running
-from tests.side_by_side import SideBySide, groups_first
+from tests.side_by_side import SideBySide, longest_first
 
 
 def pytest_configure() -> None:
@@ -21,14 +21,13 @@ def pytest_configure() -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SideBySide:
     """Which tests run at the same time."""
-    config.option.loadscopereorder = False  # the order is that of the tests as collected
     return SideBySide(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first."""
-    groups_first(items)
+    """What takes longest begins first, so that no process is left with it at the end."""
+    longest_first(items)
 
 
 @pytest.fixture(scope="session")

@@ -1,42 +1,47 @@
 """Which tests pytest-xdist may run at the same time: those of different files, but not these.
 
-The tests of one file run one after another in one process, and so share its fixtures. So do those of a group,
-which begin first: they take the longest.
+The tests of one file run one after another in one process, and so share its fixtures; those of the whole
+machine do as if they were of one file. What takes longest begins first.
 """
 
 from fnmatch import fnmatch
 
 import pytest
+from xdist.remote import Producer  # type: ignore[import-untyped]  # it ships no types
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # it ships no types
 
-GROUPS = {
-    # They look at the whole machine: its shared memory, its /tmp, all that the user nobody runs.
-    "attacks": (
-        "tests/sandbox/test_attacks.py",
-        "tests/sandbox/test_users.py",
-        "tests/integration/test_sandbox_shared_*.py",
-    ),
-    # They take all of the machine that they can get; and chaos tells the dead from the living by time.
-    "load": ("tests/chaos/*", "tests/acceptance/test_bench_*.py", "tests/integration/test_bench_*.py"),
-}
+# They look at its shared memory, its /tmp and all that the user nobody runs, or count what processes hold.
+OF_THE_MACHINE = (
+    "tests/sandbox/test_attacks.py",
+    "tests/sandbox/test_users.py",
+    "tests/integration/test_sandbox_shared_*.py",
+)
+LONGEST = (
+    *OF_THE_MACHINE,
+    "tests/acceptance/test_bench_soak.py",
+    "tests/acceptance/test_bench_speed.py",
+    "tests/acceptance/test_main_job.py",
+    "tests/chaos/*",
+)
 
 
 class SideBySide(LoadFileScheduling):  # type: ignore[misc]  # see above
-    """Gives each process a file or a group at a time."""
+    """Gives each process a file at a time, in the order in which tests were collected."""
+
+    def __init__(self, config: pytest.Config, log: Producer) -> None:
+        config.option.loadscopereorder = False
+        super().__init__(config, log)
 
     def _split_scope(self, nodeid: str) -> str:
-        file = super()._split_scope(nodeid)
-        return group_of(file) or file
+        file: str = super()._split_scope(nodeid)
+        return "of the machine" if _place(file, OF_THE_MACHINE) < len(OF_THE_MACHINE) else file
 
 
-def group_of(file: str) -> str | None:
-    """The group that a file, as node ids name it, is one of."""
-    return next(
-        (name for name, patterns in GROUPS.items() if any(fnmatch(file, pattern) for pattern in patterns)),
-        None,
-    )
+def longest_first(items: list[pytest.Item]) -> None:
+    """Put the tests in the order in which they are to begin."""
+    items.sort(key=lambda item: _place(item.nodeid.split("::")[0], LONGEST))
 
 
-def groups_first(items: list[pytest.Item]) -> None:
-    """Order tests so that the groups begin first."""
-    items.sort(key=lambda item: group_of(item.nodeid.split("::")[0]) is None)
+def _place(file: str, patterns: tuple[str, ...]) -> int:
+    """Which pattern a file, named as in node ids, matches; their number where none."""
+    return next((place for place, pattern in enumerate(patterns) if fnmatch(file, pattern)), len(patterns))
