@@ -1,12 +1,15 @@
 """Fixtures for tests that need a real Redis server; and what is the same for every run of the tests."""
 
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
 import redis
 from xdist.remote import Producer  # type: ignore[import-untyped]  # it ships no types
 
+from rlm_dist.errors import SandboxError
+from rlm_dist.sandbox.bubblewrap import prefixes
 from rlm_dist.store import Store, connect
 from tests.key_leaks import end_all_jobs, leaked_keys
 from tests.redis_servers import RedisServer, flavours, running
@@ -26,8 +29,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SideByS
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first, so that no process is left with it at the end."""
+    """Mark what the programs from Debian matter to; what takes longest begins first."""
+    for item in items:
+        if item.nodeid.startswith(("tests/sandbox/", "tests/integration/test_sandbox_")):
+            item.add_marker("debian")
     longest_first(items)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which programs the tests have used that may come from Debian."""
+    try:
+        program = next(prefixes(sys.executable, []))[0]
+    except SandboxError:
+        program = "none"
+    terminalreporter.write_line(f"bubblewrap: {program}")
+    terminalreporter.write_line(f"redis servers: {', '.join(flavours().values())}")
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +63,13 @@ def redis_url(redis_server: RedisServer) -> Iterator[str]:
         client.flushall()
 
 
-@pytest.fixture(scope="session", params=sorted(flavours()))
+_OF_DEBIAN = {"redis": [pytest.mark.debian]}
+
+
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(name, marks=_OF_DEBIAN.get(name, [])) for name in sorted(flavours())],
+)
 def each_redis_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RedisServer]:
