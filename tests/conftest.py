@@ -1,13 +1,49 @@
-"""Fixtures for tests that need a real Redis server."""
+"""Fixtures for tests that need a real Redis server; and what is the same for every run of the tests."""
 
+import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
 import redis
+from xdist.remote import Producer  # type: ignore[import-untyped]  # it ships no types
 
+from rlm_dist.errors import SandboxError
+from rlm_dist.sandbox.bubblewrap import prefixes
 from rlm_dist.store import Store, connect
 from tests.key_leaks import end_all_jobs, leaked_keys
 from tests.redis_servers import RedisServer, flavours, running
+from tests.side_by_side import SideBySide, longest_first
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C work in what the tests start: where a shell runs them in the background, it is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SideBySide:
+    """Which tests run at the same time."""
+    return SideBySide(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what the programs from Debian matter to; what takes longest begins first."""
+    for item in items:
+        if item.nodeid.startswith(("tests/sandbox/", "tests/integration/test_sandbox_")):
+            item.add_marker("debian")
+    longest_first(items)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which programs the tests have used that may come from Debian."""
+    try:
+        program = next(prefixes(sys.executable, []))[0]
+    except SandboxError:
+        program = "none"
+    terminalreporter.write_line(f"bubblewrap: {program}")
+    terminalreporter.write_line(f"redis servers: {', '.join(flavours().values())}")
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +63,13 @@ def redis_url(redis_server: RedisServer) -> Iterator[str]:
         client.flushall()
 
 
-@pytest.fixture(scope="session", params=sorted(flavours()))
+_OF_DEBIAN = {"redis": [pytest.mark.debian]}
+
+
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(name, marks=_OF_DEBIAN.get(name, [])) for name in sorted(flavours())],
+)
 def each_redis_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RedisServer]:

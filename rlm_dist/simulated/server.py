@@ -8,6 +8,7 @@ A request's role is told by its model's name; ``simulated-root``, the first that
 import asyncio
 import math
 import random
+import socket
 import threading
 import time
 from collections import Counter
@@ -159,12 +160,16 @@ class SimulatedEndpoint:
         # A handler is cancelled when its client goes away: that is how an aborted call is seen.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port, backlog=2048)
-        await site.start()
-        self._port = self._runner.addresses[0][1]
+        self._listener = socket.create_server(("127.0.0.1", self._port), backlog=2048)
+        await web.SockSite(self._runner, self._listener, backlog=2048).start()
+        self._port = self._listener.getsockname()[1]
 
     async def _stop(self) -> None:
         if self._runner is not None:
+            # A connection that was just accepted has no handler yet. It would stay open, its client waiting,
+            # if the server were closed before its handler is made, which is one round of the loop later.
+            self._loop.remove_reader(self._listener)
+            await asyncio.sleep(0)
             await self._runner.cleanup()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:

@@ -41,7 +41,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
             yield Up(home, told)
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
-        assert not [name for name, pid in told["processes"].items() if alive(pid)]
+        wait_until(lambda: not any(alive(pid) for pid in told["processes"].values()))
         assert not (home / "redis/server.json").exists()
 
 

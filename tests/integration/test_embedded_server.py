@@ -66,7 +66,7 @@ def test_data_survive_a_stop_and_nothing_is_left_running(home: Path) -> None:
     with server(home) as url:
         put(url, "k", "v")
         processes = pids(home)
-    assert not any(alive(pid) for pid in processes)
+    wait_until(lambda: not any(alive(pid) for pid in processes))  # their locks go a moment before they do
     assert not Place(home).record.exists()
     with server(home) as url:
         assert get(url, "k") == "v"

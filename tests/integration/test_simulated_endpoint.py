@@ -3,18 +3,23 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from rlm_dist.models import Message
 from rlm_dist.simulated import Fault, Latency, Served, SimulatedEndpoint
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,6 +126,32 @@ def test_faults_can_be_set_while_it_runs() -> None:
         endpoint.faults = ()
         assert fetch(address, chat("simulated-sub", "q"))["choices"]
         assert endpoint.served.answered == 3
+
+
+def test_a_connection_that_comes_as_it_ends_is_closed() -> None:
+    """Else its client would wait for an answer until its own time is over; here, until the socket's."""
+    for _ in range(5):
+        busy, go_on = threading.Event(), threading.Event()
+
+        def answer(_: Sequence[Message], busy: threading.Event = busy, go_on: threading.Event = go_on) -> str:
+            busy.set()
+            assert go_on.wait(60)  # in the loop's own thread, so that all that follows comes at once
+            return "late"
+
+        with ExitStack() as life, ThreadPoolExecutor(2) as threads:
+            endpoint = life.enter_context(SimulatedEndpoint(sub=answer))
+            asked = threads.submit(fetch, f"{endpoint.url}/chat/completions", chat("simulated-sub", "q"))
+            assert busy.wait(60)
+            with socket.create_connection(
+                ("127.0.0.1", urlsplit(endpoint.url).port or 0), timeout=20
+            ) as late:
+                ending = threads.submit(life.close)
+                wait_until(ending.running)
+                go_on.set()
+                with suppress(ConnectionResetError):
+                    assert late.recv(1) == b""
+            ending.result(60)
+            asked.exception(60)  # it was answered or cut off
 
 
 def test_the_process_serves_and_ends_with_its_stdin() -> None:

@@ -32,6 +32,7 @@ from tests.integration.sandbox_kit import write_context
 
 ATTACKS = Path(__file__).with_name("attacks")
 PROJECT = Path(__file__).parents[2]
+PYTHON = os.path.realpath(sys.executable)  # what fork-servers are started as
 SECRET = "RLM_API_KEY"
 PACKAGES = ("numpy", "pandas")
 _LIMITS = SandboxLimits(code_timeout_s=1.0)
@@ -176,10 +177,11 @@ def _survivors(usual: int) -> int:
     return max(more, 0)
 
 
-def _is_zygote(status: dict[str, str]) -> bool:
+def is_zygote(status: dict[str, str]) -> bool:
+    """Whether it is a fork-server or was forked from one; not what lies around it, bubblewrap and a shell."""
     with suppress(OSError):
         program, _, rest = Path(f"/proc/{status['Pid'].strip()}/cmdline").read_text().partition("\0")
-        return "python" in program and "zygote.py" in rest
+        return program == PYTHON and "zygote.py" in rest
     return False
 
 
@@ -274,7 +276,7 @@ class StandIn:
     def _settle(self, start: ForkServer | PlainStart) -> None:
         """Wait until there is what is always there: fork-servers, a spare REPL of each, and a neighbour."""
         if isinstance(start, ForkServer):
-            while sum(map(_is_zygote, descendants())) < (5 if self._large else 3):
+            while sum(map(is_zygote, descendants())) < (5 if self._large else 3):
                 time.sleep(0.01)
 
     def _excesses(self, watch: Watch, usual: int) -> Iterator[str]:
