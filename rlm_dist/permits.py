@@ -377,7 +377,7 @@ class Permits:
             self._fail(list(islice(self._waiting, 1, None)), CallError(FailureKind.RETURNED, text))
 
     def _has_tried(self, waiter: Waiter) -> bool:
-        """Whether a call that waits has seen a try: one that came after too long an outage waits for the next."""
+        """Whether a call that waits has seen a try; one that came late in an outage waits for the next."""
         now = self._now()
         return waiter.since < now - self.away_for_s + self._outage_s or now - waiter.since > _LONGEST_PAUSE_S
 
