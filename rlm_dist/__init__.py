@@ -8,11 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlm_dist.client import Client
+    from rlm_dist.client.client import Client
+    from rlm_dist.client.handles import Batch, Job
     from rlm_dist.errors import RLMError
-    from rlm_dist.handles import Batch, Job
-    from rlm_dist.models import BatchState, Costs, JobState, Result
     from rlm_dist.rlm_repl import RLM, RLM_REPL
+    from rlm_dist.schema import BatchState, Costs, JobState, Result
     from rlm_dist.settings import Settings
 
 __all__ = [

@@ -62,18 +62,18 @@ class NotFound(RLMError):
 
 
 class Unreachable(RLMError):
-    """A service that we depend on does not answer; ``mend`` names the ways on."""
+    """A service that we depend on does not answer; ``hint`` names the ways on."""
 
-    def __init__(self, service: str, address: str, detail: str, mend: str = "") -> None:
-        super().__init__(service, address, detail, mend)
+    def __init__(self, service: str, address: str, detail: str, hint: str = "") -> None:
+        super().__init__(service, address, detail, hint)
         self.service = service
         self.address = address
         self.detail = detail
-        self.mend = mend
+        self.hint = hint
 
     def __str__(self) -> str:
         text = f"{self.service} at {self.address} cannot be reached: {self.detail}"
-        return f"{text}\n{self.mend}" if self.mend else text
+        return f"{text}\n{self.hint}" if self.hint else text
 
 
 class LimitExceeded(RLMError):

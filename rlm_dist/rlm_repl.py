@@ -7,9 +7,9 @@ from types import TracebackType
 
 from pydantic import SecretStr
 
-from rlm_dist.client import Client
+from rlm_dist.client.client import Client
 from rlm_dist.errors import Cancelled, JobFailed, RLMError
-from rlm_dist.models import Costs, JobState, Result
+from rlm_dist.schema import Costs, JobState, Result
 from rlm_dist.settings import load_settings
 
 SEED_KEYS = (

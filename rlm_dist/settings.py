@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rlm_dist.errors import SettingsError
-from rlm_dist.models import ExtraBody, PromptFamily
+from rlm_dist.schema import ExtraBody, PromptFamily
 
 SandboxLevel = Literal["namespaces", "landlock", "seccomp", "off"]
 

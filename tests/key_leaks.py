@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rlm_dist.models import JobState, Outcome
+from rlm_dist.schema import JobState, Outcome
 from rlm_dist.store import Store
 
 # Lists of names, which shed those that have expired; see ``rlm_dist.store.keys``.

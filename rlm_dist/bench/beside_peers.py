@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlm_dist.bench.rig import endpoint, measured
-from rlm_dist.bench.rows import Row, ratio
+from rlm_dist.bench.rows import Figure, ratio
 
 INSTALL = "pip install -c deploy/constraints.txt '.[bench]'"
 
@@ -40,7 +40,9 @@ PEERS = (
 )
 
 
-def beside_peers(_: Path, *, calls: int, rounds: int, peers: Sequence[Peer] | None = None) -> Iterator[Row]:
+def beside_peers(
+    _: Path, *, calls: int, rounds: int, peers: Sequence[Peer] | None = None
+) -> Iterator[Figure]:
     """Ours and the peers take turns; a row for each of them, by default of those that are installed."""
     chosen = [peer for peer in PEERS if is_installed(peer.package)] if peers is None else peers
     with endpoint(_LATENCY_S) as served:
@@ -73,7 +75,7 @@ def missing(installed: Callable[[str], bool] = is_installed) -> str | None:
     return f"not measured, since not installed: {', '.join(absent)}; to install, in a checkout: {INSTALL}"
 
 
-def _row(peer: Peer, calls: int, pairs: Sequence[tuple[Any, Any]]) -> Row:
+def _row(peer: Peer, calls: int, pairs: Sequence[tuple[Any, Any]]) -> Figure:
     """The ratio of sub-calls a second, and what else was measured of both."""
     rates = [(calls / ours["asking_s"], calls / other["asking_s"]) for ours, other in pairs]
     what = f"{calls:,} sub-calls of a query at 100 ms, ours ÷ {peer.name}: sub-calls/s"

@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from rlm_dist.bench.rows import Row
-from rlm_dist.client import Client
-from rlm_dist.context_cache import ContextCache
-from rlm_dist.embedded import server
-from rlm_dist.models import Answer, ContextRef, Message
-from rlm_dist.sandbox.fork_server import start_at
-from rlm_dist.sandbox.host import Sandbox, SandboxLimits, Start
+from rlm_dist.bench.rows import Figure
+from rlm_dist.client.client import Client
+from rlm_dist.contexts.cache import ContextCache
+from rlm_dist.local.redis.server import server
+from rlm_dist.sandbox.fork_server_start import start_at
+from rlm_dist.sandbox.host import ReplStart, Sandbox, SandboxLimits
 from rlm_dist.sandbox.probe import choose
+from rlm_dist.schema import Answer, ContextRef, Message
 from rlm_dist.settings import Settings
 
 _WORDS = 1000
 _MAIN_MB = 100
 
 
-def there_and_back(home: Path, *, megabytes: Sequence[int]) -> Iterator[Row]:
+def there_and_back(home: Path, *, megabytes: Sequence[int]) -> Iterator[Figure]:
     """Submit a text, submit it again, fetch it where no cache has it, and load it into a REPL."""
     settings = Settings(home=home, blob_url=str(home / "blobs"))
     with (
@@ -34,7 +34,7 @@ def there_and_back(home: Path, *, megabytes: Sequence[int]) -> Iterator[Row]:
             yield from _rows(client, start, home / f"cache-{size}", size)
 
 
-def _rows(client: Client, start: Start, folder: Path, megabytes: int) -> Iterator[Row]:
+def _rows(client: Client, start: ReplStart, folder: Path, megabytes: int) -> Iterator[Figure]:
     text = _text(megabytes * 1_000_000)
     submits = [_seconds(lambda: client.submit(text, "Is it long?")) for _ in range(2)]
     ref = client.store.jobs(1)[0].spec.context
@@ -46,10 +46,10 @@ def _rows(client: Client, start: Start, folder: Path, megabytes: int) -> Iterato
         ("first submit", "second submit", "fetch + load"), taken, aims, strict=True
     ):
         parts = {"ms a MB": seconds / megabytes * 1e3}
-        yield Row(bar=6, what=f"{what} of {of}", value=seconds, unit="s", aim=aim, parts=parts)
+        yield Figure(bar=6, what=f"{what} of {of}", value=seconds, unit="s", aim=aim, parts=parts)
 
 
-def _fetch_and_load(client: Client, ref: ContextRef, folder: Path, start: Start) -> tuple[float, float]:
+def _fetch_and_load(client: Client, ref: ContextRef, folder: Path, start: ReplStart) -> tuple[float, float]:
     cache = ContextCache(folder, client.blobs)
     fetch_s = _seconds(lambda: cache.path(ref))
     repl = Sandbox(context_path=cache.path(ref), query=_unasked, limits=SandboxLimits(), start=start)

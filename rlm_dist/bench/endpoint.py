@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from rlm_dist.bench.dictated import block
-from rlm_dist.models import Message
+from rlm_dist.schema import Message
 from rlm_dist.simulated import SimulatedEndpoint, scripts
 from rlm_dist.simulated.server import Latency
 

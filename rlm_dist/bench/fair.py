@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rlm_dist.bench.rig import Rig, endpoint, finished, rig
 from rlm_dist.bench.rows import percentile
-from rlm_dist.models import Wire
+from rlm_dist.schema import Wire
 
 LATENCY_S = 0.5
 ROOT_SLOTS, SUB_SLOTS = 4, 32

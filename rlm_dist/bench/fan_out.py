@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from rlm_dist.bench.dictated import query
 from rlm_dist.bench.rig import Rig, Used, endpoint, measured, rig
-from rlm_dist.bench.rows import Row, ratio
+from rlm_dist.bench.rows import Figure, ratio
 
 _CHARS = 2000
 _IN_FLIGHT = 256
@@ -38,7 +38,7 @@ class Measured(NamedTuple):
         return self.calls / self.seconds
 
 
-def beside_bare(home: Path, *, calls: int, rounds: int) -> Iterator[Row]:
+def beside_bare(home: Path, *, calls: int, rounds: int) -> Iterator[Figure]:
     """Bar 1 at 100 ms: the bare client and the cluster take turns at one endpoint."""
     with endpoint(0.1) as served, rig(home, served, slots=_IN_FLIGHT) as cluster:
         fan_out(cluster, _IN_FLIGHT)  # opens the connections
@@ -57,10 +57,10 @@ def beside_bare(home: Path, *, calls: int, rounds: int) -> Iterator[Row]:
     yield row.model_copy(
         update={"parts": row.parts | {name[:-2]: seconds / calls * 1e3 for name, seconds in used.items()}}
     )
-    yield Row(bar=1, what="Redis commands a call, Celery's included", value=commands, aim="≤ 6")
+    yield Figure(bar=1, what="Redis commands a call, Celery's included", value=commands, aim="≤ 6")
 
 
-def at_one_second(home: Path, *, calls: int) -> Iterator[Row]:
+def at_one_second(home: Path, *, calls: int) -> Iterator[Figure]:
     """Bar 1 at 1 s: the makespan beside the ideal one, and beside the bare client's."""
     with endpoint(1.0) as served, rig(home, served, slots=_IN_FLIGHT) as cluster:
         fan_out(cluster, _IN_FLIGHT)
@@ -69,10 +69,10 @@ def at_one_second(home: Path, *, calls: int) -> Iterator[Row]:
     ideal_s = math.ceil(calls / _IN_FLIGHT)
     what = f"{calls:,} calls at 1 s, {_IN_FLIGHT} in flight: makespan ÷ ideal"
     parts = {"seconds": ours_s, "ideal": ideal_s, "bare SDK ÷ ideal": bare_s / ideal_s}
-    yield Row(bar=1, what=what, value=ours_s / ideal_s, aim="≤ 1.05", parts=parts)
+    yield Figure(bar=1, what=what, value=ours_s / ideal_s, aim="≤ 1.05", parts=parts)
 
 
-def over_workers(home: Path, *, rounds: int) -> Iterator[Row]:
+def over_workers(home: Path, *, rounds: int) -> Iterator[Figure]:
     """Bar 3: as many rounds of full slots for each number of workers, so that the ideal is the same."""
     one_s = 0.0
     for subs in (1, 2, 4, 8):
@@ -80,16 +80,16 @@ def over_workers(home: Path, *, rounds: int) -> Iterator[Row]:
         one_s = one_s or took_s
         what = f"{subs} sub workers of {_SLOTS} at 1 s: share of linear"
         parts = {"calls/s": rounds * subs * _SLOTS / took_s}
-        yield Row(bar=3, what=what, value=one_s / took_s, aim="≥ 0.95", parts=parts)
+        yield Figure(bar=3, what=what, value=one_s / took_s, aim="≥ 0.95", parts=parts)
 
 
-def growth(home: Path, *, few: int, many: int) -> Iterator[Row]:
+def growth(home: Path, *, few: int, many: int) -> Iterator[Figure]:
     """Bar 8: the CPU time of a call in a small and in a large job."""
     with endpoint(0.02) as served, rig(home, served, slots=_IN_FLIGHT) as cluster:
         fan_out(cluster, _IN_FLIGHT)
         costs = [fan_out(cluster, calls).used.ours_s / calls * 1e3 for calls in (few, many)]
     what = f"CPU ms a call in a job of {many:,} calls ÷ of {few:,}"
-    yield Row(
+    yield Figure(
         bar=8, what=what, value=costs[1] / costs[0], aim="≈ 1", parts={"small": costs[0], "large": costs[1]}
     )
 

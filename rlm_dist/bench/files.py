@@ -14,10 +14,10 @@ from typing import Any
 
 import redis
 
-from rlm_dist.child_python import import_variables, module_command
-from rlm_dist.embedded import server
 from rlm_dist.errors import RLMError
-from rlm_dist.models import Wire
+from rlm_dist.local.child_python import import_variables, module_command
+from rlm_dist.local.redis.server import server
+from rlm_dist.schema import Wire
 
 _CONTEXTS = 1000  # different ones in the file of many lines
 _LINE_BYTES = 8_000_000  # of the large file
@@ -26,7 +26,7 @@ _POLL_S = 0.02
 _FILL = "The grass is green and the sky over the hills is wide and blue today, said number {}. "
 
 
-class Row(Wire):
+class FileRow(Wire):
     """One command: its wall time and CPU time in seconds, the peak of its memory, and what it came to."""
 
     what: str
@@ -36,7 +36,7 @@ class Row(Wire):
     told: dict[str, float]
 
 
-def measure(folder: Path, *, lines: int, gigabytes: float) -> Iterator[Row]:
+def measure(folder: Path, *, lines: int, gigabytes: float) -> Iterator[FileRow]:
     """Measure in ``folder``, which takes the large file and the stored contexts."""
     many, large = folder / "many.jsonl", folder / "large.jsonl"
     with many.open("w") as file:
@@ -64,7 +64,7 @@ class _Commands:
         self._env = {**os.environ, **import_variables(), "RLM_REDIS_URL": url, "RLM_HOME": str(home)}
         self._env["RLM_BLOB_URL"] = str(home / "blobs")
 
-    def run(self, what: str, arguments: list[str | Path], jobs: int) -> Row:
+    def run(self, what: str, arguments: list[str | Path], jobs: int) -> FileRow:
         """Run one command to its end."""
         before = self._told()
         began = time.monotonic()
@@ -82,7 +82,7 @@ class _Commands:
         if process.returncode:
             raise RLMError(f"{what}: the command failed with code {process.returncode}")
         after = self._told()
-        return Row(
+        return FileRow(
             what=what,
             wall_s=wall_s,
             cpu_s=used.ru_utime + used.ru_stime,
@@ -102,7 +102,7 @@ class _Commands:
         return {"jobs": jobs, "reads": info["total_reads_processed"], "mb": info["used_memory"] / 1e6}
 
 
-def table_rows(rows: list[Row]) -> Iterator[list[str]]:
+def table_rows(rows: list[FileRow]) -> Iterator[list[str]]:
     """The rows as cells of a table, its head first."""
     yield ["WHAT", "JOBS", "NEW", "WALL", "JOBS/S", "CPU", "PEAK", "REDIS READS", "REDIS"]
     for row in rows:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from rlm_dist.bench.dictated import query
 from rlm_dist.bench.rig import Rig, endpoint, finished, rig
-from rlm_dist.bench.rows import Row, ratio
-from rlm_dist.client import Client
-from rlm_dist.embedded import server
-from rlm_dist.handles import Job
+from rlm_dist.bench.rows import Figure, ratio
+from rlm_dist.client.client import Client
+from rlm_dist.client.handles import Job
+from rlm_dist.local.redis.server import server
 from rlm_dist.settings import Settings
 
 _LATENCY_S = 0.2
@@ -30,7 +30,7 @@ if turn == {turns}:
 """
 
 
-def at_work(home: Path, *, jobs: int) -> Iterator[Row]:
+def at_work(home: Path, *, jobs: int) -> Iterator[Figure]:
     """Bar 4: jobs of three turns, of which the second asks eight prompts at once."""
     with endpoint(_LATENCY_S) as served, rig(home, served, root_slots=_SLOTS) as cluster:
         for job in _batch(cluster.client, 2 * _SLOTS):  # each process starts what it keeps
@@ -43,10 +43,10 @@ def at_work(home: Path, *, jobs: int) -> Iterator[Row]:
     what = f"{jobs} jobs of {_TURNS} turns and {_CALLS} sub-calls, {_SLOTS} at once: makespan ÷ lower bound"
     yield ratio(4, what, [(took_s, bound_s)], "≤ 1.15")
     what = "root CPU of such a job, all told"
-    yield Row(bar=4, what=what, value=used.root_s / jobs * 1e3, unit="ms", aim="none set")
+    yield Figure(bar=4, what=what, value=used.root_s / jobs * 1e3, unit="ms", aim="none set")
 
 
-def turning(home: Path, *, jobs: int, few: int, many: int) -> Iterator[Row]:
+def turning(home: Path, *, jobs: int, few: int, many: int) -> Iterator[Figure]:
     """Bar 4: what a further turn costs: model call, parsing, journal, the way to the REPL and back."""
     with endpoint(0.05) as served, rig(home, served, root_slots=_SLOTS) as cluster:
         _turned(cluster, 2 * _SLOTS, few)
@@ -54,7 +54,7 @@ def turning(home: Path, *, jobs: int, few: int, many: int) -> Iterator[Row]:
     parts = {f"a job of {turns} turns": cost for turns, cost in zip((few, many), costs, strict=True)}
     value = (costs[1] - costs[0]) / (many - few)
     what = "root CPU of one turn more, its model call included"
-    yield Row(bar=4, what=what, value=value, unit="ms", aim="≤ 5", parts=parts)
+    yield Figure(bar=4, what=what, value=value, unit="ms", aim="≤ 5", parts=parts)
 
 
 def _turned(cluster: Rig, jobs: int, turns: int) -> float:
@@ -69,13 +69,13 @@ def _turned(cluster: Rig, jobs: int, turns: int) -> float:
     return cluster.used().since(before).root_s / jobs * 1e3
 
 
-def dispatching(home: Path, *, few: int, many: int) -> Iterator[Row]:
+def dispatching(home: Path, *, few: int, many: int) -> Iterator[Figure]:
     """Bar 8: how long after the end of a job the next one starts, with few and with many behind it."""
     with endpoint(0.0) as served, rig(home, served, root_slots=1) as cluster:
         gaps = [_gap_ms(cluster.client, jobs) for jobs in (2 * _ASKED, few, many)]  # the first warms up
     what = f"from a job's end to the next one's start, {many:,} jobs waiting ÷ {few:,}"
     parts = {"ms with few": gaps[1], "ms with many": gaps[2]}
-    yield Row(bar=8, what=what, value=gaps[2] / gaps[1], aim="≈ 1", parts=parts)
+    yield Figure(bar=8, what=what, value=gaps[2] / gaps[1], aim="≈ 1", parts=parts)
 
 
 def _gap_ms(client: Client, jobs: int) -> float:
@@ -92,7 +92,7 @@ def _gap_ms(client: Client, jobs: int) -> float:
     return max(1.0, statistics.median(gaps))
 
 
-def waiting(home: Path, *, few: int, many: int) -> Iterator[Row]:
+def waiting(home: Path, *, few: int, many: int) -> Iterator[Figure]:
     """Bar 8: submit and status with few and with many jobs in the queue, and no worker."""
     with (
         server(home) as url,
@@ -103,7 +103,9 @@ def waiting(home: Path, *, few: int, many: int) -> Iterator[Row]:
         late = _submit_and_status_ms(client, few)
     for name, then, now in zip(("submit", "status"), early, late, strict=True):
         what = f"{name} of a job, {many:,} jobs waiting ÷ none"
-        yield Row(bar=8, what=what, value=now / then, aim="≈ 1", parts={"ms before": then, "ms after": now})
+        yield Figure(
+            bar=8, what=what, value=now / then, aim="≈ 1", parts={"ms before": then, "ms after": now}
+        )
 
 
 def _batch(client: Client, jobs: int) -> list[Job]:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from rlm_dist.bench.rig import command, environment, settings_of
-from rlm_dist.client import Client
-from rlm_dist.embedded import server
-from rlm_dist.local_cluster import workers
-from rlm_dist.models import Wire
+from rlm_dist.client.client import Client
+from rlm_dist.local.cluster import workers
+from rlm_dist.local.redis.server import server
+from rlm_dist.schema import Wire
 from rlm_dist.simulated.server import Latency, Rate, SimulatedEndpoint
 
 SLOTS, SUBS = 256, 2
@@ -60,7 +60,7 @@ CASES = (
 )
 
 
-class Row(Wire):
+class RateRow(Wire):
     """What came of one case; the shares are of what the endpoint could have answered."""
 
     case: str
@@ -77,7 +77,7 @@ class Row(Wire):
         return self.refused / max(1, self.answered + self.refused)
 
 
-def measure(cases: Sequence[Case] = CASES) -> Iterator[Row]:
+def measure(cases: Sequence[Case] = CASES) -> Iterator[RateRow]:
     """Each case, by this project and by the bare SDK."""
     for case in cases:
         for who, asking in _ASKERS.items():
@@ -86,7 +86,7 @@ def measure(cases: Sequence[Case] = CASES) -> Iterator[Row]:
                 yield _row(case, who, endpoint)
 
 
-def cells(rows: Sequence[Row]) -> Iterator[list[str]]:
+def cells(rows: Sequence[RateRow]) -> Iterator[list[str]]:
     """The rows as cells of a table, its head first."""
     yield ["endpoint", "asked by", "seconds", "answered", "refused", "used", "used once settled"]
     for row in rows:
@@ -146,11 +146,11 @@ def _await_first_request(endpoint: SimulatedEndpoint) -> None:
     _await(lambda: bool(endpoint.served.by_role.get("sub")), "nothing was asked")
 
 
-def _row(case: Case, who: Who, endpoint: SimulatedEndpoint) -> Row:
+def _row(case: Case, who: Who, endpoint: SimulatedEndpoint) -> RateRow:
     began = time.monotonic()
     spans = [_all_calls(case, endpoint)] if case.calls else list(_phases(case, endpoint))
     faults = endpoint.served.faults
-    return Row(
+    return RateRow(
         case=case.name,
         who=who,
         seconds=time.monotonic() - began,

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import redis
 
 from rlm_dist.bench.machine import cpu_s
-from rlm_dist.child_python import import_variables, module_command
-from rlm_dist.client import Client
-from rlm_dist.embedded import server
-from rlm_dist.handles import Job
-from rlm_dist.local_cluster import workers
-from rlm_dist.models import JobState, Result, Role
+from rlm_dist.client.client import Client
+from rlm_dist.client.handles import Job
+from rlm_dist.local.child_python import import_variables, module_command
+from rlm_dist.local.cluster import workers
+from rlm_dist.local.redis.server import server
+from rlm_dist.schema import JobState, Result, Role
 from rlm_dist.settings import Settings
 from rlm_dist.simulated.server import ROOT_MODEL, SUB_MODEL
 
@@ -41,7 +41,7 @@ class Used(NamedTuple):
         return self.root_s + self.sub_s + self.redis_s
 
 
-class Endpoint(NamedTuple):
+class ServedEndpoint(NamedTuple):
     """The simulated endpoint as a process."""
 
     url: str
@@ -52,7 +52,7 @@ class Endpoint(NamedTuple):
 class Rig:
     """A running cluster with its client."""
 
-    def __init__(self, client: Client, served: Endpoint, pids: dict[str, int]) -> None:
+    def __init__(self, client: Client, served: ServedEndpoint, pids: dict[str, int]) -> None:
         self.client = client
         self.endpoint = served
         assert client.settings.redis_url is not None
@@ -114,7 +114,7 @@ def settings_of(home: Path, api_url: str, redis_url: str, *, root_slots: int, sl
 
 
 @contextmanager
-def endpoint(latency_s: float) -> Iterator[Endpoint]:
+def endpoint(latency_s: float) -> Iterator[ServedEndpoint]:
     """Serve while the context is open; every answer takes ``latency_s``."""
     with subprocess.Popen(
         command("endpoint", [latency_s]), env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -123,14 +123,20 @@ def endpoint(latency_s: float) -> Iterator[Endpoint]:
         assert process.stdin is not None
         said = json.loads(process.stdout.readline())
         try:
-            yield Endpoint(said["url"], said["pid"], latency_s)
+            yield ServedEndpoint(said["url"], said["pid"], latency_s)
         finally:
             process.stdin.close()
 
 
 @contextmanager
 def rig(
-    home: Path, served: Endpoint, *, roots: int = 1, root_slots: int = 1, subs: int = 1, slots: int = 256
+    home: Path,
+    served: ServedEndpoint,
+    *,
+    roots: int = 1,
+    root_slots: int = 1,
+    subs: int = 1,
+    slots: int = 256,
 ) -> Iterator[Rig]:
     """A cluster that runs while the context is open; ``home`` is its own folder."""
     with ExitStack() as held:

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import Field
 
-from rlm_dist.models import Wire
+from rlm_dist.schema import Wire
 
 
-class Row(Wire):
+class Figure(Wire):
     """One figure: ``bar`` is the number of the aim in issue 6's list, ``parts`` what the value is made of."""
 
     bar: int
@@ -19,11 +19,11 @@ class Row(Wire):
     parts: dict[str, float] = Field(default={})
 
 
-def ratio(bar: int, what: str, pairs: Sequence[tuple[float, float]], aim: str) -> Row:
+def ratio(bar: int, what: str, pairs: Sequence[tuple[float, float]], aim: str) -> Figure:
     """The median of the ratios of ours to the other, measured in turns."""
     value = statistics.median(ours / other for ours, other in pairs)
     ours, other = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return Row(bar=bar, what=what, value=value, aim=aim, parts={"ours": ours, "other": other})
+    return Figure(bar=bar, what=what, value=value, aim=aim, parts={"ours": ours, "other": other})
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -31,7 +31,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-def cells(rows: Sequence[Row]) -> Iterator[list[str]]:
+def cells(rows: Sequence[Figure]) -> Iterator[list[str]]:
     """The rows as cells of a table, its head first."""
     yield ["bar", "what", "value", "aim", "measured"]
     for row in rows:

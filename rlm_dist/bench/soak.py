@@ -14,10 +14,10 @@ import redis
 
 from rlm_dist.bench.machine import memory_mb
 from rlm_dist.bench.rig import settings_of
-from rlm_dist.client import Client
-from rlm_dist.embedded import server
-from rlm_dist.local_cluster import workers
-from rlm_dist.models import BatchRecord, BatchState, JobState, Role, Wire
+from rlm_dist.client.client import Client
+from rlm_dist.local.cluster import workers
+from rlm_dist.local.redis.server import server
+from rlm_dist.schema import BatchRecord, BatchState, JobState, Role, Wire
 from rlm_dist.settings import Settings
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from rlm_dist.simulated.server import Latency

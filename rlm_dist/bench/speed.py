@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 
 from rlm_dist.bench import beside_peers, contexts, fan_out, footprint, jobs, one_call
-from rlm_dist.bench.rows import Row
+from rlm_dist.bench.rows import Figure
 
-Part = Callable[[Path], Iterator[Row]]
+Part = Callable[[Path], Iterator[Figure]]
 BARS = (1, 2, 3, 4, 5, 6, 7, 8)
 
 
-def measure(*, quick: bool, bars: Collection[int] = BARS) -> Iterator[Row]:
+def measure(*, quick: bool, bars: Collection[int] = BARS) -> Iterator[Figure]:
     """Measure, a row at a time; each part has a folder and a cluster of its own."""
     for bar, part in _parts(quick=quick):
         if bar in bars:
@@ -21,7 +21,9 @@ def measure(*, quick: bool, bars: Collection[int] = BARS) -> Iterator[Row]:
 
 
 def _parts(*, quick: bool) -> list[tuple[int, Part]]:
-    def sized(part: Callable[..., Iterator[Row]], full: dict[str, object], short: dict[str, object]) -> Part:
+    def sized(
+        part: Callable[..., Iterator[Figure]], full: dict[str, object], short: dict[str, object]
+    ) -> Part:
         return partial(part, **(short if quick else full))
 
     return [

@@ -3,20 +3,20 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from rlm_dist.cli.limit_lines import limit_lines
 from rlm_dist.cli.output import between, duration, money, usd
 from rlm_dist.cli.pace import Pace, Rates
-from rlm_dist.cli.places import place_lines
-from rlm_dist.models import BatchRecord, BatchState, Costs, Ended, JobRecord, JobState, Running, Wire
-from rlm_dist.projection import Projection, project
-from rlm_dist.store import PlaceState
-from rlm_dist.trace import calls
+from rlm_dist.operations.forecast import Projection, project
+from rlm_dist.operations.trace_text import calls
+from rlm_dist.schema import BatchRecord, BatchState, Costs, EndedJob, JobRecord, JobState, Running, Wire
+from rlm_dist.schema.limits import ScopeState
 
 ENDED_STATES = (BatchState.COMPLETED, BatchState.CANCELLED)
 _SAMPLE = 1000
 _SLOWEST = 3
 
 
-class Batches(Protocol):
+class BatchReader(Protocol):
     """The store as a look at a batch needs it."""
 
     def now_ms(self) -> int:
@@ -25,17 +25,17 @@ class Batches(Protocol):
     def running_jobs(self) -> list[Running]:
         """All jobs that a worker holds, those that have run longest first."""
 
-    def last_ended(self, batch_id: str, limit: int) -> list[Ended]:
+    def last_ended(self, batch_id: str, limit: int) -> list[EndedJob]:
         """What the jobs that ended last had used."""
 
-    def places(self) -> list[PlaceState]:
+    def places(self) -> list[ScopeState]:
         """What the workers believe of the endpoints that they call."""
 
     def records(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
         """These jobs as they stand."""
 
 
-class Slow(Wire):
+class SlowJob(Wire):
     """A job that has run for long."""
 
     custom_id: str
@@ -48,8 +48,8 @@ class BatchView(Wire):
 
     rates: Rates | None
     projection: Projection
-    slowest: list[Slow]
-    endpoints: list[PlaceState]
+    slowest: list[SlowJob]
+    endpoints: list[ScopeState]
 
 
 def ended(record: BatchRecord) -> int:
@@ -57,7 +57,7 @@ def ended(record: BatchRecord) -> int:
     return sum(count for state, count in record.counts.items() if JobState(state).final)
 
 
-def view(store: Batches, record: BatchRecord, pace: Pace) -> BatchView:
+def view(store: BatchReader, record: BatchRecord, pace: Pace) -> BatchView:
     """Look at a batch; ``pace`` knows the looks before."""
     now_ms = store.now_ms()
     running = [job for job in store.running_jobs() if job.batch_id == record.id]
@@ -76,7 +76,7 @@ def view(store: Batches, record: BatchRecord, pace: Pace) -> BatchView:
         rates=pace.look(record.costs, now_ms),
         projection=projection,
         slowest=[
-            Slow(custom_id=name, run_s=(now_ms - job.started_ms) / 1000, job=job)
+            SlowJob(custom_id=name, run_s=(now_ms - job.started_ms) / 1000, job=job)
             for name, job in zip(names, slowest, strict=True)
         ],
         endpoints=[] if record.state in ENDED_STATES else store.places(),
@@ -99,7 +99,7 @@ def batch_lines(record: BatchRecord, seen: BatchView) -> Iterator[str]:
         yield f"  may      {', '.join(of_tokens + of_money)}, all jobs together"
     if seen.projection.left_s is not None and seen.projection.jobs_left:
         yield f"  left     about {between(seen.projection.left_s, duration)}"
-    for line in place_lines(seen.endpoints):
+    for line in limit_lines(seen.endpoints):
         yield f"  model    {line}"
     if record.webhook is not None:
         yield f"  webhook  {record.webhook}"
@@ -114,7 +114,7 @@ def brief_line(record: BatchRecord, seen: BatchView) -> str:
     """A batch in one line, for a log."""
     done, failed = ended(record), record.counts.get(JobState.FAILED, 0)
     left = seen.projection.left_s
-    away = [line for line in place_lines(seen.endpoints) if "away" in line]
+    away = [line for line in limit_lines(seen.endpoints) if "away" in line]
     return (
         f"{done:,} of {record.total or 0:,} ended, {failed:,} of them failed, "
         f"{record.counts.get(JobState.RUNNING, 0):,} running, {_calls(record, seen.rates)}, "

@@ -9,17 +9,17 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from rlm_dist.batch_file import BatchFile
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, json_line
 from rlm_dist.cli.session import open_client
 from rlm_dist.cli.trial import ask, estimate_lines, run_pilot
+from rlm_dist.client.batch_file import BatchFile
+from rlm_dist.client.handles import result_of
+from rlm_dist.client.openai_batch import openai_line
+from rlm_dist.client.options import read_batch_options
 from rlm_dist.errors import InputError
-from rlm_dist.estimate import estimate
-from rlm_dist.handles import result_of
-from rlm_dist.models import JobRecord, JobState
-from rlm_dist.openai_batch import openai_line
-from rlm_dist.options import read_batch_options
+from rlm_dist.operations.estimate import estimate
+from rlm_dist.schema import JobRecord, JobState
 from rlm_dist.settings import load_settings
 
 

@@ -33,7 +33,7 @@ def bench_files(
 ) -> None:
     """Submit a file of many lines and one of some gigabytes; read results: time and memory of each."""
     out = Output(as_json=as_json)
-    measured: list[files.Row] = []
+    measured: list[files.FileRow] = []
     with tempfile.TemporaryDirectory(prefix="rlm-bench-") as folder:
         for row in files.measure(Path(folder), lines=lines, gigabytes=gigabytes):
             out.note(f"{row.what}: {row.wall_s:.1f} s, peak {row.peak_mb:,.0f} MB")

@@ -8,9 +8,9 @@ from rlm_dist.cli import options
 from rlm_dist.cli.output import Output
 from rlm_dist.cli.session import open_client, open_stores
 from rlm_dist.cli.status import find
-from rlm_dist.models import BatchRecord, BatchState, JobState
+from rlm_dist.operations.trace_text import calls
+from rlm_dist.schema import BatchRecord, BatchState, JobState
 from rlm_dist.settings import load_settings
-from rlm_dist.trace import calls
 
 
 def cancel(id_: options.JobOrBatch, as_json: options.Json = False) -> None:

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 import redis
 import typer
 
-from rlm_dist.blobs import open_blobs
+from rlm_dist.blobs.store import open_blobs
 from rlm_dist.cli import options
+from rlm_dist.cli.limit_lines import limit_lines
 from rlm_dist.cli.output import DONE, FAILED, UNREACHABLE, Output
-from rlm_dist.cli.places import place_lines
-from rlm_dist.doctor import Check, Probes, Reached, check_lines, examine
 from rlm_dist.llm import check_endpoint
-from rlm_dist.local_cluster import with_redis
+from rlm_dist.local.cluster import with_redis
+from rlm_dist.operations.doctor import Check, Probes, Reached, check_lines, examine
 from rlm_dist.sandbox.probe import choose
 from rlm_dist.settings import Settings, load_settings
 from rlm_dist.store import Store, connect
@@ -25,7 +25,7 @@ def doctor(as_json: options.Json = False) -> None:
         stores=lambda: _reach(settings),
         models=check_endpoint,
         sandbox=lambda: choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages),
-        limits=lambda client: list(place_lines(Store(client, retention_s=settings.retention_s).places())),
+        limits=lambda client: list(limit_lines(Store(client, retention_s=settings.retention_s).places())),
     )
     checks = list(examine(settings, probes))
     document = {"ok": not any(check.status == "failed" for check in checks), "checks": checks}

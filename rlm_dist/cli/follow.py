@@ -5,7 +5,9 @@ from typing import Protocol
 
 from rlm_dist.cli.output import Output, money
 from rlm_dist.errors import Cancelled
-from rlm_dist.events import (
+from rlm_dist.operations.trace_text import calls, context_text, tokens
+from rlm_dist.schema import Result
+from rlm_dist.schema.events import (
     CellRan,
     Event,
     JobEnded,
@@ -15,8 +17,6 @@ from rlm_dist.events import (
     RootReplied,
     SubCallsAnswered,
 )
-from rlm_dist.models import Result
-from rlm_dist.trace import calls, context_text, tokens
 
 _CANCEL_S = 30.0
 

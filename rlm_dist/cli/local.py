@@ -13,11 +13,11 @@ from pydantic import SecretStr
 from rlm_dist.cli import options
 from rlm_dist.cli.follow import follow
 from rlm_dist.cli.output import DONE, FAILED, Output
-from rlm_dist.client import Client
-from rlm_dist.demo import Demo, Question, make_demo
+from rlm_dist.client.client import Client
 from rlm_dist.errors import Cancelled, InputError
-from rlm_dist.local_model import DEFAULT, MODELS, local_endpoint, pull, weights
-from rlm_dist.models import JobState, Result, Wire
+from rlm_dist.local.model import DEFAULT, MODELS, local_endpoint, pull, weights
+from rlm_dist.operations.demo import Demo, Question, make_demo
+from rlm_dist.schema import JobState, Result, Wire
 from rlm_dist.settings import Settings, load_settings
 from rlm_dist.simulated import SimulatedEndpoint
 
@@ -27,7 +27,7 @@ _MB = 1_000_000
 _GB = 1_000_000_000
 
 
-class Answered(Wire):
+class DemoAnswer(Wire):
     """One question of the demonstration with its answer and the truth beside it."""
 
     question: str
@@ -88,7 +88,7 @@ def demo(
     raise typer.Exit(DONE if all(each.result.state is JobState.SUCCEEDED for each in answered) else FAILED)
 
 
-def _ask(client: Client, prepared: Demo, out: Output) -> Iterator[Answered]:
+def _ask(client: Client, prepared: Demo, out: Output) -> Iterator[DemoAnswer]:
     for question in prepared.questions:
         out.note(f"\nquestion: {question.text}")
         job = client.submit(prepared.text, question.text)
@@ -102,12 +102,12 @@ def _ask(client: Client, prepared: Demo, out: Output) -> Iterator[Answered]:
         yield answered
 
 
-def _judged(question: Question, result: Result) -> Answered:
+def _judged(question: Question, result: Result) -> DemoAnswer:
     right = question.is_right(result.answer)
-    return Answered(question=question.text, truth=question.truth, right=right, result=result)
+    return DemoAnswer(question=question.text, truth=question.truth, right=right, result=result)
 
 
-def _summary(answered: list[Answered], *, simulated: bool) -> Iterator[str]:
+def _summary(answered: list[DemoAnswer], *, simulated: bool) -> Iterator[str]:
     if simulated:
         yield "SIMULATED: a script played the models; the workers, the queue and the REPL are real."
     for each in answered:

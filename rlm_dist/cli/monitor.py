@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
-from rlm_dist.celery_app import make_app
+from rlm_dist.broker.app import make_app
 from rlm_dist.cli import options
 from rlm_dist.cli.local import small_model
 from rlm_dist.cli.output import Output, write_json
-from rlm_dist.cli.session import Presence, tell
+from rlm_dist.cli.session import ClusterRecord, tell
 from rlm_dist.errors import InputError
-from rlm_dist.flower_app import serve_flower
-from rlm_dist.lifeline import watch_lifeline
-from rlm_dist.local_cluster import hold_up, with_redis, workers
+from rlm_dist.local.cluster import hold_up, with_redis, workers
+from rlm_dist.local.lifeline import watch_lifeline
+from rlm_dist.operations.flower import serve_flower
 from rlm_dist.settings import load_settings
 from rlm_dist.store import connect, reaching
 
@@ -62,7 +62,7 @@ def up(
         if local:
             settings = held.enter_context(small_model(settings, out))
         cluster = held.enter_context(workers(settings, roots=root, subs=sub, others={"flower": monitor}))
-        tell(given.home, Presence(prompts=settings.prompts))
+        tell(given.home, ClusterRecord(prompts=settings.prompts))
         url = f"http://127.0.0.1:{bound}"
         shown = {"home": str(given.home), "flower": url, "processes": cluster.pids()}
         out.result(

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rlm_dist.models import OnDivergence, Priority, PromptFamily
+from rlm_dist.schema import OnDivergence, Priority, PromptFamily
 
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document on stdout, and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")]

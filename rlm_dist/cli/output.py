@@ -31,8 +31,8 @@ from rlm_dist.errors import (
     SettingsError,
     Unreachable,
 )
-from rlm_dist.models import JobState
-from rlm_dist.projection import Range
+from rlm_dist.operations.forecast import Range
+from rlm_dist.schema import JobState
 
 # What a terminal takes as commands: CSI, then OSC, DCS, SOS, PM and APC with their text, then others.
 _ESCAPES = re.compile(

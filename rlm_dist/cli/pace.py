@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from rlm_dist.models import Costs, Wire
+from rlm_dist.schema import Costs, Wire
 
 _MINUTE_MS = 60_000
 

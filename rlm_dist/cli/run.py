@@ -12,13 +12,13 @@ from rlm_dist.cli.follow import cost_note, follow, result_lines
 from rlm_dist.cli.local import small_model
 from rlm_dist.cli.output import Output, exit_code
 from rlm_dist.cli.session import presence
-from rlm_dist.client import Client
-from rlm_dist.contexts import encode_files
-from rlm_dist.endpoints import endpoints_of
+from rlm_dist.client.client import Client
+from rlm_dist.contexts.encoding import encode_files
 from rlm_dist.errors import InputError
 from rlm_dist.llm import check_endpoints
-from rlm_dist.local_cluster import is_up
-from rlm_dist.models import PromptFamily, Role
+from rlm_dist.llm.endpoints import endpoints_of
+from rlm_dist.local.cluster import is_up
+from rlm_dist.schema import PromptFamily, Role
 from rlm_dist.settings import Settings, load_settings
 
 

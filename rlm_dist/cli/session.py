@@ -10,35 +10,35 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from rlm_dist.blobs import open_blobs
+from rlm_dist.blobs.payloads import Payloads
+from rlm_dist.blobs.store import open_blobs
 from rlm_dist.cli.output import Output
-from rlm_dist.client import Client
-from rlm_dist.local_cluster import is_up, with_redis
-from rlm_dist.models import PromptFamily, Wire
+from rlm_dist.client.client import Client
+from rlm_dist.local.cluster import is_up, with_redis
+from rlm_dist.schema import PromptFamily, Wire
 from rlm_dist.settings import Settings
 from rlm_dist.store import Store, connect
-from rlm_dist.texts import Texts
 
 
-class Presence(Wire):
+class ClusterRecord(Wire):
     """What ``rlm-dist up`` tells of its cluster: the prompts that suit the model of its workers."""
 
     prompts: PromptFamily
 
 
-def tell(home: Path, presence: Presence) -> None:
+def tell(home: Path, presence: ClusterRecord) -> None:
     """Tell of the cluster that this process keeps for this home."""
     draft = home / "up.json.part"
     draft.write_text(presence.model_dump_json())
     draft.replace(home / "up.json")
 
 
-def presence(home: Path) -> Presence | None:
+def presence(home: Path) -> ClusterRecord | None:
     """What is told of the cluster that is up for this home; None where there is none."""
     if not is_up(home):
         return None
     try:
-        return Presence.model_validate_json((home / "up.json").read_text())
+        return ClusterRecord.model_validate_json((home / "up.json").read_text())
     except (OSError, ValidationError):  # it is coming up right now
         return None
 
@@ -59,7 +59,7 @@ def open_client(settings: Settings, out: Output, *, prompts: PromptFamily | None
 
 
 @contextmanager
-def open_stores(settings: Settings) -> Iterator[tuple[Store, Texts]]:
+def open_stores(settings: Settings) -> Iterator[tuple[Store, Payloads]]:
     """The store and the long texts of its jobs.
 
     Raises:
@@ -70,4 +70,4 @@ def open_stores(settings: Settings) -> Iterator[tuple[Store, Texts]]:
         with closing(connect(resolved.redis_url, client_name="rlm-cli")) as client:
             store = Store(client, retention_s=settings.retention_s)
             blobs = open_blobs(resolved.blob_url, home=resolved.home, client=client)
-            yield store, Texts(store=store, blobs=blobs)
+            yield store, Payloads(store=store, blobs=blobs)

@@ -11,7 +11,7 @@ import typer
 from rlm_dist.cli import options
 from rlm_dist.cli.batch_view import (
     ENDED_STATES,
-    Batches,
+    BatchReader,
     BatchView,
     batch_lines,
     brief_line,
@@ -19,22 +19,23 @@ from rlm_dist.cli.batch_view import (
     used,
     view,
 )
+from rlm_dist.cli.limit_lines import limit_lines
 from rlm_dist.cli.output import FAILED, Output, money, table
 from rlm_dist.cli.pace import Pace
-from rlm_dist.cli.places import place_lines
 from rlm_dist.cli.session import open_stores
 from rlm_dist.errors import NotFound
-from rlm_dist.models import BatchRecord, Costs, JobRecord, ModelCosts
+from rlm_dist.operations.trace_text import calls, cost_lines
+from rlm_dist.schema import BatchRecord, Costs, JobRecord, ModelCosts
+from rlm_dist.schema.limits import ScopeState
 from rlm_dist.settings import load_settings
-from rlm_dist.store import Audit, PlaceState, Store
-from rlm_dist.trace import calls, cost_lines
+from rlm_dist.store import Audit, Store
 
 _LISTED = 20
 _LOOK_S = 1.0
 _SAID_S = 10.0  # where there is no terminal, and what is said stays
 
 
-class Records(Batches, Protocol):
+class Records(BatchReader, Protocol):
     """The store as these commands need it."""
 
     def job(self, job_id: str) -> JobRecord:
@@ -145,7 +146,7 @@ def batch_document(record: BatchRecord, seen: BatchView | None = None) -> dict[s
     return {"kind": "batch", **record.model_dump(), **(seen.model_dump() if seen else {})}
 
 
-def job_lines(record: JobRecord, places: Sequence[PlaceState] = ()) -> Iterator[str]:
+def job_lines(record: JobRecord, places: Sequence[ScopeState] = ()) -> Iterator[str]:
     """A job as text, with what the workers believe of the endpoints."""
     within = f" of batch {record.spec.batch_id}" if record.spec.batch_id else ""
     yield f"job {record.spec.id}{within}: {record.state}" + (
@@ -162,7 +163,7 @@ def job_lines(record: JobRecord, places: Sequence[PlaceState] = ()) -> Iterator[
     if record.outcome and record.outcome.error:
         yield f"  error   {record.outcome.error.type}: {record.outcome.error.message}"
     yield f"  used    {used(record.costs)}; {money(record.costs.total_cost)}"
-    for line in place_lines(places):
+    for line in limit_lines(places):
         yield f"  model   {line}"
 
 
@@ -210,7 +211,7 @@ def _watch(store: Records, id_: str, pace: Pace, out: Output) -> None:
             time.sleep(_LOOK_S)
 
 
-def _places(store: Records, record: JobRecord) -> list[PlaceState]:
+def _places(store: Records, record: JobRecord) -> list[ScopeState]:
     """What holds a job up that has not ended."""
     return [] if record.state.final else store.places()
 

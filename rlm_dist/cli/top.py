@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from rlm_dist.cli import options
+from rlm_dist.cli.limit_lines import limit_lines
 from rlm_dist.cli.output import Output, duration, table
-from rlm_dist.cli.places import place_lines
 from rlm_dist.cli.session import open_stores
-from rlm_dist.models import Running
+from rlm_dist.schema import Running
 from rlm_dist.settings import load_settings
 from rlm_dist.store import Store
 
@@ -35,7 +35,7 @@ def _lines(store: Store, jobs: list[Running]) -> Iterator[str]:
         f"{len(jobs):,} jobs running, {sum(job.calls_in_flight for job in jobs):,} calls in flight, "
         f"{len(store.live_workers()):,} sub workers"
     )
-    yield from place_lines(store.places())
+    yield from limit_lines(store.places())
     if not shown:
         return
     names = [known.spec.custom_id if known else "-" for known in store.records([job.job_id for job in shown])]

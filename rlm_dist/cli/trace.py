@@ -8,9 +8,10 @@ import typer
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, money
 from rlm_dist.cli.session import open_stores
-from rlm_dist.models import Costs, ModelCosts
+from rlm_dist.operations.trace_text import cost_lines, trace_lines
+from rlm_dist.schema import Costs, ModelCosts
 from rlm_dist.settings import load_settings
-from rlm_dist.trace import Traced, cost_lines, read_trace, trace_lines
+from rlm_dist.store.trace import TracedEvent, read_trace
 
 
 def trace(
@@ -32,7 +33,7 @@ def trace(
     Output(as_json=as_json).result(document, lambda: _lines(events, record.costs, by_model))
 
 
-def _lines(events: list[Traced], costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:
+def _lines(events: list[TracedEvent], costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:
     yield from trace_lines(events)
     yield ""
     yield f"costs: {money(costs.total_cost)}"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 import typer
 
 from rlm_dist.cli.output import CANCELLED, Output, between, clean, duration, money, usd
+from rlm_dist.client.handles import Batch, Job
 from rlm_dist.errors import InputError
-from rlm_dist.estimate import Estimate
-from rlm_dist.handles import Batch, Job
-from rlm_dist.projection import Pilot, Quantiles, pilot
+from rlm_dist.operations.estimate import Estimate
+from rlm_dist.operations.forecast import Pilot, Quantiles, pilot
 
 _SAID_S = 10.0
 

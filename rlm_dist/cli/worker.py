@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from rlm_dist.celery_app import worker_argv
-from rlm_dist.lifeline import Lifeline
-from rlm_dist.local_cluster import with_redis
-from rlm_dist.models import Role
+from rlm_dist.broker.app import worker_argv
+from rlm_dist.local.cluster import with_redis
+from rlm_dist.local.lifeline import Lifeline
+from rlm_dist.schema import Role
 from rlm_dist.settings import load_settings
 
 

@@ -19,18 +19,18 @@ from typing import Any, TypeVar
 import structlog
 import uvloop
 
-from rlm_dist.cache import Cache
-from rlm_dist.endpoints import Endpoint
 from rlm_dist.errors import DENIED, CallError, FailureKind, Unreachable
-from rlm_dist.limits import Limits
 from rlm_dist.llm.connection import Connection
+from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.failures import shown_url
-from rlm_dist.llm.replies import Attempt
+from rlm_dist.llm.limiter import LimiterRegistry
+from rlm_dist.llm.permits import AttemptEnd
 from rlm_dist.llm.retry import RetryPolicy
-from rlm_dist.llm.sites import Site, Sites
+from rlm_dist.llm.single_flight import SingleFlightCache
 from rlm_dist.llm.slots import Slots
-from rlm_dist.models import CallFailure, CallRequest, CallResult, Charge, Role
-from rlm_dist.permits import Ended
+from rlm_dist.llm.upstreams import EndpointPool, Upstream
+from rlm_dist.llm.wire import Attempt
+from rlm_dist.schema import CallFailure, CallRequest, CallResult, Charge, Role
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -43,7 +43,7 @@ WAYS_ON = (
 
 
 @dataclass
-class _Course:
+class _CallProgress:
     """How a call has gone so far; times as of ``time.monotonic``."""
 
     started: float
@@ -51,7 +51,7 @@ class _Course:
     wasted: list[Charge] = field(default_factory=list)
     failed: list[FailureKind] = field(default_factory=list)
     counted: int = 0  # of those that failed: the ones that count, as the endpoint was there
-    tried: list[Site] = field(default_factory=list)  # since it last waited
+    tried: list[Upstream] = field(default_factory=list)  # since it last waited
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -60,9 +60,9 @@ class _Course:
         yield
         self.deadline += time.monotonic() - began
 
-    def note(self, attempt: Attempt, site: Site) -> None:
+    def note(self, attempt: Attempt, upstream: Upstream) -> None:
         """Remember an attempt and where it was made."""
-        self.tried.append(site)
+        self.tried.append(upstream)
         if attempt.charge is not None:
             self.wasted.append(attempt.charge)
         if attempt.failure is not None:
@@ -96,8 +96,8 @@ class LLM:
         *,
         call_timeout_s: float,
         retry: RetryPolicy | None = None,
-        limits: Limits | None = None,
-        cache: Cache | None = None,
+        limits: LimiterRegistry | None = None,
+        cache: SingleFlightCache | None = None,
         slots: int | None = None,
     ) -> None:
         # It writes a line for each request, which in a worker's log are hundreds a second.
@@ -105,13 +105,13 @@ class LLM:
         self._endpoints = endpoints
         self._call_timeout_s = call_timeout_s
         self._retry = retry or RetryPolicy()
-        self._limits = limits or Limits()
+        self._limits = limits or LimiterRegistry()
         self._cache = cache
         self._patience_s = call_timeout_s * self._retry.deadline_factor
         self._slots = Slots(slots)
         self._on_wire: dict[str, int] = {}
         self._connections: dict[tuple[object, ...], Connection] = {}
-        self._sites: dict[Role, Sites] = {}
+        self._pools: dict[Role, EndpointPool] = {}
         self._loop = _LoopThread("rlm-llm")
 
     def submit(self, request: CallRequest, job_id: str = "") -> "Future[CallResult]":
@@ -169,9 +169,9 @@ class LLM:
     async def _listed(self, role: Role) -> list[str]:
         """What the first endpoint lists that answers."""
         failures = []
-        for site in self._of(role).all:
+        for upstream in self._of(role).all:
             try:
-                return await site.connection.models()
+                return await upstream.connection.models()
             except TimeoutError:
                 failures.append(
                     CallError(FailureKind.TIMEOUT, "the endpoint did not list its models in time")
@@ -180,11 +180,11 @@ class LLM:
                 failures.append(error)
         raise failures[0] from None
 
-    def _of(self, role: Role) -> Sites:
-        if role not in self._sites:
-            sites = [Site(each, self._connection(each)) for each in self._endpoints[role]]
-            self._sites[role] = Sites(sites, self._limits.gate)
-        return self._sites[role]
+    def _of(self, role: Role) -> EndpointPool:
+        if role not in self._pools:
+            pool = [Upstream(each, self._connection(each)) for each in self._endpoints[role]]
+            self._pools[role] = EndpointPool(pool, self._limits.limiter)
+        return self._pools[role]
 
     def _connection(self, endpoint: Endpoint) -> Connection:
         key = endpoint.key.get_secret_value() if endpoint.key else ""
@@ -208,71 +208,76 @@ class LLM:
 
     async def _call(self, request: CallRequest, job_id: str) -> CallResult:
         now = time.monotonic()
-        course = _Course(now, now + self._patience_s)
-        sites = self._of(request.role)
+        progress = _CallProgress(now, now + self._patience_s)
+        pool = self._of(request.role)
         while True:
             try:
-                site, attempt = await self._next_attempt(sites, request, job_id, course)
+                upstream, attempt = await self._next_attempt(pool, request, job_id, progress)
             except CallError as refusal:
-                return course.result(Attempt(failure=refusal))
-            site.note(attempt.failure)
-            course.note(attempt, site)
-            gate = sites.gate(site, request.model)
-            if attempt.unheard and gate.away:
-                if gate.outage is not None and not sites.elsewhere(site, request.model):
-                    return course.result(attempt._replace(failure=gate.outage))
-                course.start_over(self._patience_s)
-            delay_s = self._delay_s(site, sites, request.model, attempt, course)
+                return progress.result(Attempt(failure=refusal))
+            upstream.note(attempt.failure)
+            progress.note(attempt, upstream)
+            limiter = pool.limiter(upstream, request.model)
+            if attempt.unheard and limiter.away:
+                if limiter.outage is not None and not pool.elsewhere(upstream, request.model):
+                    return progress.result(attempt._replace(failure=limiter.outage))
+                progress.start_over(self._patience_s)
+            delay_s = self._delay_s(upstream, pool, request.model, attempt, progress)
             if delay_s is None:
-                return course.result(attempt)
+                return progress.result(attempt)
             if delay_s:
-                course.tried.clear()
+                progress.tried.clear()
                 await asyncio.sleep(delay_s)
 
     async def _next_attempt(
-        self, sites: Sites, request: CallRequest, job_id: str, course: _Course
-    ) -> tuple[Site, Attempt]:
+        self, pool: EndpointPool, request: CallRequest, job_id: str, progress: _CallProgress
+    ) -> tuple[Upstream, Attempt]:
         """One attempt, and where it was made, once there is a slot for it; CallError where there is none."""
-        with course.waiting():
-            await self._slots.enter(job_id)
+        with progress.waiting():
+            await self._slots.acquire(job_id)
         try:
             while True:
-                site = sites.pick(request.model, course.tried)
+                upstream = pool.pick(request.model, progress.tried)
                 try:
-                    return site, await self._at(site, sites, request, job_id, course)
+                    return upstream, await self._at(upstream, pool, request, job_id, progress)
                 except CallError as refusal:
-                    if refusal.kind is not FailureKind.RATE or not sites.elsewhere(site, request.model):
+                    if refusal.kind is not FailureKind.RATE or not pool.elsewhere(upstream, request.model):
                         raise
         finally:
-            self._slots.leave()
+            self._slots.release()
 
     async def _at(
-        self, site: Site, sites: Sites, request: CallRequest, job_id: str, course: _Course
+        self,
+        upstream: Upstream,
+        pool: EndpointPool,
+        request: CallRequest,
+        job_id: str,
+        progress: _CallProgress,
     ) -> Attempt:
-        """One attempt at this endpoint, once its gate is open."""
-        gate = sites.gate(site, request.model)
-        others = sites.elsewhere(site, request.model)
-        with course.waiting():
-            patience_s = 0.0 if others else course.deadline - time.monotonic()
-            permit = await gate.enter(job_id, request.expected.total, patience_s)
+        """One attempt at this endpoint, once its limiter is open."""
+        limiter = pool.limiter(upstream, request.model)
+        others = pool.elsewhere(upstream, request.model)
+        with progress.waiting():
+            patience_s = 0.0 if others else progress.deadline - time.monotonic()
+            permit = await limiter.acquire(job_id, request.expected.total, patience_s)
         attempt = Attempt()
         self._on_wire[job_id] = self._on_wire.get(job_id, 0) + 1
         try:
-            attempt = await self._timed(site, request, course.deadline)
+            attempt = await self._timed(upstream, request, progress.deadline)
         finally:
             self._on_wire[job_id] -= 1
             if not self._on_wire[job_id]:
                 del self._on_wire[job_id]
-            gate.leave(permit, _ended(attempt), **_used(attempt))
+            limiter.release(permit, _ended(attempt), **_used(attempt))
         return attempt
 
-    async def _timed(self, site: Site, request: CallRequest, deadline: float) -> Attempt:
+    async def _timed(self, upstream: Upstream, request: CallRequest, deadline: float) -> Attempt:
         """One attempt under a total deadline: a limit on each read alone lets a dripping server go on."""
         timeout_s = min(self._call_timeout_s, deadline - time.monotonic())
-        connection = site.connection
+        connection = upstream.connection
         try:
             async with asyncio.timeout(timeout_s):
-                attempt = await connection.attempt(request, site.endpoint.named(request.model))
+                attempt = await connection.attempt(request, upstream.endpoint.named(request.model))
         except TimeoutError:
             message = f"no whole answer from {connection.shown} within {timeout_s:.3g} s"
             failure = CallError(FailureKind.TIMEOUT, message)
@@ -280,25 +285,25 @@ class LLM:
         return attempt if len(self._endpoints[request.role]) == 1 else _served_by(attempt, connection.url)
 
     def _delay_s(
-        self, site: Site, sites: Sites, model: str, attempt: Attempt, course: _Course
+        self, upstream: Upstream, pool: EndpointPool, model: str, attempt: Attempt, progress: _CallProgress
     ) -> float | None:
         """How long to wait before the next attempt, or None where there is to be none."""
         failure, now = attempt.failure, time.monotonic()
         if failure is None:
             return None
-        moves = any(each not in course.tried for each in sites.all) and sites.elsewhere(site, model)
+        moves = any(each not in progress.tried for each in pool.all) and pool.elsewhere(upstream, model)
         if failure.kind in DENIED:
-            delay_s = None if sites.all_deny() else 0.0
+            delay_s = None if pool.all_deny() else 0.0
         else:
-            delay_s = self._retry.delay_s(failure, course.counted)
+            delay_s = self._retry.delay_s(failure, progress.counted)
             delay_s = 0.0 if moves and delay_s is not None else delay_s
-            blocked_until = 0.0 if moves else sites.gate(site, model).blocked_until
-            if delay_s is None or max(now + delay_s, blocked_until) >= course.deadline:
+            blocked_until = 0.0 if moves else pool.limiter(upstream, model).blocked_until
+            if delay_s is None or max(now + delay_s, blocked_until) >= progress.deadline:
                 return None
         if delay_s is not None:
             log.info(
-                "model_call_retried", endpoint=site.connection.shown, kind=failure.kind.value,
-                attempts=len(course.failed), delay_s=round(delay_s, 3), told_s=failure.retry_after_s,
+                "model_call_retried", endpoint=upstream.connection.shown, kind=failure.kind.value,
+                attempts=len(progress.failed), delay_s=round(delay_s, 3), told_s=failure.retry_after_s,
             )  # fmt: skip
         return delay_s
 
@@ -383,17 +388,17 @@ def check_endpoints(endpoints: Sequence[Endpoint]) -> None:
     raise errors[0]
 
 
-def _ended(attempt: Attempt) -> Ended:
+def _ended(attempt: Attempt) -> AttemptEnd:
     """How an attempt ended, as far as the limits are concerned."""
     if attempt.unheard:
-        return Ended.UNHEARD
+        return AttemptEnd.UNHEARD
     if attempt.failure is not None and attempt.failure.kind is FailureKind.RATE:
-        return Ended.REFUSED
-    return Ended.ANSWERED if attempt.failure or attempt.completion else Ended.ABORTED
+        return AttemptEnd.REFUSED
+    return AttemptEnd.ANSWERED if attempt.failure or attempt.completion else AttemptEnd.ABORTED
 
 
 def _used(attempt: Attempt) -> dict[str, Any]:
-    """What else the gate is to know of it."""
+    """What else the limiter is to know of it."""
     done, failure = attempt.completion, attempt.failure
     return {
         "tokens": done.usage.total if done else None,

@@ -17,16 +17,16 @@ import openai
 from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.llm.failures import (
     TROUBLE,
-    Refused,
+    HTTPRefusal,
     Secrets,
     is_unheard,
     shown_models,
     shown_url,
     to_call_error,
 )
-from rlm_dist.llm.replies import Attempt, chat_body, plain_body, read_chat, read_models, read_plain
 from rlm_dist.llm.retry import told_delay_s
-from rlm_dist.models import CallRequest
+from rlm_dist.llm.wire import Attempt, chat_body, plain_body, read_chat, read_models, read_plain
+from rlm_dist.schema import CallRequest
 
 CONNECT_TIMEOUT_S = 10.0
 MODELS_TIMEOUT_S = 30.0
@@ -108,13 +108,13 @@ class Connection:
             return await self._plain(request, model)
         try:
             response = await self._post("/chat/completions", chat_body(request, model), request, model)
-        except Refused as refusal:
+        except HTTPRefusal as refusal:
             if not await self._lacks_chat(refusal):
                 raise
             return await self._plain(request, model)
         return read_chat(response.text, request, model)._replace(blocked_s=told_delay_s(response.headers))
 
-    async def _lacks_chat(self, refusal: Refused) -> bool:
+    async def _lacks_chat(self, refusal: HTTPRefusal) -> bool:
         """Whether this is an endpoint with the plain route alone: it knows no chat, but its models."""
         if not refusal.maybe_no_route:
             return False
@@ -128,7 +128,7 @@ class Connection:
     async def _plain(self, request: CallRequest, model: str) -> Attempt:
         try:
             response = await self._post("/completions", plain_body(request, model), request, model)
-        except Refused as refusal:
+        except HTTPRefusal as refusal:
             self._has_chat = self._has_chat or refusal.maybe_no_route
             raise
         self._has_chat = False

@@ -58,7 +58,7 @@ class Secrets(NamedTuple):
     prompts: Sequence[str] = ()
 
 
-class Refused(CallError):
+class HTTPRefusal(CallError):
     """The endpoint answered with an HTTP status that is an error."""
 
     def __init__(self, kind: str, message: str, retry_after_s: float | None = None, status: int = 0) -> None:
@@ -78,7 +78,9 @@ class NotConnected(CallError):
 
 def is_unheard(failure: CallError) -> bool:
     """Whether a failure says that nobody is there: no connection, or a proxy without what is behind it."""
-    return isinstance(failure, NotConnected) or (isinstance(failure, Refused) and failure.status in _NOBODY)
+    return isinstance(failure, NotConnected) or (
+        isinstance(failure, HTTPRefusal) and failure.status in _NOBODY
+    )
 
 
 def shown_url(url: str) -> str:
@@ -136,14 +138,14 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen = seen.__cause__
 
 
-def _refused(error: openai.APIStatusError, url: str, secrets: Secrets) -> Refused:
+def _refused(error: openai.APIStatusError, url: str, secrets: Secrets) -> HTTPRefusal:
     status = error.status_code
     body = error.body if isinstance(error.body, dict) else {}
     text = _text(body)
     said = f": {shown(text, secrets)}" if text else ""
     told_s = told_delay_s(error.response.headers)
     kind = _kind(status, text, {str(body.get(name)) for name in ("code", "type")})
-    return Refused(kind, _message(kind, status, url, body, said), told_s, status)
+    return HTTPRefusal(kind, _message(kind, status, url, body, said), told_s, status)
 
 
 def _text(body: dict[str, Any]) -> str:

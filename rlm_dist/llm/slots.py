@@ -6,7 +6,7 @@ Used in the event loop of an ``LLM``, hence without locks.
 import asyncio
 
 from rlm_dist.errors import CallError
-from rlm_dist.turns import Turns
+from rlm_dist.llm.fair_queue import FairQueue
 
 
 class Slots:
@@ -14,11 +14,11 @@ class Slots:
 
     def __init__(self, most: int | None) -> None:
         self._free = most
-        self._waiting: Turns[asyncio.Future[None]] = Turns()
+        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
         self._closed: CallError | None = None
 
-    async def enter(self, job_id: str) -> None:
-        """Wait for room; ``leave`` is to be called when the request has ended.
+    async def acquire(self, job_id: str) -> None:
+        """Wait for room; ``release`` is to be called when the request has ended.
 
         Raises:
             CallError: what ``drop`` or ``close`` was given.
@@ -36,12 +36,12 @@ class Slots:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.leave()  # it came too late
+                self.release()  # it came too late
             raise
         finally:
             self._waiting.discard(job_id, turn)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Give the room to the next call."""
         if self._free is None:
             return

@@ -1,88 +1,32 @@
-"""REPLs from a fork-server: that of the worker, which its processes share, or one of this process's own.
+"""The start of the fork-server, run by path:
+``python -P -s -S fork_server.py CONTROL_FD LEVEL PACKAGES FOLDER...``.
 
-One of its own is started where there is no shared one, or that has died; and again where it died.
+PACKAGES are the optional libraries, as ``Packages.argument`` spells them. Each FOLDER is that of a library
+for the lockdown, which is loaded by its path: model-written code must not find it by its name.
 """
 
-import contextlib
-import socket
-import threading
-from pathlib import Path
-
-from rlm_dist.errors import SandboxError
-from rlm_dist.sandbox.forked import ForkedProcess, Forker
-from rlm_dist.sandbox.level import Level
-from rlm_dist.sandbox.packages import NO_PACKAGES, Packages
-from rlm_dist.sandbox.process import PlainStart
-from rlm_dist.sandbox.zygote_process import ZygoteProcess
+import importlib.util
+import json
+import os
+import sys
 
 
-class ForkServer:
-    """Starts REPLs at a level that locks them; to be made after a worker's own fork, and closed.
-
-    ``packages`` is what they have beside the standard library. What was given as ``shared`` has the same
-    level and packages, and stays open.
-    """
-
-    def __init__(
-        self, level: Level, packages: Packages = NO_PACKAGES, shared: ZygoteProcess | None = None
-    ) -> None:
-        self.level = level
-        self._packages = packages
-        self._shared = shared
-        self._lock = threading.Lock()
-        self._own: ZygoteProcess | None = None
-        self._forker: Forker | None = None
-
-    def launch(self, context_path: Path, memory_bytes: int) -> tuple[ForkedProcess, socket.socket]:
-        """Have a REPL forked over the encoded context; gives it and our end of its socket.
-
-        REPLs over one large context share its memory while they run at the same time.
-
-        Raises:
-            SandboxError: the context cannot be opened, or the fork-server cannot be started.
-        """
-        ours, theirs = socket.socketpair()
-        try:
-            with theirs, open(context_path, "rb") as context:
-                return self._joined().spawn(theirs, context.fileno(), memory_bytes), ours
-        except OSError as error:
-            ours.close()
-            raise SandboxError(f"the REPL process cannot be started: {error}") from error
-        except SandboxError:
-            ours.close()
-            raise
-
-    def close(self) -> None:
-        """End every REPL that was started here, and the fork-server where it is this process's own."""
-        with self._lock:
-            forker, self._forker = self._forker, None
-            own, self._own = self._own, None
-        if forker is not None:
-            forker.close()
-        if own is not None:
-            own.close()
-
-    def _joined(self) -> Forker:
-        with self._lock:
-            if self._forker is None or self._forker.gone:
-                self._forker = Forker(self._joining())
-            return self._forker
-
-    def _joining(self) -> socket.socket:
-        for running in (self._shared, self._own):
-            if running is not None:
-                with contextlib.suppress(SandboxError):
-                    return running.join()
-        if self._own is not None:
-            self._own.close()
-        self._own = ZygoteProcess(self.level, self._packages)
-        return self._own.join()
+def load_package(folder: str) -> None:
+    """Import the package that lies in ``folder``."""
+    name = os.path.basename(folder)
+    start = os.path.join(folder, "__init__.py")
+    spec = importlib.util.spec_from_file_location(name, start, submodule_search_locations=[folder])
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
 
 
-def start_at(
-    level: Level, packages: Packages = NO_PACKAGES, shared: ZygoteProcess | None = None
-) -> ForkServer | PlainStart:
-    """The way to start REPLs at this level; to be closed."""
-    if level is Level.OFF:
-        return PlainStart(packages=packages)
-    return ForkServer(level, packages, shared)
+if __name__ == "__main__":
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path.insert(0, here)
+    for package in sys.argv[4:]:
+        load_package(package)
+    inside = importlib.import_module("inside.fork_server")
+    sys.path.remove(here)
+    inside.main(int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]))

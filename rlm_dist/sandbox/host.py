@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from rlm_dist.errors import LimitExceeded, SandboxError
-from rlm_dist.models import CellResult, FinalValue, Resolved
 from rlm_dist.sandbox.inside.exits import SERVER_DIED
 from rlm_dist.sandbox.level import Level
-from rlm_dist.sandbox.messages import Broken, ChildMessage, Done, HandedIn, Ready, ResolvedPath
-from rlm_dist.sandbox.session import Process, Query, Session
+from rlm_dist.sandbox.messages import Broken, CellDone, ChildMessage, ContextReady, HandedIn, ResolvedPath
+from rlm_dist.sandbox.session import Query, ReplProcess, Session
+from rlm_dist.schema import CellResult, FinalValue, Resolved
 
-__all__ = ["Query", "Sandbox", "SandboxLimits", "Start"]
+__all__ = ["Query", "Sandbox", "SandboxLimits", "ReplStart"]
 
 _START_S = 120.0
 _RESOLVE_S = 10.0
@@ -41,13 +41,13 @@ class SandboxLimits:
     open_files: int = 128
 
 
-class Start(Protocol):
+class ReplStart(Protocol):
     """A way to start a REPL's process."""
 
     @property
     def level(self) -> Level: ...
 
-    def launch(self, context_path: Path, memory_bytes: int) -> tuple[Process, socket.socket]: ...
+    def launch(self, context_path: Path, memory_bytes: int) -> tuple[ReplProcess, socket.socket]: ...
 
 
 class Sandbox:
@@ -62,7 +62,7 @@ class Sandbox:
         context_path: Path,
         query: Query,
         limits: SandboxLimits,
-        start: Start,
+        start: ReplStart,
     ) -> None:
         self._context_path = context_path
         self._query = query
@@ -101,7 +101,7 @@ class Sandbox:
         session, reply = self._begun()
         if session.gone == SERVER_DIED:  # with it died what it was about to start
             session, reply = self._begun()
-        if not isinstance(reply, Ready):
+        if not isinstance(reply, ContextReady):
             session.end("it did not start")
             detail = reply.detail if isinstance(reply, Broken) else f"the REPL process: {session.gone}"
             raise SandboxError(detail)
@@ -160,7 +160,7 @@ class Sandbox:
         session.order({"op": "run", "cell": self._cell, "code": code, "began_ns": shown_ns})
         reply, timed_out = self._reply(session, self._limits.code_timeout_s)
         self._raise_failure(session)
-        if isinstance(reply, Done) and reply.cell == self._cell:
+        if isinstance(reply, CellDone) and reply.cell == self._cell:
             result = self._ended(reply, timed_out)
         else:
             if reply is not None:
@@ -243,7 +243,7 @@ class Sandbox:
             session.process.interrupt()
             signals, signal_at = signals + 1, now + _SIGNAL_GAP_S
 
-    def _ended(self, reply: Done, timed_out: bool) -> CellResult:
+    def _ended(self, reply: CellDone, timed_out: bool) -> CellResult:
         self._names = reply.names
         error = reply.error
         if timed_out:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from rlm_dist.errors import SandboxError
-from rlm_dist.models import Clipped, FinalValue, Message, Wire
+from rlm_dist.schema import Clipped, FinalValue, Message, Wire
 
 _MAX_DEPTH = 50  # of an answer's JSON; what is nested deeper is kept as text only
 
@@ -26,7 +26,7 @@ class HandedIn(Wire):
         return FinalValue(text=self.text, value=_lenient(self.json_text), by=self.by)
 
 
-class Output(Wire):
+class PrintedOutput(Wire):
     """What was printed, already cut."""
 
     head: str
@@ -41,7 +41,7 @@ class Output(Wire):
         return Clipped(head=head, tail=tail, omitted=self.omitted + cut)
 
 
-class Ready(Wire):
+class ContextReady(Wire):
     """The context is loaded."""
 
     op: Literal["ready"]
@@ -63,12 +63,12 @@ class QueryAsked(Wire):
     model: str | None = Field(max_length=1000)
 
 
-class Done(Wire):
+class CellDone(Wire):
     """A cell ended."""
 
     op: Literal["done"]
     cell: int
-    output: Output
+    output: PrintedOutput
     error: str | None
     final: HandedIn | None
     partial: str | None
@@ -84,7 +84,7 @@ class ResolvedPath(Wire):
     names: tuple[str, ...] = Field(max_length=100)
 
 
-ChildMessage = Ready | Broken | QueryAsked | Done | ResolvedPath
+ChildMessage = ContextReady | Broken | QueryAsked | CellDone | ResolvedPath
 _MESSAGE: TypeAdapter[ChildMessage] = TypeAdapter(Annotated[ChildMessage, Field(discriminator="op")])
 
 

@@ -16,12 +16,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from rlm_dist.errors import SandboxError, SettingsError
-from rlm_dist.models import Answer, Message
-from rlm_dist.sandbox.fork_server import ForkServer, start_at
+from rlm_dist.sandbox.fork_server_start import ForkServerStart, start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import LOCKED, Level
 from rlm_dist.sandbox.packages import NO_PACKAGES, Packages, find
 from rlm_dist.sandbox.process import PlainStart
+from rlm_dist.schema import Answer, Message
 
 _LIMITS = SandboxLimits(code_timeout_s=20, memory_bytes=1 << 30)
 _CONTEXT = b'{"v":1,"kind":"str","n":1,"several":false,"named":false}\n' + bytes(8)
@@ -77,7 +77,7 @@ def _mend(level: Level) -> str:
     return f"It needs: {_MENDS[level]}."
 
 
-def _attacked(start: ForkServer | PlainStart, folder: Path) -> list[str]:
+def _attacked(start: ForkServerStart | PlainStart, folder: Path) -> list[str]:
     context, secret, target = folder / "context", folder / "secret", folder / "written"
     context.write_bytes(_CONTEXT)
     secret.write_text(token := secrets.token_hex(16))

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from rlm_dist.errors import CallError, RLMError, SandboxError
-from rlm_dist.models import Answer, Message
 from rlm_dist.sandbox.inside.frames import CHUNK_BYTES, MAX_FRAME, FrameError, encoded, pack, receive
 from rlm_dist.sandbox.messages import ChildMessage, QueryAsked, parse
+from rlm_dist.schema import Answer, Message
 
 _MAX_THREADS = 64
 _MAX_OPEN_CALLS = 1024
@@ -33,7 +33,7 @@ class Query(Protocol):
     def __call__(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]: ...
 
 
-class Process(Protocol):
+class ReplProcess(Protocol):
     """One REPL process."""
 
     def alive(self) -> bool: ...
@@ -78,7 +78,7 @@ class Stopwatch:
 class Session:
     """One REPL process from its start to its end."""
 
-    def __init__(self, process: Process, channel: socket.socket, query: Query) -> None:
+    def __init__(self, process: ReplProcess, channel: socket.socket, query: Query) -> None:
         self.process = process
         self.calls = 0
         self.failed_calls = 0

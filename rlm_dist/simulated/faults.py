@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from rlm_dist.models import Role, Wire
+from rlm_dist.schema import Role, Wire
 
 FaultKind = Literal[
     "status",

@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-from rlm_dist.models import Message
+from rlm_dist.schema import Message
 
 _ASKED_KEY = re.compile(r"magic number for ([^\s?\"'`]+)[\"'`]?\s*\?", re.I)
 _LINE = re.compile(r"^(?:line|question|text|input)\s*\d*\s*:[ \t]*(.+)$", re.I | re.M)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlm_dist.models import Message
+from rlm_dist.schema import Message
 
 _KEY = re.compile(r"magic number for (?:the (?:key|city|name|item) )?[\"'`]?([^\s?\"'`]+)", re.I)
 _WORD = re.compile(

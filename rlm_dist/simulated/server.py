@@ -18,12 +18,12 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from rlm_dist.models import Message, Role
+from rlm_dist.schema import Message, Role
 from rlm_dist.simulated import rules, scripts
 from rlm_dist.simulated.faults import Fault, pick
 from rlm_dist.simulated.tally import Served, Tally
 from rlm_dist.simulated.wire import (
-    Asked,
+    ParsedRequest,
     completion_body,
     disconnect,
     drip,
@@ -203,7 +203,7 @@ class SimulatedEndpoint:
         self, request: web.Request, body: dict[str, Any], messages: tuple[Message, ...], *, chat: bool
     ) -> web.StreamResponse:
         model = body["model"]
-        asked = Asked(model, _role(model, messages), messages, chat)
+        asked = ParsedRequest(model, _role(model, messages), messages, chat)
         parameters = {name: body[name] for name in body.keys() - _PROMPT}
         ordinal = self._tally.arrived(asked.role, parameters)
         why = self._refusal()
@@ -235,7 +235,7 @@ class SimulatedEndpoint:
             return "capacity"
         return "capacity" if self.rate is not None and not self.rate.take(time.monotonic()) else None
 
-    async def _answer(self, request: web.Request, asked: Asked, ordinal: int) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, asked: ParsedRequest, ordinal: int) -> web.StreamResponse:
         if not self._let_in(request):
             return refusal(401, "Incorrect API key provided", "invalid_api_key")
         if asked.model not in self._models:
@@ -249,23 +249,23 @@ class SimulatedEndpoint:
     def _let_in(self, request: web.Request) -> bool:
         return self._key is None or request.headers.get("Authorization") == f"Bearer {self._key}"
 
-    def _fault(self, asked: Asked, ordinal: int) -> Fault | None:
+    def _fault(self, asked: ParsedRequest, ordinal: int) -> Fault | None:
         if not self.faults:
             return None
         place = hash(asked.messages)
         self._repeats[place] += 1
         return pick(self.faults, asked.role, ordinal, asked.prompt, self._repeats[place] - 1)
 
-    def _counted(self, asked: Asked, text: str | None, *, empty: bool = False) -> web.Response:
+    def _counted(self, asked: ParsedRequest, text: str | None, *, empty: bool = False) -> web.Response:
         """Answer ``text``, with usage, and count that."""
         usage = self._tally.answered(asked.model, asked.messages, text or "")
         body = completion_body(asked, text, usage)
         return web.json_response({**body, "choices": []} if empty else body)
 
-    def _said(self, asked: Asked) -> str:
+    def _said(self, asked: ParsedRequest) -> str:
         return self._respond[asked.role](asked.messages)
 
-    async def _faulty(self, fault: Fault, request: web.Request, asked: Asked) -> web.StreamResponse:
+    async def _faulty(self, fault: Fault, request: web.Request, asked: ParsedRequest) -> web.StreamResponse:
         match fault.kind:
             case "status":
                 error = fault.error or {"message": f"simulated {fault.status}", "code": fault.status}
@@ -291,7 +291,9 @@ class SimulatedEndpoint:
                 await asyncio.Event().wait()
         raise AssertionError(fault.kind)
 
-    async def _cut_short(self, fault: Fault, request: web.Request, asked: Asked) -> web.StreamResponse:
+    async def _cut_short(
+        self, fault: Fault, request: web.Request, asked: ParsedRequest
+    ) -> web.StreamResponse:
         if fault.kind == "drip":
             return await drip(request)
         if fault.kind == "half_body":

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from pydantic import Field
 
-from rlm_dist.models import Message, Usage, Wire
+from rlm_dist.schema import Message, Usage, Wire
 
 CHARS_PER_TOKEN = 4
 

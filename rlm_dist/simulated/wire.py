@@ -8,14 +8,14 @@ from typing import Any
 
 from aiohttp import web
 
-from rlm_dist.models import Message, Role, Usage
+from rlm_dist.schema import Message, Role, Usage
 
 DRIP_S = 0.01
 _TURN = re.compile(r"(?:^|\n\n)(System|User|Assistant): ?")
 
 
 @dataclass(frozen=True)
-class Asked:
+class ParsedRequest:
     """One model request, parsed."""
 
     model: str
@@ -39,7 +39,7 @@ def turns(prompt: str) -> tuple[Message, ...]:
     return tuple(told[:-1] if told[-1].content == "" else told)
 
 
-def completion_body(asked: Asked, text: str | None, usage: Usage | None) -> dict[str, Any]:
+def completion_body(asked: ParsedRequest, text: str | None, usage: Usage | None) -> dict[str, Any]:
     """The body of an answer on the route that was asked; without usage where None is given."""
     message = {"role": "assistant", "content": text}
     said: dict[str, Any] = {"message": message} if asked.chat else {"text": text}

@@ -4,16 +4,17 @@ Invariant: every change of more than one key is one Lua script, and any of them 
 the table of keys.
 """
 
-from rlm_dist.store.audit import Audit, Audits, Difference
-from rlm_dist.store.batches import Batches
-from rlm_dist.store.cached import Cached, Lead
-from rlm_dist.store.calls import Calls, CallState, OpenCall, Refused, Settlement, Spend
-from rlm_dist.store.capacity import Capacity, Window
-from rlm_dist.store.jobs import Jobs
-from rlm_dist.store.limits import Ceilings, Limits, Place, PlaceState, Report, Share
-from rlm_dist.store.link import connect, reaching
-from rlm_dist.store.logs import Logs
-from rlm_dist.store.webhooks import DueWebhook, Webhooks
+from rlm_dist.schema.limits import Ceilings, Report, Scope, ScopeState, Share
+from rlm_dist.store.audit import Audit, AuditStore, Difference
+from rlm_dist.store.batches import BatchStore
+from rlm_dist.store.cache import CacheRole, CacheStore
+from rlm_dist.store.calls import CallRefused, CallState, CallStore, OpenCall, Settlement, Spend
+from rlm_dist.store.capacity import Window, WorkerStore
+from rlm_dist.store.connection import connect, reaching
+from rlm_dist.store.jobs import JobStore
+from rlm_dist.store.journals import JournalStore
+from rlm_dist.store.limits import LimitStore
+from rlm_dist.store.webhooks import DueWebhook, WebhookStore
 
 __all__ = [
     "Audit",
@@ -21,11 +22,11 @@ __all__ = [
     "Ceilings",
     "Difference",
     "DueWebhook",
-    "Lead",
+    "CacheRole",
     "OpenCall",
-    "Place",
-    "PlaceState",
-    "Refused",
+    "Scope",
+    "ScopeState",
+    "CallRefused",
     "Report",
     "Settlement",
     "Share",
@@ -37,5 +38,15 @@ __all__ = [
 ]
 
 
-class Store(Jobs, Batches, Calls, Logs, Capacity, Limits, Cached, Audits, Webhooks):
+class Store(
+    JobStore,
+    BatchStore,
+    CallStore,
+    JournalStore,
+    WorkerStore,
+    LimitStore,
+    CacheStore,
+    AuditStore,
+    WebhookStore,
+):
     """The whole store over one client; safe to use from several threads."""

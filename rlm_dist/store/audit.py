@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from rlm_dist.errors import InputError, NotFound
-from rlm_dist.models import BatchState, JobState
-from rlm_dist.store import keys, money
-from rlm_dist.store.link import Link
+from rlm_dist.schema import BatchState, JobState
+from rlm_dist.store import keys
+from rlm_dist.store.connection import StoreConnection
+from rlm_dist.store.ledger import recomputed
 
 _AT_ONCE = 100
 _CHECKED = ("spent_", "reserved_", "line:", "estimated_calls")
@@ -29,7 +30,7 @@ class Audit(NamedTuple):
     differences: list[Difference]
 
 
-class Audits(Link):
+class AuditStore(StoreConnection):
     """The part of the store that checks its own sums."""
 
     def audit_job(self, job_id: str) -> Audit:
@@ -66,7 +67,7 @@ class Audits(Link):
             state, ledger, calls, charged = self._read(job_id)
             if state is None:
                 raise NotFound("job", job_id)
-            own = money.recomputed(charged)
+            own = recomputed(charged)
             if not JobState(state).final:
                 own.update(_reserved(calls))
             differences += _differences(f"job {job_id}", ledger, own)

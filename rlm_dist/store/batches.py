@@ -4,16 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlm_dist.errors import InputError, NotFound
-from rlm_dist.models import NANO, BatchRecord, BatchState, Costs, Ended, JobState, ModelCosts
-from rlm_dist.store import keys, money
+from rlm_dist.schema import NANO, BatchRecord, BatchState, Costs, EndedJob, JobState, ModelCosts
+from rlm_dist.store import keys
 from rlm_dist.store.capacity import requests_by_job
+from rlm_dist.store.connection import MAX_BLOCK_MS, StoreConnection
 from rlm_dist.store.jobs import CANCELLED
-from rlm_dist.store.link import MAX_BLOCK_MS, Link
+from rlm_dist.store.ledger import read_costs, read_model_costs
 
 _AT_ONCE = 200
 
 
-class Batches(Link):
+class BatchStore(StoreConnection):
     """The part of the store that knows batches."""
 
     def create_batch(
@@ -142,12 +143,12 @@ class Batches(Link):
         found = self._reach(lambda: self._client.xread({key: after}, count=_AT_ONCE, block=block))
         return [(entry_id, fields["j"]) for _, entries in found for entry_id, fields in entries]
 
-    def last_ended(self, batch_id: str, limit: int) -> list[Ended]:
+    def last_ended(self, batch_id: str, limit: int) -> list[EndedJob]:
         """What the jobs that ended last had used, the newest first."""
         key = keys.batch(batch_id, "ended")
         found = self._reach(lambda: self._client.xrevrange(key, count=limit))
         return [
-            Ended(
+            EndedJob(
                 job_id=fields["j"],
                 run_s=int(fields["ms"]) / 1000 if fields["ms"] else None,
                 nanousd=int(fields["n"]),
@@ -158,11 +159,11 @@ class Batches(Link):
 
     def batch_costs(self, batch_id: str) -> Costs:
         """What all its jobs have used so far."""
-        return money.costs(self._batch_ledger(batch_id))
+        return read_costs(self._batch_ledger(batch_id))
 
     def batch_model_costs(self, batch_id: str) -> list[ModelCosts]:
         """What all its jobs have used so far, by role and model."""
-        return money.model_costs(self._batch_ledger(batch_id))
+        return read_model_costs(self._batch_ledger(batch_id))
 
     def _of_batch(self, batch_id: str, requests: Mapping[str, int]) -> int:
         """Those of the requests that belong to jobs of this batch."""
@@ -192,7 +193,7 @@ def _record(batch_id: str, batch: Mapping[str, str], ledger: Mapping[str, str], 
         pause_reason=batch.get("pause_reason"),
         max_usd=int(batch["max_nanousd"]) / NANO if "max_nanousd" in batch else None,
         max_tokens=int(batch["max_tokens"]) if "max_tokens" in batch else None,
-        costs=money.costs(ledger),
+        costs=read_costs(ledger),
     )
 
 

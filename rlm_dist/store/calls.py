@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from rlm_dist.errors import FailureKind, LimitExceeded, RLMError, UnknownPrice
-from rlm_dist.models import NANO, CallFailure, CallResult, Role, Usage
+from rlm_dist.schema import NANO, CallFailure, CallResult, Role, Usage
 from rlm_dist.store import keys
-from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced, new_token
+from rlm_dist.store.connection import MAX_BLOCK_MS, StoreConnection, fenced, new_token
 
 MAX_LAPSES = 3
 _UNPRICED = "unpriced"
@@ -42,7 +42,7 @@ class CallState(StrEnum):
     SETTLED = "settled"
 
 
-class Reply(NamedTuple):
+class SettledCall(NamedTuple):
     """A call that was settled: its id, and its stored result where that is short."""
 
     cursor: str
@@ -50,7 +50,7 @@ class Reply(NamedTuple):
     packed: str | None
 
 
-class Unwanted(NamedTuple):
+class UnwantedCalls(NamedTuple):
     """Jobs whose calls are to be given up: all of them, or, where the job has ended, those not begun."""
 
     cancelled: set[str]
@@ -58,7 +58,7 @@ class Unwanted(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Refused:
+class CallRefused:
     """A call was not opened: ``used`` of ``limit`` is spent or reserved (USD for budgets of money).
 
     Or its price is unknown, and there is a budget of money: its ``kind`` is then ``unpriced``.
@@ -118,16 +118,16 @@ _POISON = CallResult(
 ).model_dump_json()
 
 
-class Calls(Link):
+class CallStore(StoreConnection):
     """The part of the store that knows calls."""
 
-    def open_calls(self, job_id: str, epoch: int, calls: Sequence[OpenCall]) -> list[CallState | Refused]:
+    def open_calls(self, job_id: str, epoch: int, calls: Sequence[OpenCall]) -> list[CallState | CallRefused]:
         """Store new calls and reserve their budget, in order; root calls do not count as sub-calls.
 
         Raises:
             Superseded, Cancelled, Parked: where this epoch may not call any more.
         """
-        states: list[CallState | Refused] = []
+        states: list[CallState | CallRefused] = []
         for start in range(0, len(calls), _OPEN_AT_ONCE):
             args: list[str | int] = [epoch]
             for call in calls[start : start + _OPEN_AT_ONCE]:
@@ -145,14 +145,14 @@ class Calls(Link):
         args: list[str | int] = [owner, lease_ms, new_token(), MAX_LAPSES, _POISON, *call_ids]
         return list(self._script("calls_claim", keys.job_keys(job_id), *args))
 
-    def renew_calls(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> Unwanted:
+    def renew_calls(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> UnwantedCalls:
         """Keep the calls that this worker runs, by job; returns the jobs that do not want them any more."""
         requests: list[tuple[list[str], list[str | int]]] = [
             (keys.job_keys(job_id), [owner, lease_ms, *ids]) for job_id, ids in calls.items()
         ]
         replies = self._scripts_at_once("calls_renew", requests)
         told = list(zip(calls, replies, strict=True))
-        return Unwanted(
+        return UnwantedCalls(
             {job for job, reply in told if reply == 0}, {job for job, reply in told if reply == 2}
         )
 
@@ -202,24 +202,24 @@ class Calls(Link):
         """
         return list(self._script("calls_lost", keys.job_keys(job_id), pending_ms, *call_ids))
 
-    def read_replies(self, job_id: str, cursor: str, block_ms: int) -> list[Reply]:
+    def read_replies(self, job_id: str, cursor: str, block_ms: int) -> list[SettledCall]:
         """The calls that were settled after a cursor, a stream id ("0" at first), some at a time."""
         streams = {keys.job(job_id, "replies"): cursor}
         block = min(block_ms, MAX_BLOCK_MS)
         found = self._reach(lambda: self._client.xread(streams, count=_READ_AT_ONCE, block=block))
         return [
-            Reply(entry_id, fields["c"], fields.get("r"))
+            SettledCall(entry_id, fields["c"], fields.get("r"))
             for _, entries in found
             for entry_id, fields in entries
         ]
 
 
-def _state(text: str) -> CallState | Refused:
+def _state(text: str) -> CallState | CallRefused:
     if not text.startswith("refused "):
         return CallState(text)
     _, kind, used, limit = text.split(" ")
     unit = NANO if kind.endswith("max_usd") else 1
-    return Refused(kind, int(used) / unit, int(limit) / unit)
+    return CallRefused(kind, int(used) / unit, int(limit) / unit)
 
 
 def _settle_args(settlement: Settlement) -> list[str | int]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rlm_dist.store import keys
-from rlm_dist.store.link import Link
+from rlm_dist.store.connection import StoreConnection
 
 _LEAST_WINDOW = 64
 _LARGEST_WINDOW = 4096
@@ -18,7 +18,7 @@ class Window(NamedTuple):
     workers: int
 
 
-class Capacity(Link):
+class WorkerStore(StoreConnection):
     """The part of the store that knows the workers' slots."""
 
     def announce_slots(self, worker: str, slots: int, ttl_ms: int) -> None:

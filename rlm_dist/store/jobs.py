@@ -11,11 +11,12 @@ from functools import partial
 from typing import Any, Literal
 
 from rlm_dist.errors import NotFound
-from rlm_dist.events import JobEnded
-from rlm_dist.models import Costs, ErrorInfo, JobRecord, JobSpec, JobState, ModelCosts, Outcome, Running
-from rlm_dist.store import keys, money
+from rlm_dist.schema import Costs, ErrorInfo, JobRecord, JobSpec, JobState, ModelCosts, Outcome, Running
+from rlm_dist.schema.events import JobEnded
+from rlm_dist.store import keys
 from rlm_dist.store.capacity import requests_by_job
-from rlm_dist.store.link import MAX_BLOCK_MS, Link, fenced
+from rlm_dist.store.connection import MAX_BLOCK_MS, StoreConnection, fenced
+from rlm_dist.store.ledger import read_costs, read_model_costs
 
 _CREATE_AT_ONCE = 200
 MAX_RECOVERIES = 3
@@ -39,7 +40,7 @@ _POISON = _stored(
 )
 
 
-class Jobs(Link):
+class JobStore(StoreConnection):
     """The part of the store that knows jobs."""
 
     def create_jobs(self, specs: Sequence[JobSpec]) -> list[bool]:
@@ -226,11 +227,11 @@ class Jobs(Link):
 
     def costs(self, job_id: str) -> Costs:
         """What the job has used so far."""
-        return money.costs(self._ledger(job_id))
+        return read_costs(self._ledger(job_id))
 
     def model_costs(self, job_id: str) -> list[ModelCosts]:
         """What the job has used so far, by role and model."""
-        return money.model_costs(self._ledger(job_id))
+        return read_model_costs(self._ledger(job_id))
 
     def _ledger(self, job_id: str) -> dict[str, str]:
         return dict(self._reach(lambda: self._client.hgetall(keys.job(job_id, "ledger"))))
@@ -267,5 +268,5 @@ def _record(job: dict[str, str], ledger: dict[str, str], requests: int) -> JobRe
         calls_in_flight=requests,
         calls_claimed=int(ledger.get("in_flight", 0)),
         diverged_cells=int(job.get("diverged", 0)),
-        costs=money.costs(ledger),
+        costs=read_costs(ledger),
     )

@@ -7,7 +7,7 @@ at each of its ends. The score on the list is when it is due, or until when its 
 from typing import NamedTuple
 
 from rlm_dist.store import keys
-from rlm_dist.store.link import Link
+from rlm_dist.store.connection import StoreConnection
 
 
 class DueWebhook(NamedTuple):
@@ -20,7 +20,7 @@ class DueWebhook(NamedTuple):
     ended_ms: int
 
 
-class Webhooks(Link):
+class WebhookStore(StoreConnection):
     """The part of the store that knows webhooks."""
 
     def take_webhook(self, lease_ms: int) -> DueWebhook | None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from rlm_dist.client import Client
-from rlm_dist.models import Role
+from rlm_dist.client.client import Client
+from rlm_dist.schema import Role
 from rlm_dist.settings import Settings
 from rlm_dist.simulated import SimulatedEndpoint
 from rlm_dist.store import connect

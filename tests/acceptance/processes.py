@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rlm_dist.celery_app import worker_argv
-from rlm_dist.models import Role
+from rlm_dist.broker.app import worker_argv
+from rlm_dist.schema import Role
 from rlm_dist.settings import Settings
 from tests.waiting import wait_until
 

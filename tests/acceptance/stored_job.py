@@ -15,11 +15,11 @@ from typing import Any
 
 import redis
 
-from rlm_dist import chaos
-from rlm_dist.client import Client
-from rlm_dist.contexts import encode, store_context
-from rlm_dist.models import Message, Role
+from rlm_dist.client.client import Client
+from rlm_dist.contexts.encoding import encode, store_context
+from rlm_dist.schema import Message, Role
 from rlm_dist.simulated import SimulatedEndpoint
+from rlm_dist.worker import failpoints
 from tests.acceptance.conftest import Bench
 from tests.redis_servers import flavours, running
 from tests.waiting import wait_until
@@ -84,7 +84,7 @@ def _write(folder: Path, version: str) -> None:
     with running(flavours()["valkey"], folder) as server, SimulatedEndpoint(root=root) as endpoint:
         bench = Bench(redis_url=server.url, api_url=endpoint.url, folder=folder)
         try:
-            death = {chaos.VARIABLE: f"journal.written:{ENTRIES}"}
+            death = {failpoints.VARIABLE: f"journal.written:{ENTRIES}"}
             worker = bench.start(Role.ROOT, concurrency=1, **death)
             bench.start(Role.SUB, concurrency=4)
             bench.wait_ready()

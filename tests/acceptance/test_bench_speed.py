@@ -13,7 +13,7 @@ from rlm_dist.bench.beside_peers import INSTALL, PLAIN, beside_peers, missing
 from rlm_dist.bench.endpoint import reply
 from rlm_dist.bench.machine import cpu_s, memory_mb
 from rlm_dist.bench.rows import cells, percentile, ratio
-from rlm_dist.models import Message
+from rlm_dist.schema import Message
 from tests.acceptance.processes import ROOT
 
 

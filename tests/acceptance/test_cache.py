@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlm_dist.models import Role
+from rlm_dist.schema import Role
 from rlm_dist.simulated import SimulatedEndpoint
 from tests.acceptance.conftest import MakeBench
 

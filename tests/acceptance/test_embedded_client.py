@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.blobs import open_blobs
-from rlm_dist.client import Client
-from rlm_dist.contexts import encode, store_context
-from rlm_dist.embedded.place import Place, answers
-from rlm_dist.local_cluster import own_queue, with_redis
-from rlm_dist.models import JobSpec, JobState
+from rlm_dist.blobs.store import open_blobs
+from rlm_dist.client.client import Client
+from rlm_dist.contexts.encoding import encode, store_context
+from rlm_dist.local.cluster import own_queue, with_redis
+from rlm_dist.local.redis.paths import ServerPaths, answers
 from rlm_dist.rlm_repl import RLM_REPL
+from rlm_dist.schema import JobSpec, JobState
 from rlm_dist.settings import Settings
 from rlm_dist.simulated import SimulatedEndpoint
 from rlm_dist.store import Store, connect
@@ -35,7 +35,7 @@ def test_a_job_is_run_and_found_again_and_nothing_stays(settings: Settings) -> N
     with Client(settings) as client:
         job = client.submit(lines, "How many?")
         result = job.result(timeout=120)
-        record = Place(settings.home).read()
+        record = ServerPaths(settings.home).read()
         assert record is not None
     assert result.state == JobState.SUCCEEDED
     assert result.costs.root_llm_calls > 0

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pytest
 import redis
 
-from rlm_dist.celery_app import SUB_QUEUE
-from rlm_dist.models import Message, Role
+from rlm_dist.broker.app import SUB_QUEUE
+from rlm_dist.schema import Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint, rules
 from tests.acceptance.conftest import MakeBench
 from tests.waiting import wait_until

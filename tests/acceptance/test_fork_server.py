@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.models import JobState, Role
+from rlm_dist.schema import JobState, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from tests.acceptance.conftest import MakeBench
 from tests.integration.sandbox_kit import descends, exists
@@ -22,7 +22,7 @@ def is_fork_server(pid: int) -> bool:
     """Whether this is a fork-server, or a fork of one."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         program, _, rest = Path(f"/proc/{pid}/cmdline").read_text().partition("\0")
-        return "python" in program and "zygote.py" in rest
+        return "python" in program and "fork_server.py" in rest
     return False
 
 

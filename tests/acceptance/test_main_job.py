@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from rlm_dist.models import JobState, Message, Role
+from rlm_dist.schema import JobState, Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from tests.acceptance.conftest import Bench, MakeBench
 from tests.waiting import wait_until

@@ -7,7 +7,7 @@ import pytest
 
 from rlm_dist.cli.batch_view import batch_lines, view
 from rlm_dist.cli.pace import Pace
-from rlm_dist.models import BatchState, JobState, Role
+from rlm_dist.schema import BatchState, JobState, Role
 from rlm_dist.simulated import Latency, SimulatedEndpoint
 from tests.acceptance.conftest import Bench, MakeBench
 from tests.waiting import wait_until

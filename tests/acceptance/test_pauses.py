@@ -3,7 +3,7 @@
 import pytest
 from pydantic import JsonValue
 
-from rlm_dist.models import BatchState, JobState, Role
+from rlm_dist.schema import BatchState, JobState, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from tests.acceptance.conftest import MakeBench
 from tests.waiting import wait_until

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from rlm_dist.models import Role
+from rlm_dist.schema import Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from tests.acceptance.conftest import MakeBench
 from tests.waiting import wait_until

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.events import REPLAY_DIVERGED, CellRan, Marked, RootReplied
-from rlm_dist.models import JobState, Role
+from rlm_dist.schema import JobState, Role
+from rlm_dist.schema.events import REPLAY_DIVERGED, CellRan, Marked, RootReplied
 from rlm_dist.simulated import SimulatedEndpoint
 from tests.acceptance.conftest import MakeBench
 from tests.acceptance.stored_job import ANSWER, CONTEXT, FOLDER, load, root

@@ -18,11 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from rlm_dist.contexts import encode
-from rlm_dist.models import Answer, Message
-from rlm_dist.sandbox.fork_server import start_at
+from rlm_dist.contexts.encoding import encode
+from rlm_dist.sandbox.fork_server_start import start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
+from rlm_dist.schema import Answer, Message
 from tests.integration.sandbox_kit import descends, held_bytes, peak_bytes, process_of
 
 STARTS = 40

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from rlm_dist import chaos
-from rlm_dist.client import Client
+from rlm_dist.client.client import Client
+from rlm_dist.worker import failpoints
 from tests.acceptance.conftest import Bench
 from tests.redis_servers import RedisServer, flavours, free_port, running
 
@@ -23,7 +23,7 @@ class Deaths:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
-        self.environment = {chaos.VARIABLE: f"@{folder}"}
+        self.environment = {failpoints.VARIABLE: f"@{folder}"}
 
     def plan(self, job_id: str, *points: str) -> None:
         """Have the process that comes to these points with this job die there, one after another."""

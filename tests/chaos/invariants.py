@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from rlm_dist.events import Event, JobEnded, JobStarted
-from rlm_dist.models import Costs, Result
+from rlm_dist.schema import Costs, Result
+from rlm_dist.schema.events import Event, JobEnded, JobStarted
 from rlm_dist.simulated import SimulatedEndpoint
 from tests.acceptance.conftest import Bench
 

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import pytest
 import redis
 
-from rlm_dist.celery_app import SUB_QUEUE, make_app, send_root
-from rlm_dist.handles import Batch
-from rlm_dist.models import BatchState, JobRecord, JobState, Message, Role
+from rlm_dist.broker.app import SUB_QUEUE, make_app
+from rlm_dist.broker.publish import send_root
+from rlm_dist.client.handles import Batch
+from rlm_dist.schema import BatchState, JobRecord, JobState, Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint, scripts
 from tests.acceptance.conftest import Bench
 from tests.acceptance.processes import WorkerProcess

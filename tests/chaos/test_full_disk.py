@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.client import Client
-from rlm_dist.models import JobState, Message, Role
+from rlm_dist.client.client import Client
+from rlm_dist.schema import JobState, Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from tests.acceptance.conftest import Bench
 from tests.chaos.conftest import WAIT_S, open_bench, submit

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import pytest
 
-from rlm_dist.events import Event
-from rlm_dist.fanout import RECHECK_S, UNCLAIMED_MS
-from rlm_dist.leases import LEASE_MS, RENEW_S, SWEEP_S
-from rlm_dist.models import JobState, Result, Role
+from rlm_dist.root_worker.fan_out import RECHECK_S, UNCLAIMED_MS
+from rlm_dist.schema import JobState, Result, Role
+from rlm_dist.schema.events import Event
+from rlm_dist.schema.leases import LEASE_MS, RENEW_S, SWEEP_S
 from rlm_dist.simulated import SimulatedEndpoint
 from tests.acceptance.conftest import Bench
 from tests.chaos.conftest import WAIT_S, Deaths, job_id_of, open_bench, submit

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
-from rlm_dist.handles import Batch
-from rlm_dist.models import JobState, Role
+from rlm_dist.client.handles import Batch
+from rlm_dist.schema import JobState, Role
 from rlm_dist.simulated import SimulatedEndpoint
 from rlm_dist.simulated.server import Latency
 from rlm_dist.store.jobs import MAX_RECOVERIES

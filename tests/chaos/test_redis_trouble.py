@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 
-from rlm_dist.handles import Batch
-from rlm_dist.models import JobState, Result, Role
+from rlm_dist.client.handles import Batch
+from rlm_dist.schema import JobState, Result, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from rlm_dist.simulated.server import Latency
 from tests.acceptance.conftest import Bench

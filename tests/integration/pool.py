@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlm_dist.errors import SandboxError
-from rlm_dist.sandbox.fork_server import ForkServer
+from rlm_dist.sandbox.fork_server_process import ForkServerProcess
+from rlm_dist.sandbox.fork_server_start import ForkServerStart
 from rlm_dist.sandbox.host import Sandbox
 from rlm_dist.sandbox.level import Level
-from rlm_dist.sandbox.zygote_process import ZygoteProcess
 from tests.integration.sandbox_kit import LIMITS, echo, parent_of, process_of
 
 ROOT = Path(__file__).parents[2]
@@ -100,12 +100,12 @@ def pool(level: Level, size: int) -> Iterator[Pool]:
         yield Pool(main, [ours for ours, _ in pairs])
 
 
-def _serve(link: socket.socket, level: Level, zygote: ZygoteProcess) -> None:
+def _serve(link: socket.socket, level: Level, fork_server: ForkServerProcess) -> None:
     file = link.makefile("rw")
     file.write(f"{os.getpid()}\n")
     file.flush()
     with ExitStack() as held:
-        server = held.enter_context(closing(ForkServer(level, shared=zygote)))
+        server = held.enter_context(closing(ForkServerStart(level, shared=fork_server)))
         repl: Sandbox | None = None
         for line in file:
             name, *arguments = json.loads(line)
@@ -133,7 +133,7 @@ def _started(repl: Sandbox) -> Started:
 def main(level: str, *numbers: str) -> None:
     """Fork when told to, until the end of the input."""
     links = [socket.socket(fileno=int(number)) for number in numbers]
-    with closing(ZygoteProcess(Level(level))) as zygote:
+    with closing(ForkServerProcess(Level(level))) as fork_server:
         for link in links:
             if not sys.stdin.readline():
                 break
@@ -141,7 +141,7 @@ def main(level: str, *numbers: str) -> None:
                 for other in links:
                     if other is not link:
                         other.close()
-                _serve(link, Level(level), zygote)
+                _serve(link, Level(level), fork_server)
                 os._exit(0)
             link.close()
         sys.stdin.read()

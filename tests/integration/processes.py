@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rlm_dist.child_python import import_variables
+from rlm_dist.local.child_python import import_variables
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.models import Answer, CallFailure, Message
-from rlm_dist.sandbox.fork_server import ForkServer
+from rlm_dist.sandbox.fork_server_start import ForkServerStart
 from rlm_dist.sandbox.host import Query, Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.probe import choose, probe
+from rlm_dist.schema import Answer, CallFailure, Message
 
 LIMITS = SandboxLimits(code_timeout_s=20)
 
@@ -41,9 +41,9 @@ def _problems(level: Level) -> list[str]:
 
 
 @functools.cache
-def forks(level: Level | None = None) -> ForkServer:
+def forks(level: Level | None = None) -> ForkServerStart:
     """This process's fork-server of a level; None is the strongest."""
-    server = ForkServer(level or best_level())
+    server = ForkServerStart(level or best_level())
     atexit.register(server.close)
     return server
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from rlm_dist.models import ContextInfo, ContextRef, JobSpec, Limits, Role, Usage
+from rlm_dist.schema import ContextInfo, ContextRef, JobLimits, JobSpec, Role, Usage
 from rlm_dist.store import OpenCall, Settlement, Spend, Store
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ def spec(
         index=index,
         query="q",
         context=ContextRef(sha256=sha, size_bytes=1, info=info),
-        limits=Limits(**limits),
+        limits=JobLimits(**limits),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rlm_dist.batch_file import BatchFile
+from rlm_dist.client.batch_file import BatchFile
 from rlm_dist.errors import InputError
 
 GOOD = b'{"id": "q1", "query": "How many?", "context": "text"}'

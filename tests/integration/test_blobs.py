@@ -17,8 +17,8 @@ from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[impor
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from rlm_dist.blob_places import FsspecPlace
-from rlm_dist.blobs import PIECE_BYTES, Blobs, open_blobs
+from rlm_dist.blobs.backends import FsspecBackend
+from rlm_dist.blobs.store import PIECE_BYTES, Blobs, open_blobs
 from rlm_dist.errors import BlobError, Unreachable
 from rlm_dist.store import connect
 
@@ -170,7 +170,7 @@ class FullStore(MemoryFileSystem):  # type: ignore[misc]  # it has no types
 def test_a_full_object_store_is_a_clear_error_and_leaves_nothing() -> None:
     files = FullStore(skip_instance_cache=True)
     with pytest.raises(BlobError, match="no space left"):
-        put_noise(Blobs(FsspecPlace(files, "/bucket")))
+        put_noise(Blobs(FsspecBackend(files, "/bucket")))
     assert files.store == {}
 
 
@@ -193,7 +193,7 @@ class LostStore(MemoryFileSystem):  # type: ignore[misc]  # it has no types
 def test_a_lost_object_store_is_a_clear_error_of_its_first_trouble() -> None:
     """What is uploaded cannot be removed then, which is not what there is to mend."""
     with pytest.raises(BlobError, match=r"cannot write to /bucket \(no route to it\)"):
-        put_noise(Blobs(FsspecPlace(LostStore(skip_instance_cache=True), "/bucket")))
+        put_noise(Blobs(FsspecBackend(LostStore(skip_instance_cache=True), "/bucket")))
 
 
 def test_a_file_url_is_a_folder(tmp_path: Path) -> None:

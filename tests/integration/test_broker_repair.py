@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from kombu import Connection
 
-from rlm_dist.broker_repair import repair_broker
+from rlm_dist.broker.kombu_fixes import repair_broker
 from tests.redis_servers import RedisServer
 
 repair_broker()

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from rlm_dist.cache import Cache
-from rlm_dist.endpoints import Endpoint
 from rlm_dist.llm import LLM, RetryPolicy
-from rlm_dist.models import CallRequest, Message, Role
+from rlm_dist.llm.endpoints import Endpoint
+from rlm_dist.llm.single_flight import SingleFlightCache
+from rlm_dist.schema import CallRequest, Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from rlm_dist.store import Store, connect
 from rlm_dist.store.keys import cached
@@ -19,16 +19,16 @@ MakeLLM = Callable[[str], LLM]
 # Makes one call, which never ends.
 MAKER = """
 import sys
-from rlm_dist.cache import Cache
-from rlm_dist.endpoints import Endpoint
+from rlm_dist.llm.single_flight import SingleFlightCache
+from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm import LLM
-from rlm_dist.models import CallRequest, Message, Role
+from rlm_dist.schema import CallRequest, Message, Role
 from rlm_dist.store import Store, connect
 
 url, redis_url = sys.argv[1:]
 store = Store(connect(redis_url, client_name="maker"), retention_s=1000)
 endpoint = Endpoint(url, None, "simulated-sub")
-llm = LLM(dict.fromkeys(Role, (endpoint,)), call_timeout_s=600, cache=Cache(store, ttl_s=1000, lease_ms=500))
+llm = LLM(dict.fromkeys(Role, (endpoint,)), call_timeout_s=600, cache=SingleFlightCache(store, ttl_s=1000, lease_ms=500))
 message = Message(role="user", content="Who?")
 llm.submit(CallRequest(role=Role.SUB, model="auto", messages=(message,), cache=True)).result()
 """
@@ -43,7 +43,7 @@ def make_llm(redis_url: str) -> Iterator[MakeLLM]:
         def make(url: str) -> LLM:
             store = Store(client, retention_s=1000)
             endpoint = Endpoint(url, None, "simulated-sub")
-            cache = Cache(store, ttl_s=1000)
+            cache = SingleFlightCache(store, ttl_s=1000)
             retry = RetryPolicy(base_s=0.001, cap_s=0.005)
             made.append(LLM(dict.fromkeys(Role, (endpoint,)), call_timeout_s=60, retry=retry, cache=cache))
             return made[-1]

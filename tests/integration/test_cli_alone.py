@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.embedded import server
+from rlm_dist.local.redis.server import server
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from rlm_dist.store import connect
 from tests.integration.cli_kit import Cli, command, next_line

@@ -12,28 +12,28 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from rlm_dist.batch_item import BatchItem
-from rlm_dist.client import Client
-from rlm_dist.contexts import encode_files
+from rlm_dist.blobs.payloads import Payloads
+from rlm_dist.client.batch_item import BatchItem
+from rlm_dist.client.client import Client
+from rlm_dist.client.options import JobOptions
+from rlm_dist.contexts.encoding import encode_files
 from rlm_dist.errors import Cancelled, InputError, JobFailed, NotFound, Unreachable
-from rlm_dist.events import JobEnded, Marked
-from rlm_dist.models import (
+from rlm_dist.rlm_repl import RLM_REPL
+from rlm_dist.schema import (
     BatchState,
     CallParameters,
     CallResult,
     ErrorInfo,
+    JobLimits,
     JobState,
-    Limits,
     Outcome,
     Role,
     Usage,
 )
-from rlm_dist.options import JobOptions
-from rlm_dist.rlm_repl import RLM_REPL
+from rlm_dist.schema.events import JobEnded, Marked
 from rlm_dist.settings import Settings
 from rlm_dist.store import OpenCall, Settlement, Spend, Store, connect
-from rlm_dist.texts import Texts
-from rlm_dist.trace import TraceSink
+from rlm_dist.store.trace import TraceSink
 from tests.decoded import decode
 from tests.redis_servers import flavours, running
 
@@ -102,7 +102,7 @@ def test_a_job_is_stored_with_its_context_and_sent(
     spec = client.store.job(job.id).spec
     assert (spec.id, spec.custom_id, spec.batch_id, spec.query) == (job.id, job.id, None, "How many?")
     assert (spec.model, spec.sub_model, spec.metadata) == ("auto", "small", {"k": 1})
-    assert spec.limits == Limits(max_nanousd=500_000_000)
+    assert spec.limits == JobLimits(max_nanousd=500_000_000)
     assert job_ids_sent(server) == [job.id]
     assert job.status() == JobState.QUEUED
     assert server.ttl(f"rlm:blob:{spec.context.sha256}") == -1
@@ -170,7 +170,7 @@ def test_a_batch_has_budgets_of_its_own(client: Client, server: redis.Redis) -> 
     client.submit_batch(items, "b", batch_max_usd=0.5, max_tokens=7)
     assert budgets() == ["500000000", None]
     (job,) = client.batch("b").jobs()
-    assert client.store.job(job.id).spec.limits == Limits(max_tokens=7)
+    assert client.store.job(job.id).spec.limits == JobLimits(max_tokens=7)
     client.submit_batch(items, "b", batch_max_tokens=9)
     assert budgets() == ["500000000", "9"]
     client.submit_batch(items, "b")
@@ -249,8 +249,8 @@ def test_events_come_while_the_job_runs_and_end_with_it(client: Client) -> None:
     job = client.submit("c", "q")
     epoch = client.store.start_job(job.id, "worker", LEASE_MS)
     assert epoch is not None
-    texts = Texts(store=client.store, blobs=client.blobs)
-    emit = TraceSink(client.store, job.id, texts, now_ms=client.store.clock())
+    payloads = Payloads(store=client.store, blobs=client.blobs)
+    emit = TraceSink(client.store, job.id, payloads, now_ms=client.store.clock())
     emit(Marked(turn=1, kind="first", detail="x" * 100_000))
     emit.flush()
     events = job.events()

@@ -12,11 +12,11 @@ from pathlib import Path
 import fsspec  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from rlm_dist.blobs import Blobs, open_blobs
-from rlm_dist.context_cache import ContextCache
-from rlm_dist.contexts import Encoded, encode, encode_files, store_context
+from rlm_dist.blobs.store import Blobs, open_blobs
+from rlm_dist.contexts.cache import ContextCache
+from rlm_dist.contexts.encoding import Encoded, encode, encode_files, store_context
 from rlm_dist.errors import BlobError, InputError
-from rlm_dist.models import ContextRef
+from rlm_dist.schema import ContextRef
 from tests.decoded import decode
 
 MIB = 1024 * 1024

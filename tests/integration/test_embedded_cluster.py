@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.embedded import Cluster
-from rlm_dist.embedded import cluster as cluster_module
+import rlm_dist.local.processes as cluster_module
 from rlm_dist.errors import Unreachable
+from rlm_dist.local.processes import Cluster
 from rlm_dist.settings import load_settings
 from tests.integration.processes import ROOT, alive, script
 from tests.waiting import wait_until
@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 # A worker with a child in its group, as Celery's prefork pool has; it writes both ids when it is up.
 WORKER = """
 import os, signal, subprocess, sys, time
-from rlm_dist.lifeline import watch_lifeline
+from rlm_dist.local.lifeline import watch_lifeline
 stubborn = len(sys.argv) > 2
 def end(*_):
     print("asked to end", flush=True)
@@ -37,7 +37,7 @@ while True:
 PARENT = """
 import sys
 from pathlib import Path
-from rlm_dist.embedded import Cluster
+from rlm_dist.local.processes import Cluster
 worker, up, log_dir = sys.argv[1:]
 with Cluster({"w": [sys.executable, "-c", worker, up]}, environment={}, log_dir=Path(log_dir)):
     sys.stdin.read()

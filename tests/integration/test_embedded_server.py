@@ -14,17 +14,17 @@ import kombu
 import pytest
 import redis
 
-from rlm_dist.embedded import server
-from rlm_dist.embedded.place import Place, Running, server_info
 from rlm_dist.errors import InputError, Unreachable
-from rlm_dist.flock import is_free
+from rlm_dist.local.file_lock import is_free
+from rlm_dist.local.redis.paths import ServerPaths, ServerRecord, server_info
+from rlm_dist.local.redis.server import server
 from tests.integration.processes import alive, line, script
 from tests.waiting import wait_until
 
 USER = """
 import sys
 from pathlib import Path
-from rlm_dist.embedded import server
+from rlm_dist.local.redis.server import server
 with server(Path(sys.argv[1])) as url:
     print(url)
     sys.stdin.read()
@@ -37,7 +37,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
     """A home with a blank and an umlaut in its name; no server may be left over its data."""
     home = tmp_path / "my hömé"
     yield home
-    wait_until(lambda: not home.exists() or is_free(Place(home).owner))
+    wait_until(lambda: not home.exists() or is_free(ServerPaths(home).owner))
 
 
 def connect(url: str) -> redis.Redis:
@@ -56,7 +56,7 @@ def get(url: str, key: str) -> object:
 
 def pids(home: Path) -> tuple[int, int]:
     """Return the process ids of the server and of its supervisor."""
-    record = Place(home).read()
+    record = ServerPaths(home).read()
     assert record is not None
     stat_fields = Path(f"/proc/{record.pid}/stat").read_text().rpartition(")")[2].split()
     return record.pid, int(stat_fields[1])
@@ -67,7 +67,7 @@ def test_data_survive_a_stop_and_nothing_is_left_running(home: Path) -> None:
         put(url, "k", "v")
         processes = pids(home)
     wait_until(lambda: not any(alive(pid) for pid in processes))  # their locks go a moment before they do
-    assert not Place(home).record.exists()
+    assert not ServerPaths(home).record.exists()
     with server(home) as url:
         assert get(url, "k") == "v"
 
@@ -76,7 +76,7 @@ def test_the_server_asks_for_a_password_and_its_files_are_private(home: Path) ->
     with server(home) as url:
         with pytest.raises(redis.AuthenticationError):
             get(f"redis://127.0.0.1:{urlsplit(url).port}/0", "k")
-        place = Place(home)
+        place = ServerPaths(home)
         assert stat.S_IMODE(place.folder.stat().st_mode) == 0o700
         assert stat.S_IMODE(place.record.stat().st_mode) == 0o600
         command_line = Path(f"/proc/{pids(home)[0]}/cmdline").read_text()
@@ -118,7 +118,7 @@ def test_users_that_start_at_once_share_one_server_and_do_not_disturb_each_other
         assert get(url, "k") == "v"
         for user in others:
             user.kill()
-        wait_until(lambda: is_free(Place(home).owner))
+        wait_until(lambda: is_free(ServerPaths(home).owner))
 
 
 def test_a_killed_user_leaves_nothing_running(home: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_killed_user_leaves_nothing_running(home: Path) -> None:
         processes = pids(home)
         user.kill()
         wait_until(lambda: not any(alive(pid) for pid in processes))
-    assert not Place(home).record.exists()
+    assert not ServerPaths(home).record.exists()
     with server(home) as url:
         assert get(url, "k") == "v"
 
@@ -142,9 +142,9 @@ def test_ctrl_c_reaches_the_user_and_not_the_server(home: Path) -> None:
 
 def test_a_user_killed_while_it_starts_the_server_leaves_nothing(home: Path) -> None:
     with script(USER, str(home)) as user:
-        wait_until(lambda: Place(home).owner.exists())
+        wait_until(lambda: ServerPaths(home).owner.exists())
         user.kill()
-    wait_until(lambda: is_free(Place(home).owner) and not Place(home).record.exists())
+    wait_until(lambda: is_free(ServerPaths(home).owner) and not ServerPaths(home).record.exists())
 
 
 def test_a_killed_server_comes_back_at_the_same_address_with_its_data(home: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_killed_server_comes_back_at_the_same_address_with_its_data(home: Path
         killed, supervisor = pids(home)
         wait_until(lambda: written(url))
         os.kill(killed, signal.SIGKILL)
-        wait_until(lambda: Place(home).read() != Running(url, killed))
+        wait_until(lambda: ServerPaths(home).read() != ServerRecord(url, killed))
         assert pids(home)[1] == supervisor
         assert get(url, "k") == "v"
 
@@ -183,7 +183,7 @@ def test_a_stale_record_whose_port_a_stranger_has_is_mended(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
         stale = {"url": f"redis://:old@127.0.0.1:{port}/0", "pid": 1}
-        Place(home).record.write_text(json.dumps(stale))
+        ServerPaths(home).record.write_text(json.dumps(stale))
         with server(home) as url:
             assert urlsplit(url).port != port
             assert get(url, "k") == "v"
@@ -191,8 +191,8 @@ def test_a_stale_record_whose_port_a_stranger_has_is_mended(home: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"url": 1}'])
 def test_a_record_that_is_not_one_is_mended(home: Path, text: str) -> None:
-    Place(home).make()
-    Place(home).record.write_text(text)
+    ServerPaths(home).make()
+    ServerPaths(home).record.write_text(text)
     with server(home) as url:
         put(url, "k", "v")
 
@@ -201,7 +201,7 @@ def test_an_append_only_file_cut_short_by_a_crash_loads(home: Path) -> None:
     with server(home) as url:
         put(url, "kept", "v" * 100)
         put(url, "cut", "v" * 100)
-    [log] = (Place(home).data / "appendonlydir").glob("*.incr.aof")
+    [log] = (ServerPaths(home).data / "appendonlydir").glob("*.incr.aof")
     log.write_bytes(log.read_bytes()[:-20])
     with server(home) as url:
         assert get(url, "kept") == "v" * 100
@@ -209,8 +209,8 @@ def test_an_append_only_file_cut_short_by_a_crash_loads(home: Path) -> None:
 
 
 def test_files_half_written_by_a_crash_are_removed(home: Path) -> None:
-    left = Place(home).data / "temp-rewriteaof-bg-1.aof"
-    Place(home).make()
+    left = ServerPaths(home).data / "temp-rewriteaof-bg-1.aof"
+    ServerPaths(home).make()
     left.write_text("half")
     with server(home):
         assert not left.exists()
@@ -220,7 +220,7 @@ def test_damaged_data_are_an_error_that_tells_where_to_look(home: Path) -> None:
     with server(home) as url:
         put(url, "k", "v" * 1000)
         put(url, "l", "v" * 1000)
-    [log] = (Place(home).data / "appendonlydir").glob("*.incr.aof")
+    [log] = (ServerPaths(home).data / "appendonlydir").glob("*.incr.aof")
     content = log.read_bytes()
     log.write_bytes(content[:60] + b"\0damaged\0" + content[70:])
     with pytest.raises(Unreachable, match=r"(?s)Bad file format.*RLM_HOME.*RLM_REDIS_URL"), server(home):

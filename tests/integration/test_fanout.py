@@ -10,16 +10,16 @@ from typing import ClassVar
 import pytest
 import redis
 
-from rlm_dist.blobs import open_blobs
-from rlm_dist.calls import Accounts
-from rlm_dist.endpoints import Endpoint
+from rlm_dist.blobs.payloads import Payloads
+from rlm_dist.blobs.store import open_blobs
 from rlm_dist.errors import Cancelled
-from rlm_dist.events import Event, SubCallsAnswered
-from rlm_dist.fanout import Fanout
-from rlm_dist.models import CallRequest, CallResult, Completion, Message, Role, Usage
-from rlm_dist.prices import Prices
+from rlm_dist.llm.endpoints import Endpoint
+from rlm_dist.llm.prices import Prices
+from rlm_dist.root_worker.fan_out import FanOut
+from rlm_dist.schema import CallRequest, CallResult, Completion, Message, Role, Usage
+from rlm_dist.schema.events import Event, SubCallsAnswered
 from rlm_dist.store import Settlement, Spend, Store
-from rlm_dist.texts import Texts
+from rlm_dist.worker.accounts import Accounts
 from tests.integration.store_making import running_job
 from tests.waiting import wait_until
 
@@ -47,8 +47,8 @@ class Bench:
         self.events: list[Event] = []
         epoch = running_job(store)
         blobs = open_blobs("redis", home=home, client=client, retention_s=1000)
-        self.fanout = Fanout(
-            spec=store.job("j").spec, epoch=epoch, store=store, texts=Texts(store=store, blobs=blobs),
+        self.fanout = FanOut(
+            spec=store.job("j").spec, epoch=epoch, store=store, payloads=Payloads(store=store, blobs=blobs),
             accounts=_Accounts(
                 prices=Prices(None),
                 endpoints=dict.fromkeys(Role, (Endpoint("http://x"),)),
@@ -77,7 +77,7 @@ class Bench:
             self.store.settle("j", "sub-1", [Settlement(call_id, Role.SUB, result, Spend("m", USAGE, None))])
 
     def ask(self, prompts: int, prefix: str = "", model: str | None = None) -> list[str | None]:
-        """Ask so many prompts; the answers' texts."""
+        """Ask so many prompts; the answers' payloads."""
         asked = [(Message(role="user", content=f"{prefix}{number}"),) for number in range(prompts)]
         return [answer.text for answer in self.fanout.query(asked, model)]
 

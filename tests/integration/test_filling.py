@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist import filling
-from rlm_dist.batch_item import BatchItem
-from rlm_dist.blobs import Blobs, open_blobs
-from rlm_dist.contexts import encode
-from rlm_dist.filling import with_contexts
-from rlm_dist.options import JobOptions
+from rlm_dist.blobs.store import Blobs, open_blobs
+from rlm_dist.client import context_upload as filling
+from rlm_dist.client.batch_item import BatchItem
+from rlm_dist.client.context_upload import upload_contexts
+from rlm_dist.client.options import JobOptions
+from rlm_dist.contexts.encoding import encode
 
 
 @pytest.fixture
@@ -24,15 +24,15 @@ def items(count: int, chars: int) -> Iterator[tuple[int, BatchItem]]:
 
 
 def test_a_chunk_is_bounded_in_jobs_and_in_bytes(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [len(chunk) for chunk in with_contexts(items(450, 1), blobs)] == [200, 200, 50]
+    assert [len(chunk) for chunk in upload_contexts(items(450, 1), blobs)] == [200, 200, 50]
     monkeypatch.setattr(filling, "_CHUNK_BYTES", 10_000)
-    assert [len(chunk) for chunk in with_contexts(items(7, 4000), blobs)] == [3, 3, 1]
+    assert [len(chunk) for chunk in upload_contexts(items(7, 4000), blobs)] == [3, 3, 1]
 
 
 def test_contexts_are_stored_before_their_jobs_are_told(blobs: Blobs, tmp_path: Path) -> None:
     (tmp_path / "book.txt").write_text("a book")
     file = BatchItem(custom_id="f", query="?", options=JobOptions(), context_file=str(tmp_path / "book.txt"))
-    (chunk,) = with_contexts([*items(30, 5), (30, file)], blobs)
+    (chunk,) = upload_contexts([*items(30, 5), (30, file)], blobs)
     assert [ready.place for ready in chunk] == list(range(31))
     assert not blobs.missing(ready.context.sha256 for ready in chunk)
     assert len({ready.context.sha256 for ready in chunk}) == 11

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from rlm_dist.endpoints import Endpoint
 from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.limits import Gate, Limits
 from rlm_dist.llm import LLM, RetryPolicy
-from rlm_dist.models import CallRequest, Message, Role
-from rlm_dist.permits import Permit
+from rlm_dist.llm.endpoints import Endpoint
+from rlm_dist.llm.limiter import EndpointLimiter, LimiterRegistry
+from rlm_dist.llm.permits import Permit
+from rlm_dist.schema import CallRequest, Message, Role
+from rlm_dist.schema.limits import Ceilings
 from rlm_dist.simulated import Fault, SimulatedEndpoint
-from rlm_dist.store import Ceilings, Store, connect
+from rlm_dist.store import Store, connect
 from tests.integration.processes import line, script
 from tests.waiting import wait_until
 
@@ -25,14 +26,15 @@ LONG_S = 1000.0
 # Takes as many permits as there are, says how many, and keeps them until it is killed.
 HOLDER = """
 import asyncio, sys
-from rlm_dist.limits import Limits
-from rlm_dist.store import Ceilings, Store, connect
+from rlm_dist.llm.limiter import LimiterRegistry
+from rlm_dist.schema.limits import Ceilings
+from rlm_dist.store import Store, connect
 
 async def hold():
     store = Store(connect(sys.argv[1], client_name="holder"), retention_s=1000)
-    limits = Limits(store, ceilings=Ceilings(in_flight=4), lease_ms=500)
+    limits = LimiterRegistry(store, ceilings=Ceilings(in_flight=4), lease_ms=500)
     for _ in range(4):
-        await limits.gate("http://e/v1", "m").enter("j", 1, 1000.0)
+        await limits.limiter("http://e/v1", "m").acquire("j", 1, 1000.0)
     print("held", flush=True)
     await asyncio.Event().wait()
 
@@ -42,16 +44,16 @@ asyncio.run(hold())
 # Asks the endpoint once for each line that it reads, and prints how the call ended.
 ASKER = """
 import json, sys
-from rlm_dist.limits import Limits
-from rlm_dist.endpoints import Endpoint
+from rlm_dist.llm.limiter import LimiterRegistry
+from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm import LLM
-from rlm_dist.models import CallRequest, Message, Role
+from rlm_dist.schema import CallRequest, Message, Role
 from rlm_dist.store import Store, connect
 
 url, redis_url = sys.argv[1:]
 store = Store(connect(redis_url, client_name="asker"), retention_s=1000)
 endpoint = Endpoint(url, None, "simulated-sub")
-llm = LLM(dict.fromkeys(Role, (endpoint,)), call_timeout_s=20, limits=Limits(store))
+llm = LLM(dict.fromkeys(Role, (endpoint,)), call_timeout_s=20, limits=LimiterRegistry(store))
 for text in sys.stdin:
     request = CallRequest(role=Role.SUB, model="auto", messages=(Message(role="user", content=text),))
     result = llm.submit(request, "j").result()
@@ -82,19 +84,19 @@ def request(text: str) -> CallRequest:
     return CallRequest(role=Role.SUB, model="auto", messages=(Message(role="user", content=text),))
 
 
-def limits_of(store: Store, lease_ms: int = 10_000, **ceilings: int) -> Limits:
+def limits_of(store: Store, lease_ms: int = 10_000, **ceilings: int) -> LimiterRegistry:
     """One process's limits."""
-    return Limits(store, ceilings=Ceilings(**ceilings), lease_ms=lease_ms)
+    return LimiterRegistry(store, ceilings=Ceilings(**ceilings), lease_ms=lease_ms)
 
 
-def gate_of(limits: Limits) -> Gate:
-    """Its gate to the one place of these tests."""
-    return limits.gate("http://e/v1", "m")
+def limiter_of(limits: LimiterRegistry) -> EndpointLimiter:
+    """Its limiter to the one place of these tests."""
+    return limits.limiter("http://e/v1", "m")
 
 
-async def entered(gate: Gate, job_id: str) -> Permit:
+async def entered(limiter: EndpointLimiter, job_id: str) -> Permit:
     """Wait for a permit, as long as it takes."""
-    return await gate.enter(job_id, 1, LONG_S)
+    return await limiter.acquire(job_id, 1, LONG_S)
 
 
 async def reached(state: Callable[[], bool]) -> None:
@@ -103,15 +105,15 @@ async def reached(state: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
-def tasks(gate: Gate, count: int, job_id: str = "j") -> "list[asyncio.Task[Any]]":
+def tasks(limiter: EndpointLimiter, count: int, job_id: str = "j") -> "list[asyncio.Task[Any]]":
     """So many calls that want to start."""
-    return [asyncio.create_task(entered(gate, job_id)) for _ in range(count)]
+    return [asyncio.create_task(entered(limiter, job_id)) for _ in range(count)]
 
 
-async def refuses(gate: Gate) -> bool:
+async def refuses(limiter: EndpointLimiter) -> bool:
     """Whether the endpoint is known to want no calls for long; a call that may start ends at once."""
     try:
-        gate.leave(await gate.enter("j", 1, 60.0))
+        limiter.release(await limiter.acquire("j", 1, 60.0))
     except CallError:
         return True
     return False
@@ -125,16 +127,16 @@ def begun(calls: "list[asyncio.Task[Any]]") -> int:
 def test_two_processes_share_a_ceiling_and_each_gets_its_half(shared: Store) -> None:
     async def work() -> None:
         limits = [limits_of(shared, in_flight=4) for _ in range(2)]
-        gates = [gate_of(each) for each in limits]
-        calls = [tasks(gate, 10) for gate in gates]
+        limiters = [limiter_of(each) for each in limits]
+        calls = [tasks(limiter, 10) for limiter in limiters]
         await reached(lambda: sum(map(begun, calls)) == 4)
         for _ in range(30):  # those that end make room: for the other process, until both have the same
-            for gate, mine in zip(gates, calls, strict=True):
+            for limiter, mine in zip(limiters, calls, strict=True):
                 done = [call for call in mine if call.done()]
                 assert sum(map(begun, calls)) <= 4
                 if len(done) > 2:
                     mine.remove(done[0])
-                    gate.leave(done[0].result())
+                    limiter.release(done[0].result())
             await asyncio.sleep(0)
         await reached(lambda: [begun(each) for each in calls] == [2, 2])
         for call in [*calls[0], *calls[1]]:
@@ -156,7 +158,7 @@ def test_the_permits_of_a_killed_process_come_back(shared: Store, redis_url: str
         lease_ends_ms = int(held.split(" ")[1])
 
         async def work() -> None:
-            calls = tasks(gate_of(limits), 4)
+            calls = tasks(limiter_of(limits), 4)
             await reached(lambda: shared.now_ms() > lease_ends_ms + 100)  # the holder has renewed it
             assert begun(calls) == 0
             holder.kill()
@@ -180,7 +182,7 @@ def test_a_retry_after_that_all_calls_get_stops_the_other_process(shared: Store,
 
         assert other_asks()["failure"] is None
         own = Endpoint(endpoint.url, None, "simulated-sub")
-        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=Limits(shared))
+        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=LimiterRegistry(shared))
         refused = [llm.submit(request(f"stop {n}")) for n in range(20)]
         assert all(future.result().failure is not None for future in refused)
         wait_until(lambda: other_asks()["attempts"] == 0)  # it asks nobody any more
@@ -194,7 +196,7 @@ def test_a_retry_after_that_one_call_gets_stops_that_call_alone(shared: Store) -
     faults = [Fault(kind="status", status=429, headers={"retry-after": "3600"}, contains="stop")]
     with SimulatedEndpoint(faults=faults) as endpoint:
         own = Endpoint(endpoint.url, None, "simulated-sub")
-        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=Limits(shared))
+        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=LimiterRegistry(shared))
         futures = [llm.submit(request("stop" if n == 50 else f"go on {n}")) for n in range(100)]
         failures = [future.result().failure for future in futures]
         assert failures.count(None) == 99
@@ -208,7 +210,7 @@ def test_while_the_endpoint_is_away_calls_wait_and_then_go_on(shared: Store) -> 
     with SimulatedEndpoint() as endpoint:
         url = endpoint.url
     own = Endpoint(url, None, "simulated-sub")
-    llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=Limits(shared))
+    llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=LimiterRegistry(shared))
     futures = [llm.submit(request(f"Who is {n}?"), "j") for n in range(30)]
     wait_until(lambda: bool(shared.away_urls()))
     (state,) = shared.places()
@@ -226,7 +228,7 @@ def test_after_too_long_an_outage_a_call_ends_with_its_reason(shared: Store) -> 
     with SimulatedEndpoint() as endpoint:
         url = endpoint.url
     own = Endpoint(url, None, "simulated-sub")
-    limits = Limits(shared, outage_s=0.5)
+    limits = LimiterRegistry(shared, outage_s=0.5)
     llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=limits)
     failure = llm.submit(request("Who is it?"), "j").result(60).failure
     assert failure is not None
@@ -239,7 +241,7 @@ def test_a_slow_call_is_no_outage(shared: Store) -> None:
     """It runs into its time limit again and again, while the endpoint answers other questions."""
     with SimulatedEndpoint(faults=[Fault(kind="hang")]) as endpoint:
         own = Endpoint(endpoint.url, None, "simulated-sub")
-        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=0.2, retry=FAST, limits=Limits(shared))
+        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=0.2, retry=FAST, limits=LimiterRegistry(shared))
         failure = llm.submit(request("Who is it?")).result(60).failure
         assert failure is not None
         assert failure.kind == FailureKind.TIMEOUT
@@ -252,14 +254,14 @@ def test_a_process_whose_calls_just_go_on_looks_before_it_starts_another(shared:
 
     async def work() -> None:
         limits = [limits_of(shared) for _ in range(3)]
-        still, told, newcomer = (gate_of(each) for each in limits)
+        still, told, newcomer = (limiter_of(each) for each in limits)
         under_way = await entered(still, "j")
         await reached(lambda: still.quiet)
-        told.leave(await entered(told, "j"), blocked_s=3600.0)
+        told.release(await entered(told, "j"), blocked_s=3600.0)
         while not await refuses(newcomer):  # until it is known to all who ask
             await asyncio.sleep(0.01)
         assert await refuses(still)
-        still.leave(under_way)
+        still.release(under_way)
         for each in limits:
             await each.give_back()
 
@@ -270,7 +272,7 @@ def test_a_burst_above_the_capacity_is_taken_back_and_answered(shared: Store) ->
     """Without the cut each of the twenty calls too many would be refused twenty times, and fail."""
     with SimulatedEndpoint(capacity=10, faults=[Fault(kind="hold")]) as endpoint:
         own = Endpoint(endpoint.url, None, "simulated-sub")
-        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=60, limits=Limits(shared))
+        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=60, limits=LimiterRegistry(shared))
         requests = [
             CallRequest(role=Role.SUB, model="auto", messages=(Message(role="user", content=str(n)),))
             for n in range(30)
@@ -288,12 +290,12 @@ def test_a_burst_above_the_capacity_is_taken_back_and_answered(shared: Store) ->
 def test_a_cancelled_call_that_waits_takes_no_permit(shared: Store) -> None:
     async def work() -> None:
         limits = limits_of(shared, in_flight=1)
-        gate = gate_of(limits)
-        first = await entered(gate, "j")
-        waiting, after = tasks(gate, 2)
+        limiter = limiter_of(limits)
+        first = await entered(limiter, "j")
+        waiting, after = tasks(limiter, 2)
         await reached(lambda: not waiting.done())
         waiting.cancel()
-        gate.leave(first)
+        limiter.release(first)
         await after
         await limits.give_back()
 
@@ -303,18 +305,18 @@ def test_a_cancelled_call_that_waits_takes_no_permit(shared: Store) -> None:
 def test_jobs_take_turns(shared: Store) -> None:
     async def work() -> None:
         limits = limits_of(shared, in_flight=1)
-        gate = gate_of(limits)
-        permit = await entered(gate, "huge")
+        limiter = limiter_of(limits)
+        permit = await entered(limiter, "huge")
         order: list[str] = []
 
         async def call(job_id: str) -> None:
-            mine = await entered(gate, job_id)
+            mine = await entered(limiter, job_id)
             order.append(job_id)
-            gate.leave(mine)
+            limiter.release(mine)
 
         calls = [asyncio.create_task(call(job_id)) for job_id in ["huge"] * 4 + ["small"] * 2]
         await asyncio.sleep(0)
-        gate.leave(permit)
+        limiter.release(permit)
         await asyncio.gather(*calls)
         assert order == ["huge", "small", "huge", "small", "huge", "huge"]
         await limits.give_back()
@@ -325,16 +327,16 @@ def test_jobs_take_turns(shared: Store) -> None:
 def test_a_draining_process_starts_nothing_more(shared: Store) -> None:
     async def work() -> None:
         limits = limits_of(shared, in_flight=1)
-        gate = gate_of(limits)
-        under_way = await entered(gate, "j")
-        (waiting,) = tasks(gate, 1)
+        limiter = limiter_of(limits)
+        under_way = await entered(limiter, "j")
+        (waiting,) = tasks(limiter, 1)
         await asyncio.sleep(0)
         limits.close(CallError(FailureKind.RETURNED, "the worker stops"))
         with pytest.raises(CallError, match="the worker stops"):
             await waiting
         with pytest.raises(CallError, match="the worker stops"):
-            await entered(gate, "j")
-        gate.leave(under_way)
+            await entered(limiter, "j")
+        limiter.release(under_way)
         await limits.give_back()
 
     run(work())
@@ -343,14 +345,14 @@ def test_a_draining_process_starts_nothing_more(shared: Store) -> None:
 def test_the_calls_that_wait_of_a_job_that_is_over_are_dropped(shared: Store) -> None:
     async def work() -> None:
         limits = limits_of(shared, in_flight=1)
-        gate = gate_of(limits)
-        permit = await entered(gate, "a")
-        (over,), (other,) = tasks(gate, 1, "a"), tasks(gate, 1, "b")
+        limiter = limiter_of(limits)
+        permit = await entered(limiter, "a")
+        (over,), (other,) = tasks(limiter, 1, "a"), tasks(limiter, 1, "b")
         await asyncio.sleep(0)
         limits.drop("a", CallError(FailureKind.RETURNED, "the job is over"))
         with pytest.raises(CallError, match="the job is over"):
             await over
-        gate.leave(permit)
+        limiter.release(permit)
         await other
         await limits.give_back()
 
@@ -363,7 +365,7 @@ def test_a_limit_of_requests_a_minute_paces_them(shared: Store) -> None:
     async def work() -> None:
         limits = limits_of(shared, requests_per_min=600)
         began = time.monotonic()
-        await asyncio.gather(*tasks(gate_of(limits), 20))
+        await asyncio.gather(*tasks(limiter_of(limits), 20))
         assert time.monotonic() - began > 0.8  # ten that had to flow in, at ten a second
         await limits.give_back()
 

@@ -13,10 +13,10 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from rlm_dist.endpoints import Endpoint
 from rlm_dist.errors import CallError, FailureKind, Unreachable
 from rlm_dist.llm import LLM, RetryPolicy, check_endpoint
-from rlm_dist.models import CallRequest, CallResult, Message, Role, Usage
+from rlm_dist.llm.endpoints import Endpoint
+from rlm_dist.schema import CallRequest, CallResult, Message, Role, Usage
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 
 KEY = "sk-test-51a7e0c3"

@@ -5,10 +5,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from rlm_dist.endpoints import Endpoint
 from rlm_dist.errors import FailureKind
 from rlm_dist.llm import LLM, RetryPolicy
-from rlm_dist.models import CallRequest, CallResult, Message, Role
+from rlm_dist.llm.endpoints import Endpoint
+from rlm_dist.schema import CallRequest, CallResult, Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 
 NOWHERE = "http://127.0.0.1:1/v1"  # nothing listens there: the port is reserved

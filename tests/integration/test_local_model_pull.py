@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.errors import InputError, Unreachable
-from rlm_dist.local_model import catalogue, pull, weights
-from rlm_dist.local_model.catalogue import Model, Parts
+from rlm_dist.local.model import catalogue, pull, weights
+from rlm_dist.local.model.catalogue import Model, Parts
 
 PIECES = [bytes([n]) * (1000 + n) for n in range(2)]
 WEIGHTS = b"".join(PIECES)

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from rlm_dist.errors import InputError, Unreachable
-from rlm_dist.local_model import local_endpoint
+from rlm_dist.local.model import local_endpoint
 from tests.integration.processes import alive, line, script
 from tests.waiting import wait_until
 
@@ -39,7 +39,7 @@ USER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from rlm_dist.local_model import local_endpoint
+from rlm_dist.local.model import local_endpoint
 with local_endpoint(Path(sys.argv[2]), "own.gguf") as endpoint:
     print(endpoint.pid)
     sys.stdin.read()

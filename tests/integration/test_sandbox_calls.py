@@ -15,9 +15,9 @@ from rlm_dist.errors import (
     Superseded,
     Unreachable,
 )
-from rlm_dist.models import Answer, Message
 from rlm_dist.sandbox.host import Query, Sandbox, SandboxLimits
 from rlm_dist.sandbox.process import PlainStart
+from rlm_dist.schema import Answer, Message
 from tests.waiting import wait_until
 
 from .sandbox_kit import LIMITS, echo, failing_on, forks, shown, write_context

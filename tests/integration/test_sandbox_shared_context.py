@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.errors import SandboxError
-from rlm_dist.sandbox.fork_server import ForkServer
+from rlm_dist.sandbox.fork_server_start import ForkServerStart
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import LOCKED
 from tests.integration.sandbox_kit import (
@@ -33,10 +33,10 @@ SIZE = 20_000_000
 
 
 @pytest.fixture(params=LOCKED)
-def server(request: pytest.FixtureRequest) -> Iterator[ForkServer]:
+def server(request: pytest.FixtureRequest) -> Iterator[ForkServerStart]:
     """A fork-server of its own, at one level."""
     require(request.param)
-    with closing(ForkServer(request.param)) as start:
+    with closing(ForkServerStart(request.param)) as start:
         yield start
 
 
@@ -46,7 +46,7 @@ def context(tmp_path: Path) -> Path:
     return write_context(tmp_path / "context", "list", ["x" * SIZE, "y"])
 
 
-def over(context: Path, server: ForkServer, limits: SandboxLimits = LIMITS) -> Sandbox:
+def over(context: Path, server: ForkServerStart, limits: SandboxLimits = LIMITS) -> Sandbox:
     """A REPL of this fork-server."""
     return Sandbox(context_path=context, query=echo, limits=limits, start=server)
 
@@ -56,7 +56,9 @@ def template_of(repl: Sandbox) -> int:
     return parent_of(process_of(repl))
 
 
-def test_its_memory_is_shared_and_what_one_changes_no_other_sees(context: Path, server: ForkServer) -> None:
+def test_its_memory_is_shared_and_what_one_changes_no_other_sees(
+    context: Path, server: ForkServerStart
+) -> None:
     with over(context, server) as one, over(context, server) as two:
         assert template_of(one) == template_of(two)
         assert shown(one, "context[1] = 'changed'\nx = 1\nlen(context[0])") == f"{SIZE}\n"
@@ -67,7 +69,7 @@ def test_its_memory_is_shared_and_what_one_changes_no_other_sees(context: Path, 
             assert shown(three, "context[1]") == "'y'\n"
 
 
-def test_a_template_ends_with_its_last_repl(context: Path, server: ForkServer) -> None:
+def test_a_template_ends_with_its_last_repl(context: Path, server: ForkServerStart) -> None:
     with over(context, server) as one:
         template = template_of(one)
         with over(context, server):
@@ -79,21 +81,21 @@ def test_a_template_ends_with_its_last_repl(context: Path, server: ForkServer) -
         assert shown(again, "context[1]") == "'y'\n"
 
 
-def test_another_context_has_another_template(context: Path, server: ForkServer, tmp_path: Path) -> None:
+def test_another_context_has_another_template(context: Path, server: ForkServerStart, tmp_path: Path) -> None:
     other = write_context(tmp_path / "other", "list", ["x" * SIZE, "z"])
     with over(context, server) as one, over(other, server) as two:
         assert template_of(one) != template_of(two)
         assert shown(two, "context[1]") == "'z'\n"
 
 
-def test_a_small_context_has_none(context: Path, server: ForkServer, tmp_path: Path) -> None:
+def test_a_small_context_has_none(context: Path, server: ForkServerStart, tmp_path: Path) -> None:
     small = write_context(tmp_path / "small", "list", ["x", "y"])
     with over(small, server) as one, over(context, server) as two:
         assert parent_of(process_of(one)) == parent_of(template_of(two))
 
 
 def test_where_it_dies_its_repls_die_and_the_next_ones_get_a_new_one(
-    context: Path, server: ForkServer
+    context: Path, server: ForkServerStart
 ) -> None:
     with over(context, server) as repl:
         child, template = process_of(repl), template_of(repl)
@@ -105,7 +107,7 @@ def test_where_it_dies_its_repls_die_and_the_next_ones_get_a_new_one(
         assert shown(repl, "context[1]") == "'y'\n"
 
 
-def test_closing_the_fork_server_ends_templates_and_repls(context: Path, server: ForkServer) -> None:
+def test_closing_the_fork_server_ends_templates_and_repls(context: Path, server: ForkServerStart) -> None:
     with over(context, server) as repl:
         child, template = process_of(repl), template_of(repl)
         server.close()
@@ -113,18 +115,18 @@ def test_closing_the_fork_server_ends_templates_and_repls(context: Path, server:
         assert repl.run("1").state_lost
 
 
-def test_a_context_that_does_not_fit_is_told(context: Path, server: ForkServer) -> None:
+def test_a_context_that_does_not_fit_is_told(context: Path, server: ForkServerStart) -> None:
     with pytest.raises(SandboxError, match="the context does not fit into the memory limit"):
         over(context, server, SandboxLimits(memory_bytes=1)).start()
 
 
-def test_a_context_that_is_damaged_is_told(context: Path, server: ForkServer) -> None:
+def test_a_context_that_is_damaged_is_told(context: Path, server: ForkServerStart) -> None:
     os.truncate(context, SIZE // 2)
     with pytest.raises(SandboxError, match=r"the context cannot be loaded: .* ends \d+ bytes too early"):
         over(context, server).start()
 
 
-def test_many_threads_share_one_template(context: Path, server: ForkServer) -> None:
+def test_many_threads_share_one_template(context: Path, server: ForkServerStart) -> None:
     with ExitStack() as held:
         repls = [over(context, server) for _ in range(12)]
         for repl in repls:
@@ -138,9 +140,9 @@ def test_many_threads_share_one_template(context: Path, server: ForkServer) -> N
         assert len({template_of(repl) for repl in repls}) == 1
 
 
-def loading(zygote: int, context: Path) -> int:
+def loading(fork_server: int, context: Path) -> int:
     """Stop the template that loads this context; gives its process id, 0 where there is none."""
-    children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
+    children = Path(f"/proc/{fork_server}/task/{fork_server}/children").read_text().split()
     template = next((pid for pid in map(int, children) if holds(pid, context)), 0)
     if template:
         os.kill(template, signal.SIGSTOP)
@@ -156,9 +158,9 @@ def holds(pid: int, file: Path) -> bool:
     return False
 
 
-def handed(zygote: int, context: Path) -> int:
+def handed(fork_server: int, context: Path) -> int:
     """How many orders over this context wait in the fork-server."""
-    links = Path(f"/proc/{zygote}/fd").iterdir()
+    links = Path(f"/proc/{fork_server}/fd").iterdir()
     return [os.readlink(link) for link in links].count(str(context))
 
 
@@ -175,33 +177,33 @@ def small(tmp_path: Path) -> Path:
 
 
 def test_while_a_template_loads_others_are_served(
-    context: Path, server: ForkServer, slow: Path, small: Path
+    context: Path, server: ForkServerStart, slow: Path, small: Path
 ) -> None:
     with over(small, server) as first, ThreadPoolExecutor() as threads:
-        zygote = template_of(first)
+        fork_server = template_of(first)
         one, closed = over(slow, server), over(slow, server)
         with closing(one):
             starts = [threads.submit(repl.start) for repl in (one, closed)]
-            template = wait_until(lambda: loading(zygote, slow))
+            template = wait_until(lambda: loading(fork_server, slow))
             with over(small, server) as other, over(context, server) as another:
                 assert shown(other, "context") == "'hello'\n"
                 assert shown(another, "context[1]") == "'y'\n"
-            wait_until(lambda: handed(zygote, slow) == 2)
+            wait_until(lambda: handed(fork_server, slow) == 2)
             closed.close()
             with pytest.raises(SandboxError):
                 starts[1].result()
-            assert handed(zygote, slow) == 1
+            assert handed(fork_server, slow) == 1
             os.kill(template, signal.SIGCONT)
             starts[0].result()
             assert template_of(one) == template
 
 
 def test_where_a_template_dies_while_it_loads_each_repl_loads_for_itself(
-    server: ForkServer, slow: Path, small: Path
+    server: ForkServerStart, slow: Path, small: Path
 ) -> None:
     with over(small, server) as first, ThreadPoolExecutor() as threads, closing(over(slow, server)) as one:
-        zygote = template_of(first)
+        fork_server = template_of(first)
         start = threads.submit(one.start)
-        os.kill(wait_until(lambda: loading(zygote, slow)), signal.SIGKILL)
+        os.kill(wait_until(lambda: loading(fork_server, slow)), signal.SIGKILL)
         start.result()
-        assert template_of(one) == zygote
+        assert template_of(one) == fork_server

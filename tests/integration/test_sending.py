@@ -6,7 +6,8 @@ from typing import Any
 
 import redis
 
-from rlm_dist.celery_app import AGAIN_QUEUE, ROOT_QUEUE, ROOT_TASK, make_app, send_root
+from rlm_dist.broker.app import AGAIN_QUEUE, ROOT_QUEUE, ROOT_TASK, make_app
+from rlm_dist.broker.publish import send_root
 from rlm_dist.settings import Settings
 from tests.integration.store_making import spec
 

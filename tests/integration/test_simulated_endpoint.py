@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from rlm_dist.models import Message
+from rlm_dist.schema import Message
 from rlm_dist.simulated import Fault, Latency, Served, SimulatedEndpoint
 from tests.waiting import wait_until
 

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from rlm_dist.errors import InputError, NotFound
-from rlm_dist.models import BatchState, JobState, Outcome, Role, Usage
+from rlm_dist.schema import BatchState, JobState, Outcome, Role, Usage
 from rlm_dist.store import Audit, Difference, Settlement, Spend, Store
 from tests.integration.store_making import LEASE_MS, SHORT_MS, at_once, opens, running_job, settlement
 from tests.waiting import wait_until

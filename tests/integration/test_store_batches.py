@@ -4,7 +4,7 @@ import pytest
 import redis
 
 from rlm_dist.errors import InputError, NotFound
-from rlm_dist.models import BatchState, JobState, Outcome
+from rlm_dist.schema import BatchState, JobState, Outcome
 from rlm_dist.store import CallState, Store
 from tests.integration.store_making import LEASE_MS, RETENTION_S, at_once, opens, running_job, spec
 from tests.key_leaks import leaked_keys

@@ -6,8 +6,8 @@ import pytest
 import redis
 
 from rlm_dist.errors import NotFound, UnknownPrice
-from rlm_dist.models import BatchState, CallResult, JobState, Outcome, Role, Usage
-from rlm_dist.store import CallState, OpenCall, Refused, Settlement, Spend, Store
+from rlm_dist.schema import BatchState, CallResult, JobState, Outcome, Role, Usage
+from rlm_dist.store import CallRefused, CallState, OpenCall, Settlement, Spend, Store
 from rlm_dist.store.calls import MAX_LAPSES
 from tests.integration.store_making import (
     LEASE_MS,
@@ -86,27 +86,33 @@ def test_racing_opens_never_overrun_a_budget(store: Store) -> None:
     epoch = running_job(store, max_nanousd=50)
     states = at_once(200, lambda n: store.open_calls("j", epoch, opens(f"c{n}", nanousd=1))[0])
     assert counted(states, NEW) == 50
-    assert counted(states, Refused("max_usd", 50e-9, 50e-9)) == 150
+    assert counted(states, CallRefused("max_usd", 50e-9, 50e-9)) == 150
 
 
 def test_a_batch_budget_holds_over_its_jobs(store: Store) -> None:
     store.create_batch("b", "digest", 2, max_tokens=50)
     epochs = [running_job(store, name, batch_id="b") for name in ("j", "k")]
 
-    def work(number: int) -> CallState | Refused:
+    def work(number: int) -> CallState | CallRefused:
         job = number % 2
         return store.open_calls("jk"[job], epochs[job], opens(f"c{number}", tokens=1))[0]
 
     states = at_once(120, work)
     assert counted(states, NEW) == 50
-    assert counted(states, Refused("batch_max_tokens", 50, 50)) == 70
+    assert counted(states, CallRefused("batch_max_tokens", 50, 50)) == 70
 
 
 def test_settling_gives_back_what_was_not_used(store: Store) -> None:
     epoch = running_job(store, max_nanousd=100)
-    assert store.open_calls("j", epoch, opens("a", "b", nanousd=60)) == [NEW, Refused("max_usd", 60e-9, 1e-7)]
+    assert store.open_calls("j", epoch, opens("a", "b", nanousd=60)) == [
+        NEW,
+        CallRefused("max_usd", 60e-9, 1e-7),
+    ]
     store.settle("j", "sub-1", [settlement("a", nanousd=40)])
-    assert store.open_calls("j", epoch, opens("b", "c", nanousd=60)) == [NEW, Refused("max_usd", 1e-7, 1e-7)]
+    assert store.open_calls("j", epoch, opens("b", "c", nanousd=60)) == [
+        NEW,
+        CallRefused("max_usd", 1e-7, 1e-7),
+    ]
 
 
 def test_a_job_that_ends_gives_its_reservations_back_to_the_batch(
@@ -123,14 +129,14 @@ def test_a_job_that_ends_gives_its_reservations_back_to_the_batch(
     other = running_job(store, "k", batch_id="b")
     assert store.open_calls("k", other, opens("a", "b", nanousd=70)) == [
         NEW,
-        Refused("batch_max_usd", 1e-7, 1e-7),
+        CallRefused("batch_max_usd", 1e-7, 1e-7),
     ]
 
 
 def test_a_call_of_unknown_price_is_opened_only_where_no_money_is_counted(store: Store) -> None:
     """A budget of money, of the job or of its batch, could not be held."""
     calls = [OpenCall("a", "request", 1, None)]
-    refused = [Refused("unpriced", 0, 0)]
+    refused = [CallRefused("unpriced", 0, 0)]
     assert isinstance(refused[0].error("m"), UnknownPrice)
     assert store.open_calls("free", running_job(store, "free"), calls) == [NEW]
     assert store.open_calls("j", running_job(store, max_nanousd=10**9), calls) == refused
@@ -145,9 +151,9 @@ def test_a_budget_of_a_batch_is_raised(store: Store) -> None:
     store.create_batch("b", "digest", 1, max_nanousd=10, max_tokens=10)
     epoch = running_job(store, batch_id="b")
     calls = opens("a", "b", nanousd=8, tokens=8)
-    assert store.open_calls("j", epoch, calls) == [NEW, Refused("batch_max_usd", 8e-9, 10e-9)]
+    assert store.open_calls("j", epoch, calls) == [NEW, CallRefused("batch_max_usd", 8e-9, 10e-9)]
     store.set_batch_budget("b", 16)
-    assert store.open_calls("j", epoch, calls) == [PENDING, Refused("batch_max_tokens", 8, 10)]
+    assert store.open_calls("j", epoch, calls) == [PENDING, CallRefused("batch_max_tokens", 8, 10)]
     store.set_batch_budget("b", None, 16)
     assert store.open_calls("j", epoch, calls) == [PENDING, NEW]
     with pytest.raises(NotFound):
@@ -157,9 +163,12 @@ def test_a_budget_of_a_batch_is_raised(store: Store) -> None:
 def test_root_calls_are_no_sub_calls_but_cost_the_same(store: Store) -> None:
     epoch = running_job(store, max_sub_calls=1, max_tokens=30)
     assert store.open_calls("j", epoch, opens("r", tokens=10, role=Role.ROOT)) == [NEW]
-    assert store.open_calls("j", epoch, opens("a", "b", tokens=10)) == [NEW, Refused("max_sub_calls", 1, 1)]
+    assert store.open_calls("j", epoch, opens("a", "b", tokens=10)) == [
+        NEW,
+        CallRefused("max_sub_calls", 1, 1),
+    ]
     assert store.open_calls("j", epoch, opens("r2", tokens=20, role=Role.ROOT)) == [
-        Refused("max_tokens", 20, 30)
+        CallRefused("max_tokens", 20, 30)
     ]
 
 
@@ -306,7 +315,7 @@ def test_thousands_of_calls_go_in_pieces(store: Store) -> None:
     epoch = running_job(store, max_sub_calls=2500)
     calls = [OpenCall(f"c{n}", "r", 1, 1) for n in range(2600)]
     states = store.open_calls("j", epoch, calls)
-    assert (counted(states, NEW), counted(states, Refused("max_sub_calls", 2500, 2500))) == (2500, 100)
+    assert (counted(states, NEW), counted(states, CallRefused("max_sub_calls", 2500, 2500))) == (2500, 100)
     ids = [call.call_id for call in calls]
     assert sum(won is not None for won in store.claim("j", ids, "sub-1", LEASE_MS)) == 2500
     assert all(store.settle("j", "sub-1", [settlement(name) for name in ids[:2500]]))

@@ -3,7 +3,7 @@
 import pytest
 
 from rlm_dist.errors import Cancelled, Superseded
-from rlm_dist.models import JobState, Outcome
+from rlm_dist.schema import JobState, Outcome
 from rlm_dist.store import DueWebhook, Store
 from tests.integration.store_making import LEASE_MS, SHORT_MS, opens, running_job, settlement, spec
 from tests.waiting import wait_until

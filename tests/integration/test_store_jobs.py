@@ -5,9 +5,9 @@ import threading
 import pytest
 import redis
 
+from rlm_dist.client.handles import result_of
 from rlm_dist.errors import Cancelled, NotFound, Superseded
-from rlm_dist.handles import result_of
-from rlm_dist.models import CallFailure, CallResult, JobState, Outcome, Role
+from rlm_dist.schema import CallFailure, CallResult, JobState, Outcome, Role
 from rlm_dist.store import CallState, Settlement, Store
 from tests.integration.store_making import (
     LEASE_MS,

@@ -5,12 +5,13 @@ from itertools import count, pairwise
 import pytest
 import redis
 
-from rlm_dist.store import Ceilings, Place, Report, Share, Store
+from rlm_dist.schema.limits import Ceilings, Report, Scope, Share
+from rlm_dist.store import Store
 from rlm_dist.store.keys import limit_keys
 from tests.integration.store_making import LEASE_MS, SHORT_MS
 from tests.waiting import wait_until
 
-PLACE = Place("http://e/v1", "m")
+PLACE = Scope("http://e/v1", "m")
 FIRST = 32
 NONE = Ceilings()
 TEN = Ceilings(in_flight=10)

@@ -2,7 +2,7 @@
 
 import redis
 
-from rlm_dist.models import JobState, Outcome, Role, Usage
+from rlm_dist.schema import JobState, Outcome, Role, Usage
 from rlm_dist.store import Settlement, Spend, Store
 from rlm_dist.store.keys import REQUESTS
 from tests.integration.store_making import LEASE_MS, SHORT_MS, opens, running_job, settlement, spec

@@ -3,10 +3,10 @@
 import pytest
 import redis
 
+from rlm_dist.client.handles import result_of
 from rlm_dist.errors import Parked, Superseded
-from rlm_dist.handles import result_of
-from rlm_dist.models import BatchState, JobState, Outcome, Role
-from rlm_dist.store import CallState, Refused, Settlement, Store
+from rlm_dist.schema import BatchState, JobState, Outcome, Role
+from rlm_dist.store import CallRefused, CallState, Settlement, Store
 from rlm_dist.store.jobs import MAX_RECOVERIES
 from tests.integration.store_making import LEASE_MS, SHORT_MS, opens, running_job, settlement, spec
 from tests.waiting import wait_until
@@ -212,7 +212,7 @@ def test_a_retried_job_keeps_what_was_answered(
     again = [*opens("r", role=Role.ROOT), *opens("a", "f", "o", nanousd=5)]
     fresh = state is JobState.EXHAUSTED  # its root model is asked anew
     assert store.open_calls("j", epoch, again) == [NEW if fresh else SETTLED, SETTLED, NEW, NEW]
-    assert store.open_calls("j", epoch, opens("over")) == [Refused("max_sub_calls", 3, 3)]
+    assert store.open_calls("j", epoch, opens("over")) == [CallRefused("max_sub_calls", 3, 3)]
     assert store.read_journal("j") == ([] if fresh else ["reply"])
     assert store.costs("j") == before
     assert store.finish_job("j", epoch, ANSWERED) is True

@@ -4,7 +4,7 @@ from typing import Any
 
 import redis
 
-from rlm_dist.models import JobState, Outcome, Role
+from rlm_dist.schema import JobState, Outcome, Role
 from rlm_dist.store import Store
 from tests.integration.store_making import LEASE_MS, opens, settlement, spec
 from tests.redis_servers import RedisServer

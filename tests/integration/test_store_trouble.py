@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from rlm_dist.errors import SettingsError, Unreachable
-from rlm_dist.models import JobState, Outcome
+from rlm_dist.schema import JobState, Outcome
 from rlm_dist.store import CallState, Store, connect
 from tests.integration.store_making import LEASE_MS, at_once, counted, opens, running_job, settlement, spec
 from tests.redis_servers import RedisServer, flavours, free_port, running

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import redis
 
-from rlm_dist.blobs import open_blobs
-from rlm_dist.calls import Accounts
-from rlm_dist.endpoints import Endpoint
-from rlm_dist.models import CallRequest, CallResult, Completion, Message, Role, Usage
-from rlm_dist.prices import Prices
+from rlm_dist.blobs.payloads import INLINE_CHARS, Payloads
+from rlm_dist.blobs.store import open_blobs
+from rlm_dist.llm.endpoints import Endpoint
+from rlm_dist.llm.prices import Prices
+from rlm_dist.schema import CallRequest, CallResult, Completion, Message, Role, Usage
 from rlm_dist.store import OpenCall, Store
-from rlm_dist.sub_calls import SubCalls
-from rlm_dist.texts import INLINE_CHARS, Texts
+from rlm_dist.sub_worker.calls import SubCalls
+from rlm_dist.worker.accounts import Accounts
 from tests.integration.store_making import running_job
 from tests.waiting import wait_until
 
@@ -57,7 +57,7 @@ class Worker:
         self.model = Model()
         self.woken = 0
         blobs = open_blobs("redis", home=home, client=client, retention_s=1000)
-        self.texts = Texts(store=store, blobs=blobs)
+        self.payloads = Payloads(store=store, blobs=blobs)
         accounts = Accounts(
             prices=Prices(None),
             endpoints=dict.fromkeys(Role, (Endpoint("http://x"),)),
@@ -65,7 +65,7 @@ class Worker:
         )
         llm: Any = self.model
         self.calls = SubCalls(
-            store=store, texts=self.texts, llm=llm, accounts=accounts,
+            store=store, payloads=self.payloads, llm=llm, accounts=accounts,
             owner="sub-1", slots=slots, wants_more=self._wake,
         )  # fmt: skip
         self.pool = ThreadPoolExecutor(8)
@@ -104,7 +104,7 @@ def opened(store: Store, worker: Worker, *call_ids: str, job_id: str = "j", prom
     store.open_calls(
         job_id,
         epoch,
-        [OpenCall(call_id, worker.texts.pack(job_id, text), 0, 0) for call_id, text in requests.items()],
+        [OpenCall(call_id, worker.payloads.pack(job_id, text), 0, 0) for call_id, text in requests.items()],
     )
 
 
@@ -231,8 +231,8 @@ def test_long_texts_go_by_the_blob_store(store: Store, worker: Worker) -> None:
     worker.model.answer(f"{long}a", text=long)
     assert run.result()
     (packed,) = store.answers("j", ["a"])
-    assert worker.texts.is_long(packed or "")
-    result = CallResult.model_validate_json(worker.texts.unpack(packed or ""))
+    assert worker.payloads.is_long(packed or "")
+    result = CallResult.model_validate_json(worker.payloads.unpack(packed or ""))
     assert result.completion is not None
     assert result.completion.text == long
 

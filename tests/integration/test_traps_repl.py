@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from rlm_dist.contexts import encode
-from rlm_dist.models import Answer, CallFailure, JobState, Message
+from rlm_dist.contexts.encoding import encode
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
+from rlm_dist.schema import Answer, CallFailure, JobState, Message
 from tests.integration.sandbox_kit import forks
 from tests.unit.fake_repl import Run
 

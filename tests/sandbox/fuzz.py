@@ -11,7 +11,7 @@ from collections.abc import Callable
 import atheris
 
 with atheris.instrument_imports(include=["rlm_dist"]):
-    from rlm_dist import parsing
+    from rlm_dist.engine import parsing
     from rlm_dist.errors import SandboxError
     from rlm_dist.sandbox import messages
     from rlm_dist.sandbox.inside import frames

@@ -96,7 +96,7 @@ def python_for_nobody() -> str:
     for python in (os.path.realpath(sys.executable), shutil.which(version, path="/usr/bin:/usr/local/bin")):
         if python is None:
             continue
-        code = "import sys, rlm_dist.models, tests.sandbox; print(sys.version_info[:2])"
+        code = "import sys, rlm_dist.schema, tests.sandbox; print(sys.version_info[:2])"
         try:
             tried = subprocess.run(
                 [python, "-c", code],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.errors import SettingsError
-from rlm_dist.sandbox.fork_server import start_at
+from rlm_dist.sandbox.fork_server_start import start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import find

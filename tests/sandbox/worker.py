@@ -22,12 +22,12 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rlm_dist.models import Answer, Message
-from rlm_dist.sandbox.fork_server import ForkServer, start_at
+from rlm_dist.sandbox.fork_server_start import ForkServerStart, start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.process import PlainStart
+from rlm_dist.schema import Answer, Message
 from tests.integration.sandbox_kit import write_context
 
 ATTACKS = Path(__file__).with_name("attacks")
@@ -177,11 +177,11 @@ def _survivors(usual: int) -> int:
     return max(more, 0)
 
 
-def is_zygote(status: dict[str, str]) -> bool:
+def is_fork_server(status: dict[str, str]) -> bool:
     """Whether it is a fork-server or was forked from one; not what lies around it, bubblewrap and a shell."""
     with suppress(OSError):
         program, _, rest = Path(f"/proc/{status['Pid'].strip()}/cmdline").read_text().partition("\0")
-        return program == PYTHON and "zygote.py" in rest
+        return program == PYTHON and "fork_server.py" in rest
     return False
 
 
@@ -215,7 +215,7 @@ class StandIn:
         self._victim = folder / "victim"
         self._context = write_context(folder / "context", "str", ["x" * _LARGE_BYTES if large else ""])
 
-    def attacked(self, name: str, start: ForkServer | PlainStart) -> dict[str, Any]:
+    def attacked(self, name: str, start: ForkServerStart | PlainStart) -> dict[str, Any]:
         """Run one attack while another job's REPL is there; gives what came of it."""
         with Sandbox(
             context_path=self._context, query=_no_query, limits=SandboxLimits(), start=start
@@ -228,7 +228,7 @@ class StandIn:
                 found["hits"].append(f"the neighbour: {before} became {after}")
             return found
 
-    def _run(self, name: str, start: ForkServer | PlainStart, neighbour: int) -> dict[str, Any]:
+    def _run(self, name: str, start: ForkServerStart | PlainStart, neighbour: int) -> dict[str, Any]:
         facts = {
             "hit": (word := secrets.token_hex(16)),
             "pid": os.getpid(),
@@ -273,10 +273,10 @@ class StandIn:
             "seconds": seconds,
         }
 
-    def _settle(self, start: ForkServer | PlainStart) -> None:
+    def _settle(self, start: ForkServerStart | PlainStart) -> None:
         """Wait until there is what is always there: fork-servers, a spare REPL of each, and a neighbour."""
-        if isinstance(start, ForkServer):
-            while sum(map(is_zygote, descendants())) < (5 if self._large else 3):
+        if isinstance(start, ForkServerStart):
+            while sum(map(is_fork_server, descendants())) < (5 if self._large else 3):
                 time.sleep(0.01)
 
     def _excesses(self, watch: Watch, usual: int) -> Iterator[str]:

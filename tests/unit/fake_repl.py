@@ -8,10 +8,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rlm_dist import engine
-from rlm_dist.events import Event
-from rlm_dist.journal import Journal
-from rlm_dist.models import (
+from rlm_dist.engine import loop as engine
+from rlm_dist.engine.journal import Journal
+from rlm_dist.schema import (
     CellResult,
     Clipped,
     Completion,
@@ -24,6 +23,7 @@ from rlm_dist.models import (
     Resolved,
     Usage,
 )
+from rlm_dist.schema.events import Event
 
 
 class _Done(BaseException):

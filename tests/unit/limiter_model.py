@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 import lupa.lua51  # type: ignore[import-untyped]  # it ships no types
 
-from rlm_dist.permits import Ended, Permit, Permits, Waiter
+from rlm_dist.llm.permits import AttemptEnd, Permit, Permits, Waiter
+from rlm_dist.schema.limits import Report, Scope, Share
 from rlm_dist.store.keys import limit_keys
-from rlm_dist.store.limits import Place, Report, Share, share_arguments, share_of
+from rlm_dist.store.limits import share_arguments, share_of
 from rlm_dist.store.scripts import source
 
-PLACE = Place("http://e/v1", "m")
+PLACE = Scope("http://e/v1", "m")
 LEASE_S = 10.0
 _TRIP_S = 0.002
 _REFUSAL_S = 0.005
@@ -216,7 +217,7 @@ class Process:
         if self.dead:
             return
         self._world.seen.answers.append(self._world.now)
-        self.permits.release(permit, Ended.ANSWERED)
+        self.permits.release(permit, AttemptEnd.ANSWERED)
         self._free += 1
         self.take_calls()
         self.look()
@@ -228,12 +229,12 @@ class Process:
         told_s = self._world.endpoint.retry_after_s
         if self._world.endpoint.blocked[1] > self._world.now:
             told_s = max(told_s, self._world.endpoint.blocked[1] - self._world.now)
-        self.permits.release(permit, Ended.REFUSED, retry_after_s=told_s)
+        self.permits.release(permit, AttemptEnd.REFUSED, retry_after_s=told_s)
         self._again(told_s * (1 + 0.2 * self._world.draw.random()))
 
     def _unheard(self, permit: Permit) -> None:
         if not self.dead:
-            self.permits.release(permit, Ended.UNHEARD)
+            self.permits.release(permit, AttemptEnd.UNHEARD)
             self._again(0.1 * self._world.draw.random())
 
     def _again(self, delay_s: float) -> None:

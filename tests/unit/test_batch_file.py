@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion
 
-from rlm_dist.batch_item import read_item
+from rlm_dist.client.batch_item import read_item
+from rlm_dist.client.openai_batch import openai_line
+from rlm_dist.client.options import JobOptions, read_options
 from rlm_dist.errors import InputError
-from rlm_dist.models import Costs, ErrorInfo, JobState, Limits, Result, Timing
-from rlm_dist.openai_batch import openai_line
-from rlm_dist.options import JobOptions, read_options
+from rlm_dist.schema import Costs, ErrorInfo, JobLimits, JobState, Result, Timing
 
 BASE = Path("/base")
 
@@ -49,7 +49,7 @@ def test_a_native_line_carries_models_limits_and_metadata() -> None:
     given = {"max_iterations": 3, "max_usd": 0.1, "max_sub_calls": 0, "max_seconds": 2, "max_depth": 0}
     item = read_item(native(model="m", sub_model="s", metadata={"a": [1]}, max_tokens=5, **given), BASE)
     assert (item.options.model, item.options.sub_model, item.metadata) == ("m", "s", {"a": [1]})
-    assert item.options.limits() == Limits(
+    assert item.options.limits() == JobLimits(
         max_iterations=3, max_nanousd=100_000_000, max_tokens=5, max_sub_calls=0, max_seconds=2, max_depth=0
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.blobs import PIECE_BYTES, Blobs, open_blobs
+from rlm_dist.blobs.store import PIECE_BYTES, Blobs, open_blobs
 from rlm_dist.errors import BlobError, SettingsError
 
 

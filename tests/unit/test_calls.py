@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.calls import Accounts, CallNames
-from rlm_dist.endpoints import Endpoint
 from rlm_dist.errors import CallError
-from rlm_dist.models import CallRequest, CallResult, Completion, Message, Role, Usage
-from rlm_dist.prices import Prices
+from rlm_dist.llm.endpoints import Endpoint
+from rlm_dist.llm.prices import Prices
+from rlm_dist.schema import CallRequest, CallResult, Completion, Message, Role, Usage
+from rlm_dist.worker.accounts import Accounts
+from rlm_dist.worker.call_ids import CallIds
 
 HELLO = (Message(role="user", content="x" * 400),)
 USAGE = Usage(input_tokens=10, output_tokens=1)
@@ -64,12 +65,12 @@ def test_each_parameter_is_part_of_the_call_id() -> None:
         {}, {"temperature": 0.0}, {"max_output_tokens": 5}, {"reasoning_effort": "low"},
         {"reasoning_effort": "high"}, {"extra_body": {"top_p": 0.5}}, {"extra_body": {"top_p": 0.6}},
     ]  # fmt: skip
-    names = CallNames("j")
+    names = CallIds("j")
     assert {names.name(request("m").model_copy(update=each))[-2:] for each in given} == {"#1"}
 
 
 def test_a_call_without_parameters_has_the_id_that_earlier_versions_gave_it() -> None:
-    assert CallNames("j").name(request("m")) == "e83e51e25c37c7ccfc24da1a#1"
+    assert CallIds("j").name(request("m")) == "e83e51e25c37c7ccfc24da1a#1"
 
 
 def test_auto_has_the_price_of_the_model_that_it_means(prices: Prices) -> None:

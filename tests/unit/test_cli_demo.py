@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.demo import Demo, Question, make_demo
-from rlm_dist.models import Message
+from rlm_dist.operations.demo import Demo, Question, make_demo
+from rlm_dist.schema import Message
 from rlm_dist.simulated import scripts
 
 

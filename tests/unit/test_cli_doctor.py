@@ -6,12 +6,12 @@ from contextlib import contextmanager
 import fakeredis
 import pytest
 
-from rlm_dist.blob_places import RedisPlace
-from rlm_dist.blobs import Blobs
+from rlm_dist.blobs.backends import RedisBackend
+from rlm_dist.blobs.store import Blobs
 from rlm_dist.cli.doctor import verdict
-from rlm_dist.doctor import Check, Probes, Reached, check_lines, examine
-from rlm_dist.endpoints import Endpoint
 from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
+from rlm_dist.llm.endpoints import Endpoint
+from rlm_dist.operations.doctor import Check, Probes, Reached, check_lines, examine
 from rlm_dist.settings import Settings
 
 
@@ -48,7 +48,7 @@ def probes(
         def blobs() -> Blobs:
             if blob_error is not None:
                 raise blob_error
-            return Blobs(RedisPlace(server, retention_s=60))
+            return Blobs(RedisBackend(server, retention_s=60))
 
         yield Reached(server, blobs)
 
@@ -82,7 +82,7 @@ def test_where_all_works_all_is_ok_and_the_missing_lockdown_is_told() -> None:
 def test_a_redis_that_is_down_hides_no_other_check() -> None:
     checks = examined(down=Unreachable("Redis", "localhost:6379", "refused", "Start it."))
     assert checks["redis"].detail == "localhost:6379 cannot be reached: refused"
-    assert checks["redis"].mend == "Start it."
+    assert checks["redis"].hint == "Start it."
     assert checks["model endpoint"].status == "ok"
     assert verdict(list(checks.values())) == 5
 
@@ -98,20 +98,20 @@ def test_a_redis_that_is_down_hides_no_other_check() -> None:
 def test_an_unfit_redis_is_told_with_its_mend(told: dict[str, object], status: str, words: str) -> None:
     check = examined(told=told)["redis"]
     assert check.status == status
-    assert words in check.mend
+    assert words in check.hint
 
 
 def test_a_broken_blob_store_fails_and_redis_does_not() -> None:
     checks = examined(blob_error=BlobError("ab", "no space left"))
     assert checks["redis"].status == "ok"
     assert checks["blob store"].status == "failed"
-    assert "RLM_BLOB_URL" in checks["blob store"].mend
+    assert "RLM_BLOB_URL" in checks["blob store"].hint
     assert verdict(list(checks.values())) == 1
 
 
 def test_a_refused_key_is_not_unreachable() -> None:
     checks = examined(endpoint_error=CallError("auth", "the key is refused"))
-    assert checks["model endpoint"].mend == "Set RLM_API_KEY."
+    assert checks["model endpoint"].hint == "Set RLM_API_KEY."
     assert verdict(list(checks.values())) == 1
 
 
@@ -123,7 +123,7 @@ def test_a_sub_endpoint_of_its_own_is_asked_too() -> None:
 def test_the_text_form_has_one_line_a_check_and_the_mend_below() -> None:
     checks = [
         Check(name="redis", status="ok", detail="valkey 9"),
-        Check(name="blob store", status="failed", detail="full", mend="Make room."),
+        Check(name="blob store", status="failed", detail="full", hint="Make room."),
     ]
     assert list(check_lines(checks)) == [
         "redis       ok       valkey 9",

@@ -6,8 +6,8 @@ import pytest
 
 from rlm_dist.cli.follow import Progress, cost_note, follow, result_lines
 from rlm_dist.cli.output import Output
-from rlm_dist.events import CellRan, Event, JobEnded, MessageAdded, RootReplied, SubCallsAnswered
-from rlm_dist.models import Costs, ErrorInfo, JobState, Result, Timing, Usage
+from rlm_dist.schema import Costs, ErrorInfo, JobState, Result, Timing, Usage
+from rlm_dist.schema.events import CellRan, Event, JobEnded, MessageAdded, RootReplied, SubCallsAnswered
 
 ENDED = Result(
     id="j1",

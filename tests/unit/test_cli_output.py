@@ -15,7 +15,7 @@ from rlm_dist.errors import (
     SettingsError,
     Unreachable,
 )
-from rlm_dist.models import Costs, JobState
+from rlm_dist.schema import Costs, JobState
 
 Captured = pytest.CaptureFixture[str]
 

@@ -7,24 +7,18 @@ from typing import ClassVar
 import pytest
 
 from rlm_dist.cli.batch_view import batch_lines, brief_line, view
+from rlm_dist.cli.limit_lines import limit_lines
 from rlm_dist.cli.pace import Pace, Rates
-from rlm_dist.cli.places import place_lines
-from rlm_dist.cli.status import (
-    batch_document,
-    find,
-    job_document,
-    job_lines,
-    list_lines,
-)
+from rlm_dist.cli.status import batch_document, find, job_document, job_lines, list_lines
 from rlm_dist.errors import NotFound
-from rlm_dist.models import (
+from rlm_dist.schema import (
     NANO,
     BatchRecord,
     BatchState,
     ContextInfo,
     ContextRef,
     Costs,
-    Ended,
+    EndedJob,
     ErrorInfo,
     JobRecord,
     JobSpec,
@@ -32,7 +26,7 @@ from rlm_dist.models import (
     Outcome,
     Running,
 )
-from rlm_dist.store import PlaceState
+from rlm_dist.schema.limits import ScopeState
 
 CONTEXT = ContextRef(sha256="0" * 64, size_bytes=3, info=ContextInfo(kind="str", chars=3, items=1))
 JOB = JobRecord(
@@ -88,16 +82,16 @@ class Records:
     def running_jobs(self) -> list[Running]:
         return [RUNNING.model_copy(update={"job_id": "x", "batch_id": "other"}), RUNNING]
 
-    def last_ended(self, batch_id: str, limit: int) -> list[Ended]:
-        return [Ended(job_id="e", run_s=30.0, nanousd=NANO // 5, tokens=1)] * 5
+    def last_ended(self, batch_id: str, limit: int) -> list[EndedJob]:
+        return [EndedJob(job_id="e", run_s=30.0, nanousd=NANO // 5, tokens=1)] * 5
 
     def records(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
         return [JOB for _ in job_ids]
 
-    def places(self) -> list[PlaceState]:
+    def places(self) -> list[ScopeState]:
         return self.endpoints
 
-    endpoints: ClassVar[list[PlaceState]] = []
+    endpoints: ClassVar[list[ScopeState]] = []
 
 
 def test_an_id_is_a_job_or_a_batch_or_an_error_that_names_it() -> None:
@@ -129,29 +123,29 @@ def test_a_job_tells_of_code_that_came_out_otherwise_when_it_was_replayed() -> N
     assert job_document(record)["diverged_cells"] == 2
 
 
-PLACE = PlaceState(
+PLACE = ScopeState(
     url="http://e/v1", model="m", limit=40, found=True, in_flight=38, waiting=212,
     ended_last_minute=1000, refused_last_minute=12, blocked_s=0.0, away_since_ms=None, next_try_s=0.0,
 )  # fmt: skip
 
 
 def test_what_is_believed_of_an_endpoint() -> None:
-    assert list(place_lines([PLACE])) == [
+    assert list(limit_lines([PLACE])) == [
         "http://e/v1 m: endpoint limit 40 (found), 38 in flight, 212 calls wait, "
         "1.2% refused in the last minute"
     ]
     fresh = PLACE.model_copy(update={"found": False, "waiting": 1, "ended_last_minute": 0, "blocked_s": 7.0})
-    assert list(place_lines([fresh])) == [
+    assert list(limit_lines([fresh])) == [
         "http://e/v1 m: endpoint limit 40 (not reached yet), 38 in flight, 1 call waits, "
         "takes no calls for 7 s"
     ]
-    assert list(place_lines([PLACE.model_copy(update={"in_flight": 0, "waiting": 0})])) == []
+    assert list(limit_lines([PLACE.model_copy(update={"in_flight": 0, "waiting": 0})])) == []
 
 
 def test_an_endpoint_that_is_away_says_since_when_and_when_it_is_tried_again() -> None:
     away = PLACE.model_copy(update={"in_flight": 0, "away_since_ms": 1_700_000_000_000, "next_try_s": 20.0})
     since = time.strftime("%H:%M", time.localtime(1_700_000_000))
-    assert list(place_lines([away])) == [f"http://e/v1 m: endpoint away since {since}, next try in 20 s"]
+    assert list(limit_lines([away])) == [f"http://e/v1 m: endpoint away since {since}, next try in 20 s"]
     records = Records()
     records.endpoints = [away]  # type: ignore[misc]  # of this one alone
     seen = view(records, BATCH, Pace())

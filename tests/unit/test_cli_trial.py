@@ -7,8 +7,8 @@ import typer
 
 from rlm_dist.cli.trial import ask, pilot_lines
 from rlm_dist.errors import InputError
-from rlm_dist.models import ContextInfo, ContextRef, Costs, JobRecord, JobSpec, JobState
-from rlm_dist.projection import pilot
+from rlm_dist.operations.forecast import pilot
+from rlm_dist.schema import ContextInfo, ContextRef, Costs, JobRecord, JobSpec, JobState
 
 CONTEXT = ContextRef(sha256="0" * 64, size_bytes=3, info=ContextInfo(kind="str", chars=3, items=1))
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_dist.contexts import check_value, encode
+from rlm_dist.contexts.encoding import check_value, encode
 from rlm_dist.errors import InputError
-from rlm_dist.models import ContextInfo
+from rlm_dist.schema import ContextInfo
 from tests.decoded import decode
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))

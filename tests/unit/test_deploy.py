@@ -13,8 +13,8 @@ from packaging.requirements import Requirement
 from ruamel.yaml import YAML
 from typer.main import get_group
 
-from rlm_dist import flower_app
 from rlm_dist.cli.app import make_cli
+from rlm_dist.operations import flower as flower_app
 from rlm_dist.settings import Settings
 
 ROOT = Path(__file__).parents[2]

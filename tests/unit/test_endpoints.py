@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.endpoints import endpoints_of
 from rlm_dist.errors import SettingsError
-from rlm_dist.models import Role
+from rlm_dist.llm.endpoints import endpoints_of
+from rlm_dist.schema import Role
 from rlm_dist.settings import Settings, load_settings
 
 TWO = """

@@ -3,7 +3,7 @@
 import pytest
 
 from rlm_dist.errors import CallError, Cancelled, LimitExceeded, Superseded
-from rlm_dist.models import CellResult, JobState, Limits, Message
+from rlm_dist.schema import CellResult, JobLimits, JobState, Message
 from tests.unit.fake_repl import FakeRepl, Run, reply
 
 LOOK = "```repl\nprint(context)\nn = len(context)\n```"
@@ -45,7 +45,7 @@ def test_none_is_no_answer(text: str) -> None:
 
 
 def test_at_the_iteration_limit_the_last_words_are_a_partial_answer() -> None:
-    run = Run("one", "two", limits=Limits(max_iterations=2))
+    run = Run("one", "two", limits=JobLimits(max_iterations=2))
     assert (run.outcome.state, run.answer, run.outcome.partial_answer) == (JobState.EXHAUSTED, None, "two")
     assert run.outcome.error is not None
     assert run.outcome.error.type == "LimitExceeded"
@@ -54,7 +54,7 @@ def test_at_the_iteration_limit_the_last_words_are_a_partial_answer() -> None:
 
 @pytest.mark.parametrize("last", ["FINAL(4)", "4", "```repl\nFINAL(4)\n```"])
 def test_one_more_reply_may_be_asked_for_at_the_limit(last: str) -> None:
-    run = Run("hm", last, limits=Limits(max_iterations=1), ask_at_limit=True)
+    run = Run("hm", last, limits=JobLimits(max_iterations=1), ask_at_limit=True)
     assert run.answer == "4"
     assert "no turns left" in run.script.told()
 

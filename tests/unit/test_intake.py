@@ -5,7 +5,7 @@ from typing import Any
 
 from celery import Celery
 
-from rlm_dist.intake import limit_intake
+from rlm_dist.broker.backpressure import limit_intake
 
 
 class Hub:

@@ -2,8 +2,8 @@
 
 import time
 
-from rlm_dist.journal import Journal
-from rlm_dist.models import CellResult, Clipped, FinalValue
+from rlm_dist.engine.journal import Journal
+from rlm_dist.schema import CellResult, Clipped, FinalValue
 from tests.unit.fake_repl import reply
 
 CELL = CellResult(

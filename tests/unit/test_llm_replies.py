@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.llm.replies import chat_body, plain_body, read_chat, read_models, read_plain
-from rlm_dist.models import CallRequest, Charge, Message, Role, Usage
+from rlm_dist.llm.wire import chat_body, plain_body, read_chat, read_models, read_plain
+from rlm_dist.schema import CallRequest, Charge, Message, Role, Usage
 
 REQUEST = CallRequest(
     role=Role.SUB,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from rlm_dist.endpoints import endpoints_of
 from rlm_dist.errors import SettingsError
-from rlm_dist.models import Role
+from rlm_dist.llm.endpoints import endpoints_of
+from rlm_dist.schema import Role
 from rlm_dist.settings import load_settings
 
 

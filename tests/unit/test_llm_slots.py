@@ -26,7 +26,7 @@ class Entered:
         await settle()
 
     async def _enter(self, name: str) -> None:
-        await self.slots.enter(name[0])
+        await self.slots.acquire(name[0])
         self.names.append(name)
 
 
@@ -50,7 +50,7 @@ def test_jobs_take_turns() -> None:
         await calls.ask("a1", "a2", "a3", "a4", "b1")
         assert calls.names == ["a1", "a2"]
         for _ in range(3):
-            calls.slots.leave()
+            calls.slots.release()
         await settle()
         assert calls.names == ["a1", "a2", "a3", "b1", "a4"]
 
@@ -60,7 +60,7 @@ def test_jobs_take_turns() -> None:
 def test_without_a_number_nobody_waits() -> None:
     async def test(calls: Entered) -> None:
         await calls.ask("a1", "a2", "b1")
-        calls.slots.leave()
+        calls.slots.release()
         assert calls.names == ["a1", "a2", "b1"]
 
     run(None, test)
@@ -71,7 +71,7 @@ def test_a_call_that_was_cancelled_leaves_its_slot_to_the_next() -> None:
         await calls.ask("a1", "a2", "a3", "a4")
         calls.tasks["a2"].cancel()
         await settle()
-        calls.slots.leave()
+        calls.slots.release()
         calls.tasks["a3"].cancel()  # it has the slot, and does not know yet
         await settle()
         assert calls.names == ["a1", "a4"]
@@ -86,7 +86,7 @@ def test_a_job_that_is_dropped_waits_no_longer() -> None:
         await settle()
         with pytest.raises(CallError):
             calls.tasks["a2"].result()
-        calls.slots.leave()
+        calls.slots.release()
         await settle()
         assert calls.names == ["a1", "b1"]
 
@@ -97,7 +97,7 @@ def test_once_closed_nobody_enters() -> None:
     async def test(calls: Entered) -> None:
         await calls.ask("a1", "a2")
         calls.slots.close(OVER)
-        calls.slots.leave()
+        calls.slots.release()
         await calls.ask("b1")
         assert calls.names == ["a1"]
         for late in ("a2", "b1"):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from rlm_dist.logs import configure_logs
+from rlm_dist.worker.logging_setup import configure_logs
 
 
 @pytest.fixture(autouse=True)

@@ -4,12 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_dist.models import CellResult, Clipped, FinalValue
-from rlm_dist.observation import Ran, cut, observation
+from rlm_dist.engine.observation import BlockResult, cut, observation
+from rlm_dist.schema import CellResult, Clipped, FinalValue
 
 
 def show(*results: CellResult, blocks: int | None = None, max_chars: int = 1000) -> str:
-    return observation([Ran(result) for result in results], blocks or len(results), max_chars=max_chars)
+    return observation(
+        [BlockResult(result) for result in results], blocks or len(results), max_chars=max_chars
+    )
 
 
 def test_short_output_is_whole() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_dist.parsing import TextAnswer, parse
+from rlm_dist.engine.parsing import TextAnswer, parse
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import pytest
 
 from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.permits import BEAT_S, FAILURES, Ended, Permit, Permits, Waiter
-from rlm_dist.store import Share
+from rlm_dist.llm.permits import BEAT_S, FAILURES, AttemptEnd, Permit, Permits, Waiter
+from rlm_dist.schema.limits import Share
 
 NEVER = float("inf")
 
@@ -98,7 +98,7 @@ def test_a_process_that_wants_nothing_says_so_once() -> None:
     desk = Desk()
     desk.wait()
     desk.share(9)
-    desk.permits.release(Permit(0, 1), Ended.ANSWERED)
+    desk.permits.release(Permit(0, 1), AttemptEnd.ANSWERED)
     desk.share(9)
     desk.share(0)
     assert desk.permits.report_due() == NEVER
@@ -109,7 +109,7 @@ def test_a_refusal_shrinks_the_share_until_the_store_has_looked() -> None:
     desk.wait()
     desk.share(3)
     permit = desk.acquire()
-    desk.permits.release(permit, Ended.REFUSED, retry_after_s=2.0)
+    desk.permits.release(permit, AttemptEnd.REFUSED, retry_after_s=2.0)
     assert desk.permits.acquire(1) is None
     assert desk.permits.report_due() <= desk.now + 0.01
     report = desk.permits.report()
@@ -125,8 +125,8 @@ def test_refusals_of_older_epochs_are_told_apart() -> None:
     old = desk.acquire()
     desk.share(9, epoch=1)
     new = desk.acquire()
-    desk.permits.release(old, Ended.REFUSED)
-    desk.permits.release(new, Ended.REFUSED)
+    desk.permits.release(old, AttemptEnd.REFUSED)
+    desk.permits.release(new, AttemptEnd.REFUSED)
     report = desk.permits.report()
     assert (report.epoch, report.started, report.refused, report.late) == (1, 1, 1, 1)
 
@@ -135,7 +135,7 @@ def test_tokens_beyond_the_estimate_are_reported() -> None:
     desk = Desk()
     desk.wait()
     desk.share(9)
-    desk.permits.release(desk.acquire(), Ended.ANSWERED, tokens=8)
+    desk.permits.release(desk.acquire(), AttemptEnd.ANSWERED, tokens=8)
     assert desk.permits.report().extra_tokens == 7
 
 
@@ -155,7 +155,7 @@ def test_calls_that_cannot_wait_for_the_end_of_a_block_fail() -> None:
 def silent(desk: Desk, attempts: int) -> None:
     """Have attempts end without an answer."""
     for _ in range(attempts):
-        desk.permits.release(desk.acquire(), Ended.UNHEARD)
+        desk.permits.release(desk.acquire(), AttemptEnd.UNHEARD)
 
 
 def test_after_failures_in_a_row_one_call_tries_at_a_time_after_growing_pauses() -> None:
@@ -179,20 +179,20 @@ def test_any_answer_says_that_the_endpoint_is_there() -> None:
     desk.wait()
     desk.share(9)
     silent(desk, FAILURES - 1)
-    desk.permits.release(desk.acquire(), Ended.REFUSED)
+    desk.permits.release(desk.acquire(), AttemptEnd.REFUSED)
     desk.share(9)
     silent(desk, FAILURES - 1)
     assert not desk.permits.away
 
 
-@pytest.mark.parametrize("ended", [Ended.ABORTED, Ended.UNHEARD])
-def test_a_call_that_was_aborted_says_nothing(ended: Ended) -> None:
+@pytest.mark.parametrize("ended", [AttemptEnd.ABORTED, AttemptEnd.UNHEARD])
+def test_a_call_that_was_aborted_says_nothing(ended: AttemptEnd) -> None:
     desk = Desk()
     desk.wait()
     desk.share(9)
     silent(desk, FAILURES - 1)
     desk.permits.release(desk.acquire(), ended)
-    assert desk.permits.away is (ended is Ended.UNHEARD)
+    assert desk.permits.away is (ended is AttemptEnd.UNHEARD)
 
 
 def test_what_another_process_has_seen_stops_this_one() -> None:
@@ -205,7 +205,7 @@ def test_what_another_process_has_seen_stops_this_one() -> None:
     desk.now += 7.0
     desk.share(1, away_s=10.0, try_s=10.0)
     assert desk.started == ["j"]
-    desk.permits.release(Permit(0, 1), Ended.ANSWERED)
+    desk.permits.release(Permit(0, 1), AttemptEnd.ANSWERED)
     assert not desk.permits.away
 
 
@@ -245,7 +245,7 @@ def test_after_too_long_an_outage_calls_end_and_later_ones_once_one_has_tried() 
     desk.now += 16.0
     desk.share(1, away_s=49.0, try_s=60.0)
     assert desk.started == ["after"]
-    desk.permits.release(Permit(0, 1), Ended.UNHEARD)
+    desk.permits.release(Permit(0, 1), AttemptEnd.UNHEARD)
     assert desk.failed[1:] == [("after too", FailureKind.OUTAGE)]
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.errors import SettingsError
-from rlm_dist.models import Usage
-from rlm_dist.prices import Prices
+from rlm_dist.llm.prices import Prices
+from rlm_dist.schema import Usage
 
 OPENAI = "https://api.openai.com/v1"
 GOOGLE = "https://generativelanguage.googleapis.com/v1beta/openai"

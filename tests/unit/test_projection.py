@@ -5,12 +5,12 @@ import random
 
 import pytest
 
-from rlm_dist.models import NANO, Ended, Running
-from rlm_dist.projection import Quantiles, Range, project, quantiles, rest
+from rlm_dist.operations.forecast import Quantiles, Range, project, quantiles, rest
+from rlm_dist.schema import NANO, EndedJob, Running
 
 
-def ended(usd: float, run_s: float | None = 10.0) -> Ended:
-    return Ended(job_id="j", run_s=run_s, nanousd=round(usd * NANO), tokens=0)
+def ended(usd: float, run_s: float | None = 10.0) -> EndedJob:
+    return EndedJob(job_id="j", run_s=run_s, nanousd=round(usd * NANO), tokens=0)
 
 
 def running(usd: float, started_ms: int) -> Running:

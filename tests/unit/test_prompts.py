@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from rlm_dist import prompts
-from rlm_dist.models import ContextInfo
-from rlm_dist.prompts.shots import SHOTS
+from rlm_dist.engine import prompts
+from rlm_dist.engine.prompts.shots import SHOTS
+from rlm_dist.schema import ContextInfo
 from tests.unit.fake_repl import spec
 
 NAMES = (

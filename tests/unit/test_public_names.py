@@ -41,10 +41,10 @@ def test_another_name_is_not_there() -> None:
     [
         ("rlm_dist", ["celery", "redis", "pydantic", "openai"]),
         (
-            "rlm_dist.client",
+            "rlm_dist.client.client",
             [
                 *("openai", "celery.app", "kombu.messaging"),
-                *("rlm_dist.runtime", "rlm_dist.sandbox", "rlm_dist.llm", "rlm_dist.engine"),
+                *("rlm_dist.worker.process", "rlm_dist.sandbox", "rlm_dist.llm", "rlm_dist.engine.loop"),
             ],
         ),
     ],

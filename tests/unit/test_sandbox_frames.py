@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rlm_dist.errors import SandboxError
 from rlm_dist.sandbox.inside.frames import MAX_FRAME, FrameError, clean, pack, receive
-from rlm_dist.sandbox.messages import Done, HandedIn, QueryAsked, parse
+from rlm_dist.sandbox.messages import CellDone, HandedIn, QueryAsked, parse
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -157,6 +157,6 @@ def _without_surrogates(value: object) -> object:
 def test_the_host_cuts_output_that_the_child_did_not() -> None:
     message = {**HONEST[3], "output": {"head": "h" * 50, "tail": "t" * 50, "omitted": 7}}
     done = parse(json.dumps(message).encode())
-    assert isinstance(done, Done)
+    assert isinstance(done, CellDone)
     clipped = done.output.clipped(60)
     assert (clipped.head, clipped.tail, clipped.omitted) == ("h" * 50, "t" * 10, 47)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rlm_dist.models import Message, Role, Usage
+from rlm_dist.schema import Message, Role, Usage
 from rlm_dist.simulated import Fault, Latency, rules, scripts
 from rlm_dist.simulated.faults import pick
 from rlm_dist.simulated.tally import Tally

@@ -2,24 +2,24 @@
 
 from pathlib import Path
 
-from rlm_dist.batch_item import read_item
-from rlm_dist.contexts import encode
-from rlm_dist.models import JobSpec
-from rlm_dist.options import JobOptions
+from rlm_dist.client.batch_item import read_item
+from rlm_dist.client.job_specs import JobSpecFactory
+from rlm_dist.client.options import JobOptions
+from rlm_dist.contexts.encoding import encode
+from rlm_dist.schema import JobSpec
 from rlm_dist.settings import Settings
-from rlm_dist.specs import SpecMaker
 
 DEFAULTS = JobOptions(model="big", max_tokens=10)
 
 
-def made(maker: SpecMaker, **own: object) -> JobSpec:
+def made(maker: JobSpecFactory, **own: object) -> JobSpec:
     """The spec of a job with options of its own over the defaults."""
     item = read_item({"id": "a", "query": "q", "context": "c", **own}, Path())
     return maker.make(item, item.options.over(DEFAULTS), encode("c").ref, job_id="j")
 
 
 def test_jobs_in_turns_with_and_without_options_of_their_own_keep_to_them() -> None:
-    maker = SpecMaker(Settings())
+    maker = JobSpecFactory(Settings())
     specs = [made(maker), made(maker, max_tokens=20), made(maker), made(maker, model="small"), made(maker)]
     assert [spec.limits.max_tokens for spec in specs] == [10, 20, 10, 10, 10]
     assert [spec.model for spec in specs] == ["big", "big", "big", "small", "big"]
@@ -27,6 +27,6 @@ def test_jobs_in_turns_with_and_without_options_of_their_own_keep_to_them() -> N
 
 def test_a_job_keeps_its_own_extra_body_beside_an_equal_one() -> None:
     """In Python 1 and True are equal, for an endpoint they are not."""
-    maker = SpecMaker(Settings())
+    maker = JobSpecFactory(Settings())
     bodies = [made(maker, extra_body={"flag": flag}).root_parameters.extra_body for flag in (True, 1)]
     assert [repr(body) for body in bodies] == ["{'flag': True}", "{'flag': 1}"]

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from rlm_dist.errors import BlobError, Unreachable
-from rlm_dist.events import (
+from rlm_dist.operations.trace_text import cost_lines, trace_lines
+from rlm_dist.schema import ContextInfo, ErrorInfo, JobState, ModelCosts, Role, Usage
+from rlm_dist.schema.events import (
     CellRan,
     Event,
     JobEnded,
@@ -17,8 +19,7 @@ from rlm_dist.events import (
     RootReplied,
     SubCallsAnswered,
 )
-from rlm_dist.models import ContextInfo, ErrorInfo, JobState, ModelCosts, Role, Usage
-from rlm_dist.trace import Traced, TraceSink, cost_lines, read_trace, trace_lines
+from rlm_dist.store.trace import TracedEvent, TraceSink, read_trace
 
 
 class MemoryLog:
@@ -218,7 +219,7 @@ def test_a_failed_job_shows_why() -> None:
         error=ErrorInfo(type="auth", message="the key is refused"),
         iterations=1,
     )
-    assert list(trace_lines([Traced("1-0", 1, event)])) == [
+    assert list(trace_lines([TracedEvent("1-0", 1, event)])) == [
         "",
         "failed after 1 turn",
         "  auth: the key is refused",
@@ -226,7 +227,7 @@ def test_a_failed_job_shows_why() -> None:
 
 
 def test_a_long_observation_is_cut_with_its_length_told() -> None:
-    lines = list(trace_lines([Traced("1-0", 1, MessageAdded(turn=2, role="user", text="y" * 800))]))
+    lines = list(trace_lines([TracedEvent("1-0", 1, MessageAdded(turn=2, role="user", text="y" * 800))]))
     assert lines[-2] == "  user: (800 characters)"
     assert lines[-1] == "    " + "y" * 500 + " [… 300 more characters]"
 

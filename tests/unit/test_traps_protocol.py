@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from rlm_dist.errors import LimitExceeded
-from rlm_dist.models import CellResult, ContextInfo, JobState, Limits
+from rlm_dist.schema import CellResult, ContextInfo, JobLimits, JobState
 from tests.unit.fake_repl import FakeRepl, Run, reply
 
 
@@ -206,7 +206,7 @@ def test_28_a_surrogate_in_a_reply_does_not_crash() -> None:
 
 
 def test_limits_end_the_job_with_its_draft() -> None:
-    run = Run("```repl\nanswer['content'] = 'so far'\n```", "hm", limits=Limits(max_iterations=2))
+    run = Run("```repl\nanswer['content'] = 'so far'\n```", "hm", limits=JobLimits(max_iterations=2))
     assert run.outcome.state is JobState.EXHAUSTED
     assert run.outcome.partial_answer == "so far"
     assert run.outcome.error is not None

@@ -1,11 +1,11 @@
 """Owners take turns, and the items of one owner keep their order."""
 
-from rlm_dist.turns import Turns
+from rlm_dist.llm.fair_queue import FairQueue
 
 
-def filled() -> Turns[str]:
+def filled() -> FairQueue[str]:
     """Three items of one owner, then two of another."""
-    turns: Turns[str] = Turns()
+    turns: FairQueue[str] = FairQueue()
     for item in ("a1", "a2", "a3", "b1", "b2"):
         turns.add(item[0], item)
     return turns

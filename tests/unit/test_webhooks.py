@@ -8,12 +8,12 @@ import openai
 import pytest
 from structlog.testing import capture_logs
 
+from rlm_dist.client.options import read_batch_options
 from rlm_dist.errors import InputError, NotFound, SettingsError
-from rlm_dist.models import BatchRecord, BatchState, Costs, JobState
-from rlm_dist.options import read_batch_options
+from rlm_dist.schema import BatchRecord, BatchState, Costs, JobState
 from rlm_dist.settings import load_settings
 from rlm_dist.store import DueWebhook, Store
-from rlm_dist.webhooks import MOST_TRIES, Courier, headers_of
+from rlm_dist.worker.webhook_sender import MOST_TRIES, WebhookSender, headers_of
 
 SECRET = "whsec_c2VjcmV0IG9mIG91cnM="
 URL = "https://example.org/T0/secret-path"
@@ -59,7 +59,7 @@ def sent(store: OneBatch, answer: int | Exception, secret: str | None = SECRET) 
             raise answer
         return answer
 
-    courier = Courier(cast(Store, store), secret=secret, post=post)
+    courier = WebhookSender(cast(Store, store), secret=secret, post=post)
     courier.close()
     courier._round()
     return posts

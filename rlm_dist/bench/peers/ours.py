@@ -5,8 +5,8 @@ import sys
 from rlm_dist.bench.peers.asking import measure, query_for
 from rlm_dist.bench.peers.redis_server import redis_server
 from rlm_dist.bench.rig import finished, settings_of
-from rlm_dist.client import Client
-from rlm_dist.local_cluster import workers
+from rlm_dist.client.client import Client
+from rlm_dist.local.cluster import workers
 
 
 def main(url: str, calls: int, in_flight: int) -> None:

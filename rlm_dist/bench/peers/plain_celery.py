@@ -13,8 +13,9 @@ from celery import Celery, group
 
 from rlm_dist.bench.peers.asking import CHARS, SUB_MODEL, measure
 from rlm_dist.bench.peers.redis_server import redis_server
-from rlm_dist.child_python import module_command
-from rlm_dist.embedded import Cluster, watch_lifeline
+from rlm_dist.local.child_python import module_command
+from rlm_dist.local.lifeline import watch_lifeline
+from rlm_dist.local.processes import Cluster
 
 _READY_S = 120.0
 

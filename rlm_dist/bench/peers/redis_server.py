@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from rlm_dist.embedded import server
+from rlm_dist.local.redis.server import server
 
 
 class RedisServer(NamedTuple):

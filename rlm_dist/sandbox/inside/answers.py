@@ -17,7 +17,7 @@ _MAX_NAMES = 100
 Final = dict[str, str | None]
 
 
-class Done(BaseException):
+class AnswerGiven(BaseException):
     """Ends the block once an answer is handed in; no ``except Exception`` swallows it."""
 
 

@@ -29,7 +29,7 @@ class LLMQueryError(RuntimeError):
 LLMQueryError.__module__ = "__main__"  # shown by its bare name
 
 
-class Answered(str):
+class SubAnswer(str):
     """An answer of the sub model within a batch."""
 
     ok = True
@@ -57,7 +57,7 @@ class _Request:
             self.done.set()
 
 
-class Calls:
+class CallFunctions:
     """The functions for sub-calls that the REPL offers."""
 
     def __init__(self, send: Send) -> None:
@@ -86,7 +86,7 @@ class Calls:
             raise TypeError(f"llm_query_batched takes a list of prompts, not {type(prompts).__name__}")
         checked = [_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
         return [
-            Answered(answer["text"])
+            SubAnswer(answer["text"])
             if "text" in answer
             else Failed(f"[llm_query failed: {answer['failure']}]")
             for answer in self._ask(checked, model)

@@ -14,16 +14,16 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from . import confine, context
-from .calls import Calls
+from .calls import CallFunctions
 from .clock import Clock, install
 from .exits import EXIT_BROKEN, EXIT_MEMORY
 from .frames import pack, receive
-from .repl import Repl
+from .repl import CellRunner
 
 _SEED = 0
 
 
-class Link:
+class HostChannel:
     """The socket to the host."""
 
     def __init__(self, fd: int) -> None:
@@ -52,13 +52,13 @@ class Link:
         while rest:
             rest = rest[os.write(self._fd, rest) :]
 
-    def begin(self, calls: Calls) -> None:
+    def begin(self, calls: CallFunctions) -> None:
         """Start the reader and the writer."""
         for step in (lambda: self._route(calls), lambda: self.write(self._out.get())):
             threading.Thread(target=_forever, args=(step,), daemon=True).start()
         os.register_at_fork(after_in_child=self._sever)
 
-    def _route(self, calls: Calls) -> None:
+    def _route(self, calls: CallFunctions) -> None:
         message = self.read()
         if message["op"] == "reply":
             calls.reply(message)
@@ -75,7 +75,7 @@ def main(socket_fd: int, context_fd: int, names: dict[str, Any] | None = None) -
 
     ``context_fd`` is the encoded context; where it is loaded already, ``names`` are what it gave.
     """
-    link = Link(socket_fd)
+    link = HostChannel(socket_fd)
     start = link.read()
     confine.confine(start["limits"])
     if names is None:
@@ -85,14 +85,14 @@ def main(socket_fd: int, context_fd: int, names: dict[str, Any] | None = None) -
     random.seed(_SEED)
     clock = Clock()
     install(clock)
-    calls = Calls(link.send)
-    repl = Repl(names, calls, start["max_output_chars"])
+    calls = CallFunctions(link.send)
+    repl = CellRunner(names, calls, start["max_output_chars"])
     link.begin(calls)
     link.send({"op": "ready"})
     _forever(lambda: _serve(link, repl, clock))
 
 
-def _serve(link: Link, repl: Repl, clock: Clock) -> None:
+def _serve(link: HostChannel, repl: CellRunner, clock: Clock) -> None:
     order = link.orders.get()
     if order["op"] == "run":
         clock.begin(order["began_ns"])
@@ -101,7 +101,7 @@ def _serve(link: Link, repl: Repl, clock: Clock) -> None:
         link.send(repl.resolve(order["path"]))
 
 
-def _loaded(link: Link, context_fd: int) -> dict[str, Any]:
+def _loaded(link: HostChannel, context_fd: int) -> dict[str, Any]:
     try:
         with open(context_fd, "rb") as file:
             return context.load(file)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sized
 from typing import Any, NoReturn
 
 from . import answers, cells
-from .calls import Calls, LLMQueryError, rlm_query, rlm_query_batched
+from .calls import CallFunctions, LLMQueryError, rlm_query, rlm_query_batched
 from .output import Recorder, Stream, clip
 
 _RESERVE_BYTES = 16 << 20
@@ -26,10 +26,10 @@ class _Plain(str):
         return str(self)
 
 
-class Repl:
+class CellRunner:
     """Runs the cells of one job, in the main thread."""
 
-    def __init__(self, context: dict[str, Any], calls: Calls, max_output_chars: int) -> None:
+    def __init__(self, context: dict[str, Any], calls: CallFunctions, max_output_chars: int) -> None:
         self._recorder = Recorder()
         self._streams = (Stream(self._recorder, "<stdout>"), Stream(self._recorder, "<stderr>"))
         self._max_output_chars = max_output_chars
@@ -108,7 +108,7 @@ class Repl:
                 action()
             finally:
                 self._interruptible = False
-        except answers.Done:
+        except answers.AnswerGiven:
             return None
         except MemoryError as error:
             self._reserve = None  # room to tell of it
@@ -145,7 +145,7 @@ class Repl:
     def _hand_in(self, value: Any, by: str) -> NoReturn:
         if self._final is None:
             self._final = answers.final(self._content(value), by)
-        raise answers.Done
+        raise answers.AnswerGiven
 
     def _functions(self) -> dict[str, Callable[..., Any]]:
         """The functions of the REPL itself, under the names that the model sees in tracebacks."""

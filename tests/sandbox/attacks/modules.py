@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 
-for name in ("rlm_dist", "redis", "pydantic", "seccompy", "landlockpy", "zygote"):
+for name in ("rlm_dist", "redis", "pydantic", "seccompy", "landlockpy", "fork_server"):
     attempt(lambda: importlib.import_module(name), f"import {name}")
 for path in facts["project"]:
     sys.path.insert(0, path)

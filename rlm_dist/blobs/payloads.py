@@ -1,0 +1,45 @@
+"""Texts of any length in the store: short ones stand where they are used, long ones in the blob store.
+
+Format: a short text is stored as it is; a long one as ``{"blob": "<sha256>"}``. What is packed is always a
+JSON object of another shape, so the two cannot be confused.
+"""
+
+import json
+
+from rlm_dist.blobs.store import Blobs
+from rlm_dist.store import Store
+
+INLINE_CHARS = 64 * 1024
+_MARK = '{"blob": "'
+
+
+class Payloads:
+    """Packs and unpacks JSON texts of jobs."""
+
+    def __init__(self, *, store: Store, blobs: Blobs) -> None:
+        self._store = store
+        self._blobs = blobs
+
+    def pack(self, job_id: str, text: str) -> str:
+        """What to store for ``text``; a blob is kept for as long as the job is."""
+        if len(text) <= INLINE_CHARS:
+            return text
+        sha256 = self._store.patiently(lambda: self._blobs.put_text(text))
+        self._store.use_blob(job_id, sha256)
+        return f'{_MARK}{sha256}"}}'
+
+    @staticmethod
+    def is_long(packed: str) -> bool:
+        """Whether ``unpack`` will ask the blob store."""
+        return packed.startswith(_MARK)
+
+    def unpack(self, packed: str) -> str:
+        """The text that ``pack`` was given.
+
+        Raises:
+            BlobError: where the blob is missing or damaged.
+        """
+        if not self.is_long(packed):
+            return packed
+        sha256 = json.loads(packed)["blob"]
+        return self._store.patiently(lambda: self._blobs.get_text(sha256))

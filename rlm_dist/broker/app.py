@@ -1,0 +1,110 @@
+"""The Celery application: queues, acknowledgement, serializer and worker command lines; no tasks."""
+
+from __future__ import annotations
+
+import sys
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+# Both load a part of themselves when it is first named, which takes long: not before it is used.
+import celery
+import kombu
+
+from rlm_dist.errors import SettingsError
+from rlm_dist.schema import Priority, Role
+from rlm_dist.settings import Settings
+
+ROOT_TASK = ROOT_QUEUE = "rlm.root"
+AGAIN_QUEUE = "rlm.root.again"
+SUB_TASK = SUB_QUEUE = "rlm.sub"
+# How old a message in a worker's hands may be before it counts as lost; workers keep theirs young.
+_VISIBILITY_S = 60
+_APPS = {Role.ROOT: "workers.root", Role.SUB: "workers.sub"}
+# By which kombu names the lists of a queue; the lowest number is taken first.
+_PRIORITIES: dict[Priority, int] = {"high": 0, "normal": 3, "low": 6}
+_QUEUES = {Role.ROOT: (ROOT_QUEUE, AGAIN_QUEUE), Role.SUB: (SUB_QUEUE,)}
+
+
+def make_app(settings: Settings, role: Role | None = None) -> celery.Celery:
+    """Make the application of a worker of ``role``, or (None) of a process that only sends.
+
+    Raises:
+        SettingsError: where no ``RLM_REDIS_URL`` is set; a worker has no embedded server of its own.
+    """
+    if settings.redis_url is None:
+        raise SettingsError(("RLM_REDIS_URL: a worker needs the address of the Redis server",))
+    app = celery.Celery("rlm_dist", broker=broker_url(settings.redis_url), set_as_current=False)
+    app.conf.update(
+        # What a worker takes from without -Q; the queue that it only sends to is made when it is needed.
+        task_queues=[queue(name) for name in _QUEUES[role or Role.ROOT]],
+        task_default_queue=_QUEUES[role or Role.ROOT][0],
+        task_routes={ROOT_TASK: {"queue": ROOT_QUEUE}, SUB_TASK: {"queue": SUB_QUEUE}},
+        task_serializer="json",
+        event_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=role is Role.SUB,
+        task_reject_on_worker_lost=False,
+        worker_pool="threads" if role is Role.SUB else "prefork",
+        worker_concurrency=settings.sub_concurrency if role is Role.SUB else settings.root_concurrency,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=role is Role.ROOT,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        # Events of sub tasks cost a tenth of a sub worker's time: Flower turns them on where it runs.
+        worker_send_task_events=role is Role.ROOT,
+        worker_redirect_stdouts=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        task_publish_retry_policy={"max_retries": 120, "interval_start": 0.1, "interval_max": 2.0},
+        broker_transport_options=_transport_options(settings, role),
+    )
+    return app
+
+
+def broker_url(redis_url: str) -> str:
+    """Kombu's form of a redis-py address: UNIX sockets and TLS are spelled differently there."""
+    parts = urlsplit(redis_url)
+    query = dict(parse_qsl(parts.query))
+    if parts.scheme == "unix":
+        query["virtual_host"] = query.pop("db", "0")
+        return f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}"
+    if parts.scheme == "rediss":
+        query.setdefault("ssl_cert_reqs", "required")
+        return urlunsplit(parts._replace(query=urlencode(query)))
+    return redis_url
+
+
+def worker_argv(
+    role: Role, settings: Settings, *, concurrency: int | None = None, name: str | None = None
+) -> list[str]:
+    """The command line of a worker of ``role``; its application knows the right queue, pool and size."""
+    return [
+        *(sys.executable, "-m", "celery", "-A", _APPS[role], "worker"),
+        *(("-c", str(concurrency)) if concurrency else ()),
+        *("-n", f"{name or role}@%h", "-l", settings.log_level),
+        *("--without-gossip", "--without-mingle"),
+    ]
+
+
+def queue(name: str) -> kombu.Queue:
+    """A queue bound under its own name; Celery would bind all of them to the default one's."""
+    return kombu.Queue(name, kombu.Exchange(name, type="direct"), routing_key=name)
+
+
+def _transport_options(settings: Settings, role: Role | None) -> dict[str, object]:
+    suffix = role or "client"
+    return {
+        "global_keyprefix": settings.broker_prefix,
+        "priority_steps": list(_PRIORITIES.values()),
+        "socket_timeout": 30.0,
+        "socket_connect_timeout": 5.0,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+        "client_name": f"rlm-{suffix}-broker",
+        # The shortest visibility timeout among the users of one unacked key wins, so each role has its own.
+        "unacked_key": f"rlm.unacked.{suffix}",
+        "unacked_index_key": f"rlm.unacked_index.{suffix}",
+        "unacked_mutex_key": f"rlm.unacked_mutex.{suffix}",
+        "visibility_timeout": _VISIBILITY_S,
+        "unacked_restore_interval": 2,
+        "unacked_restore_throttle": 5,
+    }

@@ -1,0 +1,191 @@
+"""Batches that are checked as a whole before anything is submitted: a JSON lines file, or a list of dicts.
+
+Invariant: a file is read twice, as a stream. The first pass checks every line (the contexts that it names
+included) and computes the file's digest; the second yields the jobs. Memory grows with the longest line and
+the number of ids, not with the file. Blank lines and a byte order mark are passed over.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from rlm_dist.client.batch_item import BatchItem, read_item
+from rlm_dist.client.openai_batch import IGNORED
+from rlm_dist.contexts.encoding import check_value, encode_files
+from rlm_dist.contexts.text_files import FileText, open_text
+from rlm_dist.errors import InputError
+
+SHOWN_PROBLEMS = 100
+_KNOWN_FILES = 1024
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON value")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+class _Checklist:
+    """Which jobs are good, and what is wrong with the others (the first hundred of them are told)."""
+
+    def __init__(self, noun: str) -> None:
+        self._noun = noun
+        self._first_use: dict[str, int] = {}
+        self._told: list[str] = []
+        self.good = 0
+        self.bad: set[int] = set()
+
+    def check(self, number: int, read: Callable[[], BatchItem]) -> BatchItem | None:
+        """Read a job and see that its id is its own; None where it is bad, which is noted."""
+        try:
+            item = read()
+            first = self._first_use.setdefault(item.custom_id, number)
+            if first != number:
+                raise InputError((f"id: {item.custom_id!r} is already used in {self._noun} {first}",))
+        except InputError as error:
+            self.bad.add(number)
+            if len(self._told) < SHOWN_PROBLEMS:
+                self._told.append(f"{self._noun} {number}: {'; '.join(error.problems)}")
+            return None
+        self.good += 1
+        return item
+
+    def problems(self) -> tuple[str, ...]:
+        """What to tell of the bad jobs."""
+        more = len(self.bad) - len(self._told)
+        return (*self._told, f"… and {more} more bad {self._noun}s") if more else tuple(self._told)
+
+
+class BatchFile:
+    """A checked batch file: its ``digest``, the ``total`` of good lines, and the lines as jobs.
+
+    ``problems`` says what is wrong with the lines that are skipped (the first hundred of them; ``bad_lines``
+    is their number); ``ignored`` names fields of OpenAI bodies that have no effect here.
+
+    Raises:
+        InputError: listing the bad lines, unless ``skip_invalid``; also where no good line is left.
+    """
+
+    def __init__(
+        self, path: str | Path, *, skip_invalid: bool = False, stdin: BinaryIO | None = None
+    ) -> None:
+        self._file = open_text(path, stdin=stdin)
+        self._base = Path.cwd() if str(path) == "-" or "://" in str(path) else Path(path).absolute().parent
+        self.ignored: set[str] = set()
+        self._check_file = lru_cache(_KNOWN_FILES)(_problems_of_file)
+        checklist = _Checklist("line")
+        digest = hashlib.sha256()
+        for number, line in _lines(self._file, digest.update):
+            checklist.check(number, lambda line=line: self._checked(line))  # type: ignore[misc]  # bound now
+        self._skipped = checklist.bad
+        self.problems = checklist.problems()
+        self.bad_lines = len(checklist.bad)
+        self.total = checklist.good
+        self.digest = digest.hexdigest()
+        if self.problems and not skip_invalid:
+            raise InputError(self.problems)
+        if self.total == 0:
+            raise InputError((*self.problems, f"{self._file.name}: holds no jobs"))
+
+    def items(self) -> Iterator[BatchItem]:
+        """The jobs, in the order of the file.
+
+        Raises:
+            InputError: where the file has changed since it was checked.
+        """
+        for number, line in _lines(self._file, lambda chunk: None):
+            if number not in self._skipped:
+                yield read_item(_parse(line), self._base)
+
+    def _checked(self, line: bytes) -> BatchItem:
+        parsed = _parse(line)
+        item = read_item(parsed, self._base)
+        if item.context_file is None:
+            check_value(item.value)
+        elif problems := self._check_file(item.context_file):
+            raise InputError(problems)
+        if item.form == "openai":
+            self.ignored |= IGNORED & parsed["body"].keys()
+        return item
+
+
+class BatchList:
+    """A checked list of jobs, each a dict as a line of a batch file; relative paths start where we run.
+
+    Raises:
+        InputError: listing the bad items, counted from 0; also where there is none.
+    """
+
+    def __init__(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        checklist = _Checklist("item")
+        digest = hashlib.sha256()
+        self._items: list[BatchItem] = []
+
+        def read(line: Mapping[str, Any]) -> BatchItem:
+            item = read_item(dict(line) if isinstance(line, Mapping) else line, Path.cwd())
+            digest.update(_fingerprint(item))
+            return item
+
+        for number, line in enumerate(lines):
+            item = checklist.check(number, lambda line=line: read(line))  # type: ignore[misc]  # bound now
+            if item is not None:
+                self._items.append(item)
+        if checklist.bad:
+            raise InputError(checklist.problems())
+        if not self._items:
+            raise InputError(("the batch holds no jobs",))
+        self.total = len(self._items)
+        self.digest = digest.hexdigest()
+
+    def items(self) -> Iterator[BatchItem]:
+        """The jobs, in the order given."""
+        return iter(self._items)
+
+
+def _fingerprint(item: BatchItem) -> bytes:
+    """What two items share only if they are the same job."""
+    known = [item.custom_id, item.query, item.encode().ref.sha256, item.form, item.metadata]
+    return (json.dumps(known) + item.options.model_dump_json()).encode()
+
+
+def _problems_of_file(path: str) -> tuple[str, ...]:
+    try:
+        encode_files([path])
+    except InputError as error:
+        return tuple(f"context_file: {problem}" for problem in error.problems)
+    return ()
+
+
+def _lines(file: FileText, seen: Callable[[bytes], object]) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    parts: list[bytes] = []
+    for chunk in file.pieces():
+        seen(chunk)
+        *ended, rest = chunk.split(b"\n")
+        for end in ended:
+            number += 1
+            line = b"".join([*parts, end])
+            parts = []
+            if line.strip():
+                yield number, line
+        parts.append(rest)
+    line = b"".join(parts)
+    if line.strip():
+        yield number + 1, line
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return _DECODER.decode(line.decode())
+    except UnicodeDecodeError as error:
+        raise InputError((f"is not UTF-8, first bad byte at offset {error.start} of the line",)) from None
+    except RecursionError:
+        raise InputError(("is nested too deeply",)) from None
+    except json.JSONDecodeError as error:
+        raise InputError((f"is not JSON: {error.msg} at character {error.pos + 1}",)) from None
+    except ValueError as error:  # NaN, or an integer of thousands of digits
+        raise InputError((f"is not JSON: {error}",)) from None

@@ -1,0 +1,94 @@
+"""One job of a batch: a line of a batch file, or a dict, in this project's form or in OpenAI's Batch form.
+
+A native line has ``id``, ``query``, ``context`` (any JSON value) or ``context_file`` (relative to the batch
+file, absolute, or an fsspec URL), and may have ``metadata`` and the fields of ``options.JobOptions``. See
+``openai_batch`` for the other form.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue, ValidationError, model_validator
+
+from rlm_dist.client.openai_batch import OpenAILine
+from rlm_dist.client.options import JobOptions, problems_of
+from rlm_dist.contexts.encoding import Encoded, encode, encode_files
+from rlm_dist.errors import InputError
+
+_NO_OPTIONS = JobOptions()
+
+
+@dataclass(frozen=True)
+class BatchItem:
+    """One job of a batch, checked; its context is ``value``, or lies at the path or URL ``context_file``."""
+
+    custom_id: str
+    query: str
+    options: JobOptions
+    value: object = None
+    context_file: str | None = None
+    metadata: dict[str, JsonValue] = field(default_factory=dict)
+    form: Literal["native", "openai"] = "native"
+
+    def encode(self) -> Encoded:
+        """The item's context, ready to be stored."""
+        return encode(self.value) if self.context_file is None else encode_files([self.context_file])
+
+
+class _NativeLine(JobOptions):
+    id: str = Field(min_length=1)
+    query: str
+    context: Any = None
+    context_file: str | None = Field(default=None, min_length=1)
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_context(self) -> "_NativeLine":
+        if self.context is None and self.context_file is None:
+            raise ValueError("context or context_file is missing")
+        if self.context is not None and self.context_file is not None:
+            raise ValueError("context and context_file cannot both be given")
+        return self
+
+
+def read_item(line: object, base: Path) -> BatchItem:
+    """Check one parsed line of either form; ``base`` is where relative paths start.
+
+    Raises:
+        InputError: naming each bad field. That the context is not empty is found when it is encoded.
+    """
+    if not isinstance(line, dict):
+        raise InputError(("is no JSON object",))
+    try:
+        item = _openai_item(line) if {"custom_id", "body"} & line.keys() else _native_item(line, base)
+    except ValidationError as error:
+        raise InputError(tuple(problems_of(error))) from None
+    if not item.query.strip():
+        raise InputError(("query: is empty",))
+    return item
+
+
+def _native_item(line: dict[str, Any], base: Path) -> BatchItem:
+    native = _NativeLine.model_validate(line)
+    name = native.context_file
+    return BatchItem(
+        custom_id=native.id,
+        query=native.query,
+        options=native.over(_NO_OPTIONS),
+        value=native.context,
+        context_file=name if name is None or "://" in name else str(base / name),
+        metadata=native.metadata,
+    )
+
+
+def _openai_item(line: dict[str, Any]) -> BatchItem:
+    request = OpenAILine.model_validate(line)
+    return BatchItem(
+        custom_id=request.custom_id,
+        query=request.query,
+        options=JobOptions(model=request.body.model),
+        value=request.context,
+        metadata=request.body.metadata or {},
+        form="openai",
+    )

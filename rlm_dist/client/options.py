@@ -1,0 +1,161 @@
+"""What a user may ask of one job beside query and context: models, their parameters, and limits.
+
+All are under the names that users see. Those of the sub model's calls begin with ``sub_``.
+
+Money is given in USD (``max_usd``) and kept as integer nano-dollars (``JobLimits.max_nanousd``).
+"""
+
+from collections.abc import Mapping
+from decimal import ROUND_FLOOR, Decimal
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from rlm_dist.errors import InputError
+from rlm_dist.schema import NANO, CallParameters, ExtraBody, JobLimits, OnDivergence, Priority, Role
+
+_MOST = 2**53
+_MOST_USD = 10**9
+_MOST_URL_CHARS = 2000
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+class JobOptions(BaseModel):
+    """Models, limits and policy of one job, each None where it is not given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    model: Name | None = None
+    sub_model: Name | None = None
+    max_iterations: int | None = Field(default=None, ge=1, le=_MOST)
+    max_usd: Annotated[Decimal, Field(strict=False)] | None = Field(default=None, ge=0, le=_MOST_USD)
+    max_tokens: int | None = Field(default=None, ge=1, le=_MOST)
+    max_sub_calls: int | None = Field(default=None, ge=0, le=_MOST)
+    max_seconds: float | None = Field(default=None, gt=0)
+    max_depth: int | None = Field(default=None, ge=0, le=100)
+    on_divergence: OnDivergence | None = None
+    priority: Priority | None = None
+    cache: bool | None = None
+    temperature: float | None = Field(default=None, ge=0)
+    sub_temperature: float | None = Field(default=None, ge=0)
+    max_output_tokens: int | None = Field(default=None, ge=1, le=_MOST)
+    sub_max_output_tokens: int | None = Field(default=None, ge=1, le=_MOST)
+    reasoning_effort: Name | None = None
+    sub_reasoning_effort: Name | None = None
+    extra_body: ExtraBody | None = None
+    sub_extra_body: ExtraBody | None = None
+
+    def over(self, defaults: "JobOptions") -> "JobOptions":
+        """These options, and ``defaults`` where one is not given."""
+        own = {name: getattr(self, name) for name in self.model_fields_set & _NAMES}
+        given = {name: value for name, value in own.items() if value is not None}
+        return defaults.model_copy(update=given) if given else defaults
+
+    def limits(self) -> JobLimits:
+        """The limits as a job carries them."""
+        given = self.model_dump(exclude_none=True, include=set(JobLimits.model_fields))
+        if self.max_usd is not None:
+            given["max_nanousd"] = _nanousd(self.max_usd)
+        return JobLimits.model_validate(given)
+
+    def parameters(self, role: Role) -> CallParameters:
+        """What the job's calls of ``role`` say to the endpoint."""
+        prefix = "sub_" if role is Role.SUB else ""
+        return CallParameters.model_validate(
+            {name: getattr(self, prefix + name) for name in CallParameters.model_fields}
+        )
+
+
+_NAMES = frozenset(JobOptions.model_fields)
+
+
+class BatchBudget(BaseModel):
+    """What all jobs of a batch may use together, each None where it is not given."""
+
+    model_config = JobOptions.model_config
+
+    batch_max_usd: Annotated[Decimal, Field(strict=False)] | None = Field(default=None, ge=0, le=_MOST_USD)
+    batch_max_tokens: int | None = Field(default=None, ge=1, le=_MOST)
+
+    @property
+    def max_nanousd(self) -> int | None:
+        """The money as the store counts it."""
+        return None if self.batch_max_usd is None else _nanousd(self.batch_max_usd)
+
+
+class BatchOptions(BatchBudget):
+    """What is asked of a whole batch; ``webhook`` is the address that is told of its end."""
+
+    webhook: str | None = Field(default=None, max_length=_MOST_URL_CHARS)
+
+    @field_validator("webhook")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "http://none")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an http:// or https:// address")
+        if "@" in parts.netloc:
+            raise ValueError("must hold no user or password")
+        return value
+
+
+def read_budget(**given: object) -> BatchBudget:
+    """Check the budget of a batch; what is None is not given.
+
+    Raises:
+        InputError: listing every bad value.
+    """
+    try:
+        return BatchBudget.model_validate(given)
+    except ValidationError as error:
+        raise InputError(tuple(problems_of(error))) from None
+
+
+def read_options(given: Mapping[str, object]) -> JobOptions:
+    """Check options that were given by name.
+
+    Raises:
+        InputError: listing every unknown name and bad value.
+    """
+    try:
+        return JobOptions.model_validate(dict(given))
+    except ValidationError as error:
+        raise InputError(tuple(problems_of(error))) from None
+
+
+def read_batch_options(given: Mapping[str, object]) -> tuple[BatchOptions, JobOptions]:
+    """Check options of a batch, and those of its jobs among them.
+
+    Raises:
+        InputError: listing every unknown name and bad value.
+    """
+    own = {name: value for name, value in given.items() if name in BatchOptions.model_fields}
+    of_jobs = read_options({name: value for name, value in given.items() if name not in own})
+    try:
+        return BatchOptions.model_validate(own), of_jobs
+    except ValidationError as error:
+        raise InputError(tuple(problems_of(error))) from None
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """One line for each problem, which names the field and never shows its value."""
+    return [f"{_place(item['loc'])}: {_said(item)}" for item in error.errors(include_input=False)]
+
+
+def _nanousd(usd: Decimal) -> int:
+    return int((usd * NANO).to_integral_value(ROUND_FLOOR))
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "the line"
+
+
+def _said(item: Any) -> str:
+    if item["type"] == "extra_forbidden":
+        return "is not known"
+    if item["type"] == "missing":
+        return "is missing"
+    message: str = item["msg"].removeprefix("Value error, ")
+    return message[0].lower() + message[1:]

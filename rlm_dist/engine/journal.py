@@ -1,0 +1,151 @@
+"""The journal of a job: do a step, or give back what was written when it was done before.
+
+An entry is one JSON object with ``"v": 1`` and a type ``"t"``:
+
+``{"v":1,"t":"reply","turn":0,"completion":{…}}``
+    a root model's reply, as ``models.Completion``
+``{"v":1,"t":"cell","turn":0,"block":0,"code":"<sha256>","output":["head","tail",omitted],"error":null,
+"final":[text,value,by]|null,"partial":null,"state_lost":false,"calls":0,"failed_calls":0,"seconds":0.1,
+"began_ns":1}``
+    what a code block did, as ``models.CellResult``, and the Unix time at which it began (absent in 0.1.0)
+``{"v":1,"t":"hint","turn":0,"text":"…"|null}``
+    the sentence on the budget that went out after a turn, so that the chat comes out the same
+
+A later entry for the same step replaces an earlier one. An entry that cannot be read, or of another version,
+counts as not there: its step is done again.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from rlm_dist.schema import CellResult, Clipped, Completion, FinalValue
+
+_VERSION = 1
+_Key = tuple[str, int, int]
+
+
+class CellRun(NamedTuple):
+    """A cell that ran: ``shown`` is what the chat keeps, ``actual`` what happened in the REPL now.
+
+    ``began_ns`` is the Unix time at which it ran first.
+    """
+
+    shown: CellResult
+    actual: CellResult
+    began_ns: int
+    replayed: bool
+    diverged: bool
+
+
+class Journal:
+    """The steps of one job that were done before, and the way to add to them."""
+
+    def __init__(self, entries: Sequence[str], append: Callable[[str], None]) -> None:
+        self._append = append
+        self._known: dict[_Key, dict[str, Any]] = {}
+        for text in entries:
+            entry = _read(text)
+            if entry is not None:
+                self._known[entry["t"], entry["turn"], entry.get("block", 0)] = entry
+
+    def reply(self, turn: int, ask: Callable[[], Completion]) -> tuple[Completion, bool]:
+        """The reply of a turn, and whether the journal had it; the model is asked only where it had not."""
+        entry = self._known.get(("reply", turn, 0))
+        if entry is not None:
+            try:
+                return Completion.model_validate(entry["completion"]), True
+            except (KeyError, ValidationError):
+                pass
+        completion = ask()
+        self._write("reply", turn, completion=completion.model_dump(mode="json"))
+        return completion, False
+
+    def cell(self, turn: int, block: int, code: str, run: Callable[[int], CellResult]) -> CellRun:
+        """Run a cell; where the journal has it, the chat keeps the journaled outcome.
+
+        ``run`` is given the time at which the cell ran first. One that ended the REPL when it ran before is
+        not run again: it would only do the same.
+        """
+        digest = hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest()
+        entry = self._known.get(("cell", turn, block), {})
+        before = self._cell(entry, digest)
+        began_ns = time.time_ns()
+        if before is not None:
+            began_ns = entry.get("began_ns", began_ns)
+            actual = before if before.state_lost else run(began_ns)
+            return CellRun(before, actual, began_ns, True, not _same(before, actual))
+        actual = run(began_ns)
+        self._write("cell", turn, block=block, code=digest, **_packed(actual), began_ns=began_ns)
+        return CellRun(actual, actual, began_ns, False, False)
+
+    def hint(self, turn: int, ask: Callable[[], str | None]) -> str | None:
+        """The sentence on the budget after a turn, the same in each run."""
+        entry = self._known.get(("hint", turn, 0))
+        if entry is not None and isinstance(entry.get("text"), str | None):
+            return entry.get("text")
+        text = ask()
+        self._write("hint", turn, text=text)
+        return text
+
+    def _cell(self, entry: dict[str, Any], digest: str) -> CellResult | None:
+        if entry.get("code") != digest:
+            return None
+        try:
+            return _unpacked(entry)
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def _write(self, kind: str, turn: int, **fields: object) -> None:
+        self._append(json.dumps({"v": _VERSION, "t": kind, "turn": turn, **fields}, separators=(",", ":")))
+
+
+def _read(text: str) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict) or entry.get("v") != _VERSION:
+        return None
+    return entry if isinstance(entry.get("t"), str) and isinstance(entry.get("turn"), int) else None
+
+
+def _packed(result: CellResult) -> dict[str, object]:
+    return {
+        "output": [result.output.head, result.output.tail, result.output.omitted],
+        "error": result.error,
+        "final": list(result.final) if result.final else None,
+        "partial": result.partial,
+        "state_lost": result.state_lost,
+        "calls": result.calls,
+        "failed_calls": result.failed_calls,
+        "seconds": result.seconds,
+    }
+
+
+def _unpacked(entry: dict[str, Any]) -> CellResult:
+    head, tail, omitted = entry["output"]
+    return CellResult(
+        output=Clipped(head, tail, omitted),
+        error=entry["error"],
+        final=FinalValue(*entry["final"]) if entry["final"] else None,
+        partial=entry["partial"],
+        state_lost=entry["state_lost"],
+        calls=entry["calls"],
+        failed_calls=entry["failed_calls"],
+        seconds=entry["seconds"],
+    )
+
+
+def _same(one: CellResult, other: CellResult) -> bool:
+    return (one.output, one.error, one.final, one.partial, one.state_lost) == (
+        other.output,
+        other.error,
+        other.final,
+        other.partial,
+        other.state_lost,
+    )

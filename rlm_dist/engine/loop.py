@@ -1,0 +1,353 @@
+"""The root loop: ask the model, run its code, show it what came out, until it hands in an answer.
+
+No I/O: the model, the REPL, the journal, the events and the budget are handed in. Roles alternate strictly
+after the system prompt. Every decision of a turn rests on journaled outcomes, so that a run that was taken
+over by another worker goes the same way.
+"""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from rlm_dist.engine import prompts
+from rlm_dist.engine.journal import Journal
+from rlm_dist.engine.observation import BlockResult, cut, observation
+from rlm_dist.engine.parsing import ParsedReply, TextAnswer, parse
+from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded, ReplayDiverged, SandboxError
+from rlm_dist.schema import (
+    CellResult,
+    Completion,
+    ErrorInfo,
+    FinalValue,
+    JobSpec,
+    JobState,
+    Message,
+    Outcome,
+    Resolved,
+)
+from rlm_dist.schema.events import REPLAY_DIVERGED, CellRan, Emit, Marked, MessageAdded, RootReplied
+
+Complete = Callable[[Sequence[Message]], Completion]
+
+_PATH = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*|\[[^\[\]\n]{1,200}\])*")
+# As a bare word in a text answer these are words: nobody hands in the whole input.
+_OWN_NAMES = frozenset(
+    {"context", "history", "llm_query", "llm_query_batched", "FINAL", "FINAL_VAR", "SHOW_VARS"}
+)
+_WARN_AT_TURNS_LEFT = 3
+_EMPTY_REPLY = "(empty reply)"  # endpoints refuse a message without content
+_MEND = {
+    FailureKind.AUTH: "Check RLM_API_KEY and what the key is allowed to do.",
+    FailureKind.QUOTA: "The account of this key has nothing left: top it up, or use another key.",
+    FailureKind.UNKNOWN_MODEL: "Name a model that the endpoint lists, with RLM_MODEL or the job's model.",
+    FailureKind.TOO_LONG: (
+        "The chat is over the root model's window: take a model with a larger one, or lower "
+        "RLM_MAX_OUTPUT_CHARS."
+    ),
+    FailureKind.INVALID: "The endpoint will not take this request as it is.",
+    FailureKind.RATE: "The endpoint kept refusing by its rate limit: retry the job later.",
+    FailureKind.TRANSIENT: "The endpoint did not recover: retry the job later.",
+    FailureKind.TIMEOUT: "The endpoint is too slow: raise RLM_CALL_TIMEOUT_S, or retry the job later.",
+}
+
+
+class Repl(Protocol):
+    """The REPL of one job."""
+
+    def run(self, code: str, began_ns: int, /) -> CellResult:
+        """Run a code block in it, which sees this Unix time at its first look at the clock."""
+
+    def resolve(self, path: str, /) -> Resolved:
+        """Look up a variable or a simple path."""
+
+    def restart(self) -> None:
+        """Begin again with nothing but the context."""
+
+
+class _FinalDecision(NamedTuple):
+    """What became of a text answer: handed in, or a sentence on why not."""
+
+    final: FinalValue | None = None
+    note: str = ""
+
+
+def run(
+    spec: JobSpec,
+    *,
+    complete: Complete,
+    repl: Repl,
+    journal: Journal,
+    emit: Emit,
+    budget: Callable[[], str | None] | None,
+) -> Outcome:
+    """Run a job's root loop to its end, from wherever its journal leaves off.
+
+    ``budget`` says after each turn what the model is to be told of what is left; None: the job has no limits.
+
+    Raises:
+        Superseded: another worker holds the job now.
+        RLMError: the REPL, the store or the endpoint could not be reached.
+    """
+    loop = _Loop(spec, complete, repl, journal, emit, budget)
+    try:
+        return loop.run()
+    except LimitExceeded as error:
+        loop.recover_partial_answer()
+        return loop.ended(JobState.EXHAUSTED, "LimitExceeded", str(error))
+    except Cancelled as error:
+        return loop.ended(JobState.CANCELLED, "Cancelled", str(error))
+    except ReplayDiverged as error:
+        return loop.ended(JobState.FAILED, REPLAY_DIVERGED, str(error))
+    except CallError as error:
+        return loop.failed(error)
+
+
+class _Loop:
+    def __init__(
+        self,
+        spec: JobSpec,
+        complete: Complete,
+        repl: Repl,
+        journal: Journal,
+        emit: Emit,
+        budget: Callable[[], str | None] | None,
+    ) -> None:
+        self._spec = spec
+        self._complete = complete
+        self._repl = repl
+        self._journal = journal
+        self._emit = emit
+        self._budget = budget
+        self._chat: list[Message] = []
+        self._turn = 0
+        self._replies = 0
+        # What the REPL's variables can be rebuilt from: code, and when it ran first.
+        self._cells: list[tuple[str, int]] = []
+        self._code_ran = False
+        self._deferred = False
+        self._draft: str | None = None
+        self._last_words: str | None = None
+
+    def run(self) -> Outcome:
+        for message in prompts.opening(self._spec):
+            self._say(message.role, message.content)
+        limit = self._spec.limits.max_iterations
+        turns = limit + 1 if self._spec.ask_at_limit else limit
+        for self._turn in range(turns):
+            final = self._take_turn(limit - self._turn - 1, last=self._turn == turns - 1)
+            if final is not None:
+                return Outcome(
+                    state=JobState.SUCCEEDED,
+                    answer=final.text,
+                    answer_json=final.value,
+                    iterations=self._replies,
+                )
+        raise LimitExceeded("max_iterations", limit, limit)
+
+    def recover_partial_answer(self) -> None:
+        """Take what a cell that was stopped in the middle has left in ``answer``."""
+        with contextlib.suppress(LimitExceeded, Cancelled, SandboxError):
+            found = self._repl.resolve("answer['content']").final
+            if found is not None and found.text:
+                self._draft = found.text
+
+    def ended(self, state: JobState, kind: str, message: str) -> Outcome:
+        """The end without an answer."""
+        return Outcome(
+            state=state,
+            partial_answer=self._draft if self._draft is not None else self._last_words,
+            error=ErrorInfo(type=kind, message=message),
+            iterations=self._replies,
+        )
+
+    def failed(self, error: CallError) -> Outcome:
+        """The end by a call of the root model that failed for good."""
+        if error.kind is FailureKind.LIMIT:
+            return self.ended(JobState.EXHAUSTED, "LimitExceeded", error.message)
+        if error.kind is FailureKind.CANCELLED:
+            return self.ended(JobState.CANCELLED, "Cancelled", error.message)
+        hint = _MEND[error.kind]
+        return self.ended(JobState.FAILED, error.kind.value, f"{error.message.rstrip()}\n{hint}")
+
+    def _take_turn(self, turns_left: int, *, last: bool) -> FinalValue | None:
+        completion = self._ask()
+        reply = parse(completion.text)
+        self._last_words = reply.visible.strip() or self._last_words
+        ran, final = self._run_blocks(reply.blocks)
+        if final is not None:
+            return final
+        taken = self._text_answer(reply, ran, at_limit=turns_left < 0)
+        if taken.final is not None or last:
+            return taken.final
+        notes = [note for note in (taken.note, *_complaints(reply, completion)) if note]
+        hint = self._journal.hint(self._turn, self._budget) if self._budget else None
+        notes += [hint] if hint else []
+        if turns_left == 0:
+            notes.append(prompts.AT_LIMIT)
+        elif turns_left <= _WARN_AT_TURNS_LEFT:
+            notes.append(prompts.turns_left(turns_left))
+        self._say(
+            "user", observation(ran, len(reply.blocks), max_chars=self._spec.max_output_chars, notes=notes)
+        )
+        return None
+
+    def _ask(self) -> Completion:
+        began = time.monotonic()
+        completion, replayed = self._journal.reply(self._turn, lambda: self._complete(tuple(self._chat)))
+        completion = completion.model_copy(update={"text": _clean(completion.text)})
+        self._replies += 1
+        self._emit(
+            RootReplied(
+                turn=self._turn,
+                model=completion.model,
+                usage=completion.usage,
+                finish_reason=completion.finish_reason,
+                seconds=0.0 if replayed else time.monotonic() - began,
+                replayed=replayed,
+            )
+        )
+        self._say("assistant", completion.text if completion.text.strip() else _EMPTY_REPLY)
+        return completion
+
+    def _run_blocks(self, blocks: Sequence[str]) -> tuple[list[BlockResult], FinalValue | None]:
+        """Run the blocks until one hands in an answer, raises, or ends the REPL."""
+        ran: list[BlockResult] = []
+        for number, code in enumerate(blocks):
+            one = self._run_cell(number, code)
+            ran.append(one)
+            if one.result.final is not None:
+                return ran, one.result.final
+            if one.result.error is not None or one.result.state_lost:
+                break
+        return ran, None
+
+    def _run_cell(self, block: int, code: str) -> BlockResult:
+        shown, actual, began_ns, replayed, diverged = self._journal.cell(
+            self._turn, block, code, lambda began_ns: self._repl.run(code, began_ns)
+        )
+        self._code_ran = True
+        self._draft = shown.partial if shown.partial is not None else self._draft
+        self._emit(
+            CellRan(
+                turn=self._turn,
+                block=block,
+                code=code,
+                output=_clean(cut(shown.output, self._spec.max_output_chars)),
+                error=shown.error,
+                seconds=shown.seconds,
+                calls=shown.calls,
+                failed_calls=shown.failed_calls,
+                state_lost=shown.state_lost,
+                replayed=replayed,
+            )
+        )
+        if diverged:
+            self._mark(REPLAY_DIVERGED, f"block {block + 1}")
+            if self._spec.on_divergence == "fail":
+                raise ReplayDiverged(self._turn, block)
+        if not actual.state_lost:
+            self._cells.append((code, began_ns))
+            return BlockResult(shown)
+        return BlockResult(shown, self._rebuild() if shown.final is None else "")
+
+    def _rebuild(self) -> str:
+        """Start the REPL again and bring the variables of earlier blocks back; says what was done."""
+        self._repl.restart()
+        if not self._cells:
+            return "There were none from earlier blocks."
+        for code, began_ns in self._cells:
+            if self._repl.run(code, began_ns).state_lost:
+                self._cells = []
+                self._repl.restart()
+                self._mark("state_lost", "the earlier blocks could not be run again")
+                return "They could not be rebuilt: begin again from `context`."
+        self._mark("state_rebuilt", f"{len(self._cells)} earlier blocks were run again")
+        return (
+            "The earlier blocks were run again, so the variables from before this block are back; what this "
+            "block did is not."
+        )
+
+    def _text_answer(
+        self, reply: ParsedReply, ran: Sequence[BlockResult], *, at_limit: bool
+    ) -> _FinalDecision:
+        """Take the answer that stands in the reply's text, if it may be taken now."""
+        answer = reply.answer
+        if answer is None:
+            self._deferred = False
+            if at_limit and not reply.blocks and not reply.cut and not reply.empty:
+                return _FinalDecision(FinalValue(reply.visible.strip(), None, "FINAL"))
+            return _FinalDecision()
+        if not at_limit and not self._deferred and any(_printed(one.result) for one in ran):
+            self._deferred = True
+            return _FinalDecision(note=prompts.DEFERRED)
+        self._deferred = False
+        if not self._code_ran and self._spec.early_final == "refuse" and not at_limit:
+            return _FinalDecision(note=prompts.LOOK_FIRST)
+        taken = self._accept_answer(answer)
+        if taken.final is not None and not self._code_ran:
+            self._mark("early_final", "answered before any code ran")
+        return taken
+
+    def _accept_answer(self, answer: TextAnswer) -> _FinalDecision:
+        text = answer.argument
+        if answer.kind == "FINAL_VAR":
+            resolved = self._resolve(text)
+            if not resolved.found:
+                return _FinalDecision(note=prompts.unknown_variable(text, resolved.names))
+            return _FinalDecision(resolved.final, "" if resolved.final else prompts.NO_ANSWER)
+        if answer.quoted:
+            return _FinalDecision(FinalValue(text, None, "FINAL"))
+        if text in ("", "None"):
+            return _FinalDecision(note=prompts.NO_ANSWER)
+        if text.startswith(("f'", 'f"')):
+            return _FinalDecision(note=prompts.FORMATTED)
+        if _PATH.fullmatch(text) and text not in _OWN_NAMES:
+            resolved = self._resolve(text)
+            if resolved.found:
+                return _FinalDecision(resolved.final, "" if resolved.final else prompts.NO_ANSWER)
+        return _FinalDecision(FinalValue(text, None, "FINAL"))
+
+    def _resolve(self, path: str) -> Resolved:
+        """What a path leads to; ``answer`` alone means its content, as a model that rebinds it would."""
+        if path == "answer":
+            content = self._repl.resolve("answer['content']")
+            if content.found and content.final is not None:
+                return content
+        return self._repl.resolve(path)
+
+    def _say(self, role: str, text: str) -> None:
+        message = Message.model_validate({"role": role, "content": _clean(text)})
+        self._chat.append(message)
+        self._emit(MessageAdded(turn=self._turn, role=message.role, text=message.content))
+
+    def _mark(self, kind: str, detail: str) -> None:
+        self._emit(Marked(turn=self._turn, kind=kind, detail=detail))
+
+
+def _printed(result: CellResult) -> bool:
+    return bool(result.output.head.strip() or result.output.tail.strip() or result.error)
+
+
+def _complaints(reply: ParsedReply, completion: Completion) -> list[str]:
+    """What is wrong with the form of a reply."""
+    cut_off = completion.finish_reason == "length"
+    if reply.empty:
+        return [prompts.CUT_REPLY if cut_off else prompts.EMPTY]
+    if reply.cut:
+        return [prompts.CUT_CODE if cut_off else prompts.UNCLOSED_CODE]
+    if reply.unknown_tools:
+        return [prompts.unknown_tools(reply.unknown_tools)]
+    if reply.blocks or reply.answer is not None:
+        return []
+    if cut_off:
+        return [prompts.CUT_REPLY]
+    if reply.skipped:
+        return [prompts.only_skipped(reply.skipped)]
+    return [prompts.MISPLACED if reply.names_final else prompts.NOTHING_FOUND]
+
+
+def _clean(text: str) -> str:
+    """The text with each lone surrogate replaced, which no encoding takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")

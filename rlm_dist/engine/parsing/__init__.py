@@ -1,0 +1,73 @@
+"""Reads a root model's reply: code blocks in order and, outside of them, an answer handed in as text.
+
+Pure and total: any text parses, none raises, and the time taken grows about linearly with its length. Text
+inside ``<think>`` tags is dropped first, then fenced blocks are cut out; only what is left is searched for
+``FINAL(...)``, so neither code nor thoughts can end a run.
+"""
+
+from dataclasses import dataclass
+
+from rlm_dist.engine.parsing.answers import TextAnswer, find_answer
+from rlm_dist.engine.parsing.fences import Fence, Kind, compiles, split
+from rlm_dist.engine.parsing.thoughts import without_thoughts
+from rlm_dist.engine.parsing.tools import ToolCalls, take_tool_calls
+
+__all__ = ["ParsedReply", "TextAnswer", "parse"]
+
+
+@dataclass(frozen=True)
+class ParsedReply:
+    """What a reply holds.
+
+    ``visible`` is the reply without thoughts. ``cut`` says that its last code block has no closing fence and
+    does not compile, so it is not among ``blocks``. ``skipped`` are the tags of fenced blocks that are no
+    code of ours, ``unknown_tools`` the names in tool calls of a shape that is not understood.
+    ``names_final`` says that ``FINAL`` is written somewhere in the prose, where it is not taken.
+    """
+
+    visible: str
+    blocks: tuple[str, ...] = ()
+    answer: TextAnswer | None = None
+    skipped: tuple[str, ...] = ()
+    unknown_tools: tuple[str, ...] = ()
+    cut: bool = False
+    names_final: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing in it but white space and thoughts."""
+        return not self.visible.strip()
+
+
+def parse(text: str) -> ParsedReply:
+    """Parse a reply; an empty text is an empty reply."""
+    visible = without_thoughts(text.replace("\r\n", "\n"))
+    tools = take_tool_calls(visible)
+    if tools.found:
+        return _from_tools(visible, tools)
+    fences, prose = split(visible)
+    code = [fence for fence in fences if fence.kind is Kind.CODE]
+    if not code:
+        code = [fence for fence in fences if fence.kind is Kind.UNTAGGED and fence.runnable]
+    cut = bool(code) and not code[-1].closed and not compiles(code[-1].code)
+    return ParsedReply(
+        visible=visible,
+        blocks=tuple(fence.code for fence in (code[:-1] if cut else code) if fence.code.strip()),
+        answer=find_answer(prose),
+        skipped=tuple(_tag(fence) for fence in fences if fence not in code),
+        cut=cut,
+        names_final="FINAL" in prose,
+    )
+
+
+def _from_tools(visible: str, tools: ToolCalls) -> ParsedReply:
+    return ParsedReply(
+        visible=visible,
+        blocks=tools.codes,
+        answer=find_answer(tools.rest) if not tools.unknown else None,
+        unknown_tools=tools.unknown,
+    )
+
+
+def _tag(fence: Fence) -> str:
+    return fence.tag or "no tag"

@@ -1,0 +1,108 @@
+"""The texts that the root model is given, as data: system prompts by family, first message, hints.
+
+Nothing of the user's is ever put through a format string: texts are joined, so braces in a query stay as
+they are. What is said of a context takes a few lines, whatever its size.
+"""
+
+from rlm_dist.engine.prompts.shots import SHOTS
+from rlm_dist.engine.prompts.texts import CODER, FRUGAL, SMALL
+from rlm_dist.schema import ContextInfo, JobSpec, Message, PromptFamily
+
+_SYSTEM: dict[PromptFamily, str] = {"coder": CODER, "frugal": FRUGAL, "small": SMALL}
+_SIZES_SHOWN = 5
+
+AT_LIMIT = (
+    "There are no turns left. Hand in the best answer that you have now, as FINAL(your answer), or as "
+    "FINAL_VAR(name) where it is in a variable."
+)
+AWAITED = "Go on with a ```repl block, or hand in the answer with FINAL(...) in it."
+DEFERRED = (
+    "Your answer was not taken yet, because you wrote it before you saw this output. If it still holds, "
+    "hand it in again; otherwise go on."
+)
+EMPTY = "Your reply was empty. " + AWAITED
+LOOK_FIRST = (
+    "Your answer was not taken: no code has run yet, so you have not looked at `context`. Look at it in a "
+    "```repl block first."
+)
+NO_ANSWER = (
+    "None is not an answer. Compute the answer in a ```repl block, or hand in another one with FINAL(...)."
+)
+NOTHING_FOUND = "Your reply has no code block and no answer. " + AWAITED
+MISPLACED = (
+    "FINAL was only mentioned. To hand in an answer call FINAL(...) in a ```repl block, or write it on a "
+    "line of its own, with nothing before it. Otherwise go on with a ```repl block."
+)
+CUT_REPLY = "Your reply was cut off at the length limit. Be shorter, and put the code into several turns."
+CUT_CODE = (
+    "Your last code block was cut off at the length limit and was not run. Write it again, shorter or in "
+    "several turns."
+)
+UNCLOSED_CODE = (
+    "Your last code block has no closing fence and is no whole program, so it was not run. Write it again."
+)
+FORMATTED = (
+    'FINAL(f"...") outside a code block is not evaluated. Call it inside a ```repl block, where it is Python.'
+)
+
+
+def opening(spec: JobSpec) -> tuple[Message, ...]:
+    """The chat before the first reply: system prompt, examples where the family has them, the task."""
+    messages = [Message(role="system", content=_SYSTEM[spec.prompts])]
+    if spec.prompts == "small":
+        for shot in SHOTS:
+            messages.append(Message(role="user", content=task(shot.info, shot.query)))
+            messages.append(Message(role="assistant", content=shot.reply))
+    messages.append(Message(role="user", content=task(spec.context.info, spec.query)))
+    return tuple(messages)
+
+
+def task(info: ContextInfo, query: str) -> str:
+    """The first user message: what the context is, and the query as it was given."""
+    return (
+        f"{_described(info)}\n\nQuestion:\n{query}\n\n"
+        "You have not seen the context yet. Write a ```repl block that looks at it."
+    )
+
+
+def only_skipped(tags: tuple[str, ...]) -> str:
+    """What to say of a reply whose blocks are all no code of ours."""
+    kinds = ", ".join(dict.fromkeys(tag[:40] for tag in tags[:5]))
+    return f"Nothing was run: only blocks tagged `repl` or `python` are, and yours were: {kinds}. " + AWAITED
+
+
+def unknown_tools(names: tuple[str, ...]) -> str:
+    """What to say of tool calls that are not understood."""
+    shown = ", ".join(dict.fromkeys(name[:40] for name in names[:5]))
+    return f"There are no tools here ({shown}). Write Python in a ```repl block instead."
+
+
+def unknown_variable(path: str, names: tuple[str, ...]) -> str:
+    """What to say of ``FINAL_VAR`` with a name that is not there."""
+    there = "The variables there are: " + ", ".join(names) if names else "There are no variables yet"
+    return f"FINAL_VAR({path[:200]}): there is no such variable. {there}. " + AWAITED
+
+
+def turns_left(left: int) -> str:
+    """A warning before the last turns."""
+    if left == 1:
+        return "This is your last turn: hand in the answer now, with FINAL(...)."
+    return f"{left} turns are left, this one included."
+
+
+def _described(info: ContextInfo) -> str:
+    if info.kind == "str":
+        return f"`context` is a str of {info.chars:,} characters."
+    if info.kind == "json":
+        return f"`context` is a JSON value (dict, list or other) with {info.chars:,} characters of text."
+    noun = "values" if info.kind == "dict" else "items"
+    lines = [f"`context` is a {info.kind} of {info.items:,} {noun}, {info.chars:,} characters in all."]
+    if info.sizes:
+        sizes = ", ".join(f"{size:,}" for size in info.sizes[:_SIZES_SHOWN])
+        more = ", …" if info.items > min(len(info.sizes), _SIZES_SHOWN) else ""
+        lines.append(f"Characters of each: {sizes}{more}")
+    if info.several and info.items:
+        lines.append(f"The items are also `context_0` to `context_{info.items - 1}`.")
+    if info.named:
+        lines.append("`context_paths` lists their paths.")
+    return "\n".join(lines)

@@ -1,0 +1,269 @@
+"""Who may call a model now: a limiter before each endpoint and model, whose limits all workers share.
+
+``permits`` decides, ``EndpointLimiter`` lets calls wait for it and reports to the store, ``LimiterRegistry`` has the limiters of one
+process. Calls that wait start in the order of their jobs, which take turns.
+
+Everything here runs in the one event loop of its ``LLM``; only the reports go through a thread.
+"""
+
+import asyncio
+import math
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import structlog
+
+from rlm_dist.errors import CallError, RLMError
+from rlm_dist.llm.permits import AttemptEnd, Permit, Permits, Waiter
+from rlm_dist.schema.leases import LEASE_MS
+from rlm_dist.schema.limits import Ceilings, Report, Scope, Share
+from rlm_dist.store import Store
+
+log = structlog.get_logger()
+
+_UNREACHED_S = 1.0
+
+Send = Callable[[Report], Share]
+
+
+class EndpointLimiter:
+    """The way of this process to one endpoint and model; without ``send`` it shares nothing with others."""
+
+    def __init__(self, permits: Permits, send: Send | None, threads: ThreadPoolExecutor) -> None:
+        self._permits = permits
+        self._send = send
+        self._threads = threads
+        self._wake = asyncio.Event()
+        self._due = -math.inf  # what the reporting task waits for, if there is one
+        self._reports: asyncio.Task[None] | None = None
+        self._closed: CallError | None = None
+
+    @property
+    def crowded(self) -> bool:
+        """Whether calls of this process wait here."""
+        return self._permits.crowded
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the next call is to wait for a report, as the share is old."""
+        return self._permits.quiet
+
+    @property
+    def away(self) -> bool:
+        """Whether nothing is heard of the endpoint."""
+        return self._permits.away
+
+    @property
+    def outage(self) -> CallError | None:
+        """The end of a call that has tried in vain, once the endpoint has been away for too long."""
+        return self._permits.outage
+
+    @property
+    def blocked_until(self) -> float:
+        """Until when the endpoint wants no calls at all."""
+        return self._permits.blocked_until
+
+    @property
+    def closed_until(self) -> float:
+        """Until when a call that could go elsewhere had better do so."""
+        return self._permits.closed_until
+
+    async def acquire(
+        self, job_id: str, tokens: int, patience_s: float, *, since: float | None = None
+    ) -> Permit:
+        """Wait until a call may be made; ``release`` is to be called when it has ended.
+
+        ``patience_s`` is 0 if another endpoint would take the call now. ``since`` is when it began to wait,
+        if it did before.
+
+        Raises:
+            CallError: the endpoint wants no calls for longer than ``patience_s``, or has been away for too
+                long, or what ``drop`` or ``close`` was given.
+        """
+        if self._closed is not None:
+            raise self._closed
+        permit = self._permits.acquire(tokens)
+        if permit is not None:
+            self._look()
+            return permit
+        granted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+        now = time.monotonic()
+        waiter = Waiter(
+            job_id=job_id, tokens=tokens, since=now if since is None else since, deadline=now + patience_s,
+            elsewhere=patience_s <= 0, start=self._grant(granted), fail=_failing(granted),
+        )  # fmt: skip
+        self._permits.wait(waiter)
+        self._look()
+        try:
+            return await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                self.release(granted.result(), AttemptEnd.ABORTED)  # it came too late
+            raise
+        finally:
+            self._permits.discard(waiter)
+
+    def release(
+        self,
+        permit: Permit,
+        ended: AttemptEnd = AttemptEnd.ANSWERED,
+        *,
+        tokens: int | None = None,
+        retry_after_s: float = 0.0,
+        blocked_s: float = 0.0,
+    ) -> None:
+        """Give a permit back; see ``Permits.release``."""
+        self._permits.release(permit, ended, tokens=tokens, retry_after_s=retry_after_s, blocked_s=blocked_s)
+        self._look()
+
+    def drop(self, job_id: str, error: CallError) -> None:
+        """Let the calls of a job that wait raise ``error``."""
+        self._permits.fail(error, job_id)
+
+    def close(self, error: CallError) -> None:
+        """Let every call raise ``error`` that waits or comes; those in flight go on."""
+        self._closed = error
+        self._permits.fail(error)
+
+    async def give_back(self) -> None:
+        """Report no more, and leave the share to the others."""
+        if self._reports is not None:
+            self._reports.cancel()
+            await asyncio.gather(self._reports, return_exceptions=True)
+        if self._send is not None and self._permits.has_reported:
+            with suppress(RLMError):  # it ends with its lease
+                await self._in_thread(self._send, self._permits.give_up())
+
+    def _grant(self, granted: "asyncio.Future[Permit]") -> Callable[[Permit], None]:
+        def grant(permit: Permit) -> None:
+            if granted.done():  # its call was cancelled in this very moment
+                self._permits.release(permit, AttemptEnd.ABORTED)
+            else:
+                granted.set_result(permit)
+
+        return grant
+
+    def _look(self) -> None:
+        """Something has happened: the next report may be due sooner."""
+        if self._send is None or (due := self._permits.report_due()) == math.inf:
+            return
+        if self._due == -math.inf:
+            self._due = due
+            self._reports = asyncio.get_running_loop().create_task(self._report_on(self._send))
+        elif due < self._due:
+            self._wake.set()
+
+    async def _report_on(self, send: Send) -> None:
+        """Report when it is due, until there is nothing left to say and the share is given back."""
+        try:
+            while (due := self._permits.report_due()) < math.inf:
+                self._due, left_s = due, due - time.monotonic()
+                if left_s > 0:
+                    self._wake.clear()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(left_s):
+                            await self._wake.wait()
+                    continue
+                self._due = math.inf  # nothing is due sooner while a report is under way
+                await self._report(send)
+        finally:
+            self._due = -math.inf
+
+    async def _report(self, send: Send) -> None:
+        report = self._permits.report()
+        while True:
+            began = time.monotonic()
+            try:
+                share = await self._in_thread(send, report)
+            except RLMError as error:
+                log.warning("limits_not_shared", error=type(error).__name__)
+                await asyncio.sleep(_UNREACHED_S)
+            else:
+                self._permits.take(share, began)
+                return
+
+    async def _in_thread(self, send: Send, report: Report) -> Share:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, send, report)
+
+
+class LimiterRegistry:
+    """The limiters of one process; without a store its limits are its own.
+
+    ``gives_back`` and ``outage_s`` as in ``Permits``.
+    """
+
+    def __init__(
+        self,
+        store: Store | None = None,
+        *,
+        owner: str = "",
+        ceilings: Ceilings | None = None,
+        lease_ms: int = LEASE_MS,
+        gives_back: bool = False,
+        outage_s: float = math.inf,
+    ) -> None:
+        self._store = store
+        self._holder = f"{owner}:{uuid.uuid4().hex[:8]}"
+        self._ceilings = ceilings or Ceilings()
+        self._lease_ms = lease_ms
+        self._gives_back = gives_back
+        self._outage_s = outage_s
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="rlm-limits")
+        self._limiters: dict[Scope, EndpointLimiter] = {}
+        self._closed: CallError | None = None
+
+    def limiter(self, url: str, model: str) -> EndpointLimiter:
+        """The limiter before a model at an endpoint."""
+        place = Scope(url, model)
+        if place not in self._limiters:
+            permits = Permits(
+                time.monotonic,
+                lease_s=self._lease_ms / 1000,
+                shared=self._store is not None,
+                rates=self._ceilings.rates,
+                gives_back=self._gives_back,
+                outage_s=self._outage_s,
+            )
+            self._limiters[place] = EndpointLimiter(permits, self._sender(place), self._threads)
+            if self._closed is not None:
+                self._limiters[place].close(self._closed)
+        return self._limiters[place]
+
+    @property
+    def away(self) -> bool:
+        """Whether nothing is heard of any of the endpoints that were called."""
+        return bool(self._limiters) and all(limiter.away for limiter in self._limiters.values())
+
+    def drop(self, job_id: str, error: CallError) -> None:
+        """Let the calls of a job that wait raise ``error``."""
+        for limiter in self._limiters.values():
+            limiter.drop(job_id, error)
+
+    def close(self, error: CallError) -> None:
+        """Let every call raise ``error`` that waits or comes; those in flight go on."""
+        self._closed = error
+        for limiter in self._limiters.values():
+            limiter.close(error)
+
+    async def give_back(self) -> None:
+        """Leave all shares to the others; no call may come after that."""
+        for limiter in self._limiters.values():
+            await limiter.give_back()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _sender(self, place: Scope) -> Send | None:
+        if self._store is None:
+            return None
+        share = self._store.share
+        return lambda report: share(place, self._holder, report, self._ceilings, self._lease_ms)
+
+
+def _failing(granted: "asyncio.Future[Permit]") -> Callable[[CallError], None]:
+    def fail(error: CallError) -> None:
+        if not granted.done():
+            granted.set_exception(error)
+
+    return fail

@@ -1,0 +1,105 @@
+"""Redis and worker processes on this machine, where none are configured.
+
+Where ``RLM_REDIS_URL`` is unset, the embedded server of ``RLM_HOME`` is used, and started if need be. A
+cluster that ``rlm-dist up`` keeps for the same ``RLM_HOME`` holds ``<home>/up.lock``, which the kernel frees
+when it dies.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rlm_dist.broker.app import make_app, worker_argv
+from rlm_dist.errors import InputError
+from rlm_dist.local.file_lock import is_free, locked
+from rlm_dist.local.processes import Cluster
+from rlm_dist.local.redis.server import server
+from rlm_dist.schema import Role
+from rlm_dist.settings import Settings
+
+_READY_S = 120.0
+_PING_S = 1.0
+
+
+@contextmanager
+def with_redis(settings: Settings) -> Iterator[Settings]:
+    """Yield the settings with addresses of Redis and of the blob store, over a server that runs meanwhile.
+
+    Raises:
+        Unreachable: where the embedded server cannot be started.
+    """
+    if settings.redis_url is not None:
+        yield settings.model_copy(update={"blob_url": settings.blob_url or "redis"})
+        return
+    with server(settings.home) as url:
+        blob_url = settings.blob_url or str(settings.home / "blobs")
+        yield settings.model_copy(update={"redis_url": url, "blob_url": blob_url})
+
+
+def own_queue(settings: Settings) -> Settings:
+    """The settings with queues that only workers of the same settings share.
+
+    Two programs over one embedded server each bring workers, which know one endpoint and one key: a job must
+    not land at a worker that asks another endpoint.
+    """
+    # The server has another port at each start; a job that an earlier program left is ours all the same.
+    known = settings.model_copy(update={"redis_url": None})
+    spelled = "\n".join(f"{name}={value}" for name, value in sorted(known.variables().items()))
+    digest = hashlib.sha256(spelled.encode(errors="surrogatepass")).hexdigest()[:16]
+    return settings.model_copy(update={"broker_prefix": f"rlm.{digest}."})
+
+
+@contextmanager
+def workers(
+    settings: Settings, *, roots: int, subs: int, others: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[Cluster]:
+    """Run worker processes, and other commands beside them, while the context is open.
+
+    Raises:
+        Unreachable: where one of them does not come up; the text has its last words.
+    """
+    # Two of these may share one Redis: the names of their workers must differ.
+    names = {
+        f"{role}{number + 1}": role
+        for role, count in ((Role.ROOT, roots), (Role.SUB, subs))
+        for number in range(count)
+    }
+    commands: dict[str, Sequence[str]] = {
+        name: worker_argv(role, settings, name=f"{name}-{os.getpid()}") for name, role in names.items()
+    }
+    cluster = Cluster(
+        {**commands, **(others or {})}, environment=settings.variables(), log_dir=settings.home / "logs"
+    )
+    expected = {f"{name}-{os.getpid()}" for name in names}
+    with make_app(settings) as app:
+
+        def ready() -> bool:
+            replies = app.control.ping(timeout=_PING_S) or []
+            return expected <= {node.partition("@")[0] for reply in replies for node in reply}
+
+        with cluster:
+            cluster.wait_ready(ready, _READY_S)
+            yield cluster
+
+
+def is_up(home: Path) -> bool:
+    """Whether ``rlm-dist up`` keeps a cluster for this home."""
+    lock = home / "up.lock"
+    return lock.exists() and not is_free(lock)
+
+
+@contextmanager
+def hold_up(home: Path) -> Iterator[None]:
+    """Be the one cluster of this home while the context is open.
+
+    Raises:
+        InputError: where there is one already.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(home / "up.lock", timeout_s=0):
+            yield
+    except TimeoutError:
+        raise InputError((f"RLM_HOME: a cluster is up for {home} already",)) from None

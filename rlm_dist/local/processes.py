@@ -1,0 +1,197 @@
+"""Worker processes that this process starts, keeps alive and takes along when it ends.
+
+Each runs in a session of its own: a terminal's Ctrl-C reaches only us, and we let the workers finish. Each
+holds our lifeline (see ``lifeline``), so that they end also where we are killed. What a worker says goes to
+``<log_dir>/<name>.log``, which is put aside as ``.log.1`` when it grows over 5 MiB.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from rlm_dist.errors import Unreachable
+from rlm_dist.local.lifeline import Lifeline
+
+_MAX_LOG_BYTES = 5 << 20
+_WATCH_S = 0.2
+_POLL_S = 0.05
+_FIRST_BACKOFF_S = 0.5
+_MAX_BACKOFF_S = 30.0
+_STEADY_S = 60
+_GRACE_S = 10.0
+
+
+class _Child:
+    """One process that is started again whenever it dies."""
+
+    def __init__(self, name: str, argv: Sequence[str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        self.deaths = 0
+        self.process: subprocess.Popen[bytes] | None = None
+        self.ended: int | None = None
+        self._argv = list(argv)
+        self._began = 0.0
+        self._backoff_s = _FIRST_BACKOFF_S
+        self._next_start = 0.0
+
+    def start(self, environment: Mapping[str, str], descriptor: int) -> None:
+        """Start the process; its output is appended to the log."""
+        self._began = time.monotonic()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                pass_fds=(descriptor,),
+                start_new_session=True,
+            )
+
+    def tend(self) -> bool:
+        """Note a death and bound the log; return whether the process is due to be started again."""
+        if self.process is not None:
+            if self.died():
+                self.deaths += 1
+                lived_s = time.monotonic() - self._began
+                self._backoff_s = (
+                    _FIRST_BACKOFF_S if lived_s > _STEADY_S else min(self._backoff_s * 2, _MAX_BACKOFF_S)
+                )
+                self._next_start = time.monotonic() + self._backoff_s
+                self.process = None
+            _bound(self.log)
+        return self.process is None and time.monotonic() >= self._next_start
+
+    def died(self) -> bool:
+        """Whether the process has ended; what is left of its group is killed before its id can be reused."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            if os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return False
+            self.signal(signal.SIGKILL)
+            self.ended = self.process.wait()
+        return True
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the process and, where it is to be killed, all that it started in its group."""
+        if self.process is None or self.process.returncode is not None:
+            return
+        send = os.killpg if number is signal.SIGKILL else os.kill
+        with suppress(ProcessLookupError):
+            send(self.process.pid, number)
+
+
+class Cluster:
+    """Worker processes by name; a context manager that starts and stops them.
+
+    Args:
+        commands: the command line of each, by a name that also names its log.
+        environment: variables that they get over those of this process.
+        log_dir: made where it is missing.
+    """
+
+    def __init__(
+        self, commands: Mapping[str, Sequence[str]], *, environment: Mapping[str, str], log_dir: Path
+    ) -> None:
+        self._workers = [_Child(name, argv, log_dir / f"{name}.log") for name, argv in commands.items()]
+        self._variables = dict(environment)
+        self._log_dir = log_dir
+        self._lifeline: Lifeline | None = None
+        self._stopping = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True, name="cluster")
+
+    def start(self) -> None:
+        """Start every worker, and a thread that starts those again that die."""
+        self._log_dir.mkdir(parents=True, exist_ok=True)
+        self._lifeline = Lifeline()
+        for worker in self._workers:
+            _bound(worker.log)
+            self._launch(worker)
+        self._watcher.start()
+
+    def wait_ready(self, ready: Callable[[], bool], timeout_s: float) -> None:
+        """Return once ``ready`` holds, which is asked again and again.
+
+        Raises:
+            Unreachable: where a worker dies first, with the end of its log, or where time is up.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            for worker in self._workers:
+                if worker.deaths:
+                    raise _unready(worker, f"it ended at its start ({_status(worker.ended)})")
+            if time.monotonic() > deadline:
+                raise _unready(self._workers[0], f"not ready after {timeout_s:g} s")
+            time.sleep(_POLL_S)
+
+    def pids(self) -> dict[str, int]:
+        """Return the process ids of the workers that are alive, by name."""
+        return {w.name: w.process.pid for w in self._workers if w.process is not None}
+
+    def stop(self, grace_s: float = _GRACE_S) -> None:
+        """End every worker: ask it to finish, wait up to ``grace_s`` for all of them, and kill the rest."""
+        self._stopping.set()
+        if self._lifeline is None:
+            return
+        try:
+            self._watcher.join()
+            running = [worker for worker in self._workers if worker.process is not None]
+            for worker in running:
+                worker.signal(signal.SIGTERM)
+            deadline = time.monotonic() + grace_s
+            while time.monotonic() < deadline and not all([worker.died() for worker in running]):
+                time.sleep(_POLL_S)
+        finally:  # also where a second Ctrl-C cuts the waiting short
+            for worker in self._workers:
+                worker.signal(signal.SIGKILL)
+                if worker.process is not None:
+                    worker.process.wait()
+            self._lifeline.close()
+            self._lifeline = None
+
+    def __enter__(self) -> "Cluster":
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _launch(self, worker: _Child) -> None:
+        assert self._lifeline is not None
+        environment = os.environ | self._variables | self._lifeline.variables
+        worker.start(environment, self._lifeline.descriptor)
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(_WATCH_S):
+            for worker in self._workers:
+                if worker.tend():
+                    self._launch(worker)
+
+
+def _bound(log: Path) -> None:
+    """Put a long log aside; the file stays, since a process appends to it."""
+    if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
+        shutil.copyfile(log, log.with_suffix(".log.1"))
+        os.truncate(log, 0)
+
+
+def _status(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"by signal {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def _unready(worker: _Child, detail: str) -> Unreachable:
+    said = worker.log.read_text(errors="replace").strip().splitlines()[-5:] if worker.log.exists() else []
+    hint = "\n".join(["Its last words:", *said]) if said else ""
+    return Unreachable(f"worker {worker.name}", str(worker.log), detail, hint)

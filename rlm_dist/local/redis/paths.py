@@ -1,0 +1,130 @@
+"""The folder ``<home>/redis`` of the embedded server: its files and locks.
+
+::
+
+    users.lock    held shared by each user of the server; the supervisor waits for it exclusively
+    start.lock    held while one user looks whether the server runs and, where it does not, starts it
+    owner.lock    held by the supervisor and by its server: at most one server over these data, ever
+    server.json   {"url", "pid"} of the running server, 0600: it holds the password
+    server.log    what the server and the supervisor say; the one before is server.log.1
+    data/         the append-only files
+
+``server.json`` is there only while a server runs, or after a crash: then it is stale, and the next start
+takes over its port and password, so that clients which outlived the crash find the new server.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from rlm_dist.errors import InputError
+
+_MAX_LOG_BYTES = 1 << 20
+_ANSWER_S = 5
+
+
+@dataclass(frozen=True)
+class ServerRecord:
+    """A server as ``server.json`` tells of it."""
+
+    url: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class ServerPaths:
+    """Where the files of the embedded server of one ``RLM_HOME`` lie."""
+
+    home: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "redis"
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def users(self) -> Path:
+        return self.folder / "users.lock"
+
+    @property
+    def starting(self) -> Path:
+        return self.folder / "start.lock"
+
+    @property
+    def owner(self) -> Path:
+        return self.folder / "owner.lock"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "server.log"
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "server.json"
+
+    def make(self) -> None:
+        """Make the folders, readable by their owner only, and see that they can be written.
+
+        Raises:
+            InputError: naming ``RLM_HOME``.
+        """
+        try:
+            self.data.mkdir(parents=True, exist_ok=True)
+            self.folder.chmod(0o700)
+            probe = self.folder / f"probe.{os.getpid()}"
+            try:
+                probe.write_bytes(b"x" * 4096)
+            finally:
+                probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError((f"RLM_HOME: cannot write in {self.folder}: {error.strerror}",)) from None
+
+    def read(self) -> ServerRecord | None:
+        """Return what the last start wrote, True or stale; None where there is nothing to be read."""
+        try:
+            return ServerRecord(**json.loads(self.record.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def write(self, running: ServerRecord) -> None:
+        """Replace the record in one step."""
+        draft = self.folder / "server.json.part"
+        draft.unlink(missing_ok=True)
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(asdict(running), file)
+        draft.replace(self.record)
+
+    def tidy(self) -> None:
+        """Remove what a crash left half-written, and put a long log aside; only under ``owner.lock``."""
+        for pattern in ("temp-*", "appendonlydir/temp*"):
+            for left in self.data.glob(pattern):
+                left.unlink(missing_ok=True)
+        if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
+            self.log.replace(self.log.with_suffix(".log.1"))
+
+
+def server_info(url: str) -> dict[str, object] | None:
+    """Ask the server at ``url`` for its INFO, without retries; None where none answers."""
+    client = redis.Redis.from_url(
+        url, socket_timeout=_ANSWER_S, socket_connect_timeout=_ANSWER_S, retry=Retry(NoBackoff(), 0)
+    )
+    try:
+        return dict(client.info())
+    except (redis.RedisError, OSError):
+        return None
+    finally:
+        client.close()
+
+
+def answers(running: ServerRecord) -> bool:
+    """Whether the server at this address is the recorded one: a stranger may have taken the port."""
+    info = server_info(running.url)
+    return info is not None and info["process_id"] == running.pid

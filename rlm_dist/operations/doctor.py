@@ -1,0 +1,164 @@
+"""Checks of what a deployment needs, each with what it found and, where it failed, how to mend it.
+
+Every check looks by itself: one that fails hides none of the others, and none changes anything but for a
+probe text in the blob store, which is stored once and expires like any other.
+"""
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal, NamedTuple
+
+import redis
+
+from rlm_dist.blobs.store import Blobs
+from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
+from rlm_dist.llm.endpoints import Endpoint, endpoints_of
+from rlm_dist.schema import Role, Wire
+from rlm_dist.settings import Settings
+from rlm_dist.store import reaching
+
+Status = Literal["ok", "warning", "failed"]
+_OLDEST_REDIS = (6, 2)
+_PACKAGES = ("rlm-dist", "celery", "kombu", "redis", "openai", "flower")
+_PROBE = "rlm-dist doctor"
+
+
+class Check(Wire):
+    """What one check found."""
+
+    name: str
+    status: Status
+    detail: str
+    hint: str = ""
+    unreachable: bool = False
+
+
+class Reached(NamedTuple):
+    """The stores while they are open; ``blobs`` is asked for late, since it may fail by itself."""
+
+    client: redis.Redis
+    blobs: Callable[[], Blobs]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """The ways in which the checks reach out.
+
+    ``models`` asks an endpoint what it serves; ``limits`` says what the workers believe of each endpoint.
+    """
+
+    stores: Callable[[], AbstractContextManager[Reached]]
+    models: Callable[[Endpoint], list[str]]
+    sandbox: Callable[[], str]
+    limits: Callable[[redis.Redis], Sequence[str]]
+
+
+def examine(settings: Settings, probes: Probes) -> Iterator[Check]:
+    """All checks, one after another."""
+    yield from _stores(probes)
+    yield _guarded("sandbox", lambda: _sandbox(probes.sandbox()))
+    root, sub = endpoints_of(settings, Role.ROOT), endpoints_of(settings, Role.SUB)
+    asked = {endpoint.url for endpoint in root}
+    for endpoint in root:
+        yield _endpoint("model endpoint", endpoint, probes)
+    for endpoint in sub:
+        if endpoint.url not in asked:
+            yield _endpoint("sub model endpoint", endpoint, probes)
+    yield Check(name="versions", status="ok", detail=_versions())
+
+
+def check_lines(checks: list[Check]) -> Iterator[str]:
+    """Checks as lines of plain text."""
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        yield f"{check.name.ljust(width)}  {check.status.ljust(7)}  {check.detail}"
+        for line in check.hint.splitlines():
+            yield f"{' ' * width}           {line}"
+
+
+def _stores(probes: Probes) -> Iterator[Check]:
+    try:
+        with probes.stores() as reached:
+            yield _guarded("redis", lambda: _redis(reached.client))
+            yield _guarded("blob store", lambda: _blobs(reached.blobs()))
+            for line in probes.limits(reached.client):
+                status: Status = "warning" if "endpoint away" in line else "ok"
+                yield Check(name="endpoint limits", status=status, detail=line)
+    except RLMError as error:
+        yield _failed("redis", error)
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except RLMError as error:
+        return _failed(name, error)
+
+
+def _failed(name: str, error: RLMError) -> Check:
+    if isinstance(error, Unreachable):
+        detail = f"{error.address} cannot be reached: {error.detail}"
+        return Check(name=name, status="failed", detail=detail, hint=error.hint, unreachable=True)
+    if isinstance(error, CallError):
+        hint = "Set RLM_API_KEY." if error.fatal else "Mend RLM_API_URL."
+        return Check(name=name, status="failed", detail=str(error), hint=hint)
+    hint = "Mend RLM_BLOB_URL, or leave it unset." if isinstance(error, BlobError) else ""
+    return Check(name=name, status="failed", detail=str(error), hint=hint)
+
+
+def _redis(client: redis.Redis) -> Check:
+    with reaching(client):
+        info = client.info()
+    found = str(info["redis_version"])
+    name = f"{info.get('server_name', 'redis')} {info.get('valkey_version', found)}"
+    if tuple(int(part) for part in found.split(".")[:2]) < _OLDEST_REDIS:
+        hint = "Celery 5.7 needs Redis 6.2 or newer."
+        return Check(name="redis", status="failed", detail=f"{name} is too old", hint=hint)
+    hints = []
+    if info.get("maxmemory_policy", "noeviction") != "noeviction":
+        hints.append("Set maxmemory-policy noeviction: any other policy throws jobs and costs away.")
+    if not info.get("aof_enabled"):
+        hints.append("Set appendonly yes: without it a restart of Redis loses every job.")
+    detail = f"{name}, append-only file {'on' if info.get('aof_enabled') else 'off'}"
+    return Check(name="redis", status="warning" if hints else "ok", detail=detail, hint="\n".join(hints))
+
+
+def _blobs(blobs: Blobs) -> Check:
+    sha256 = blobs.put_text(_PROBE)
+    if blobs.get_text(sha256) != _PROBE:
+        raise BlobError(sha256, "another text came back than was stored")
+    return Check(name="blob store", status="ok", detail="a text was written and read back")
+
+
+def _sandbox(level: str) -> Check:
+    if level != "off":
+        return Check(name="sandbox", status="ok", detail=level)
+    hint = "Run only models and contexts that you trust with this host, or put root workers in containers."
+    detail = "isolation: none (RLM_SANDBOX=off); model-written code runs as a plain process of this user"
+    return Check(name="sandbox", status="warning", detail=detail, hint=hint)
+
+
+def _endpoint(name: str, endpoint: Endpoint, probes: Probes) -> Check:
+    def ask() -> Check:
+        models = probes.models(endpoint)
+        shown = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
+        detail = f"{endpoint.url} serves {shown or 'no model that it lists'}"
+        return Check(name=name, status="ok", detail=detail)
+
+    return _guarded(name, ask)
+
+
+def _versions() -> str:
+    return ", ".join(
+        [f"Python {platform.python_version()}", *(f"{name} {_version(name)}" for name in _PACKAGES)]
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # run from a checkout
+        return "not installed"

@@ -1,0 +1,83 @@
+"""What a batch is made of and the least that it will take, before anything is enqueued.
+
+Tokens are estimated from characters. The floor is one turn of the root model for each job: its prompts, and
+no word of reply. How often a model then reads a context is the model's own choice: beside the floor stands
+what it would take to have the sub model read each job's context once.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from rlm_dist.client.batch_item import BatchItem
+from rlm_dist.client.options import JobOptions
+from rlm_dist.contexts.encoding import encode_files
+from rlm_dist.engine.prompts import opening
+from rlm_dist.llm.endpoints import endpoints_of
+from rlm_dist.llm.prices import Prices
+from rlm_dist.schema import CHARS_PER_TOKEN, NANO, ContextRef, JobSpec, Role, Usage, Wire
+from rlm_dist.settings import Settings
+
+_KNOWN_FILES = 1024
+
+
+class Estimate(Wire):
+    """``contexts`` and ``context_chars`` count equal contexts once; unknown money is None."""
+
+    jobs: int
+    contexts: int
+    context_chars: int
+    floor_tokens: int
+    floor_usd: float | None
+    reading_tokens: int
+    reading_usd: float | None
+
+
+class _Sum:
+    """Tokens and their price; one unknown price makes the sum unknown."""
+
+    def __init__(self, prices: Prices, url: str) -> None:
+        self._prices = prices
+        self._url = url
+        self._nanousd: int | None = 0
+        self.tokens = 0
+
+    def add(self, model: str, chars: int) -> None:
+        tokens = chars // CHARS_PER_TOKEN
+        self.tokens += tokens
+        price = self._prices.nanousd(model, Usage(input_tokens=tokens), self._url)
+        self._nanousd = None if price is None or self._nanousd is None else self._nanousd + price
+
+    @property
+    def usd(self) -> float | None:
+        return None if self._nanousd is None else self._nanousd / NANO
+
+
+def estimate(items: Iterable[BatchItem], defaults: JobOptions, settings: Settings) -> Estimate:
+    """Go through the jobs of a batch; contexts in files and URLs are read."""
+    prices = Prices(settings.prices)
+    floor, reading = (_Sum(prices, endpoints_of(settings, role)[0].url) for role in (Role.ROOT, Role.SUB))
+    contexts: dict[str, int] = {}
+    jobs = 0
+
+    @lru_cache(_KNOWN_FILES)
+    def of_file(path: str) -> ContextRef:
+        return encode_files([path]).ref
+
+    for item in items:
+        ref = item.encode().ref if item.context_file is None else of_file(item.context_file)
+        options = item.options.over(defaults)
+        spec = JobSpec(id="", custom_id="", query=item.query, context=ref, prompts=settings.prompts)
+        chars = sum(len(message.content) for message in opening(spec))
+        floor.add(options.model or settings.model, chars)
+        reading.add(options.sub_model or settings.sub_model, ref.info.chars)
+        contexts[ref.sha256] = ref.info.chars
+        jobs += 1
+    return Estimate(
+        jobs=jobs,
+        contexts=len(contexts),
+        context_chars=sum(contexts.values()),
+        floor_tokens=floor.tokens,
+        floor_usd=floor.usd,
+        reading_tokens=reading.tokens,
+        reading_usd=reading.usd,
+    )

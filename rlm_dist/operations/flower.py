@@ -1,0 +1,87 @@
+"""Flower over this project's broker: read-only, on the loopback address, and with a bounded memory.
+
+Flower's own ``FLOWER_*`` variables hold (``FLOWER_BASIC_AUTH=user:password`` among them) and win over the
+defaults here; what the caller names explicitly wins over both. Flower's pages are open to whoever reaches
+them, so another address than the loopback one is refused without basic auth. Tasks are shown by ids alone:
+their senders put no prompt, context or key into arguments.
+"""
+
+import atexit
+import ipaddress
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from celery import Celery
+from flower.app import Flower  # type: ignore[import-untyped]  # Flower ships no types
+from flower.command import (  # type: ignore[import-untyped]
+    apply_env_options,
+    extract_settings,
+    setup_logging,
+)
+from flower.urls import settings as handler_settings  # type: ignore[import-untyped]
+from tornado.options import options
+
+from rlm_dist.errors import InputError
+
+DEFAULTS: dict[str, Any] = {
+    "address": "127.0.0.1",
+    "port": 5555,
+    "read_only": True,
+    "max_tasks": 20_000,
+    "purge_offline_workers": 300,
+    "tasks_columns": "name,uuid,state,args,kwargs,received,runtime,worker",
+}
+
+
+def serve_flower(
+    capp: Celery, *, address: str | None, port: int | None, ready: Callable[[str], None]
+) -> None:
+    """Serve Flower until SIGINT or SIGTERM; ``ready`` is told its address. Port 0 takes a free one.
+
+    Raises:
+        InputError: for an address that is not safe without basic auth, or a port that is in use.
+    """
+    _configure(address, port)
+    flower = Flower(capp=capp, options=options, **handler_settings)
+    try:
+        bound = flower.start_http_server()
+    except OSError as error:
+        raise InputError((f"--port {options.port} on {options.address}: {error.strerror}",)) from None
+    atexit.register(flower.stop)
+    signal.signal(signal.SIGTERM, _leave)
+    ready(f"http://{options.address}:{bound}{options.url_prefix or ''}")
+    try:
+        flower.start()
+    except (KeyboardInterrupt, SystemExit):
+        flower.stop()
+
+
+def _configure(address: str | None, port: int | None) -> None:
+    """Set Flower's options, global to the process: ours, then the environment's, then the caller's."""
+    for name, value in DEFAULTS.items():
+        setattr(options, name, value)
+    apply_env_options()
+    if address is not None:
+        options.address = address
+    if port is not None:
+        options.port = port
+    if not options.basic_auth and not options.auth and not _is_loopback(options.address):
+        hint = "set FLOWER_BASIC_AUTH=user:password to serve other hosts"
+        raise InputError((f"--address {options.address}: {hint}",))
+    extract_settings()
+    setup_logging()
+
+
+def _is_loopback(address: str) -> bool:
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)

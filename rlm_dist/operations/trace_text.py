@@ -1,0 +1,135 @@
+"""A trace as plain text."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from rlm_dist.schema import ContextInfo, ModelCosts, Usage
+from rlm_dist.schema.events import (
+    CellRan,
+    Event,
+    JobEnded,
+    JobStarted,
+    Marked,
+    MessageAdded,
+    RootReplied,
+    SubCallsAnswered,
+)
+from rlm_dist.store.trace import TracedEvent
+
+_SEEN_MESSAGE_CHARS = 500  # a later user message mostly repeats the output above it
+
+
+def trace_lines(trace: Iterable[TracedEvent]) -> Iterator[str]:
+    """A trace as lines of plain text, turn by turn, with the seconds since its first event."""
+    start_ms: int | None = None
+    turn: int | None = None
+    for traced in trace:
+        event = traced.event
+        start_ms = traced.at_ms if start_ms is None else start_ms
+        event_turn = getattr(event, "turn", None)
+        if event_turn is not None and event_turn != turn:
+            turn = event_turn
+            yield ""
+            yield f"── turn {turn}  (+{(traced.at_ms - start_ms) / 1000:.1f} s)"
+        yield from event_lines(event)
+
+
+def event_lines(event: Event) -> Iterator[str]:
+    """One event as lines of plain text."""
+    match event:
+        case JobStarted():
+            yield from _started(event)
+        case MessageAdded():
+            yield from _message(event)
+        case RootReplied():
+            yield f"  reply of {event.model}: {tokens(event.usage)}, {event.seconds:.1f} s" + _suffix(
+                f"finish reason {event.finish_reason}" if event.finish_reason != "stop" else "",
+                "from the journal" if event.replayed else "",
+            )
+        case CellRan():
+            yield from _cell(event)
+        case SubCallsAnswered():
+            yield f"  {calls(event.calls)} answered in {event.seconds:.1f} s" + _suffix(
+                f"{event.failed} failed" if event.failed else "",
+                f"{event.from_store} were answered before" if event.from_store else "",
+            )
+        case Marked():
+            yield f"  ! {event.kind}" + (f": {event.detail}" if event.detail else "")
+        case JobEnded():
+            yield from _ended(event)
+
+
+def cost_lines(costs: Sequence[ModelCosts]) -> Iterator[str]:
+    """What each model was used for, one line each; an unknown price is said to be unknown."""
+    for line in costs:
+        money = "price unknown" if line.cost is None else f"${line.cost:.6f}"
+        yield (
+            f"  {line.role} {line.model}: {calls(line.calls, 'call')}, {line.input_tokens:,} tokens in "
+            f"({line.cached_tokens:,} cached), {line.output_tokens:,} out, {money}"
+        )
+
+
+def calls(count: int, noun: str = "sub-call") -> str:
+    """A count with its noun."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def tokens(usage: Usage) -> str:
+    """Tokens in few words, with a mark where they are our own estimate."""
+    cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
+    about = "about " if usage.estimated else ""
+    return f"{about}{usage.input_tokens:,} tokens in{cached}, {usage.output_tokens:,} out"
+
+
+def context_text(info: ContextInfo) -> str:
+    """What a context is, in few words."""
+    if info.kind == "str":
+        return f"text of {info.chars:,} characters"
+    noun = {"list": "list", "dict": "dict", "json": "JSON value"}[info.kind]
+    items = "" if info.kind == "json" else f" of {info.items:,} items,"
+    return f"{noun}{items} {info.chars:,} characters"
+
+
+def _started(event: JobStarted) -> Iterator[str]:
+    again = f", taken up for the {event.epoch}. time" if event.epoch > 1 else ""
+    yield f"job {event.job_id} on {event.worker}{again}"
+    yield f"  model {event.model}, sub model {event.sub_model}, prompts {event.prompts}"
+    yield f"  sandbox: {event.isolation}; context: {context_text(event.context)}"
+
+
+def _message(event: MessageAdded) -> Iterator[str]:
+    text = event.text
+    if event.role == "user" and event.turn > 0 and len(text) > _SEEN_MESSAGE_CHARS:
+        text = f"{text[:_SEEN_MESSAGE_CHARS]} [… {len(text) - _SEEN_MESSAGE_CHARS:,} more characters]"
+    yield f"  {event.role}: ({len(event.text):,} characters)"
+    yield from _indented(text)
+
+
+def _cell(event: CellRan) -> Iterator[str]:
+    yield f"  code block {event.block}: {event.seconds:.1f} s" + _suffix(
+        calls(event.calls) if event.calls else "",
+        f"{event.failed_calls} failed" if event.failed_calls else "",
+        "run again for the journal" if event.replayed else "",
+        "the REPL was restarted" if event.state_lost else "",
+    )
+    yield from _indented(event.code, "    > ")
+    yield from _indented(event.output)
+    if event.error:
+        yield from _indented(event.error, "    ! ")
+
+
+def _ended(event: JobEnded) -> Iterator[str]:
+    yield ""
+    yield f"{event.state} after {calls(event.iterations, 'turn')}"
+    if event.error:
+        yield f"  {event.error.type}: {event.error.message}"
+    if event.answer is not None:
+        yield from _indented(event.answer, "  ")
+
+
+def _suffix(*parts: str) -> str:
+    return "".join(f", {part}" for part in parts if part)
+
+
+def _indented(text: str, prefix: str = "    ") -> Iterator[str]:
+    for line in text.splitlines():
+        yield prefix + line

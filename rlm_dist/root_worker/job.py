@@ -1,0 +1,122 @@
+"""One run of one job on a root worker: its REPL, its calls, its lease, and the engine between them.
+
+From the moment that the job is taken up, a heartbeat renews its lease. What the heartbeat learns (cancelled,
+out of time, paused, taken over by another worker, this worker is to stop) stops whatever the job waits for:
+a cell, a root call, a sub-call.
+"""
+
+from collections.abc import Iterator
+
+from rlm_dist.engine import loop as engine
+from rlm_dist.engine.journal import Journal
+from rlm_dist.errors import RLMError
+from rlm_dist.root_worker.fan_out import FanOut
+from rlm_dist.root_worker.job_lease import JobLease
+from rlm_dist.root_worker.repl import JobRepl
+from rlm_dist.root_worker.root_calls import RootCalls
+from rlm_dist.schema import NANO, JobRecord, Outcome
+from rlm_dist.schema.events import REPLAY_DIVERGED, Emit, Event, Marked, RootReplied
+from rlm_dist.store import Store
+from rlm_dist.worker.failpoints import failpoint
+
+_TELL_AT = 0.75
+
+
+class RootJob:
+    """A job that this worker holds, with all that is needed to run it."""
+
+    def __init__(
+        self,
+        *,
+        record: JobRecord,
+        held: JobLease,
+        store: Store,
+        calls: RootCalls,
+        fanout: FanOut,
+        repl: JobRepl,
+        emit: Emit,
+    ) -> None:
+        self._spec = record.spec
+        self._epoch = record.epoch
+        self._held = held
+        self._store = store
+        self._calls = calls
+        self._fanout = fanout
+        self._repl = repl
+        self._sink = emit
+        self._diverged = 0
+
+    def run(self) -> Outcome:
+        """Run the root loop to its end.
+
+        Raises:
+            Superseded: where another worker took the job over.
+            Parked: where the job is to be given back to the queue.
+            RLMError: where the REPL cannot be started, or the store cannot be reached.
+        """
+        journal = Journal(self._store.read_journal(self._spec.id), self._write)
+        self._held.on_lost(self._stop)
+        try:
+            self._repl.sandbox.start()
+            return engine.run(
+                self._spec,
+                complete=self._calls.complete,
+                repl=self._repl,
+                journal=journal,
+                emit=self._emit,
+                budget=self._budget if self._limited else None,
+            )
+        finally:
+            self._repl.sandbox.close()
+            self._fanout.close()
+
+    def _emit(self, event: Event) -> None:
+        if isinstance(event, RootReplied):
+            self._fanout.turn = event.turn
+        if isinstance(event, Marked) and event.kind == REPLAY_DIVERGED:
+            self._diverged += 1
+            self._store.note_divergence(self._spec.id, self._epoch, self._diverged)
+        self._sink(event)
+
+    def _write(self, entry: str) -> None:
+        failpoint("journal.write", self._spec.id)
+        self._store.append_journal(self._spec.id, self._epoch, entry)
+        failpoint("journal.written", self._spec.id)
+
+    def _stop(self, error: RLMError) -> None:
+        self._calls.abort(error)
+        self._fanout.abort(error)
+        self._repl.sandbox.abort(error)
+
+    @property
+    def _limited(self) -> bool:
+        limits = self._spec.limits
+        kinds = (limits.max_seconds, limits.max_nanousd, limits.max_tokens, limits.max_sub_calls)
+        return any(limit is not None for limit in kinds)
+
+    def _budget(self) -> str | None:
+        """What is left, for the model, of every limit of which less than a quarter is."""
+        over = self._held.over_time()
+        if over is not None:
+            raise over
+        told = [
+            f"{kind} {limit - used:.4g} of {limit:.4g}"
+            for kind, used, limit in self._used()
+            if used > _TELL_AT * limit
+        ]
+        return f"Little is left of your budget: {', '.join(told)}." if told else None
+
+    def _used(self) -> Iterator[tuple[str, float, float]]:
+        """Kind, used and limit of each limit that this job has."""
+        limits = self._spec.limits
+        if limits.max_seconds is not None:
+            yield "seconds", self._held.used_s, limits.max_seconds
+        if limits.max_nanousd is None and limits.max_tokens is None and limits.max_sub_calls is None:
+            return
+        costs = self._store.costs(self._spec.id)
+        if limits.max_nanousd is not None and costs.total_cost is not None:
+            yield "USD", costs.total_cost, limits.max_nanousd / NANO
+        if limits.max_tokens is not None:
+            yield "tokens", costs.root_llm_tokens + costs.sub_llm_tokens, limits.max_tokens
+        if limits.max_sub_calls is not None:
+            yield "sub-calls", costs.sub_llm_calls, limits.max_sub_calls

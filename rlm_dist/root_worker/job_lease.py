@@ -1,0 +1,98 @@
+"""The lease of a job: a heartbeat keeps it, and learns when the job is to stop."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rlm_dist.errors import Cancelled, LimitExceeded, Parked, RLMError, Superseded
+from rlm_dist.schema import JobRecord
+from rlm_dist.schema.leases import LEASE_MS, RENEW_S
+from rlm_dist.store import Store
+from rlm_dist.worker.heartbeats import PeriodicThread
+
+
+class JobLease:
+    """A job that this worker holds at ``record.epoch``: a heartbeat keeps it while the context is open.
+
+    ``ran_ms`` is how long it has run up to now; its clock stands still while ``waits``, asked at each beat,
+    says that it can do nothing, as the endpoint is away. ``each_beat`` is called with the heartbeat.
+    """
+
+    def __init__(
+        self,
+        record: JobRecord,
+        store: Store,
+        *,
+        ran_ms: int,
+        stopping: Callable[[], bool],
+        waits: Callable[[], bool],
+        each_beat: Callable[[], None],
+    ) -> None:
+        self._job_id = record.spec.id
+        self._epoch = record.epoch
+        self._limit_s = record.spec.limits.max_seconds
+        self._store = store
+        self._stopping = stopping
+        self._waits = waits
+        self._each_beat = each_beat
+        self._error: RLMError | None = None
+        self._stop: Callable[[RLMError], None] | None = None
+        self._last_beat = time.monotonic()
+        self._began = self._last_beat - ran_ms / 1000
+        self._heart = PeriodicThread(self._beat, period_s=RENEW_S, name=f"lease-{self._job_id}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._heart.close()
+
+    @property
+    def used_s(self) -> float:
+        """How long the job has run, the runs of earlier holders included."""
+        return time.monotonic() - self._began
+
+    def on_lost(self, stop: Callable[[RLMError], None]) -> None:
+        """Have ``stop`` called with the reason once the job is to be let go; at once where it is already."""
+        self._stop = stop
+        if self._error is not None:
+            stop(self._error)
+
+    def over_time(self) -> LimitExceeded | None:
+        """The limit on the job's time, where it is over."""
+        if self._limit_s is None or self.used_s <= self._limit_s:
+            return None
+        return LimitExceeded("max_seconds", round(self.used_s, 1), self._limit_s)
+
+    def _beat(self) -> None:
+        stopped_s = self._stopped_s()
+        over = self.over_time()
+        if over is not None:
+            self._tell(over)
+        if self._stopping():
+            self._tell(Parked(self._job_id, "its worker stops"))
+        try:
+            told = self._store.renew_job(self._job_id, self._epoch, LEASE_MS, round(stopped_s * 1000))
+        except Superseded as error:
+            self._tell(error)
+            return
+        if told == "cancelled":
+            self._tell(Cancelled(self._job_id))
+        elif told == "paused":
+            self._tell(Parked(self._job_id, "its batch is paused"))
+        self._each_beat()
+
+    def _stopped_s(self) -> float:
+        """For how long the job's clock stood still since the last beat."""
+        last, self._last_beat = self._last_beat, time.monotonic()
+        stopped_s = self._last_beat - last if self._waits() else 0.0
+        self._began += stopped_s
+        return stopped_s
+
+    def _tell(self, error: RLMError) -> None:
+        self._error = self._error or error
+        if self._stop is not None:
+            self._stop(error)

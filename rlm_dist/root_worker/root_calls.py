@@ -1,0 +1,120 @@
+"""Calls of the root model: each has an id and a place in the ledger, as a sub-call has."""
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from rlm_dist.blobs.payloads import Payloads
+from rlm_dist.errors import BlobError, CallError, Parked, RLMError, Superseded
+from rlm_dist.llm import LLM
+from rlm_dist.schema import CallRequest, CallResult, Completion, JobSpec, Message, Role
+from rlm_dist.schema.events import Emit, Marked
+from rlm_dist.store import CallRefused, CallState, OpenCall, Store
+from rlm_dist.worker.accounts import Accounts, unstorable
+from rlm_dist.worker.call_ids import CallIds
+from rlm_dist.worker.failpoints import failpoint
+
+_POLL_S = 0.2
+# A request under way is paid for: a job that is parked, or was taken over, waits for it this long before it
+# closes it. Under the 10 s that ``embedded.Cluster`` gives its workers to stop.
+PARK_GRACE_S = 7.0
+
+
+class RootCalls:
+    """The root model of one run of one job."""
+
+    def __init__(
+        self,
+        *,
+        spec: JobSpec,
+        epoch: int,
+        owner: str,
+        store: Store,
+        payloads: Payloads,
+        llm: LLM,
+        accounts: Accounts,
+        emit: Emit,
+    ) -> None:
+        self._spec = spec
+        self._epoch = epoch
+        self._owner = owner
+        self._store = store
+        self._payloads = payloads
+        self._llm = llm
+        self._accounts = accounts
+        self._emit = emit
+        self._names = CallIds(spec.id)
+        self._error: RLMError | None = None
+
+    def complete(self, messages: Sequence[Message]) -> Completion:
+        """Ask the root model, or take the answer from the store where this job was given it before.
+
+        Raises:
+            CallError: where the call failed for good.
+            LimitExceeded, UnknownPrice: where a budget does not allow the call.
+            Parked: where the call was given back, and the batch paused.
+            RLMError: what ``abort`` was given.
+        """
+        if self._error is not None:
+            raise self._error
+        request = CallRequest(
+            role=Role.ROOT, model=self._spec.model, messages=tuple(messages),
+            **self._spec.root_parameters.model_dump(),
+        )  # fmt: skip
+        call_id = self._names.name(request)
+        result = self._known(call_id, request) or self._ask(call_id, request)
+        if result.failure is not None:
+            raise CallError(result.failure.kind, result.failure.message)
+        assert result.completion is not None  # a result is one or the other
+        return result.completion
+
+    def abort(self, error: RLMError) -> None:
+        """Close the request under way, after a grace where the job goes on; later ones raise ``error``."""
+        self._error = self._error or error
+        self._llm.drop(self._spec.id)
+
+    def _known(self, call_id: str, request: CallRequest) -> CallResult | None:
+        tokens, nanousd = self._accounts.reserve(request)
+        # Nobody else runs a root call, so its request (the whole chat, every turn) is not stored.
+        opened = OpenCall(
+            call_id=call_id, request="{}", reserve_tokens=tokens, reserve_nanousd=nanousd, role=Role.ROOT
+        )
+        (state,) = self._store.open_calls(self._spec.id, self._epoch, [opened])
+        if isinstance(state, CallRefused):
+            raise state.error(self._accounts.resolved(Role.ROOT, request.model))
+        if state is not CallState.SETTLED:
+            return None
+        (packed,) = self._store.answers(self._spec.id, [call_id])
+        return CallResult.model_validate_json(self._payloads.unpack(packed or ""))
+
+    def _ask(self, call_id: str, request: CallRequest) -> CallResult:
+        failpoint("root.opened", self._spec.id)
+        result = self._wait(self._llm.submit(request, self._spec.id))
+        if result.failed_attempts:
+            kinds = ", ".join(result.failed_attempts)
+            self._emit(Marked(turn=0, kind="root_attempts_failed", detail=kinds))
+        failpoint("root.answered", self._spec.id)
+        try:
+            packed = self._payloads.pack(self._spec.id, result.model_dump_json())
+        except BlobError as error:
+            result = unstorable(result, error)
+            packed = result.model_dump_json()
+        settlement = self._accounts.settlement(call_id, request, result, packed)
+        (answered,) = self._store.settle(self._spec.id, self._owner, [settlement])
+        failpoint("root.settled", self._spec.id)
+        if settlement.returned is not None and not answered:
+            raise self._error or Parked(self._spec.id, settlement.returned or "its worker stops")
+        return result
+
+    def _wait(self, future: Future[CallResult]) -> CallResult:
+        ended = threading.Event()
+        future.add_done_callback(lambda _: ended.set())
+        grace_ends = None
+        while not ended.wait(_POLL_S):
+            if isinstance(self._error, Parked | Superseded):
+                grace_ends = grace_ends or time.monotonic() + PARK_GRACE_S
+            if self._error is not None and time.monotonic() >= (grace_ends or 0.0):
+                future.cancel()
+                raise self._error
+        return future.result()

@@ -1,0 +1,82 @@
+"""The Celery task ``rlm.root(job_id)``, and the life of the worker that runs it."""
+
+import mmap
+from collections.abc import Callable
+
+import structlog
+from celery import Celery
+from celery.signals import (
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutdown,
+    worker_shutting_down,
+)
+
+from rlm_dist.broker.app import AGAIN_QUEUE, ROOT_TASK, queue
+from rlm_dist.broker.kombu_fixes import repair_broker
+from rlm_dist.errors import RLMError
+from rlm_dist.root_worker.worker import RootWorker, start_fork_server
+from rlm_dist.sandbox.fork_server_process import ForkServerProcess
+from rlm_dist.settings import Settings
+from rlm_dist.worker.task_support import _ID, _load_and_freeze, _no_values_in_errors
+
+log = structlog.get_logger()
+
+
+def add_root_task(app: Celery, settings: Settings) -> None:
+    """Register ``rlm.root(job_id)``, run in pool processes that each have a ``RootWorker``."""
+    workers: list[RootWorker] = []
+    fork_server = _shared_fork_server(settings)
+    repair_broker()
+    # Only the parent hears of the shutdown; its pool processes share this byte with it.
+    stopping = mmap.mmap(-1, 1)
+
+    @worker_shutting_down.connect(weak=False)
+    def stop_jobs(**_: object) -> None:
+        stopping[0] = 1
+
+    @worker_process_init.connect(weak=False)
+    def start(**_: object) -> None:
+        worker = RootWorker(app, settings, stopping=lambda: bool(stopping[0]), fork_server=fork_server())
+        workers.append(worker)
+
+    @worker_process_shutdown.connect(weak=False)
+    def stop(**_: object) -> None:
+        for worker in workers:
+            worker.close()
+
+    @worker_init.connect(weak=False)
+    def take_up_again(**_: object) -> None:
+        app.amqp.queues.select_add(queue(AGAIN_QUEUE))  # whatever -Q names
+
+    # A collection writes into every object that it looks at: without this the pool's processes would soon
+    # have pages of their own for all that was imported before they were forked.
+    worker_init.connect(_load_and_freeze, weak=False)
+
+    @app.task(name=ROOT_TASK)
+    def root(job_id: str) -> None:
+        with _no_values_in_errors():
+            workers[0].run(_ID.validate_python(job_id, strict=True))
+
+
+def _shared_fork_server(settings: Settings) -> Callable[[], ForkServerProcess | None]:
+    """Have the main process of a root worker keep a fork-server for its pool; gives the way to get at it."""
+    running: list[ForkServerProcess] = []
+
+    @worker_init.connect(weak=False)
+    def start(**_: object) -> None:
+        try:
+            fork_server = start_fork_server(settings)
+        except RLMError as error:  # each process of the pool then has one of its own
+            log.warning("fork_server_not_shared", error=str(error))
+            return
+        if fork_server is not None:
+            running.append(fork_server)
+
+    @worker_shutdown.connect(weak=False)
+    def stop(**_: object) -> None:
+        for fork_server in running:
+            fork_server.close()
+
+    return lambda: next(iter(running), None)

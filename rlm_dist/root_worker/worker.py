@@ -1,0 +1,192 @@
+"""A process that runs root loops, one at a time."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import redis
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from rlm_dist.broker.app import SUB_QUEUE
+from rlm_dist.broker.publish import queued, send_root, send_sub
+from rlm_dist.errors import Parked, RLMError, Superseded, Unreachable
+from rlm_dist.llm.endpoints import endpoints_of
+from rlm_dist.llm.failures import shown_url
+from rlm_dist.root_worker.fan_out import FanOut
+from rlm_dist.root_worker.job import RootJob
+from rlm_dist.root_worker.job_lease import JobLease
+from rlm_dist.root_worker.repl import JobRepl
+from rlm_dist.root_worker.root_calls import RootCalls
+from rlm_dist.sandbox.fork_server_process import ForkServerProcess
+from rlm_dist.sandbox.fork_server_start import start_at
+from rlm_dist.sandbox.host import Sandbox, SandboxLimits
+from rlm_dist.sandbox.level import Level
+from rlm_dist.sandbox.packages import find
+from rlm_dist.sandbox.probe import choose
+from rlm_dist.schema import ErrorInfo, JobRecord, JobState, Outcome, Role
+from rlm_dist.schema.events import JobEnded, JobStarted, Marked
+from rlm_dist.schema.leases import LEASE_MS
+from rlm_dist.settings import Settings
+from rlm_dist.store.trace import TraceSink
+from rlm_dist.worker.failpoints import failpoint
+from rlm_dist.worker.process import Worker
+
+log = structlog.get_logger()
+
+
+class RootWorker(Worker):
+    """A process that runs root loops, one at a time; ``stopping`` says that its jobs are to be let go.
+
+    ``fork_server`` is the fork-server that it shares with the worker's other processes, where there is one.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        settings: Settings,
+        *,
+        stopping: Callable[[], bool],
+        fork_server: ForkServerProcess | None,
+    ) -> None:
+        super().__init__(app, settings, Role.ROOT)
+        self._stopping = stopping
+        self._urls = [
+            {shown_url(each.url.rstrip("/")) for each in endpoints_of(settings, role)} for role in Role
+        ]
+        self._repls = start_at(_level(settings), find(settings.sandbox_packages), fork_server)
+
+    def close(self) -> None:
+        """End the REPLs as well."""
+        self._repls.close()
+        super().close()
+
+    def run(self, job_id: str) -> None:
+        """Bring this job to its end, unless it is final, cancelled, or held by another worker."""
+        isolation = self._repls.level.isolation
+        epoch = None if self._stopping() else self.store.start_job(job_id, self.owner, LEASE_MS, isolation)
+        if epoch is None:
+            log.info("job_not_started", job=job_id)
+            return
+        failpoint("root.started", job_id)
+        record = self.store.job(job_id)
+        now_ms = self.store.clock()
+        emit = TraceSink(self.store, job_id, self.payloads, now_ms=now_ms)
+        ran_ms = record.run_ms(now_ms())
+        try:
+            with JobLease(
+                record, self.store, ran_ms=ran_ms,
+                stopping=self._stopping, waits=self._endpoint_away, each_beat=emit.flush,
+            ) as held:  # fmt: skip
+                outcome = self._outcome(record, held, emit)
+                self._finish(record, outcome, emit)
+        except Parked as parked:
+            self._park(record, parked, emit)
+        except Superseded:
+            log.warning("job_superseded", job=job_id, epoch=epoch)
+        except Unreachable as error:
+            # Nothing is lost: whoever reaches Redis first takes the job up once its lease has lapsed.
+            log.error("job_left", job=job_id, epoch=epoch, error=str(error))
+
+    def _outcome(self, record: JobRecord, held: JobLease, emit: TraceSink) -> Outcome:
+        context = record.spec.context
+        try:
+            self.store.patiently(lambda: self.contexts.path(context))  # it may lie in a Redis that is away
+            with self.contexts.hold(context) as path:
+                return self._job(record, held, emit, path).run()
+        except (Parked, Superseded):
+            raise
+        except RLMError as error:
+            if isinstance(error, Unreachable) and error.service == "Redis":
+                raise
+            return _failed(error)
+        except Exception as error:
+            log.exception("job_crashed", job=record.spec.id)
+            return _failed(RLMError(f"internal error: {type(error).__name__}"))
+
+    def _finish(self, record: JobRecord, outcome: Outcome, emit: TraceSink) -> None:
+        emit(
+            JobEnded(
+                state=outcome.state, answer=outcome.answer, error=outcome.error, iterations=outcome.iterations
+            )
+        )
+        emit.flush()
+        failpoint("root.finishing", record.spec.id)
+        self.store.finish_job(record.spec.id, record.epoch, outcome)
+        failpoint("root.finished", record.spec.id)
+
+    def _park(self, record: JobRecord, parked: Parked, emit: TraceSink) -> None:
+        emit(Marked(turn=0, kind="parked", detail=parked.why))
+        emit.flush()
+        send = self.store.park_job(record.spec.id, record.epoch)
+        failpoint("root.parked", record.spec.id)
+        if send:
+            send_root(self.app, record.spec, again=True)
+        log.info("job_parked", job=record.spec.id, epoch=record.epoch, why=parked.why)
+
+    def _job(self, record: JobRecord, held: JobLease, emit: TraceSink, context_path: Path) -> RootJob:
+        spec, epoch = record.spec, record.epoch
+        calls = RootCalls(
+            spec=spec, epoch=epoch, owner=self.owner,
+            store=self.store, payloads=self.payloads, llm=self.llm, accounts=self.accounts, emit=emit,
+        )  # fmt: skip
+        fanout = FanOut(
+            spec=spec, epoch=epoch, store=self.store, payloads=self.payloads, accounts=self.accounts,
+            send=self._send, queue_is_empty=self._queue_is_empty, emit=emit,
+        )  # fmt: skip
+        repl = JobRepl(fanout)
+        limits = SandboxLimits(
+            code_timeout_s=self.settings.code_timeout_s, max_output_chars=spec.max_output_chars
+        )
+        if self._repls.level is Level.OFF:
+            log.warning("job_not_isolated", job=spec.id)
+        sandbox = Sandbox(context_path=context_path, query=repl.query, limits=limits, start=self._repls)
+        repl.use(sandbox)
+        emit(
+            JobStarted(
+                job_id=spec.id, epoch=epoch, worker=self.owner.removeprefix(self.settings.broker_prefix),
+                model=spec.model, sub_model=spec.sub_model,
+                prompts=spec.prompts, isolation=sandbox.isolation, context=spec.context.info,
+            )
+        )  # fmt: skip
+        emit.flush()  # should this process die at once, the trace says that it had the job
+        return RootJob(
+            record=record, held=held, store=self.store, calls=calls, fanout=fanout, repl=repl, emit=emit
+        )
+
+    def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
+        """Put sub tasks on the queue; those that cannot be are sent again when their calls count as lost."""
+        try:
+            send_sub(self.app, job_id, turn, chunks)
+        except (OperationalError, redis.RedisError) as error:
+            log.warning("sub_tasks_not_sent", job=job_id, error=type(error).__name__)
+
+    def _endpoint_away(self) -> bool:
+        """Whether all endpoints of a role are away, so that no job can do anything for long."""
+        away = self.store.away_urls()
+        return any(urls <= away for urls in self._urls)
+
+    def _queue_is_empty(self) -> bool:
+        """Whether no sub task waits; False where the broker cannot be asked."""
+        try:
+            return queued(self.app, SUB_QUEUE) == [0]
+        except (OperationalError, OSError, redis.RedisError):
+            return False
+
+
+def start_fork_server(settings: Settings) -> ForkServerProcess | None:
+    """Start the fork-server for all processes of a root worker; None at the level that has none.
+
+    Raises:
+        SandboxError: it cannot be started.
+    """
+    level = _level(settings)
+    return None if level is Level.OFF else ForkServerProcess(level, find(settings.sandbox_packages))
+
+
+def _level(settings: Settings) -> Level:
+    return choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
+
+
+def _failed(error: RLMError) -> Outcome:
+    return Outcome(state=JobState.FAILED, error=ErrorInfo(type=type(error).__name__, message=str(error)))

@@ -1,0 +1,26 @@
+"""Results of calls that other jobs may have too, and who is making such a call just now."""
+
+from enum import StrEnum
+
+from rlm_dist.store import keys
+from rlm_dist.store.connection import StoreConnection
+
+
+class CacheRole(StrEnum):
+    """Who makes a call that is not in the cache: the one who asks, or another, for whom it waits."""
+
+    LEADER = "lead"
+    FOLLOWER = "wait"
+
+
+class CacheStore(StoreConnection):
+    """The part of the store that knows cached results."""
+
+    def take_cached(self, digest: str, holder: str, lease_ms: int) -> str | CacheRole:
+        """The cached result; or whether the caller is to make the call, which it is to renew in time."""
+        told, result = self._script("cache_take", keys.cached(digest), holder, lease_ms)
+        return result if told == "hit" else CacheRole(told)
+
+    def leave_cached(self, digest: str, holder: str, result: str, ttl_s: int) -> None:
+        """End a call that the holder had leave to make, with what is to be kept of it: '' for nothing."""
+        self._script("cache_leave", keys.cached(digest), holder, result, ttl_s * 1000)

@@ -1,0 +1,186 @@
+"""The connection to Redis, and the one place where its troubles become ``Unreachable``.
+
+Every script and command of the store goes through ``StoreConnection``, which repeats it for ``patience_s`` while Redis
+cannot be reached. That is safe: each script either changes nothing when repeated or carries a token by which
+it knows its own repeat.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from rlm_dist.errors import Cancelled, NotFound, Parked, SettingsError, Superseded, Unreachable
+from rlm_dist.store.scripts import register
+
+T = TypeVar("T")
+
+MAX_BLOCK_MS = 2000
+_SOCKET_TIMEOUT_S = 10.0
+_RETRIES = 2
+_MAX_CONNECTIONS = 1024
+_LONGEST_PAUSE_S = 2.0
+_MEND = "Start it, or set RLM_REDIS_URL to a server that is up."
+_REFUSALS = {
+    "OOM": "it has no memory left (maxmemory)",
+    "MISCONF": "it cannot save to its disk and refuses writes",
+    "READONLY": "it is a read-only replica",
+    "NOPERM": "its access rules do not allow what is needed",
+    "NOAUTH": "it asks for a password",
+}
+
+
+def connect(url: str, *, client_name: str) -> redis.Redis:
+    """A client of the server at ``url`` (``redis://``, ``rediss://``, ``unix://``); connects at first use.
+
+    Replies come as text. A blocking read must block for less than the socket timeout of 10 s.
+
+    Raises:
+        SettingsError: where the URL cannot be understood.
+    """
+    # A Unix socket knows no TCP options.
+    tcp: dict[str, Any] = {} if url.startswith("unix://") else {"socket_keepalive": True}
+    try:
+        return redis.Redis.from_url(
+            url,
+            client_name=client_name,
+            decode_responses=True,
+            encoding_errors="surrogatepass",
+            socket_timeout=_SOCKET_TIMEOUT_S,
+            socket_connect_timeout=_SOCKET_TIMEOUT_S / 2,
+            health_check_interval=25,
+            # Each thread holds one while it waits; the default of 100 is less than a worker has.
+            max_connections=_MAX_CONNECTIONS,
+            **tcp,
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), _RETRIES),
+        )
+    except ValueError:
+        # Its text may show a part of the URL, which may hold a password.
+        raise SettingsError(("RLM_REDIS_URL: is not an address that redis-py understands",)) from None
+
+
+@contextmanager
+def reaching(client: redis.Redis) -> Iterator[None]:
+    """Turn the errors of a Redis that is away, loading, full or read-only into ``Unreachable``."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError) as error:
+        detail = _detail(error)
+        if detail is None:
+            raise
+        raise Unreachable("Redis", _address(client), detail, _MEND) from None
+
+
+def _detail(error: Exception) -> str | None:
+    if isinstance(error, redis.exceptions.BusyLoadingError):
+        return "it is still loading its data"
+    if isinstance(error, redis.AuthenticationError):
+        return "it refuses the user name or password"
+    if isinstance(error, redis.TimeoutError):
+        return "it does not answer in time"
+    if isinstance(error, redis.ConnectionError):
+        return str(error) or "the connection was closed"
+    return _refusal(error)
+
+
+def _refusal(error: Exception) -> str | None:
+    classes: dict[type[Exception], str] = {
+        redis.exceptions.OutOfMemoryError: "OOM",
+        redis.exceptions.ReadOnlyError: "READONLY",
+        redis.exceptions.NoPermissionError: "NOPERM",
+    }
+    code = classes.get(type(error)) or str(error).lstrip("-").split(" ", 1)[0]
+    return _REFUSALS.get(code)
+
+
+def _address(client: redis.Redis) -> str:
+    known: Mapping[str, Any] = client.connection_pool.connection_kwargs
+    return str(known.get("path") or f"{known.get('host', 'localhost')}:{known.get('port', 6379)}")
+
+
+class StoreConnection:
+    """A client with our scripts; base of the parts of the ``Store``."""
+
+    def __init__(self, client: redis.Redis, *, retention_s: int, patience_s: float = 0.0) -> None:
+        # redis-py types a reply as any of str, bytes and more; with decode_responses all texts are str.
+        self._client: Any = client
+        self._scripts = register(client)
+        self._retention_ms = retention_s * 1000
+        self._patience_s = patience_s
+
+    def now_ms(self) -> int:
+        """The server's time, in Unix milliseconds: the one clock of all workers."""
+        seconds, microseconds = self._reach(self._client.time)
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def clock(self) -> Callable[[], int]:
+        """The server's time as ``now_ms`` tells it, from one look at it and our own clock since then."""
+        then_ms, then = self.now_ms(), time.monotonic()
+        return lambda: then_ms + int((time.monotonic() - then) * 1000)
+
+    def patiently(self, fn: Callable[[], T]) -> T:
+        """Run ``fn``, which may be repeated, for as long as a call of this store would wait for Redis."""
+        return self._reach(fn)
+
+    def _script(self, name: str, keys: Sequence[str], *args: str | int) -> Any:
+        script = self._scripts[name]
+        return self._reach(lambda: script(keys=keys, args=args))
+
+    def _scripts_at_once(
+        self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]
+    ) -> list[Any]:
+        """One script for several jobs, in one round trip."""
+        script = self._scripts[name]
+
+        def run() -> list[Any]:
+            pipe = self._client.pipeline(transaction=False)
+            for keys, args in calls:
+                script(keys=keys, args=args, client=pipe)
+            return list(pipe.execute())
+
+        return self._reach(run) if calls else []
+
+    def _reach(self, fn: Callable[[], T]) -> T:
+        """Run ``fn``, again and again for ``patience_s`` while Redis cannot be reached."""
+        deadline = time.monotonic() + self._patience_s
+        pause_s = 0.05
+        while True:
+            try:
+                with reaching(self._client):
+                    return fn()
+            except Unreachable:
+                if time.monotonic() + pause_s > deadline:
+                    raise
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def new_token() -> str:
+    """A name for one write, by which a repeat of it is known; each thread and forked process makes others."""
+    return f"{random.getrandbits(64):016x}"
+
+
+def fenced(reply: Any, job_id: str, epoch: int = 0) -> Any:
+    """The reply of a script of a job, or the error that it names.
+
+    Raises:
+        NotFound, Superseded, Cancelled, Parked: as the script says.
+    """
+    if reply in ("NOT_FOUND", "SUPERSEDED", "CANCELLED", "PAUSED"):
+        _refuse(reply, job_id, epoch)
+    return reply
+
+
+def _refuse(reply: str, job_id: str, epoch: int) -> NoReturn:
+    if reply == "NOT_FOUND":
+        raise NotFound("job", job_id)
+    if reply == "SUPERSEDED":
+        raise Superseded(job_id, epoch)
+    if reply == "PAUSED":
+        raise Parked(job_id, "its batch is paused")
+    raise Cancelled(job_id)

@@ -1,0 +1,37 @@
+"""The two logs of a job: its trace (what happened, for people) and its journal (what a restart replays)."""
+
+from collections.abc import Sequence
+
+from rlm_dist.store import keys
+from rlm_dist.store.connection import MAX_BLOCK_MS, StoreConnection, fenced, new_token
+
+
+class JournalStore(StoreConnection):
+    """The part of the store that keeps traces and journals."""
+
+    def append_events(self, job_id: str, payloads: Sequence[str]) -> None:
+        """Add events to the trace, in order."""
+        if payloads:
+            token = new_token()
+            fenced(self._script("job_events", keys.job_keys(job_id), token, *payloads), job_id)
+
+    def read_events(
+        self, job_id: str, after: str = "0", block_ms: int | None = None
+    ) -> list[tuple[str, str]]:
+        """(stream id, payload) of the events after a stream id; waits for one for ``block_ms``."""
+        key = keys.job(job_id, "trace")
+        block = None if block_ms is None else min(block_ms, MAX_BLOCK_MS)
+        found = self._reach(lambda: self._client.xread({key: after}, block=block))
+        return [(entry_id, fields["e"]) for _, entries in found for entry_id, fields in entries]
+
+    def append_journal(self, job_id: str, epoch: int, entry: str) -> None:
+        """Add an entry to the journal; one equal to the last is taken for its repeat.
+
+        Raises:
+            Superseded: where another worker holds the job, or it has ended.
+        """
+        fenced(self._script("job_journal", keys.job_keys(job_id), epoch, entry), job_id, epoch)
+
+    def read_journal(self, job_id: str) -> list[str]:
+        """All entries in order."""
+        return list(self._reach(lambda: self._client.lrange(keys.job(job_id, "journal"), 0, -1)))

@@ -1,0 +1,56 @@
+"""The Celery task ``rlm.sub(job_id, call_ids)``, and the life of the worker that runs it."""
+
+from typing import Protocol
+
+from celery import Celery
+from celery.exceptions import Reject
+from celery.signals import (
+    worker_init,
+    worker_shutdown,
+    worker_shutting_down,
+)
+
+from rlm_dist.broker.app import SUB_TASK
+from rlm_dist.broker.backpressure import limit_intake
+from rlm_dist.broker.kombu_fixes import repair_broker
+from rlm_dist.settings import Settings
+from rlm_dist.sub_worker.worker import SubWorker
+from rlm_dist.worker.task_support import _ID, _IDS, _load_and_freeze, _no_values_in_errors
+
+
+class _Sized(Protocol):
+    """A Celery worker, of which we want to know how many threads it has."""
+
+    concurrency: int
+
+
+def add_sub_task(app: Celery, settings: Settings) -> None:
+    """Register ``rlm.sub(job_id, call_ids)``, run in threads that share one ``SubWorker``."""
+    workers: list[SubWorker] = []
+    repair_broker()
+    wake = limit_intake(app, lambda: not any(worker.calls.has_enough() for worker in workers))
+
+    worker_init.connect(_load_and_freeze, weak=False)  # a whole one stops all calls for a tenth of a second
+
+    @worker_init.connect(weak=False)
+    def start(sender: _Sized, **_: object) -> None:
+        workers.append(SubWorker(app, settings, slots=sender.concurrency, wants_more=wake))
+
+    @worker_shutting_down.connect(weak=False)
+    def drain(**_: object) -> None:
+        for worker in workers:
+            worker.calls.drain()
+
+    @worker_shutdown.connect(weak=False)
+    def stop(**_: object) -> None:
+        for worker in workers:
+            worker.close()
+
+    @app.task(name=SUB_TASK)
+    def sub(job_id: str, call_ids: list[str]) -> None:
+        with _no_values_in_errors():
+            done = workers[0].calls.run(
+                _ID.validate_python(job_id, strict=True), _IDS.validate_python(call_ids)
+            )
+        if not done:
+            raise Reject("the worker stops", requeue=True)

@@ -1,0 +1,43 @@
+"""A process that runs sub-calls, many at once."""
+
+from collections.abc import Callable
+
+from celery import Celery
+
+from rlm_dist.schema import Role
+from rlm_dist.schema.leases import LEASE_MS, RENEW_S
+from rlm_dist.settings import Settings
+from rlm_dist.sub_worker.calls import SubCalls
+from rlm_dist.worker.heartbeats import PeriodicThread
+from rlm_dist.worker.process import Worker
+
+
+class SubWorker(Worker):
+    """A process that runs sub-calls, many at once; ``wants_more`` as in ``SubCalls``."""
+
+    def __init__(
+        self, app: Celery, settings: Settings, *, slots: int, wants_more: Callable[[], None]
+    ) -> None:
+        super().__init__(app, settings, Role.SUB, slots=slots)
+        self._slots = slots
+        self.calls = SubCalls(
+            store=self.store, payloads=self.payloads, llm=self.llm, accounts=self.accounts,
+            owner=self.owner, slots=slots, wants_more=wants_more,
+        )  # fmt: skip
+        self._heart = PeriodicThread(self._beat, period_s=RENEW_S, name="leases")
+
+    def close(self) -> None:
+        """End the threads and connections made here."""
+        self._heart.close()
+        self.calls.close()
+        super().close()
+
+    def _beat(self) -> None:
+        self.store.announce_slots(self.owner, self._slots, ttl_ms=LEASE_MS)
+        held = self.calls.held()
+        if held:
+            unwanted = self.store.renew_calls(self.owner, held, LEASE_MS)
+            self.calls.abort(unwanted.cancelled)
+            for job_id in unwanted.ended:
+                self.llm.drop(job_id)
+        self.calls.look()

@@ -1,0 +1,59 @@
+"""Threads that do something every few seconds, and notice when Redis was away."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from rlm_dist.schema.leases import LEASE_MS
+
+log = structlog.get_logger()
+
+
+class OutageDetector:
+    """Notices that Redis was away: leases have then lapsed although their holders live.
+
+    Asked at the end of each round of a thread that should come every ``period_s``, after Redis has answered.
+    """
+
+    def __init__(self, period_s: float) -> None:
+        self._longest_s = 2 * period_s
+        self._last = time.monotonic()
+        self._not_before = 0.0
+
+    def begin(self) -> None:
+        """Begin a round after a time in which there was nothing to ask."""
+        self._last = time.monotonic()
+
+    def over(self) -> bool:
+        """Whether lapsed leases mean what they say: for one lease's length after an outage they do not."""
+        now = time.monotonic()
+        if now - self._last > self._longest_s:
+            self._not_before = now + LEASE_MS / 1000
+        self._last = now
+        return now >= self._not_before
+
+
+class PeriodicThread:
+    """A daemon thread that calls ``step`` every ``period_s`` until closed; an error is logged, not fatal."""
+
+    def __init__(self, step: Callable[[], None], *, period_s: float, name: str) -> None:
+        self._step = step
+        self._period_s = period_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop after the step under way; may be called from the step itself."""
+        self._stop.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._period_s):
+            try:
+                self._step()
+            except Exception as error:  # noqa: BLE001  # a bad round must not end the rounds after it
+                log.warning("periodic_step_failed", step=self._thread.name, error=type(error).__name__)

@@ -1,0 +1,92 @@
+"""What a root and a sub worker process are both made of, built once, after the fork."""
+
+import os
+import socket
+
+import structlog
+from celery import Celery
+
+from rlm_dist.blobs.payloads import Payloads
+from rlm_dist.blobs.store import open_blobs
+from rlm_dist.contexts.cache import ContextCache
+from rlm_dist.llm import LLM
+from rlm_dist.llm.endpoints import endpoints_of
+from rlm_dist.llm.limiter import LimiterRegistry
+from rlm_dist.llm.prices import Prices
+from rlm_dist.llm.single_flight import SingleFlightCache
+from rlm_dist.schema import Role
+from rlm_dist.schema.leases import LEASE_MS, RENEW_S
+from rlm_dist.schema.limits import Ceilings
+from rlm_dist.settings import Settings
+from rlm_dist.store import Store, connect
+from rlm_dist.worker.accounts import Accounts
+from rlm_dist.worker.heartbeats import PeriodicThread
+from rlm_dist.worker.reaper import Reaper
+from rlm_dist.worker.webhook_sender import WebhookSender
+
+log = structlog.get_logger()
+# A job outlives a Redis that is away for this long; the scripts may all be repeated.
+REDIS_PATIENCE_S = 300.0
+
+
+class Worker:
+    """What a root and a sub worker have in common; ``slots`` as in ``LLM``."""
+
+    def __init__(self, app: Celery, settings: Settings, role: Role, *, slots: int | None = None) -> None:
+        assert settings.redis_url is not None  # make_app has refused to go on without it
+        self.app = app
+        self.settings = settings
+        self.owner = f"{settings.broker_prefix}{role}@{socket.gethostname()}:{os.getpid()}"
+        self._client = connect(settings.redis_url, client_name=f"rlm-{role}")
+        self.store = Store(self._client, retention_s=settings.retention_s, patience_s=REDIS_PATIENCE_S)
+        blobs = open_blobs(
+            settings.blob_url or "redis",
+            home=settings.home,
+            client=self._client,
+            retention_s=settings.retention_s,
+        )
+        self.payloads = Payloads(store=self.store, blobs=blobs)
+        self.contexts = ContextCache(settings.home / "cache" / "contexts", blobs)
+        endpoints = {role: endpoints_of(settings, role) for role in Role}
+        self.llm = LLM(
+            endpoints,
+            call_timeout_s=settings.call_timeout_s,
+            cache=SingleFlightCache(self.store, ttl_s=settings.cache_ttl_s),
+            slots=slots,
+            limits=LimiterRegistry(
+                # A report that cannot be made now is made anew, so it need not be patient.
+                Store(self._client, retention_s=settings.retention_s),
+                owner=self.owner,
+                gives_back=role is Role.SUB,
+                outage_s=settings.outage_s,
+                ceilings=Ceilings(
+                    in_flight=settings.max_in_flight,
+                    requests_per_min=settings.max_requests_per_min,
+                    tokens_per_min=settings.max_tokens_per_min,
+                ),
+            ),
+        )  # fmt: skip
+        self.accounts = Accounts(
+            prices=Prices(settings.prices),
+            endpoints=endpoints,
+            resolve=self.llm.resolve_model,
+        )
+        self._requests: dict[str, int] = {}
+        self._announcer = PeriodicThread(self._announce_requests, period_s=RENEW_S, name="requests")
+        self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)
+        secret = settings.webhook_secret
+        self._courier = WebhookSender(self.store, secret=secret.get_secret_value() if secret else None)
+
+    def close(self) -> None:
+        """End the threads and connections made here."""
+        self._announcer.close()
+        self._reaper.close()
+        self._courier.close()
+        self.llm.close()
+        self._client.close()
+
+    def _announce_requests(self) -> None:
+        """Tell operators what is under way; nothing while nothing is."""
+        before, self._requests = self._requests, self.llm.on_wire()
+        if before or self._requests:
+            self.store.announce_requests(self.owner, self._requests, ttl_ms=LEASE_MS)

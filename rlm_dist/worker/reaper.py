@@ -1,0 +1,71 @@
+"""The reaper: puts jobs back on the queue that nobody works on and no message tells of.
+
+Two kinds: jobs whose worker died (their lease has lapsed), and jobs that wait although the queues are empty,
+as their message was lost. Where the queues are never empty, the jobs that have waited longest are sent again,
+a few at a time, so that a lost message costs its job time and not its turn. ``start_job`` lets only one taker
+in, so a message too many does no harm. Every worker process runs a reaper.
+
+After Redis was away, leases have lapsed although their holders live: the reaper then waits for one lease's
+length, in which every living holder renews. A job that was meant for workers of another broker prefix is
+left to these, and taken only where none of them lives.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+import structlog
+from celery import Celery
+
+from rlm_dist.broker.app import AGAIN_QUEUE, ROOT_QUEUE
+from rlm_dist.broker.publish import queued, send_root
+from rlm_dist.errors import NotFound
+from rlm_dist.schema import Role
+from rlm_dist.schema.leases import SWEEP_S
+from rlm_dist.store import Store
+from rlm_dist.worker.heartbeats import OutageDetector, PeriodicThread
+
+log = structlog.get_logger()
+
+_MOST_JOBS = 100
+_WAITING_MS = 5_000
+_LONG_WAITING_MS = 60_000
+_FEW_JOBS = 10
+
+
+class Reaper:
+    """A thread that looks for such jobs every few seconds."""
+
+    def __init__(self, app: Celery, store: Store, *, prefix: str) -> None:
+        self._app = app
+        self._store = store
+        self._prefix = prefix
+        self._outages = OutageDetector(SWEEP_S)
+        self._every = PeriodicThread(self._sweep, period_s=SWEEP_S, name="reaper")
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._every.close()
+
+    def _sweep(self) -> None:
+        self._store.now_ms()  # returns only once Redis can be reached
+        if not self._outages.over():
+            return
+        self._send("job_lapsed", self._store.lapsed_jobs(_MOST_JOBS))
+        new, again = queued(self._app, ROOT_QUEUE, AGAIN_QUEUE)
+        if not new and not again:
+            self._send("job_message_lost", self._store.waiting_jobs(_WAITING_MS, _MOST_JOBS))
+        elif not again:
+            self._send("job_waits_long", self._store.waiting_jobs(_LONG_WAITING_MS, _FEW_JOBS))
+
+    def _send(self, event: str, job_ids: Iterable[str]) -> None:
+        for job_id in job_ids:
+            with suppress(NotFound):
+                spec = self._store.job(job_id).spec
+                if self._ours(spec.broker_prefix):
+                    log.warning(event, job=job_id)
+                    send_root(self._app, spec, again=True)
+
+    def _ours(self, prefix: str) -> bool:
+        if prefix == self._prefix:
+            return True
+        return not any(name.startswith(f"{prefix}{Role.SUB}@") for name in self._store.live_workers())

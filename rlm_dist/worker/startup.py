@@ -1,0 +1,59 @@
+"""What every worker process does before it takes work: see that it can work at all, and who its parent is."""
+
+import sys
+from contextlib import closing
+from typing import NoReturn
+
+from celery.signals import celeryd_init
+
+from rlm_dist.errors import RLMError, SettingsError
+from rlm_dist.llm.endpoints import endpoints_of
+from rlm_dist.llm.prices import Prices
+from rlm_dist.local.lifeline import watch_lifeline
+from rlm_dist.sandbox.probe import choose
+from rlm_dist.schema import Role
+from rlm_dist.settings import Settings, load_settings
+from rlm_dist.store import connect, reaching
+from rlm_dist.worker.logging_setup import configure_logs
+
+EXIT_BAD_SETTINGS = 2
+EXIT_UNREACHABLE = 5
+
+
+def worker_settings(role: Role) -> Settings:
+    """The settings of a worker; the process ends here, with a clear line, where they cannot work."""
+    try:
+        settings = load_settings()
+        if settings.redis_url is None:
+            raise SettingsError(("RLM_REDIS_URL: a worker needs the address of the Redis server",))
+        Prices(settings.prices)
+        for each in Role:
+            endpoints_of(settings, each)
+    except SettingsError as error:
+        _end(error, EXIT_BAD_SETTINGS)
+
+    @celeryd_init.connect(weak=False)
+    def start(**_: object) -> None:
+        watch_lifeline()
+        configure_logs(settings.log_level)
+        try:
+            if role is Role.ROOT:  # before the pool is forked, so that its processes need not ask again
+                choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
+            _reach_redis(settings)
+        except SettingsError as error:
+            _end(error, EXIT_BAD_SETTINGS)
+        except RLMError as error:
+            _end(error, EXIT_UNREACHABLE)
+
+    return settings
+
+
+def _reach_redis(settings: Settings) -> None:
+    assert settings.redis_url is not None
+    with closing(connect(settings.redis_url, client_name="rlm-start")) as client, reaching(client):
+        client.ping()
+
+
+def _end(error: RLMError, code: int) -> NoReturn:
+    print(f"rlm-dist worker: {error}", file=sys.stderr)  # noqa: T201  # logging is not set up yet
+    raise SystemExit(code)
