@@ -32,14 +32,14 @@ __all__ = [
 _MODULES = {
     "RLM": "rlm_repl",
     "RLM_REPL": "rlm_repl",
-    "Batch": "handles",
-    "BatchState": "models",
-    "Client": "client",
-    "Costs": "models",
-    "Job": "handles",
-    "JobState": "models",
+    "Batch": "client.handles",
+    "BatchState": "schema",
+    "Client": "client.client",
+    "Costs": "schema",
+    "Job": "client.handles",
+    "JobState": "schema",
     "RLMError": "errors",
-    "Result": "models",
+    "Result": "schema",
     "Settings": "settings",
 }
 

@@ -11,9 +11,9 @@ _LASTING = {"rlm:jobs", "rlm:batches"}
 
 def end_all_jobs(store: Store) -> None:
     """End the jobs that a test has left, whose workers are gone."""
-    for job in store.jobs(limit=10_000):
-        if not job.state.final and store.cancel_job(job.spec.id) is JobState.RUNNING:
-            store.finish_job(job.spec.id, job.epoch, Outcome(state=JobState.FAILED))
+    for job in store.jobs.newest(limit=10_000):
+        if not job.state.final and store.jobs.cancel(job.spec.id) is JobState.RUNNING:
+            store.jobs.finish(job.spec.id, job.epoch, Outcome(state=JobState.FAILED))
 
 
 def leaked_keys(client: Any) -> list[str]:

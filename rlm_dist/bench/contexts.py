@@ -37,7 +37,7 @@ def there_and_back(home: Path, *, megabytes: Sequence[int]) -> Iterator[Figure]:
 def _rows(client: Client, start: ReplStart, folder: Path, megabytes: int) -> Iterator[Figure]:
     text = _text(megabytes * 1_000_000)
     submits = [_seconds(lambda: client.submit(text, "Is it long?")) for _ in range(2)]
-    ref = client.store.jobs(1)[0].spec.context
+    ref = client.store.jobs.newest(1)[0].spec.context
     fetch_s, load_s = _fetch_and_load(client, ref, folder, start)
     of = f"a context of {megabytes} MB"
     aims = ("≤ 1.5", "≤ 0.3", "≤ 1") if megabytes == _MAIN_MB else ("linear",) * 3

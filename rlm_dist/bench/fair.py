@@ -79,7 +79,7 @@ def _small(cluster: Rig, jobs: int) -> list[float]:
 
 def _await_calls(cluster: Rig, job_id: str) -> None:
     deadline = time.monotonic() + _WAIT_S
-    while cluster.client.store.job(job_id).calls_in_flight < SUB_SLOTS:
+    while cluster.client.store.jobs.get(job_id).calls_in_flight < SUB_SLOTS:
         if time.monotonic() > deadline:
             raise RuntimeError("the huge job does not fill the slots")
         time.sleep(0.05)

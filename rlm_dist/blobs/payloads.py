@@ -24,8 +24,8 @@ class Payloads:
         """What to store for ``text``; a blob is kept for as long as the job is."""
         if len(text) <= INLINE_CHARS:
             return text
-        sha256 = self._store.patiently(lambda: self._blobs.put_text(text))
-        self._store.use_blob(job_id, sha256)
+        sha256 = self._store.connection.patiently(lambda: self._blobs.put_text(text))
+        self._store.jobs.use_blob(job_id, sha256)
         return f'{_MARK}{sha256}"}}'
 
     @staticmethod
@@ -42,4 +42,4 @@ class Payloads:
         if not self.is_long(packed):
             return packed
         sha256 = json.loads(packed)["blob"]
-        return self._store.patiently(lambda: self._blobs.get_text(sha256))
+        return self._store.connection.patiently(lambda: self._blobs.get_text(sha256))

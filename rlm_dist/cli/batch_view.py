@@ -1,38 +1,19 @@
 """One look at a batch: how far it is, how fast, what it will have cost in the end, and what holds it up."""
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator
 
 from rlm_dist.cli.limit_lines import limit_lines
 from rlm_dist.cli.output import between, duration, money, usd
 from rlm_dist.cli.pace import Pace, Rates
 from rlm_dist.operations.forecast import Projection, project
 from rlm_dist.operations.trace_text import calls
-from rlm_dist.schema import BatchRecord, BatchState, Costs, EndedJob, JobRecord, JobState, Running, Wire
+from rlm_dist.schema import BatchRecord, BatchState, Costs, JobState, Running, Wire
 from rlm_dist.schema.limits import ScopeState
+from rlm_dist.store import Store
 
 ENDED_STATES = (BatchState.COMPLETED, BatchState.CANCELLED)
 _SAMPLE = 1000
 _SLOWEST = 3
-
-
-class BatchReader(Protocol):
-    """The store as a look at a batch needs it."""
-
-    def now_ms(self) -> int:
-        """The server's time."""
-
-    def running_jobs(self) -> list[Running]:
-        """All jobs that a worker holds, those that have run longest first."""
-
-    def last_ended(self, batch_id: str, limit: int) -> list[EndedJob]:
-        """What the jobs that ended last had used."""
-
-    def places(self) -> list[ScopeState]:
-        """What the workers believe of the endpoints that they call."""
-
-    def records(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
-        """These jobs as they stand."""
 
 
 class SlowJob(Wire):
@@ -57,12 +38,12 @@ def ended(record: BatchRecord) -> int:
     return sum(count for state, count in record.counts.items() if JobState(state).final)
 
 
-def view(store: BatchReader, record: BatchRecord, pace: Pace) -> BatchView:
+def view(store: Store, record: BatchRecord, pace: Pace) -> BatchView:
     """Look at a batch; ``pace`` knows the looks before."""
-    now_ms = store.now_ms()
-    running = [job for job in store.running_jobs() if job.batch_id == record.id]
+    now_ms = store.connection.now_ms()
+    running = [job for job in store.jobs.running() if job.batch_id == record.id]
     projection = project(
-        ended=store.last_ended(record.id, _SAMPLE),
+        ended=store.batches.last_ended(record.id, _SAMPLE),
         running=running,
         left=max(0, (record.total or 0) - ended(record)),
         spent_usd=record.costs.total_cost,
@@ -70,7 +51,7 @@ def view(store: BatchReader, record: BatchRecord, pace: Pace) -> BatchView:
     )
     slowest = running[:_SLOWEST]
     names = [
-        known.spec.custom_id if known else "" for known in store.records([job.job_id for job in slowest])
+        known.spec.custom_id if known else "" for known in store.jobs.records([job.job_id for job in slowest])
     ]
     return BatchView(
         rates=pace.look(record.costs, now_ms),
@@ -79,7 +60,7 @@ def view(store: BatchReader, record: BatchRecord, pace: Pace) -> BatchView:
             SlowJob(custom_id=name, run_s=(now_ms - job.started_ms) / 1000, job=job)
             for name, job in zip(names, slowest, strict=True)
         ],
-        endpoints=[] if record.state in ENDED_STATES else store.places(),
+        endpoints=[] if record.state in ENDED_STATES else store.limits.scopes(),
     )
 
 

@@ -104,7 +104,7 @@ def results(
     out = Output(as_json=as_json)
     collected: list[object] = []
     with open_client(load_settings(), out) as client, ExitStack() as held:
-        total = sum(client.store.batch(batch).counts.values())
+        total = sum(client.store.batches.get(batch).counts.values())
         write = _writer(output, held) or (collected.append if as_json else _to_stdout)
         write_error = _writer(errors, held) or write
         written = failed = 0

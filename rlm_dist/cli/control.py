@@ -18,24 +18,24 @@ def cancel(id_: options.JobOrBatch, as_json: options.Json = False) -> None:
     with open_stores(load_settings()) as (store, _):
         found = find(store, id_)
         if isinstance(found, BatchRecord):
-            store.cancel_batch(id_)
+            store.batches.cancel(id_)
         else:
-            store.cancel_job(id_)
+            store.jobs.cancel(id_)
         _tell(find(store, id_).state, id_, as_json=as_json)
 
 
 def pause(batch: options.BatchId, as_json: options.Json = False) -> None:
     """Keep a batch's waiting jobs and sub-calls from being started; calls under way come to their end."""
     with open_stores(load_settings()) as (store, _):
-        store.pause_batch(batch)
-        _tell(store.batch(batch).state, batch, as_json=as_json)
+        store.batches.pause(batch)
+        _tell(store.batches.get(batch).state, batch, as_json=as_json)
 
 
 def resume(batch: options.BatchId, as_json: options.Json = False) -> None:
     """Let a paused batch go on."""
     with open_stores(load_settings()) as (store, _):
-        store.resume_batch(batch)
-        _tell(store.batch(batch).state, batch, as_json=as_json)
+        store.batches.resume(batch)
+        _tell(store.batches.get(batch).state, batch, as_json=as_json)
 
 
 def finish(
@@ -47,8 +47,8 @@ def finish(
 ) -> None:
     """End a batch's running jobs as failed that have not moved for a while; the others go on."""
     with open_stores(load_settings()) as (store, _):
-        ended = store.end_stalled(batch, stalled_after)
-        document = {"id": batch, "state": store.batch(batch).state, "ended": ended}
+        ended = store.jobs.end_stalled(batch, stalled_after)
+        document = {"id": batch, "state": store.batches.get(batch).state, "ended": ended}
     lines = [f"{batch}: {calls(len(ended), 'job')} ended as stalled", *(f"  {job_id}" for job_id in ended)]
     Output(as_json=as_json).result(document, lambda: lines)
 
@@ -63,7 +63,7 @@ def retry(
     out = Output(as_json=as_json)
     with open_client(load_settings(), out) as client:
         retried = client.retry(batch, batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens)
-        state = client.store.batch(batch).state
+        state = client.store.batches.get(batch).state
         out.result({"id": batch, "state": state, "retried": retried}, lambda: [f"{batch}: {retried} jobs"])
 
 

@@ -25,7 +25,9 @@ def doctor(as_json: options.Json = False) -> None:
         stores=lambda: _reach(settings),
         models=check_endpoint,
         sandbox=lambda: choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages),
-        limits=lambda client: list(limit_lines(Store(client, retention_s=settings.retention_s).places())),
+        limits=lambda client: list(
+            limit_lines(Store(client, retention_s=settings.retention_s).limits.scopes())
+        ),
     )
     checks = list(examine(settings, probes))
     document = {"ok": not any(check.status == "failed" for check in checks), "checks": checks}

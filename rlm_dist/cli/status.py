@@ -4,14 +4,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import typer
 
 from rlm_dist.cli import options
 from rlm_dist.cli.batch_view import (
     ENDED_STATES,
-    BatchReader,
     BatchView,
     batch_lines,
     brief_line,
@@ -35,16 +34,6 @@ _LOOK_S = 1.0
 _SAID_S = 10.0  # where there is no terminal, and what is said stays
 
 
-class Records(BatchReader, Protocol):
-    """The store as these commands need it."""
-
-    def job(self, job_id: str) -> JobRecord:
-        """The job of this id; raises NotFound."""
-
-    def batch(self, batch_id: str) -> BatchRecord:
-        """The batch of this id; raises NotFound."""
-
-
 def status(
     id_: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="A job or a batch. [default: the newest of both]")
@@ -56,7 +45,7 @@ def status(
     out = Output(as_json=as_json)
     with open_stores(load_settings()) as (store, _):
         if id_ is None:
-            batches, jobs = store.batches(_LISTED), store.jobs(_LISTED)
+            batches, jobs = store.batches.newest(_LISTED), store.jobs.newest(_LISTED)
             document = {
                 "batches": [batch_document(batch) for batch in batches],
                 "jobs": [job_document(job) for job in jobs],
@@ -86,7 +75,7 @@ def cost(
     with open_stores(load_settings()) as (store, _):
         found = find(store, id_)
         is_batch = isinstance(found, BatchRecord)
-        by_model = store.batch_model_costs(id_) if is_batch else store.model_costs(id_)
+        by_model = store.batches.model_costs(id_) if is_batch else store.jobs.model_costs(id_)
         audit = _audit(store, found) if check else None
     document = {"id": id_, "state": found.state, "costs": found.costs, "models": by_model}
     if audit is None:
@@ -103,13 +92,13 @@ def cost(
         raise typer.Exit(FAILED)
 
 
-def find(store: Records, id_: str) -> JobRecord | BatchRecord:
+def find(store: Store, id_: str) -> JobRecord | BatchRecord:
     """The job or batch of this id.
 
     Raises:
         NotFound: where there is neither.
     """
-    for get in (store.job, store.batch):
+    for get in (store.jobs.get, store.batches.get):
         try:
             return get(id_)
         except NotFound:
@@ -196,7 +185,7 @@ def list_lines(batches: list[BatchRecord], jobs: list[JobRecord]) -> Iterator[st
         yield from table([head, *rows])
 
 
-def _watch(store: Records, id_: str, pace: Pace, out: Output) -> None:
+def _watch(store: Store, id_: str, pace: Pace, out: Output) -> None:
     """Show a job or batch until it has ended, or Ctrl-C."""
     with suppress(KeyboardInterrupt), out.panel(every_s=_SAID_S) as show:
         while True:
@@ -211,9 +200,9 @@ def _watch(store: Records, id_: str, pace: Pace, out: Output) -> None:
             time.sleep(_LOOK_S)
 
 
-def _places(store: Records, record: JobRecord) -> list[ScopeState]:
+def _places(store: Store, record: JobRecord) -> list[ScopeState]:
     """What holds a job up that has not ended."""
-    return [] if record.state.final else store.places()
+    return [] if record.state.final else store.limits.scopes()
 
 
 def _cost_lines(costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:
@@ -228,8 +217,8 @@ def _cost_lines(costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:
 
 def _audit(store: Store, found: JobRecord | BatchRecord) -> Audit:
     if isinstance(found, BatchRecord):
-        return store.audit_batch(found.id, found.state)
-    return store.audit_job(found.spec.id)
+        return store.audits.batch(found.id, found.state)
+    return store.audits.job(found.spec.id)
 
 
 def audit_lines(audit: Audit) -> Iterator[str]:

@@ -23,22 +23,24 @@ def top(as_json: options.Json = False) -> None:
         if out.live and not as_json:
             with suppress(KeyboardInterrupt), out.panel() as show:
                 while True:
-                    show("\n".join(_lines(store, store.running_jobs())))
+                    show("\n".join(_lines(store, store.jobs.running())))
                     time.sleep(_LOOK_S)
-        jobs = store.running_jobs()
-        out.result({"jobs": jobs, "endpoints": store.places()}, lambda: _lines(store, jobs))
+        jobs = store.jobs.running()
+        out.result({"jobs": jobs, "endpoints": store.limits.scopes()}, lambda: _lines(store, jobs))
 
 
 def _lines(store: Store, jobs: list[Running]) -> Iterator[str]:
-    now_ms, shown = store.now_ms(), jobs[:_SHOWN]
+    now_ms, shown = store.connection.now_ms(), jobs[:_SHOWN]
     yield (
         f"{len(jobs):,} jobs running, {sum(job.calls_in_flight for job in jobs):,} calls in flight, "
-        f"{len(store.live_workers()):,} sub workers"
+        f"{len(store.workers.live()):,} sub workers"
     )
-    yield from limit_lines(store.places())
+    yield from limit_lines(store.limits.scopes())
     if not shown:
         return
-    names = [known.spec.custom_id if known else "-" for known in store.records([job.job_id for job in shown])]
+    names = [
+        known.spec.custom_id if known else "-" for known in store.jobs.records([job.job_id for job in shown])
+    ]
     rows = [
         (
             job.job_id, name[:30], job.batch_id or "-", duration((now_ms - job.started_ms) / 1000),

@@ -19,9 +19,9 @@ def trace(
 ) -> None:
     """Show the trajectory of a job: messages, code, outputs, sub-calls, times and costs."""
     with open_stores(load_settings()) as (store, texts):
-        record = store.job(job)
-        by_model = store.model_costs(job)
-        events = list(read_trace(store, job, texts))
+        record = store.jobs.get(job)
+        by_model = store.jobs.model_costs(job)
+        events = list(read_trace(store.journals, job, texts))
     document = {
         "id": job,
         "state": record.state,

@@ -191,7 +191,7 @@ class Client:
         batch, defaults = self._opened(jobs, batch_id, options)
         if not batch.record().sealed:
             self._fill(batch.id, jobs, defaults)
-            self.store.seal_batch(batch.id)
+            self.store.batches.seal(batch.id)
         return batch
 
     def submit_pilot(
@@ -205,7 +205,7 @@ class Client:
         count = min(count, jobs.total)
         if not batch.record().sealed:
             self._fill(batch.id, jobs, defaults, {place * jobs.total // count for place in range(count)})
-        return batch, [self.job(job_id) for job_id in self.store.batch_jobs(batch.id, 0, count)]
+        return batch, [self.job(job_id) for job_id in self.store.batches.job_ids(batch.id, 0, count)]
 
     def _opened(
         self, jobs: JobSource, batch_id: str | None, options: Mapping[str, object]
@@ -219,8 +219,8 @@ class Client:
                 (f"batch id {batch_id!r}: must be letters, digits, '.', '_' and '-', up to 128",)
             )
         limits = (own.max_nanousd, own.batch_max_tokens)
-        if not self.store.create_batch(batch_id, jobs.digest, jobs.total, *limits, webhook=own.webhook):
-            self.store.set_batch_budget(batch_id, *limits)
+        if not self.store.batches.create(batch_id, jobs.digest, jobs.total, *limits, webhook=own.webhook):
+            self.store.batches.set_budget(batch_id, *limits)
         return self.batch(batch_id), of_jobs.over(self._defaults)
 
     def retry(
@@ -240,11 +240,11 @@ class Client:
             InputError: where a budget is bad.
         """
         budget = read_budget(batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens)
-        self.store.set_batch_budget(batch_id, budget.max_nanousd, budget.batch_max_tokens)
-        job_ids = self.store.retry_batch(batch_id)
+        self.store.batches.set_budget(batch_id, budget.max_nanousd, budget.batch_max_tokens)
+        job_ids = self.store.batches.retry(batch_id)
         if job_ids:
             self._wake()
-            send_root(self._app, *(job.spec for job in self.store.records(job_ids) if job))
+            send_root(self._app, *(job.spec for job in self.store.jobs.records(job_ids) if job))
         return len(job_ids)
 
     def _fill(
@@ -259,7 +259,7 @@ class Client:
                 specs = [self._of_batch(ready, batch_id, defaults) for ready in chunk]
                 if sent is not None:
                     sent.result()
-                if self.store.batch(batch_id).state is BatchState.CANCELLED:
+                if self.store.batches.get(batch_id).state is BatchState.CANCELLED:
                     break
                 sent = sender.submit(self._enqueue, specs)
             if sent is not None:
@@ -280,7 +280,7 @@ class Client:
     def _enqueue(self, specs: Sequence[JobSpec]) -> None:
         # Also those that were there already: whoever made them may have died before it sent their messages,
         # and a message too many does no harm.
-        self.store.create_jobs(specs)
+        self.store.jobs.create(specs)
         send_root(self._app, *specs)
 
 

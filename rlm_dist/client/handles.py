@@ -46,47 +46,47 @@ class Job:
             NotFound: where there is no such job, or its retention time is over.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        record = self._cluster.store.job(self.id)
+        record = self._cluster.store.jobs.get(self.id)
         if not record.state.final:
             self._cluster.wake()
         while not record.state.final:
             left = _ROUND_S if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError(f"job {self.id} is still {record.state} after {timeout:g} s")
-            record = self._cluster.store.wait_job(self.id, min(left, _ROUND_S))
+            record = self._cluster.store.jobs.wait(self.id, min(left, _ROUND_S))
         return result_of(record)
 
     def status(self) -> JobState:
         """Where the job is in its life."""
-        return self._cluster.store.job(self.id).state
+        return self._cluster.store.jobs.get(self.id).state
 
     def record(self) -> JobRecord:
         """What the store knows of the job."""
-        return self._cluster.store.job(self.id)
+        return self._cluster.store.jobs.get(self.id)
 
     def cost(self) -> Costs:
         """What the job has used up to now."""
-        return self._cluster.store.costs(self.id)
+        return self._cluster.store.jobs.costs(self.id)
 
     def events(self) -> Iterator[Event]:
         """What has happened in the job, then what happens, until its end."""
         store, payloads, wake, _ = self._cluster
         after = "0"
-        if not store.job(self.id).state.final:
+        if not store.jobs.get(self.id).state.final:
             wake()
         while True:
             # Asked first: what happened up to the end is then read below, all of it.
-            ended = store.job(self.id).state.final
-            for traced in read_trace(store, self.id, payloads, after=after):
+            ended = store.jobs.get(self.id).state.final
+            for traced in read_trace(store.journals, self.id, payloads, after=after):
                 after = traced.id
                 yield traced.event
             if ended:
                 return
-            store.read_events(self.id, after, block_ms=_BLOCK_MS)
+            store.journals.read_events(self.id, after, block_ms=_BLOCK_MS)
 
     def cancel(self) -> JobState:
         """Ask for the job's end: a queued job is cancelled at once, a running one within seconds."""
-        return self._cluster.store.cancel_job(self.id)
+        return self._cluster.store.jobs.cancel(self.id)
 
 
 class Batch:
@@ -102,19 +102,21 @@ class Batch:
 
     def record(self) -> BatchRecord:
         """What the store knows of the batch: its state, how many jobs are in each state, its total."""
-        return self._cluster.store.batch(self.id)
+        return self._cluster.store.batches.get(self.id)
 
     def jobs(self) -> list[Job]:
         """Its jobs that are submitted up to now, in the order of submission."""
-        return [Job(self._cluster, job_id) for job_id in self._cluster.store.batch_jobs(self.id, 0, _ALL)]
+        return [
+            Job(self._cluster, job_id) for job_id in self._cluster.store.batches.job_ids(self.id, 0, _ALL)
+        ]
 
     def cost(self) -> Costs:
         """What all its jobs have used up to now."""
-        return self._cluster.store.batch_costs(self.id)
+        return self._cluster.store.batches.costs(self.id)
 
     def cancel(self) -> None:
         """Cancel every job that has not ended."""
-        self._cluster.store.cancel_batch(self.id)
+        self._cluster.store.batches.cancel(self.id)
 
     def results(self) -> Iterator[Result]:
         """The results in order of completion; ends when the batch does."""
@@ -128,8 +130,8 @@ class Batch:
         while True:
             # Asked first: what ended up to then is read below, all of it.
             complete = _complete(self.record())
-            ended = store.ended_jobs(self.id, after, None if complete else _BLOCK_MS)
-            yield from filter(None, store.records([job_id for _, job_id in ended]))
+            ended = store.batches.ended_jobs(self.id, after, None if complete else _BLOCK_MS)
+            yield from filter(None, store.jobs.records([job_id for _, job_id in ended]))
             if complete and not ended:
                 return
             after = ended[-1][0] if ended else after
@@ -137,8 +139,8 @@ class Batch:
     def ended_in_order(self) -> Iterator[JobRecord]:
         """The jobs that have ended up to now, in the order of submission."""
         store, start = self._cluster.store, 0
-        while job_ids := store.batch_jobs(self.id, start, _PAGE):
-            yield from (record for record in store.records(job_ids) if record and record.state.final)
+        while job_ids := store.batches.job_ids(self.id, start, _PAGE):
+            yield from (record for record in store.jobs.records(job_ids) if record and record.state.final)
             start += len(job_ids)
 
     def results_in_order(self) -> Iterator[Result]:
@@ -147,14 +149,14 @@ class Batch:
         done = 0
         while True:
             complete = _complete(self.record())
-            job_ids = self._cluster.store.batch_jobs(self.id, done, _PAGE)
+            job_ids = self._cluster.store.batches.job_ids(self.id, done, _PAGE)
             for job_id in job_ids:
                 yield Job(self._cluster, job_id).result()
             done += len(job_ids)
             if complete and not job_ids:
                 return
             if not job_ids:  # all that were submitted up to now have ended, and more are being submitted
-                self._cluster.store.ended_jobs(self.id, "$", _BLOCK_MS)
+                self._cluster.store.batches.ended_jobs(self.id, "$", _BLOCK_MS)
 
     def _wake(self) -> None:
         if not _complete(self.record()):

@@ -257,7 +257,7 @@ class LimiterRegistry:
     def _sender(self, place: Scope) -> Send | None:
         if self._store is None:
             return None
-        share = self._store.share
+        share = self._store.limits.share
         return lambda report: share(place, self._holder, report, self._ceilings, self._lease_ms)
 
 

@@ -60,7 +60,7 @@ class SingleFlightCache:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _take(self, digest: str) -> str | CacheRole:
-        take = partial(self._store.take_cached, digest, self._holder, self._lease_ms)
+        take = partial(self._store.cache.take, digest, self._holder, self._lease_ms)
         return await asyncio.get_running_loop().run_in_executor(self._threads, take)
 
     async def _made(self, digest: str, make: Make) -> CallResult:
@@ -72,7 +72,7 @@ class SingleFlightCache:
                 kept = result.model_dump_json()
         finally:
             renewing.cancel()
-            leave = partial(self._store.leave_cached, digest, self._holder, kept, self._ttl_s)
+            leave = partial(self._store.cache.leave, digest, self._holder, kept, self._ttl_s)
             left = asyncio.get_running_loop().run_in_executor(self._threads, leave)
             left.add_done_callback(_noted)
         # The next one of this process must find it. An aborted call does not wait: the loop may be ending.

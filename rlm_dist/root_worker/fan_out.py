@@ -113,7 +113,7 @@ class FanOut:
         failpoint("calls.answered", self._spec.id)
         answers = [answered[call_id] for call_id in ids]
         if from_store:
-            self._store.note_cache_hits(self._spec.id, from_store)
+            self._store.jobs.note_cache_hits(self._spec.id, from_store)
         failed = [answer.failure for answer in answers if answer.failure is not None]
         if ids:
             self._emit(
@@ -209,7 +209,7 @@ class FanOut:
     def _fair_window(self) -> Window:
         """This job's window, asked for anew where it may have changed."""
         if time.monotonic() - self._window_at > RENEW_S:
-            self._window = self._store.fair_window()
+            self._window = self._store.workers.fair_window()
             self._window_at = time.monotonic()
         return self._window
 
@@ -233,7 +233,7 @@ class FanOut:
             raise self._error
 
     def _open(self, piece: Sequence[OpenCall], model: str) -> int:
-        states = self._store.open_calls(self._spec.id, self._epoch, piece)
+        states = self._store.calls.open(self._spec.id, self._epoch, piece)
         refused = next((state for state in states if isinstance(state, CallRefused)), None)
         to_send = [
             call.call_id
@@ -279,7 +279,7 @@ class FanOut:
 
     def _answers(self, arrived: Arrived) -> Iterator[tuple[str, Answer]]:
         unknown = [call_id for call_id, packed in arrived.items() if packed is None]
-        stored = zip(unknown, self._store.answers(self._spec.id, unknown), strict=True)
+        stored = zip(unknown, self._store.calls.answers(self._spec.id, unknown), strict=True)
         for call_id, packed in (arrived | dict(stored)).items():
             yield call_id, self._answer(call_id, packed)
 
@@ -304,7 +304,7 @@ class FanOut:
         try:
             while self._wait_for_calls():
                 outages.begin()
-                replies = self._store.read_replies(self._spec.id, cursor, block_ms=_READ_BLOCK_MS)
+                replies = self._store.calls.replies(self._spec.id, cursor, block_ms=_READ_BLOCK_MS)
                 if replies:
                     cursor = replies[-1].cursor
                     self._arrived({reply.call_id: reply.packed for reply in replies})
@@ -330,8 +330,8 @@ class FanOut:
         pending_ms = UNCLAIMED_MS if self._queue_is_empty() else _LONG_UNCLAIMED_MS
         for start in range(0, len(ids), _RECHECK_CALLS):
             piece = ids[start : start + _RECHECK_CALLS]
-            found = self._store.answers(self._spec.id, piece)
+            found = self._store.calls.answers(self._spec.id, piece)
             self._arrived(
                 {call_id: packed for call_id, packed in zip(piece, found, strict=True) if packed is not None}
             )
-            self._dispatch(self._store.lost_calls(self._spec.id, piece, pending_ms=pending_ms))
+            self._dispatch(self._store.calls.lost(self._spec.id, piece, pending_ms=pending_ms))

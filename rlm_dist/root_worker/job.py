@@ -54,7 +54,7 @@ class RootJob:
             Parked: where the job is to be given back to the queue.
             RLMError: where the REPL cannot be started, or the store cannot be reached.
         """
-        journal = Journal(self._store.read_journal(self._spec.id), self._write)
+        journal = Journal(self._store.journals.read(self._spec.id), self._write)
         self._held.on_lost(self._stop)
         try:
             self._repl.sandbox.start()
@@ -75,12 +75,12 @@ class RootJob:
             self._fanout.turn = event.turn
         if isinstance(event, Marked) and event.kind == REPLAY_DIVERGED:
             self._diverged += 1
-            self._store.note_divergence(self._spec.id, self._epoch, self._diverged)
+            self._store.jobs.note_divergence(self._spec.id, self._epoch, self._diverged)
         self._sink(event)
 
     def _write(self, entry: str) -> None:
         failpoint("journal.write", self._spec.id)
-        self._store.append_journal(self._spec.id, self._epoch, entry)
+        self._store.journals.append(self._spec.id, self._epoch, entry)
         failpoint("journal.written", self._spec.id)
 
     def _stop(self, error: RLMError) -> None:
@@ -113,7 +113,7 @@ class RootJob:
             yield "seconds", self._held.used_s, limits.max_seconds
         if limits.max_nanousd is None and limits.max_tokens is None and limits.max_sub_calls is None:
             return
-        costs = self._store.costs(self._spec.id)
+        costs = self._store.jobs.costs(self._spec.id)
         if limits.max_nanousd is not None and costs.total_cost is not None:
             yield "USD", costs.total_cost, limits.max_nanousd / NANO
         if limits.max_tokens is not None:

@@ -75,7 +75,7 @@ class JobLease:
         if self._stopping():
             self._tell(Parked(self._job_id, "its worker stops"))
         try:
-            told = self._store.renew_job(self._job_id, self._epoch, LEASE_MS, round(stopped_s * 1000))
+            told = self._store.jobs.renew(self._job_id, self._epoch, LEASE_MS, round(stopped_s * 1000))
         except Superseded as error:
             self._tell(error)
             return

@@ -80,12 +80,12 @@ class RootCalls:
         opened = OpenCall(
             call_id=call_id, request="{}", reserve_tokens=tokens, reserve_nanousd=nanousd, role=Role.ROOT
         )
-        (state,) = self._store.open_calls(self._spec.id, self._epoch, [opened])
+        (state,) = self._store.calls.open(self._spec.id, self._epoch, [opened])
         if isinstance(state, CallRefused):
             raise state.error(self._accounts.resolved(Role.ROOT, request.model))
         if state is not CallState.SETTLED:
             return None
-        (packed,) = self._store.answers(self._spec.id, [call_id])
+        (packed,) = self._store.calls.answers(self._spec.id, [call_id])
         return CallResult.model_validate_json(self._payloads.unpack(packed or ""))
 
     def _ask(self, call_id: str, request: CallRequest) -> CallResult:
@@ -101,7 +101,7 @@ class RootCalls:
             result = unstorable(result, error)
             packed = result.model_dump_json()
         settlement = self._accounts.settlement(call_id, request, result, packed)
-        (answered,) = self._store.settle(self._spec.id, self._owner, [settlement])
+        (answered,) = self._store.calls.settle(self._spec.id, self._owner, [settlement])
         failpoint("root.settled", self._spec.id)
         if settlement.returned is not None and not answered:
             raise self._error or Parked(self._spec.id, settlement.returned or "its worker stops")

@@ -64,14 +64,14 @@ class RootWorker(Worker):
     def run(self, job_id: str) -> None:
         """Bring this job to its end, unless it is final, cancelled, or held by another worker."""
         isolation = self._repls.level.isolation
-        epoch = None if self._stopping() else self.store.start_job(job_id, self.owner, LEASE_MS, isolation)
+        epoch = None if self._stopping() else self.store.jobs.start(job_id, self.owner, LEASE_MS, isolation)
         if epoch is None:
             log.info("job_not_started", job=job_id)
             return
         failpoint("root.started", job_id)
-        record = self.store.job(job_id)
-        now_ms = self.store.clock()
-        emit = TraceSink(self.store, job_id, self.payloads, now_ms=now_ms)
+        record = self.store.jobs.get(job_id)
+        now_ms = self.store.connection.clock()
+        emit = TraceSink(self.store.journals, job_id, self.payloads, now_ms=now_ms)
         ran_ms = record.run_ms(now_ms())
         try:
             with JobLease(
@@ -91,7 +91,9 @@ class RootWorker(Worker):
     def _outcome(self, record: JobRecord, held: JobLease, emit: TraceSink) -> Outcome:
         context = record.spec.context
         try:
-            self.store.patiently(lambda: self.contexts.path(context))  # it may lie in a Redis that is away
+            self.store.connection.patiently(
+                lambda: self.contexts.path(context)
+            )  # it may lie in a Redis that is away
             with self.contexts.hold(context) as path:
                 return self._job(record, held, emit, path).run()
         except (Parked, Superseded):
@@ -112,13 +114,13 @@ class RootWorker(Worker):
         )
         emit.flush()
         failpoint("root.finishing", record.spec.id)
-        self.store.finish_job(record.spec.id, record.epoch, outcome)
+        self.store.jobs.finish(record.spec.id, record.epoch, outcome)
         failpoint("root.finished", record.spec.id)
 
     def _park(self, record: JobRecord, parked: Parked, emit: TraceSink) -> None:
         emit(Marked(turn=0, kind="parked", detail=parked.why))
         emit.flush()
-        send = self.store.park_job(record.spec.id, record.epoch)
+        send = self.store.jobs.park(record.spec.id, record.epoch)
         failpoint("root.parked", record.spec.id)
         if send:
             send_root(self.app, record.spec, again=True)
@@ -163,7 +165,7 @@ class RootWorker(Worker):
 
     def _endpoint_away(self) -> bool:
         """Whether all endpoints of a role are away, so that no job can do anything for long."""
-        away = self.store.away_urls()
+        away = self.store.limits.away_urls()
         return any(urls <= away for urls in self._urls)
 
     def _queue_is_empty(self) -> bool:

@@ -4,13 +4,15 @@ Invariant: every change of more than one key is one Lua script, and any of them 
 the table of keys.
 """
 
+import redis
+
 from rlm_dist.schema.limits import Ceilings, Report, Scope, ScopeState, Share
 from rlm_dist.store.audit import Audit, AuditStore, Difference
 from rlm_dist.store.batches import BatchStore
 from rlm_dist.store.cache import CacheRole, CacheStore
 from rlm_dist.store.calls import CallRefused, CallState, CallStore, OpenCall, Settlement, Spend
 from rlm_dist.store.capacity import Window, WorkerStore
-from rlm_dist.store.connection import connect, reaching
+from rlm_dist.store.connection import StoreConnection, connect, reaching
 from rlm_dist.store.jobs import JobStore
 from rlm_dist.store.journals import JournalStore
 from rlm_dist.store.limits import LimitStore
@@ -38,15 +40,17 @@ __all__ = [
 ]
 
 
-class Store(
-    JobStore,
-    BatchStore,
-    CallStore,
-    JournalStore,
-    WorkerStore,
-    LimitStore,
-    CacheStore,
-    AuditStore,
-    WebhookStore,
-):
-    """The whole store over one client; safe to use from several threads."""
+class Store:
+    """The whole store over one client, by its parts; safe to use from several threads."""
+
+    def __init__(self, client: redis.Redis, *, retention_s: int, patience_s: float = 0.0) -> None:
+        self.connection = StoreConnection(client, retention_s=retention_s, patience_s=patience_s)
+        self.jobs = JobStore(self.connection)
+        self.batches = BatchStore(self.connection)
+        self.calls = CallStore(self.connection)
+        self.journals = JournalStore(self.connection)
+        self.workers = WorkerStore(self.connection)
+        self.limits = LimitStore(self.connection)
+        self.cache = CacheStore(self.connection)
+        self.audits = AuditStore(self.connection)
+        self.webhooks = WebhookStore(self.connection)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rlm_dist.errors import InputError, NotFound
 from rlm_dist.schema import BatchState, JobState
 from rlm_dist.store import keys
-from rlm_dist.store.connection import StoreConnection
+from rlm_dist.store.connection import StorePart
 from rlm_dist.store.ledger import recomputed
 
 _AT_ONCE = 100
@@ -30,10 +30,10 @@ class Audit(NamedTuple):
     differences: list[Difference]
 
 
-class AuditStore(StoreConnection):
+class AuditStore(StorePart):
     """The part of the store that checks its own sums."""
 
-    def audit_job(self, job_id: str) -> Audit:
+    def job(self, job_id: str) -> Audit:
         """Recompute the ledger of a job, at any time of its life.
 
         Raises:
@@ -42,7 +42,7 @@ class AuditStore(StoreConnection):
         audit, _ = self._audited([job_id])
         return audit
 
-    def audit_batch(self, batch_id: str, state: BatchState) -> Audit:
+    def batch(self, batch_id: str, state: BatchState) -> Audit:
         """Recompute the ledgers of a batch that has ended and of all its jobs.
 
         Raises:

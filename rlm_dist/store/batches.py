@@ -7,17 +7,17 @@ from rlm_dist.errors import InputError, NotFound
 from rlm_dist.schema import NANO, BatchRecord, BatchState, Costs, EndedJob, JobState, ModelCosts
 from rlm_dist.store import keys
 from rlm_dist.store.capacity import requests_by_job
-from rlm_dist.store.connection import MAX_BLOCK_MS, StoreConnection
+from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart
 from rlm_dist.store.jobs import CANCELLED
 from rlm_dist.store.ledger import read_costs, read_model_costs
 
 _AT_ONCE = 200
 
 
-class BatchStore(StoreConnection):
+class BatchStore(StorePart):
     """The part of the store that knows batches."""
 
-    def create_batch(
+    def create(
         self,
         batch_id: str,
         digest: str,
@@ -38,7 +38,7 @@ class BatchStore(StoreConnection):
             raise InputError((f"batch {batch_id} is there already, with another content",))
         return bool(reply)
 
-    def set_batch_budget(
+    def set_budget(
         self, batch_id: str, max_nanousd: int | None = None, max_tokens: int | None = None
     ) -> None:
         """Give a batch other budgets; one that is None stays as it is.
@@ -50,43 +50,43 @@ class BatchStore(StoreConnection):
         if self._script("batch_budget", keys.batch_keys(batch_id), *args) == "NOT_FOUND":
             raise NotFound("batch", batch_id)
 
-    def seal_batch(self, batch_id: str) -> None:
+    def seal(self, batch_id: str) -> None:
         """Say that no more jobs will come."""
         self._mark(batch_id, "sealed", "set")
 
-    def pause_batch(self, batch_id: str) -> None:
+    def pause(self, batch_id: str) -> None:
         """Let calls in flight end and start no more; its running jobs go back into the queue."""
         self._mark(batch_id, "paused", "set")
 
-    def resume_batch(self, batch_id: str) -> None:
+    def resume(self, batch_id: str) -> None:
         """Take the pause back; its jobs in the queue, whose messages may be spent, are due to be sent."""
         self._mark(batch_id, "paused", "clear")
         start = 0
-        while ids := self.batch_jobs(batch_id, start, _AT_ONCE):
+        while ids := self.job_ids(batch_id, start, _AT_ONCE):
             due = dict.fromkeys(ids, 0)
             self._reach(lambda due=due: self._client.zadd(keys.QUEUED, due, xx=True))  # type: ignore[misc]
             start += len(ids)
 
-    def retry_batch(self, batch_id: str) -> list[str]:
+    def retry(self, batch_id: str) -> list[str]:
         """Queue its jobs again that ended without an answer; returns their ids, to be sent.
 
         Raises:
             NotFound: where there is no such batch, or its retention is over.
         """
-        self.batch(batch_id)
+        self.get(batch_id)
         retried: list[str] = []
         start = 0
-        while ids := self.batch_jobs(batch_id, start, _AT_ONCE):
+        while ids := self.job_ids(batch_id, start, _AT_ONCE):
             replies = self._scripts_at_once("job_retry", [(keys.job_keys(job_id), ()) for job_id in ids])
             retried += [job_id for job_id, reply in zip(ids, replies, strict=True) if reply == 1]
             start += len(ids)
         return retried
 
-    def cancel_batch(self, batch_id: str) -> None:
+    def cancel(self, batch_id: str) -> None:
         """Cancel all its jobs that have not ended; harmless where all have."""
-        if self._mark(batch_id, "cancelled", "set") or self.batch(batch_id).state is BatchState.CANCELLED:
+        if self._mark(batch_id, "cancelled", "set") or self.get(batch_id).state is BatchState.CANCELLED:
             start = 0
-            while ids := self.batch_jobs(batch_id, start, _AT_ONCE):
+            while ids := self.job_ids(batch_id, start, _AT_ONCE):
                 args = (CANCELLED, self._retention_ms)
                 self._scripts_at_once("job_cancel", [(keys.job_keys(job_id), args) for job_id in ids])
                 start += len(ids)
@@ -97,7 +97,7 @@ class BatchStore(StoreConnection):
             raise NotFound("batch", batch_id)
         return bool(reply)
 
-    def batch(self, batch_id: str) -> BatchRecord:
+    def get(self, batch_id: str) -> BatchRecord:
         """The batch as it stands.
 
         Raises:
@@ -118,18 +118,18 @@ class BatchStore(StoreConnection):
         requests = self._of_batch(batch_id, requests_by_job(announced, now))
         return _record(batch_id, batch, ledger, requests)
 
-    def batches(self, limit: int) -> list[BatchRecord]:
+    def newest(self, limit: int) -> list[BatchRecord]:
         """The newest batches first."""
         ids: list[str] = self._reach(lambda: self._client.zrange(keys.BATCHES, 0, limit - 1, desc=True))
         found = []
         for batch_id in ids:
             try:
-                found.append(self.batch(batch_id))
+                found.append(self.get(batch_id))
             except NotFound:  # its retention is over, and its name will be pruned
                 continue
         return found
 
-    def batch_jobs(self, batch_id: str, start: int, count: int) -> list[str]:
+    def job_ids(self, batch_id: str, start: int, count: int) -> list[str]:
         """Ids of jobs in submission order, from the ``start``-th on."""
         key = keys.batch(batch_id, "jobs")
         return list(self._reach(lambda: self._client.zrange(key, start, start + count - 1)))
@@ -157,11 +157,11 @@ class BatchStore(StoreConnection):
             for _, fields in found
         ]
 
-    def batch_costs(self, batch_id: str) -> Costs:
+    def costs(self, batch_id: str) -> Costs:
         """What all its jobs have used so far."""
         return read_costs(self._batch_ledger(batch_id))
 
-    def batch_model_costs(self, batch_id: str) -> list[ModelCosts]:
+    def model_costs(self, batch_id: str) -> list[ModelCosts]:
         """What all its jobs have used so far, by role and model."""
         return read_model_costs(self._batch_ledger(batch_id))
 

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from rlm_dist.store import keys
-from rlm_dist.store.connection import StoreConnection
+from rlm_dist.store.connection import StorePart
 
 
 class CacheRole(StrEnum):
@@ -13,14 +13,14 @@ class CacheRole(StrEnum):
     FOLLOWER = "wait"
 
 
-class CacheStore(StoreConnection):
+class CacheStore(StorePart):
     """The part of the store that knows cached results."""
 
-    def take_cached(self, digest: str, holder: str, lease_ms: int) -> str | CacheRole:
+    def take(self, digest: str, holder: str, lease_ms: int) -> str | CacheRole:
         """The cached result; or whether the caller is to make the call, which it is to renew in time."""
         told, result = self._script("cache_take", keys.cached(digest), holder, lease_ms)
         return result if told == "hit" else CacheRole(told)
 
-    def leave_cached(self, digest: str, holder: str, result: str, ttl_s: int) -> None:
+    def leave(self, digest: str, holder: str, result: str, ttl_s: int) -> None:
         """End a call that the holder had leave to make, with what is to be kept of it: '' for nothing."""
         self._script("cache_leave", keys.cached(digest), holder, result, ttl_s * 1000)

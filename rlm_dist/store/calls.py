@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rlm_dist.errors import FailureKind, LimitExceeded, RLMError, UnknownPrice
 from rlm_dist.schema import NANO, CallFailure, CallResult, Role, Usage
 from rlm_dist.store import keys
-from rlm_dist.store.connection import MAX_BLOCK_MS, StoreConnection, fenced, new_token
+from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart, fenced, new_token
 
 MAX_LAPSES = 3
 _UNPRICED = "unpriced"
@@ -118,10 +118,10 @@ _POISON = CallResult(
 ).model_dump_json()
 
 
-class CallStore(StoreConnection):
+class CallStore(StorePart):
     """The part of the store that knows calls."""
 
-    def open_calls(self, job_id: str, epoch: int, calls: Sequence[OpenCall]) -> list[CallState | CallRefused]:
+    def open(self, job_id: str, epoch: int, calls: Sequence[OpenCall]) -> list[CallState | CallRefused]:
         """Store new calls and reserve their budget, in order; root calls do not count as sub-calls.
 
         Raises:
@@ -145,7 +145,7 @@ class CallStore(StoreConnection):
         args: list[str | int] = [owner, lease_ms, new_token(), MAX_LAPSES, _POISON, *call_ids]
         return list(self._script("calls_claim", keys.job_keys(job_id), *args))
 
-    def renew_calls(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> UnwantedCalls:
+    def renew(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> UnwantedCalls:
         """Keep the calls that this worker runs, by job; returns the jobs that do not want them any more."""
         requests: list[tuple[list[str], list[str | int]]] = [
             (keys.job_keys(job_id), [owner, lease_ms, *ids]) for job_id, ids in calls.items()
@@ -195,14 +195,14 @@ class CallStore(StoreConnection):
         key = keys.job(job_id, "results")
         return list(self._reach(lambda: self._client.hmget(key, call_ids))) if call_ids else []
 
-    def lost_calls(self, job_id: str, call_ids: Sequence[str], pending_ms: int) -> list[str]:
+    def lost(self, job_id: str, call_ids: Sequence[str], pending_ms: int) -> list[str]:
         """Calls that nobody works on: unclaimed for ``pending_ms``, or with a lapsed lease.
 
         A call that is told counts as unclaimed from now on, so it is not told again at once.
         """
         return list(self._script("calls_lost", keys.job_keys(job_id), pending_ms, *call_ids))
 
-    def read_replies(self, job_id: str, cursor: str, block_ms: int) -> list[SettledCall]:
+    def replies(self, job_id: str, cursor: str, block_ms: int) -> list[SettledCall]:
         """The calls that were settled after a cursor, a stream id ("0" at first), some at a time."""
         streams = {keys.job(job_id, "replies"): cursor}
         block = min(block_ms, MAX_BLOCK_MS)

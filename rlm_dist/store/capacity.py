@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rlm_dist.store import keys
-from rlm_dist.store.connection import StoreConnection
+from rlm_dist.store.connection import StorePart
 
 _LEAST_WINDOW = 64
 _LARGEST_WINDOW = 4096
@@ -18,7 +18,7 @@ class Window(NamedTuple):
     workers: int
 
 
-class WorkerStore(StoreConnection):
+class WorkerStore(StorePart):
     """The part of the store that knows the workers' slots."""
 
     def announce_slots(self, worker: str, slots: int, ttl_ms: int) -> None:
@@ -30,9 +30,9 @@ class WorkerStore(StoreConnection):
         counts = [item for pair in requests.items() for item in pair]
         self._script("requests_announce", [keys.REQUESTS], worker, ttl_ms, *counts)
 
-    def live_workers(self) -> list[str]:
+    def live(self) -> list[str]:
         """The sub workers that have announced slots which still count."""
-        now_ms = self.now_ms()
+        now_ms = self._now_ms()
         return self._reach(lambda: self._client.zrangebyscore(keys.SLOTS_UNTIL, now_ms, "+inf"))
 
     def fair_window(self) -> Window:

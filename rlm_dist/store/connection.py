@@ -104,18 +104,18 @@ def _address(client: redis.Redis) -> str:
 
 
 class StoreConnection:
-    """A client with our scripts; base of the parts of the ``Store``."""
+    """A client with our scripts, which waits for Redis for ``patience_s``; safe to use from several threads."""
 
     def __init__(self, client: redis.Redis, *, retention_s: int, patience_s: float = 0.0) -> None:
         # redis-py types a reply as any of str, bytes and more; with decode_responses all texts are str.
-        self._client: Any = client
+        self.client: Any = client
+        self.retention_ms = retention_s * 1000
         self._scripts = register(client)
-        self._retention_ms = retention_s * 1000
         self._patience_s = patience_s
 
     def now_ms(self) -> int:
         """The server's time, in Unix milliseconds: the one clock of all workers."""
-        seconds, microseconds = self._reach(self._client.time)
+        seconds, microseconds = self.patiently(self.client.time)
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def clock(self) -> Callable[[], int]:
@@ -123,41 +123,50 @@ class StoreConnection:
         then_ms, then = self.now_ms(), time.monotonic()
         return lambda: then_ms + int((time.monotonic() - then) * 1000)
 
-    def patiently(self, fn: Callable[[], T]) -> T:
-        """Run ``fn``, which may be repeated, for as long as a call of this store would wait for Redis."""
-        return self._reach(fn)
-
-    def _script(self, name: str, keys: Sequence[str], *args: str | int) -> Any:
+    def script(self, name: str, keys: Sequence[str], *args: str | int) -> Any:
+        """The reply of a script; may be repeated."""
         script = self._scripts[name]
-        return self._reach(lambda: script(keys=keys, args=args))
+        return self.patiently(lambda: script(keys=keys, args=args))
 
-    def _scripts_at_once(
+    def scripts_at_once(
         self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]
     ) -> list[Any]:
         """One script for several jobs, in one round trip."""
         script = self._scripts[name]
 
         def run() -> list[Any]:
-            pipe = self._client.pipeline(transaction=False)
+            pipe = self.client.pipeline(transaction=False)
             for keys, args in calls:
                 script(keys=keys, args=args, client=pipe)
             return list(pipe.execute())
 
-        return self._reach(run) if calls else []
+        return self.patiently(run) if calls else []
 
-    def _reach(self, fn: Callable[[], T]) -> T:
-        """Run ``fn``, again and again for ``patience_s`` while Redis cannot be reached."""
+    def patiently(self, fn: Callable[[], T]) -> T:
+        """Run ``fn``, which may be repeated, again and again for ``patience_s`` while Redis cannot be reached."""
         deadline = time.monotonic() + self._patience_s
         pause_s = 0.05
         while True:
             try:
-                with reaching(self._client):
+                with reaching(self.client):
                     return fn()
             except Unreachable:
                 if time.monotonic() + pause_s > deadline:
                     raise
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+class StorePart:
+    """Base of the parts of the ``Store``, which share one connection."""
+
+    def __init__(self, connection: StoreConnection) -> None:
+        self._client = connection.client
+        self._retention_ms = connection.retention_ms
+        self._now_ms = connection.now_ms
+        self._script = connection.script
+        self._scripts_at_once = connection.scripts_at_once
+        self._reach = connection.patiently
 
 
 def new_token() -> str:

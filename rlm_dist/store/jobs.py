@@ -15,7 +15,7 @@ from rlm_dist.schema import Costs, ErrorInfo, JobRecord, JobSpec, JobState, Mode
 from rlm_dist.schema.events import JobEnded
 from rlm_dist.store import keys
 from rlm_dist.store.capacity import requests_by_job
-from rlm_dist.store.connection import MAX_BLOCK_MS, StoreConnection, fenced
+from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart, fenced
 from rlm_dist.store.ledger import read_costs, read_model_costs
 
 _CREATE_AT_ONCE = 200
@@ -40,10 +40,10 @@ _POISON = _stored(
 )
 
 
-class JobStore(StoreConnection):
+class JobStore(StorePart):
     """The part of the store that knows jobs."""
 
-    def create_jobs(self, specs: Sequence[JobSpec]) -> list[bool]:
+    def create(self, specs: Sequence[JobSpec]) -> list[bool]:
         """Queue jobs, each atomically; False for one that was there already.
 
         Raises:
@@ -72,7 +72,7 @@ class JobStore(StoreConnection):
             self._retention_ms,
         ]
 
-    def job(self, job_id: str) -> JobRecord:
+    def get(self, job_id: str) -> JobRecord:
         """The job as it stands.
 
         Raises:
@@ -83,7 +83,7 @@ class JobStore(StoreConnection):
             raise NotFound("job", job_id)
         return record
 
-    def jobs(self, limit: int) -> list[JobRecord]:
+    def newest(self, limit: int) -> list[JobRecord]:
         """The newest jobs first."""
         ids: list[str] = self._reach(lambda: self._client.zrange(keys.JOBS, 0, limit - 1, desc=True))
         return [record for record in self.records(ids) if record is not None]
@@ -109,7 +109,7 @@ class JobStore(StoreConnection):
             for job, ledger in zip(found[::2], found[1::2], strict=True)
         ]
 
-    def running_jobs(self) -> list[Running]:
+    def running(self) -> list[Running]:
         """All jobs that a worker holds, those that have run longest first."""
         ids: list[str] = self._reach(lambda: self._client.zrange(keys.LEASES, 0, -1))
 
@@ -133,7 +133,7 @@ class JobStore(StoreConnection):
         ]
         return sorted(running, key=lambda job: job.started_ms)
 
-    def start_job(self, job_id: str, owner: str, lease_ms: int, isolation: str = "none") -> int | None:
+    def start(self, job_id: str, owner: str, lease_ms: int, isolation: str = "none") -> int | None:
         """Take up a queued job, or one whose holder let its lease lapse; returns the new epoch.
 
         ``isolation`` says how this worker holds model-written code.
@@ -145,7 +145,7 @@ class JobStore(StoreConnection):
         args = (owner, lease_ms, token, CANCELLED, self._retention_ms, MAX_RECOVERIES, _POISON, isolation)
         return fenced(self._script("job_start", keys.job_keys(job_id), *args), job_id) or None
 
-    def renew_job(
+    def renew(
         self, job_id: str, epoch: int, lease_ms: int, stopped_ms: int = 0
     ) -> Literal["ok", "cancelled", "paused"]:
         """Keep a job that this worker holds, and hear whether it is to stop.
@@ -158,15 +158,15 @@ class JobStore(StoreConnection):
         reply = self._script("job_renew", keys.job_keys(job_id), epoch, lease_ms, stopped_ms)
         return "cancelled" if reply == "CANCELLED" else fenced(reply, job_id, epoch)
 
-    def park_job(self, job_id: str, epoch: int) -> bool:
+    def park(self, job_id: str, epoch: int) -> bool:
         """Give a job that this worker holds back to the queue; True where a message is to be sent for it."""
         return bool(fenced(self._script("job_park", keys.job_keys(job_id), epoch), job_id) == 1)
 
-    def retry_job(self, job_id: str) -> bool:
+    def retry(self, job_id: str) -> bool:
         """Queue a job again that ended without an answer, with all that it paid for; False for any other."""
         return bool(fenced(self._script("job_retry", keys.job_keys(job_id)), job_id))
 
-    def finish_job(self, job_id: str, epoch: int, outcome: Outcome) -> bool:
+    def finish(self, job_id: str, epoch: int, outcome: Outcome) -> bool:
         """End a job; False where it had ended or another worker holds it."""
         args = (epoch, outcome.state, _stored(outcome), self._retention_ms)
         return bool(fenced(self._script("job_finish", keys.job_keys(job_id), *args), job_id))
@@ -180,20 +180,20 @@ class JobStore(StoreConnection):
         outcome = Outcome(state=JobState.FAILED, error=error)
         event = JobEnded(state=outcome.state, answer=None, error=error, iterations=0)
         args = (int(stalled_s * 1000), _stored(outcome), self._retention_ms, _stored(event))
-        ids = [job.job_id for job in self.running_jobs() if job.batch_id == batch_id]
+        ids = [job.job_id for job in self.running() if job.batch_id == batch_id]
         replies = self._scripts_at_once("job_stall", [(keys.job_keys(job_id), args) for job_id in ids])
         return [job_id for job_id, reply in zip(ids, replies, strict=True) if reply == 1]
 
-    def cancel_job(self, job_id: str) -> JobState:
+    def cancel(self, job_id: str) -> JobState:
         """Cancel a job: at once where nobody runs it, else when its worker next renews; a final one stays."""
         reply = self._script("job_cancel", keys.job_keys(job_id), CANCELLED, self._retention_ms)
         return JobState(fenced(reply, job_id))
 
-    def wait_job(self, job_id: str, timeout_s: float | None) -> JobRecord:
+    def wait(self, job_id: str, timeout_s: float | None) -> JobRecord:
         """Block until the job is final, or the time is over; returns the job as it then stands."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            record = self.job(job_id)
+            record = self.get(job_id)
             left_s = MAX_BLOCK_MS / 1000 if deadline is None else deadline - time.monotonic()
             if record.state.final or left_s <= 0:
                 return record
@@ -201,11 +201,11 @@ class JobStore(StoreConnection):
             done = {keys.job(job_id, "done"): "0"}
             self._reach(partial(self._client.xread, done, block=block_ms))
 
-    def lapsed_jobs(self, limit: int) -> list[str]:
+    def lapsed(self, limit: int) -> list[str]:
         """Running jobs whose lease has lapsed; each is told once, and from then on counts as waiting."""
         return list(self._script("lapsed", [keys.LEASES, keys.QUEUED], limit))
 
-    def waiting_jobs(self, waiting_ms: int, limit: int) -> list[str]:
+    def waiting(self, waiting_ms: int, limit: int) -> list[str]:
         """Jobs that wait for longer than ``waiting_ms``; each is told to one caller in that time."""
         return list(self._script("waiting", [keys.QUEUED], waiting_ms, limit))
 

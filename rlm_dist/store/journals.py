@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from rlm_dist.store import keys
-from rlm_dist.store.connection import MAX_BLOCK_MS, StoreConnection, fenced, new_token
+from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart, fenced, new_token
 
 
-class JournalStore(StoreConnection):
+class JournalStore(StorePart):
     """The part of the store that keeps traces and journals."""
 
     def append_events(self, job_id: str, payloads: Sequence[str]) -> None:
@@ -24,7 +24,7 @@ class JournalStore(StoreConnection):
         found = self._reach(lambda: self._client.xread({key: after}, block=block))
         return [(entry_id, fields["e"]) for _, entries in found for entry_id, fields in entries]
 
-    def append_journal(self, job_id: str, epoch: int, entry: str) -> None:
+    def append(self, job_id: str, epoch: int, entry: str) -> None:
         """Add an entry to the journal; one equal to the last is taken for its repeat.
 
         Raises:
@@ -32,6 +32,6 @@ class JournalStore(StoreConnection):
         """
         fenced(self._script("job_journal", keys.job_keys(job_id), epoch, entry), job_id, epoch)
 
-    def read_journal(self, job_id: str) -> list[str]:
+    def read(self, job_id: str) -> list[str]:
         """All entries in order."""
         return list(self._reach(lambda: self._client.lrange(keys.job(job_id, "journal"), 0, -1)))

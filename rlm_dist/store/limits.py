@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 from rlm_dist.schema.limits import Ceilings, Report, Scope, ScopeState, Share
 from rlm_dist.store import keys
-from rlm_dist.store.connection import StoreConnection
+from rlm_dist.store.connection import StorePart
 
 
-class LimitStore(StoreConnection):
+class LimitStore(StorePart):
     """The part of the store that knows the shared limits."""
 
     def share(self, place: Scope, holder: str, report: Report, ceilings: Ceilings, lease_ms: int) -> Share:
@@ -30,7 +30,7 @@ class LimitStore(StoreConnection):
         """The endpoints of which nothing is heard at present."""
         return set(self._reach(lambda: self._client.hvals(keys.AWAY)))
 
-    def places(self) -> list[ScopeState]:
+    def scopes(self) -> list[ScopeState]:
         """What the workers believe of each place that they have called lately."""
         ids: list[str] = self._reach(lambda: self._client.zrange(keys.PLACES, 0, -1))
 
@@ -41,7 +41,7 @@ class LimitStore(StoreConnection):
                     pipe.hgetall(key)
             return list(pipe.execute())
 
-        now_ms = self.now_ms()
+        now_ms = self._now_ms()
         found = self._reach(read) if ids else []
         states = [
             _state(place, holders, now_ms)

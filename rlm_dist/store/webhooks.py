@@ -7,7 +7,7 @@ at each of its ends. The score on the list is when it is due, or until when its 
 from typing import NamedTuple
 
 from rlm_dist.store import keys
-from rlm_dist.store.connection import StoreConnection
+from rlm_dist.store.connection import StorePart
 
 
 class DueWebhook(NamedTuple):
@@ -20,10 +20,10 @@ class DueWebhook(NamedTuple):
     ended_ms: int
 
 
-class WebhookStore(StoreConnection):
+class WebhookStore(StorePart):
     """The part of the store that knows webhooks."""
 
-    def take_webhook(self, lease_ms: int) -> DueWebhook | None:
+    def take(self, lease_ms: int) -> DueWebhook | None:
         """One that is due; nobody else gets it for ``lease_ms``, unless it is given back before."""
         found = self._script("webhook_take", [keys.WEBHOOKS], lease_ms)
         if not found:
@@ -32,7 +32,7 @@ class WebhookStore(StoreConnection):
         batch_id = batch.removeprefix(keys.batch(""))
         return DueWebhook(batch_id, until_ms, int(tries), url, int(ended_ms))
 
-    def webhook_done(self, due: DueWebhook, state: str, retry_ms: int | None = None) -> bool:
+    def done(self, due: DueWebhook, state: str, retry_ms: int | None = None) -> bool:
         """Note what a try came to; it is due again after ``retry_ms``. False where another sender has it."""
         args = (keys.batch(due.batch_id), due.until_ms, state, "" if retry_ms is None else retry_ms)
         return bool(self._script("webhook_done", [keys.WEBHOOKS], *args))

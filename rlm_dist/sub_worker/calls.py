@@ -219,7 +219,7 @@ class SubCalls:
     def _begin(self, job_id: str, calls: Sequence[_Call]) -> None:
         """Claim these calls and start those that were won."""
         try:
-            claimed = self._store.claim(job_id, [call.id for call in calls], self._owner, LEASE_MS)
+            claimed = self._store.calls.claim(job_id, [call.id for call in calls], self._owner, LEASE_MS)
         except Exception:
             log.exception("calls_not_claimed", job=job_id)
             self._release(calls)
@@ -257,7 +257,7 @@ class SubCalls:
         except BlobError as error:
             failure = CallFailure(kind=FailureKind.INVALID, message=f"the prompt cannot be read: {error}")
             result = CallResult(failure=failure, attempts=0).model_dump_json()
-            self._store.settle(call.job_id, self._owner, [Settlement(call.id, Role.SUB, result, None)])
+            self._store.calls.settle(call.job_id, self._owner, [Settlement(call.id, Role.SUB, result, None)])
             return None
 
     def _note(self, answered: _EndedCall) -> None:
@@ -272,7 +272,7 @@ class SubCalls:
         """Settle calls; where that fails, their leases lapse and others do them again."""
         failpoint("sub.answered", job_id)
         try:
-            self._store.settle(job_id, self._owner, [self._settlement(each) for each in answered])
+            self._store.calls.settle(job_id, self._owner, [self._settlement(each) for each in answered])
         except Exception:
             log.exception("calls_not_settled", job=job_id)
         finally:

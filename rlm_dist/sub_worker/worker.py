@@ -33,10 +33,10 @@ class SubWorker(Worker):
         super().close()
 
     def _beat(self) -> None:
-        self.store.announce_slots(self.owner, self._slots, ttl_ms=LEASE_MS)
+        self.store.workers.announce_slots(self.owner, self._slots, ttl_ms=LEASE_MS)
         held = self.calls.held()
         if held:
-            unwanted = self.store.renew_calls(self.owner, held, LEASE_MS)
+            unwanted = self.store.calls.renew(self.owner, held, LEASE_MS)
             self.calls.abort(unwanted.cancelled)
             for job_id in unwanted.ended:
                 self.llm.drop(job_id)

@@ -89,4 +89,4 @@ class Worker:
         """Tell operators what is under way; nothing while nothing is."""
         before, self._requests = self._requests, self.llm.on_wire()
         if before or self._requests:
-            self.store.announce_requests(self.owner, self._requests, ttl_ms=LEASE_MS)
+            self.store.workers.announce_requests(self.owner, self._requests, ttl_ms=LEASE_MS)

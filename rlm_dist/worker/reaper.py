@@ -47,20 +47,20 @@ class Reaper:
         self._every.close()
 
     def _sweep(self) -> None:
-        self._store.now_ms()  # returns only once Redis can be reached
+        self._store.connection.now_ms()  # returns only once Redis can be reached
         if not self._outages.over():
             return
-        self._send("job_lapsed", self._store.lapsed_jobs(_MOST_JOBS))
+        self._send("job_lapsed", self._store.jobs.lapsed(_MOST_JOBS))
         new, again = queued(self._app, ROOT_QUEUE, AGAIN_QUEUE)
         if not new and not again:
-            self._send("job_message_lost", self._store.waiting_jobs(_WAITING_MS, _MOST_JOBS))
+            self._send("job_message_lost", self._store.jobs.waiting(_WAITING_MS, _MOST_JOBS))
         elif not again:
-            self._send("job_waits_long", self._store.waiting_jobs(_LONG_WAITING_MS, _FEW_JOBS))
+            self._send("job_waits_long", self._store.jobs.waiting(_LONG_WAITING_MS, _FEW_JOBS))
 
     def _send(self, event: str, job_ids: Iterable[str]) -> None:
         for job_id in job_ids:
             with suppress(NotFound):
-                spec = self._store.job(job_id).spec
+                spec = self._store.jobs.get(job_id).spec
                 if self._ours(spec.broker_prefix):
                     log.warning(event, job=job_id)
                     send_root(self._app, spec, again=True)
@@ -68,4 +68,4 @@ class Reaper:
     def _ours(self, prefix: str) -> bool:
         if prefix == self._prefix:
             return True
-        return not any(name.startswith(f"{prefix}{Role.SUB}@") for name in self._store.live_workers())
+        return not any(name.startswith(f"{prefix}{Role.SUB}@") for name in self._store.workers.live())

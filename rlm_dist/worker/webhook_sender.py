@@ -100,12 +100,12 @@ class WebhookSender:
         self._every.close()
 
     def _round(self) -> None:
-        while (due := self._store.take_webhook(_LEASE_MS)) is not None:
+        while (due := self._store.webhooks.take(_LEASE_MS)) is not None:
             self._send(due)
 
     def _send(self, due: DueWebhook) -> None:
         try:
-            record = self._store.batch(due.batch_id)
+            record = self._store.batches.get(due.batch_id)
         except NotFound:  # its retention is over; it will not be taken again
             return
         if self._secret is None:
@@ -118,12 +118,12 @@ class WebhookSender:
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             status, told = 0, type(error).__name__
         if 200 <= status < 300:
-            self._store.webhook_done(due, "delivered" if self._secret else "delivered unsigned")
+            self._store.webhooks.done(due, "delivered" if self._secret else "delivered unsigned")
         elif due.tries >= MOST_TRIES or status == _GONE:
-            self._store.webhook_done(due, f"given up: {told}")
+            self._store.webhooks.done(due, f"given up: {told}")
             log.error("webhook_given_up", batch=due.batch_id, told=told)
         else:
-            self._store.webhook_done(due, f"try {due.tries} failed: {told}", _pause_ms(due.tries))
+            self._store.webhooks.done(due, f"try {due.tries} failed: {told}", _pause_ms(due.tries))
             log.warning("webhook_failed", batch=due.batch_id, told=told, tries=due.tries)
 
 

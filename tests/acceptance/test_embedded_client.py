@@ -53,7 +53,7 @@ def test_a_job_that_was_left_in_the_queue_is_run_by_the_next_client(settings: Se
             id="left", custom_id="left", query="How many?", context=ref, broker_prefix=own.broker_prefix
         )
         with connect(str(own.redis_url), client_name="test") as connection:
-            Store(connection, retention_s=own.retention_s).create_jobs([spec])
+            Store(connection, retention_s=own.retention_s).jobs.create([spec])
     # The job holds the client, which nobody else does.
     assert Client(settings).job("left").result(timeout=120).state == JobState.SUCCEEDED
 

@@ -38,7 +38,7 @@ def test_a_small_job_waits_for_a_window_of_the_huge_one_and_no_more(make_bench: 
         small = bench.client.submit("Who is small?\n" * SMALL, f"Label the first {SMALL} lines.")
         with redis.Redis.from_url(str(bench.settings.redis_url), decode_responses=True) as client:
             wait_until(lambda: any(small.id in message for message in client.lrange(SUB_QUEUE, 0, -1)))
-        window = bench.client.store.fair_window().calls
+        window = bench.client.store.workers.fair_window().calls
         endpoint.release()
         assert small.result(120).answer_json == {"human being": SMALL}
         last = len(answered) - answered[::-1].index("small")

@@ -25,8 +25,8 @@ def test_a_hung_job_is_ended_its_worker_goes_on_and_a_retry_answers(
         batch = bench.client.submit_batch([item])
         (job,) = batch.jobs()
         wait_until(lambda: batch.record().calls_in_flight == 1 and endpoint.served.in_flight == 1)
-        assert bench.client.store.end_stalled(batch.id, 3600) == []
-        assert wait_until(lambda: bench.client.store.end_stalled(batch.id, 0)) == [job.id]
+        assert bench.client.store.jobs.end_stalled(batch.id, 3600) == []
+        assert wait_until(lambda: bench.client.store.jobs.end_stalled(batch.id, 0)) == [job.id]
         wait_until(lambda: endpoint.served.in_flight == 0)
         assert (batch.status(), batch.record().calls_in_flight) == (BatchState.COMPLETED, 0)
         ended = job.result(timeout=0)

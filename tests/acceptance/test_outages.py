@@ -53,21 +53,21 @@ def test_a_batch_waits_for_an_endpoint_that_is_away_and_goes_on(make_bench: Make
     served = before.served
 
     def lines() -> list[str]:
-        record = store.batch(batch.id)
+        record = store.batches.get(batch.id)
         return list(batch_lines(record, view(store, record, Pace())))
 
     wait_until(lambda: any("endpoint away since" in line for line in lines()))
-    record = store.batch(batch.id)
+    record = store.batches.get(batch.id)
     assert (record.counts[JobState.FAILED], record.costs.failed_calls) == (0, 0)
     assert record.state is BatchState.RUNNING
-    wait_until(lambda: store.batch(batch.id).calls_in_flight == 0)
+    wait_until(lambda: store.batches.get(batch.id).calls_in_flight == 0)
     with serving(port_of(before)) as after:
         assert [result.state for result in batch.results()] == [JobState.SUCCEEDED] * JOBS
         costs = batch.cost()
         assert (costs.failed_calls, costs.duplicate_paid_calls) == (0, 0)
         assert costs.root_llm_calls + costs.sub_llm_calls == served.answered + after.served.answered
         assert costs.sub_llm_calls == JOBS * CALLS
-    assert store.away_urls() == set()
+    assert store.limits.away_urls() == set()
 
 
 def test_after_too_long_an_outage_the_batch_is_paused_with_its_reason(make_bench: MakeBench) -> None:
@@ -77,13 +77,13 @@ def test_after_too_long_an_outage_the_batch_is_paused_with_its_reason(make_bench
         store = bench.client.store
         batch = bench.client.submit_batch(items())
         wait_until(lambda: before.served.answered >= CALLS)
-    reason = wait_until(lambda: store.batch(batch.id).pause_reason)
+    reason = wait_until(lambda: store.batches.get(batch.id).pause_reason)
     assert "the endpoint has been away for" in (reason or "")
-    wait_until(lambda: store.batch(batch.id).counts[JobState.RUNNING] == 0)
-    counts = store.batch(batch.id).counts
+    wait_until(lambda: store.batches.get(batch.id).counts[JobState.RUNNING] == 0)
+    counts = store.batches.get(batch.id).counts
     assert counts[JobState.FAILED] == 0
     with serving(port_of(before)):
-        store.resume_batch(batch.id)
+        store.batches.resume(batch.id)
         assert [result.state for result in batch.results()] == [JobState.SUCCEEDED] * JOBS
         costs = batch.cost()
         assert (costs.failed_calls, costs.duplicate_paid_calls) == (0, 0)

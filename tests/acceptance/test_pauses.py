@@ -34,13 +34,13 @@ def test_a_batch_is_paused_and_goes_on_when_it_is_resumed(
         query = "Label the first 4 lines."
         items = [{"id": f"q{n}", "query": query, "context": f"Who?\nWhere?\nWhen?\n{n}?"} for n in range(4)]
         batch = bench.client.submit_batch(items)
-        reason = wait_until(lambda: store.batch(batch.id).pause_reason)
+        reason = wait_until(lambda: store.batches.get(batch.id).pause_reason)
         assert said in (reason or "")
-        assert store.batch(batch.id).state is BatchState.PAUSED
-        wait_until(lambda: store.batch(batch.id).counts[JobState.QUEUED] == 4)
+        assert store.batches.get(batch.id).state is BatchState.PAUSED
+        wait_until(lambda: store.batches.get(batch.id).counts[JobState.QUEUED] == 4)
         endpoint.faults = ()
-        store.resume_batch(batch.id)
-        assert store.batch(batch.id).pause_reason is None
+        store.batches.resume(batch.id)
+        assert store.batches.get(batch.id).pause_reason is None
         assert [result.state for result in batch.results()] == [JobState.SUCCEEDED] * 4
         costs = batch.cost()
         assert (costs.failed_calls, costs.duplicate_paid_calls) == (0, 0)

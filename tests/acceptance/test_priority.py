@@ -23,6 +23,6 @@ def test_waiting_jobs_start_by_priority(make_bench: MakeBench) -> None:
         bench.start(Role.SUB, concurrency=2)
         for job in jobs:
             assert job.result(120).answer == "4711"
-        records = [bench.client.store.job(job.id) for job in jobs]
+        records = [bench.client.store.jobs.get(job.id) for job in jobs]
         started = sorted(records, key=lambda record: record.started_ms or 0)
         assert [records.index(record) for record in started] == [2, 4, 1, 5, 0, 3]

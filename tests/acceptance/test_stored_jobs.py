@@ -68,5 +68,5 @@ def test_a_cell_that_comes_out_otherwise_is_told_or_ends_the_job(
         for policy, job in jobs.items():
             marks = [event.kind for event in job.events() if isinstance(event, Marked)]
             assert marks == [REPLAY_DIVERGED]
-            assert bench.client.store.job(policy).diverged_cells == 1
-            assert bench.client.store.read_journal(policy)
+            assert bench.client.store.jobs.get(policy).diverged_cells == 1
+            assert bench.client.store.journals.read(policy)

@@ -62,7 +62,7 @@ class Suite(NamedTuple):
 
     def record(self, job_id: str) -> JobRecord:
         """A job as it stands."""
-        return self.bench.client.store.job(job_id)
+        return self.bench.client.store.jobs.get(job_id)
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +106,13 @@ def test_a_paused_batch_starts_no_call_and_goes_on_when_resumed(suite: Suite) ->
     job_id = suite.submit("paused")
     wait_until(lambda: suite.endpoint.served.in_flight == 2 * SLOTS)
     store = suite.bench.client.store
-    store.pause_batch("paused")
+    store.batches.pause("paused")
     wait_until(lambda: suite.record(job_id).state is JobState.QUEUED)
     suite.endpoint.release()
     wait_until(lambda: suite.endpoint.served.in_flight == 0 and not suite.redis.llen(SUB_QUEUE))
-    assert store.batch("paused").state is BatchState.PAUSED
+    assert store.batches.get("paused").state is BatchState.PAUSED
     assert served(suite.endpoint, "sub-paused") == 2 * SLOTS
-    store.resume_batch("paused")
+    store.batches.resume("paused")
     result = suite.bench.client.job(job_id).result(WAIT_S)
     assert result.answer_json == ALL_LABELLED
     assert served(suite.endpoint, "sub-paused") == SUB_CALLS
@@ -205,7 +205,7 @@ def test_racing_jobs_hold_the_budget_of_their_batch(suite: Suite) -> None:
     assert client.retry("shared", batch_max_tokens=100 * limit) == 4
     assert [result.answer_json for result in batch.results()] == [50] * 4
     wait_until(lambda: paid_calls(batch) == answered())
-    assert client.store.audit_batch("shared", batch.status()).differences == []
+    assert client.store.audits.batch("shared", batch.status()).differences == []
 
 
 def paid_calls(batch: Batch) -> int:

@@ -165,8 +165,8 @@ def test_what_died_with_sub_workers_is_counted(after_sub_deaths: dict[str, Ended
 def test_every_ledger_is_the_sum_of_its_charges(suite: Suite, after_sub_deaths: dict[str, Ended]) -> None:
     """Also where calls were done again, and where their worker died between two of them."""
     store = suite.bench.client.store
-    for batch in store.batches(100):
-        assert store.audit_batch(batch.id, batch.state).differences == []
+    for batch in store.batches.newest(100):
+        assert store.audits.batch(batch.id, batch.state).differences == []
 
 
 def test_a_job_goes_on_within_fifteen_seconds() -> None:

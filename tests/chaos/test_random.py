@@ -169,7 +169,7 @@ def test_random_deaths(
         needed, endpoint.served.answered, batch.cost().duplicate_paid_calls,
     )  # fmt: skip
     assert needed <= endpoint.served.answered <= needed + in_flight
-    assert bench.client.store.audit_batch(batch.id, batch.status()).differences == []
+    assert bench.client.store.audits.batch(batch.id, batch.status()).differences == []
 
 
 def schedule(plan: Plan, monkey: Monkey, rng: random.Random) -> list[tuple[int, Callable[[], None]]]:

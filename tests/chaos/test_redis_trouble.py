@@ -43,7 +43,7 @@ class Suite(NamedTuple):
         store = self.bench.client.store
 
         def counts() -> bool:
-            found = store.batch(name).counts
+            found = store.batches.get(name).counts
             return found[JobState.SUCCEEDED] >= 2 and found[JobState.RUNNING] >= 1
 
         wait_until(counts, timeout_s=60)
@@ -106,7 +106,7 @@ def test_all_leases_lapse_while_redis_is_away(suite: Suite, away_s: float) -> No
     suite.endpoint.release()
     check(suite, batch)
     assert all(
-        suite.bench.client.store.job(result.id).epoch == 1 for result in batch.results()
+        suite.bench.client.store.jobs.get(result.id).epoch == 1 for result in batch.results()
     )  # no job changed hands
 
 
@@ -142,7 +142,7 @@ def test_connections_are_cut_and_scripts_forgotten(suite: Suite, all_of_them: bo
     cutter.start()
     try:
         wait_until(
-            lambda: suite.bench.client.store.batch(batch.id).counts[JobState.SUCCEEDED] >= JOBS // 2,
+            lambda: suite.bench.client.store.batches.get(batch.id).counts[JobState.SUCCEEDED] >= JOBS // 2,
             timeout_s=90,
         )
     finally:

@@ -33,8 +33,8 @@ def spec(
 
 def running_job(store: Store, job_id: str = "j", *, lease_ms: int = LEASE_MS, **fields: Any) -> int:
     """Create a job and take it up; returns its epoch."""
-    store.create_jobs([spec(job_id, **fields)])
-    epoch = store.start_job(job_id, "root-1", lease_ms)
+    store.jobs.create([spec(job_id, **fields)])
+    epoch = store.jobs.start(job_id, "root-1", lease_ms)
     assert epoch is not None
     return epoch
 

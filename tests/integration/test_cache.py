@@ -118,10 +118,10 @@ def test_a_cancelled_maker_leaves_the_call_to_the_next(make_llm: MakeLLM) -> Non
 
 
 def test_a_late_end_takes_nothing_from_who_makes_the_call_now(store: Store) -> None:
-    assert store.take_cached("d", "a", 1) == "lead"
-    wait_until(lambda: store.take_cached("d", "b", 60_000) == "lead")
-    store.leave_cached("d", "a", "", 1000)
-    assert store.take_cached("d", "c", 60_000) == "wait"
-    store.leave_cached("d", "b", "result", 1000)
-    assert store.take_cached("d", "c", 60_000) == "result"
+    assert store.cache.take("d", "a", 1) == "lead"
+    wait_until(lambda: store.cache.take("d", "b", 60_000) == "lead")
+    store.cache.leave("d", "a", "", 1000)
+    assert store.cache.take("d", "c", 60_000) == "wait"
+    store.cache.leave("d", "b", "result", 1000)
+    assert store.cache.take("d", "c", 60_000) == "result"
     assert len(cached("d")) == 2

@@ -19,10 +19,10 @@ def test_running_jobs_are_shown_with_their_calls_and_no_job_is_said_to_be_none(
     assert cli("top").out == "0 jobs running, 0 calls in flight, 0 sub workers\n"
     with connect(redis_url, client_name="test") as client:
         store = Store(client, retention_s=1000)
-        store.create_batch("b", "digest", 1)
+        store.batches.create("b", "digest", 1)
         epoch = running_job(store, "j\x1b[2J", batch_id="b")
-        store.open_calls("j\x1b[2J", epoch, opens("a", "b"))
-        store.announce_requests("sub-1", {"j\x1b[2J": 1}, LEASE_MS)
+        store.calls.open("j\x1b[2J", epoch, opens("a", "b"))
+        store.workers.announce_requests("sub-1", {"j\x1b[2J": 1}, LEASE_MS)
         first, head, row = cli("top").out.splitlines()
         (document,) = cli("top", "--json").document["jobs"]
     assert first == "1 jobs running, 1 calls in flight, 0 sub workers"

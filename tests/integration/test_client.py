@@ -72,12 +72,12 @@ def job_ids_sent(server: redis.Redis) -> list[str]:
 
 def take(store: Store, job_id: str) -> int:
     """The epoch of a job in this worker's hands, which takes it if it has not yet."""
-    return store.start_job(job_id, "worker", LEASE_MS) or store.job(job_id).epoch
+    return store.jobs.start(job_id, "worker", LEASE_MS) or store.jobs.get(job_id).epoch
 
 
 def play(store: Store, job_id: str, outcome: Outcome) -> None:
     """Do what a root worker does with a job."""
-    assert store.finish_job(job_id, take(store, job_id), outcome)
+    assert store.jobs.finish(job_id, take(store, job_id), outcome)
 
 
 def answered(text: str) -> Outcome:
@@ -88,18 +88,18 @@ def pay(store: Store, job_id: str, role: Role, nanousd: int | None) -> None:
     """Do what a worker does with a call that cost something."""
     epoch = take(store, job_id)
     call_id = uuid.uuid4().hex
-    store.open_calls(job_id, epoch, [OpenCall(call_id, "{}", 1, 1, role)])
+    store.calls.open(job_id, epoch, [OpenCall(call_id, "{}", 1, 1, role)])
     if role is Role.SUB:  # a root call belongs to its opener
-        assert store.claim(job_id, [call_id], "worker", LEASE_MS) == ["{}"]
+        assert store.calls.claim(job_id, [call_id], "worker", LEASE_MS) == ["{}"]
     spend = Spend("model", Usage(input_tokens=100, output_tokens=10), nanousd)
-    store.settle(job_id, "worker", [Settlement(call_id, role, CallResult().model_dump_json(), spend)])
+    store.calls.settle(job_id, "worker", [Settlement(call_id, role, CallResult().model_dump_json(), spend)])
 
 
 def test_a_job_is_stored_with_its_context_and_sent(
     client: Client, server: redis.Redis, tmp_path: Path
 ) -> None:
     job = client.submit(["a", "b"], "How many?", max_usd=0.5, sub_model="small", metadata={"k": 1})
-    spec = client.store.job(job.id).spec
+    spec = client.store.jobs.get(job.id).spec
     assert (spec.id, spec.custom_id, spec.batch_id, spec.query) == (job.id, job.id, None, "How many?")
     assert (spec.model, spec.sub_model, spec.metadata) == ("auto", "small", {"k": 1})
     assert spec.limits == JobLimits(max_nanousd=500_000_000)
@@ -118,10 +118,10 @@ def test_a_message_holds_the_id_and_no_text(client: Client, server: redis.Redis)
 def test_defaults_of_a_job_come_from_the_settings(settings: Settings) -> None:
     own = {"model": "big", "max_iterations": 7, "max_output_chars": 900, "prompts": "small"}
     with Client(settings.model_copy(update=own)) as client:
-        spec = client.store.job(client.submit("c", "q").id).spec
+        spec = client.store.jobs.get(client.submit("c", "q").id).spec
         assert (spec.model, spec.limits.max_iterations) == ("big", 7)
         assert (spec.max_output_chars, spec.prompts) == (900, "small")
-        spec = client.store.job(client.submit("c", "q", model="other", max_iterations=3).id).spec
+        spec = client.store.jobs.get(client.submit("c", "q", model="other", max_iterations=3).id).spec
         assert (spec.model, spec.limits.max_iterations) == ("other", 3)
 
 
@@ -131,7 +131,7 @@ def test_parameters_are_those_of_the_job_the_batch_or_the_settings(settings: Set
     items = [item, {**item, "id": "b", "temperature": 0, "sub_extra_body": {}}]
     with Client(settings.model_copy(update=own)) as client:
         jobs = client.submit_batch(items, max_output_tokens=90, sub_reasoning_effort="low").jobs()
-        first, second = (client.store.job(job.id).spec for job in jobs)
+        first, second = (client.store.jobs.get(job.id).spec for job in jobs)
     assert first.root_parameters == CallParameters(temperature=0.5, max_output_tokens=90)
     assert first.sub_parameters == CallParameters(reasoning_effort="low", extra_body={"top_p": 0.1})
     assert second.root_parameters == CallParameters(temperature=0, max_output_tokens=90)
@@ -154,8 +154,8 @@ def test_what_becomes_of_a_job_that_diverges_is_said_for_a_batch_or_a_job(client
     items = [{"id": "a", "query": "q", "context": "c"}, {"id": "b", "query": "q", "context": "c"}]
     items[1]["on_divergence"] = "warn"
     batch = client.submit_batch(items, on_divergence="fail")
-    assert [client.store.job(job.id).spec.on_divergence for job in batch.jobs()] == ["fail", "warn"]
-    assert client.store.job(client.submit("c", "q").id).spec.on_divergence == "warn"
+    assert [client.store.jobs.get(job.id).spec.on_divergence for job in batch.jobs()] == ["fail", "warn"]
+    assert client.store.jobs.get(client.submit("c", "q").id).spec.on_divergence == "warn"
     with pytest.raises(InputError, match="on_divergence: input should be 'warn' or 'fail'"):
         client.submit("c", "q", on_divergence="stop")
 
@@ -170,7 +170,7 @@ def test_a_batch_has_budgets_of_its_own(client: Client, server: redis.Redis) -> 
     client.submit_batch(items, "b", batch_max_usd=0.5, max_tokens=7)
     assert budgets() == ["500000000", None]
     (job,) = client.batch("b").jobs()
-    assert client.store.job(job.id).spec.limits == JobLimits(max_tokens=7)
+    assert client.store.jobs.get(job.id).spec.limits == JobLimits(max_tokens=7)
     client.submit_batch(items, "b", batch_max_tokens=9)
     assert budgets() == ["500000000", "9"]
     client.submit_batch(items, "b")
@@ -185,7 +185,7 @@ def test_a_batch_has_budgets_of_its_own(client: Client, server: redis.Redis) -> 
 def test_files_are_submitted_as_they_were_encoded(client: Client, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("from a file", encoding="utf-8")
     job = client.submit(encode_files([tmp_path / "a.txt"]), "?")
-    data = b"".join(client.blobs.read(client.store.job(job.id).spec.context.sha256))
+    data = b"".join(client.blobs.read(client.store.jobs.get(job.id).spec.context.sha256))
     assert decode(data)[1] == ["from a file"]
 
 
@@ -240,17 +240,17 @@ def test_costs_are_those_of_the_ledger(client: Client) -> None:
     pay(client.store, job.id, Role.SUB, 500_000_000)
     costs = job.cost()
     assert (costs.total_cost, costs.root_llm_cost, costs.sub_llm_calls) == (2.5, 2.0, 1)
-    batch_id = client.store.job(job.id).spec.batch_id
+    batch_id = client.store.jobs.get(job.id).spec.batch_id
     assert batch_id is not None
     assert client.batch(batch_id).cost() == costs
 
 
 def test_events_come_while_the_job_runs_and_end_with_it(client: Client) -> None:
     job = client.submit("c", "q")
-    epoch = client.store.start_job(job.id, "worker", LEASE_MS)
+    epoch = client.store.jobs.start(job.id, "worker", LEASE_MS)
     assert epoch is not None
     payloads = Payloads(store=client.store, blobs=client.blobs)
-    emit = TraceSink(client.store, job.id, payloads, now_ms=client.store.clock())
+    emit = TraceSink(client.store.journals, job.id, payloads, now_ms=client.store.connection.clock())
     emit(Marked(turn=1, kind="first", detail="x" * 100_000))
     emit.flush()
     events = job.events()
@@ -260,7 +260,7 @@ def test_events_come_while_the_job_runs_and_end_with_it(client: Client) -> None:
         emit(Marked(turn=2, kind="second"))
         emit(JobEnded(state=JobState.SUCCEEDED, answer="42", error=None, iterations=2))
         emit.flush()
-        client.store.finish_job(job.id, epoch, answered("42"))
+        client.store.jobs.finish(job.id, epoch, answered("42"))
         seen = waiting.result(30)
     assert [event.event for event in seen] == ["marked", "job_ended"]
 
@@ -272,8 +272,8 @@ def line(number: int, **fields: Any) -> dict[str, Any]:
 def test_a_batch_gives_results_in_order_of_completion_and_of_submission(client: Client) -> None:
     batch = client.submit_batch([line(number) for number in range(3)], model="big")
     jobs = batch.jobs()
-    assert [client.store.job(job.id).spec.custom_id for job in jobs] == ["q0", "q1", "q2"]
-    assert {client.store.job(job.id).spec.model for job in jobs} == {"big"}
+    assert [client.store.jobs.get(job.id).spec.custom_id for job in jobs] == ["q0", "q1", "q2"]
+    assert {client.store.jobs.get(job.id).spec.model for job in jobs} == {"big"}
     assert batch.status() == BatchState.RUNNING
     results, in_order = batch.results(), batch.results_in_order()
     play(client.store, jobs[2].id, answered("two"))
@@ -369,10 +369,10 @@ def test_a_file_is_submitted_line_by_line(client: Client, server: redis.Redis, t
         client.submit_file(path, "mine")
     assert server.keys("rlm*") == []
     batch = client.submit_file(path, "mine", skip_invalid=True, max_iterations=2)
-    assert [client.store.job(job.id).spec.custom_id for job in batch.jobs()] == [
+    assert [client.store.jobs.get(job.id).spec.custom_id for job in batch.jobs()] == [
         f"q{number}" for number in range(450)
     ]
-    assert client.store.job(batch.jobs()[0].id).spec.limits.max_iterations == 2
+    assert client.store.jobs.get(batch.jobs()[0].id).spec.limits.max_iterations == 2
     assert len(server.keys("rlm:blob:*")) == 2  # one context, and who uses it
 
 
@@ -387,12 +387,12 @@ def worker(client: Client) -> Iterator[Callable[[Outcome], None]]:
     threads = []
 
     def play_next(outcome: Outcome, nanousd: int | None = 1_000_000_000) -> None:
-        known = {record.spec.id for record in client.store.jobs(100)}
+        known = {record.spec.id for record in client.store.jobs.newest(100)}
 
         def work() -> None:
             with connect(str(client.settings.redis_url), client_name="test") as own:
                 own.blmpop(30, 1, ROOT_LIST, direction="RIGHT")
-                (job_id,) = {record.spec.id for record in client.store.jobs(100)} - known
+                (job_id,) = {record.spec.id for record in client.store.jobs.newest(100)} - known
                 pay(client.store, job_id, Role.ROOT, nanousd)
                 play(client.store, job_id, outcome)
 
@@ -433,7 +433,7 @@ def test_the_seeds_class_answers_and_counts(
     assert (rlm.cost_summary()["total_cost"], rlm.cost_summary()["root_llm_calls"]) == (None, 3)
     rlm.reset()
     assert set(rlm.cost_summary().values()) == {0}
-    spec = client.store.jobs(1)[0].spec
+    spec = client.store.jobs.newest(1)[0].spec
     assert (spec.model, spec.sub_model) == ("big", "small")
     assert (spec.limits.max_iterations, spec.max_output_chars) == (3, 500_000)
 

@@ -48,7 +48,7 @@ class Bench:
         epoch = running_job(store)
         blobs = open_blobs("redis", home=home, client=client, retention_s=1000)
         self.fanout = FanOut(
-            spec=store.job("j").spec, epoch=epoch, store=store, payloads=Payloads(store=store, blobs=blobs),
+            spec=store.jobs.get("j").spec, epoch=epoch, store=store, payloads=Payloads(store=store, blobs=blobs),
             accounts=_Accounts(
                 prices=Prices(None),
                 endpoints=dict.fromkeys(Role, (Endpoint("http://x"),)),
@@ -68,13 +68,15 @@ class Bench:
 
     def answer(self, call_ids: Sequence[str]) -> None:
         """Answer each call by its own prompt, the last one first."""
-        claimed = self.store.claim("j", call_ids, "sub-1", 60_000)
+        claimed = self.store.calls.claim("j", call_ids, "sub-1", 60_000)
         for call_id, packed in reversed(list(zip(call_ids, claimed, strict=True))):
             prompt = CallRequest.model_validate_json(packed or "").messages[0].content
             self.answered.append(prompt)
             done = Completion(text=f"re {prompt}", usage=USAGE, finish_reason="stop", model="m")
             result = CallResult(completion=done).model_dump_json()
-            self.store.settle("j", "sub-1", [Settlement(call_id, Role.SUB, result, Spend("m", USAGE, None))])
+            self.store.calls.settle(
+                "j", "sub-1", [Settlement(call_id, Role.SUB, result, Spend("m", USAGE, None))]
+            )
 
     def ask(self, prompts: int, prefix: str = "", model: str | None = None) -> list[str | None]:
         """Ask so many prompts; the answers' payloads."""
@@ -167,7 +169,7 @@ def test_what_was_answered_before_is_not_sent_again(bench: Bench) -> None:
     bench.fanout.rewind()
     assert bench.ask(21)[:20] == before
     assert sum(map(len, bench.sent)) == 1
-    assert bench.store.costs("j").cache_hits == 20
+    assert bench.store.jobs.costs("j").cache_hits == 20
 
 
 def test_an_abort_ends_the_waiting(bench: Bench) -> None:

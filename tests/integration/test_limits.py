@@ -159,7 +159,9 @@ def test_the_permits_of_a_killed_process_come_back(shared: Store, redis_url: str
 
         async def work() -> None:
             calls = tasks(limiter_of(limits), 4)
-            await reached(lambda: shared.now_ms() > lease_ends_ms + 100)  # the holder has renewed it
+            await reached(
+                lambda: shared.connection.now_ms() > lease_ends_ms + 100
+            )  # the holder has renewed it
             assert begun(calls) == 0
             holder.kill()
             await reached(lambda: begun(calls) == 4)
@@ -200,7 +202,7 @@ def test_a_retry_after_that_one_call_gets_stops_that_call_alone(shared: Store) -
         futures = [llm.submit(request("stop" if n == 50 else f"go on {n}")) for n in range(100)]
         failures = [future.result().failure for future in futures]
         assert failures.count(None) == 99
-        (state,) = shared.places()
+        (state,) = shared.limits.scopes()
         assert (state.found, state.blocked_s) == (False, 0.0)
         llm.close()
 
@@ -212,14 +214,14 @@ def test_while_the_endpoint_is_away_calls_wait_and_then_go_on(shared: Store) -> 
     own = Endpoint(url, None, "simulated-sub")
     llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=LimiterRegistry(shared))
     futures = [llm.submit(request(f"Who is {n}?"), "j") for n in range(30)]
-    wait_until(lambda: bool(shared.away_urls()))
-    (state,) = shared.places()
+    wait_until(lambda: bool(shared.limits.away_urls()))
+    (state,) = shared.limits.scopes()
     assert state.away_since_ms is not None
     with SimulatedEndpoint(port=int(url.split(":")[2].removesuffix("/v1"))) as endpoint:
         results = [future.result(60) for future in futures]
         assert [result.failure for result in results] == [None] * 30
         assert endpoint.served.by_role["sub"] == 30
-    assert shared.away_urls() == set()
+    assert shared.limits.away_urls() == set()
     assert llm.on_wire() == {}
     llm.close()
 
@@ -245,7 +247,7 @@ def test_a_slow_call_is_no_outage(shared: Store) -> None:
         failure = llm.submit(request("Who is it?")).result(60).failure
         assert failure is not None
         assert failure.kind == FailureKind.TIMEOUT
-        assert shared.away_urls() == set()
+        assert shared.limits.away_urls() == set()
         llm.close()
 
 

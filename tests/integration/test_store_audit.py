@@ -29,69 +29,69 @@ def attempt(call_id: str, dice: random.Random) -> Settlement:
 def chaos(store: Store, epochs: Sequence[int], rounds: int = 6) -> None:
     """Half of the calls are claimed and lost; all are settled by several workers, twice each."""
     for name, epoch in zip(JOBS, epochs, strict=True):
-        store.open_calls(name, epoch, opens("r", nanousd=9, tokens=9, role=Role.ROOT))
-        store.open_calls(name, epoch, opens(*IDS, "open", nanousd=5, tokens=20))
-        store.settle(name, "root", [settlement("r", role=Role.ROOT)])
-        store.claim(name, IDS[::2], "dead", SHORT_MS)
-        wait_until(partial(store.lost_calls, name, IDS, LEASE_MS))
+        store.calls.open(name, epoch, opens("r", nanousd=9, tokens=9, role=Role.ROOT))
+        store.calls.open(name, epoch, opens(*IDS, "open", nanousd=5, tokens=20))
+        store.calls.settle(name, "root", [settlement("r", role=Role.ROOT)])
+        store.calls.claim(name, IDS[::2], "dead", SHORT_MS)
+        wait_until(partial(store.calls.lost, name, IDS, LEASE_MS))
 
     def work(number: int) -> None:
         dice = random.Random(number)
         paid = [attempt(name, dice) for name in dice.sample(IDS, 20)]
         for job in JOBS:
-            store.settle(job, f"sub-{number}", paid)
-            store.settle(job, f"sub-{number}", paid)
+            store.calls.settle(job, f"sub-{number}", paid)
+            store.calls.settle(job, f"sub-{number}", paid)
 
     at_once(rounds, work)
 
 
 def test_charges_add_up_to_the_sums_whatever_happened(store: Store) -> None:
     """While jobs run, after they ended, and for their batch."""
-    store.create_batch("b", "digest", 2)
+    store.batches.create("b", "digest", 2)
     epochs = [running_job(store, name, batch_id="b", index=n) for n, name in enumerate(JOBS)]
-    store.seal_batch("b")
+    store.batches.seal("b")
     chaos(store, epochs)
-    running = store.audit_job("j")
+    running = store.audits.job("j")
     assert running.differences == []
     assert running.charges > len(IDS)
-    costs = store.costs("j")
+    costs = store.jobs.costs("j")
     assert min(costs.duplicate_paid_calls, costs.failed_calls, costs.estimated_calls) > 0
     with pytest.raises(InputError, match="batch b is running"):
-        store.audit_batch("b", BatchState.RUNNING)
-    store.finish_job("j", epochs[0], Outcome(state=JobState.FAILED))
-    store.finish_job("k", epochs[1], Outcome(state=JobState.SUCCEEDED))
-    store.settle("k", "late", [settlement("open", nanousd=100)])
-    assert store.audit_job("j") == running
-    assert store.audit_batch("b", store.batch("b").state) == Audit(2 * running.charges + 1, [])
+        store.audits.batch("b", BatchState.RUNNING)
+    store.jobs.finish("j", epochs[0], Outcome(state=JobState.FAILED))
+    store.jobs.finish("k", epochs[1], Outcome(state=JobState.SUCCEEDED))
+    store.calls.settle("k", "late", [settlement("open", nanousd=100)])
+    assert store.audits.job("j") == running
+    assert store.audits.batch("b", store.batches.get("b").state) == Audit(2 * running.charges + 1, [])
 
 
 def test_a_retried_job_keeps_its_charges(store: Store) -> None:
     epoch = running_job(store)
-    store.open_calls("j", epoch, opens("a", "b"))
-    store.settle("j", "sub", [settlement("a"), Settlement("b", Role.SUB, "failure", None)])
-    store.finish_job("j", epoch, Outcome(state=JobState.FAILED))
-    store.retry_job("j")
-    store.settle("j", "sub", [settlement("b")])
-    assert store.audit_job("j") == Audit(2, [])
+    store.calls.open("j", epoch, opens("a", "b"))
+    store.calls.settle("j", "sub", [settlement("a"), Settlement("b", Role.SUB, "failure", None)])
+    store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED))
+    store.jobs.retry("j")
+    store.calls.settle("j", "sub", [settlement("b")])
+    assert store.audits.job("j") == Audit(2, [])
 
 
 def test_a_sum_that_is_off_is_found(store: Store, redis_client: redis.Redis) -> None:
-    store.create_batch("b", "digest", 2)
+    store.batches.create("b", "digest", 2)
     epochs = [running_job(store, name, batch_id="b", index=n) for n, name in enumerate(JOBS)]
-    store.seal_batch("b")
+    store.batches.seal("b")
     chaos(store, epochs)
     for name, epoch in zip(JOBS, epochs, strict=True):
-        store.finish_job(name, epoch, Outcome(state=JobState.SUCCEEDED))
+        store.jobs.finish(name, epoch, Outcome(state=JobState.SUCCEEDED))
     right = int(redis_client.hget("rlm:job:k:ledger", "spent_nanousd") or 0)
     redis_client.hincrby("rlm:job:k:ledger", "spent_nanousd", 1)
     redis_client.hincrby("rlm:batch:b:ledger", "reserved_tokens", 7)
     redis_client.hset("rlm:batch:b:ledger", "line:sub:calls:nobody", 1)
-    assert store.audit_batch("b", BatchState.COMPLETED).differences == [
+    assert store.audits.batch("b", BatchState.COMPLETED).differences == [
         Difference("job k", "spent_nanousd", right + 1, right),
         Difference("batch b", "line:sub:calls:nobody", 1, 0),
         Difference("batch b", "reserved_tokens", 7, 0),
     ]
     redis_client.lpop("rlm:job:j:charges")
-    assert {each.ledger for each in store.audit_job("j").differences} == {"job j"}
+    assert {each.ledger for each in store.audits.job("j").differences} == {"job j"}
     with pytest.raises(NotFound):
-        store.audit_job("nobody")
+        store.audits.job("nobody")

@@ -32,7 +32,7 @@ class Process:
     def report(self, in_flight: int, wanted: int, *, number: int | None = None, **more: object) -> Share:
         """Report, under a new number unless one is given."""
         report = Report(number or next(self._numbers), in_flight, wanted, **more)  # type: ignore[arg-type]
-        return self._store.share(PLACE, self._name, report, self._ceilings, self._lease_ms)
+        return self._store.limits.share(PLACE, self._name, report, self._ceilings, self._lease_ms)
 
 
 def grown(store: Store, redis_client: redis.Redis, cap: int) -> None:
@@ -293,14 +293,14 @@ def test_an_outage_opens_the_circuit_for_all_and_any_answer_closes_it(
     assert 0.5 <= share.away_s <= 5
     assert 0 < share.try_s <= 1
     assert b.report(0, 5).in_flight == 0
-    assert store.away_urls() == {PLACE.url}
+    assert store.limits.away_urls() == {PLACE.url}
     tries = [b.report(0, 5), a.report(0, 5)]
     assert [each.in_flight for each in tries] == [0, 0]
     redis_client.hset(limit_keys(PLACE.id)[0], "next_ms", 1)
     assert [b.report(0, 5).in_flight, a.report(0, 5).in_flight] == [1, 0]  # one call tries
     assert b.report(0, 5, heard=True).away_s == 0
     assert a.report(0, 5).in_flight > 0
-    assert store.away_urls() == set()
+    assert store.limits.away_urls() == set()
 
 
 def test_a_process_that_alone_hears_nothing_does_not_stop_the_others(store: Store) -> None:
@@ -327,13 +327,13 @@ def test_operators_see_what_is_believed_of_each_place(store: Store, redis_client
     grown(store, redis_client, 100)
     a = Process(store, "a")
     a.report(60, 100, waiting=40, started=100, refused=40, ended=90)
-    (state,) = store.places()
+    (state,) = store.limits.scopes()
     assert (state.url, state.model) == (PLACE.url, PLACE.model)
     assert (state.limit, state.found, state.in_flight, state.waiting) == (58, True, 60, 40)
     assert (state.ended_last_minute, state.refused_last_minute) == (90, 40)
     assert (state.away_since_ms, state.next_try_s) == (None, 0.0)
     a.report(0, 100, failing_s=1.0)
-    (state,) = store.places()
+    (state,) = store.limits.scopes()
     assert state.away_since_ms is not None
     assert 0 < state.next_try_s <= 1
 

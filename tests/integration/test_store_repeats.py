@@ -28,29 +28,33 @@ class Forgetful(redis.Redis):
 
 def life_of_a_batch(store: Store) -> None:
     """Every write of the store that is one script, in the order of a job's life, with a retry at its end."""
-    store.create_batch("b", "digest", 1, max_tokens=10_000)
-    store.set_batch_budget("b", None, 20_000)
-    store.create_jobs([spec(batch_id="b", max_sub_calls=9)])
-    store.seal_batch("b")
-    epoch = store.start_job("j", "root-1", LEASE_MS) or 0
-    assert store.park_job("j", epoch) is True
-    epoch = store.start_job("j", "root-2", LEASE_MS) or 0
-    store.renew_job("j", epoch, LEASE_MS)
-    store.use_blob("j", "beef")
-    store.append_events("j", ["started"])
-    store.open_calls("j", epoch, [*opens("r", role=Role.ROOT, tokens=5), *opens("a", "b", "c", tokens=7)])
-    store.append_journal("j", epoch, "reply")
-    assert store.claim("j", ["a", "b", "c"], "sub-1", LEASE_MS) == ["request a", "request b", "request c"]
-    assert store.settle("j", "root-2", [settlement("r", role=Role.ROOT)]) == [True]
-    assert store.settle("j", "sub-1", [settlement("a"), settlement("b")]) == [True, True]
-    assert store.settle("j", "sub-2", [settlement("b")]) == [False]
-    store.note_cache_hits("j", 3)
-    store.announce_slots("sub-1", 8, LEASE_MS)
-    assert store.finish_job("j", epoch, Outcome(state=JobState.FAILED)) is True
-    store.retry_job("j")
-    epoch = store.start_job("j", "root-3", LEASE_MS) or 0
-    store.open_calls("j", epoch, opens("c", tokens=7))
-    assert store.finish_job("j", epoch, DONE) is True
+    store.batches.create("b", "digest", 1, max_tokens=10_000)
+    store.batches.set_budget("b", None, 20_000)
+    store.jobs.create([spec(batch_id="b", max_sub_calls=9)])
+    store.batches.seal("b")
+    epoch = store.jobs.start("j", "root-1", LEASE_MS) or 0
+    assert store.jobs.park("j", epoch) is True
+    epoch = store.jobs.start("j", "root-2", LEASE_MS) or 0
+    store.jobs.renew("j", epoch, LEASE_MS)
+    store.jobs.use_blob("j", "beef")
+    store.journals.append_events("j", ["started"])
+    store.calls.open("j", epoch, [*opens("r", role=Role.ROOT, tokens=5), *opens("a", "b", "c", tokens=7)])
+    store.journals.append("j", epoch, "reply")
+    assert store.calls.claim("j", ["a", "b", "c"], "sub-1", LEASE_MS) == [
+        "request a",
+        "request b",
+        "request c",
+    ]
+    assert store.calls.settle("j", "root-2", [settlement("r", role=Role.ROOT)]) == [True]
+    assert store.calls.settle("j", "sub-1", [settlement("a"), settlement("b")]) == [True, True]
+    assert store.calls.settle("j", "sub-2", [settlement("b")]) == [False]
+    store.jobs.note_cache_hits("j", 3)
+    store.workers.announce_slots("sub-1", 8, LEASE_MS)
+    assert store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED)) is True
+    store.jobs.retry("j")
+    epoch = store.jobs.start("j", "root-3", LEASE_MS) or 0
+    store.calls.open("j", epoch, opens("c", tokens=7))
+    assert store.jobs.finish("j", epoch, DONE) is True
 
 
 def state(client: Any) -> dict[str, Any]:

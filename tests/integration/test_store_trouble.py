@@ -19,11 +19,11 @@ ROUNDS = 15
 def test_a_server_that_forgot_the_scripts_is_told_again(store: Store, redis_client: redis.Redis) -> None:
     epoch = running_job(store)
     redis_client.script_flush()
-    store.open_calls("j", epoch, opens("a"))
+    store.calls.open("j", epoch, opens("a"))
     redis_client.script_flush()
-    assert store.create_jobs([spec("k"), spec("l")]) == [True, True]
+    assert store.jobs.create([spec("k"), spec("l")]) == [True, True]
     redis_client.script_flush()
-    assert store.settle("j", "sub-1", [settlement("a")]) == [True]
+    assert store.calls.settle("j", "sub-1", [settlement("a")]) == [True]
 
 
 def test_sums_stay_exact_while_connections_are_cut(
@@ -44,12 +44,12 @@ def test_sums_stay_exact_while_connections_are_cut(
             won = 0
             for index in range(ROUNDS):
                 name = f"{number}-{index}"
-                (state,) = patient.open_calls("j", epoch, opens(name, nanousd=9))
+                (state,) = patient.calls.open("j", epoch, opens(name, nanousd=9))
                 assert state in (CallState.NEW, CallState.PENDING)
-                won += patient.claim("j", [name], f"sub-{number}", LEASE_MS) == [f"request {name}"]
-                assert patient.settle("j", f"sub-{number}", [settlement(name, nanousd=3)]) == [True]
-                patient.note_cache_hits("j", 1)
-                patient.append_events("j", [name])
+                won += patient.calls.claim("j", [name], f"sub-{number}", LEASE_MS) == [f"request {name}"]
+                assert patient.calls.settle("j", f"sub-{number}", [settlement(name, nanousd=3)]) == [True]
+                patient.jobs.note_cache_hits("j", 1)
+                patient.journals.append_events("j", [name])
             return won
 
     killer = threading.Thread(target=kill)
@@ -60,12 +60,12 @@ def test_sums_stay_exact_while_connections_are_cut(
         stop.set()
         killer.join()
 
-    calls, costs = THREADS * ROUNDS, store.costs("j")
+    calls, costs = THREADS * ROUNDS, store.jobs.costs("j")
     assert sum(killed) > THREADS
     assert sum(won) == costs.sub_llm_calls == costs.cache_hits == calls
     assert costs.duplicate_paid_calls == 0
     assert costs.total_cost == calls * 3 / 1e9
-    assert len(store.read_events("j")) == calls
+    assert len(store.journals.read_events("j")) == calls
     assert redis_client.hget("rlm:job:j:ledger", "reserved_nanousd") == "0"
 
 
@@ -76,23 +76,23 @@ def test_a_patient_store_outlives_a_restart(tmp_path: Path) -> None:
         store = Store(client, retention_s=1000, patience_s=30)
         with running(binary, tmp_path, *options, port=port):
             epoch = running_job(store)
-            store.open_calls("j", epoch, opens("a"))
+            store.calls.open("j", epoch, opens("a"))
         settled: list[bool] = []
         settling = threading.Thread(
-            target=lambda: settled.extend(store.settle("j", "sub-1", [settlement("a")]))
+            target=lambda: settled.extend(store.calls.settle("j", "sub-1", [settlement("a")]))
         )
         settling.start()
         with running(binary, tmp_path, *options, port=port):
             settling.join(timeout=30)
             assert settled == [True]
-            assert store.answers("j", ["a"]) == ["result a"]
-            assert store.finish_job("j", epoch, Outcome(state=JobState.SUCCEEDED)) is True
+            assert store.calls.answers("j", ["a"]) == ["result a"]
+            assert store.jobs.finish("j", epoch, Outcome(state=JobState.SUCCEEDED)) is True
 
 
 def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
     url = f"redis://user:secret@127.0.0.1:{free_port()}/0"
     with connect(url, client_name="test") as client, pytest.raises(Unreachable) as caught:
-        Store(client, retention_s=1000).job("j")
+        Store(client, retention_s=1000).jobs.get("j")
     text = str(caught.value)
     assert "Redis at 127.0.0.1:" in text
     assert "RLM_REDIS_URL" in text
@@ -104,7 +104,7 @@ def test_a_socket_that_is_not_there_is_named(tmp_path: Path) -> None:
     with connect(f"unix://{path}?password=secret", client_name="test") as client:
         store = Store(client, retention_s=1000)
         with pytest.raises(Unreachable) as caught:
-            store.create_jobs([spec()])
+            store.jobs.create([spec()])
     assert str(path) in str(caught.value)
     assert "secret" not in str(caught.value)
 
@@ -119,7 +119,7 @@ def test_a_socket_with_a_password_works(tmp_path: Path) -> None:
         with connect(f"unix://{path}?password=wrong", client_name="test") as client:
             store = Store(client, retention_s=1000)
             with pytest.raises(Unreachable, match="refuses the user name or password"):
-                store.fair_window()
+                store.workers.fair_window()
 
 
 def test_a_bad_address_is_a_bad_setting() -> None:
@@ -131,7 +131,7 @@ def test_a_bad_address_is_a_bad_setting() -> None:
 def test_a_full_server_refuses_clearly_and_changes_nothing(store: Store, redis_client: redis.Redis) -> None:
     redis_client.config_set("maxmemory", 1)
     with pytest.raises(Unreachable, match="no memory left"):
-        store.create_jobs([spec()])
+        store.jobs.create([spec()])
     redis_client.config_set("maxmemory", 0)
     assert list(redis_client.scan_iter("rlm:*")) == []
 
@@ -142,9 +142,9 @@ def test_a_replica_refuses_clearly(tmp_path: Path) -> None:
         connect(server.url, client_name="test") as client,
         pytest.raises(Unreachable, match="read-only"),
     ):
-        Store(client, retention_s=1000).create_jobs([spec()])
+        Store(client, retention_s=1000).jobs.create([spec()])
 
 
 def test_many_threads_share_one_client(store: Store) -> None:
-    store.create_jobs([spec()])
-    assert counted(at_once(150, lambda _: store.job("j").state), JobState.QUEUED) == 150
+    store.jobs.create([spec()])
+    assert counted(at_once(150, lambda _: store.jobs.get("j").state), JobState.QUEUED) == 150

@@ -101,7 +101,7 @@ def opened(store: Store, worker: Worker, *call_ids: str, job_id: str = "j", prom
         ).model_dump_json()
         for call_id in call_ids
     }
-    store.open_calls(
+    store.calls.open(
         job_id,
         epoch,
         [OpenCall(call_id, worker.payloads.pack(job_id, text), 0, 0) for call_id, text in requests.items()],
@@ -110,7 +110,7 @@ def opened(store: Store, worker: Worker, *call_ids: str, job_id: str = "j", prom
 
 def answered(store: Store, *call_ids: str, job_id: str = "j") -> list[bool]:
     """Which calls have an answer."""
-    return [answer is not None for answer in store.answers(job_id, call_ids)]
+    return [answer is not None for answer in store.calls.answers(job_id, call_ids)]
 
 
 def test_calls_of_several_tasks_share_the_slots(store: Store, worker: Worker) -> None:
@@ -125,7 +125,7 @@ def test_calls_of_several_tasks_share_the_slots(store: Store, worker: Worker) ->
     assert (first.result(), second.result()) == (True, True)
     assert all(answered(store, "a", "b", "c") + answered(store, "d", "e", "f", job_id="k"))
     assert worker.calls.held() == {}
-    assert store.costs("j").sub_llm_calls == store.costs("k").sub_llm_calls == 3
+    assert store.jobs.costs("j").sub_llm_calls == store.jobs.costs("k").sub_llm_calls == 3
 
 
 def test_what_ends_together_is_settled_together(
@@ -133,7 +133,7 @@ def test_what_ends_together_is_settled_together(
 ) -> None:
     """While one settlement is under way the others that come in gather for the next."""
     opened(store, worker, "a", "b", "c", "d")
-    gate, settle, sizes = threading.Event(), store.settle, list[int]()
+    gate, settle, sizes = threading.Event(), store.calls.settle, list[int]()
 
     def slowly(job_id: str, owner: str, settlements: Any) -> list[bool]:
         sizes.append(len(settlements))
@@ -154,7 +154,7 @@ def test_what_ends_together_is_settled_together(
 def test_a_call_that_somebody_else_holds_is_left_to_them(store: Store, worker: Worker) -> None:
     """Its task ends, its slot is free again, and its request is not sent."""
     opened(store, worker, "a", "b")
-    store.claim("j", ["a"], "sub-2", 60_000)
+    store.calls.claim("j", ["a"], "sub-2", 60_000)
     run = worker.run("a", "b", "unknown")
     wait_until(lambda: worker.model.waiting() == {"b"})
     worker.model.answer("b")
@@ -230,7 +230,7 @@ def test_long_texts_go_by_the_blob_store(store: Store, worker: Worker) -> None:
     wait_until(worker.model.waiting)
     worker.model.answer(f"{long}a", text=long)
     assert run.result()
-    (packed,) = store.answers("j", ["a"])
+    (packed,) = store.calls.answers("j", ["a"])
     assert worker.payloads.is_long(packed or "")
     result = CallResult.model_validate_json(worker.payloads.unpack(packed or ""))
     assert result.completion is not None
@@ -240,9 +240,9 @@ def test_long_texts_go_by_the_blob_store(store: Store, worker: Worker) -> None:
 def test_a_request_that_is_gone_fails_its_call(store: Store, worker: Worker) -> None:
     """It does not hang, and says why."""
     epoch = running_job(store)
-    store.open_calls("j", epoch, [OpenCall("a", '{"blob": "' + "0" * 64 + '"}', 0, 0)])
+    store.calls.open("j", epoch, [OpenCall("a", '{"blob": "' + "0" * 64 + '"}', 0, 0)])
     assert worker.run("a").result()
-    assert "cannot be read" in (store.answers("j", ["a"])[0] or "")
+    assert "cannot be read" in (store.calls.answers("j", ["a"])[0] or "")
 
 
 @pytest.mark.parametrize("broken", ["claim", "settle"])

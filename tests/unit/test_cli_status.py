@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from typing import ClassVar
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -63,42 +64,44 @@ RUNNING = Running(
 )
 
 
-class Records:
-    """A store with one job and one batch."""
-
-    def job(self, job_id: str) -> JobRecord:
+class _Jobs:
+    def get(self, job_id: str) -> JobRecord:
         if job_id != "j1":
             raise NotFound("job", job_id)
         return JOB
 
-    def batch(self, batch_id: str) -> BatchRecord:
-        if batch_id != "b1":
-            raise NotFound("batch", batch_id)
-        return BATCH
-
-    def now_ms(self) -> int:
-        return NOW_MS
-
-    def running_jobs(self) -> list[Running]:
+    def running(self) -> list[Running]:
         return [RUNNING.model_copy(update={"job_id": "x", "batch_id": "other"}), RUNNING]
-
-    def last_ended(self, batch_id: str, limit: int) -> list[EndedJob]:
-        return [EndedJob(job_id="e", run_s=30.0, nanousd=NANO // 5, tokens=1)] * 5
 
     def records(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
         return [JOB for _ in job_ids]
 
-    def places(self) -> list[ScopeState]:
-        return self.endpoints
 
-    endpoints: ClassVar[list[ScopeState]] = []
+class _Batches:
+    def get(self, batch_id: str) -> BatchRecord:
+        if batch_id != "b1":
+            raise NotFound("batch", batch_id)
+        return BATCH
+
+    def last_ended(self, batch_id: str, limit: int) -> list[EndedJob]:
+        return [EndedJob(job_id="e", run_s=30.0, nanousd=NANO // 5, tokens=1)] * 5
+
+
+def records(endpoints: Sequence[ScopeState] = ()) -> Any:
+    """What these commands ask of a store, which has one job and one batch."""
+    return SimpleNamespace(
+        jobs=_Jobs(),
+        batches=_Batches(),
+        limits=SimpleNamespace(scopes=lambda: list(endpoints)),
+        connection=SimpleNamespace(now_ms=lambda: NOW_MS),
+    )
 
 
 def test_an_id_is_a_job_or_a_batch_or_an_error_that_names_it() -> None:
-    assert find(Records(), "j1") is JOB
-    assert find(Records(), "b1") is BATCH
+    assert find(records(), "j1") is JOB
+    assert find(records(), "b1") is BATCH
     with pytest.raises(NotFound, match="no such job or batch: x9"):
-        find(Records(), "x9")
+        find(records(), "x9")
 
 
 def test_a_job_as_text() -> None:
@@ -146,9 +149,7 @@ def test_an_endpoint_that_is_away_says_since_when_and_when_it_is_tried_again() -
     away = PLACE.model_copy(update={"in_flight": 0, "away_since_ms": 1_700_000_000_000, "next_try_s": 20.0})
     since = time.strftime("%H:%M", time.localtime(1_700_000_000))
     assert list(limit_lines([away])) == [f"http://e/v1 m: endpoint away since {since}, next try in 20 s"]
-    records = Records()
-    records.endpoints = [away]  # type: ignore[misc]  # of this one alone
-    seen = view(records, BATCH, Pace())
+    seen = view(records([away]), BATCH, Pace())
     assert f"  model    http://e/v1 m: endpoint away since {since}, next try in 20 s" in [
         *batch_lines(BATCH, seen)
     ]
@@ -158,7 +159,7 @@ def test_an_endpoint_that_is_away_says_since_when_and_when_it_is_tried_again() -
 
 def test_a_batch_tells_of_its_budgets() -> None:
     record = BATCH.model_copy(update={"max_usd": 2.5, "max_tokens": 20_000})
-    lines = list(batch_lines(record, view(Records(), record, Pace())))
+    lines = list(batch_lines(record, view(records(), record, Pace())))
     assert "  may      20,000 tokens, $2.500000, all jobs together" in lines
     assert batch_document(record)["max_usd"] == 2.5
 
@@ -191,7 +192,7 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
 def test_a_look_at_a_batch_tells_its_pace_its_end_and_what_holds_it_up() -> None:
     pace = Pace()
     pace.look(Costs(), NOW_MS - 60_000)
-    seen = view(Records(), BATCH, pace)
+    seen = view(records(), BATCH, pace)
     assert list(batch_lines(BATCH, seen)) == [
         "batch b1: running",
         "  jobs     10: 4 queued, 1 running, 3 succeeded, 2 failed",
@@ -214,8 +215,8 @@ def test_a_look_at_a_batch_tells_its_pace_its_end_and_what_holds_it_up() -> None
 
 def test_an_unknown_price_projects_nothing_and_the_end_needs_no_projection() -> None:
     unknown = BATCH.model_copy(update={"costs": Costs(total_cost=None)})
-    assert "  cost     unknown so far" in batch_lines(unknown, view(Records(), unknown, Pace()))
+    assert "  cost     unknown so far" in batch_lines(unknown, view(records(), unknown, Pace()))
     over = BATCH.model_copy(update={"counts": {JobState.SUCCEEDED: 10}})
-    lines = list(batch_lines(over, view(Records(), over, Pace())))
+    lines = list(batch_lines(over, view(records(), over, Pace())))
     assert "  cost     $1.000000 so far" in lines
     assert not any("left" in line for line in lines)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, cast
 
 import openai
@@ -34,23 +35,25 @@ class OneBatch:
     def __init__(self, tries: int = 1, *, gone: bool = False) -> None:
         self.due: list[DueWebhook] = [DueWebhook("b1", "99", tries, URL, 1234)]
         self.done: list[tuple[str, int | None]] = []
+        self.webhooks = SimpleNamespace(take=self._take, done=self._note)
+        self.batches = SimpleNamespace(get=self._get)
         self._gone = gone
 
-    def take_webhook(self, lease_ms: int) -> DueWebhook | None:
+    def _take(self, lease_ms: int) -> DueWebhook | None:
         return self.due.pop() if self.due else None
 
-    def batch(self, batch_id: str) -> BatchRecord:
+    def _get(self, batch_id: str) -> BatchRecord:
         if self._gone:
             raise NotFound("batch", batch_id)
         return RECORD
 
-    def webhook_done(self, due: DueWebhook, state: str, retry_ms: int | None = None) -> bool:
+    def _note(self, due: DueWebhook, state: str, retry_ms: int | None = None) -> bool:
         self.done.append((state, retry_ms))
         return True
 
 
 def sent(store: OneBatch, answer: int | Exception, secret: str | None = SECRET) -> list[tuple[Any, ...]]:
-    """What a courier has sent in one round."""
+    """What a sender has sent in one round."""
     posts: list[tuple[Any, ...]] = []
 
     def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
@@ -59,9 +62,9 @@ def sent(store: OneBatch, answer: int | Exception, secret: str | None = SECRET) 
             raise answer
         return answer
 
-    courier = WebhookSender(cast(Store, store), secret=secret, post=post)
-    courier.close()
-    courier._round()
+    sender = WebhookSender(cast(Store, store), secret=secret, post=post)
+    sender.close()
+    sender._round()
     return posts
 
 
