@@ -140,7 +140,7 @@ def test_what_ends_together_is_settled_together(
         gate.wait()
         return settle(job_id, owner, settlements)
 
-    monkeypatch.setattr(store, "settle", slowly)
+    monkeypatch.setattr(store.calls, "settle", slowly)
     run = worker.run("a", "b", "c", "d")
     wait_until(lambda: len(worker.model.waiting()) == SLOTS)
     worker.model.answer("a")
@@ -257,7 +257,7 @@ def test_a_store_that_fails_takes_no_slot_away(
         raise RuntimeError("no")
 
     with monkeypatch.context() as patched:
-        patched.setattr(store, broken, fail)
+        patched.setattr(store.calls, broken, fail)
         run = worker.run(*ids)
         if broken == "settle":
             wait_until(lambda: len(worker.model.waiting()) == SLOTS)
