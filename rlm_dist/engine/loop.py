@@ -56,8 +56,8 @@ _MEND = {
 class Repl(Protocol):
     """The REPL of one job."""
 
-    def run(self, code: str, began_ns: int, /) -> CellResult:
-        """Run a code block in it, which sees this Unix time at its first look at the clock."""
+    def run(self, code: str, began_ns: int, turn: int, /) -> CellResult:
+        """Run a code block of a turn, which sees this Unix time at its first look at the clock."""
 
     def resolve(self, path: str, /) -> Resolved:
         """Look up a variable or a simple path."""
@@ -225,7 +225,7 @@ class _Loop:
 
     def _run_cell(self, block: int, code: str) -> BlockResult:
         shown, actual, began_ns, replayed, diverged = self._journal.cell(
-            self._turn, block, code, lambda began_ns: self._repl.run(code, began_ns)
+            self._turn, block, code, lambda began_ns: self._repl.run(code, began_ns, self._turn)
         )
         self._code_ran = True
         self._draft = shown.partial if shown.partial is not None else self._draft
@@ -258,7 +258,7 @@ class _Loop:
         if not self._cells:
             return "There were none from earlier blocks."
         for code, began_ns in self._cells:
-            if self._repl.run(code, began_ns).state_lost:
+            if self._repl.run(code, began_ns, self._turn).state_lost:
                 self._cells = []
                 self._repl.restart()
                 self._mark("state_lost", "the earlier blocks could not be run again")

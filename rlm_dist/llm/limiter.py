@@ -1,7 +1,7 @@
 """Who may call a model now: a limiter before each endpoint and model, whose limits all workers share.
 
-``permits`` decides, ``EndpointLimiter`` lets calls wait for it and reports to the store, ``LimiterRegistry`` has the limiters of one
-process. Calls that wait start in the order of their jobs, which take turns.
+``permits`` decides, ``EndpointLimiter`` lets calls wait for it and reports to the store, ``LimiterRegistry``
+has the limiters of one process. Calls that wait start in the order of their jobs, which take turns.
 
 Everything here runs in the one event loop of its ``LLM``; only the reports go through a thread.
 """
@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Protocol
 
 import structlog
 
@@ -20,13 +21,20 @@ from rlm_dist.errors import CallError, RLMError
 from rlm_dist.llm.permits import AttemptEnd, Permit, Permits, Waiter
 from rlm_dist.schema.leases import LEASE_MS
 from rlm_dist.schema.limits import Ceilings, Report, Scope, Share
-from rlm_dist.store import Store
 
 log = structlog.get_logger()
 
 _UNREACHED_S = 1.0
 
 Send = Callable[[Report], Share]
+
+
+class ShareReports(Protocol):
+    """Hands in a process's report on a scope, and returns its share of what all workers may do."""
+
+    def __call__(
+        self, scope: Scope, holder: str, report: Report, ceilings: Ceilings, lease_ms: int, /
+    ) -> Share: ...
 
 
 class EndpointLimiter:
@@ -181,6 +189,9 @@ class EndpointLimiter:
             except RLMError as error:
                 log.warning("limits_not_shared", error=type(error).__name__)
                 await asyncio.sleep(_UNREACHED_S)
+            except Exception:  # whatever it is, calls must not wait for ever for a share
+                log.exception("limits_not_shared")
+                await asyncio.sleep(_UNREACHED_S)
             else:
                 self._permits.take(share, began)
                 return
@@ -197,7 +208,7 @@ class LimiterRegistry:
 
     def __init__(
         self,
-        store: Store | None = None,
+        share: ShareReports | None = None,
         *,
         owner: str = "",
         ceilings: Ceilings | None = None,
@@ -205,7 +216,7 @@ class LimiterRegistry:
         gives_back: bool = False,
         outage_s: float = math.inf,
     ) -> None:
-        self._store = store
+        self._share = share
         self._holder = f"{owner}:{uuid.uuid4().hex[:8]}"
         self._ceilings = ceilings or Ceilings()
         self._lease_ms = lease_ms
@@ -222,7 +233,7 @@ class LimiterRegistry:
             permits = Permits(
                 time.monotonic,
                 lease_s=self._lease_ms / 1000,
-                shared=self._store is not None,
+                shared=self._share is not None,
                 rates=self._ceilings.rates,
                 gives_back=self._gives_back,
                 outage_s=self._outage_s,
@@ -255,9 +266,9 @@ class LimiterRegistry:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _sender(self, place: Scope) -> Send | None:
-        if self._store is None:
+        share = self._share
+        if share is None:
             return None
-        share = self._store.limits.share
         return lambda report: share(place, self._holder, report, self._ceilings, self._lease_ms)
 
 

@@ -13,14 +13,15 @@ import uuid
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 import structlog
 
 from rlm_dist.errors import RLMError
 from rlm_dist.schema import CallRequest, CallResult
+from rlm_dist.schema.cache import CacheRole
 from rlm_dist.schema.leases import LEASE_MS
-from rlm_dist.store import CacheRole, Store
 
 log = structlog.get_logger()
 
@@ -30,11 +31,21 @@ _MOST_CHARS = 65_536
 Make = Callable[[], Awaitable[CallResult]]
 
 
+class ResultCache(Protocol):
+    """Where results are shared: at most one holder has leave to make a call that is not there."""
+
+    def take(self, digest: str, holder: str, lease_ms: int, /) -> str | CacheRole:
+        """The cached result; or whether the caller is to make the call, and to renew its leave in time."""
+
+    def leave(self, digest: str, holder: str, result: str, ttl_s: int, /) -> None:
+        """End a call that the holder had leave to make; an empty ``result`` is not kept."""
+
+
 class SingleFlightCache:
     """The cache as one process sees it; used in the event loop of its ``LLM``."""
 
-    def __init__(self, store: Store, *, ttl_s: int, lease_ms: int = LEASE_MS) -> None:
-        self._store = store
+    def __init__(self, results: ResultCache, *, ttl_s: int, lease_ms: int = LEASE_MS) -> None:
+        self._results = results
         self._ttl_s = ttl_s
         self._lease_ms = lease_ms
         self._holder = uuid.uuid4().hex
@@ -60,7 +71,7 @@ class SingleFlightCache:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _take(self, digest: str) -> str | CacheRole:
-        take = partial(self._store.cache.take, digest, self._holder, self._lease_ms)
+        take = partial(self._results.take, digest, self._holder, self._lease_ms)
         return await asyncio.get_running_loop().run_in_executor(self._threads, take)
 
     async def _made(self, digest: str, make: Make) -> CallResult:
@@ -72,7 +83,7 @@ class SingleFlightCache:
                 kept = result.model_dump_json()
         finally:
             renewing.cancel()
-            leave = partial(self._store.cache.leave, digest, self._holder, kept, self._ttl_s)
+            leave = partial(self._results.leave, digest, self._holder, kept, self._ttl_s)
             left = asyncio.get_running_loop().run_in_executor(self._threads, leave)
             left.add_done_callback(_noted)
         # The next one of this process must find it. An aborted call does not wait: the loop may be ending.

@@ -58,10 +58,11 @@ Arrived = dict[str, str | None]
 
 
 class _Ask:
-    """One ``query`` of so many prompts: how many of its calls are under way, and those that came in."""
+    """One ``query`` of ``size`` prompts in a turn: how many of its calls are under way, and the replies."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, turn: int) -> None:
         self.size = size
+        self.turn = turn
         self.left = 0
         self.arrived: Arrived = {}
 
@@ -98,9 +99,10 @@ class FanOut:
         self._error: RLMError | None = None
         self._closed = False
         self._reader: threading.Thread | None = None
-        self.turn = 0
 
-    def query(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]:
+    def query(
+        self, prompts: Sequence[tuple[Message, ...]], model: str | None, *, turn: int = 0
+    ) -> list[Answer]:
         """Ask every prompt and wait for all answers, in the order asked.
 
         Raises:
@@ -109,7 +111,7 @@ class FanOut:
             RLMError: what ``abort`` was given.
         """
         started = time.monotonic()
-        ids, answered, from_store = self._ask(prompts, model or self._spec.sub_model)
+        ids, answered, from_store = self._ask(prompts, model or self._spec.sub_model, turn)
         failpoint("calls.answered", self._spec.id)
         answers = [answered[call_id] for call_id in ids]
         if from_store:
@@ -164,20 +166,20 @@ class FanOut:
         )
 
     def _ask(
-        self, prompts: Sequence[tuple[Message, ...]], model: str
+        self, prompts: Sequence[tuple[Message, ...]], model: str, turn: int
     ) -> tuple[list[str], dict[str, Answer], int]:
         """Send what is not answered yet, as the window allows, and wait.
 
         Returns the call ids in order, the answers by id, and how many were answered before.
         """
-        ask = _Ask(len(prompts))
+        ask = _Ask(len(prompts), turn)
         ids: list[str] = []
         answers: dict[str, Answer] = {}
         from_store = 0
         try:
             for piece in self._pieces(prompts, model, ask):
                 ids += [call.call_id for call in piece]
-                from_store += self._open(piece, model)
+                from_store += self._open(piece, model, turn)
                 answers.update(self._answers(self._take(ask, at_least=0)))
             while len(answers) < len(ids):
                 answers.update(self._answers(self._take(ask, at_least=_FETCH_CALLS)))
@@ -232,7 +234,7 @@ class FanOut:
         if self._error is not None:
             raise self._error
 
-    def _open(self, piece: Sequence[OpenCall], model: str) -> int:
+    def _open(self, piece: Sequence[OpenCall], model: str, turn: int) -> int:
         states = self._store.calls.open(self._spec.id, self._epoch, piece)
         refused = next((state for state in states if isinstance(state, CallRefused)), None)
         to_send = [
@@ -241,7 +243,7 @@ class FanOut:
             if state in (CallState.NEW, CallState.PENDING)
         ]
         failpoint("calls.opened", self._spec.id)
-        self._dispatch(to_send)
+        self._dispatch(to_send, turn)
         failpoint("calls.sent", self._spec.id)
         if refused is not None:
             raise refused.error(self._accounts.resolved(Role.SUB, model))
@@ -251,12 +253,12 @@ class FanOut:
         self._arrived(dict.fromkeys(settled))
         return len(settled)
 
-    def _dispatch(self, call_ids: Sequence[str]) -> None:
+    def _dispatch(self, call_ids: Sequence[str], turn: int) -> None:
         calls, workers = self._window
         size = max(1, min(calls // (_CHUNKS_A_WORKER * max(1, workers)), CHUNK_CALLS))
         chunks = [call_ids[start : start + size] for start in range(0, len(call_ids), size)]
         if chunks:
-            self._send(self._spec.id, self.turn, chunks)
+            self._send(self._spec.id, turn, chunks)
 
     def _arrived(self, arrived: Arrived) -> None:
         with self._changed:
@@ -326,7 +328,8 @@ class FanOut:
     def _recheck(self) -> None:
         """Look at the calls themselves: a reply or a message may be lost."""
         with self._changed:
-            ids = list(self._outstanding)
+            turns = {call_id: ask.turn for call_id, ask in self._outstanding.items()}
+        ids = list(turns)
         pending_ms = UNCLAIMED_MS if self._queue_is_empty() else _LONG_UNCLAIMED_MS
         for start in range(0, len(ids), _RECHECK_CALLS):
             piece = ids[start : start + _RECHECK_CALLS]
@@ -334,4 +337,6 @@ class FanOut:
             self._arrived(
                 {call_id: packed for call_id, packed in zip(piece, found, strict=True) if packed is not None}
             )
-            self._dispatch(self._store.calls.lost(self._spec.id, piece, pending_ms=pending_ms))
+            lost = self._store.calls.lost(self._spec.id, piece, pending_ms=pending_ms)
+            for turn in sorted({turns[call_id] for call_id in lost}):
+                self._dispatch([call_id for call_id in lost if turns[call_id] == turn], turn)

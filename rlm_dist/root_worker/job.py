@@ -15,7 +15,7 @@ from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.root_worker.root_calls import RootCalls
 from rlm_dist.schema import NANO, JobRecord, Outcome
-from rlm_dist.schema.events import REPLAY_DIVERGED, Emit, Event, Marked, RootReplied
+from rlm_dist.schema.events import REPLAY_DIVERGED, Emit, Event, Marked
 from rlm_dist.store import Store
 from rlm_dist.worker.failpoints import failpoint
 
@@ -29,19 +29,19 @@ class RootJob:
         self,
         *,
         record: JobRecord,
-        held: JobLease,
+        lease: JobLease,
         store: Store,
         calls: RootCalls,
-        fanout: FanOut,
+        fan_out: FanOut,
         repl: JobRepl,
         emit: Emit,
     ) -> None:
         self._spec = record.spec
         self._epoch = record.epoch
-        self._held = held
+        self._lease = lease
         self._store = store
         self._calls = calls
-        self._fanout = fanout
+        self._fan_out = fan_out
         self._repl = repl
         self._sink = emit
         self._diverged = 0
@@ -55,7 +55,7 @@ class RootJob:
             RLMError: where the REPL cannot be started, or the store cannot be reached.
         """
         journal = Journal(self._store.journals.read(self._spec.id), self._write)
-        self._held.on_lost(self._stop)
+        self._lease.on_lost(self._stop)
         try:
             self._repl.sandbox.start()
             return engine.run(
@@ -68,11 +68,9 @@ class RootJob:
             )
         finally:
             self._repl.sandbox.close()
-            self._fanout.close()
+            self._fan_out.close()
 
     def _emit(self, event: Event) -> None:
-        if isinstance(event, RootReplied):
-            self._fanout.turn = event.turn
         if isinstance(event, Marked) and event.kind == REPLAY_DIVERGED:
             self._diverged += 1
             self._store.jobs.note_divergence(self._spec.id, self._epoch, self._diverged)
@@ -85,7 +83,7 @@ class RootJob:
 
     def _stop(self, error: RLMError) -> None:
         self._calls.abort(error)
-        self._fanout.abort(error)
+        self._fan_out.abort(error)
         self._repl.sandbox.abort(error)
 
     @property
@@ -96,7 +94,7 @@ class RootJob:
 
     def _budget(self) -> str | None:
         """What is left, for the model, of every limit of which less than a quarter is."""
-        over = self._held.over_time()
+        over = self._lease.over_time()
         if over is not None:
             raise over
         told = [
@@ -110,7 +108,7 @@ class RootJob:
         """Kind, used and limit of each limit that this job has."""
         limits = self._spec.limits
         if limits.max_seconds is not None:
-            yield "seconds", self._held.used_s, limits.max_seconds
+            yield "seconds", self._lease.used_s, limits.max_seconds
         if limits.max_nanousd is None and limits.max_tokens is None and limits.max_sub_calls is None:
             return
         costs = self._store.jobs.costs(self._spec.id)

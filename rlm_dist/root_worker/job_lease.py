@@ -8,7 +8,7 @@ from typing import Self
 from rlm_dist.errors import Cancelled, LimitExceeded, Parked, RLMError, Superseded
 from rlm_dist.schema import JobRecord
 from rlm_dist.schema.leases import LEASE_MS, RENEW_S
-from rlm_dist.store import Store
+from rlm_dist.store import JobStore
 from rlm_dist.worker.heartbeats import PeriodicThread
 
 
@@ -22,7 +22,7 @@ class JobLease:
     def __init__(
         self,
         record: JobRecord,
-        store: Store,
+        jobs: JobStore,
         *,
         ran_ms: int,
         stopping: Callable[[], bool],
@@ -32,7 +32,7 @@ class JobLease:
         self._job_id = record.spec.id
         self._epoch = record.epoch
         self._limit_s = record.spec.limits.max_seconds
-        self._store = store
+        self._jobs = jobs
         self._stopping = stopping
         self._waits = waits
         self._each_beat = each_beat
@@ -75,7 +75,7 @@ class JobLease:
         if self._stopping():
             self._tell(Parked(self._job_id, "its worker stops"))
         try:
-            told = self._store.jobs.renew(self._job_id, self._epoch, LEASE_MS, round(stopped_s * 1000))
+            told = self._jobs.renew(self._job_id, self._epoch, LEASE_MS, round(stopped_s * 1000))
         except Superseded as error:
             self._tell(error)
             return

@@ -1,40 +1,25 @@
-"""The sandbox as the engine sees it, with the job's fan-out behind its ``llm_query``."""
+"""The REPL of one job: its sandbox, with the job's fan-out behind ``llm_query``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rlm_dist.errors import CallError
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.sandbox.host import Sandbox
+from rlm_dist.sandbox.session import Query
 from rlm_dist.schema import Answer, CellResult, Message, Resolved
 
 
 class JobRepl:
-    """The sandbox as the engine sees it, with the job's fan-out behind its ``llm_query``."""
+    """Runs cells in the sandbox that ``make_sandbox`` makes; ``llm_query`` in it goes to ``fan_out``."""
 
-    def __init__(self, fanout: FanOut) -> None:
-        self._fanout = fanout
-        self._sandbox: Sandbox | None = None
+    def __init__(self, fan_out: FanOut, make_sandbox: Callable[[Query], Sandbox]) -> None:
+        self._fan_out = fan_out
+        self._turn = 0
+        self.sandbox = make_sandbox(self._query)
 
-    def query(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]:
-        """What the sandbox is given as ``llm_query``; a call that fails every other one too ends the cell."""
-        try:
-            return self._fanout.query(prompts, model)
-        except CallError as error:
-            self.sandbox.abort(error)
-            raise
-
-    @property
-    def sandbox(self) -> Sandbox:
-        """The sandbox that ``use`` was given."""
-        assert self._sandbox is not None
-        return self._sandbox
-
-    def use(self, sandbox: Sandbox) -> None:
-        """Run cells here from now on."""
-        self._sandbox = sandbox
-
-    def run(self, code: str, began_ns: int, /) -> CellResult:
-        """Run a code block, whose clock starts at this time."""
+    def run(self, code: str, began_ns: int, turn: int, /) -> CellResult:
+        """Run a code block of a turn, whose clock starts at ``began_ns`` (Unix)."""
+        self._turn = turn
         return self.sandbox.run(code, began_ns)
 
     def resolve(self, path: str, /) -> Resolved:
@@ -42,6 +27,14 @@ class JobRepl:
         return self.sandbox.resolve(path)
 
     def restart(self) -> None:
-        """Begin again with nothing but the context; calls are named from the start again."""
-        self._fanout.rewind()
+        """Begin again with nothing but the context; call ids are given from the start again."""
+        self._fan_out.rewind()
         self.sandbox.restart()
+
+    def _query(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]:
+        """An error that every other call would meet too ends the cell."""
+        try:
+            return self._fan_out.query(prompts, model, turn=self._turn)
+        except CallError as error:
+            self.sandbox.abort(error)
+            raise

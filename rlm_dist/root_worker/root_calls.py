@@ -7,13 +7,13 @@ from concurrent.futures import Future
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.errors import BlobError, CallError, Parked, RLMError, Superseded
-from rlm_dist.llm import LLM
 from rlm_dist.schema import CallRequest, CallResult, Completion, JobSpec, Message, Role
 from rlm_dist.schema.events import Emit, Marked
-from rlm_dist.store import CallRefused, CallState, OpenCall, Store
+from rlm_dist.store import CallRefused, CallState, CallStore, OpenCall
 from rlm_dist.worker.accounts import Accounts, unstorable
 from rlm_dist.worker.call_ids import CallIds
 from rlm_dist.worker.failpoints import failpoint
+from rlm_dist.worker.model_client import ModelClient
 
 _POLL_S = 0.2
 # A request under way is paid for: a job that is parked, or was taken over, waits for it this long before it
@@ -30,16 +30,16 @@ class RootCalls:
         spec: JobSpec,
         epoch: int,
         owner: str,
-        store: Store,
+        calls: CallStore,
         payloads: Payloads,
-        llm: LLM,
+        llm: ModelClient,
         accounts: Accounts,
         emit: Emit,
     ) -> None:
         self._spec = spec
         self._epoch = epoch
         self._owner = owner
-        self._store = store
+        self._calls = calls
         self._payloads = payloads
         self._llm = llm
         self._accounts = accounts
@@ -80,12 +80,12 @@ class RootCalls:
         opened = OpenCall(
             call_id=call_id, request="{}", reserve_tokens=tokens, reserve_nanousd=nanousd, role=Role.ROOT
         )
-        (state,) = self._store.calls.open(self._spec.id, self._epoch, [opened])
+        (state,) = self._calls.open(self._spec.id, self._epoch, [opened])
         if isinstance(state, CallRefused):
             raise state.error(self._accounts.resolved(Role.ROOT, request.model))
         if state is not CallState.SETTLED:
             return None
-        (packed,) = self._store.calls.answers(self._spec.id, [call_id])
+        (packed,) = self._calls.answers(self._spec.id, [call_id])
         return CallResult.model_validate_json(self._payloads.unpack(packed or ""))
 
     def _ask(self, call_id: str, request: CallRequest) -> CallResult:
@@ -101,7 +101,7 @@ class RootCalls:
             result = unstorable(result, error)
             packed = result.model_dump_json()
         settlement = self._accounts.settlement(call_id, request, result, packed)
-        (answered,) = self._store.calls.settle(self._spec.id, self._owner, [settlement])
+        (answered,) = self._calls.settle(self._spec.id, self._owner, [settlement])
         failpoint("root.settled", self._spec.id)
         if settlement.returned is not None and not answered:
             raise self._error or Parked(self._spec.id, settlement.returned or "its worker stops")

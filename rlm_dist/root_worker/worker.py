@@ -62,7 +62,7 @@ class RootWorker(Worker):
         super().close()
 
     def run(self, job_id: str) -> None:
-        """Bring this job to its end, unless it is final, cancelled, or held by another worker."""
+        """Bring this job to its end, unless it is final, cancelled, or lease by another worker."""
         isolation = self._repls.level.isolation
         epoch = None if self._stopping() else self.store.jobs.start(job_id, self.owner, LEASE_MS, isolation)
         if epoch is None:
@@ -75,10 +75,10 @@ class RootWorker(Worker):
         ran_ms = record.run_ms(now_ms())
         try:
             with JobLease(
-                record, self.store, ran_ms=ran_ms,
+                record, self.store.jobs, ran_ms=ran_ms,
                 stopping=self._stopping, waits=self._endpoint_away, each_beat=emit.flush,
-            ) as held:  # fmt: skip
-                outcome = self._outcome(record, held, emit)
+            ) as lease:  # fmt: skip
+                outcome = self._outcome(record, lease, emit)
                 self._finish(record, outcome, emit)
         except Parked as parked:
             self._park(record, parked, emit)
@@ -88,14 +88,14 @@ class RootWorker(Worker):
             # Nothing is lost: whoever reaches Redis first takes the job up once its lease has lapsed.
             log.error("job_left", job=job_id, epoch=epoch, error=str(error))
 
-    def _outcome(self, record: JobRecord, held: JobLease, emit: TraceSink) -> Outcome:
+    def _outcome(self, record: JobRecord, lease: JobLease, emit: TraceSink) -> Outcome:
         context = record.spec.context
         try:
             self.store.connection.patiently(
                 lambda: self.contexts.path(context)
             )  # it may lie in a Redis that is away
             with self.contexts.hold(context) as path:
-                return self._job(record, held, emit, path).run()
+                return self._job(record, lease, emit, path).run()
         except (Parked, Superseded):
             raise
         except RLMError as error:
@@ -126,34 +126,35 @@ class RootWorker(Worker):
             send_root(self.app, record.spec, again=True)
         log.info("job_parked", job=record.spec.id, epoch=record.epoch, why=parked.why)
 
-    def _job(self, record: JobRecord, held: JobLease, emit: TraceSink, context_path: Path) -> RootJob:
+    def _job(self, record: JobRecord, lease: JobLease, emit: TraceSink, context_path: Path) -> RootJob:
         spec, epoch = record.spec, record.epoch
         calls = RootCalls(
             spec=spec, epoch=epoch, owner=self.owner,
-            store=self.store, payloads=self.payloads, llm=self.llm, accounts=self.accounts, emit=emit,
+            calls=self.store.calls, payloads=self.payloads, llm=self.llm, accounts=self.accounts, emit=emit,
         )  # fmt: skip
-        fanout = FanOut(
+        fan_out = FanOut(
             spec=spec, epoch=epoch, store=self.store, payloads=self.payloads, accounts=self.accounts,
             send=self._send, queue_is_empty=self._queue_is_empty, emit=emit,
         )  # fmt: skip
-        repl = JobRepl(fanout)
         limits = SandboxLimits(
             code_timeout_s=self.settings.code_timeout_s, max_output_chars=spec.max_output_chars
         )
         if self._repls.level is Level.OFF:
             log.warning("job_not_isolated", job=spec.id)
-        sandbox = Sandbox(context_path=context_path, query=repl.query, limits=limits, start=self._repls)
-        repl.use(sandbox)
+        repl = JobRepl(
+            fan_out,
+            lambda query: Sandbox(context_path=context_path, query=query, limits=limits, start=self._repls),
+        )
         emit(
             JobStarted(
                 job_id=spec.id, epoch=epoch, worker=self.owner.removeprefix(self.settings.broker_prefix),
                 model=spec.model, sub_model=spec.sub_model,
-                prompts=spec.prompts, isolation=sandbox.isolation, context=spec.context.info,
+                prompts=spec.prompts, isolation=repl.sandbox.isolation, context=spec.context.info,
             )
         )  # fmt: skip
         emit.flush()  # should this process die at once, the trace says that it had the job
         return RootJob(
-            record=record, held=held, store=self.store, calls=calls, fanout=fanout, repl=repl, emit=emit
+            record=record, lease=lease, store=self.store, calls=calls, fan_out=fan_out, repl=repl, emit=emit
         )
 
     def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:

@@ -19,7 +19,7 @@ from rlm_dist.sandbox.messages import Broken, CellDone, ChildMessage, ContextRea
 from rlm_dist.sandbox.session import Query, ReplProcess, Session
 from rlm_dist.schema import CellResult, FinalValue, Resolved
 
-__all__ = ["Query", "Sandbox", "SandboxLimits", "ReplStart"]
+__all__ = ["Query", "ReplStart", "Sandbox", "SandboxLimits"]
 
 _START_S = 120.0
 _RESOLVE_S = 10.0

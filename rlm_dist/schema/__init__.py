@@ -34,10 +34,11 @@ from rlm_dist.schema.jobs import (
 )
 
 __all__ = [
+    "CHARS_PER_TOKEN",
+    "NANO",
     "Answer",
     "BatchRecord",
     "BatchState",
-    "CHARS_PER_TOKEN",
     "CallFailure",
     "CallParameters",
     "CallRequest",
@@ -53,13 +54,12 @@ __all__ = [
     "ErrorInfo",
     "ExtraBody",
     "FinalValue",
+    "JobLimits",
     "JobRecord",
     "JobSpec",
     "JobState",
-    "JobLimits",
     "Message",
     "ModelCosts",
-    "NANO",
     "OnDivergence",
     "Outcome",
     "Priority",

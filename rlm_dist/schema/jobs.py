@@ -94,7 +94,7 @@ class JobSpec(Wire):
     cache: bool = False
     root_parameters: CallParameters = CallParameters()
     sub_parameters: CallParameters = CallParameters()
-    metadata: dict[str, JsonValue] = {}
+    metadata: dict[str, JsonValue] = Field(default={})
     form: Literal["native", "openai"] = "native"
     broker_prefix: str = ""
 

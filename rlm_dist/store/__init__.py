@@ -6,10 +6,11 @@ the table of keys.
 
 import redis
 
+from rlm_dist.schema.cache import CacheRole
 from rlm_dist.schema.limits import Ceilings, Report, Scope, ScopeState, Share
 from rlm_dist.store.audit import Audit, AuditStore, Difference
 from rlm_dist.store.batches import BatchStore
-from rlm_dist.store.cache import CacheRole, CacheStore
+from rlm_dist.store.cache import CacheStore
 from rlm_dist.store.calls import CallRefused, CallState, CallStore, OpenCall, Settlement, Spend
 from rlm_dist.store.capacity import Window, WorkerStore
 from rlm_dist.store.connection import StoreConnection, connect, reaching
@@ -20,16 +21,18 @@ from rlm_dist.store.webhooks import DueWebhook, WebhookStore
 
 __all__ = [
     "Audit",
+    "CacheRole",
+    "CallRefused",
     "CallState",
+    "CallStore",
     "Ceilings",
     "Difference",
     "DueWebhook",
-    "CacheRole",
+    "JobStore",
     "OpenCall",
+    "Report",
     "Scope",
     "ScopeState",
-    "CallRefused",
-    "Report",
     "Settlement",
     "Share",
     "Spend",

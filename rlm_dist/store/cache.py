@@ -1,16 +1,8 @@
 """Results of calls that other jobs may have too, and who is making such a call just now."""
 
-from enum import StrEnum
-
+from rlm_dist.schema.cache import CacheRole
 from rlm_dist.store import keys
 from rlm_dist.store.connection import StorePart
-
-
-class CacheRole(StrEnum):
-    """Who makes a call that is not in the cache: the one who asks, or another, for whom it waits."""
-
-    LEADER = "lead"
-    FOLLOWER = "wait"
 
 
 class CacheStore(StorePart):

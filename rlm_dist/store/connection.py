@@ -1,8 +1,8 @@
 """The connection to Redis, and the one place where its troubles become ``Unreachable``.
 
-Every script and command of the store goes through ``StoreConnection``, which repeats it for ``patience_s`` while Redis
-cannot be reached. That is safe: each script either changes nothing when repeated or carries a token by which
-it knows its own repeat.
+Every script and command of the store goes through ``StoreConnection``, which repeats it for ``patience_s``
+while Redis cannot be reached. That is safe: each script either changes nothing when repeated or carries a
+token by which it knows its own repeat.
 """
 
 import random
@@ -104,7 +104,7 @@ def _address(client: redis.Redis) -> str:
 
 
 class StoreConnection:
-    """A client with our scripts, which waits for Redis for ``patience_s``; safe to use from several threads."""
+    """A client with our scripts, which waits for Redis for ``patience_s``; safe for several threads."""
 
     def __init__(self, client: redis.Redis, *, retention_s: int, patience_s: float = 0.0) -> None:
         # redis-py types a reply as any of str, bytes and more; with decode_responses all texts are str.
@@ -143,7 +143,7 @@ class StoreConnection:
         return self.patiently(run) if calls else []
 
     def patiently(self, fn: Callable[[], T]) -> T:
-        """Run ``fn``, which may be repeated, again and again for ``patience_s`` while Redis cannot be reached."""
+        """Run ``fn``, which may be repeated, for as long as ``patience_s`` until Redis can be reached."""
         deadline = time.monotonic() + self._patience_s
         pause_s = 0.05
         while True:

@@ -18,12 +18,12 @@ import structlog
 
 from rlm_dist.blobs.payloads import INLINE_CHARS, Payloads
 from rlm_dist.errors import BlobError, FailureKind
-from rlm_dist.llm import LLM
 from rlm_dist.schema import CallFailure, CallRequest, CallResult, Role
 from rlm_dist.schema.leases import LEASE_MS
-from rlm_dist.store import Settlement, Store
+from rlm_dist.store import CallStore, Settlement
 from rlm_dist.worker.accounts import Accounts, unstorable
 from rlm_dist.worker.failpoints import failpoint
+from rlm_dist.worker.model_client import ModelClient
 
 log = structlog.get_logger()
 
@@ -92,15 +92,15 @@ class SubCalls:
     def __init__(
         self,
         *,
-        store: Store,
+        calls: CallStore,
         payloads: Payloads,
-        llm: LLM,
+        llm: ModelClient,
         accounts: Accounts,
         owner: str,
         slots: int,
         wants_more: Callable[[], None],
     ) -> None:
-        self._store = store
+        self._calls = calls
         self._payloads = payloads
         self._llm = llm
         self._accounts = accounts
@@ -195,10 +195,19 @@ class SubCalls:
                 if self._closed:
                     return
                 answered, self._answered = self._answered, []
-            for job_id, group in _by_job(answered).items():
-                self._settle(job_id, group)
-            for job_id, calls in _by_job(self._take()).items():
-                self._begin(job_id, calls)
+            try:
+                self._round(answered)
+            except Exception:  # a bad round must not end the rounds after it
+                log.exception("ledger_round_failed")
+
+    def _round(self, answered: Sequence[_EndedCall]) -> None:
+        for job_id, group in _by_job(answered).items():
+            self._settle(job_id, group)
+        had_enough = self.has_enough()
+        for job_id, calls in _by_job(self._take()).items():
+            self._begin(job_id, calls)
+        if had_enough and not self.has_enough():
+            self._wants_more()
 
     def _take(self) -> list[_Call]:
         """A waiting call for each free slot."""
@@ -209,17 +218,14 @@ class SubCalls:
                 taken.append(_Call(chunk, chunk.waiting.popleft()))
                 if not chunk.waiting:
                     self._chunks.popleft()
-            had_enough = self.has_enough()
             self._free -= len(taken)
             self._backlog -= len(taken)
-        if had_enough and not self.has_enough():
-            self._wants_more()
         return taken
 
     def _begin(self, job_id: str, calls: Sequence[_Call]) -> None:
         """Claim these calls and start those that were won."""
         try:
-            claimed = self._store.calls.claim(job_id, [call.id for call in calls], self._owner, LEASE_MS)
+            claimed = self._calls.claim(job_id, [call.id for call in calls], self._owner, LEASE_MS)
         except Exception:
             log.exception("calls_not_claimed", job=job_id)
             self._release(calls)
@@ -257,7 +263,7 @@ class SubCalls:
         except BlobError as error:
             failure = CallFailure(kind=FailureKind.INVALID, message=f"the prompt cannot be read: {error}")
             result = CallResult(failure=failure, attempts=0).model_dump_json()
-            self._store.calls.settle(call.job_id, self._owner, [Settlement(call.id, Role.SUB, result, None)])
+            self._calls.settle(call.job_id, self._owner, [Settlement(call.id, Role.SUB, result, None)])
             return None
 
     def _note(self, answered: _EndedCall) -> None:
@@ -272,7 +278,7 @@ class SubCalls:
         """Settle calls; where that fails, their leases lapse and others do them again."""
         failpoint("sub.answered", job_id)
         try:
-            self._store.calls.settle(job_id, self._owner, [self._settlement(each) for each in answered])
+            self._calls.settle(job_id, self._owner, [self._settlement(each) for each in answered])
         except Exception:
             log.exception("calls_not_settled", job=job_id)
         finally:

@@ -21,7 +21,7 @@ class SubWorker(Worker):
         super().__init__(app, settings, Role.SUB, slots=slots)
         self._slots = slots
         self.calls = SubCalls(
-            store=self.store, payloads=self.payloads, llm=self.llm, accounts=self.accounts,
+            calls=self.store.calls, payloads=self.payloads, llm=self.llm, accounts=self.accounts,
             owner=self.owner, slots=slots, wants_more=wants_more,
         )  # fmt: skip
         self._heart = PeriodicThread(self._beat, period_s=RENEW_S, name="leases")

@@ -51,11 +51,11 @@ class Worker:
         self.llm = LLM(
             endpoints,
             call_timeout_s=settings.call_timeout_s,
-            cache=SingleFlightCache(self.store, ttl_s=settings.cache_ttl_s),
+            cache=SingleFlightCache(self.store.cache, ttl_s=settings.cache_ttl_s),
             slots=slots,
             limits=LimiterRegistry(
                 # A report that cannot be made now is made anew, so it need not be patient.
-                Store(self._client, retention_s=settings.retention_s),
+                Store(self._client, retention_s=settings.retention_s).limits.share,
                 owner=self.owner,
                 gives_back=role is Role.SUB,
                 outage_s=settings.outage_s,

@@ -28,7 +28,8 @@ from rlm_dist.store import Store, connect
 url, redis_url = sys.argv[1:]
 store = Store(connect(redis_url, client_name="maker"), retention_s=1000)
 endpoint = Endpoint(url, None, "simulated-sub")
-llm = LLM(dict.fromkeys(Role, (endpoint,)), call_timeout_s=600, cache=SingleFlightCache(store, ttl_s=1000, lease_ms=500))
+cache = SingleFlightCache(store.cache, ttl_s=1000, lease_ms=500)
+llm = LLM(dict.fromkeys(Role, (endpoint,)), call_timeout_s=600, cache=cache)
 message = Message(role="user", content="Who?")
 llm.submit(CallRequest(role=Role.SUB, model="auto", messages=(message,), cache=True)).result()
 """
@@ -43,7 +44,7 @@ def make_llm(redis_url: str) -> Iterator[MakeLLM]:
         def make(url: str) -> LLM:
             store = Store(client, retention_s=1000)
             endpoint = Endpoint(url, None, "simulated-sub")
-            cache = SingleFlightCache(store, ttl_s=1000)
+            cache = SingleFlightCache(store.cache, ttl_s=1000)
             retry = RetryPolicy(base_s=0.001, cap_s=0.005)
             made.append(LLM(dict.fromkeys(Role, (endpoint,)), call_timeout_s=60, retry=retry, cache=cache))
             return made[-1]

@@ -47,8 +47,9 @@ class Bench:
         self.events: list[Event] = []
         epoch = running_job(store)
         blobs = open_blobs("redis", home=home, client=client, retention_s=1000)
-        self.fanout = FanOut(
-            spec=store.jobs.get("j").spec, epoch=epoch, store=store, payloads=Payloads(store=store, blobs=blobs),
+        self.fan_out = FanOut(
+            spec=store.jobs.get("j").spec, epoch=epoch, store=store,
+            payloads=Payloads(store=store, blobs=blobs),
             accounts=_Accounts(
                 prices=Prices(None),
                 endpoints=dict.fromkeys(Role, (Endpoint("http://x"),)),
@@ -81,7 +82,7 @@ class Bench:
     def ask(self, prompts: int, prefix: str = "", model: str | None = None) -> list[str | None]:
         """Ask so many prompts; the answers' payloads."""
         asked = [(Message(role="user", content=f"{prefix}{number}"),) for number in range(prompts)]
-        return [answer.text for answer in self.fanout.query(asked, model)]
+        return [answer.text for answer in self.fan_out.query(asked, model)]
 
     def ask_aside(self, prompts: int, prefix: str) -> threading.Thread:
         """Ask so many in a thread of its own, which is about to wait for room when this returns."""
@@ -109,7 +110,7 @@ def bench(store: Store, redis_client: redis.Redis, tmp_path: Path) -> Iterator[B
     """A fan-out of a job that is taken up."""
     made = Bench(store, redis_client, tmp_path)
     yield made
-    made.fanout.close()
+    made.fan_out.close()
 
 
 def test_answers_come_in_the_order_asked(bench: Bench) -> None:
@@ -157,7 +158,7 @@ def test_a_single_call_does_not_wait_for_a_large_batch(bench: Bench) -> None:
     single = bench.ask_aside(1, "single-")
     bench.answer_until(lambda: "single-0" in bench.answered)
     assert len(bench.answered) < 10 * WINDOW
-    bench.fanout.abort(Cancelled("j"))
+    bench.fan_out.abort(Cancelled("j"))
     for thread in (large, single):
         thread.join()
 
@@ -166,7 +167,7 @@ def test_what_was_answered_before_is_not_sent_again(bench: Bench) -> None:
     """A root that runs the same cell again is served from the store, and what is new goes out."""
     before = bench.ask(20)
     bench.sent.clear()
-    bench.fanout.rewind()
+    bench.fan_out.rewind()
     assert bench.ask(21)[:20] == before
     assert sum(map(len, bench.sent)) == 1
     assert bench.store.jobs.costs("j").cache_hits == 20
@@ -186,7 +187,7 @@ def test_an_abort_ends_the_waiting(bench: Bench) -> None:
     asking = threading.Thread(target=ask)
     asking.start()
     wait_until(lambda: bench.sent)
-    bench.fanout.abort(Cancelled("j"))
+    bench.fan_out.abort(Cancelled("j"))
     asking.join()
     assert len(raised) == 1
     with pytest.raises(Cancelled):

@@ -32,7 +32,7 @@ from rlm_dist.store import Store, connect
 
 async def hold():
     store = Store(connect(sys.argv[1], client_name="holder"), retention_s=1000)
-    limits = LimiterRegistry(store, ceilings=Ceilings(in_flight=4), lease_ms=500)
+    limits = LimiterRegistry(store.limits.share, ceilings=Ceilings(in_flight=4), lease_ms=500)
     for _ in range(4):
         await limits.limiter("http://e/v1", "m").acquire("j", 1, 1000.0)
     print("held", flush=True)
@@ -53,7 +53,7 @@ from rlm_dist.store import Store, connect
 url, redis_url = sys.argv[1:]
 store = Store(connect(redis_url, client_name="asker"), retention_s=1000)
 endpoint = Endpoint(url, None, "simulated-sub")
-llm = LLM(dict.fromkeys(Role, (endpoint,)), call_timeout_s=20, limits=LimiterRegistry(store))
+llm = LLM(dict.fromkeys(Role, (endpoint,)), call_timeout_s=20, limits=LimiterRegistry(store.limits.share))
 for text in sys.stdin:
     request = CallRequest(role=Role.SUB, model="auto", messages=(Message(role="user", content=text),))
     result = llm.submit(request, "j").result()
@@ -86,7 +86,7 @@ def request(text: str) -> CallRequest:
 
 def limits_of(store: Store, lease_ms: int = 10_000, **ceilings: int) -> LimiterRegistry:
     """One process's limits."""
-    return LimiterRegistry(store, ceilings=Ceilings(**ceilings), lease_ms=lease_ms)
+    return LimiterRegistry(store.limits.share, ceilings=Ceilings(**ceilings), lease_ms=lease_ms)
 
 
 def limiter_of(limits: LimiterRegistry) -> EndpointLimiter:
@@ -184,8 +184,13 @@ def test_a_retry_after_that_all_calls_get_stops_the_other_process(shared: Store,
 
         assert other_asks()["failure"] is None
         own = Endpoint(endpoint.url, None, "simulated-sub")
-        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=LimiterRegistry(shared))
-        refused = [llm.submit(request(f"stop {n}")) for n in range(20)]
+        llm = LLM(
+            dict.fromkeys(Role, (own,)),
+            call_timeout_s=20,
+            retry=FAST,
+            limits=LimiterRegistry(shared.limits.share),
+        )
+        refused = [llm.submit(request(f"stop {n}")) for n in range(100)]
         assert all(future.result().failure is not None for future in refused)
         wait_until(lambda: other_asks()["attempts"] == 0)  # it asks nobody any more
         served = endpoint.served.requests
@@ -198,7 +203,12 @@ def test_a_retry_after_that_one_call_gets_stops_that_call_alone(shared: Store) -
     faults = [Fault(kind="status", status=429, headers={"retry-after": "3600"}, contains="stop")]
     with SimulatedEndpoint(faults=faults) as endpoint:
         own = Endpoint(endpoint.url, None, "simulated-sub")
-        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=LimiterRegistry(shared))
+        llm = LLM(
+            dict.fromkeys(Role, (own,)),
+            call_timeout_s=20,
+            retry=FAST,
+            limits=LimiterRegistry(shared.limits.share),
+        )
         futures = [llm.submit(request("stop" if n == 50 else f"go on {n}")) for n in range(100)]
         failures = [future.result().failure for future in futures]
         assert failures.count(None) == 99
@@ -212,7 +222,12 @@ def test_while_the_endpoint_is_away_calls_wait_and_then_go_on(shared: Store) -> 
     with SimulatedEndpoint() as endpoint:
         url = endpoint.url
     own = Endpoint(url, None, "simulated-sub")
-    llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=LimiterRegistry(shared))
+    llm = LLM(
+        dict.fromkeys(Role, (own,)),
+        call_timeout_s=20,
+        retry=FAST,
+        limits=LimiterRegistry(shared.limits.share),
+    )
     futures = [llm.submit(request(f"Who is {n}?"), "j") for n in range(30)]
     wait_until(lambda: bool(shared.limits.away_urls()))
     (state,) = shared.limits.scopes()
@@ -230,7 +245,7 @@ def test_after_too_long_an_outage_a_call_ends_with_its_reason(shared: Store) -> 
     with SimulatedEndpoint() as endpoint:
         url = endpoint.url
     own = Endpoint(url, None, "simulated-sub")
-    limits = LimiterRegistry(shared, outage_s=0.5)
+    limits = LimiterRegistry(shared.limits.share, outage_s=0.5)
     llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=limits)
     failure = llm.submit(request("Who is it?"), "j").result(60).failure
     assert failure is not None
@@ -243,7 +258,12 @@ def test_a_slow_call_is_no_outage(shared: Store) -> None:
     """It runs into its time limit again and again, while the endpoint answers other questions."""
     with SimulatedEndpoint(faults=[Fault(kind="hang")]) as endpoint:
         own = Endpoint(endpoint.url, None, "simulated-sub")
-        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=0.2, retry=FAST, limits=LimiterRegistry(shared))
+        llm = LLM(
+            dict.fromkeys(Role, (own,)),
+            call_timeout_s=0.2,
+            retry=FAST,
+            limits=LimiterRegistry(shared.limits.share),
+        )
         failure = llm.submit(request("Who is it?")).result(60).failure
         assert failure is not None
         assert failure.kind == FailureKind.TIMEOUT
@@ -274,7 +294,7 @@ def test_a_burst_above_the_capacity_is_taken_back_and_answered(shared: Store) ->
     """Without the cut each of the twenty calls too many would be refused twenty times, and fail."""
     with SimulatedEndpoint(capacity=10, faults=[Fault(kind="hold")]) as endpoint:
         own = Endpoint(endpoint.url, None, "simulated-sub")
-        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=60, limits=LimiterRegistry(shared))
+        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=60, limits=LimiterRegistry(shared.limits.share))
         requests = [
             CallRequest(role=Role.SUB, model="auto", messages=(Message(role="user", content=str(n)),))
             for n in range(30)

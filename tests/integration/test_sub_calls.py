@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis
+from structlog.testing import capture_logs
 
 from rlm_dist.blobs.payloads import INLINE_CHARS, Payloads
 from rlm_dist.blobs.store import open_blobs
@@ -31,10 +32,13 @@ class Model:
         self.asked: dict[str, Future[CallResult]] = {}
         self.away = False
 
-    def submit(self, request: CallRequest, _job_id: str) -> Future[CallResult]:
+    def submit(self, request: CallRequest, _job_id: str = "", /) -> Future[CallResult]:
         future: Future[CallResult] = Future()
         self.asked[request.messages[0].content] = future
         return future
+
+    def drop(self, job_id: str, /) -> None:
+        """Nothing waits here."""
 
     def drain(self) -> None:
         """Nothing waits here."""
@@ -63,9 +67,8 @@ class Worker:
             endpoints=dict.fromkeys(Role, (Endpoint("http://x"),)),
             resolve=lambda _, name: name,
         )
-        llm: Any = self.model
         self.calls = SubCalls(
-            store=store, payloads=self.payloads, llm=llm, accounts=accounts,
+            calls=store.calls, payloads=self.payloads, llm=self.model, accounts=accounts,
             owner="sub-1", slots=slots, wants_more=self._wake,
         )  # fmt: skip
         self.pool = ThreadPoolExecutor(8)
@@ -190,6 +193,26 @@ def test_a_worker_has_enough_while_calls_wait_for_a_slot(store: Store, worker: W
     wait_until(lambda: ids[SLOTS] in worker.model.waiting())
     worker.model.answer(ids[SLOTS])
     assert run.result()
+
+
+def test_an_unexpected_error_in_the_ledger_thread_is_logged_and_the_work_goes_on(
+    store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the hook that asks for more messages fails; the calls that were claimed before are not lost."""
+    ids = [f"c{n}" for n in range(12)]
+    opened(store, worker, *ids)
+
+    def fail() -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(worker.calls, "_wants_more", fail)
+    with capture_logs() as logs:
+        task = worker.run(*ids)
+        while wait_until(lambda: task.done() or worker.model.waiting()) is not True:
+            worker.model.answer(*worker.model.waiting())
+        assert task.result(20)
+    assert "ledger_round_failed" in [entry["event"] for entry in logs]
+    assert None not in store.calls.answers("j", ids)
 
 
 def test_while_the_endpoint_is_away_a_worker_takes_one_call_to_try_with(store: Store, worker: Worker) -> None:

@@ -62,7 +62,7 @@ class FakeRepl:
         self.lost = True
         raise _Done
 
-    def run(self, code: str, began_ns: int, /) -> CellResult:
+    def run(self, code: str, began_ns: int, turn: int = 0, /) -> CellResult:
         self.ran.append(code)
         self.space["began_ns"] = began_ns
         self.final, self.lost, error = None, False, None

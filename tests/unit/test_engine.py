@@ -90,7 +90,7 @@ def test_superseded_goes_through() -> None:
 
 def test_a_limit_in_the_middle_of_a_cell_keeps_what_the_cell_left_in_answer() -> None:
     class Limited(FakeRepl):
-        def run(self, code: str, began_ns: int, /) -> CellResult:
+        def run(self, code: str, began_ns: int, turn: int = 0, /) -> CellResult:
             super().run(code, began_ns)
             raise LimitExceeded("max_sub_calls", 5, 5)
 

@@ -166,7 +166,7 @@ def test_19_what_cannot_be_rebuilt_is_said() -> None:
 
 def test_22_failed_sub_calls_are_counted_in_the_observation() -> None:
     class Failing(FakeRepl):
-        def run(self, code: str, began_ns: int, /) -> CellResult:
+        def run(self, code: str, began_ns: int, turn: int = 0, /) -> CellResult:
             return replace(super().run(code, began_ns), calls=100, failed_calls=3)
 
     run = Run("```repl\nprint('x')\n```", "FINAL(1)", repl=Failing())

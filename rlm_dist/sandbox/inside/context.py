@@ -1,4 +1,4 @@
-"""The context as the REPL's variables, decoded from its encoded form (which ``rlm_dist.contexts.encoding`` owns).
+"""The context as the REPL's variables, decoded from the form that ``rlm_dist.contexts.encoding`` owns.
 
 A JSON header line, N little-endian 64-bit lengths, N texts in UTF-8. A long text of ASCII alone is copied out
 of the mapped file; others are decoded in pieces, so that loading needs little more than twice the memory of

@@ -29,7 +29,7 @@ if asks_again then call('DEL', JOURNAL) end
 call('DEL', DONE)
 call('HDEL', JOB, 'outcome', 'ended_ms', 'started_ms', 'isolation', 'cancel', 'recoveries', 'lease_ms',
   'ended_entry', 'diverged', 'since_ms', 'ran_ms')
-for index = 1, 12 do call('PERSIST', KEYS[index]) end
+for index = 1, OWN_KEYS do call('PERSIST', KEYS[index]) end
 for _, blob in ipairs(call('SMEMBERS', BLOBS)) do
   call('SADD', blob .. ':jobs', id)
   call('PERSIST', blob)

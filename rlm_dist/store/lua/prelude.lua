@@ -2,6 +2,8 @@
 -- KEYS: keys.job_keys(job id), as named here. A time is in Unix milliseconds of this server.
 local JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, CHARGES, JOBS,
   QUEUED, LEASES = unpack(KEYS)
+-- The first keys are the job's own; the last three are lists of all jobs.
+local OWN_KEYS = #KEYS - 3
 local NOT_FOUND, SUPERSEDED, CANCELLED, PAUSED = 'NOT_FOUND', 'SUPERSEDED', 'CANCELLED', 'PAUSED'
 local FINAL = {succeeded = true, exhausted = true, failed = true, cancelled = true}
 local call, time = redis.call, redis.call('TIME')
@@ -85,5 +87,5 @@ local function end_job(from, state, outcome, retention_ms)
   release_blobs(id, retention_ms)
   if batch then end_in_batch(batch, id, retention_ms) end
   call('HDEL', LEDGER, 'reserved_nanousd', 'reserved_tokens', 'in_flight')
-  for index = 1, 12 do call('PEXPIRE', KEYS[index], retention_ms) end
+  for index = 1, OWN_KEYS do call('PEXPIRE', KEYS[index], retention_ms) end
 end
