@@ -181,7 +181,7 @@ def test_a_retry_after_that_all_calls_get_stops_the_other_process(shared: Store,
         assert other_asks()["failure"] is None
         own = Endpoint(endpoint.url, None, "simulated-sub")
         llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=Limits(shared))
-        refused = [llm.submit(request(f"stop {n}")) for n in range(20)]
+        refused = [llm.submit(request(f"stop {n}")) for n in range(100)]
         assert all(future.result().failure is not None for future in refused)
         wait_until(lambda: other_asks()["attempts"] == 0)  # it asks nobody any more
         served = endpoint.served.requests
