@@ -43,5 +43,5 @@ def longest_first(items: list[pytest.Item]) -> None:
 
 
 def _place(file: str, patterns: tuple[str, ...]) -> int:
-    """Which pattern a file, named as in node ids, matches; their number where none."""
+    """Which pattern a file, named as in node ids, matches; their number if none does."""
     return next((place for place, pattern in enumerate(patterns) if fnmatch(file, pattern)), len(patterns))
