@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from setuptools import find_namespace_packages
+from setuptools import find_namespace_packages  # type: ignore[import-untyped]  # it ships no types
 
 from rlm_dist.broker.app import worker_argv
 from rlm_dist.schema import Role
