@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from urllib.parse import urlsplit
 
 
@@ -18,19 +19,21 @@ def main(url: str, calls: int, chars: int) -> None:
 
 def _each_s(url: str, calls: int, chars: int) -> Iterator[float]:
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc)
-    for n in range(calls):
-        prompt = f"{n} ".ljust(chars, ".")
-        body = json.dumps({"model": "simulated-sub", "messages": [{"role": "user", "content": prompt}]})
-        began = time.perf_counter()
-        connection.request(
-            "POST", f"{parts.path}/chat/completions", body, {"Content-Type": "application/json"}
-        )
-        response = connection.getresponse()
-        response.read()
-        yield time.perf_counter() - began
-        if response.status != http.HTTPStatus.OK:
-            raise RuntimeError(f"the endpoint answers {response.status}")
+    with closing(http.client.HTTPConnection(parts.netloc)) as connection:
+        for n in range(calls):
+            yield _answer_s(connection, f"{parts.path}/chat/completions", f"{n} ".ljust(chars, "."))
+
+
+def _answer_s(connection: http.client.HTTPConnection, path: str, prompt: str) -> float:
+    body = json.dumps({"model": "simulated-sub", "messages": [{"role": "user", "content": prompt}]})
+    began = time.perf_counter()
+    connection.request("POST", path, body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    response.read()
+    seconds = time.perf_counter() - began
+    if response.status != http.HTTPStatus.OK:
+        raise RuntimeError(f"the endpoint answers {response.status}")
+    return seconds
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Iterator, Sequence
+from typing import Literal
 from enum import StrEnum
 
 from pydantic import Field

@@ -4,6 +4,7 @@ It has no root model and no REPL. The worker finds its broker and its endpoint i
 and the SDK read by themselves.
 """
 
+import atexit
 import functools
 import sys
 import time
@@ -25,8 +26,10 @@ app = Celery("plain")
 
 @functools.cache
 def client() -> openai.OpenAI:
-    """The one client of a worker."""
-    return openai.OpenAI(max_retries=0)
+    """The one client of a worker, closed when the process ends."""
+    made = openai.OpenAI(max_retries=0)
+    atexit.register(made.close)
+    return made
 
 
 @app.task(name="ask")
@@ -49,7 +52,7 @@ def fan_out(context: str) -> str:
 
 def main(url: str, calls: int, in_flight: int) -> None:
     """Measure; the worker is a process below this one, with a pool of threads."""
-    with redis_server() as held:
+    with redis_server() as held, app:
         app.conf.update(broker_url=held.url, result_backend=held.url)
         variables = {
             "CELERY_BROKER_URL": held.url,
