@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Iterator, Sequence
-from typing import Literal
 from enum import StrEnum
 
 from pydantic import Field

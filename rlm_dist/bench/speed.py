@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 from rlm_dist.bench import beside_peers, contexts, fan_out, footprint, jobs, one_call
 from rlm_dist.bench.rows import Figure, Group
