@@ -1,4 +1,4 @@
-"""What the README shows is what happens: its batch, its Python, its tables."""
+"""What the README shows is what happens: its batch, its Python, its night. Its tables: ``test_docs.py``."""
 
 import json
 import os
@@ -15,8 +15,6 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 
-from rlm_dist.cli.app import COMMANDS
-from rlm_dist.settings import Settings
 from rlm_dist.simulated import SimulatedEndpoint
 from tests.acceptance.processes import ROOT, clean_environment
 from tests.waiting import wait_until
@@ -81,28 +79,13 @@ def test_the_python_example(environment: dict[str, str], tmp_path: Path) -> None
     """The example runs as it stands, on its own embedded cluster, and leaves nothing behind."""
     (tmp_path / "book.txt").write_text("Call me Ishmael.\n")
     process = subprocess.Popen(
-        [sys.executable, "-c", block("A batch in five lines", "python")],
+        [sys.executable, "-c", block("Python", "python")],
         env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     said, _ = process.communicate(timeout=170)
     assert process.returncode == 0
     assert float(said.split()[-1]) > 0
     wait_until(lambda: not (tmp_path / "home" / "redis" / "server.json").exists())
-
-
-def test_the_tables_name_every_command_and_setting_and_no_other() -> None:
-    """Commands and settings that users may type are the ones there are."""
-    commands = README.split("\n## Commands\n")[1].split("\n## ")[0]
-    shown = {
-        word for cell in re.findall(r"^\| (.*?) \|", commands, re.M) for word in re.findall(r"`(\w+)", cell)
-    }
-    assert shown == set(COMMANDS)
-    table = README.split("\n## Settings\n")[1].split("\n## ")[0]
-    names = {
-        name for cell in re.findall(r"^\| (.*?) \|", table, re.M) for name in re.findall(r"`(RLM_\w+)`", cell)
-    }
-    inner = {"RLM_BROKER_PREFIX"}
-    assert names == {f"RLM_{name.upper()}" for name in Settings.model_fields} - inner
 
 
 class _Ends(BaseHTTPRequestHandler):
@@ -133,7 +116,7 @@ def ends() -> Iterator[HTTPServer]:
 def test_the_overnight_walk_through(environment: dict[str, str], tmp_path: Path, ends: HTTPServer) -> None:
     """In small: two ways of asking, one job that fails, and a webhook that OpenAI's client verifies."""
     lines = block("Run 10,000 queries overnight", "bash").splitlines()
-    assert len(lines) == 9
+    assert len(lines) == 8
     assert lines[0].startswith("export RLM_API_URL=")
     secret = "whsec_c2VjcmV0IG9mIG91cnM="
     question = "What is the magic number for copper-fox?"
@@ -168,11 +151,10 @@ def test_the_overnight_walk_through(environment: dict[str, str], tmp_path: Path,
     assert "friday: 0 jobs ended as stalled" in done.stdout
     assert "24 of 24 ended" in done.stderr or "batch friday: completed" in done.stdout
     answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
-    assert [answer["custom_id"] for answer in answers] == [
-        *(f"c{n}" for n in range(12)),
-        *(f"q{n}" for n in range(11)),
-    ]
-    for answer in answers[:12]:
+    openai_ids, native_ids = {f"c{n}" for n in range(12)}, {f"q{n}" for n in range(11)}
+    assert len(answers) == 23  # in order of completion
+    assert {answer["custom_id"] for answer in answers} == openai_ids | native_ids
+    for answer in (each for each in answers if each["custom_id"] in openai_ids):
         completion = ChatCompletion.model_validate(answer["response"]["body"], strict=True)
         assert completion.choices[0].message.content == "7654321"
         assert completion.usage is not None
