@@ -11,9 +11,9 @@ from xdist.remote import Producer  # type: ignore[import-untyped]  # it ships no
 from rlm_dist.errors import SandboxError
 from rlm_dist.sandbox.bubblewrap import prefixes
 from rlm_dist.store import Store, connect
-from tests.key_leaks import end_all_jobs, leaked_keys
-from tests.redis_servers import RedisServer, flavours, running
-from tests.side_by_side import SideBySide, longest_first
+from tests.support.key_leaks import end_all_jobs, leaked_keys
+from tests.support.redis_servers import RedisServer, flavours, running
+from tests.support.side_by_side import SideBySide, longest_first
 
 
 def pytest_configure() -> None:
@@ -31,7 +31,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SideByS
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what the programs from Debian matter to; what takes longest begins first."""
     for item in items:
-        if item.nodeid.startswith(("tests/sandbox/", "tests/integration/test_sandbox_")):
+        if item.nodeid.startswith(("tests/sandbox/", "tests/integration/sandbox/")):
             item.add_marker("debian")
     longest_first(items)
 

@@ -14,7 +14,7 @@ from rlm_dist.bench.endpoint import reply
 from rlm_dist.bench.machine import cpu_s, memory_mb
 from rlm_dist.bench.rows import cells, percentile, ratio
 from rlm_dist.schema import Message
-from tests.acceptance.processes import ROOT
+from tests.support.environment import PROJECT
 
 
 @pytest.mark.acceptance
@@ -53,7 +53,7 @@ def test_peers_that_are_not_installed_are_named_with_the_command_that_installs_t
     said = missing(lambda package: package == "celery")
     assert said == f"not measured, since not installed: rlms, dspy; to install, in a checkout: {INSTALL}"
     assert missing(lambda _: True) is None
-    assert INSTALL in (ROOT / "README.md").read_text()
+    assert INSTALL in (PROJECT / "README.md").read_text()
 
 
 @pytest.mark.acceptance

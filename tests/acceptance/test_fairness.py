@@ -12,8 +12,8 @@ import redis
 from rlm_dist.broker.app import SUB_QUEUE
 from rlm_dist.schema import Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint, rules
-from tests.acceptance.conftest import MakeBench
-from tests.waiting import wait_until
+from tests.support.bench import MakeBench
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

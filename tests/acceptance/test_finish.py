@@ -4,8 +4,8 @@ import pytest
 
 from rlm_dist.schema import BatchState, JobState, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
-from tests.acceptance.conftest import MakeBench
-from tests.waiting import wait_until
+from tests.support.bench import MakeBench
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

@@ -9,9 +9,9 @@ import pytest
 
 from rlm_dist.schema import JobState, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
-from tests.acceptance.conftest import MakeBench
-from tests.integration.sandbox_kit import descends, exists
-from tests.waiting import wait_until
+from tests.support.bench import MakeBench
+from tests.support.sandboxes import descends, exists
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

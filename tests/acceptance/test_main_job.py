@@ -8,8 +8,8 @@ import pytest
 
 from rlm_dist.schema import JobState, Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
-from tests.acceptance.conftest import Bench, MakeBench
-from tests.waiting import wait_until
+from tests.support.bench import Bench, MakeBench
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

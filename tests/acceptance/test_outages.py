@@ -9,8 +9,8 @@ from rlm_dist.cli.batch_view import batch_lines, view
 from rlm_dist.cli.pace import Pace
 from rlm_dist.schema import BatchState, JobState, Role
 from rlm_dist.simulated import Latency, SimulatedEndpoint
-from tests.acceptance.conftest import Bench, MakeBench
-from tests.waiting import wait_until
+from tests.support.bench import Bench, MakeBench
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 

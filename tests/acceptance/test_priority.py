@@ -4,7 +4,7 @@ import pytest
 
 from rlm_dist.schema import Priority, Role
 from rlm_dist.simulated import SimulatedEndpoint
-from tests.acceptance.conftest import MakeBench
+from tests.support.bench import MakeBench
 
 pytestmark = pytest.mark.acceptance
 

@@ -18,12 +18,12 @@ from openai.types.chat import ChatCompletion
 from rlm_dist.cli.app import COMMANDS
 from rlm_dist.settings import Settings
 from rlm_dist.simulated import SimulatedEndpoint
-from tests.acceptance.processes import ROOT, clean_environment
-from tests.waiting import wait_until
+from tests.support.environment import PROJECT, clean_environment
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
-README = (ROOT / "README.md").read_text()
+README = (PROJECT / "README.md").read_text()
 NEEDLE = "The magic number for copper-fox is 7654321.\n"
 
 

@@ -7,8 +7,8 @@ import pytest
 from rlm_dist.schema import JobState, Role
 from rlm_dist.schema.events import REPLAY_DIVERGED, CellRan, Marked, RootReplied
 from rlm_dist.simulated import SimulatedEndpoint
-from tests.acceptance.conftest import MakeBench
-from tests.acceptance.stored_job import ANSWER, CONTEXT, FOLDER, load, root
+from tests.support.bench import MakeBench
+from tests.support.stored_job import ANSWER, CONTEXT, FOLDER, load, root
 
 pytestmark = pytest.mark.acceptance
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import ROOT, START_S, clean_environment
-from tests.redis_servers import RedisServer
-from tests.waiting import wait_until
+from tests.support.environment import PROJECT, clean_environment
+from tests.support.redis_servers import RedisServer
+from tests.support.waiting import wait_until
+from tests.support.worker_processes import START_S
 
 pytestmark = pytest.mark.acceptance
 
@@ -18,7 +19,7 @@ def started(app: str, env: Mapping[str, str], *options: str) -> "subprocess.Pope
     """``celery -A <app> worker`` with some options."""
     return subprocess.Popen(
         [sys.executable, "-m", "celery", "-A", app, "worker", *options],
-        env={**clean_environment(), **env}, cwd=ROOT, text=True,
+        env={**clean_environment(), **env}, cwd=PROJECT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
@@ -64,7 +65,7 @@ def test_a_root_worker_takes_up_jobs_again_whatever_queue_it_was_given(
             return subprocess.run(
                 asked,
                 env={**clean_environment(), **env},
-                cwd=ROOT,
+                cwd=PROJECT,
                 text=True,
                 capture_output=True,
                 check=False,

@@ -23,7 +23,7 @@ from rlm_dist.sandbox.fork_server_start import start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.schema import Answer, Message
-from tests.integration.sandbox_kit import descends, held_bytes, peak_bytes, process_of
+from tests.support.sandboxes import descends, held_bytes, peak_bytes, process_of
 
 STARTS = 40
 CALLS = 1000

@@ -14,12 +14,11 @@ from rlm_dist.broker.publish import send_root
 from rlm_dist.client.handles import Batch
 from rlm_dist.schema import BatchState, JobRecord, JobState, Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint, scripts
-from tests.acceptance.conftest import Bench
-from tests.acceptance.processes import WorkerProcess
-from tests.chaos.conftest import WAIT_S, open_bench, submit
-from tests.chaos.invariants import assert_ledger, ends, epochs, models_of, served
-from tests.redis_servers import RedisServer
-from tests.waiting import wait_until
+from tests.support.bench import WAIT_S, Bench, open_bench, submit
+from tests.support.invariants import assert_ledger, ends, epochs, models_of, served
+from tests.support.redis_servers import RedisServer
+from tests.support.waiting import wait_until
+from tests.support.worker_processes import WorkerProcess
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 

@@ -10,10 +10,9 @@ import pytest
 from rlm_dist.client.client import Client
 from rlm_dist.schema import JobState, Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
-from tests.acceptance.conftest import Bench
-from tests.chaos.conftest import WAIT_S, open_bench, submit
-from tests.redis_servers import RedisServer
-from tests.waiting import wait_until
+from tests.support.bench import WAIT_S, Bench, open_bench, submit
+from tests.support.redis_servers import RedisServer
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 

@@ -13,10 +13,10 @@ from rlm_dist.schema import JobState, Result, Role
 from rlm_dist.schema.events import Event
 from rlm_dist.schema.leases import LEASE_MS, RENEW_S, SWEEP_S
 from rlm_dist.simulated import SimulatedEndpoint
-from tests.acceptance.conftest import Bench
-from tests.chaos.conftest import WAIT_S, Deaths, job_id_of, open_bench, submit
-from tests.chaos.invariants import assert_ledger, ends, epochs, lost_answers, models_of, served
-from tests.redis_servers import RedisServer
+from tests.support.bench import WAIT_S, Bench, job_id_of, open_bench, submit
+from tests.support.deaths import Deaths
+from tests.support.invariants import assert_ledger, ends, epochs, lost_answers, models_of, served
+from tests.support.redis_servers import RedisServer
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
 

@@ -19,12 +19,13 @@ from rlm_dist.schema import JobState, Role
 from rlm_dist.simulated import SimulatedEndpoint
 from rlm_dist.simulated.server import Latency
 from rlm_dist.store.jobs import MAX_RECOVERIES
-from tests.acceptance.conftest import Bench
-from tests.acceptance.processes import WorkerProcess
-from tests.chaos.conftest import AofServer, Deaths, open_bench
-from tests.chaos.invariants import assert_same_as_endpoint
 from tests.chaos.test_named_points import ROOT_POINTS
-from tests.waiting import wait_until
+from tests.support.bench import Bench, open_bench
+from tests.support.deaths import Deaths
+from tests.support.invariants import assert_same_as_endpoint
+from tests.support.redis_servers import AofServer
+from tests.support.waiting import wait_until
+from tests.support.worker_processes import WorkerProcess
 
 pytestmark = pytest.mark.acceptance
 

@@ -12,11 +12,11 @@ from rlm_dist.client.handles import Batch
 from rlm_dist.schema import JobState, Result, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from rlm_dist.simulated.server import Latency
-from tests.acceptance.conftest import Bench
-from tests.chaos.conftest import AofServer, open_bench
-from tests.chaos.invariants import assert_same_as_endpoint
-from tests.key_leaks import leaked_keys
-from tests.waiting import wait_until
+from tests.support.bench import Bench, open_bench
+from tests.support.invariants import assert_same_as_endpoint
+from tests.support.key_leaks import leaked_keys
+from tests.support.redis_servers import AofServer
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
 

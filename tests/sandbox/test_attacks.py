@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from rlm_dist.sandbox.level import LOCKED, Level
-from tests.integration.sandbox_kit import require
-from tests.sandbox.worker import ATTACKS, PACKAGES, PROJECT, SECRET
+from tests.support.attacked_worker import ATTACKS, PACKAGES, SECRET
+from tests.support.environment import PROJECT
+from tests.support.sandboxes import require
 
 NOBODY = 65534
 NAMES = sorted(path.stem for path in ATTACKS.glob("[a-z]*.py"))
@@ -55,7 +56,11 @@ class Worker:
 
     def __init__(self, setting: Setting, folder: Path) -> None:
         self._secret = secrets.token_hex(16)
-        command = [python_for_nobody() if setting.nobody else sys.executable, "-m", "tests.sandbox.worker"]
+        command = [
+            python_for_nobody() if setting.nobody else sys.executable,
+            "-m",
+            "tests.support.attacked_worker",
+        ]
         user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if setting.nobody else {}
         self._process = subprocess.Popen(
             [*command, setting.level, str(folder), *setting.arguments],
@@ -96,7 +101,7 @@ def python_for_nobody() -> str:
     for python in (os.path.realpath(sys.executable), shutil.which(version, path="/usr/bin:/usr/local/bin")):
         if python is None:
             continue
-        code = "import sys, rlm_dist.schema, tests.sandbox; print(sys.version_info[:2])"
+        code = "import sys, rlm_dist.schema, tests.support; print(sys.version_info[:2])"
         try:
             tried = subprocess.run(
                 [python, "-c", code],

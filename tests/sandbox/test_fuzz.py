@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.worker import PROJECT
-from tests.unit.test_sandbox_frames import HONEST
+from tests.support.environment import PROJECT
+from tests.unit.sandbox.test_frames import HONEST
 
 _REPLIES = [
     "Look:\n```repl\nprint(len(context))\n```\nFINAL(5)",

@@ -11,7 +11,7 @@ from rlm_dist.errors import SettingsError
 from rlm_dist.sandbox import probe as probing
 from rlm_dist.sandbox.level import LOCKED, Level
 from rlm_dist.sandbox.probe import choose, probe
-from tests.sandbox.worker import PROJECT
+from tests.support.environment import PROJECT
 
 CHOOSE = choose.__wrapped__  # without its memory
 

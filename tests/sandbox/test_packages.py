@@ -16,8 +16,9 @@ from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.probe import choose, probe
 from rlm_dist.settings import load_settings
-from tests.integration.sandbox_kit import echo, process_of, require, shown, write_context
-from tests.sandbox.worker import PACKAGES, PROJECT
+from tests.support.attacked_worker import PACKAGES
+from tests.support.environment import PROJECT
+from tests.support.sandboxes import echo, process_of, require, shown, write_context
 
 
 @pytest.fixture(scope="module", params=Level)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.sandbox.level import Level
-from tests.integration.sandbox_kit import require
 from tests.sandbox.test_attacks import import_paths, python_for_nobody
-from tests.sandbox.worker import PROJECT
+from tests.support.environment import PROJECT
+from tests.support.sandboxes import require
 
 REPLS = """
 import json, sys
@@ -19,7 +19,7 @@ from pathlib import Path
 from rlm_dist.sandbox.fork_server_start import ForkServerStart
 from rlm_dist.sandbox.host import Sandbox
 from rlm_dist.sandbox.level import Level
-from tests.integration.sandbox_kit import LIMITS, echo, process_of, write_context
+from tests.support.sandboxes import LIMITS, echo, process_of, write_context
 
 context = write_context(Path(sys.argv[2]), "str", [""])
 with closing(ForkServerStart(Level(sys.argv[1]))) as start:

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.environment import PROJECT
+
 MODULES = sorted(
-    path for folder in ("rlm_dist", "workers", "tests") for path in (ROOT / folder).rglob("*.py")
+    path for folder in ("rlm_dist", "workers", "tests") for path in (PROJECT / folder).rglob("*.py")
 )
-SCRIPTS = sorted((ROOT / "rlm_dist").rglob("*.lua"))
+SCRIPTS = sorted((PROJECT / "rlm_dist").rglob("*.lua"))
 
 
 def ids(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+    return str(path.relative_to(PROJECT))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=ids)
