@@ -18,7 +18,7 @@ from rlm_dist.store.keys import limit_keys
 from rlm_dist.store.limits import share_arguments, share_of
 from rlm_dist.store.scripts import source
 
-PLACE = Scope("http://e/v1", "m")
+SCOPE = Scope("http://e/v1", "m")
 LEASE_S = 10.0
 _TRIP_S = 0.002
 _REFUSAL_S = 0.005
@@ -67,15 +67,15 @@ class StoreModel:
 
     def share(self, now: float, holder: str, report: Report) -> Share:
         """What the store answers to a report at this time."""
-        arguments = share_arguments(PLACE, holder, report, (None, None, None), round(LEASE_S * 1000))
+        arguments = share_arguments(SCOPE, holder, report, (None, None, None), round(LEASE_S * 1000))
         to_table = self._lua.table_from
-        keys = to_table(limit_keys(PLACE.id))
+        keys = to_table(limit_keys(SCOPE.id))
         reply = self._run(self._script, 1_000_000_000 + now * 1000, keys, to_table(arguments))
         return share_of(*(int(number) for number in reply.values()))
 
     def number(self, name: str) -> float:
         """A field of the place."""
-        return float(self._lua.globals().fields(limit_keys(PLACE.id)[0])[name] or 0)
+        return float(self._lua.globals().fields(limit_keys(SCOPE.id)[0])[name] or 0)
 
 
 @dataclass

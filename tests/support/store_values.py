@@ -54,10 +54,10 @@ def settlement(
 
 def at_once(threads: int, work: Callable[[int], T]) -> list[T]:
     """Run ``work(0) … work(threads - 1)``, all starting together."""
-    gate = threading.Barrier(threads)
+    barrier = threading.Barrier(threads)
 
     def run(number: int) -> T:
-        gate.wait()
+        barrier.wait()
         return work(number)
 
     with ThreadPoolExecutor(threads) as pool:

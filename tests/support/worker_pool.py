@@ -80,11 +80,11 @@ class Pool:
 @contextmanager
 def pool(level: Level, size: int) -> Iterator[Pool]:
     """A stand-in that can fork so many processes; all of it ends with the block."""
-    with ExitStack() as held:
+    with ExitStack() as stack:
         pairs = [socket.socketpair() for _ in range(size)]
         for pair in pairs:
             for end in pair:
-                held.enter_context(end)
+                stack.enter_context(end)
         numbers = [theirs.fileno() for _, theirs in pairs]
         main = subprocess.Popen(
             [sys.executable, "-m", __name__, level, *map(str, numbers)],
@@ -92,8 +92,8 @@ def pool(level: Level, size: int) -> Iterator[Pool]:
             pass_fds=numbers,
             cwd=PROJECT,
         )
-        held.enter_context(main)
-        held.callback(main.kill)
+        stack.enter_context(main)
+        stack.callback(main.kill)
         for _, theirs in pairs:
             theirs.close()
         yield Pool(main, [ours for ours, _ in pairs])
@@ -103,14 +103,14 @@ def _serve(link: socket.socket, level: Level, fork_server: ForkServerProcess) ->
     file = link.makefile("rw")
     file.write(f"{os.getpid()}\n")
     file.flush()
-    with ExitStack() as held:
-        server = held.enter_context(closing(ForkServerStart(level, shared=fork_server)))
+    with ExitStack() as stack:
+        server = stack.enter_context(closing(ForkServerStart(level, shared=fork_server)))
         repl: Sandbox | None = None
         for line in file:
             name, *arguments = json.loads(line)
             if name == "start":
                 repl = Sandbox(context_path=Path(arguments[0]), query=echo, limits=LIMITS, start=server)
-                held.callback(repl.close)
+                stack.callback(repl.close)
                 answer: object = _started(repl)
             elif name == "run":
                 assert repl is not None

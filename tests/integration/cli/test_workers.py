@@ -31,9 +31,9 @@ def test_a_job_runs_on_workers_of_each_role_and_they_stop_when_told_to(
     (tmp_path / "text.txt").write_text("The magic number for blue-cat is 4711.\n")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with ExitStack() as held:
+    with ExitStack() as stack:
         started = [
-            held.enter_context(command("worker", role, "--concurrency", "2", **variables))
+            stack.enter_context(command("worker", role, "--concurrency", "2", **variables))
             for role in ("root", "sub")
         ]
         query = "What is the magic number for blue-cat?"

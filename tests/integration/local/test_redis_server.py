@@ -76,9 +76,9 @@ def test_the_server_asks_for_a_password_and_its_files_are_private(home: Path) ->
     with server(home) as url:
         with pytest.raises(redis.AuthenticationError):
             get(f"redis://127.0.0.1:{urlsplit(url).port}/0", "k")
-        place = ServerPaths(home)
-        assert stat.S_IMODE(place.folder.stat().st_mode) == 0o700
-        assert stat.S_IMODE(place.record.stat().st_mode) == 0o600
+        paths = ServerPaths(home)
+        assert stat.S_IMODE(paths.folder.stat().st_mode) == 0o700
+        assert stat.S_IMODE(paths.record.stat().st_mode) == 0o600
         command_line = Path(f"/proc/{pids(home)[0]}/cmdline").read_text()
         assert str(urlsplit(url).password) not in command_line
 

@@ -127,10 +127,10 @@ def test_a_context_that_is_damaged_is_told(context: Path, server: ForkServerStar
 
 
 def test_many_threads_share_one_template(context: Path, server: ForkServerStart) -> None:
-    with ExitStack() as held:
+    with ExitStack() as stack:
         repls = [over(context, server) for _ in range(12)]
         for repl in repls:
-            held.callback(repl.close)
+            stack.callback(repl.close)
         threads = [threading.Thread(target=repl.start) for repl in repls]
         for thread in threads:
             thread.start()

@@ -11,7 +11,7 @@ from rlm_dist.store.keys import limit_keys
 from tests.support.store_values import LEASE_MS, SHORT_MS
 from tests.support.waiting import wait_until
 
-PLACE = Scope("http://e/v1", "m")
+SCOPE = Scope("http://e/v1", "m")
 FIRST = 32
 NONE = Ceilings()
 TEN = Ceilings(in_flight=10)
@@ -19,7 +19,7 @@ TEN = Ceilings(in_flight=10)
 
 def cap_of(redis_client: redis.Redis) -> int:
     """What all processes together may have in flight."""
-    return int(redis_client.hget(limit_keys(PLACE.id)[0], "cap") or 0)
+    return int(redis_client.hget(limit_keys(SCOPE.id)[0], "cap") or 0)
 
 
 class Process:
@@ -32,13 +32,13 @@ class Process:
     def report(self, in_flight: int, wanted: int, *, number: int | None = None, **more: object) -> Share:
         """Report, under a new number unless one is given."""
         report = Report(number or next(self._numbers), in_flight, wanted, **more)  # type: ignore[arg-type]
-        return self._store.limits.share(PLACE, self._name, report, self._ceilings, self._lease_ms)
+        return self._store.limits.share(SCOPE, self._name, report, self._ceilings, self._lease_ms)
 
 
 def grown(store: Store, redis_client: redis.Redis, cap: int) -> None:
     """A place where so many calls went well that ``cap`` may be in flight."""
     Process(store, "before").report(0, 0)
-    redis_client.hset(limit_keys(PLACE.id)[0], mapping={"cap": cap, "good": cap, "fresh_ok": 1})
+    redis_client.hset(limit_keys(SCOPE.id)[0], mapping={"cap": cap, "good": cap, "fresh_ok": 1})
 
 
 def test_the_first_to_come_has_room_for_more_than_it_wants(store: Store) -> None:
@@ -126,7 +126,7 @@ def test_a_late_refusal_of_an_earlier_episode_changes_nothing(
     a = Process(store, "a")
     a.report(60, 100, started=100, refused=40)
     assert cap_of(redis_client) == 58
-    redis_client.hincrby(limit_keys(PLACE.id)[0], "cut_ms", -1000)  # as if a second had passed
+    redis_client.hincrby(limit_keys(SCOPE.id)[0], "cut_ms", -1000)  # as if a second had passed
     a.report(50, 100, epoch=0, started=5, refused=5, late=5)
     assert cap_of(redis_client) == 58
     a.report(50, 100, epoch=1, started=60, refused=20)
@@ -145,7 +145,7 @@ def test_nothing_grows_while_the_refusals_of_a_burst_come_in(store: Store, redis
     a = Process(store, "a")
     assert a.report(60, 100, started=100, refused=40).in_flight == 58
     assert a.report(40, 100, epoch=1).in_flight == 40
-    redis_client.hincrby(limit_keys(PLACE.id)[0], "cut_ms", -1000)
+    redis_client.hincrby(limit_keys(SCOPE.id)[0], "cut_ms", -1000)
     assert a.report(40, 100, epoch=1).in_flight == 58
 
 
@@ -166,7 +166,7 @@ def test_quiet_windows_raise_the_cap_after_a_while(store: Store, redis_client: r
     a.report(40, 100, started=40, refused=20)
     caps = []
     for _ in range(8):
-        redis_client.hincrby(limit_keys(PLACE.id)[0], "began_ms", -1000)  # as if a second had passed
+        redis_client.hincrby(limit_keys(SCOPE.id)[0], "began_ms", -1000)  # as if a second had passed
         cap = cap_of(redis_client)
         a.report(cap, 100, epoch=1, started=cap, answered=cap)
         caps.append(cap_of(redis_client))
@@ -175,14 +175,14 @@ def test_quiet_windows_raise_the_cap_after_a_while(store: Store, redis_client: r
 
 def test_a_step_up_that_is_refused_is_taken_back(store: Store, redis_client: redis.Redis) -> None:
     grown(store, redis_client, 40)
-    redis_client.hset(limit_keys(PLACE.id)[0], mapping={"epoch": 1, "step": 0.06, "cap": 42})
+    redis_client.hset(limit_keys(SCOPE.id)[0], mapping={"epoch": 1, "step": 0.06, "cap": 42})
     Process(store, "a").report(40, 100, epoch=1, started=3, refused=2)
     assert cap_of(redis_client) == 39
 
 
 def test_a_window_without_enough_calls_raises_nothing(store: Store, redis_client: redis.Redis) -> None:
     grown(store, redis_client, 40)
-    redis_client.hset(limit_keys(PLACE.id)[0], mapping={"epoch": 1, "step": 0.06, "began_ms": 1})
+    redis_client.hset(limit_keys(SCOPE.id)[0], mapping={"epoch": 1, "step": 0.06, "began_ms": 1})
     a = Process(store, "a")
     a.report(40, 100, epoch=1, started=39)
     assert cap_of(redis_client) == 40
@@ -204,7 +204,7 @@ def test_before_the_first_refusal_the_cap_doubles_with_time(store: Store, redis_
 def test_a_cap_that_is_not_used_is_not_raised(store: Store, redis_client: redis.Redis) -> None:
     a = Process(store, "a")
     a.report(1, 1000)
-    redis_client.hincrby(limit_keys(PLACE.id)[0], "began_ms", -1000)
+    redis_client.hincrby(limit_keys(SCOPE.id)[0], "began_ms", -1000)
     assert a.report(FIRST // 2, 1000).in_flight == FIRST
 
 
@@ -214,7 +214,7 @@ def test_before_the_first_refusal_there_is_room_for_one_more_process(
     """Once all have used the cap, a burst of two finds room, though the first takes some to spare."""
     a, b = Process(store, "a"), Process(store, "b")
     a.report(FIRST, FIRST)
-    redis_client.hincrby(limit_keys(PLACE.id)[0], "began_ms", -1000)
+    redis_client.hincrby(limit_keys(SCOPE.id)[0], "began_ms", -1000)
     for in_flight, wanted in ((FIRST, FIRST), (0, 0), (0, FIRST)):
         a.report(in_flight, wanted)
     assert b.report(0, FIRST // 4).in_flight >= FIRST // 4
@@ -222,12 +222,12 @@ def test_before_the_first_refusal_there_is_room_for_one_more_process(
 
 def test_after_a_refusal_nothing_grows_that_nobody_wants(store: Store, redis_client: redis.Redis) -> None:
     grown(store, redis_client, 40)
-    place = limit_keys(PLACE.id)[0]
-    redis_client.hset(place, mapping={"epoch": 1, "step": 0.06, "began_ms": 1})
+    scope_key = limit_keys(SCOPE.id)[0]
+    redis_client.hset(scope_key, mapping={"epoch": 1, "step": 0.06, "began_ms": 1})
     a = Process(store, "a")
     a.report(40, 40, epoch=1, started=40)
     assert cap_of(redis_client) == 40
-    redis_client.hset(place, "began_ms", 1)
+    redis_client.hset(scope_key, "began_ms", 1)
     a.report(40, 41, epoch=1, started=40)
     assert cap_of(redis_client) > 40
 
@@ -278,10 +278,10 @@ def test_a_report_that_is_repeated_counts_once(
     a = Process(store, "a", ceilings)
     told = {"ended": 3, "started": 9, "refused": 5, "extra_tokens": 7, "waiting_tokens": (1, 1)}
     first = a.report(4, 9, number=7, **told)
-    state = redis_client.hgetall(limit_keys(PLACE.id)[0])
+    state = redis_client.hgetall(limit_keys(SCOPE.id)[0])
     again = a.report(4, 9, number=7, **told)
     assert (again.in_flight, again.epoch, again.starts) == (first.in_flight, first.epoch, first.starts)
-    assert redis_client.hgetall(limit_keys(PLACE.id)[0]) == state
+    assert redis_client.hgetall(limit_keys(SCOPE.id)[0]) == state
 
 
 def test_an_outage_opens_the_circuit_for_all_and_any_answer_closes_it(
@@ -293,10 +293,10 @@ def test_an_outage_opens_the_circuit_for_all_and_any_answer_closes_it(
     assert 0.5 <= share.away_s <= 5
     assert 0 < share.try_s <= 1
     assert b.report(0, 5).in_flight == 0
-    assert store.limits.away_urls() == {PLACE.url}
+    assert store.limits.away_urls() == {SCOPE.url}
     tries = [b.report(0, 5), a.report(0, 5)]
     assert [each.in_flight for each in tries] == [0, 0]
-    redis_client.hset(limit_keys(PLACE.id)[0], "next_ms", 1)
+    redis_client.hset(limit_keys(SCOPE.id)[0], "next_ms", 1)
     assert [b.report(0, 5).in_flight, a.report(0, 5).in_flight] == [1, 0]  # one call tries
     assert b.report(0, 5, heard=True).away_s == 0
     assert a.report(0, 5).in_flight > 0
@@ -315,7 +315,7 @@ def test_pauses_between_tries_grow_to_a_minute(store: Store, redis_client: redis
     a.report(0, 5, failing_s=0.5)
     pauses = []
     for _ in range(12):
-        redis_client.hset(limit_keys(PLACE.id)[0], "next_ms", 1)
+        redis_client.hset(limit_keys(SCOPE.id)[0], "next_ms", 1)
         assert a.report(0, 5, failing_s=0.5).in_flight == 1
         pauses.append(a.report(0, 5, failing_s=0.5).try_s)
     assert all(later > earlier - 0.1 for earlier, later in pairwise(pauses))
@@ -328,7 +328,7 @@ def test_operators_see_what_is_believed_of_each_place(store: Store, redis_client
     a = Process(store, "a")
     a.report(60, 100, waiting=40, started=100, refused=40, ended=90)
     (state,) = store.limits.scopes()
-    assert (state.url, state.model) == (PLACE.url, PLACE.model)
+    assert (state.url, state.model) == (SCOPE.url, SCOPE.model)
     assert (state.limit, state.found, state.in_flight, state.waiting) == (58, True, 60, 40)
     assert (state.ended_last_minute, state.refused_last_minute) == (90, 40)
     assert (state.away_since_ms, state.next_try_s) == (None, 0.0)

@@ -136,11 +136,11 @@ def test_what_ends_together_is_settled_together(
 ) -> None:
     """While one settlement is under way the others that come in gather for the next."""
     opened(store, worker, "a", "b", "c", "d")
-    gate, settle, sizes = threading.Event(), store.calls.settle, list[int]()
+    may_settle, settle, sizes = threading.Event(), store.calls.settle, list[int]()
 
     def slowly(job_id: str, owner: str, settlements: Any) -> list[bool]:
         sizes.append(len(settlements))
-        gate.wait()
+        may_settle.wait()
         return settle(job_id, owner, settlements)
 
     monkeypatch.setattr(store.calls, "settle", slowly)
@@ -149,7 +149,7 @@ def test_what_ends_together_is_settled_together(
     worker.model.answer("a")
     wait_until(lambda: sizes)
     worker.model.answer("b", "c", "d")
-    gate.set()
+    may_settle.set()
     assert run.result()
     assert sizes == [1, 3]
 

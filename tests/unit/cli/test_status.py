@@ -126,27 +126,27 @@ def test_a_job_tells_of_code_that_came_out_otherwise_when_it_was_replayed() -> N
     assert job_document(record)["diverged_cells"] == 2
 
 
-PLACE = ScopeState(
+SCOPE = ScopeState(
     url="http://e/v1", model="m", limit=40, found=True, in_flight=38, waiting=212,
     ended_last_minute=1000, refused_last_minute=12, blocked_s=0.0, away_since_ms=None, next_try_s=0.0,
 )  # fmt: skip
 
 
 def test_what_is_believed_of_an_endpoint() -> None:
-    assert list(limit_lines([PLACE])) == [
+    assert list(limit_lines([SCOPE])) == [
         "http://e/v1 m: endpoint limit 40 (found), 38 in flight, 212 calls wait, "
         "1.2% refused in the last minute"
     ]
-    fresh = PLACE.model_copy(update={"found": False, "waiting": 1, "ended_last_minute": 0, "blocked_s": 7.0})
+    fresh = SCOPE.model_copy(update={"found": False, "waiting": 1, "ended_last_minute": 0, "blocked_s": 7.0})
     assert list(limit_lines([fresh])) == [
         "http://e/v1 m: endpoint limit 40 (not reached yet), 38 in flight, 1 call waits, "
         "takes no calls for 7 s"
     ]
-    assert list(limit_lines([PLACE.model_copy(update={"in_flight": 0, "waiting": 0})])) == []
+    assert list(limit_lines([SCOPE.model_copy(update={"in_flight": 0, "waiting": 0})])) == []
 
 
 def test_an_endpoint_that_is_away_says_since_when_and_when_it_is_tried_again() -> None:
-    away = PLACE.model_copy(update={"in_flight": 0, "away_since_ms": 1_700_000_000_000, "next_try_s": 20.0})
+    away = SCOPE.model_copy(update={"in_flight": 0, "away_since_ms": 1_700_000_000_000, "next_try_s": 20.0})
     since = time.strftime("%H:%M", time.localtime(1_700_000_000))
     assert list(limit_lines([away])) == [f"http://e/v1 m: endpoint away since {since}, next try in 20 s"]
     seen = view(records([away]), BATCH, Pace())

@@ -42,7 +42,7 @@ class MemoryLog:
         return [entry for entry in self.entries if int(entry[0].partition("-")[0]) > cut]
 
 
-class MemoryTexts:
+class MemoryPayloads:
     """Packs texts over 1000 characters away; it can be full, and can lose what it has."""
 
     def __init__(self, *, full: bool = False) -> None:
@@ -107,33 +107,33 @@ EVENTS: list[Event] = [
 ]
 
 
-def stored(*events: Event, texts: MemoryTexts | None = None) -> tuple[MemoryLog, MemoryTexts]:
-    log, texts = MemoryLog(), texts or MemoryTexts()
+def stored(*events: Event, payloads: MemoryPayloads | None = None) -> tuple[MemoryLog, MemoryPayloads]:
+    log, payloads = MemoryLog(), payloads or MemoryPayloads()
     times = itertools.count(1000, 1000)
-    sink = TraceSink(log, "j1", texts, now_ms=lambda: next(times))
+    sink = TraceSink(log, "j1", payloads, now_ms=lambda: next(times))
     for event in events:
         sink(event)
     sink.flush()
-    return log, texts
+    return log, payloads
 
 
 def test_what_is_stored_comes_back_in_order_with_its_time() -> None:
-    log, texts = stored(*EVENTS)
-    trace = list(read_trace(log, "j1", texts))
+    log, payloads = stored(*EVENTS)
+    trace = list(read_trace(log, "j1", payloads))
     assert [item.event for item in trace] == EVENTS
     assert [item.at_ms for item in trace] == [1000 * (n + 1) for n in range(len(EVENTS))]
 
 
 def test_the_time_of_an_event_of_0_1_0_is_that_of_its_stream_id() -> None:
-    log, texts = stored(EVENTS[1])
+    log, payloads = stored(EVENTS[1])
     stream_id, payload = log.entries[0]
     log.entries[0] = (stream_id, json.dumps({k: v for k, v in json.loads(payload).items() if k != "at_ms"}))
-    assert [item.at_ms for item in read_trace(log, "j1", texts)] == [2000]
+    assert [item.at_ms for item in read_trace(log, "j1", payloads)] == [2000]
 
 
 def test_what_could_not_be_stored_is_stored_the_next_time_in_order() -> None:
-    log, texts = MemoryLog(), MemoryTexts()
-    sink = TraceSink(log, "j1", texts, now_ms=lambda: 1)
+    log, payloads = MemoryLog(), MemoryPayloads()
+    sink = TraceSink(log, "j1", payloads, now_ms=lambda: 1)
     sink(EVENTS[1])
     log.away = True
     with pytest.raises(Unreachable):
@@ -142,31 +142,31 @@ def test_what_could_not_be_stored_is_stored_the_next_time_in_order() -> None:
     log.away = False
     sink.flush()
     sink.flush()
-    assert [item.event for item in read_trace(log, "j1", texts)] == EVENTS[1:3]
+    assert [item.event for item in read_trace(log, "j1", payloads)] == EVENTS[1:3]
 
 
 def test_reading_goes_on_after_a_stream_id() -> None:
-    log, texts = stored(*EVENTS)
-    assert [item.event for item in read_trace(log, "j1", texts, after="12000-0")] == EVENTS[6:]
+    log, payloads = stored(*EVENTS)
+    assert [item.event for item in read_trace(log, "j1", payloads, after="12000-0")] == EVENTS[6:]
 
 
 @pytest.mark.parametrize("character", ["x", "ü", "\ud800"])
 def test_a_large_event_is_packed_away_and_comes_back_whole(character: str) -> None:
     event = cell(output=character * 100_000 + "end")
-    log, texts = stored(event)
+    log, payloads = stored(event)
     assert log.entries[0][1] == "j1/0"
-    assert [item.event for item in read_trace(log, "j1", texts)] == [event]
+    assert [item.event for item in read_trace(log, "j1", payloads)] == [event]
 
 
 def test_a_lone_surrogate_in_a_short_text_is_kept() -> None:
-    log, texts = stored(cell(output="a\ud800b"))
+    log, payloads = stored(cell(output="a\ud800b"))
     assert log.entries[0][1].isascii()
-    assert [item.event for item in read_trace(log, "j1", texts)] == [cell(output="a\ud800b")]
+    assert [item.event for item in read_trace(log, "j1", payloads)] == [cell(output="a\ud800b")]
 
 
 def test_a_full_blob_store_costs_the_tail_of_a_text_and_not_the_job() -> None:
-    log, texts = stored(cell(output="x" * 200_000), texts=MemoryTexts(full=True))
-    (traced,) = read_trace(log, "j1", texts)
+    log, payloads = stored(cell(output="x" * 200_000), payloads=MemoryPayloads(full=True))
+    (traced,) = read_trace(log, "j1", payloads)
     assert isinstance(traced.event, CellRan)
     assert traced.event.output.startswith("xxx")
     assert traced.event.output.endswith("[the rest could not be stored: no space left on the device]")
@@ -174,17 +174,17 @@ def test_a_full_blob_store_costs_the_tail_of_a_text_and_not_the_job() -> None:
 
 
 def test_a_lost_event_is_said_to_be_lost_and_the_rest_is_shown() -> None:
-    log, texts = stored(cell(output="x" * 200_000), EVENTS[-1])
-    texts.packed.clear()
-    assert [item.event for item in read_trace(log, "j1", texts)] == [
+    log, payloads = stored(cell(output="x" * 200_000), EVENTS[-1])
+    payloads.packed.clear()
+    assert [item.event for item in read_trace(log, "j1", payloads)] == [
         Marked(turn=0, kind="event_lost", detail="not there"),
         EVENTS[-1],
     ]
 
 
 def test_the_text_form_shows_turns_code_output_calls_times_and_the_end() -> None:
-    log, texts = stored(*EVENTS)
-    assert list(trace_lines(read_trace(log, "j1", texts))) == [
+    log, payloads = stored(*EVENTS)
+    assert list(trace_lines(read_trace(log, "j1", payloads))) == [
         "job j1 on root@here, taken up for the 2. time",
         "  model big, sub model small, prompts coder",
         "  sandbox: off; context: list of 3 items, 1,234,567 characters",

@@ -34,7 +34,7 @@ def test_an_error_is_told_by_type_and_place_and_never_by_its_message(
         structlog.get_logger().exception("job_crashed", job="j1")
     said = capsys.readouterr().err
     assert "error=ValueError" in said
-    assert "test_logs.py:" in said
+    assert "test_logging_setup.py:" in said
     assert "secret" not in said
 
 
