@@ -5,8 +5,12 @@ JSON object of another shape, so the two cannot be confused.
 """
 
 import json
+from typing import NamedTuple
 
-from rlm_dist.blobs.store import Blobs
+import redis
+
+from rlm_dist.blobs.store import Blobs, open_blobs
+from rlm_dist.settings import Settings
 from rlm_dist.store import Store
 
 INLINE_CHARS = 64 * 1024
@@ -43,3 +47,22 @@ class Payloads:
             return packed
         sha256 = json.loads(packed)["blob"]
         return self._store.connection.patiently(lambda: self._blobs.get_text(sha256))
+
+
+class Storage(NamedTuple):
+    """The store of one process with the texts that lie beside it."""
+
+    store: Store
+    blobs: Blobs
+    payloads: Payloads
+
+
+def open_storage(client: redis.Redis, settings: Settings, *, patience_s: float = 0.0) -> Storage:
+    """The store over this connection, which waits for Redis for ``patience_s``, and its blobs.
+
+    Raises:
+        SettingsError: ``RLM_BLOB_URL`` cannot be used.
+    """
+    store = Store(client, retention_s=settings.retention_s, patience_s=patience_s)
+    blobs = open_blobs(settings.blob_url, home=settings.home, client=client, retention_s=settings.retention_s)
+    return Storage(store, blobs, Payloads(store=store, blobs=blobs))

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from rlm_dist.blobs.payloads import Payloads
-from rlm_dist.blobs.store import open_blobs
+from rlm_dist.blobs.payloads import Payloads, open_storage
 from rlm_dist.cli.output import Output
 from rlm_dist.client.client import Client
 from rlm_dist.local.cluster import is_up, with_redis
@@ -68,6 +67,5 @@ def open_stores(settings: Settings) -> Iterator[tuple[Store, Payloads]]:
     with with_redis(settings) as resolved:
         assert resolved.redis_url is not None  # with_redis has seen to it
         with closing(connect(resolved.redis_url, client_name="rlm-cli")) as client:
-            store = Store(client, retention_s=settings.retention_s)
-            blobs = open_blobs(resolved.blob_url, home=resolved.home, client=client)
-            yield store, Payloads(store=store, blobs=blobs)
+            storage = open_storage(client, resolved)
+            yield storage.store, storage.payloads

@@ -8,18 +8,16 @@ the number of ids, not with the file. Blank lines and a byte order mark are pass
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from rlm_dist.client.batch_item import BatchItem, read_item
 from rlm_dist.client.openai_batch import IGNORED
-from rlm_dist.contexts.encoding import check_value, encode_files
+from rlm_dist.contexts.encoding import check_value, reading_files
 from rlm_dist.contexts.text_files import FileText, open_text
 from rlm_dist.errors import InputError
 
 SHOWN_PROBLEMS = 100
-_KNOWN_FILES = 1024
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -76,7 +74,7 @@ class BatchFile:
         self._file = open_text(path, stdin=stdin)
         self._base = Path.cwd() if str(path) == "-" or "://" in str(path) else Path(path).absolute().parent
         self.ignored: set[str] = set()
-        self._check_file = lru_cache(_KNOWN_FILES)(_problems_of_file)
+        self._read_file = reading_files(lambda _: None)
         checklist = _Checklist("line")
         digest = hashlib.sha256()
         for number, line in _lines(self._file, digest.update):
@@ -101,13 +99,19 @@ class BatchFile:
             if number not in self._skipped:
                 yield read_item(_parse(line), self._base)
 
+    def _check_file(self, path: str) -> None:
+        try:
+            self._read_file(path)
+        except InputError as error:
+            raise InputError(tuple(f"context_file: {problem}" for problem in error.problems)) from None
+
     def _checked(self, line: bytes) -> BatchItem:
         parsed = _parse(line)
         item = read_item(parsed, self._base)
         if item.context_file is None:
             check_value(item.value)
-        elif problems := self._check_file(item.context_file):
-            raise InputError(problems)
+        else:
+            self._check_file(item.context_file)
         if item.form == "openai":
             self.ignored |= IGNORED & parsed["body"].keys()
         return item
@@ -150,14 +154,6 @@ def _fingerprint(item: BatchItem) -> bytes:
     """What two items share only if they are the same job."""
     known = [item.custom_id, item.query, item.encode().ref.sha256, item.form, item.metadata]
     return (json.dumps(known) + item.options.model_dump_json()).encode()
-
-
-def _problems_of_file(path: str) -> tuple[str, ...]:
-    try:
-        encode_files([path])
-    except InputError as error:
-        return tuple(f"context_file: {problem}" for problem in error.problems)
-    return ()
 
 
 def _lines(file: FileText, seen: Callable[[bytes], object]) -> Iterator[tuple[int, bytes]]:

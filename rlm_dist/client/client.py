@@ -23,8 +23,7 @@ from typing import Any, Protocol
 import celery
 import redis
 
-from rlm_dist.blobs.payloads import Payloads
-from rlm_dist.blobs.store import open_blobs
+from rlm_dist.blobs.payloads import open_storage
 from rlm_dist.broker.app import make_app
 from rlm_dist.broker.publish import send_root
 from rlm_dist.client.batch_file import BatchFile, BatchList
@@ -38,7 +37,7 @@ from rlm_dist.errors import InputError
 from rlm_dist.local.cluster import is_up, own_queue, with_redis, workers
 from rlm_dist.schema import BatchState, JobSpec
 from rlm_dist.settings import Settings, load_settings
-from rlm_dist.store import Store, connect, reaching
+from rlm_dist.store import connect, reaching
 
 REDIS_PATIENCE_S = 60.0
 _BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -90,14 +89,9 @@ class Client:
         self._app: celery.Celery = self._held.enter_context(make_app(self.settings))
         with reaching(connection):
             connection.ping()  # a wrong address is told at once, an outage later on is waited for
-        self.store = Store(connection, retention_s=self.settings.retention_s, patience_s=REDIS_PATIENCE_S)
-        self.blobs = open_blobs(
-            self.settings.blob_url,
-            home=self.settings.home,
-            client=connection,
-            retention_s=self.settings.retention_s,
+        self.store, self.blobs, self._payloads = open_storage(
+            connection, self.settings, patience_s=REDIS_PATIENCE_S
         )
-        self._payloads = Payloads(store=self.store, blobs=self.blobs)
         self._specs = JobSpecFactory(self.settings)
 
     def close(self) -> None:

@@ -5,17 +5,15 @@ which is bounded in jobs and in bytes (but for the line that crosses the bound).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 from rlm_dist.blobs.store import Blobs
 from rlm_dist.client.batch_item import BatchItem
-from rlm_dist.contexts.encoding import Encoded, encode_files, store_context
+from rlm_dist.contexts.encoding import Encoded, reading_files, store_context
 from rlm_dist.schema import ContextRef
 
 _CHUNK_JOBS = 200
 _CHUNK_BYTES = 16 * 1024 * 1024
-_KNOWN_FILES = 1024
 
 
 class StoredJob(NamedTuple):
@@ -35,10 +33,7 @@ class _UnstoredJob(NamedTuple):
 def upload_contexts(items: Iterable[tuple[int, BatchItem]], blobs: Blobs) -> Iterator[list[StoredJob]]:
     """Store the contexts of these jobs and yield them in chunks, in order."""
 
-    @lru_cache(_KNOWN_FILES)
-    def store_file(path: str) -> ContextRef:
-        return store_context(encode_files([path]), blobs)
-
+    store_file = reading_files(lambda encoded: store_context(encoded, blobs))
     for chunk in _chunks(items):
         _store([waiting.encoded for waiting in chunk if waiting.encoded is not None], blobs)
         yield [

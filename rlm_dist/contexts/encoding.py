@@ -16,8 +16,9 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, Protocol
+from typing import BinaryIO, Literal, NamedTuple, Protocol, TypeVar
 
 from rlm_dist.blobs.store import Blobs, text_pieces
 from rlm_dist.contexts import text_files
@@ -26,7 +27,10 @@ from rlm_dist.schema import ContextInfo, ContextRef
 
 Kind = Literal["str", "list", "dict", "json"]
 SHOWN_SIZES = 10
+T = TypeVar("T")
+
 _EMPTY = "context: is empty"
+_KNOWN_FILES = 1024
 _HEADER = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -114,6 +118,19 @@ def encode_files(paths: Sequence[str | Path], *, stdin: BinaryIO | None = None) 
         return _assemble("str", sources, [])
     names = [_Text(source.name) for source in sources]
     return _assemble("list", sources, names, items=len(sources), several=not found.folders)
+
+
+def reading_files(read: Callable[[Encoded], T]) -> Callable[[str], T]:
+    """What ``read`` makes of the context file at a path; many jobs name the same one, which is read once.
+
+    The function that is returned raises what ``encode_files`` does.
+    """
+
+    @lru_cache(_KNOWN_FILES)
+    def of_path(path: str) -> T:
+        return read(encode_files([path]))
+
+    return of_path
 
 
 def store_context(encoded: Encoded, blobs: Blobs) -> ContextRef:

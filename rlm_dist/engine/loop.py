@@ -17,6 +17,7 @@ from rlm_dist.engine.observation import BlockResult, cut, observation
 from rlm_dist.engine.parsing import ParsedReply, TextAnswer, parse
 from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded, ReplayDiverged, SandboxError
 from rlm_dist.schema import (
+    REPL_NAMES,
     CellResult,
     Completion,
     ErrorInfo,
@@ -32,10 +33,8 @@ from rlm_dist.schema.events import REPLAY_DIVERGED, CellRan, Emit, Marked, Messa
 Complete = Callable[[Sequence[Message]], Completion]
 
 _PATH = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*|\[[^\[\]\n]{1,200}\])*")
-# As a bare word in a text answer these are words: nobody hands in the whole input.
-_OWN_NAMES = frozenset(
-    {"context", "history", "llm_query", "llm_query_batched", "FINAL", "FINAL_VAR", "SHOW_VARS"}
-)
+# In a text answer these are words, for they have a meaning outside of the REPL, or name an answer's variable.
+_WORDS = frozenset({"answer", "exit", "quit"})
 _WARN_AT_TURNS_LEFT = 3
 _EMPTY_REPLY = "(empty reply)"  # endpoints refuse a message without content
 _MEND = {
@@ -303,7 +302,7 @@ class _Loop:
             return _FinalDecision(note=prompts.NO_ANSWER)
         if text.startswith(("f'", 'f"')):
             return _FinalDecision(note=prompts.FORMATTED)
-        if _PATH.fullmatch(text) and text not in _OWN_NAMES:
+        if _PATH.fullmatch(text) and text not in REPL_NAMES - _WORDS:
             resolved = self._resolve(text)
             if resolved.found:
                 return _FinalDecision(resolved.final, "" if resolved.final else prompts.NO_ANSWER)

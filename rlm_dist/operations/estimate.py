@@ -6,18 +6,15 @@ what it would take to have the sub model read each job's context once.
 """
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 from rlm_dist.client.batch_item import BatchItem
 from rlm_dist.client.options import JobOptions
-from rlm_dist.contexts.encoding import encode_files
+from rlm_dist.contexts.encoding import reading_files
 from rlm_dist.engine.prompts import opening
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.prices import Prices
-from rlm_dist.schema import CHARS_PER_TOKEN, NANO, ContextRef, JobSpec, Role, Usage, Wire
+from rlm_dist.schema import CHARS_PER_TOKEN, NANO, JobSpec, Role, Usage, Wire
 from rlm_dist.settings import Settings
-
-_KNOWN_FILES = 1024
 
 
 class Estimate(Wire):
@@ -59,10 +56,7 @@ def estimate(items: Iterable[BatchItem], defaults: JobOptions, settings: Setting
     contexts: dict[str, int] = {}
     jobs = 0
 
-    @lru_cache(_KNOWN_FILES)
-    def of_file(path: str) -> ContextRef:
-        return encode_files([path]).ref
-
+    of_file = reading_files(lambda encoded: encoded.ref)
     for item in items:
         ref = item.encode().ref if item.context_file is None else of_file(item.context_file)
         options = item.options.over(defaults)

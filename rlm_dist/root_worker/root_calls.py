@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from rlm_dist.blobs.payloads import Payloads
-from rlm_dist.errors import BlobError, CallError, Parked, RLMError, Superseded
+from rlm_dist.errors import CallError, Parked, RLMError, Superseded
 from rlm_dist.schema import CallRequest, CallResult, Completion, JobSpec, Message, Role
 from rlm_dist.schema.events import Emit, Marked
 from rlm_dist.store import CallRefused, CallState, CallStore, OpenCall
-from rlm_dist.worker.accounts import Accounts, unstorable
+from rlm_dist.worker.accounts import Accounts, end_of_call
 from rlm_dist.worker.call_ids import CallIds
 from rlm_dist.worker.failpoints import failpoint
 from rlm_dist.worker.model_client import ModelClient
@@ -95,12 +95,10 @@ class RootCalls:
             kinds = ", ".join(result.failed_attempts)
             self._emit(Marked(turn=0, kind="root_attempts_failed", detail=kinds))
         failpoint("root.answered", self._spec.id)
-        try:
-            packed = self._payloads.pack(self._spec.id, result.model_dump_json())
-        except BlobError as error:
-            result = unstorable(result, error)
-            packed = result.model_dump_json()
-        settlement = self._accounts.settlement(call_id, request, result, packed)
+        result, settlement = end_of_call(
+            call_id, request, result,
+            job_id=self._spec.id, payloads=self._payloads, accounts=self._accounts,
+        )  # fmt: skip
         (answered,) = self._calls.settle(self._spec.id, self._owner, [settlement])
         failpoint("root.settled", self._spec.id)
         if settlement.returned is not None and not answered:

@@ -3,6 +3,14 @@
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+# What a REPL offers beside Python; a test compares this list with a live one.
+REPL_NAMES = frozenset(
+    {
+        *("context", "history", "answer", "llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched"),
+        *("LLMQueryError", "FINAL", "FINAL_VAR", "SHOW_VARS", "exit", "quit"),
+    }
+)
+
 
 class FinalValue(NamedTuple):
     """An answer handed in: its text, the value where it is JSON and no string, and by which way."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from rlm_dist.errors import InputError, NotFound
 from rlm_dist.schema import BatchState, JobState
 from rlm_dist.store import keys
+from rlm_dist.store.calls import reservation
 from rlm_dist.store.connection import StorePart
 from rlm_dist.store.ledger import recomputed
 
@@ -89,13 +90,11 @@ class AuditStore(StorePart):
 
 
 def _reserved(calls: Iterable[str]) -> Counter[str]:
-    """What is set aside for the open ones of these calls; see ``lua/prelude_calls.lua``."""
+    """What is set aside for the open ones of these calls."""
     sums: Counter[str] = Counter()
-    for state in calls:
-        kind, _, nanousd, tokens, *_ = state.split(" ")
-        if kind in ("p", "c"):
-            sums["reserved_nanousd"] += int(nanousd)
-            sums["reserved_tokens"] += int(tokens)
+    for nanousd, tokens in filter(None, map(reservation, calls)):
+        sums["reserved_nanousd"] += nanousd
+        sums["reserved_tokens"] += tokens
     return sums
 
 

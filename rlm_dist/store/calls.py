@@ -118,6 +118,15 @@ _POISON = CallResult(
 ).model_dump_json()
 
 
+def reservation(state: str) -> tuple[int, int] | None:
+    """Nano-dollars and tokens set aside for a call, by its stored state; None if it has ended.
+
+    ``lua/prelude_calls.lua`` has the form of the state.
+    """
+    kind, _, nanousd, tokens, *_ = state.split(" ")
+    return (int(nanousd), int(tokens)) if kind in ("p", "c") else None
+
+
 class CallStore(StorePart):
     """The part of the store that knows calls."""
 

@@ -45,6 +45,7 @@ _PRELUDES = (
     ("job_", "prelude.lua"),
     ("calls_", "prelude.lua"),
     ("calls_", "prelude_calls.lua"),
+    ("job_retry", "prelude_calls.lua"),
     ("calls_", "prelude_ledger.lua"),
     ("limits_", "prelude_limits.lua"),
     ("limits_", "prelude_limits_cuts.lua"),

@@ -21,7 +21,7 @@ from rlm_dist.errors import BlobError, FailureKind
 from rlm_dist.schema import CallFailure, CallRequest, CallResult, Role
 from rlm_dist.schema.leases import LEASE_MS
 from rlm_dist.store import CallStore, Settlement
-from rlm_dist.worker.accounts import Accounts, unstorable
+from rlm_dist.worker.accounts import Accounts, end_of_call
 from rlm_dist.worker.failpoints import failpoint
 from rlm_dist.worker.model_client import ModelClient
 
@@ -290,12 +290,11 @@ class SubCalls:
         result = _result(future)
         if result.failure is not None and result.failure.kind == FailureKind.CANCELLED:
             return self._accounts.settlement(call.id, request, result, "")
-        try:
-            packed = self._payloads.pack(call.job_id, result.model_dump_json())
-        except BlobError as error:
-            result = unstorable(result, error)
-            packed = result.model_dump_json()
-        return self._accounts.settlement(call.id, request, result, packed)
+        _, settlement = end_of_call(
+            call.id, request, result,
+            job_id=call.job_id, payloads=self._payloads, accounts=self._accounts,
+        )  # fmt: skip
+        return settlement
 
     def _release(self, calls: Iterable[_Call]) -> None:
         """Free the slots of these calls, which are over here."""

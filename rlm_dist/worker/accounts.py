@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.errors import PAUSING, BlobError, CallError, FailureKind
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.prices import Prices
@@ -9,7 +10,25 @@ from rlm_dist.schema import CallFailure, CallRequest, CallResult, Charge, Comple
 from rlm_dist.store import Settlement, Spend
 
 
-def unstorable(result: CallResult, error: BlobError) -> CallResult:
+def end_of_call(
+    call_id: str,
+    request: CallRequest,
+    result: CallResult,
+    *,
+    job_id: str,
+    payloads: Payloads,
+    accounts: "Accounts",
+) -> tuple[CallResult, Settlement]:
+    """The last step of a call: result and settlement. A result that cannot be stored fails the call."""
+    try:
+        packed = payloads.pack(job_id, result.model_dump_json())
+    except BlobError as error:
+        result = _unstorable(result, error)
+        packed = result.model_dump_json()
+    return result, accounts.settlement(call_id, request, result, packed)
+
+
+def _unstorable(result: CallResult, error: BlobError) -> CallResult:
     """The failure that a call is settled with whose result cannot be stored; what it cost is counted."""
     done = result.completion
     paid = (_charge(done),) if done else ()

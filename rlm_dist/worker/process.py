@@ -6,8 +6,7 @@ import socket
 import structlog
 from celery import Celery
 
-from rlm_dist.blobs.payloads import Payloads
-from rlm_dist.blobs.store import open_blobs
+from rlm_dist.blobs.payloads import open_storage
 from rlm_dist.contexts.cache import ContextCache
 from rlm_dist.llm import LLM
 from rlm_dist.llm.endpoints import endpoints_of
@@ -38,14 +37,9 @@ class Worker:
         self.settings = settings
         self.owner = f"{settings.broker_prefix}{role}@{socket.gethostname()}:{os.getpid()}"
         self._client = connect(settings.redis_url, client_name=f"rlm-{role}")
-        self.store = Store(self._client, retention_s=settings.retention_s, patience_s=REDIS_PATIENCE_S)
-        blobs = open_blobs(
-            settings.blob_url or "redis",
-            home=settings.home,
-            client=self._client,
-            retention_s=settings.retention_s,
-        )
-        self.payloads = Payloads(store=self.store, blobs=blobs)
+        # Workers may be on several machines: what lies in a folder of one is not seen by another.
+        placed = settings.model_copy(update={"blob_url": settings.blob_url or "redis"})
+        self.store, blobs, self.payloads = open_storage(self._client, placed, patience_s=REDIS_PATIENCE_S)
         self.contexts = ContextCache(settings.home / "cache" / "contexts", blobs)
         endpoints = {role: endpoints_of(settings, role) for role in Role}
         self.llm = LLM(

@@ -9,15 +9,16 @@ local at, firsts, paid, add, plus = 2, {}, {}, sums()
 
 -- An attempt that was lost and done again is counted when the call is settled, once: if its holder comes back
 -- after all and settles too, that is the payment that was counted already.
-local function again(id, token, tokens, failed, lapsed, owner)
-  if (',' .. tokens .. ','):find(',' .. token .. ',', 1, true) or call('ZSCORE', TOKENS, token) then return end
-  if tonumber(lapsed) > 0 then
+local function again(id, token, ended)
+  if (',' .. ended.tokens .. ','):find(',' .. token .. ',', 1, true) or call('ZSCORE', TOKENS, token) then return end
+  local lapsed = ended.lapsed
+  if lapsed > 0 then
     lapsed = lapsed - 1
   elseif tonumber(ARGV[at + 4]) > 0 then
     plus('duplicate_paid_calls', 1)
   end
   charge(at, plus, {'spent'}, paid)
-  call('HSET', CALLS, id, table.concat({'s', tokens .. ',' .. token, failed, int(lapsed), owner}, ' '))
+  write_settled(id, ended.tokens .. ',' .. token, ended.failed, lapsed, ended.owner)
 end
 
 local function first(id, token, known)
@@ -26,12 +27,12 @@ local function first(id, token, known)
 end
 
 local function settle(id, token, state)
-  local tokens, failed, lapsed, owner = state:match('^s (%S*) (%d) (%d+) (.*)$')
+  local ended = settled_state(state)
   local known = open_state(state) or {lapsed = 0}
   -- A failure says nothing where another attempt is under way.
   local let_go = known.lapsed > 0 and known.owner ~= 'root' and known.owner ~= ARGV[1]
-  if tokens then
-    again(id, token, tokens, failed, lapsed, owner)
+  if ended then
+    again(id, token, ended)
   elseif ARGV[at + 2] ~= '' and not (ARGV[at + 3] == '1' and let_go) then
     first(id, token, known)
     return 1
@@ -39,7 +40,7 @@ local function settle(id, token, state)
     charge(at, plus, {'spent'}, paid)
     if known.kind == 'c' and not let_go then plus('in_flight', give_up(id, known)) end
   end
-  return tokens and tokens:match('^[^,]*') == token and 1 or 0
+  return ended and ended.tokens:match('^[^,]*') == token and 1 or 0
 end
 
 while at <= #ARGV do

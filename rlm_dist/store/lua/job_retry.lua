@@ -14,7 +14,8 @@ if batch and call('EXISTS', batch) == 0 then return NOT_FOUND end
 local PASSING = {rate = true, transient = true, timeout = true, outage = true}
 local known, asks_again = call('HGETALL', CALLS), state == 'exhausted' or job[5]
 for at = 1, #known, 2 do
-  local kept = known[at + 1]:match('^s %S* 0 ')
+  local ended = settled_state(known[at + 1])
+  local kept = ended and not ended.failed
   local of_root = call('HEXISTS', REQUESTS, known[at]) == 0
   if not kept or of_root and state == 'exhausted' then
     local failure = (call('HGET', RESULTS, known[at]) or ''):match('"kind":%s*"(%a+)"')

@@ -2,8 +2,7 @@
 -- KEYS: keys.job_keys(job id), as named here. A time is in Unix milliseconds of this server.
 local JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, CHARGES, JOBS,
   QUEUED, LEASES = unpack(KEYS)
--- The first keys are the job's own; the last three are lists of all jobs.
-local OWN_KEYS = #KEYS - 3
+local OWN_KEYS = #KEYS - 3 -- the last three are lists of all jobs
 local NOT_FOUND, SUPERSEDED, CANCELLED, PAUSED = 'NOT_FOUND', 'SUPERSEDED', 'CANCELLED', 'PAUSED'
 local FINAL = {succeeded = true, exhausted = true, failed = true, cancelled = true}
 local call, time = redis.call, redis.call('TIME')

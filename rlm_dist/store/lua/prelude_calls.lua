@@ -22,6 +22,16 @@ local function write_pending(id, since_ms, known)
   call('HSET', CALLS, id, table.concat({'p', int(since_ms), known.money, known.tokens, known.lapsed}, ' '))
 end
 
+-- The settled state of a call, or nothing.
+local function settled_state(state)
+  local tokens, failed, lapsed, owner = (state or ''):match('^s (%S*) (%d) (%d+) (.*)$')
+  return tokens and {tokens = tokens, failed = failed == '1', lapsed = tonumber(lapsed), owner = owner}
+end
+
+local function write_settled(id, tokens, failed, lapsed, owner)
+  call('HSET', CALLS, id, table.concat({'s', tokens, failed and 1 or 0, int(lapsed), owner}, ' '))
+end
+
 local function in_flight(known) return known.kind == 'c' and known.token ~= '-' and 1 or 0 end
 
 -- Returns by how much the number of calls in flight changes.

@@ -14,7 +14,7 @@ local function answer(id, token, known, owner, result, failed, plus)
   plus('in_flight', 0 - in_flight(known))
   plus('failed_calls', failed)
   plus('duplicate_paid_calls', known.lapsed)
-  call('HSET', CALLS, id, table.concat({'s', token, failed, known.lapsed, owner}, ' '))
+  write_settled(id, token, failed == '1', known.lapsed, owner)
   call('HSET', RESULTS, id, result)
   -- No more calls than a window has are ever waited for, so what is cut off has been read. A short result goes
   -- along: who waits need not ask for it.

@@ -10,7 +10,7 @@ import pytest
 
 from rlm_dist.contexts.encoding import encode
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
-from rlm_dist.schema import Answer, CallFailure, JobState, Message
+from rlm_dist.schema import Answer, CallFailure, CellResult, JobState, Message
 from tests.support.fake_repl import Run
 from tests.support.sandboxes import forks
 
@@ -34,6 +34,17 @@ class Echo:
         return Answer(call_id=name, text=f"<{prompt}>")
 
 
+class InSandbox:
+    """A sandbox as the engine sees it."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self.resolve, self.restart = sandbox.resolve, sandbox.restart
+
+    def run(self, code: str, began_ns: int, turn: int, /) -> CellResult:
+        return self._sandbox.run(code, began_ns)
+
+
 @contextmanager
 def sandbox(folder: Path, query: Any, context: Any = "some text", **limits: Any) -> Iterator[Sandbox]:
     path = folder / "context"
@@ -44,7 +55,7 @@ def sandbox(folder: Path, query: Any, context: Any = "some text", **limits: Any)
 
 def play(folder: Path, *steps: str, context: Any = "some text", query: Any = None, **limits: Any) -> Run:
     with sandbox(folder, query or Echo(), context, **limits) as repl:
-        return Run(*steps, repl=repl)
+        return Run(*steps, repl=InSandbox(repl))
 
 
 def cells(*codes: str) -> list[str]:
