@@ -1,4 +1,4 @@
-"""`submit --cache`: what one batch was answered, the next one need not pay for."""
+"""`submit --cache`: a later batch does not pay again for answers that an earlier one received."""
 
 import pytest
 

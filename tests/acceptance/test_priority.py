@@ -1,4 +1,4 @@
-"""Jobs that wait for a root worker are started in the order of their priority, then of their submission."""
+"""Jobs that wait for a root worker start in order of priority, then of submission."""
 
 import pytest
 

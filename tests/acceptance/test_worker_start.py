@@ -1,4 +1,4 @@
-"""Workers as they are started by hand: what is wrong is said at once, and what is right needs no options."""
+"""Workers started by hand report what is wrong at once, and need no options if all is right."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.acceptance
 
 
 def started(app: str, env: Mapping[str, str], *options: str) -> "subprocess.Popen[str]":
-    """``celery -A <app> worker`` with some options."""
+    """Run ``celery -A <app> worker`` with some options."""
     return subprocess.Popen(
         [sys.executable, "-m", "celery", "-A", app, "worker", *options],
         env={**clean_environment(), **env}, cwd=PROJECT, text=True,
@@ -53,7 +53,7 @@ def test_a_bad_setting_is_named(env: Mapping[str, str], told: str, tmp_path: Pat
 def test_a_root_worker_takes_up_jobs_again_whatever_queue_it_was_given(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    """With ``-Q rlm.root`` it also hears of jobs whose worker died."""
+    """Even with ``-Q rlm.root`` it recovers jobs whose worker died."""
     env = {"RLM_REDIS_URL": redis_server.url, "RLM_HOME": str(tmp_path)}
     log = tmp_path / "log"
     worker = started("workers.root", env, "-Q", "rlm.root", "-c", "1", "-f", str(log))

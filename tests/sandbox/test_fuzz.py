@@ -1,4 +1,4 @@
-"""What a REPL or a model sends, fuzzed with atheris, which is no dependency of ours."""
+"""What a REPL or a model sends, fuzzed with atheris, which is not among our dependencies."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""Which level is taken, and what a worker says where none is strong enough."""
+"""Which level is chosen, and what a worker says if none is strong enough."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from rlm_dist.sandbox.level import LOCKED, Level
 from rlm_dist.sandbox.probe import choose, probe
 from tests.support.environment import PROJECT
 
-CHOOSE = choose.__wrapped__  # without its memory
+CHOOSE = choose.__wrapped__  # without its cache
 
 
 def working(monkeypatch: pytest.MonkeyPatch, *levels: Level) -> None:
-    """Have these levels work here, and no other one."""
+    """Let these levels work here, and no others."""
     monkeypatch.setattr(probing, "probe", lambda level, _: [] if level in levels else ["a file was read"])
 
 
@@ -80,7 +80,7 @@ def test_the_probe_finds_what_a_plain_process_can_do() -> None:
     assert probe(Level.OFF) != []
 
 
-# The system calls that a container does not let through. Docker's and Kubernetes' default: no new namespace.
+# The system calls that a container denies. Docker's and Kubernetes' default: no new namespace.
 NO_NAMESPACES = ("unshare", "mount", "pivot_root", "setns", "umount2")
 NO_LANDLOCK = ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self")
 CONTAINER = """

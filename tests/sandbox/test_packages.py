@@ -1,4 +1,4 @@
-"""Optional libraries in the REPL: what is allowed works at every level, and nothing else comes with it."""
+"""Optional libraries in the REPL: allowed ones work at every level, and they bring no others."""
 
 import os
 import subprocess

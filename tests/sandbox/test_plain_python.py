@@ -1,4 +1,4 @@
-"""Ordinary Python works at every level: what models write to read, count, sort and compute."""
+"""Ordinary Python works at every level: code that models write to read, count, sort and compute."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing

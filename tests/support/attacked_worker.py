@@ -31,7 +31,7 @@ from tests.support.environment import PROJECT
 from tests.support.sandboxes import write_context
 
 ATTACKS = PROJECT / "tests/sandbox/attacks"
-PYTHON = os.path.realpath(sys.executable)  # what fork-servers are started as
+PYTHON = os.path.realpath(sys.executable)  # the program that runs fork-servers
 SECRET = "RLM_API_KEY"
 PACKAGES = ("numpy", "pandas")
 _LIMITS = SandboxLimits(code_timeout_s=1.0)
@@ -46,7 +46,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 class Secrets:
-    """What the worker holds: in its environment, in its memory, in files, and in an open file."""
+    """The worker's secrets: in its environment, in its memory, in files, and in an open file."""
 
     def __init__(self, folder: Path) -> None:
         self.tokens = {"environment": os.environ[SECRET], "neighbour": secrets.token_hex(16)}
@@ -55,7 +55,7 @@ class Secrets:
         for file, mode in zip(self.files, (0o644, 0o600), strict=True):
             file.write_text(self._new(file.name))
             file.chmod(mode)
-        self.open_file = open(folder / "open", "w+")  # noqa: SIM115  # held as long as the worker lives
+        self.open_file = open(folder / "open", "w+")  # noqa: SIM115  # open as long as the worker lives
         self.open_file.write(self._new("open file"))
         self.open_file.flush()
         (folder / "secret_module.py").write_text(f"print({self._new('module')!r})")
@@ -66,7 +66,7 @@ class Secrets:
 
 
 class Listeners:
-    """The worker's sockets; ``reached`` says which of them somebody came to."""
+    """The worker's sockets; ``reached`` says which of them someone connected or wrote to."""
 
     def __init__(self, folder: Path) -> None:
         self._open: dict[str, socket.socket] = {}
@@ -87,7 +87,7 @@ class Listeners:
                 self._listen(f"UNIX {name}", socket.AF_UNIX, kind, name.replace("@", "\0"))
                 self.unix.append((int(kind), name))
                 if not name.startswith("@"):
-                    os.chmod(name, 0o777)  # the level has to stop it, not the mode
+                    os.chmod(name, 0o777)  # the level has to prevent access, not the mode
 
     def _listen(
         self, name: str, family: int, kind: socket.SocketKind, address: Any, protocol: int = 0
@@ -102,7 +102,7 @@ class Listeners:
         return self._open[name].getsockname()
 
     def reached(self) -> list[str]:
-        """The names of those that were connected or written to since the last call."""
+        """The names of the sockets that were connected or written to since the last call."""
         return [name for name, listener in self._open.items() if _reached(listener)]
 
 
@@ -119,7 +119,7 @@ def _reached(listener: socket.socket) -> bool:
 
 
 class Watch:
-    """Looks at the worker's descendants all the time: how many there are, how much more they hold."""
+    """Watches the worker's descendants: how many there are, and how much memory they add."""
 
     def __init__(self) -> None:
         self.tasks = self.processes = self.bytes = self.shared = 0
@@ -131,12 +131,12 @@ class Watch:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop watching."""
         self._over.set()
         self._thread.join()
 
     def asked(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]:
-        """Look once, for an attack that calls the sub model when it is at its height."""
+        """Look once, for an attack that calls the sub model at its peak."""
         self._look()
         return [Answer(call_id="c", text="") for _ in prompts]
 
@@ -154,7 +154,7 @@ class Watch:
 
 
 def descendants() -> list[dict[str, str]]:
-    """The status of every process below this one; what was left by its parent comes to this one."""
+    """The status of every process below this one; orphans are adopted by this process."""
     every = {}
     for path in Path("/proc").glob("[0-9]*/status"):
         with suppress(OSError):
@@ -162,14 +162,14 @@ def descendants() -> list[dict[str, str]]:
             every[int(status["Pid"])] = status
     below = {os.getpid()}
     found = []
-    for _ in range(6):  # no deeper than that
+    for _ in range(6):  # they are not nested deeper than that
         found = [status for status in every.values() if int(status["PPid"]) in below]
         below |= {int(status["Pid"]) for status in found}
     return [status for status in found if not status["State"].strip().startswith("Z")]
 
 
 def _survivors(usual: int) -> int:
-    """How many processes more than the usual ones there still are, some time after the end of a job."""
+    """How many extra processes still run some time after the end of a job."""
     deadline = time.monotonic() + 3
     while (more := len(descendants()) - usual) > 0 and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -177,7 +177,7 @@ def _survivors(usual: int) -> int:
 
 
 def is_fork_server(status: dict[str, str]) -> bool:
-    """Whether it is a fork-server or was forked from one; not what lies around it, bubblewrap and a shell."""
+    """Whether this is a fork-server or was forked from one, and not the bubblewrap or shell around it."""
     with suppress(OSError):
         program, _, rest = Path(f"/proc/{status['Pid'].strip()}/cmdline").read_text().partition("\0")
         return program == PYTHON and "fork_server.py" in rest
@@ -215,7 +215,7 @@ class StandIn:
         self._context = write_context(folder / "context", "str", ["x" * _LARGE_BYTES if large else ""])
 
     def attacked(self, name: str, start: ForkServerStart | PlainStart) -> dict[str, Any]:
-        """Run one attack while another job's REPL is there; gives what came of it."""
+        """Run one attack while another job's REPL is running; returns what came of it."""
         with Sandbox(
             context_path=self._context, query=_no_query, limits=SandboxLimits(), start=start
         ) as neighbour:
@@ -273,7 +273,7 @@ class StandIn:
         }
 
     def _settle(self, start: ForkServerStart | PlainStart) -> None:
-        """Wait until there is what is always there: fork-servers, a spare REPL of each, and a neighbour."""
+        """Wait until all usual processes run: fork-servers, a spare REPL of each, and a neighbour."""
         if isinstance(start, ForkServerStart):
             while sum(map(is_fork_server, descendants())) < (5 if self._large else 3):
                 time.sleep(0.01)
@@ -289,7 +289,7 @@ class StandIn:
             yield f"{watch.shared >> 20} MB of shared memory"
 
     def _state(self) -> dict[str, Any]:
-        """What no attack may change; asking for it puts right what can be."""
+        """The state that no attack may change; reading it also restores what can be restored."""
         signals, self._signals = self._signals, []
         resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
         return {
@@ -330,7 +330,7 @@ def _no_query(prompts: Sequence[tuple[Message, ...]], model: str | None) -> list
 
 @contextmanager
 def _kin() -> Iterator[None]:
-    """Have the orphans below this process come to it, not to the first process of the machine."""
+    """Let this process, not the machine's first one, adopt the orphans below it."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
         yield
@@ -341,7 +341,7 @@ def _kin() -> Iterator[None]:
 
 
 def main(level: str, folder: str, large: str, *packages: str) -> None:
-    """Be attacked, line by line."""
+    """Run the attacks named in the input, line by line."""
     worker = StandIn(Path(folder), large=large == "1")
     with closing(start_at(Level(level), find(packages))) as start, _kin():
         for line in sys.stdin:

@@ -20,7 +20,7 @@ WAIT_S = 150.0
 
 
 class Bench:
-    """What an acceptance test starts and asks: workers by role, and a client."""
+    """The cluster of an acceptance test: workers by role, and a client."""
 
     def __init__(self, *, redis_url: str, api_url: str, folder: Path) -> None:
         self.folder = folder
@@ -46,7 +46,7 @@ class Bench:
             worker.wait_ready()
 
     def close(self) -> None:
-        """End everything that was started, and every job; no key of theirs may then stay for ever."""
+        """Stop all workers and end all jobs; after that every key must have a TTL."""
         for worker in self._workers:
             worker.__exit__(None, None, None)
         end_all_jobs(self.client.store)
@@ -59,7 +59,7 @@ MakeBench = Callable[[SimulatedEndpoint], Bench]
 
 
 def open_bench(server: RedisServer, api_url: str, folder: Path) -> Bench:
-    """A bench on an empty server."""
+    """Open a bench on an emptied server."""
     with redis.Redis.from_url(server.url) as client:
         client.flushall()
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,12 +67,12 @@ def open_bench(server: RedisServer, api_url: str, folder: Path) -> Bench:
 
 
 def submit(client: Client, name: str, context: str, query: str, **options: object) -> str:
-    """Submit one job as a batch of that name; returns its id."""
+    """Submit one job as a batch named ``name``; returns the job's id."""
     batch = client.submit_batch([{"id": name, "query": query, "context": context, **options}], name)
     (job,) = batch.jobs()
     return job.id
 
 
 def job_id_of(name: str) -> str:
-    """The id that the job will have: it follows from the names of its batch and itself."""
+    """The id of such a job, which follows from the names of its batch and itself."""
     return f"j{hashlib.sha256(json.dumps([name, name]).encode()).hexdigest()[:20]}"

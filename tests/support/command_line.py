@@ -1,4 +1,4 @@
-"""The command line for tests: run in this process with its output captured, or as a process of its own."""
+"""The command line for tests: run in this process with captured output, or as a separate process."""
 
 import json
 import os
@@ -19,7 +19,7 @@ _GONE_S = 30
 
 
 class Done(NamedTuple):
-    """What a command came to."""
+    """What a command returned and printed."""
 
     code: int
     out: str
@@ -27,7 +27,7 @@ class Done(NamedTuple):
 
     @property
     def document(self) -> Any:
-        """Its standard output, which is one JSON document."""
+        """Its standard output, parsed as one JSON document."""
         return json.loads(self.out)
 
 
@@ -49,7 +49,7 @@ class Cli:
 
 @contextmanager
 def command(*arguments: str | Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """A command as a process in a group of its own, with pipes; asked to end when the context does."""
+    """Run a command as a process in a separate group, with pipes; it is terminated when the context ends."""
     process = subprocess.Popen(
         [sys.executable, "-m", "rlm_dist", *map(str, arguments)],
         env={**clean_environment(), **variables},
@@ -71,7 +71,7 @@ def command(*arguments: str | Path, **variables: str) -> Iterator[subprocess.Pop
 
 
 def next_line(process: subprocess.Popen[str]) -> str:
-    """The next line of its standard output; fails with its errors where it has ended instead."""
+    """The next line of its standard output; fails with its errors if it has ended instead."""
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:

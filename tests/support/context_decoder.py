@@ -1,4 +1,4 @@
-"""A plain reading of the encoded form of a context, to check the writer against its page."""
+"""A plain decoder of encoded contexts, to check the writer against its specification."""
 
 import json
 import struct
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def decode(data: bytes) -> tuple[dict[str, Any], list[str]]:
-    """The header and the texts of an encoded context, which must end where the last text ends."""
+    """Return the header and the texts of an encoded context, which must end where the last text ends."""
     line, _, rest = data.partition(b"\n")
     header = json.loads(line)
     lengths = struct.unpack(f"<{header['n']}Q", rest[: 8 * header["n"]])

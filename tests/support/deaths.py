@@ -6,7 +6,7 @@ from rlm_dist.worker import failpoints
 
 
 class Deaths:
-    """Where jobs are to meet their worker's death: one file a job, one line a death."""
+    """Planned deaths as files for the workers to read: one file a job, one line a death."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -14,11 +14,11 @@ class Deaths:
         self.environment = {failpoints.VARIABLE: f"@{folder}"}
 
     def plan(self, job_id: str, *points: str) -> None:
-        """Have the process that comes to these points with this job die there, one after another."""
+        """Let the processes that reach these points with this job die there, one after another."""
         new = self.folder / "new"
         new.write_text("\n".join(points))
         new.rename(self.folder / job_id)
 
     def outstanding(self, job_id: str) -> bool:
-        """Whether a death that was planned has not come."""
+        """Whether a planned death has not happened yet."""
         return (self.folder / job_id).exists()

@@ -31,7 +31,7 @@ class _Done(BaseException):
 
 
 class FakeRepl:
-    """Runs code in a dict; ``lose()`` in code stands for a process that died."""
+    """Runs code in a dict; code that calls ``lose()`` acts as a process that died."""
 
     def __init__(self, context: Any = "some text", **names: Any) -> None:
         self._context = context
@@ -110,7 +110,7 @@ Step = str | Completion | Exception
 
 
 class Script:
-    """A root model that says these replies in turn, and fails on one that was not expected."""
+    """A root model that gives these replies in turn, and fails on an unexpected request."""
 
     def __init__(self, *steps: Step) -> None:
         self.steps = list(steps)
@@ -118,7 +118,7 @@ class Script:
 
     def __call__(self, messages: Sequence[Message]) -> Completion:
         self.chats.append(list(messages))
-        assert self.steps, f"the model was asked once more than expected; it was told: {messages[-1].content}"
+        assert self.steps, f"the model was called once more than expected, with: {messages[-1].content}"
         step = self.steps.pop(0)
         if isinstance(step, Exception):
             raise step
@@ -171,7 +171,7 @@ class Run:
             emit=self.events.append,
             budget=budget,
         )
-        assert not (all_used and self.script.steps), f"replies not asked for: {self.script.steps}"
+        assert not (all_used and self.script.steps), f"unused replies: {self.script.steps}"
 
     @property
     def answer(self) -> str | None:

@@ -1,4 +1,4 @@
-"""What must hold after any death: jobs are final, answers right, ledgers the endpoint's own."""
+"""What must hold after any death: jobs are final, answers are right, ledgers match the endpoint."""
 
 from collections.abc import Iterable
 
@@ -9,24 +9,24 @@ from tests.support.bench import Bench
 
 
 def models_of(name: str) -> dict[str, str]:
-    """Models of a job's own, so that the endpoint counts it apart."""
+    """Models of this job alone, so that the endpoint counts it separately."""
     return {"model": f"root-{name}", "sub_model": f"sub-{name}"}
 
 
 def served(endpoint: SimulatedEndpoint, model: str) -> int:
-    """The calls of a model that the endpoint answered."""
+    """The number of calls of a model that the endpoint answered."""
     found = endpoint.served.by_model.get(model)
     return found.requests if found else 0
 
 
 def served_tokens(endpoint: SimulatedEndpoint, model: str) -> int:
-    """The tokens of a model that the endpoint reported."""
+    """The number of tokens of a model that the endpoint reported."""
     found = endpoint.served.by_model.get(model)
     return found.usage.input_tokens + found.usage.output_tokens if found else 0
 
 
 def lost_answers(endpoint: SimulatedEndpoint, name: str, costs: Costs) -> tuple[int, int]:
-    """Root and sub calls that were answered and that no ledger knows: a worker died with the answer."""
+    """The root and sub calls that were answered but are in no ledger: a worker died with the answer."""
     models = models_of(name)
     return (
         served(endpoint, models["model"]) - costs.root_llm_calls,
@@ -35,7 +35,7 @@ def lost_answers(endpoint: SimulatedEndpoint, name: str, costs: Costs) -> tuple[
 
 
 def assert_ledger(endpoint: SimulatedEndpoint, name: str, result: Result) -> None:
-    """The ledger is exact but for answers that died with a worker, and these are counted."""
+    """Check that the ledger is exact except for answers that died with a worker, which must be counted."""
     costs = result.costs
     roots, subs = lost_answers(endpoint, name, costs)
     assert roots >= 0
@@ -48,7 +48,7 @@ def assert_ledger(endpoint: SimulatedEndpoint, name: str, result: Result) -> Non
 
 
 def assert_same_as_endpoint(bench: Bench, endpoint: SimulatedEndpoint, results: Iterable[Result]) -> None:
-    """All ledgers add up to the endpoint's count, but for answers that died with a worker."""
+    """Check that all ledgers add up to the endpoint's count, except for answers that died with a worker."""
     costs = [result.costs for result in results]
     paid = sum(cost.root_llm_calls + cost.sub_llm_calls for cost in costs)
     twice = sum(cost.duplicate_paid_calls for cost in costs)
@@ -60,10 +60,10 @@ def assert_same_as_endpoint(bench: Bench, endpoint: SimulatedEndpoint, results: 
 
 
 def epochs(events: Iterable[Event]) -> list[int]:
-    """Each time that a worker took the job up."""
+    """The epoch of each time that a worker started the job."""
     return [event.epoch for event in events if isinstance(event, JobStarted)]
 
 
 def ends(events: Iterable[Event]) -> int:
-    """How often a worker came to the job's end."""
+    """How often a worker reached the job's end."""
     return sum(isinstance(event, JobEnded) for event in events)

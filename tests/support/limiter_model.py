@@ -1,6 +1,6 @@
 """A discrete-event model of endpoints and of the processes that call them through the shared limiter.
 
-What is modelled is the endpoint, the network and the clock. What is run is ours: ``permits.Permits`` in each
+The endpoint, the network and the clock are modelled. The code that runs is ours: ``permits.Permits`` in each
 process, and the Lua scripts of the store over a table that plays Redis. Nothing waits, and nothing depends on
 the machine: the same seed gives the same counts.
 """
@@ -57,7 +57,7 @@ function fields(key) return hash(key) end
 
 
 class StoreModel:
-    """The store's part of the limiter: the script itself, in a Lua of this process."""
+    """The store's part of the limiter: the script itself, in a Lua interpreter in this process."""
 
     def __init__(self) -> None:
         self._lua = lupa.lua51.LuaRuntime()
@@ -74,7 +74,7 @@ class StoreModel:
         return share_of(*(int(number) for number in reply.values()))
 
     def number(self, name: str) -> float:
-        """A field of the place."""
+        """A field of the scope."""
         return float(self._lua.globals().fields(limit_keys(SCOPE.id)[0])[name] or 0)
 
 
@@ -103,7 +103,7 @@ class EndpointModel:
         self._tokens = self.burst
 
     def takes(self, now: float, draw: random.Random) -> bool:
-        """Whether a call that comes now is taken."""
+        """Whether the endpoint takes a call that arrives now."""
         if self.rate is not None:
             self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
             self._at = now
@@ -119,13 +119,13 @@ class EndpointModel:
         return True
 
     def answer_s(self, draw: random.Random) -> float:
-        """How long an answer takes."""
+        """The time that an answer takes."""
         return self.latency_s * (1 + self.jitter * (draw.random() - 0.5))
 
 
 @dataclass
 class Seen:
-    """What a run came to; ``answers`` are the times of the answers, ``starts`` those of all requests."""
+    """The result of a run; ``answers`` are the times of the answers, ``starts`` those of all requests."""
 
     seconds: float = 0.0
     answers: list[float] = field(default_factory=list)
@@ -136,7 +136,7 @@ class Seen:
 
     @property
     def refused_share(self) -> float:
-        """Of all requests."""
+        """The share of refused requests among all requests."""
         return self.refused / max(1, len(self.starts))
 
     def rate(self, begin: float, end: float) -> float:
@@ -145,7 +145,7 @@ class Seen:
 
 
 class Process:
-    """A process with a number of slots that takes calls from what is left of them all."""
+    """A process with a number of slots that takes calls from the common supply."""
 
     def __init__(self, world: "World", name: str, slots: int) -> None:
         self._world = world
@@ -156,13 +156,13 @@ class Process:
         self.permits = Permits(lambda: world.now, lease_s=LEASE_S)
 
     def take_calls(self) -> None:
-        """Begin calls while there are slots and calls."""
+        """Start calls while there are free slots and calls."""
         while not self.dead and self._free and self._world.take():
             self._free -= 1
             self.call()
 
     def call(self) -> None:
-        """One attempt of a call that has a slot."""
+        """Make one attempt of a call that has a slot."""
         permit = self.permits.acquire(1)
         if permit is not None:
             self._send(permit)
@@ -176,7 +176,7 @@ class Process:
         self.look()
 
     def look(self) -> None:
-        """Have a report made when it is due."""
+        """Schedule a report for when it is due."""
         due = self.permits.report_due()
         if due < self._due:
             self._due = due
@@ -238,7 +238,7 @@ class Process:
             self._again(0.1 * self._world.draw.random())
 
     def _again(self, delay_s: float) -> None:
-        """As the client does: a call that waits for its own next attempt has no slot."""
+        """Act as the client does: a call that waits for its own next attempt has no slot."""
         self._free += 1
         self._world.after(delay_s, self._world.put_back)
         self.take_calls()
@@ -246,7 +246,7 @@ class Process:
 
 
 class World:
-    """One run: the processes share ``slots``, and there are ``calls`` to be made; the clock starts at 0."""
+    """One run: the processes share ``slots`` and make ``calls`` calls; the clock starts at 0."""
 
     def __init__(
         self, endpoint: EndpointModel, *, calls: int, slots: int = 256, processes: int = 1, seed: int = 1
@@ -262,23 +262,23 @@ class World:
         self.processes = [Process(self, f"p{n}", slots // processes) for n in range(processes)]
 
     def at(self, when: float, event: Callable[[], None]) -> None:
-        """Have something happen at a time."""
+        """Schedule an event for a time."""
         self._count += 1
         heapq.heappush(self._events, (when, self._count, event))
 
     def after(self, delay_s: float, event: Callable[[], None]) -> None:
-        """Have something happen in so many seconds."""
+        """Schedule an event in ``delay_s`` seconds."""
         self.at(self.now + delay_s, event)
 
     def take(self) -> bool:
-        """Take one of the calls that are left."""
+        """Take one of the remaining calls."""
         if not self.left:
             return False
         self.left -= 1
         return True
 
     def put_back(self) -> None:
-        """A call is to be made again, by whoever has a slot."""
+        """Return a call, to be made again by any process with a free slot."""
         self.left += 1
         for process in self.draw.sample(self.processes, len(self.processes)):
             process.take_calls()

@@ -1,4 +1,4 @@
-"""Real servers for tests: Debian's redis-server and the Valkey that comes with us, where installed."""
+"""Real servers for tests: Debian's redis-server, if installed, and the Valkey that comes with us."""
 
 import random
 import shutil
@@ -26,15 +26,15 @@ class RedisServer:
 
 
 def flavours() -> dict[str, str]:
-    """The server binaries that this machine has, by name."""
+    """The server binaries on this machine, by name."""
     installed = shutil.which("redis-server")
     return {"valkey": str(get_binary_path()), **({"redis": installed} if installed else {})}
 
 
 def free_port() -> int:
-    """A port that nobody listened on a moment ago, and below those that the system gives to clients.
+    """A port that was free a moment ago, below the range that the system gives to clients.
 
-    One of those could be taken by any connection before the server is up.
+    Any connection could take a port of that range before the server is up.
     """
     while True:
         with socket.socket() as probe, suppress(OSError):
@@ -44,7 +44,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(binary: str, folder: Path, *options: str, port: int | None = None) -> Iterator[RedisServer]:
-    """A server on a port of its own, without persistence unless ``options`` say so; killed at the end."""
+    """Run a server on a separate port, without persistence unless ``options`` say so; kill it at the end."""
     port = port or free_port()
     command = [
         binary,
@@ -68,7 +68,7 @@ def running(binary: str, folder: Path, *options: str, port: int | None = None) -
 
 
 class AofServer:
-    """A server that writes each change to its disk before it answers, and can be killed and started again."""
+    """A server that writes each change to disk before it answers, and can be killed and restarted."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -77,17 +77,17 @@ class AofServer:
         self.server = self.start()
 
     def start(self) -> RedisServer:
-        """Start it, with what is on its disk."""
+        """Start it with the data on its disk."""
         options = ("--appendonly", "yes", "--appendfsync", "always")
         opened = running(flavours()["valkey"], self._folder, *options, port=self._port)
         return self._stack.enter_context(opened)
 
     def kill(self) -> None:
-        """Kill it by SIGKILL."""
+        """Kill it with SIGKILL."""
         self._stack.close()
 
     def client(self) -> redis.Redis:
-        """A new client of it."""
+        """Return a new client."""
         return redis.Redis.from_url(self.server.url, decode_responses=True)
 
 

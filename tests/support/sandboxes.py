@@ -1,4 +1,4 @@
-"""What the sandbox tests share: encoded contexts and scripted sub models."""
+"""Shared by the sandbox tests: encoded contexts, scripted sub models, and a look at REPLs' processes."""
 
 import atexit
 import contextlib
@@ -25,12 +25,12 @@ LIMITS = SandboxLimits(code_timeout_s=20)
 
 @functools.cache
 def best_level() -> Level:
-    """The strongest level that this machine has."""
+    """The strongest level of this machine."""
     return choose("auto", "seccomp")
 
 
 def require(level: Level) -> None:
-    """Skip the test, loudly, where this machine does not have the level."""
+    """Skip the test, loudly, if this machine does not have the level."""
     if problems := _problems(level):
         pytest.skip(f"LOUD: the level {level} does not work on this machine: {problems}")
 
@@ -42,7 +42,7 @@ def _problems(level: Level) -> list[str]:
 
 @functools.cache
 def forks(level: Level | None = None) -> ForkServerStart:
-    """This process's fork-server of a level; None is the strongest."""
+    """This process's fork-server for a level; None means the strongest."""
     server = ForkServerStart(level or best_level())
     atexit.register(server.close)
     return server
@@ -51,7 +51,7 @@ def forks(level: Level | None = None) -> ForkServerStart:
 def write_context(
     path: Path, kind: str, texts: Sequence[str], *, several: bool = False, named: bool = False
 ) -> Path:
-    """Write ``texts`` as an encoded context, spelled out here a second time so that the format is pinned."""
+    """Write ``texts`` as an encoded context; this second implementation pins the format."""
     data = [text.encode("utf-8", "surrogatepass") for text in texts]
     header = {"v": 1, "kind": kind, "n": len(data), "several": several, "named": named}
     lengths = b"".join(struct.pack("<Q", len(item)) for item in data)
@@ -80,7 +80,7 @@ def failing_on(word: str) -> Query:
 
 
 def shown(sandbox: Sandbox, code: str) -> str:
-    """What a block that must succeed prints."""
+    """What a block prints, which must succeed."""
     result = sandbox.run(code)
     assert result.error is None, result.error
     assert result.output.omitted == 0
@@ -88,14 +88,14 @@ def shown(sandbox: Sandbox, code: str) -> str:
 
 
 def library_paths() -> list[str]:
-    """The import path of a Python that knows the standard library alone."""
+    """The import path of a Python that has only the standard library."""
     code = "import sys\nprint('\\n'.join(sys.path))"
     python = [os.path.realpath(sys.executable), "-P", "-s", "-S"]
     return subprocess.run([*python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
 def state_of(pid: int) -> str | None:
-    """The state of a process as ``/proc`` spells it; None where there is none."""
+    """The state of a process as ``/proc`` spells it, or None if there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -108,9 +108,9 @@ def exists(pid: int) -> bool:
 
 
 def host_pid(pid: int, below: int) -> int:
-    """The id that a process below ``below`` has here which in a namespace of its own has the id ``pid``.
+    """The id outside, below the process ``below``, of the process that has the id ``pid`` in its namespace.
 
-    There is to be only one such namespace.
+    There may be only one such namespace.
     """
     for status in map(_status, Path("/proc").glob("[0-9]*/status")):
         own = status.get("NSpid", "").split()[-1:]
@@ -120,7 +120,7 @@ def host_pid(pid: int, below: int) -> int:
 
 
 def process_of(repl: Sandbox) -> int:
-    """The id that a REPL's process has here; it is found by a name that it gives itself."""
+    """The id of a REPL's process as seen from here, found by a name that the process gives itself."""
     name = secrets.token_hex(7)
     assert repl.run(f"__import__('ctypes').CDLL(None).prctl(15, {name.encode()!r})").error is None
     for path in Path("/proc").glob("[0-9]*/comm"):
@@ -136,7 +136,7 @@ def parent_of(pid: int) -> int:
 
 
 def peak_bytes(pid: int) -> int:
-    """The most memory that a process ever held."""
+    """The peak memory of a process."""
     return int(_status(Path(f"/proc/{pid}/status"))["VmHWM"].split()[0]) * 1024
 
 
@@ -158,7 +158,7 @@ def descends(pid: int, ancestor: int) -> bool:
 
 
 def held_bytes(pid: int) -> int:
-    """The memory that a process holds: its own, and its share of what others have too; 0 where it is gone."""
+    """The memory of a process: its own plus its share of shared memory; 0 if the process is gone."""
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):

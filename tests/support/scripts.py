@@ -1,4 +1,4 @@
-"""Processes for tests: started, waited for by state, and always ended."""
+"""Python code run as a process: started, waited for by its state, and always ended."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ def alive(pid: int) -> bool:
 
 @contextmanager
 def script(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Run Python code in a process group of its own, with pipes; the whole group is killed at the end."""
+    """Run Python code in a separate process group, with pipes; the whole group is killed at the end."""
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         stdin=subprocess.PIPE,

@@ -1,7 +1,7 @@
-"""Which tests pytest-xdist may run at the same time: those of different files, but not these.
+"""Which tests pytest-xdist may run at the same time: those of different files, with exceptions.
 
-The tests of one file run one after another in one process, and so share its fixtures; those of the whole
-machine do as if they were of one file. What takes longest begins first.
+The tests of one file run one after another in one process and share its fixtures. The tests that look at the
+whole machine run as if they were in one file. The longest tests start first.
 """
 
 from fnmatch import fnmatch
@@ -10,7 +10,7 @@ import pytest
 from xdist.remote import Producer  # type: ignore[import-untyped]  # it ships no types
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # it ships no types
 
-# They look at its shared memory, its /tmp and all that the user nobody runs, or count what processes hold.
+# They look at shared memory, /tmp and all processes of the user nobody, or measure memory of processes.
 OF_THE_MACHINE = (
     "tests/sandbox/test_attacks.py",
     "tests/sandbox/test_users.py",
@@ -26,7 +26,7 @@ LONGEST = (
 
 
 class SideBySide(LoadFileScheduling):  # type: ignore[misc]  # see above
-    """Gives each process a file at a time, in the order in which tests were collected."""
+    """Gives each process one file at a time, in the order in which tests were collected."""
 
     def __init__(self, config: pytest.Config, log: Producer) -> None:
         config.option.loadscopereorder = False
@@ -38,10 +38,10 @@ class SideBySide(LoadFileScheduling):  # type: ignore[misc]  # see above
 
 
 def longest_first(items: list[pytest.Item]) -> None:
-    """Put the tests in the order in which they are to begin."""
+    """Put the tests in the order in which they should start."""
     items.sort(key=lambda item: _place(item.nodeid.split("::")[0], LONGEST))
 
 
 def _place(file: str, patterns: tuple[str, ...]) -> int:
-    """Which pattern a file, named as in node ids, matches; their number if none does."""
+    """The index of the first pattern that a file, named as in node ids, matches; their number if none."""
     return next((place for place, pattern in enumerate(patterns) if fnmatch(file, pattern)), len(patterns))

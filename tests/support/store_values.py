@@ -1,4 +1,4 @@
-"""Jobs, calls and settlements as the tests of the store need them."""
+"""Jobs, calls and settlements for the tests of the store."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ def spec(
 
 
 def running_job(store: Store, job_id: str = "j", *, lease_ms: int = LEASE_MS, **fields: Any) -> int:
-    """Create a job and take it up; returns its epoch."""
+    """Create and start a job; returns its epoch."""
     store.jobs.create([spec(job_id, **fields)])
     epoch = store.jobs.start(job_id, "root-1", lease_ms)
     assert epoch is not None

@@ -39,12 +39,12 @@ ENTRIES = 7  # two replies, three cells and two hints
 
 
 def root(messages: Sequence[Message]) -> str:
-    """The next of the replies."""
+    """Return the next of the replies."""
     return REPLIES[sum(message.content in REPLIES for message in messages)]
 
 
 def load(client: Client, stored: Path) -> str:
-    """Put the job into an empty store as one whose worker has died; returns its id."""
+    """Put the job into an empty store as if its worker had died; returns its id."""
     state = json.loads(stored.read_text())
     store_context(encode(CONTEXT), client.blobs)
     with redis.Redis.from_url(str(client.settings.redis_url), decode_responses=True) as server:

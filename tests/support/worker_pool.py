@@ -1,7 +1,7 @@
-"""A stand-in for a root worker, ``python -m tests.support.worker_pool LEVEL FD...``, and a test's way to it.
+"""A stand-in for a root worker, run as ``python -m tests.support.worker_pool LEVEL FD...``, and its client.
 
-Its main process starts the fork-server, and at each line of its input forks a process which takes orders at
-the next of these sockets: lines of JSON, ``["start", path]``, ``["run", code]`` or ``["close"]``.
+Its main process starts the fork-server. For each line of its input it forks a process that takes orders at
+the next of the sockets: lines of JSON, ``["start", path]``, ``["run", code]`` or ``["close"]``.
 """
 
 import json
@@ -24,7 +24,7 @@ from tests.support.sandboxes import LIMITS, echo, parent_of, process_of
 
 
 class Started(NamedTuple):
-    """The process of a REPL and the one that it was forked from; or why there is none."""
+    """The process of a REPL and its parent, or the reason why there is none."""
 
     pid: int
     parent: int
@@ -32,19 +32,19 @@ class Started(NamedTuple):
 
 
 class Member:
-    """One process of the pool, which has one REPL."""
+    """One process of the pool, with one REPL."""
 
     def __init__(self, link: socket.socket) -> None:
         self._file = link.makefile("rw")
         self.pid = int(self._file.readline())
 
     def start(self, context: Path) -> Started:
-        """Have it start its REPL over this context."""
+        """Start its REPL over this context."""
         self.order("start", str(context))
         return self.started()
 
     def started(self) -> Started:
-        """What came of a start that was ordered."""
+        """The result of a start that was ordered."""
         return Started(*self._heard())
 
     def run(self, code: str) -> tuple[str, str | None]:
@@ -54,7 +54,7 @@ class Member:
         return output, error
 
     def order(self, *order: str) -> None:
-        """Send it an order, and do not wait."""
+        """Send an order without waiting."""
         self._file.write(json.dumps(order) + "\n")
         self._file.flush()
 
@@ -70,7 +70,7 @@ class Pool:
         self._links = links
 
     def fork(self) -> Member:
-        """One process more."""
+        """Fork one more process."""
         assert self.main.stdin is not None
         self.main.stdin.write(b"\n")
         self.main.stdin.flush()
@@ -79,7 +79,7 @@ class Pool:
 
 @contextmanager
 def pool(level: Level, size: int) -> Iterator[Pool]:
-    """A stand-in that can fork so many processes; all of it ends with the block."""
+    """Run a stand-in that can fork ``size`` processes; all of it ends with the block."""
     with ExitStack() as stack:
         pairs = [socket.socketpair() for _ in range(size)]
         for pair in pairs:
@@ -130,7 +130,7 @@ def _started(repl: Sandbox) -> Started:
 
 
 def main(level: str, *numbers: str) -> None:
-    """Fork when told to, until the end of the input."""
+    """Fork a process for each line of input, until the input ends."""
     links = [socket.socket(fileno=int(number)) for number in numbers]
     with closing(ForkServerProcess(Level(level))) as fork_server:
         for link in links:

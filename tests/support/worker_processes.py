@@ -1,4 +1,4 @@
-"""Real worker processes for tests: started with the command lines that a user would type."""
+"""Real worker processes for tests, started with the command lines that a user would type."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ STOP_S = 60.0
 
 
 class WorkerProcess:
-    """One ``celery -A workers.… worker`` process; its log is kept for the assertions and for failures."""
+    """One ``celery -A workers.… worker`` process; its log is kept for assertions and for failures."""
 
     def __init__(
         self, role: Role, *, env: Mapping[str, str], log: Path, concurrency: int, name: str = ""
@@ -37,17 +37,17 @@ class WorkerProcess:
             )
 
     def wait_ready(self) -> Self:
-        """Return when the worker takes tasks."""
+        """Return when the worker accepts tasks."""
         wait_until(self._ready_or_dead, timeout_s=START_S)
         assert self.process.poll() is None, self.text()
         return self
 
     def text(self) -> str:
-        """What the worker has logged."""
+        """The worker's log."""
         return self.log.read_text(errors="replace")
 
     def terminate(self) -> None:
-        """Stop it as a rolling deploy would, and wait for its end."""
+        """Stop it as a rolling deploy would, and wait until it has ended."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(STOP_S)
 

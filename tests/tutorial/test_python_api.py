@@ -60,7 +60,7 @@ def test_submit_a_batch_and_take_results_as_they_finish() -> None:
 
 
 def test_submit_a_batch_file_and_read_results_in_its_order() -> None:
-    """A batch file has one job a line; a context may be a file beside it."""
+    """A batch file has one job on each line; a context may be a file next to it."""
     Path("book.txt").write_text(BOOK)
     lines = [ahab(7), {"id": "book", "query": QUESTION, "context_file": "book.txt"}]
     Path("questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -109,7 +109,7 @@ def test_come_back_to_a_batch_by_its_id() -> None:
 
 
 def test_complete_with_the_rlm_class() -> None:
-    """``RLM_REPL`` is a model with a context of any length: a call that returns the answer, and a cost."""
+    """``RLM_REPL.completion`` returns the answer itself, and ``cost_summary`` adds up what the calls cost."""
     with RLM_REPL(max_iterations=5) as rlm:
         assert rlm.completion(BOOK, QUESTION) == "1851"
         assert rlm.cost_summary()["sub_llm_calls"] == 1

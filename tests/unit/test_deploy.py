@@ -1,4 +1,4 @@
-"""The files under deploy/ and docker-compose.yml: valid, safe by default, and in step with the code."""
+"""The files under deploy/ and docker-compose.yml are valid, safe by default, and match the code."""
 
 import re
 import runpy
@@ -28,7 +28,7 @@ def compose() -> dict[str, Any]:
 
 
 def default_of(value: str) -> str:
-    """What a compose value is where the environment sets nothing."""
+    """The value of a compose variable if the environment does not set it."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
 
 
@@ -104,7 +104,7 @@ def test_the_commands_are_ones_that_we_have(compose: dict[str, Any]) -> None:
     group = get_group(make_cli())
     for name in OURS:
         command, *arguments = compose["services"][name]["command"]
-        group.commands[command].make_context(command, arguments)  # parses, and runs nothing
+        group.commands[command].make_context(command, arguments)  # parses without running anything
 
 
 def test_redis_keeps_everything_and_has_no_password_in_its_file() -> None:

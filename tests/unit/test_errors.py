@@ -5,12 +5,12 @@ import re
 
 from rlm_dist import errors
 
-# Classes that the tree does not show yet: it is to have a line for each of them.
+# Classes that the tree does not show yet; each should get a line there.
 NOT_DRAWN = {"ReplayDiverged", "UnknownPrice"}
 
 
 def drawn_tree() -> dict[str, str]:
-    """Return the parent of each class in the drawing; a class that is indented by 4 more is a child."""
+    """Return the parent of each class in the drawing, in which a child is indented by 4 more."""
     parents: list[str] = []
     tree: dict[str, str] = {}
     for line in (errors.__doc__ or "").splitlines():

@@ -1,4 +1,4 @@
-"""The size limits of the house style: they hold for every module, function and Lua script."""
+"""Every module, function and Lua script keeps the size limits of the house style."""
 
 import ast
 from pathlib import Path
@@ -32,5 +32,5 @@ def test_modules_have_at_most_500_lines_and_functions_60(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=ids)
 def test_lua_scripts_have_at_most_60_lines(path: Path) -> None:
-    """What stands before several scripts is no operation of its own, and may have 90."""
+    """A prelude to several scripts is not an operation itself, and may have 90."""
     assert path.read_text().count("\n") <= (90 if path.stem.startswith("prelude") else 60)

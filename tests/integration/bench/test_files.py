@@ -1,4 +1,4 @@
-"""The benchmark of batch files, in small: its figures are those of real commands."""
+"""The benchmark of batch files at a small size: its figures come from real commands."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def test_each_command_is_measured_and_the_second_submission_attaches(tmp_path: P
     assert [row.told["new_jobs"] for row in rows] == [450, 450, 0, 0, 0, 2]
     assert all(row.peak_mb > 10 for row in rows)
     assert all(row.cpu_s > 0.1 for row in rows)
-    # Jobs and results go a page at a time: a round trip for each of 450 jobs would be seen.
+    # Jobs and results go a page at a time: one round trip for each of 450 jobs would show here.
     assert all(row.told["redis_reads"] < 200 for row in (new, stored, attached, results))
     assert large.told["jobs"] == 2
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 450

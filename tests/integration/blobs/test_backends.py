@@ -1,4 +1,4 @@
-"""Blobs in a folder, in another fsspec place, and in Redis."""
+"""Blobs in a folder, in another fsspec file system, and in Redis."""
 
 import errno
 import hashlib
@@ -59,7 +59,7 @@ def test_a_blob_that_is_not_there(blobs: Blobs) -> None:
 
 
 def test_a_source_that_fails_leaves_nothing(blobs: Blobs) -> None:
-    """Whatever is raised while the pieces are made comes out as it is, and the blob is not there."""
+    """An error from the source is raised unchanged, and the blob does not exist."""
 
     def failing() -> Iterator[bytes]:
         yield NOISE[: PIECE_BYTES + 1]
@@ -75,7 +75,7 @@ def test_a_source_that_fails_leaves_nothing(blobs: Blobs) -> None:
 
 
 def test_two_writers_of_one_blob_do_not_meet(blobs: Blobs) -> None:
-    """The second writer starts and ends while the first is in the middle."""
+    """The second writer starts and ends while the first is halfway."""
 
     def slow() -> Iterator[bytes]:
         yield NOISE[:PIECE_BYTES]
@@ -121,7 +121,7 @@ def test_a_place_that_is_a_file_is_a_clear_error(tmp_path: Path) -> None:
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """Mount a small file system of its own; skip where that needs rights we do not have."""
+    """Mount a separate small file system, or skip if we have no right to."""
     target = tmp_path / "small"
     target.mkdir()
 
@@ -175,11 +175,11 @@ def test_a_full_object_store_is_a_clear_error_and_leaves_nothing() -> None:
 
 
 class DriverError(Exception):
-    """As drivers have them: it is no OSError."""
+    """An error as drivers raise them: not an OSError."""
 
 
 class LostStore(MemoryFileSystem):  # type: ignore[misc]  # it has no types
-    """An object store that is lost in the middle of an upload."""
+    """An object store that is lost during an upload."""
 
     store: ClassVar[dict[str, Any]] = {}
 
@@ -191,7 +191,7 @@ class LostStore(MemoryFileSystem):  # type: ignore[misc]  # it has no types
 
 
 def test_a_lost_object_store_is_a_clear_error_of_its_first_trouble() -> None:
-    """What is uploaded cannot be removed then, which is not what there is to mend."""
+    """The upload cannot be removed then either, but that is not the trouble to report."""
     with pytest.raises(BlobError, match=r"cannot write to /bucket \(no route to it\)"):
         put_noise(Blobs(FsspecBackend(LostStore(skip_instance_cache=True), "/bucket")))
 
@@ -203,7 +203,7 @@ def test_a_file_url_is_a_folder(tmp_path: Path) -> None:
 
 
 def test_redis_keeps_no_key_for_ever(client: redis.Redis, tmp_path: Path) -> None:
-    """A blob expires unless the store keeps it, and an upload that fails leaves no key."""
+    """A blob expires unless the store keeps it, and a failed upload leaves no key."""
     blobs = open_blobs("redis", home=tmp_path, client=client, retention_s=1000)
     with pytest.raises(BlobError):
         blobs.put(lambda: [NOISE, b"more"], SHA256)

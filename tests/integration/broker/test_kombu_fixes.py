@@ -1,4 +1,4 @@
-"""A channel keeps its client and the messages in hand, and ends without a surprise when it is cut off."""
+"""A channel keeps its client and its unacknowledged messages, and closes cleanly when it is cut off."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ repair_broker()
 
 
 def test_a_channel_without_connection_says_so(redis_server: RedisServer) -> None:
-    """As in a worker: the connection is collected, then closed; acknowledging is an expected error."""
+    """As in a worker, the connection is collected and then closed; acknowledging raises an expected error."""
     with Connection(redis_server.url) as sender:
         sender.SimpleQueue("repair").put({"n": 1})
     connection = Connection(redis_server.url)
     queue = connection.SimpleQueue("repair")
     message = queue.get(timeout=10)
     channel: Any = message.channel
-    channel.connection.client = None  # what Connection.collect() leaves behind
+    channel.connection.client = None  # the state after Connection.collect()
     channel._disconnect_pools()
     channel.__dict__.pop("client", None)
     with pytest.raises(connection.connection_errors):
@@ -29,7 +29,7 @@ def test_a_channel_without_connection_says_so(redis_server: RedisServer) -> None
 
 
 def test_a_message_is_kept_by_a_living_holder_and_leaves_a_dead_one(redis_server: RedisServer) -> None:
-    """Past its time it would be given back; its holder's round makes it young again."""
+    """An overdue message would be redelivered; the sweep of a living holder resets its age."""
     with (
         Connection(redis_server.url) as sender,
         Connection(redis_server.url) as holder,
@@ -48,7 +48,7 @@ def test_a_message_is_kept_by_a_living_holder_and_leaves_a_dead_one(redis_server
 
 
 def test_a_channel_keeps_one_client_a_pool(redis_server: RedisServer) -> None:
-    """A new one for each message takes as long as a trip to Redis; one of a pool that is gone is no use."""
+    """A new client for each message costs a round trip; a client of a closed pool is useless."""
     with Connection(redis_server.url) as connection:
         channel: Any = connection.channel()
         with channel.conn_or_acquire() as first, channel.conn_or_acquire() as second:
@@ -60,13 +60,13 @@ def test_a_channel_keeps_one_client_a_pool(redis_server: RedisServer) -> None:
 
 
 def age(channel: Any, tag: str) -> None:
-    """Make a message that is held seem to be held for ever."""
+    """Make an unacknowledged message look very old."""
     with channel.conn_or_acquire() as client:
         assert client.zscore(channel.unacked_index_key, tag)
         client.zadd(channel.unacked_index_key, {tag: 1})
 
 
 def waiting(channel: Any) -> int:
-    """How many messages are in the queue."""
+    """The number of messages in the queue."""
     with channel.conn_or_acquire() as client:
         return int(client.llen("held"))

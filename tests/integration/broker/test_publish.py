@@ -1,4 +1,4 @@
-"""Messages to the root workers: made by hand for speed, and the same as Celery's own."""
+"""Messages to the root workers are built by hand for speed, and equal Celery's own."""
 
 import base64
 import json
@@ -11,18 +11,18 @@ from rlm_dist.broker.publish import send_root
 from rlm_dist.settings import Settings
 from tests.support.store_values import spec
 
-NORMAL = 3  # as kombu spells the list of a queue's messages of this priority
+NORMAL = 3  # kombu's name for a queue's messages of this priority
 
 
 def sent(client: redis.Redis, queue: str) -> Any:
-    """The one message on a queue, read as kombu writes it, without what is random."""
+    """The one message on a queue as kombu writes it, without its random parts."""
     (raw,) = client.lrange(f"{queue}\x06\x16{NORMAL}", 0, -1)
     message = json.loads(raw)
     message["body"] = json.loads(base64.b64decode(message["body"]))
     assert message["properties"].pop("delivery_tag")
     assert message["properties"].pop("correlation_id") == message["headers"].pop("id")
     assert message["headers"].pop("root_id")
-    # For replies, which there are none of, and texts that the headers have too.
+    # For replies, which are not used, and for texts that the headers have too.
     for name in ("reply_to", "argsrepr", "kwargsrepr"):
         message["properties"].pop(name, None)
     return message

@@ -1,4 +1,4 @@
-"""The commands where no cluster is up: on the embedded server, with their own workers or with none."""
+"""The commands if no cluster is up: on the embedded server, with their own workers or with none."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ def cli(home: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
 
 @pytest.fixture
 def kept_server(home: Path) -> Iterator[None]:
-    """Keeps the embedded server from being stopped after each command."""
+    """Keeps the embedded server running between commands."""
     with server(home):
         yield
 
@@ -172,7 +172,7 @@ def test_every_bad_line_of_a_batch_is_told_and_nothing_is_enqueued(cli: Cli, bat
 def test_a_dry_run_counts_and_needs_nothing(
     cli: Cli, home: Path, batch_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither Redis nor an endpoint is asked, nothing is stored, and what is unknown is not 0."""
+    """It asks neither Redis nor an endpoint, stores nothing, and does not show an unknown value as 0."""
     monkeypatch.setenv("RLM_REDIS_URL", "redis://127.0.0.1:1/0")
     told = cli("submit", batch_file, "--dry-run", "--json").document
     assert (told["jobs"], told["contexts"], told["context_chars"], told["left_out"]) == (3, 1, 4, 0)

@@ -1,4 +1,4 @@
-"""The commands against a whole cluster that ``rlm-dist up`` keeps, with the simulated endpoint behind it."""
+"""The commands against a whole cluster run by ``rlm-dist up``, with the simulated endpoint behind it."""
 
 import json
 import os
@@ -20,7 +20,7 @@ TEXT = "alpha\nThe magic number for blue-cat is 4711.\nbeta\n"
 
 
 class Up(NamedTuple):
-    """A running ``rlm-dist up`` and what it told of itself."""
+    """A running ``rlm-dist up`` and what it printed about itself."""
 
     home: Path
     told: dict[str, Any]
@@ -35,7 +35,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         variables = {"RLM_HOME": str(home), "RLM_API_URL": endpoint.url, "RLM_ROOT_CONCURRENCY": "2"}
         with command("up", "--port", "0", "--json", **variables) as process:
             told = json.loads(next_line(process))
-            # Not the endpoint: what is up has its own, and commands must not ask for another.
+            # Without the endpoint: the cluster has its own, and commands must not need another.
             patch.setenv("RLM_HOME", str(home))
             patch.setenv("RLM_API_URL", "http://127.0.0.1:1/v1")
             yield Up(home, told)
@@ -152,7 +152,7 @@ def test_a_batch_goes_in_and_its_results_come_out(cli: Cli, batch_file: Path, tm
 
 
 def test_a_pilot_runs_first_and_is_not_run_again(cli: Cli, batch_file: Path) -> None:
-    """Without a terminal the submission stops after the pilot and says how it goes on."""
+    """Without a terminal the submission stops after the pilot and says how to continue."""
     stopped = cli("submit", batch_file, "--batch-id", "p1", "--pilot", "2")
     assert (stopped.code, stopped.out) == (2, "")
     assert "the other 1 jobs were not submitted" in stopped.err

@@ -1,4 +1,4 @@
-"""``rlm-dist flower`` by itself: closed to whoever has no password, and to other hosts."""
+"""``rlm-dist flower`` by itself: closed to users without a password and to other hosts."""
 
 import base64
 import json

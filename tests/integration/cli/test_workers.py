@@ -1,4 +1,4 @@
-"""Workers that are started one by one, as on several machines: a shared Redis, and no cluster of our own."""
+"""Workers started one by one, as on several machines, with a shared Redis and no cluster of our own."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -39,6 +39,6 @@ def test_a_job_runs_on_workers_of_each_role_and_they_stop_when_told_to(
         query = "What is the magic number for blue-cat?"
         done = Cli(capsys)("run", "--context", tmp_path / "text.txt", "--query", query)
         assert (done.code, done.out) == (0, "4711\n")
-        # Nothing for this home but its cache: contexts went through Redis.
+        # Contexts went through Redis, so this home has only its cache.
         assert not (tmp_path / "home/blobs").exists()
     assert [process.returncode for process in started] == [0, 0]

@@ -144,7 +144,7 @@ def test_openai_lines_tell_which_fields_had_no_effect(path: Path) -> None:
 
 
 def test_a_large_file_is_never_in_memory(path: Path) -> None:
-    """A file of 32 MiB in 2000 lines takes little more than its ids and a line."""
+    """A file of 32 MiB in 2000 lines takes little more memory than its ids and one line."""
     with path.open("wb") as file:
         for number in range(2000):
             file.write(line(number, context="x" * 16_000) + b"\n")

@@ -1,4 +1,4 @@
-"""The Python API against a real server; the workers are played by the tests."""
+"""The Python API against a real server; the tests play the workers."""
 
 import json
 import threading
@@ -51,7 +51,7 @@ def settings(server: redis.Redis, redis_url: str, tmp_path: Path) -> Settings:
     return Settings(redis_url=redis_url, home=tmp_path / "home")
 
 
-# Where kombu puts messages of normal priority.
+# kombu's list for messages of normal priority.
 ROOT_LIST = "rlm.root\x06\x163"
 
 
@@ -62,7 +62,7 @@ def client(settings: Settings) -> Iterator[Client]:
 
 
 def messages(server: redis.Redis) -> list[dict[str, Any]]:
-    """What lies in the queue of the root workers, oldest first."""
+    """The messages in the root workers' queue, oldest first."""
     return [json.loads(raw) for raw in reversed(server.lrange(ROOT_LIST, 0, -1))]
 
 
@@ -71,12 +71,12 @@ def job_ids_sent(server: redis.Redis) -> list[str]:
 
 
 def take(store: Store, job_id: str) -> int:
-    """The epoch of a job in this worker's hands, which takes it if it has not yet."""
+    """The epoch of a job in this worker's hands; the worker takes the job if it has not yet."""
     return store.jobs.start(job_id, "worker", LEASE_MS) or store.jobs.get(job_id).epoch
 
 
 def play(store: Store, job_id: str, outcome: Outcome) -> None:
-    """Do what a root worker does with a job."""
+    """Act as a root worker would on a job."""
     assert store.jobs.finish(job_id, take(store, job_id), outcome)
 
 
@@ -85,11 +85,11 @@ def answered(text: str) -> Outcome:
 
 
 def pay(store: Store, job_id: str, role: Role, nanousd: int | None) -> None:
-    """Do what a worker does with a call that cost something."""
+    """Act as a worker would on a call that cost something."""
     epoch = take(store, job_id)
     call_id = uuid.uuid4().hex
     store.calls.open(job_id, epoch, [OpenCall(call_id, "{}", 1, 1, role)])
-    if role is Role.SUB:  # a root call belongs to its opener
+    if role is Role.SUB:  # a root call is held by whoever opened it
         assert store.calls.claim(job_id, [call_id], "worker", LEASE_MS) == ["{}"]
     spend = Spend("model", Usage(input_tokens=100, output_tokens=10), nanousd)
     store.calls.settle(job_id, "worker", [Settlement(call_id, role, CallResult().model_dump_json(), spend)])
@@ -161,7 +161,7 @@ def test_what_becomes_of_a_job_that_diverges_is_said_for_a_batch_or_a_job(client
 
 
 def test_a_batch_has_budgets_of_its_own(client: Client, server: redis.Redis) -> None:
-    """Given when it is submitted, replaced by whoever submits or retries it again."""
+    """Given with the submission, and replaced by a later submission or retry."""
     items = [{"id": "a", "query": "q", "context": "c"}]
 
     def budgets() -> Sequence[object]:
@@ -303,7 +303,7 @@ def test_a_bad_item_stops_the_whole_batch(client: Client, server: redis.Redis) -
     )
     for wrong in ([], "text", [["list"]]):
         with pytest.raises(InputError):
-            client.submit_batch(wrong)  # type: ignore[arg-type]  # what a caller may do
+            client.submit_batch(wrong)  # type: ignore[arg-type]  # callers can do this
     with pytest.raises(InputError, match="batch id"):
         client.submit_batch([line(0)], "with space")
     assert server.keys("rlm*") == []
@@ -322,7 +322,7 @@ def test_the_same_batch_again_attaches_and_another_is_refused(client: Client, se
 
 
 class Breaking:
-    """Five hundred jobs whose source ends with an error after ``good`` of them."""
+    """Five hundred jobs whose source raises an error after ``good`` of them."""
 
     digest = "digest"
     total = 500
@@ -373,7 +373,7 @@ def test_a_file_is_submitted_line_by_line(client: Client, server: redis.Redis, t
         f"q{number}" for number in range(450)
     ]
     assert client.store.jobs.get(batch.jobs()[0].id).spec.limits.max_iterations == 2
-    assert len(server.keys("rlm:blob:*")) == 2  # one context, and who uses it
+    assert len(server.keys("rlm:blob:*")) == 2  # one context and its users
 
 
 def test_a_redis_that_does_not_answer_is_told_at_once(tmp_path: Path) -> None:
@@ -383,7 +383,7 @@ def test_a_redis_that_does_not_answer_is_told_at_once(tmp_path: Path) -> None:
 
 @pytest.fixture
 def worker(client: Client) -> Iterator[Callable[[Outcome], None]]:
-    """A thread that plays the next job that is submitted, which costs 1 USD."""
+    """A thread that plays the next submitted job, which costs 1 USD."""
     threads = []
 
     def play_next(outcome: Outcome, nanousd: int | None = 1_000_000_000) -> None:

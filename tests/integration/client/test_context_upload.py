@@ -1,4 +1,4 @@
-"""The jobs of a batch on their way into the store: chunks are bounded, and contexts stored once."""
+"""A batch's jobs on their way into the store: chunks are bounded, and each context is stored once."""
 
 from collections.abc import Iterator
 from pathlib import Path

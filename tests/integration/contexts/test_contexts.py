@@ -1,4 +1,4 @@
-"""Contexts from files, folders, URLs and standard input, stored and fetched by a worker's cache."""
+"""Contexts from files, folders, URLs and standard input, stored, then fetched by a worker's cache."""
 
 import io
 import os
@@ -147,7 +147,7 @@ def test_a_file_that_vanishes_before_it_is_stored_is_named(tmp_path: Path, blobs
 
 
 def test_a_large_file_is_never_in_memory(tmp_path: Path, blobs: Blobs) -> None:
-    """Encoding, storing and fetching 64 MiB takes a few pieces' worth of memory."""
+    """Encoding, storing and fetching 64 MiB takes the memory of a few pieces."""
     with (tmp_path / "large.txt").open("wb") as file:
         for number in range(64):
             file.write(f"{number:7}\n".encode() * (MIB // 8))
@@ -178,7 +178,7 @@ def test_the_cache_holds_the_encoded_bytes(tmp_path: Path, blobs: Blobs) -> None
 
 
 class CountingBlobs(Blobs):
-    """Counts what is fetched, and lets others arrive meanwhile."""
+    """Counts fetches, and lets other requests arrive meanwhile."""
 
     def __init__(self, blobs: Blobs, parties: int = 1) -> None:
         super().__init__(blobs._place)
@@ -247,7 +247,7 @@ def test_the_least_recently_used_make_room_but_not_those_in_use(tmp_path: Path, 
 
 
 def test_the_folder_is_not_looked_through_for_each_context(tmp_path: Path, blobs: Blobs) -> None:
-    """With thousands of small ones that would take longer than all else that is done for a job."""
+    """With thousands of small contexts that would take longer than all other work for a job."""
     looks: list[str] = []
     watched = {str(tmp_path / "cache")}
 
@@ -259,13 +259,13 @@ def test_the_folder_is_not_looked_through_for_each_context(tmp_path: Path, blobs
     cache = ContextCache(tmp_path / "cache", blobs)
     for number in range(5):
         cache.path(stored(blobs, f"context {number}"))
-    watched.clear()  # a hook stays for good
+    watched.clear()  # a hook cannot be removed
     assert len([event for event in looks if event in ("os.listdir", "os.scandir")]) == 1
     assert len(names(tmp_path / "cache")) == 5
 
 
 def test_a_use_leaves_the_modification_time(tmp_path: Path, blobs: Blobs) -> None:
-    """By it, REPLs of several jobs are known to be over the same context."""
+    """It is how REPLs of several jobs are recognised as sharing a context."""
     ref = stored(blobs, "hello")
     cache = ContextCache(tmp_path / "cache", blobs)
     os.utime(cache.path(ref), (1, 1))

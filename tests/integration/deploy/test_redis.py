@@ -1,4 +1,4 @@
-"""The Redis of docker-compose.yml, started here by its own command."""
+"""The Redis of docker-compose.yml, started here with its own command."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture
 def deployed(tmp_path: Path) -> Iterator[redis.Redis]:
-    """A client, with the password, of a server that was started as the compose file says."""
+    """A client, with the password, of a server started as the compose file says."""
     service = YAML(typ="safe").load(PROJECT / "docker-compose.yml")["services"]["redis"]
     shell, option, script = service["command"]
     port = free_port()

@@ -22,7 +22,7 @@ from rlm_dist.simulated import Fault, SimulatedEndpoint
 KEY = "sk-test-51a7e0c3"
 PROMPT = "the quick brown fox jumps over the lazy dog, and keeps it to itself"
 FAST = RetryPolicy(base_s=0.001, cap_s=0.005)
-# Nothing listens there: the port is reserved.
+# Nothing listens on this reserved port.
 HEADER = "t0ken-in-a-header"
 NOWHERE = "http://127.0.0.1:1/v1"
 
@@ -31,7 +31,7 @@ MakeLLM = Callable[..., LLM]
 
 @pytest.fixture
 def make_llm() -> Iterator[MakeLLM]:
-    """Clients of one endpoint for both roles, closed at the end of the test."""
+    """Model clients of one endpoint for both roles, closed at the end of the test."""
     made: list[LLM] = []
 
     def make(
@@ -74,20 +74,20 @@ def wait_until(true: Callable[[], bool], for_s: float = 20) -> None:
 
 
 def failure_of(result: CallResult) -> tuple[str, str]:
-    """Kind and message of a call that failed."""
+    """The kind and message of a failed call."""
     assert result.failure is not None, result
     assert result.completion is None
     return result.failure.kind, result.failure.message
 
 
 def text_of(result: CallResult) -> str:
-    """The answer of a call that went well."""
+    """The answer of a successful call."""
     assert result.completion is not None, result.failure
     return result.completion.text
 
 
 def spent(results: Sequence[CallResult]) -> Usage:
-    """All tokens that these calls tell of."""
+    """All tokens that these calls report."""
     usages = [charge.usage for result in results for charge in result.wasted]
     usages += [result.completion.usage for result in results if result.completion]
     return sum(usages, Usage())
@@ -104,7 +104,7 @@ def test_a_call_is_answered_and_its_usage_is_what_was_served(make_llm: MakeLLM) 
 
 
 def test_three_hundred_calls_at_once(make_llm: MakeLLM) -> None:
-    """None waits for another: all are at the endpoint at the same time."""
+    """No call waits for another: all are at the endpoint at the same time."""
     with SimulatedEndpoint(faults=[Fault(kind="hold")]) as endpoint:
         llm = make_llm(endpoint.url, model="simulated-sub")
         futures = [llm.submit(ask(f"{PROMPT} {number}")) for number in range(300)]
@@ -138,7 +138,7 @@ def test_the_models_are_asked_once_by_fifty_calls_at_once(make_llm: MakeLLM) -> 
 
 
 class SlowModels(BaseHTTPRequestHandler):
-    """Lists its models only when told to, and answers every call with the word ``here``."""
+    """Lists its models only when the test allows it, and answers every call with the word ``here``."""
 
     go: ClassVar[threading.Event]
     asks: ClassVar[list[str]]
@@ -160,12 +160,12 @@ class SlowModels(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it so
-        """Be quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def slow_models() -> Iterator[tuple[str, type[SlowModels]]]:
-    """The address of an endpoint that keeps its list of models back, and its handler."""
+    """The address of an endpoint that holds back its list of models, and its handler."""
 
     class Handler(SlowModels):
         go = threading.Event()
@@ -230,7 +230,7 @@ def test_a_deterministic_failure_is_not_tried_again(
         result = make_llm(endpoint.url, model="simulated-sub").submit(ask()).result()
         assert failure_of(result)[0] == kind
         assert result.attempts == 1
-        # A 404 is asked after once more, on the route without chat.
+        # A 404 is tried once more, on the route without chat.
         assert endpoint.served.requests == (2 if fault.status == 404 else 1)
 
 
@@ -246,7 +246,7 @@ def test_a_deterministic_failure_is_not_tried_again(
     ids=lambda fault: f"{fault.kind}-{fault.status}",
 )
 def test_a_passing_failure_is_tried_again(make_llm: MakeLLM, fault: Fault) -> None:
-    """Two attempts fail, the third is answered, and all that was charged is told."""
+    """Two attempts fail, the third is answered, and all charges are reported."""
     with SimulatedEndpoint(faults=[fault.model_copy(update={"on": (0, 1)})]) as endpoint:
         result = make_llm(endpoint.url).submit(ask()).result()
         assert text_of(result)
@@ -290,7 +290,7 @@ def test_missing_usage_is_estimated(make_llm: MakeLLM) -> None:
 
 @pytest.mark.parametrize("kind", ["hang", "drip"])
 def test_an_endpoint_that_never_ends_its_answer_is_left(make_llm: MakeLLM, kind: str) -> None:
-    """The deadline is for the whole attempt: a byte now and then does not put it off."""
+    """The deadline is for the whole attempt: an occasional byte does not extend it."""
     fault = Fault.model_validate({"kind": kind})
     with SimulatedEndpoint(faults=[fault]) as endpoint:
         result = make_llm(endpoint.url, timeout_s=0.15).submit(ask()).result()
@@ -301,7 +301,7 @@ def test_an_endpoint_that_never_ends_its_answer_is_left(make_llm: MakeLLM, kind:
 
 
 def test_a_retry_after_holds_the_call_that_got_it(make_llm: MakeLLM) -> None:
-    """The others go on: one refusal says nothing of the load."""
+    """The other calls go on: one refusal says nothing about the load."""
     faults = [Fault(kind="hold"), status(429, on=(0,), retry_after="0.4")][::-1]
     with capture_logs() as logs, SimulatedEndpoint(faults=faults) as endpoint:
         llm = make_llm(endpoint.url, model="simulated-sub")
@@ -319,7 +319,7 @@ def test_a_retry_after_holds_the_call_that_got_it(make_llm: MakeLLM) -> None:
 
 
 def test_a_limit_of_which_nothing_remains_holds_every_call(make_llm: MakeLLM) -> None:
-    """Also where the endpoint answers well, and tells so by its ``x-ratelimit-*`` headers alone."""
+    """This also holds if the endpoint answers well and reports it only in ``x-ratelimit-*`` headers."""
     told = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1h"}
     with SimulatedEndpoint(faults=[Fault(kind="limits", headers=told)]) as endpoint:
         llm = make_llm(endpoint.url, model="simulated-sub")
@@ -376,7 +376,7 @@ def test_an_endpoint_without_models_is_an_unknown_model(make_llm: MakeLLM) -> No
 
 
 def test_an_endpoint_without_chat_is_asked_for_plain_completions(make_llm: MakeLLM) -> None:
-    """The missing route is looked for once; a chat arrives whole, as a transcript."""
+    """The missing route is tried once; a chat is then sent whole, as a transcript."""
     seen: list[Sequence[Message]] = []
 
     def root(messages: Sequence[Message]) -> str:
@@ -435,7 +435,7 @@ def test_a_header_that_an_endpoint_quotes_is_blotted_out(make_llm: MakeLLM) -> N
 
 
 def test_no_key_and_no_prompt_in_any_text(make_llm: MakeLLM, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither in what the call says nor in any log, at the lowest level, of us, the SDK or its transport."""
+    """Neither the call's texts nor any log of ours, the SDK's or its transport's has them at any level."""
     caplog.set_level(logging.DEBUG)
     quoting: dict[str, str | None] = {
         "message": f"bad request by Bearer {KEY} {HEADER}: messages.0 = {PROMPT!r}"

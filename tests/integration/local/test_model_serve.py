@@ -48,7 +48,7 @@ with local_endpoint(Path(sys.argv[2]), "own.gguf") as endpoint:
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the stand-in, which children find too."""
+    """A folder with the stand-in, on the import path of child processes too."""
     folder = tmp_path / "library"
     folder.mkdir()
     (folder / "xllamacpp.py").write_text(STAND_IN)

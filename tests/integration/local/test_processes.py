@@ -1,4 +1,4 @@
-"""Worker processes: started, started again when they die, and gone with their parent, however it ends."""
+"""Worker processes are started, restarted when they die, and gone with their parent, however it ends."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from tests.support.environment import PROJECT
 from tests.support.scripts import alive, script
 from tests.support.waiting import wait_until
 
-# A worker with a child in its group, as Celery's prefork pool has; it writes both ids when it is up.
+# A worker with a child in its group, like Celery's prefork pool; it writes both ids when it is up.
 WORKER = """
 import os, signal, subprocess, sys, time
 from rlm_dist.local.lifeline import watch_lifeline
@@ -47,7 +47,7 @@ with Cluster({"w": [sys.executable, "-c", worker, up]}, environment={}, log_dir=
 
 @pytest.fixture
 def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where the worker writes its id and its child's; neither may be left at the end."""
+    """The file to which the worker writes its own and its child's id; neither may be left at the end."""
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     path = tmp_path / "up"
     yield path
@@ -116,7 +116,7 @@ def test_workers_vanish_when_their_parent_is_killed(
         wait_until(up.exists)
         parent.kill()
         wait_until(lambda: not alive(pids(up)[0]))
-    if not stubborn:  # one that ends by itself looks after its own children
+    if not stubborn:  # a worker that ends by itself takes care of its own children
         assert "asked to end" in (tmp_path / "w.log").read_text()
         os.kill(pids(up)[1], signal.SIGKILL)
     wait_until(lambda: not alive(pids(up)[1]))

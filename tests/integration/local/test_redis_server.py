@@ -1,4 +1,4 @@
-"""The embedded Redis server: shared, durable, and gone when its users are, however they go."""
+"""The embedded Redis server: shared, durable, and gone when its users are, however they end."""
 
 import json
 import os
@@ -34,7 +34,7 @@ print("left")
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
-    """A home with a blank and an umlaut in its name; no server may be left over its data."""
+    """A home with a blank and an umlaut in its name; after the test no server may run over its data."""
     home = tmp_path / "my hömé"
     yield home
     wait_until(lambda: not home.exists() or is_free(ServerPaths(home).owner))
@@ -66,7 +66,9 @@ def test_data_survive_a_stop_and_nothing_is_left_running(home: Path) -> None:
     with server(home) as url:
         put(url, "k", "v")
         processes = pids(home)
-    wait_until(lambda: not any(alive(pid) for pid in processes))  # their locks go a moment before they do
+    wait_until(
+        lambda: not any(alive(pid) for pid in processes)
+    )  # their locks are released a moment before they end
     assert not ServerPaths(home).record.exists()
     with server(home) as url:
         assert get(url, "k") == "v"

@@ -1,4 +1,4 @@
-"""The fan-out of one job over a real store; in place of workers a thread that settles what is sent."""
+"""The fan-out of one job over a real store; a thread that settles what is sent plays the workers."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -28,18 +28,18 @@ USAGE = Usage(input_tokens=1)
 
 
 class _Accounts(Accounts):
-    """Remembers which models it was asked about."""
+    """Records the models for which it reserved."""
 
     reserved: ClassVar[set[str]] = set()
 
     def reserve(self, request: CallRequest) -> tuple[int, int | None]:
-        """What the call may cost."""
+        """Record the model, and reserve a fixed amount."""
         self.reserved.add(request.model)
         return super().reserve(request)
 
 
 class Bench:
-    """A fan-out, what it sent, and workers that answer on demand."""
+    """A fan-out, the calls it sent, and workers that answer on demand."""
 
     def __init__(self, store: Store, client: redis.Redis, home: Path) -> None:
         self.store = store
@@ -68,7 +68,7 @@ class Bench:
                 self.answer(chunk)
 
     def answer(self, call_ids: Sequence[str]) -> None:
-        """Answer each call by its own prompt, the last one first."""
+        """Answer each call with its own prompt, the last one first."""
         claimed = self.store.calls.claim("j", call_ids, "sub-1", 60_000)
         for call_id, packed in reversed(list(zip(call_ids, claimed, strict=True))):
             prompt = CallRequest.model_validate_json(packed or "").messages[0].content
@@ -80,12 +80,12 @@ class Bench:
             )
 
     def ask(self, prompts: int, prefix: str = "", model: str | None = None) -> list[str | None]:
-        """Ask so many prompts; the answers' payloads."""
+        """Ask ``count`` prompts; returns the payloads of the answers."""
         asked = [(Message(role="user", content=f"{prefix}{number}"),) for number in range(prompts)]
         return [answer.text for answer in self.fan_out.query(asked, model)]
 
     def ask_aside(self, prompts: int, prefix: str) -> threading.Thread:
-        """Ask so many in a thread of its own, which is about to wait for room when this returns."""
+        """Ask ``count`` prompts in another thread, which is about to wait for room when this returns."""
 
         def ask() -> None:
             with suppress(Cancelled):
@@ -97,7 +97,7 @@ class Bench:
         return asking
 
     def answer_until(self, over: Callable[[], bool]) -> None:
-        """Answer what has been sent, in order, one task after the other."""
+        """Answer the sent calls in order, one task after another."""
         for at in count():
             wait_until(lambda at=at: over() or len(self.sent) > at)  # type: ignore[misc]
             if over():
@@ -107,14 +107,14 @@ class Bench:
 
 @pytest.fixture
 def bench(store: Store, redis_client: redis.Redis, tmp_path: Path) -> Iterator[Bench]:
-    """A fan-out of a job that is taken up."""
+    """A fan-out of a job that a worker holds."""
     made = Bench(store, redis_client, tmp_path)
     yield made
     made.fan_out.close()
 
 
 def test_answers_come_in_the_order_asked(bench: Bench) -> None:
-    """Of far more prompts than the window holds, in whatever order they are answered."""
+    """There are far more prompts than the window holds, and they are answered in any order."""
     assert bench.ask(5 * WINDOW + 3) == [f"re {number}" for number in range(5 * WINDOW + 3)]
     assert max(map(len, bench.sent)) > 1
     (event,) = bench.events
@@ -123,12 +123,12 @@ def test_answers_come_in_the_order_asked(bench: Bench) -> None:
 
 
 def test_no_prompts_have_no_answers(bench: Bench) -> None:
-    """And nothing is sent for them."""
+    """Nothing is sent for them either."""
     assert (bench.ask(0), bench.sent, bench.events) == ([], [], [])
 
 
 def test_no_more_than_the_window_is_out(bench: Bench) -> None:
-    """The next piece goes out when there is room for it."""
+    """The next piece is sent when the window has room for it."""
     bench.answers_at_once = False
     answers: list[list[str | None]] = []
     asking = threading.Thread(target=lambda: answers.append(bench.ask(WINDOW + 1)))
@@ -142,7 +142,7 @@ def test_no_more_than_the_window_is_out(bench: Bench) -> None:
 
 
 def test_of_two_large_ones_the_first_to_come_goes_out_first(bench: Bench) -> None:
-    """So that parts of one batch end one after another, and further parts follow without a gap."""
+    """So the parts of one batch end one after another, and further parts follow without a gap."""
     bench.answers_at_once = False
     asking = [bench.ask_aside(3 * WINDOW, prefix) for prefix in ("one-", "two-")]
     bench.answer_until(lambda: len(bench.answered) == 6 * WINDOW)
@@ -164,7 +164,7 @@ def test_a_single_call_does_not_wait_for_a_large_batch(bench: Bench) -> None:
 
 
 def test_what_was_answered_before_is_not_sent_again(bench: Bench) -> None:
-    """A root that runs the same cell again is served from the store, and what is new goes out."""
+    """A root that runs the same cell again gets answers from the store; only new calls are sent."""
     before = bench.ask(20)
     bench.sent.clear()
     bench.fan_out.rewind()
@@ -174,7 +174,7 @@ def test_what_was_answered_before_is_not_sent_again(bench: Bench) -> None:
 
 
 def test_an_abort_ends_the_waiting(bench: Bench) -> None:
-    """Of the query under way, and of every later one."""
+    """It ends the current query and every later one."""
     bench.answers_at_once = False
     raised: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""Sub-calls from the REPL: what is taken, what fails how, threads, and what stops a cell."""
+"""Sub-calls from the REPL: what is accepted, how calls fail, threads, and what stops a cell."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -108,7 +108,7 @@ def test_23_ten_thousand_prompts_are_answered_in_order_some_at_a_time(context: P
         result = repl.run("a = llm_query_batched([f'p{i}' for i in range(10_000)])")
         assert result.error is None
         assert (result.calls, result.failed_calls) == (10_000, 0)
-        assert (sum(sizes), max(sizes)) == (10_000, 256)  # the first go out while the last are made ready
+        assert (sum(sizes), max(sizes)) == (10_000, 256)  # the first are sent while the last are prepared
         assert (
             shown(repl, "a == [f'None:p{i}' for i in range(10_000)], all(x.ok for x in a)")
             == "(True, True)\n"
@@ -208,7 +208,7 @@ def test_a_final_in_a_thread_of_a_pool_ends_the_block(repl: Sandbox) -> None:
 
 
 def test_27_time_in_a_sub_call_does_not_count(context: Path) -> None:
-    """The call lasts several times the limit; were it counted, the cell would be stopped."""
+    """The call takes several times the limit; if it counted, the cell would be stopped."""
     limit_s = 0.5
     may_answer = threading.Event()
 
@@ -330,7 +330,7 @@ def test_close_from_another_thread_ends_the_running_cell(context: Path) -> None:
 
 
 def test_a_process_forked_by_the_model_cannot_make_calls(context: Path) -> None:
-    """Where the REPL is not locked: a locked one cannot fork."""
+    """Only an unlocked REPL can fork."""
     code = (
         "import os\nr, w = os.pipe()\npid = os.fork()\n"
         "if not pid:\n"

@@ -1,4 +1,4 @@
-"""The context in the REPL, of every kind and size."""
+"""The context in the REPL, for every kind and size."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_a_hundred_thousand_items(tmp_path: Path) -> None:
 def test_50_megabytes_load_with_little_more_than_twice_their_memory(
     tmp_path: Path, text: str, bytes_in_memory: float
 ) -> None:
-    """Characters of several bytes lie across the pieces that are read; none is broken."""
+    """Some multi-byte characters cross the borders of the pieces that are read; none is broken."""
     context = write_context(tmp_path / "context", "str", ["x" + text])
     with sandbox(context) as repl:
         assert (
@@ -76,7 +76,7 @@ def test_50_megabytes_load_with_little_more_than_twice_their_memory(
 
 
 def test_long_texts_side_by_side(tmp_path: Path) -> None:
-    """Those of ASCII alone come into the REPL in another way than those with one character that is not."""
+    """Pure ASCII texts take a different path into the REPL from texts with one other character."""
     texts = ["a" * 3_000_000, "b" * 2_500_000 + EMOJI, "c", "d" * 2_000_000]
     context = write_context(tmp_path / "context", "list", texts)
     with sandbox(context) as repl:

@@ -1,4 +1,4 @@
-"""The fork-server: what it hands to REPLs, and what happens when it or one of them dies."""
+"""The fork-server: what it gives to REPLs, and what happens if it or one of them dies."""
 
 import importlib.util
 import os
@@ -39,32 +39,32 @@ def context(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=LOCKED)
 def server(request: pytest.FixtureRequest) -> Iterator[ForkServerStart]:
-    """A fork-server of its own, at one level."""
+    """A separate fork-server at one level."""
     require(request.param)
     with closing(ForkServerStart(request.param)) as start:
         yield start
 
 
 def over(context: Path, server: ForkServerStart) -> Sandbox:
-    """A REPL of this fork-server."""
+    """A REPL from this fork-server."""
     return Sandbox(context_path=context, query=echo, limits=LIMITS, start=server)
 
 
 def pids(repl: Sandbox) -> tuple[int, int]:
-    """The process ids that a REPL and its fork-server have here."""
+    """The process ids of a REPL and its fork-server, as seen from here."""
     own = process_of(repl)
     return own, parent_of(own)
 
 
 def spares(fork_server: int, child: int) -> list[int]:
-    """The children of the fork-server but this one, where they wait."""
+    """The children of the fork-server other than this one, if they wait."""
     path = Path(f"/proc/{fork_server}/task/{fork_server}/children")
     found = [int(pid) for pid in path.read_text().split() if int(pid) != child]
     return [pid for pid in found if state_of(pid) == "S"]
 
 
 def held_files(pid: int) -> list[str]:
-    """What a process holds open."""
+    """The files that a process has open."""
     return [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
 
 

@@ -1,7 +1,6 @@
-"""A REPL process that does not keep to the protocol: the cell is lost, the host goes on.
+"""A REPL process that breaks the protocol: the cell is lost, and the host goes on.
 
-The fakes stand in for ``child.py``; each speaks to the host over the socket it is given and sends what no
-honest child would.
+The fakes replace ``child.py``; each speaks to the host over its socket and sends what no honest child would.
 """
 
 import json
@@ -56,13 +55,13 @@ def fake(tmp_path: Path, script: str, code_timeout_s: float = 20.0, query: objec
 
 
 def session_of(repl: Sandbox) -> Session:
-    """The talk with the process that runs now."""
+    """The session with the process that runs now."""
     assert repl._session is not None
     return repl._session
 
 
 def test_the_fake_itself_can_be_honest(tmp_path: Path) -> None:
-    """So that the tests below fail for the reason they name."""
+    """So the tests below fail for the reason that they name."""
     script = READY + "done(output={'head': 'h', 'tail': '', 'omitted': 0}, names=['x'])\ntime.sleep(60)"
     with fake(tmp_path, script) as repl:
         assert shown(repl, "anything") == "h"
@@ -151,7 +150,7 @@ def test_the_same_call_id_twice_ends_the_process(tmp_path: Path) -> None:
 
 
 def test_a_flood_of_calls_is_held_back_and_the_rest_of_the_host_goes_on(tmp_path: Path) -> None:
-    """The process asks without end and reads no reply; ``close`` still ends it, and threads are bounded."""
+    """The process sends calls endlessly and reads no reply; ``close`` still ends it; threads are bounded."""
     many = threading.Event()
     hold = threading.Event()
     lock = threading.Lock()
@@ -190,7 +189,7 @@ def test_a_flood_of_calls_is_held_back_and_the_rest_of_the_host_goes_on(tmp_path
 
 
 def test_a_process_that_reads_no_replies_is_stopped_by_the_time_limit(tmp_path: Path) -> None:
-    """The host's writer is blocked by then; the clock ran, as the call itself was answered."""
+    """The host's writer is blocked, but the clock runs, since the call itself was answered."""
 
     def query(prompts: object, model: object) -> list[Answer]:
         return [Answer(call_id="c", text="a" * 8_000_000)]

@@ -140,7 +140,7 @@ def test_open_files_are_limited_in_number(context: Path) -> None:
 
 
 def test_files_are_limited_in_size(context: Path, tmp_path: Path) -> None:
-    """Where the REPL is not locked: a locked one writes none."""
+    """Only an unlocked REPL can write files."""
     limits = SandboxLimits(file_size_bytes=1000)
     with Sandbox(context_path=context, query=echo, limits=limits, start=PlainStart()) as repl:
         repl.run(f"open({str(tmp_path / 'out')!r}, 'wb', 0).write(b'x' * 1000 + b'y')\nfor _ in 'ab': 1/0")

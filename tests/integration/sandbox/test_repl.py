@@ -1,6 +1,6 @@
-"""The REPL as a root model meets it: state, what is shown, errors, and how an answer is handed in.
+"""The REPL as a root model sees it: state, what is shown, errors, and how an answer is handed in.
 
-The numbers are rows of the traps in the protocol.
+The numbers are those of the traps in the protocol.
 """
 
 import time
@@ -24,7 +24,7 @@ def repl(tmp_path: Path) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """One REPL for tests that leave nothing behind which another would see."""
+    """One REPL for tests that leave nothing behind which another test would see."""
     context = write_context(tmp_path_factory.mktemp("repl") / "context", "str", ["hello"])
     with Sandbox(context_path=context, query=echo, limits=LIMITS, start=forks()) as sandbox:
         yield sandbox
@@ -382,7 +382,7 @@ looks = [
 
 
 def test_a_block_sees_the_time_of_its_first_run(repl: Sandbox) -> None:
-    """Exactly so at its first look, by whatever function; then time goes on; the next block has its own."""
+    """Its first look at any clock shows exactly that time; then time goes on. The next block has its own."""
     shown(repl, LOOKS)
     for look in range(11):
         result = repl.run(f"looks[{look}]()", began_ns=1_000_000_000 * 10**9)

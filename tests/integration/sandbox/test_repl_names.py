@@ -1,4 +1,4 @@
-"""The list of what a REPL offers is the same for the engine and in a live REPL."""
+"""The engine's list of the REPL's names equals what a live REPL offers."""
 
 from pathlib import Path
 
@@ -12,6 +12,6 @@ def test_a_live_repl_has_the_names_that_the_engine_knows(tmp_path: Path) -> None
     with Sandbox(context_path=context, query=echo, limits=LIMITS, start=forks()) as repl:
         repl.run("1")
         shown = repl.run("print(sorted(name for name in globals() if not name.startswith('__')))")
-    offered = set(eval(shown.output.head))  # noqa: S307  # what our own line printed
+    offered = set(eval(shown.output.head))  # noqa: S307  # printed by our own line
     assert offered >= REPL_NAMES
     assert {name for name in offered if not name.startswith("context_")} - REPL_NAMES <= {"context_names"}

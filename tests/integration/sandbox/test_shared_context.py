@@ -34,7 +34,7 @@ SIZE = 20_000_000
 
 @pytest.fixture(params=LOCKED)
 def server(request: pytest.FixtureRequest) -> Iterator[ForkServerStart]:
-    """A fork-server of its own, at one level."""
+    """A separate fork-server at one level."""
     require(request.param)
     with closing(ForkServerStart(request.param)) as start:
         yield start
@@ -47,12 +47,12 @@ def context(tmp_path: Path) -> Path:
 
 
 def over(context: Path, server: ForkServerStart, limits: SandboxLimits = LIMITS) -> Sandbox:
-    """A REPL of this fork-server."""
+    """A REPL from this fork-server."""
     return Sandbox(context_path=context, query=echo, limits=limits, start=server)
 
 
 def template_of(repl: Sandbox) -> int:
-    """The process that a REPL was forked from."""
+    """The process from which a REPL was forked."""
     return parent_of(process_of(repl))
 
 
@@ -141,7 +141,7 @@ def test_many_threads_share_one_template(context: Path, server: ForkServerStart)
 
 
 def loading(fork_server: int, context: Path) -> int:
-    """Stop the template that loads this context; gives its process id, 0 where there is none."""
+    """Stop the template that loads this context; returns its process id, or 0 if there is none."""
     children = Path(f"/proc/{fork_server}/task/{fork_server}/children").read_text().split()
     template = next((pid for pid in map(int, children) if holds(pid, context)), 0)
     if template:
@@ -159,7 +159,7 @@ def holds(pid: int, file: Path) -> bool:
 
 
 def handed(fork_server: int, context: Path) -> int:
-    """How many orders over this context wait in the fork-server."""
+    """The number of orders over this context that wait in the fork-server."""
     links = Path(f"/proc/{fork_server}/fd").iterdir()
     return [os.readlink(link) for link in links].count(str(context))
 

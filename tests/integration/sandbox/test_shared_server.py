@@ -1,4 +1,4 @@
-"""The processes of one worker share a fork-server, and nothing that happens to one of them hits another."""
+"""The processes of one worker share a fork-server, and what happens to one of them does not hit another."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ SIZE = 20_000_000
 
 @pytest.fixture(params=LOCKED)
 def worker(request: pytest.FixtureRequest) -> Iterator[Pool]:
-    """A worker at one level, of up to three processes."""
+    """A worker at one level, with up to three processes."""
     require(request.param)
     with pool(request.param, 3) as running:
         yield running
@@ -53,7 +53,7 @@ def test_a_process_that_is_killed_takes_its_own_repls_along(worker: Pool, small:
     first, second, third = one.start(small), two.start(large), three.start(large)
     three.run("x = 1")
     for pid in (first.pid, second.pid):
-        os.kill(pid, signal.SIGSTOP)  # it cannot end by itself
+        os.kill(pid, signal.SIGSTOP)  # the process cannot end by itself
     for member in (one, two):
         os.kill(member.pid, signal.SIGKILL)
     wait_until(lambda: not exists(first.pid) and not exists(second.pid))

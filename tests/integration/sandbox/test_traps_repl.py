@@ -16,7 +16,7 @@ from tests.support.sandboxes import forks
 
 
 class Echo:
-    """Answers each prompt with its last words; a prompt with BAD in it fails."""
+    """Answers each prompt with its last words, and fails a prompt that contains BAD."""
 
     def __init__(self) -> None:
         self.prompts: list[str] = []

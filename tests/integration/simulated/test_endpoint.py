@@ -23,7 +23,7 @@ from tests.support.waiting import wait_until
 
 
 def fetch(url: str, body: object = None) -> Any:
-    """GET, or POST of ``body``; the JSON of the response."""
+    """GET, or POST ``body`` if given; returns the JSON of the response."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=20) as response:
@@ -31,7 +31,7 @@ def fetch(url: str, body: object = None) -> Any:
 
 
 def chat(model: str, *texts: str, system: str = "") -> dict[str, Any]:
-    """A chat body: the texts in turn from user and assistant."""
+    """A chat body: the texts come in turn from user and assistant."""
     messages = [{"role": "system", "content": system}] if system else []
     messages += [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
     return {"model": model, "messages": messages}
@@ -64,7 +64,7 @@ def test_it_lists_its_models() -> None:
 
 
 def test_a_repl_in_the_system_prompt_makes_a_root() -> None:
-    """With ``auto`` both roles ask for the first model: the chat tells them apart."""
+    """With ``auto`` both roles ask for the first model, so the chat has to tell them apart."""
     with SimulatedEndpoint(root=lambda _: "I am root", sub=lambda _: "I am sub") as endpoint:
         said = [
             fetch(f"{endpoint.url}/chat/completions", body)["choices"][0]["message"]["content"]
@@ -127,13 +127,13 @@ def test_faults_can_be_set_while_it_runs() -> None:
 
 
 def test_a_connection_that_comes_as_it_ends_is_closed() -> None:
-    """Else its client would wait for an answer until its own time is over; here, until the socket's."""
+    """Otherwise its client would wait until its own timeout: here, until the socket's."""
     for _ in range(5):
         busy, go_on = threading.Event(), threading.Event()
 
         def answer(_: Sequence[Message], busy: threading.Event = busy, go_on: threading.Event = go_on) -> str:
             busy.set()
-            assert go_on.wait(60)  # in the loop's own thread, so that all that follows comes at once
+            assert go_on.wait(60)  # in the loop's thread, so that everything that follows comes at once
             return "late"
 
         with ExitStack() as life, ThreadPoolExecutor(2) as threads:

@@ -1,4 +1,4 @@
-"""The sums in the ledgers are recomputed from what they were made of; a sum that is off is found."""
+"""The sums in the ledgers are recomputed from their charges; a wrong sum is found."""
 
 import random
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def chaos(store: Store, epochs: Sequence[int], rounds: int = 6) -> None:
 
 
 def test_charges_add_up_to_the_sums_whatever_happened(store: Store) -> None:
-    """While jobs run, after they ended, and for their batch."""
+    """They do while jobs run, after they have ended, and for their batch."""
     store.batches.create("b", "digest", 2)
     epochs = [running_job(store, name, batch_id="b", index=n) for n, name in enumerate(JOBS)]
     store.batches.seal("b")

@@ -1,4 +1,4 @@
-"""Calls in the store: claimed by one, paid for and counted once, within budgets that hold for racers too."""
+"""Calls in the store: claimed by one worker, paid and counted once, within budgets that also stop racers."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ FAILED = Outcome(state=JobState.FAILED)
 
 
 def ledger(client: redis.Redis, key: str = "rlm:job:j:ledger") -> dict[str, int]:
-    """The ledger's fields as numbers, without those that are 0."""
+    """The ledger's fields as numbers, without zeros."""
     return {str(field): int(value) for field, value in client.hgetall(key).items() if int(value)}
 
 
@@ -62,7 +62,7 @@ def test_what_is_settled_twice_is_paid_twice_and_committed_once(
     def settle(number: int) -> list[bool]:
         paid = [settlement(name, nanousd=3) for name in ids]
         firsts = store.calls.settle("j", f"sub-{number}", paid)
-        assert store.calls.settle("j", f"sub-{number}", paid) == firsts  # a repeat, not another payment
+        assert store.calls.settle("j", f"sub-{number}", paid) == firsts  # a repeat, not a second payment
         return firsts
 
     firsts = at_once(200, settle)
@@ -134,7 +134,7 @@ def test_a_job_that_ends_gives_its_reservations_back_to_the_batch(
 
 
 def test_a_call_of_unknown_price_is_opened_only_where_no_money_is_counted(store: Store) -> None:
-    """A budget of money, of the job or of its batch, could not be held."""
+    """A budget of money, of the job or its batch, could not be kept."""
     calls = [OpenCall("a", "request", 1, None)]
     refused = [CallRefused("unpriced", 0, 0)]
     assert isinstance(refused[0].error("m"), UnknownPrice)
@@ -211,7 +211,7 @@ def test_failed_and_wasted_attempts_are_counted(store: Store) -> None:
 
 
 def test_a_repeat_of_an_aborted_attempt_is_not_charged_again(store: Store) -> None:
-    """Its reply was lost, and another worker has answered the call meanwhile."""
+    """Its reply was lost, and meanwhile another worker has answered the call."""
     epoch = running_job(store)
     store.calls.open("j", epoch, opens("a"))
     aborted = Settlement("a", Role.SUB, "", None, wasted=[Spend("m", Usage(input_tokens=5), 2)])
@@ -283,7 +283,7 @@ def test_renewing_keeps_claims_and_tells_of_cancelled_jobs(store: Store) -> None
     assert store.calls.renew("sub-1", {"j": ["a"]}, LEASE_MS) == (
         set(),
         {"j"},
-    )  # what is on the wire will be billed
+    )  # calls on the wire will be billed
 
 
 def test_a_cancelled_job_gives_no_claims(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""Ending well: jobs that do not move are ended, and whoever is to be told of a batch's end is due."""
+"""Jobs that do not move are ended, and the webhook of a batch's end falls due."""
 
 import pytest
 
@@ -15,7 +15,7 @@ AT_ONCE_S = 0.0
 
 
 def taken(store: Store) -> DueWebhook:
-    """The webhook that is due, waited for."""
+    """Wait for the webhook that is due."""
     due = wait_until(lambda: store.webhooks.take(LEASE_MS))
     assert due is not None
     return due
@@ -37,7 +37,7 @@ def test_a_job_that_does_not_move_is_ended_and_its_worker_writes_nothing_more(st
     assert store.jobs.get("waits").state is JobState.QUEUED
     assert store.calls.renew("sub-1", {"j": ["a"]}, LEASE_MS).cancelled == {"j"}
     trace = store.journals.read_events("j")
-    for _ in range(2):  # also when the job is queued again, and has no new holder yet
+    for _ in range(2):  # also after the job is queued again and before it has a new holder
         with pytest.raises(Superseded):
             store.jobs.renew("j", epoch, LEASE_MS)
         with pytest.raises(Superseded):
@@ -98,7 +98,7 @@ def test_a_sender_that_died_is_followed_by_another_and_cannot_interfere(store: S
 
 
 def test_each_end_of_a_batch_is_told_once(store: Store) -> None:
-    """A batch that is cancelled, sealed, run again by retry and ended again has two ends, not four."""
+    """A batch that is cancelled, sealed, retried and ended again has two ends, not four."""
     store.batches.create("b", "digest", 1, webhook=URL)
     store.jobs.create([spec("j", batch_id="b")])
     store.batches.cancel("b")

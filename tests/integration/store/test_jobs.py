@@ -1,4 +1,4 @@
-"""Jobs in the store: created once, held by one worker at a time, ended once, gone after their retention."""
+"""Jobs in the store: created once, held by one worker at a time, ended once, gone after retention."""
 
 import threading
 
@@ -64,7 +64,7 @@ def test_a_job_says_how_its_last_worker_isolated_it(store: Store) -> None:
 
 
 def test_the_clock_of_a_job_can_stand_still(store: Store) -> None:
-    """While the endpoint is away; also for the worker that takes the job over."""
+    """It stands still while the endpoint is away, also for a worker that takes over the job."""
     epoch = running_job(store)
     began_ms = store.jobs.get("j").since_ms or 0
     store.jobs.renew("j", epoch, LEASE_MS)
@@ -78,7 +78,7 @@ def test_the_clock_of_a_job_can_stand_still(store: Store) -> None:
 def test_a_retry_asks_the_root_model_again_if_sub_calls_failed_for_a_passing_reason(
     store: Store, kind: str, kept: bool
 ) -> None:
-    """What it was shown is then not true any more; what was paid for is found by its id."""
+    """What the model saw is no longer true; calls already paid for are found by id."""
     epoch = running_job(store)
     store.calls.open("j", epoch, [*opens("a", "b"), *opens("r", role=Role.ROOT)])
     failed = CallResult(failure=CallFailure(kind=kind, message="no")).model_dump_json()

@@ -1,4 +1,4 @@
-"""What processes may call together: shares, cuts, quiet rounds and rates, dealt by a real server."""
+"""What processes may call together: shares, cuts, quiet rounds and rates from a real server."""
 
 from itertools import count, pairwise
 
@@ -18,25 +18,25 @@ TEN = Ceilings(in_flight=10)
 
 
 def cap_of(redis_client: redis.Redis) -> int:
-    """What all processes together may have in flight."""
+    """The calls that all processes together may have in flight."""
     return int(redis_client.hget(limit_keys(SCOPE.id)[0], "cap") or 0)
 
 
 class Process:
-    """One process that reports on one place."""
+    """A process that reports on one scope."""
 
     def __init__(self, store: Store, name: str, ceilings: Ceilings = NONE, lease_ms: int = LEASE_MS) -> None:
         self._store, self._name, self._ceilings, self._lease_ms = store, name, ceilings, lease_ms
         self._numbers = count(1)
 
     def report(self, in_flight: int, wanted: int, *, number: int | None = None, **more: object) -> Share:
-        """Report, under a new number unless one is given."""
+        """Report under a new number, or under the given one."""
         report = Report(number or next(self._numbers), in_flight, wanted, **more)  # type: ignore[arg-type]
         return self._store.limits.share(SCOPE, self._name, report, self._ceilings, self._lease_ms)
 
 
 def grown(store: Store, redis_client: redis.Redis, cap: int) -> None:
-    """A place where so many calls went well that ``cap`` may be in flight."""
+    """A scope in which so many calls succeeded that ``cap`` may be in flight."""
     Process(store, "before").report(0, 0)
     redis_client.hset(limit_keys(SCOPE.id)[0], mapping={"cap": cap, "good": cap, "fresh_ok": 1})
 
@@ -47,7 +47,7 @@ def test_the_first_to_come_has_room_for_more_than_it_wants(store: Store) -> None
 
 
 def test_processes_never_have_more_than_the_cap_together(store: Store) -> None:
-    """Also while one that had more has not let go of it yet."""
+    """This holds even before a process that had more has released it."""
     a, b = Process(store, "a", TEN), Process(store, "b", TEN)
     assert a.report(0, 100).in_flight == 10
     assert b.report(0, 100).in_flight == 0
@@ -108,7 +108,7 @@ def test_one_refusal_in_a_hundred_cuts_nothing(store: Store, redis_client: redis
 
 
 def test_one_episode_cuts_once(store: Store, redis_client: redis.Redis) -> None:
-    """Two processes have 50 calls each, 20 of them refused: the 60 that are left are what is served."""
+    """Two processes have 50 calls each, 20 of them refused: the remaining 60 are the capacity."""
     grown(store, redis_client, 100)
     a, b = Process(store, "a"), Process(store, "b")
     for process in (a, b, a, b):
@@ -134,7 +134,7 @@ def test_a_late_refusal_of_an_earlier_episode_changes_nothing(
 
 
 def test_few_refusals_leave_most_of_what_was_lately_served(store: Store, redis_client: redis.Redis) -> None:
-    """They may be noise, while little is in flight for want of calls."""
+    """The refusals may be noise, while few calls are in flight because few are wanted."""
     grown(store, redis_client, 100)
     Process(store, "a").report(5, 100, started=20, refused=4)
     assert cap_of(redis_client) == 70
@@ -150,7 +150,7 @@ def test_nothing_grows_while_the_refusals_of_a_burst_come_in(store: Store, redis
 
 
 def test_calls_that_are_all_refused_block_everybody(store: Store, redis_client: redis.Redis) -> None:
-    """For as long as the endpoint said, and then goes on with what there was before."""
+    """The block lasts as long as the endpoint said; then the earlier limit applies again."""
     grown(store, redis_client, 100)
     a, b = Process(store, "a"), Process(store, "b")
     a.report(90, 100, started=100, refused=10, retry_after_s=60.0)
@@ -211,7 +211,7 @@ def test_a_cap_that_is_not_used_is_not_raised(store: Store, redis_client: redis.
 def test_before_the_first_refusal_there_is_room_for_one_more_process(
     store: Store, redis_client: redis.Redis
 ) -> None:
-    """Once all have used the cap, a burst of two finds room, though the first takes some to spare."""
+    """When all have used the cap, a burst of two finds room, though the first process takes some to spare."""
     a, b = Process(store, "a"), Process(store, "b")
     a.report(FIRST, FIRST)
     redis_client.hincrby(limit_keys(SCOPE.id)[0], "began_ms", -1000)
@@ -241,7 +241,7 @@ def test_a_told_wait_is_everyones(store: Store) -> None:
 
 
 def test_requests_a_minute_are_dealt_as_they_flow_in(store: Store) -> None:
-    """120 a minute: two at once, then about two a second, over all processes."""
+    """At 120 a minute: two at once, then about two a second, over all processes."""
     limits = Ceilings(requests_per_min=120)
     a, b = Process(store, "a", limits), Process(store, "b", limits)
     first = a.report(0, 5, waiting_tokens=(1,) * 5)
@@ -297,7 +297,7 @@ def test_an_outage_opens_the_circuit_for_all_and_any_answer_closes_it(
     tries = [b.report(0, 5), a.report(0, 5)]
     assert [each.in_flight for each in tries] == [0, 0]
     redis_client.hset(limit_keys(SCOPE.id)[0], "next_ms", 1)
-    assert [b.report(0, 5).in_flight, a.report(0, 5).in_flight] == [1, 0]  # one call tries
+    assert [b.report(0, 5).in_flight, a.report(0, 5).in_flight] == [1, 0]  # one call tests the endpoint
     assert b.report(0, 5, heard=True).away_s == 0
     assert a.report(0, 5).in_flight > 0
     assert store.limits.away_urls() == set()

@@ -1,4 +1,4 @@
-"""What is told of a batch under way: its calls in flight, its running jobs, what ended jobs had used."""
+"""What is reported of a running batch: calls in flight, running jobs, and what ended jobs had used."""
 
 import redis
 
@@ -12,7 +12,7 @@ DONE = Outcome(state=JobState.SUCCEEDED)
 
 
 def claimed(store: Store) -> tuple[int, int]:
-    """The number of job ``j`` and of its batch."""
+    """The claimed calls of job ``j`` and of its batch."""
     return store.jobs.get("j").calls_claimed, store.batches.get("b").calls_claimed
 
 
@@ -22,7 +22,7 @@ def job_in_batch(store: Store) -> int:
 
 
 def aborted(call_id: str, role: Role = Role.SUB) -> Settlement:
-    """A call that its holder gave up."""
+    """The settlement of a call that its holder gave up."""
     return Settlement(call_id, role, "", None)
 
 
@@ -97,7 +97,7 @@ def test_running_jobs_come_oldest_first_with_what_they_have_used(store: Store) -
 def test_in_flight_is_what_workers_say_that_they_have_on_the_wire(
     store: Store, redis_client: redis.Redis
 ) -> None:
-    """Not what they have claimed: most of that may wait."""
+    """Claimed calls are not all in flight: most of them may wait."""
     job_in_batch(store)
     running_job(store, "alone")
     store.workers.announce_requests("sub-1", {"j": 3, "alone": 1}, LEASE_MS)

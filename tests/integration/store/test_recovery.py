@@ -16,7 +16,7 @@ ANSWERED = Outcome(state=JobState.SUCCEEDED, answer="42")
 
 
 def failure(call_id: str) -> Settlement:
-    """The end of a call that failed, for which nothing was charged."""
+    """The end of a failed call without a charge."""
     return Settlement(call_id, Role.SUB, "failure", None)
 
 
@@ -114,7 +114,7 @@ def test_a_lapsed_job_that_nobody_takes_is_told_again(store: Store) -> None:
     assert wait_until(lambda: store.jobs.lapsed(10)) == ["j"]
     assert store.jobs.waiting(LEASE_MS, 10) == []
     assert wait_until(lambda: store.jobs.waiting(SHORT_MS, 10)) == ["j"]
-    assert store.jobs.renew("j", 1, LEASE_MS) == "ok"  # its holder was only slow
+    assert store.jobs.renew("j", 1, LEASE_MS) == "ok"  # the holder was only slow
     assert store.jobs.waiting(0, 10) == []
 
 
@@ -188,7 +188,7 @@ def test_a_job_that_died_in_a_pause_waits_for_its_end(store: Store) -> None:
 
 
 def fill(store: Store, state: JobState) -> None:
-    """A batch of one job that ended so; of its calls two are answered, one failed, one is open."""
+    """A batch of one job that ended this way; of its calls two are answered, one failed, and one is open."""
     store.batches.create("b", "digest", 1)
     epoch = running_job(store, batch_id="b", max_sub_calls=3)
     store.batches.seal("b")
@@ -212,7 +212,7 @@ def test_a_retried_job_keeps_what_was_answered(
     epoch = store.jobs.start("j", "root-2", LEASE_MS)
     assert epoch == 2
     again = [*opens("r", role=Role.ROOT), *opens("a", "f", "o", nanousd=5)]
-    fresh = state is JobState.EXHAUSTED  # its root model is asked anew
+    fresh = state is JobState.EXHAUSTED  # its root model is asked again
     assert store.calls.open("j", epoch, again) == [NEW if fresh else SETTLED, SETTLED, NEW, NEW]
     assert store.calls.open("j", epoch, opens("over")) == [CallRefused("max_sub_calls", 3, 3)]
     assert store.journals.read("j") == ([] if fresh else ["reply"])

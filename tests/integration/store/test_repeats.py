@@ -1,4 +1,4 @@
-"""Each reply of Redis is lost once, after the work was done: all is as if it had come at first."""
+"""Each reply of Redis is lost once, after its work was done: the result is as if none had been lost."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ DONE = Outcome(state=JobState.SUCCEEDED, answer="42")
 
 
 class Forgetful(redis.Redis):
-    """A client that does what it is told, then says that there was no reply; at the repeat it tells."""
+    """A client that runs a command, then reports that there was no reply; the repeat gets the reply."""
 
     calls = 0
 
@@ -27,7 +27,7 @@ class Forgetful(redis.Redis):
 
 
 def life_of_a_batch(store: Store) -> None:
-    """Every write of the store that is one script, in the order of a job's life, with a retry at its end."""
+    """Every write of the store that is one script, in the order of a job's life, with a retry at the end."""
     store.batches.create("b", "digest", 1, max_tokens=10_000)
     store.batches.set_budget("b", None, 20_000)
     store.jobs.create([spec(batch_id="b", max_sub_calls=9)])
@@ -58,7 +58,7 @@ def life_of_a_batch(store: Store) -> None:
 
 
 def state(client: Any) -> dict[str, Any]:
-    """What is stored, without times and tokens."""
+    """The stored state, without times and tokens."""
     found: dict[str, Any] = {
         "job": client.hmget("rlm:job:j", "state", "epoch", "outcome", "recoveries"),
         "ledger": client.hgetall("rlm:job:j:ledger"),

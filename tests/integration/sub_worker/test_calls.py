@@ -26,7 +26,7 @@ SLOTS = 4
 
 
 class Model:
-    """Stands for the model client: each request waits until it is answered by the test."""
+    """A fake model client: each request waits until the test answers it."""
 
     def __init__(self) -> None:
         self.asked: dict[str, Future[CallResult]] = {}
@@ -44,7 +44,7 @@ class Model:
         """Nothing waits here."""
 
     def waiting(self) -> set[str]:
-        """The prompts that are not answered."""
+        """The prompts that have no answer yet."""
         return {prompt for prompt, future in self.asked.copy().items() if not future.done()}
 
     def answer(self, *prompts: str, text: str = "yes") -> None:
@@ -55,7 +55,7 @@ class Model:
 
 
 class Worker:
-    """A sub worker's calls; ``run`` does in a thread of a pool what a task does in one of Celery's."""
+    """A sub worker's calls; ``run`` does in a pool thread what a task does in one of Celery's."""
 
     def __init__(self, store: Store, client: redis.Redis, home: Path, slots: int = SLOTS) -> None:
         self.model = Model()
@@ -77,26 +77,26 @@ class Worker:
         self.woken += 1
 
     def close(self) -> None:
-        """Abort whatever a test left unanswered, and end."""
+        """Abort what a test left unanswered, and stop."""
         self.calls.drain()
         self.calls.abort(["j", "k"])
         self.pool.shutdown()
         self.calls.close()
 
     def run(self, *call_ids: str, job_id: str = "j") -> Future[bool]:
-        """Bring calls to their end, in another thread."""
+        """Run calls to their end in another thread."""
         return self.pool.submit(self.calls.run, job_id, call_ids)
 
 
 @pytest.fixture
 def worker(store: Store, redis_client: redis.Redis, tmp_path: Path) -> Iterator[Worker]:
-    """A worker of a few slots."""
+    """A worker with a few slots."""
     with closing(Worker(store, redis_client, tmp_path)) as made:
         yield made
 
 
 def opened(store: Store, worker: Worker, *call_ids: str, job_id: str = "j", prompt: str = "{}") -> None:
-    """Take a job up and open calls, each with its id as its prompt."""
+    """Start a job and open calls, each with its id as its prompt."""
     epoch = running_job(store, job_id)
     requests = {
         call_id: CallRequest(
@@ -112,12 +112,12 @@ def opened(store: Store, worker: Worker, *call_ids: str, job_id: str = "j", prom
 
 
 def answered(store: Store, *call_ids: str, job_id: str = "j") -> list[bool]:
-    """Which calls have an answer."""
+    """The calls that have an answer."""
     return [answer is not None for answer in store.calls.answers(job_id, call_ids)]
 
 
 def test_calls_of_several_tasks_share_the_slots(store: Store, worker: Worker) -> None:
-    """No more are claimed than there are slots; one that ends makes room for the next, of whichever task."""
+    """No more calls are claimed than there are slots; when one ends, the next of any task gets the slot."""
     opened(store, worker, "a", "b", "c")
     opened(store, worker, "d", "e", "f", job_id="k")
     first, second = worker.run("a", "b", "c"), worker.run("d", "e", "f", job_id="k")
@@ -134,7 +134,7 @@ def test_calls_of_several_tasks_share_the_slots(store: Store, worker: Worker) ->
 def test_what_ends_together_is_settled_together(
     store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While one settlement is under way the others that come in gather for the next."""
+    """Settlements that arrive while one is written wait and are written together."""
     opened(store, worker, "a", "b", "c", "d")
     may_settle, settle, sizes = threading.Event(), store.calls.settle, list[int]()
 
@@ -166,7 +166,7 @@ def test_a_call_that_somebody_else_holds_is_left_to_them(store: Store, worker: W
 
 
 def test_a_worker_that_stops_gives_back_what_it_has_not_begun(store: Store, worker: Worker) -> None:
-    """What is under way comes to its end; later tasks begin nothing."""
+    """Calls in flight end; later tasks start nothing."""
     ids = [f"c{n}" for n in range(SLOTS + 2)]
     opened(store, worker, *ids)
     run = worker.run(*ids)
@@ -179,7 +179,7 @@ def test_a_worker_that_stops_gives_back_what_it_has_not_begun(store: Store, work
 
 
 def test_a_worker_has_enough_while_calls_wait_for_a_slot(store: Store, worker: Worker) -> None:
-    """And says when it wants more."""
+    """It also says when it wants more."""
     ids = [f"c{n}" for n in range(SLOTS + 1)]
     opened(store, worker, *ids)
     run = worker.run(*ids)
@@ -198,7 +198,7 @@ def test_a_worker_has_enough_while_calls_wait_for_a_slot(store: Store, worker: W
 def test_an_unexpected_error_in_the_ledger_thread_is_logged_and_the_work_goes_on(
     store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here the hook that asks for more messages fails; the calls that were claimed before are not lost."""
+    """Here the hook that asks for more messages fails; calls claimed before that are not lost."""
     ids = [f"c{n}" for n in range(12)]
     opened(store, worker, *ids)
 
@@ -232,7 +232,7 @@ def test_while_the_endpoint_is_away_a_worker_takes_one_call_to_try_with(store: S
 
 
 def test_aborted_calls_end_without_an_answer(store: Store, worker: Worker) -> None:
-    """Those of other jobs go on."""
+    """Calls of other jobs go on."""
     opened(store, worker, "a")
     opened(store, worker, "b", job_id="k")
     aborted, other = worker.run("a"), worker.run("b", job_id="k")
@@ -246,7 +246,7 @@ def test_aborted_calls_end_without_an_answer(store: Store, worker: Worker) -> No
 
 
 def test_long_texts_go_by_the_blob_store(store: Store, worker: Worker) -> None:
-    """A request and an answer too long to stand in the store."""
+    """A request and an answer too long for the store itself."""
     long = "x" * INLINE_CHARS
     opened(store, worker, "a", prompt=long + "{}")
     run = worker.run("a")
@@ -261,7 +261,7 @@ def test_long_texts_go_by_the_blob_store(store: Store, worker: Worker) -> None:
 
 
 def test_a_request_that_is_gone_fails_its_call(store: Store, worker: Worker) -> None:
-    """It does not hang, and says why."""
+    """The call does not hang, and its error says why."""
     epoch = running_job(store)
     store.calls.open("j", epoch, [OpenCall("a", '{"blob": "' + "0" * 64 + '"}', 0, 0)])
     assert worker.run("a").result()
@@ -272,7 +272,7 @@ def test_a_request_that_is_gone_fails_its_call(store: Store, worker: Worker) -> 
 def test_a_store_that_fails_takes_no_slot_away(
     store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    """The calls' leases lapse and they are sent again; here others have all slots."""
+    """The calls' leases lapse and the calls are sent again; here other calls have all slots."""
     ids = [f"c{n}" for n in range(SLOTS)]
     opened(store, worker, *ids)
 
@@ -297,7 +297,7 @@ def test_a_store_that_fails_takes_no_slot_away(
 def test_an_eighth_more_is_claimed_than_there_are_slots(
     store: Store, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
-    """The model client holds them until a slot is free, so that none is empty for a claim's time."""
+    """The model client holds the extra calls until a slot is free, so no slot idles during a claim."""
     with closing(Worker(store, redis_client, tmp_path, slots=16)) as worker:
         ids = [f"c{n}" for n in range(20)]
         opened(store, worker, *ids)

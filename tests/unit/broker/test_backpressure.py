@@ -1,4 +1,4 @@
-"""A worker asks before each message whether it wants more."""
+"""Before each message, Celery's consumer asks the worker whether it wants more."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +9,7 @@ from rlm_dist.broker.backpressure import limit_intake
 
 
 class Hub:
-    """Stands for the event loop of Celery's consumer."""
+    """A fake of the event loop in Celery's consumer."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -20,7 +20,7 @@ class Hub:
 
 
 def connected(app: Celery, hub: Hub, *, allowed: bool) -> Any:
-    """What Celery's consumer asks, after the steps that were added to it have run."""
+    """The predicate that Celery's consumer calls, after the added steps have run."""
     qos = SimpleNamespace(can_consume=lambda: allowed)
     channel = SimpleNamespace(qos=qos)
     consumer = SimpleNamespace(task_consumer=SimpleNamespace(channel=channel), hub=hub)
@@ -41,7 +41,7 @@ def test_a_message_is_taken_where_both_the_worker_and_celery_want_it() -> None:
 
 
 def test_the_loop_of_the_latest_connection_is_woken() -> None:
-    """And nothing is, before there is one."""
+    """Before there is a connection, nothing is woken."""
     app = Celery("test", set_as_current=False)
     wake = limit_intake(app, lambda: True)
     wake()

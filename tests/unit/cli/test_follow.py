@@ -49,7 +49,7 @@ EVENTS: list[Event] = [
 
 
 class FakeJob:
-    """A job whose events can be cut off by Ctrl-C."""
+    """A job whose events Ctrl-C can interrupt."""
 
     id = "j1"
 

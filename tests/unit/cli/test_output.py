@@ -1,4 +1,4 @@
-"""What the commands write: one document on stdout, the rest on stderr, and the right exit code."""
+"""What the commands write: one document on stdout, everything else on stderr, and the right exit code."""
 
 import json
 
@@ -115,7 +115,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize(("text", "cleaned"), HOSTILE)
 def test_no_text_rules_the_terminal(text: str, cleaned: str, capsys: Captured) -> None:
-    """Whichever way a text takes to the terminal, escapes and control characters are gone."""
+    """Whichever way a text takes to the terminal, escapes and control characters are removed."""
     Output().result({}, lambda: [text])
     Output().note(text)
     with Output().panel() as show:

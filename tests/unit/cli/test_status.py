@@ -1,4 +1,4 @@
-"""What status and cost show of jobs and batches."""
+"""What ``status`` and ``cost`` show of jobs and batches."""
 
 import time
 from collections.abc import Sequence
@@ -88,7 +88,7 @@ class _Batches:
 
 
 def records(endpoints: Sequence[ScopeState] = ()) -> Any:
-    """What these commands ask of a store, which has one job and one batch."""
+    """The reads that these commands make of a store, which has one job and one batch."""
     return SimpleNamespace(
         jobs=_Jobs(),
         batches=_Batches(),

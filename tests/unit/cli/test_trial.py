@@ -1,4 +1,4 @@
-"""What is shown before money is spent."""
+"""What ``--dry-run`` and ``--pilot`` show before money is spent."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Single lines of a batch, in both forms, and OpenAI's output line."""
+"""Single lines of a batch in both forms, and lines of OpenAI's output format."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -142,7 +142,7 @@ def test_a_bad_openai_line_says_what_is_wrong(line: object, problem: str) -> Non
 
 
 def test_no_problem_shows_a_text() -> None:
-    """A bad line must not carry its context or query into logs."""
+    """The report of a bad line must not carry its context or query into logs."""
     assert "secret" not in str(problems_of(native(id=1, query=["secret"], metadata="secret")))
 
 

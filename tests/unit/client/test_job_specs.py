@@ -1,4 +1,4 @@
-"""What a job's spec says of the options of its line, its batch and the settings."""
+"""A job's spec takes its options from its line, its batch and the settings, in this order."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ DEFAULTS = JobOptions(model="big", max_tokens=10)
 
 
 def made(maker: JobSpecFactory, **own: object) -> JobSpec:
-    """The spec of a job with options of its own over the defaults."""
+    """The spec of a job with its own options over the defaults."""
     item = read_item({"id": "a", "query": "q", "context": "c", **own}, Path())
     return maker.make(item, item.options.over(DEFAULTS), encode("c").ref, job_id="j")
 
@@ -26,7 +26,7 @@ def test_jobs_in_turns_with_and_without_options_of_their_own_keep_to_them() -> N
 
 
 def test_a_job_keeps_its_own_extra_body_beside_an_equal_one() -> None:
-    """In Python 1 and True are equal, for an endpoint they are not."""
+    """In Python 1 equals True; to an endpoint they differ."""
     maker = JobSpecFactory(Settings())
     bodies = [made(maker, extra_body={"flag": flag}).root_parameters.extra_body for flag in (True, 1)]
     assert [repr(body) for body in bodies] == ["{'flag': True}", "{'flag': 1}"]

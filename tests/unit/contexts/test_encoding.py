@@ -1,4 +1,4 @@
-"""Values as contexts: the encoded form, what is known of them, and what is refused."""
+"""Values as contexts: the encoded form, the facts recorded about it, and what is refused."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ ANY_JSON = st.recursive(
 
 
 def back(value: object) -> object:
-    """What the REPL would show for an encoded value."""
+    """The value that the REPL would show for an encoded one."""
     header, texts = decode(b"".join(encode(value).pieces()))
     if header["kind"] == "str":
         return texts[0]
@@ -34,7 +34,7 @@ def back(value: object) -> object:
 
 
 def is_empty(value: object) -> bool:
-    """Whether there is not one character of text in the value, nor anything but text."""
+    """Whether the value holds no character of text and nothing but text."""
     parts = [part for pair in value.items() for part in pair] if isinstance(value, dict) else value
     return value is None or value == "" or (isinstance(parts, list) and all(part == "" for part in parts))
 

@@ -1,4 +1,4 @@
-"""A journal does a step once and gives it back afterwards."""
+"""A journal runs a step once and returns its result afterwards."""
 
 import time
 

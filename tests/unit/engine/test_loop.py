@@ -15,7 +15,7 @@ def roles(messages: list[Message]) -> list[str]:
 
 
 def test_the_model_looks_at_the_context_and_hands_in_its_answer() -> None:
-    """A job in two turns: the output of the first is what the second sees."""
+    """A job in two turns: the second sees the output of the first."""
     run = Run(LOOK, HAND_IN)
     assert (run.outcome.state, run.answer, run.outcome.answer_json) == (JobState.SUCCEEDED, "9", 9)
     assert run.outcome.iterations == 2
@@ -106,7 +106,7 @@ def test_a_budget_hint_goes_into_the_next_message_and_the_journal() -> None:
 
 
 def test_a_run_goes_on_from_every_place_in_its_journal() -> None:
-    """Cut the journal after each entry: the outcome is the same, and nothing journaled is asked for again."""
+    """If the journal is cut after any entry, the outcome is the same, and no journaled step is repeated."""
     steps = [
         LOOK,
         "```repl\nm = n * 2\nprint(m)\n```\n```repl\nlose()\n```",
@@ -128,7 +128,7 @@ def test_a_run_goes_on_from_every_place_in_its_journal() -> None:
 
 
 def test_a_cell_that_is_run_again_sees_the_time_of_its_first_run() -> None:
-    """After the death of its worker, and after that of the REPL."""
+    """This holds after its worker died and after the REPL died."""
     first = Run("```repl\nprint(began_ns)\n```", "```repl\nlose()\n```", "FINAL_VAR(began_ns)")
     assert first.marks() == ["state_rebuilt"]
     again = Run("FINAL_VAR(began_ns)", journal=first.written[:-1])

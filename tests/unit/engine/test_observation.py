@@ -1,4 +1,4 @@
-"""What the model is shown of a turn."""
+"""What the model sees of a turn."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Replies as models write them, in full, and what is read in them."""
+"""Whole replies as models write them, and what is parsed from them."""
 
 import pytest
 from hypothesis import given, settings
@@ -261,5 +261,5 @@ def test_any_text_parses(text: str) -> None:
     ],
 )
 def test_a_long_reply_parses_in_time(piece: str) -> None:
-    """What grows with the square of the length would run into the time limit of this test."""
+    """Quadratic time would exceed this test's time limit."""
     parse("\n" + piece * (100_000 // len(piece)))

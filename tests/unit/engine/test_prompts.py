@@ -1,4 +1,4 @@
-"""What the root model is told."""
+"""What the prompts say to the root model."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""The file of endpoints: what stands in it, and what is told of one that cannot be used."""
+"""The file of endpoints: what it may hold, and what is reported of an unusable one."""
 
 from pathlib import Path
 

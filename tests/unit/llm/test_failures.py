@@ -1,4 +1,4 @@
-"""Errors of HTTP become our kinds of failure, with texts that help and keep secrets."""
+"""HTTP errors become our kinds of failure, with texts that help and keep secrets."""
 
 import pickle
 
@@ -15,7 +15,7 @@ NOTHING = Secrets(())
 
 
 def refused(status: int, error: object = None, headers: dict[str, str] | None = None) -> CallError:
-    """The failure for a response of ``status`` with the JSON error object ``error``."""
+    """The failure for a response with ``status`` and the JSON error object ``error``."""
     response = httpx2.Response(status, headers=headers, request=httpx2.Request("POST", URL))
     return to_call_error(openai.APIStatusError("x", response=response, body=error), URL, NOTHING)
 
@@ -49,7 +49,7 @@ def refused(status: int, error: object = None, headers: dict[str, str] | None = 
     ],
 )
 def test_a_status_has_its_kind(status: int, error: object, kind: FailureKind) -> None:
-    """The status decides, and where it is not enough the error's code, type or words."""
+    """The status decides; if it is ambiguous, the error's code, type or words decide."""
     assert refused(status, error).kind is kind
 
 
@@ -102,7 +102,7 @@ def test_a_status_has_its_kind(status: int, error: object, kind: FailureKind) ->
     ],
 )
 def test_too_long_a_prompt_names_both_sizes(error: dict[str, object], prompt: int, window: int) -> None:
-    """Whatever server words it, the prompt's and the window's sizes are named."""
+    """Every server's wording gives the sizes of the prompt and of the window."""
     failure = refused(400, error)
     assert failure.kind is FailureKind.TOO_LONG
     assert failure.message == f"the prompt has {prompt} tokens, the model's window is {window}"
@@ -123,7 +123,7 @@ def test_a_retry_after_is_kept() -> None:
 
 
 def test_a_timeout_anywhere_below_is_a_timeout() -> None:
-    """The transport reports lost connections as timeouts too: what is at the bottom counts."""
+    """The transport reports lost connections as timeouts too, so the root cause decides."""
     slow, lost = httpx2.ConnectTimeout("connect"), httpx2.ConnectTimeout("connect")
     slow.__cause__ = TimeoutError()
     lost.__cause__ = ConnectionResetError("reset by peer")
@@ -143,7 +143,7 @@ def test_a_key_is_blotted_out() -> None:
 
 
 def test_a_repeated_prompt_is_left_out() -> None:
-    """Servers that validate input like to quote it."""
+    """Servers that validate input often quote it."""
     prompt = "".join(f"secret line {number}; " for number in range(500))
     quoted = f"validation error at messages[0]: {prompt[1000:1100]!r}"
     assert "secret" not in shown(quoted, Secrets((), (prompt,)))

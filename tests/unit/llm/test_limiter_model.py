@@ -1,6 +1,6 @@
-"""The shared limiter against models of endpoints: what it uses of them, and how many calls they refuse.
+"""The shared limiter against models of endpoints: how much it uses of them, and how many calls they refuse.
 
-The aims are counts of a run that depends on its seed alone; see ``limiter_model``.
+The targets are counts of a run that depends on its seed alone; see ``limiter_model``.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ ENDLESS = 1_000_000
 
 
 class Case(NamedTuple):
-    """An endpoint that could answer ``ideal`` calls a second, and the least that is to be used of that."""
+    """An endpoint that could answer ``ideal`` calls a second, and the least use of it that passes."""
 
     name: str
     endpoint: Callable[[], EndpointModel]
@@ -28,7 +28,7 @@ class Case(NamedTuple):
 
 
 def moving(now: float) -> int:
-    """A capacity that doubles, and then falls to less than it was."""
+    """A capacity that doubles, then falls below its first value."""
     return 40 if now < 30 else 80 if now < 60 else 30
 
 
@@ -75,7 +75,7 @@ def test_what_an_endpoint_can_take_is_used_and_little_is_refused(case: Case, pro
 @pytest.mark.parametrize("noise", [0.01, 0.02])
 @pytest.mark.parametrize("processes", [1, 3])
 def test_noise_costs_little_throughput(noise: float, processes: int) -> None:
-    """Single refusals that have nothing to do with load: each call waits alone, the others go on."""
+    """Single refusals that have nothing to do with load: each such call waits alone, the others go on."""
     seconds = [
         mean([World(EndpointModel(0.5, noise=share), calls=6000, processes=processes, seed=seed).run().seconds
               for seed in SEEDS])
@@ -86,7 +86,7 @@ def test_noise_costs_little_throughput(noise: float, processes: int) -> None:
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_a_wait_that_all_calls_are_told_stops_all(processes: int) -> None:
-    """A few hundred requests learn of a block, not every one that waits; afterwards all goes on as before."""
+    """A few hundred requests, not all that wait, discover a block; then everything goes on as before."""
     world = World(EndpointModel(0.2, blocked=(5.0, 15.0)), calls=ENDLESS, processes=processes)
     seen = world.run(until=30)
     assert sum(6 <= at < 15 for at in seen.starts) == 0
@@ -95,7 +95,7 @@ def test_a_wait_that_all_calls_are_told_stops_all(processes: int) -> None:
 
 
 def test_a_wait_that_one_call_is_told_stops_that_call_alone() -> None:
-    """With one call in a hundred refused for a minute, the others go on at full speed."""
+    """If one call in a hundred is refused for a minute, the others go on at full speed."""
     seen = World(EndpointModel(0.2, noise=0.01, retry_after_s=60.0), calls=ENDLESS).run(until=20)
     assert seen.rate(5, 20) >= 0.9 * 256 / 0.2
 

@@ -10,7 +10,7 @@ NEVER = float("inf")
 
 
 class Desk:
-    """The permits of a process, a clock that a test sets, and what came of its calls."""
+    """The permits of a process, a clock that the test sets, and the results of its calls."""
 
     def __init__(self, **options: float) -> None:
         self.now = 100.0
@@ -19,7 +19,7 @@ class Desk:
         self.failed: list[tuple[str, FailureKind]] = []
 
     def wait(self, job_id: str = "j", *, patience_s: float = 1000.0) -> None:
-        """Have a call wait."""
+        """Let a call wait."""
 
         def start(_: Permit) -> None:
             self.started.append(job_id)
@@ -35,12 +35,12 @@ class Desk:
         )  # fmt: skip
 
     def share(self, in_flight: int, **more: float) -> None:
-        """Report, and get this share."""
+        """Report, and receive this share."""
         self.permits.report()
         self.permits.take(Share(in_flight=in_flight, epoch=int(more.pop("epoch", 0)), **more), self.now)  # type: ignore[arg-type]
 
     def acquire(self) -> Permit:
-        """A permit that there is."""
+        """Take a permit, which must be free."""
         permit = self.permits.acquire(1)
         assert permit is not None
         return permit
@@ -68,7 +68,7 @@ def test_a_share_ends_with_its_lease() -> None:
     desk = Desk()
     desk.wait()
     desk.share(9)
-    desk.permits.report()  # one that is not answered
+    desk.permits.report()  # an unanswered attempt
     desk.now += 10.0
     assert desk.permits.acquire(1) is None
 
@@ -153,7 +153,7 @@ def test_calls_that_cannot_wait_for_the_end_of_a_block_fail() -> None:
 
 
 def silent(desk: Desk, attempts: int) -> None:
-    """Have attempts end without an answer."""
+    """End ``count`` attempts without an answer."""
     for _ in range(attempts):
         desk.permits.release(desk.acquire(), AttemptEnd.UNHEARD)
 
@@ -214,7 +214,7 @@ def test_waiting_calls_are_given_back_but_for_one_that_is_to_try() -> None:
     for job_id in "abc":
         desk.wait(job_id)
     desk.share(0, away_s=1.0, try_s=1.0)
-    assert desk.failed == []  # it may be over in a moment
+    assert desk.failed == []  # the outage may be over in a moment
     desk.share(0, away_s=6.0, try_s=1.0)
     assert desk.failed == [("b", FailureKind.RETURNED), ("c", FailureKind.RETURNED)]
     desk.share(1, away_s=7.0, try_s=5.0)

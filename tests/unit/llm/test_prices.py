@@ -1,4 +1,4 @@
-"""Prices: exact integers, and unknown rather than wrong."""
+"""Prices are exact integers, and unknown rather than wrong."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""When a failed call is tried again, and after what time."""
+"""When a failed call is tried again, and after how long."""
 
 import time
 from email.utils import formatdate

@@ -1,4 +1,4 @@
-"""Settings of the model calls: bad ones are refused at the start, and secret ones are shown nowhere."""
+"""Settings of the model calls: bad ones stop the start, and secret ones are never shown."""
 
 import pytest
 

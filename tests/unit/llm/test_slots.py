@@ -1,4 +1,4 @@
-"""So many requests are under way, and those that wait come in the turns of their jobs."""
+"""At most N requests are in flight, and waiting ones get slots in turn by job."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ OVER = CallError(FailureKind.RETURNED, "over")
 
 
 class Entered:
-    """Calls that ask for a slot, and which of them have one, in order."""
+    """Calls that want a slot, and those that have one, in order."""
 
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
@@ -20,7 +20,7 @@ class Entered:
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
     async def ask(self, *names: str) -> None:
-        """Have calls ask, each named by its job and a number."""
+        """Let calls ask for slots, each named by its job and a number."""
         for name in names:
             self.tasks[name] = asyncio.create_task(self._enter(name))
         await settle()
@@ -31,7 +31,7 @@ class Entered:
 
 
 async def settle() -> None:
-    """Let everything run that can."""
+    """Run everything in the event loop that can run."""
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -72,7 +72,7 @@ def test_a_call_that_was_cancelled_leaves_its_slot_to_the_next() -> None:
         calls.tasks["a2"].cancel()
         await settle()
         calls.slots.release()
-        calls.tasks["a3"].cancel()  # it has the slot, and does not know yet
+        calls.tasks["a3"].cancel()  # it has the slot but has not run since
         await settle()
         assert calls.names == ["a1", "a4"]
 

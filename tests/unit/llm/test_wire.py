@@ -1,4 +1,4 @@
-"""Response bodies are read leniently where they are whole, and judged transient where they are not."""
+"""Complete response bodies are read leniently; incomplete ones count as transient failures."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The demonstration's questions have the answers that it says."""
+"""The demo's questions have the answers that it states."""
 
 import re
 from pathlib import Path
@@ -57,7 +57,7 @@ def test_a_number_may_be_given_in_any_of_its_forms(answer: str) -> None:
 
 
 def test_the_last_fact_can_be_found_by_code_but_must_be_read(demo: Demo) -> None:
-    """A pattern for digits behind the key finds none: that is what makes a model ask its sub-model."""
+    """A pattern for digits after the key finds none, so a model has to ask its sub-model."""
     assert re.search(r"quiet-lantern\D{0,60}?\d", demo.text) is None
     assert re.search(r"amber-harbour\D{0,60}?7421935", demo.text)
 

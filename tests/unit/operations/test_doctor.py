@@ -1,4 +1,4 @@
-"""The doctor: each check stands for itself, and says how to mend what failed."""
+"""The doctor: each check is independent and says how to fix what failed."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from rlm_dist.settings import Settings
 
 
 class ServerInfo(fakeredis.FakeRedis):
-    """A server that says of itself what a test wants it to."""
+    """A server whose ``INFO`` is what the test sets."""
 
     told: dict[str, object]
 
@@ -61,7 +61,7 @@ def probes(
 
 
 def examined(settings: Settings | None = None, **changes: object) -> dict[str, Check]:
-    found = examine(settings or Settings(), probes(**changes))  # type: ignore[arg-type]  # each test names its own
+    found = examine(settings or Settings(), probes(**changes))  # type: ignore[arg-type]  # each test gives its own fields
     return {check.name: check for check in found}
 
 

@@ -1,4 +1,4 @@
-"""What the rest of a batch will take: the mean of what jobs took, with a range that holds what it says."""
+"""The forecast for the rest of a batch: the mean of ended jobs, with a range that is as safe as it claims."""
 
 import math
 import random
@@ -46,7 +46,7 @@ def test_what_running_jobs_have_taken_is_taken_off_and_a_hung_one_for_no_more_th
 
 @pytest.mark.parametrize(("sample", "left"), [(5, 20), (30, 300), (200, 50)])
 def test_the_range_holds_nine_of_ten_sums(sample: int, left: int) -> None:
-    """Over many batches of jobs with lognormal costs the true sum lies in the range as often as it says."""
+    """Over many batches with lognormal costs, the true sum lies in the range as often as claimed."""
     draw = random.Random(7)
     held = 0
     for _ in range(400):

@@ -36,7 +36,7 @@ HONEST: list[dict[str, object]] = [
 
 
 def in_pieces(data: bytes, size: int) -> Callable[[int], bytes]:
-    """A reader that gives at most ``size`` bytes at a time."""
+    """A reader that returns at most ``size`` bytes at a time."""
     stream = io.BytesIO(data)
     return lambda n: stream.read(min(n, size))
 

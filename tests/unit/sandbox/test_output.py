@@ -1,4 +1,4 @@
-"""The bounded record of what a cell prints, against the plain text it stands for."""
+"""The bounded record of what a cell prints, compared with the plain text that it stands for."""
 
 import threading
 

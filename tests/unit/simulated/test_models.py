@@ -1,4 +1,4 @@
-"""The scripted root and the rule-based sub model answer queries of each kind, over contexts of each kind."""
+"""The scripted root and the rule-based sub model answer every kind of query over every kind of context."""
 
 import re
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ BLOCK = re.compile(r"```repl\n(.*?)```", re.S)
 def play(
     query: str, context: object, *, fail_at: int | None = None, shots: Sequence[Message] = ()
 ) -> tuple[Any, int, int]:
-    """Run the scripted root to its end in a bare REPL: the answer, the turns, and the sub-calls."""
+    """Run the scripted root to its end in a bare REPL; returns the answer, the turns and the sub-calls."""
     handed: list[Any] = []
     asked: list[str] = []
 
@@ -118,7 +118,7 @@ def test_any_other_query_is_put_to_the_sub_model() -> None:
 
 
 def test_examples_before_the_query_are_told_from_it() -> None:
-    """A prompt may open with whole example turns: their queries and replies are not the run's."""
+    """A prompt may open with whole example turns, whose queries and replies are not the run's."""
     shot = [
         Message(role="user", content="Question:\nHow many lines contain 'pears'?"),
         Message(role="assistant", content="```repl\nFINAL(3)\n```"),
@@ -162,7 +162,7 @@ def test_the_sub_model_says_the_same_to_the_same_prompt() -> None:
 
 
 def fired(fault: Fault, prompts: list[str]) -> list[bool]:
-    """Which of these sub requests, in this order, the rule decides on."""
+    """For each of these sub requests in order, whether the rule matches."""
     return [pick([fault], Role.SUB, n, prompt, 0) is not None for n, prompt in enumerate(prompts)]
 
 
@@ -192,7 +192,7 @@ def test_latency_is_the_same_for_the_same_ordinal() -> None:
 
 @pytest.mark.parametrize("follow_up", [True, False])
 def test_the_head_of_an_earlier_chat_is_cached(follow_up: bool) -> None:
-    """A chat that goes on finds all of its former self in the cache, another one the system prompt."""
+    """A continued chat finds all of its earlier messages in the cache, another chat the system prompt."""
     tally = Tally()
     first = [Message(role="system", content="s" * 40), Message(role="user", content="u" * 20)]
     assert tally.answered("m", first, "a" * 8) == Usage(input_tokens=15, output_tokens=2)

@@ -1,4 +1,4 @@
-"""The Lua files keep to their form, and the loader knows them all."""
+"""The Lua files follow their form, and the loader knows all of them."""
 
 from importlib import resources
 

@@ -1,4 +1,4 @@
-"""The trace of a job: what is stored is what comes back, and what a reader sees of it."""
+"""The trace of a job: what is stored comes back unchanged, and how it is shown to a reader."""
 
 import itertools
 import json
@@ -23,7 +23,7 @@ from rlm_dist.store.trace import TracedEvent, TraceSink, read_trace
 
 
 class MemoryLog:
-    """A job's stream in memory, one id every two seconds; it can be away."""
+    """A job's stream in memory, with one id every two seconds; it can be made unreachable."""
 
     def __init__(self) -> None:
         self.away = False
@@ -43,7 +43,7 @@ class MemoryLog:
 
 
 class MemoryPayloads:
-    """Packs texts over 1000 characters away; it can be full, and can lose what it has."""
+    """Packs away texts of more than 1000 characters; it can be full, and can lose what it has."""
 
     def __init__(self, *, full: bool = False) -> None:
         self.packed: dict[str, str] = {}

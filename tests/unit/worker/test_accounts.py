@@ -1,4 +1,4 @@
-"""What a call is worth before and after it was made."""
+"""What a call is worth before and after it is made."""
 
 import json
 from pathlib import Path
@@ -18,14 +18,14 @@ USAGE = Usage(input_tokens=10, output_tokens=1)
 
 @pytest.fixture
 def prices(tmp_path: Path) -> Prices:
-    """One model has a price: 1 USD a million tokens."""
+    """A price list with one model, at 1 USD a million tokens."""
     path = tmp_path / "prices.json"
     path.write_text(json.dumps({"mine": {"input": 1, "output": 1}}))
     return Prices(path)
 
 
 def accounts(prices: Prices, *listed: str) -> Accounts:
-    """``auto`` means these models, one at each time of asking; then the endpoint cannot be reached."""
+    """``auto`` stands for these models, one for each lookup; then the endpoint cannot be reached."""
     rest = list(listed)
 
     def resolve(role: Role, name: str) -> str:
@@ -42,7 +42,7 @@ def request(model: str, role: Role = Role.SUB) -> CallRequest:
 
 
 def paid(own: Accounts, asked: str, answered: str) -> int | None:
-    """What is paid for a call to one model that another answers."""
+    """The cost of a call to one model that another model answers."""
     done = Completion(text="", usage=USAGE, finish_reason="stop", model=answered)
     settlement = own.settlement("c", request(asked), CallResult(completion=done), "")
     assert settlement.spend is not None
@@ -81,7 +81,7 @@ def test_auto_has_the_price_of_the_model_that_it_means(prices: Prices) -> None:
 
 
 def test_an_endpoint_that_cannot_be_asked_makes_no_price_unknown(prices: Prices) -> None:
-    """The call itself finds that out, and is retried as other calls are."""
+    """The call itself discovers the outage, and is retried as usual."""
     own = accounts(prices)
     assert own.reserve(request("auto")) == (100 + 1024, 0)
     assert own.resolved(Role.SUB, "auto") == "auto"

@@ -1,4 +1,4 @@
-"""Leases and the outages in which they lapse."""
+"""Leases, and the outages during which they lapse."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The log of a worker: its form, and that an error's message stays out of it."""
+"""A worker's log: its format, and that error messages stay out of it."""
 
 import logging
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What is told of a batch's end, how it is signed, and what happens where nobody takes it."""
+"""The webhook of a batch's end: its content, its signature, and what happens if nobody accepts it."""
 
 import json
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ class OneBatch:
 
 
 def sent(store: OneBatch, answer: int | Exception, secret: str | None = SECRET) -> list[tuple[Any, ...]]:
-    """What a sender has sent in one round."""
+    """The requests that a sender makes in one round."""
     posts: list[tuple[Any, ...]] = []
 
     def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
@@ -69,7 +69,7 @@ def sent(store: OneBatch, answer: int | Exception, secret: str | None = SECRET) 
 
 
 def test_the_openai_client_verifies_what_is_sent_and_refuses_what_was_changed() -> None:
-    """The signature is that of Standard Webhooks, by another's implementation of it."""
+    """The signature follows Standard Webhooks, checked with another implementation."""
     store = OneBatch()
     ((url, body, headers),) = sent(store, 204)
     assert url == URL
