@@ -1,7 +1,7 @@
 -- Put before limits_share.lua, after prelude_limits.lua: what happens while nothing is heard of a place.
 -- The circuit opens when a process has seen several failures in a row and no other has heard anything since the
--- first of them. Then one call tries at a time, after pauses that grow; whatever answers it closes the circuit.
-local FIRST_PAUSE_MS, PAUSE_GROWS, LONGEST_PAUSE_MS = 1000, 1.5, 60000
+-- first of them, or for SILENT_MS. Then one call tries at a time, after pauses that grow; whatever answers it closes the circuit.
+local SILENT_MS, FIRST_PAUSE_MS, PAUSE_GROWS, LONGEST_PAUSE_MS = 5000, 1000, 1.5, 60000
 
 local function pause(at)
   at.next_ms = now_ms + math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * PAUSE_GROWS ^ at.tries)
@@ -15,8 +15,8 @@ local function circuit(at, heard, failing_ms, place)
       at.away_ms, at.tries = 0, 0
       call('HDEL', AWAY, place)
     end
-  elseif failing_ms > 0 and at.away_ms == 0 and at.alive_ms < now_ms - failing_ms then
-    at.away_ms, at.tries = now_ms - failing_ms, 0
+  elseif failing_ms > 0 and at.away_ms == 0 and at.alive_ms < now_ms - math.min(failing_ms, SILENT_MS) then
+    at.away_ms, at.tries = math.max(at.alive_ms, now_ms - failing_ms), 0
     pause(at)
   end
 end

@@ -303,11 +303,17 @@ def test_an_outage_opens_the_circuit_for_all_and_any_answer_closes_it(
     assert store.limits.away_urls() == set()
 
 
-def test_a_process_that_alone_hears_nothing_does_not_stop_the_others(store: Store) -> None:
+def test_a_process_that_alone_hears_nothing_does_not_stop_the_others(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    """Until none of them has heard anything for some seconds."""
     a, b = Process(store, "a"), Process(store, "b")
     b.report(1, 1, heard=True)
     assert a.report(0, 5, failing_s=3600.0).away_s == 0
     assert b.report(1, 5).in_flight > 1
+    redis_client.hincrby(limit_keys(PLACE.id)[0], "alive_ms", -6000)  # as if six seconds had passed
+    assert 6 <= a.report(0, 5, failing_s=3600.0).away_s < 60
+    assert b.report(1, 5).in_flight == 0
 
 
 def test_pauses_between_tries_grow_to_a_minute(store: Store, redis_client: redis.Redis) -> None:
