@@ -35,18 +35,18 @@ def test_a_wrong_redis_address_is_told_without_its_password(app: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("env", "told"),
+    ("env", "words"),
     [
         ({"RLM_MAX_ITERATIONS": "abc"}, "RLM_MAX_ITERATIONS"),
         ({}, "RLM_REDIS_URL"),
         ({"RLM_REDIS_URL": "http://x"}, "RLM_REDIS_URL"),
     ],
 )
-def test_a_bad_setting_is_named(env: Mapping[str, str], told: str, tmp_path: Path) -> None:
+def test_a_bad_setting_is_named(env: Mapping[str, str], words: str, tmp_path: Path) -> None:
     worker = started("workers.root", {**env, "RLM_HOME": str(tmp_path)})
     said, _ = worker.communicate(timeout=START_S)
     assert worker.returncode == 2
-    assert told in said
+    assert words in said
     assert "Traceback" not in said
 
 

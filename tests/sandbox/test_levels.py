@@ -113,14 +113,14 @@ except SettingsError as error:
 )
 def test_a_container_that_denies_more_gets_a_weaker_level(denied: tuple[str, ...], expected: str) -> None:
     """The same kernel with system calls denied, as container engines deny them."""
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", CONTAINER, json.dumps(denied)],
         capture_output=True,
         text=True,
         check=True,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT)},
     )
-    assert told.stdout.split()[0] == expected, told.stdout
+    assert completed.stdout.split()[0] == expected, completed.stdout
 
 
 def test_a_root_worker_with_too_weak_a_level_does_not_start() -> None:
@@ -129,12 +129,12 @@ def test_a_root_worker_with_too_weak_a_level_does_not_start() -> None:
         "RLM_SANDBOX": "seccomp",
         "RLM_SANDBOX_MIN": "landlock",
     }
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "workers.root", "worker"],
         capture_output=True,
         text=True,
         cwd=PROJECT,
         env={**os.environ, **settings},
     )
-    assert told.returncode == 2
-    assert "RLM_SANDBOX: seccomp is weaker than RLM_SANDBOX_MIN (landlock) allows" in told.stderr
+    assert completed.returncode == 2
+    assert "RLM_SANDBOX: seccomp is weaker than RLM_SANDBOX_MIN (landlock) allows" in completed.stderr

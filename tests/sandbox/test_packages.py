@@ -110,12 +110,12 @@ def test_a_package_that_cannot_be_imported_says_why(tmp_path: Path, monkeypatch:
 
 def test_a_root_worker_without_its_packages_does_not_start() -> None:
     settings = {"RLM_REDIS_URL": "redis://127.0.0.1:1/0", "RLM_SANDBOX_PACKAGES": "nowhere"}
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "workers.root", "worker"],
         capture_output=True,
         text=True,
         cwd=PROJECT,
         env={**os.environ, **settings},
     )
-    assert told.returncode == 2
-    assert "RLM_SANDBOX_PACKAGES: not installed here: nowhere" in told.stderr
+    assert completed.returncode == 2
+    assert "RLM_SANDBOX_PACKAGES: not installed here: nowhere" in completed.stderr

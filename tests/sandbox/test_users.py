@@ -36,7 +36,7 @@ with closing(ForkServerStart(Level(sys.argv[1]))) as start:
 def test_each_repl_of_a_root_worker_has_a_user_of_its_own(level: Level, tmp_path: Path) -> None:
     """Other users must be able to read the library; the level namespaces has a user namespace instead."""
     require(level)
-    told = subprocess.run(
+    completed = subprocess.run(
         [python_for_nobody(), "-c", REPLS, level, f"{tmp_path}/context"],
         capture_output=True,
         text=True,
@@ -44,7 +44,7 @@ def test_each_repl_of_a_root_worker_has_a_user_of_its_own(level: Level, tmp_path
         cwd=PROJECT,
         env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(import_paths())},
     )
-    found = json.loads(told.stdout)
+    found = json.loads(completed.stdout)
     users = {status["Uid"] for status in found} | {status["Gid"] for status in found}
     assert len(users) == 3
     for ids in users:

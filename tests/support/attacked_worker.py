@@ -256,11 +256,11 @@ class StandIn:
         seconds = time.monotonic() - began
         watch.close()
         survivors = _survivors(usual)
-        told = f"{result.output.head}{result.output.tail}{result.error}"
+        text = f"{result.output.head}{result.output.tail}{result.error}"
         return {
             "hits": [
-                *(line.removeprefix(word).strip() for line in told.splitlines() if line.startswith(word)),
-                *(f"secret: {name}" for name, token in self._secrets.tokens.items() if token in told),
+                *(line.removeprefix(word).strip() for line in text.splitlines() if line.startswith(word)),
+                *(f"secret: {name}" for name, token in self._secrets.tokens.items() if token in text),
                 *(f"reached: {name}" for name in self._listeners.reached()),
                 *_changes(before, self._state()),
                 *self._excesses(watch, usual),

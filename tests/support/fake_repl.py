@@ -124,7 +124,7 @@ class Script:
             raise step
         return step if isinstance(step, Completion) else reply(step)
 
-    def told(self, ask: int = -1) -> str:
+    def last_message(self, ask: int = -1) -> str:
         """The last message of a request."""
         return self.chats[ask][-1].content
 

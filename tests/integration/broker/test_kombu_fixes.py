@@ -54,9 +54,9 @@ def test_a_channel_keeps_one_client_a_pool(redis_server: RedisServer) -> None:
         with channel.conn_or_acquire() as first, channel.conn_or_acquire() as second:
             assert first is second
         channel._disconnect_pools()
-        with channel.conn_or_acquire() as anew:
-            assert anew is not first
-            assert anew.ping()
+        with channel.conn_or_acquire() as replacement:
+            assert replacement is not first
+            assert replacement.ping()
 
 
 def age(channel: Any, tag: str) -> None:

@@ -174,14 +174,14 @@ def test_a_dry_run_counts_and_needs_nothing(
 ) -> None:
     """It asks neither Redis nor an endpoint, stores nothing, and does not show an unknown value as 0."""
     monkeypatch.setenv("RLM_REDIS_URL", "redis://127.0.0.1:1/0")
-    told = cli("submit", batch_file, "--dry-run", "--json").document
-    assert (told["jobs"], told["contexts"], told["context_chars"], told["left_out"]) == (3, 1, 4, 0)
-    assert (told["reading_tokens"], told["floor_usd"]) == (3, None)
-    assert told["floor_tokens"] > 1000
+    plan = cli("submit", batch_file, "--dry-run", "--json").document
+    assert (plan["jobs"], plan["contexts"], plan["context_chars"], plan["left_out"]) == (3, 1, 4, 0)
+    assert (plan["reading_tokens"], plan["floor_usd"]) == (3, None)
+    assert plan["floor_tokens"] > 1000
     (tmp_path / "prices.json").write_text('{"*": {"input": 1, "output": 1}}')
     monkeypatch.setenv("RLM_PRICES", str(tmp_path / "prices.json"))
     done = cli("submit", batch_file, "--dry-run")
-    assert f"at least  {told['floor_tokens']:,} tokens, ${told['floor_tokens'] / 1e6:.6f}" in done.out
+    assert f"at least  {plan['floor_tokens']:,} tokens, ${plan['floor_tokens'] / 1e6:.6f}" in done.out
     assert done.out.endswith("nothing was enqueued\n")
     assert not home.exists()
 

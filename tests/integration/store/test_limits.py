@@ -311,7 +311,7 @@ def test_a_process_that_alone_hears_nothing_does_not_stop_the_others(
     b.report(1, 1, heard=True)
     assert a.report(0, 5, failing_s=3600.0).away_s == 0
     assert b.report(1, 5).in_flight > 1
-    redis_client.hincrby(limit_keys(PLACE.id)[0], "alive_ms", -6000)  # as if six seconds had passed
+    redis_client.hincrby(limit_keys(SCOPE.id)[0], "alive_ms", -6000)  # as if six seconds had passed
     assert 6 <= a.report(0, 5, failing_s=3600.0).away_s < 60
     assert b.report(1, 5).in_flight == 0
 

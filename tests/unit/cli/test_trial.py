@@ -30,8 +30,8 @@ def job(start_s: int, end_s: int, usd: float | None, tokens: int = 1000) -> JobR
 
 
 def test_a_pilot_tells_one_job_the_whole_and_the_time_of_the_rest() -> None:
-    told = pilot([job(0, 10, 0.5), job(0, 10, 0.5)], left=8)
-    assert list(pilot_lines(told)) == [
+    outlook = pilot([job(0, 10, 0.5), job(0, 10, 0.5)], left=8)
+    assert list(pilot_lines(outlook)) == [
         "pilot: 2 succeeded",
         "  one job, 10 % / 50 % / 90 % of them at most:",
         "    $0.5000 / $0.5000 / $0.5000; 1,000 / 1,000 / 1,000 tokens; 10 s / 10 s / 10 s",
@@ -41,9 +41,9 @@ def test_a_pilot_tells_one_job_the_whole_and_the_time_of_the_rest() -> None:
 
 
 def test_one_unknown_price_makes_the_money_unknown_and_not_smaller() -> None:
-    told = pilot([job(0, 10, 0.5), job(0, 20, None)], left=8)
-    assert (told.usd, told.whole_usd) == (None, None)
-    assert "  the whole batch: cost unknown, about 10,000 (10,000 to 10,000) tokens" in pilot_lines(told)
+    outlook = pilot([job(0, 10, 0.5), job(0, 20, None)], left=8)
+    assert (outlook.usd, outlook.whole_usd) == (None, None)
+    assert "  the whole batch: cost unknown, about 10,000 (10,000 to 10,000) tokens" in pilot_lines(outlook)
 
 
 def test_a_pilot_of_which_no_job_ran_tells_its_states_only() -> None:

@@ -19,7 +19,7 @@ def test_the_model_looks_at_the_context_and_hands_in_its_answer() -> None:
     run = Run(LOOK, HAND_IN)
     assert (run.outcome.state, run.answer, run.outcome.answer_json) == (JobState.SUCCEEDED, "9", 9)
     assert run.outcome.iterations == 2
-    assert "some text" in run.script.told()
+    assert "some text" in run.script.last_message()
 
 
 @pytest.mark.parametrize("prompts", ["coder", "frugal", "small"])
@@ -41,7 +41,7 @@ def test_an_empty_value_is_an_answer(value: str) -> None:
 def test_none_is_no_answer(text: str) -> None:
     run = Run("```repl\nx = None\n```", text, "FINAL(1)")
     assert run.answer == "1"
-    assert "None is not an answer" in run.script.told()
+    assert "None is not an answer" in run.script.last_message()
 
 
 def test_at_the_iteration_limit_the_last_words_are_a_partial_answer() -> None:
@@ -56,12 +56,12 @@ def test_at_the_iteration_limit_the_last_words_are_a_partial_answer() -> None:
 def test_one_more_reply_may_be_asked_for_at_the_limit(last: str) -> None:
     run = Run("hm", last, limits=JobLimits(max_iterations=1), ask_at_limit=True)
     assert run.answer == "4"
-    assert "no turns left" in run.script.told()
+    assert "no turns left" in run.script.last_message()
 
 
 def test_a_cut_reply_without_code_is_said_to_be_cut() -> None:
     run = Run(reply("Let me think about", "length"), "FINAL(1)")
-    assert "cut off at the length limit" in run.script.told()
+    assert "cut off at the length limit" in run.script.last_message()
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_a_limit_in_the_middle_of_a_cell_keeps_what_the_cell_left_in_answer() ->
 
 def test_a_budget_hint_goes_into_the_next_message_and_the_journal() -> None:
     run = Run(LOOK, HAND_IN, budget=lambda: "Less than a quarter is left.")
-    assert run.script.told().splitlines()[-1] == "Less than a quarter is left."
+    assert run.script.last_message().splitlines()[-1] == "Less than a quarter is left."
     again = Run("FINAL(1)", journal=run.written[:3], budget=lambda: None)
-    assert again.script.told() == run.script.told()
+    assert again.script.last_message() == run.script.last_message()
 
 
 def test_a_run_goes_on_from_every_place_in_its_journal() -> None:
@@ -139,7 +139,7 @@ def test_a_cell_that_is_run_again_sees_the_time_of_its_first_run() -> None:
 def test_a_cell_that_comes_out_otherwise_is_marked_and_the_chat_keeps_the_journal() -> None:
     first = Run(LOOK, HAND_IN)
     again = Run(HAND_IN, journal=first.written[:2], repl=FakeRepl(context="other words"))
-    assert "some text" in again.script.told()
+    assert "some text" in again.script.last_message()
     assert again.marks() == ["replay_diverged"]
 
 

@@ -56,7 +56,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "problem"),
     [
         ("[[endpoint]]\nweight = 2\n", "endpoint 1: url: Field required"),
         ('[[endpoint]]\nurl = "a.example/v1"\n', "endpoint 1: url: .*must be an http"),
@@ -70,9 +70,9 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("[[endpoint]\n", "e.toml: .*line 1"),
     ],
 )
-def test_a_bad_file_is_told_by_table_and_field(tmp_path: Path, text: str, told: str) -> None:
+def test_a_bad_file_is_told_by_table_and_field(tmp_path: Path, text: str, problem: str) -> None:
     settings = settings_with(tmp_path / "e.toml", text)
-    with pytest.raises(SettingsError, match="RLM_ENDPOINTS: .*" + told) as raised:
+    with pytest.raises(SettingsError, match="RLM_ENDPOINTS: .*" + problem) as raised:
         endpoints_of(settings, Role.ROOT)
     assert "pw@" not in str(raised.value)
     assert "sk-1" not in str(raised.value)

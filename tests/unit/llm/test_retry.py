@@ -68,6 +68,6 @@ def test_a_told_time_is_read(headers: dict[str, str], seconds: float | None) -> 
 
 
 def test_a_told_date_is_a_time_from_now() -> None:
-    told = told_delay_s({"retry-after": formatdate(time.time() + 3600, usegmt=True)})
-    assert told is not None
-    assert 3500 < told <= 3600
+    delay_s = told_delay_s({"retry-after": formatdate(time.time() + 3600, usegmt=True)})
+    assert delay_s is not None
+    assert 3500 < delay_s <= 3600

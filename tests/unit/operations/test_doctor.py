@@ -18,15 +18,15 @@ from rlm_dist.settings import Settings
 class ServerInfo(fakeredis.FakeRedis):
     """A server whose ``INFO`` is what the test sets."""
 
-    told: dict[str, object]
+    facts: dict[str, object]
 
     def info(self, *_: object, **__: object) -> dict[str, object]:
-        return self.told
+        return self.facts
 
 
 def probes(
     *,
-    told: dict[str, object] | None = None,
+    facts: dict[str, object] | None = None,
     down: RLMError | None = None,
     blob_error: RLMError | None = None,
     endpoint_error: RLMError | None = None,
@@ -38,11 +38,11 @@ def probes(
         if down is not None:
             raise down
         server = ServerInfo(decode_responses=True)
-        server.told = {
+        server.facts = {
             "redis_version": "7.2.4",
             "aof_enabled": 1,
             "maxmemory_policy": "noeviction",
-            **(told or {}),
+            **(facts or {}),
         }
 
         def blobs() -> Blobs:
@@ -88,15 +88,15 @@ def test_a_redis_that_is_down_hides_no_other_check() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "status", "words"),
+    ("facts", "status", "words"),
     [
         ({"redis_version": "6.0.16"}, "failed", "6.2"),
         ({"maxmemory_policy": "allkeys-lru"}, "warning", "noeviction"),
         ({"aof_enabled": 0}, "warning", "appendonly"),
     ],
 )
-def test_an_unfit_redis_is_told_with_its_mend(told: dict[str, object], status: str, words: str) -> None:
-    check = examined(told=told)["redis"]
+def test_an_unfit_redis_is_told_with_its_mend(facts: dict[str, object], status: str, words: str) -> None:
+    check = examined(facts=facts)["redis"]
     assert check.status == status
     assert words in check.hint
 

@@ -82,8 +82,8 @@ def test_the_openai_client_verifies_what_is_sent_and_refuses_what_was_changed() 
 
 def test_the_body_has_state_counts_and_costs_and_nothing_else() -> None:
     ((_, body, _),) = sent(OneBatch(), 200)
-    told = json.loads(body)
-    assert told == {
+    document = json.loads(body)
+    assert document == {
         "type": "batch.completed",
         "id": "b1",
         "state": "completed",
