@@ -1,4 +1,4 @@
-"""The README's batch, Python example and tables match what really happens."""
+"""What the README shows is what happens: its batch, its Python, its tables."""
 
 import json
 import os
