@@ -16,12 +16,12 @@ import pytest
 from openai.types.chat import ChatCompletion
 
 from rlm_dist.simulated import SimulatedEndpoint
-from tests.acceptance.processes import ROOT, clean_environment
-from tests.waiting import wait_until
+from tests.support.environment import PROJECT, clean_environment
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
-README = (ROOT / "README.md").read_text()
+README = (PROJECT / "README.md").read_text()
 NEEDLE = "The magic number for copper-fox is 7654321.\n"
 
 
@@ -33,13 +33,13 @@ def block(section: str, language: str, nth: int = 0) -> str:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """An environment with an endpoint, a home, and a command ``rlm-dist`` that runs this checkout."""
+    """An environment with an endpoint, a home, and an ``rlm-dist`` command that runs this checkout."""
     command = tmp_path / "bin" / "rlm-dist"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m rlm_dist "$@"\n')
     command.chmod(0o755)
     prices = tmp_path / "prices.json"
-    prices.write_text('{"*": {"input": 1, "output": 4}}')  # a budget of money is refused without
+    prices.write_text('{"*": {"input": 1, "output": 4}}')  # without prices a budget of money is refused
     with SimulatedEndpoint() as endpoint:
         yield {
             **clean_environment(),
@@ -51,7 +51,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def test_the_batch_in_five_lines(environment: dict[str, str], tmp_path: Path) -> None:
-    """``up``, ``submit``, ``status --watch``, ``results`` and ``cost``, as they stand there."""
+    """``up``, ``submit``, ``status --watch``, ``results`` and ``cost`` run as the README shows them."""
     lines = block("A batch in five lines", "bash").splitlines()
     assert len(lines) == 5
     assert lines[0].startswith("export RLM_API_URL=")
@@ -76,7 +76,7 @@ def test_the_batch_in_five_lines(environment: dict[str, str], tmp_path: Path) ->
 
 
 def test_the_python_example(environment: dict[str, str], tmp_path: Path) -> None:
-    """The example runs as it stands, on its own embedded cluster, and leaves nothing behind."""
+    """The example runs unchanged on its own embedded cluster and leaves nothing behind."""
     (tmp_path / "book.txt").write_text("Call me Ishmael.\n")
     process = subprocess.Popen(
         [sys.executable, "-c", block("Python", "python")],
@@ -89,7 +89,7 @@ def test_the_python_example(environment: dict[str, str], tmp_path: Path) -> None
 
 
 class _Ends(BaseHTTPRequestHandler):
-    """Takes webhooks, and keeps them at its server."""
+    """Accepts webhooks and keeps them on its server."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -98,12 +98,12 @@ class _Ends(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def ends() -> Iterator[HTTPServer]:
-    """A server that is told of the end of a batch."""
+    """A server that receives the webhook of a batch's end."""
     with HTTPServer(("127.0.0.1", 0), _Ends) as server:
         server.told = []  # type: ignore[attr-defined]  # ours
         thread = threading.Thread(target=server.serve_forever)
