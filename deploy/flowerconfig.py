@@ -1,6 +1,6 @@
 """The defaults of ``rlm-dist flower``, for a Flower that Celery starts.
 
-``celery -A workers.root flower --conf=deploy/flowerconfig.py``; basic auth comes from the environment:
+``celery -A workers flower --conf=deploy/flowerconfig.py``; basic auth comes from the environment:
 ``FLOWER_BASIC_AUTH=user:password``.
 """
 

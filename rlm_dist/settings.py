@@ -1,17 +1,25 @@
 """Settings: variables with the prefix ``RLM_``, or a ``.env`` file; read here and nowhere else."""
 
+import difflib
 import json
 import re
 from base64 import b64decode
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import from_json
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    SettingsConfigDict,
+)
 
 from rlm_dist.errors import SettingsError
 from rlm_dist.schema import ExtraBody, PromptFamily
@@ -19,6 +27,18 @@ from rlm_dist.schema import ExtraBody, PromptFamily
 SandboxLevel = Literal["namespaces", "landlock", "seccomp", "off"]
 
 
+# Not settings: docker-compose.yml, the tests, and a process that ours start with one of them read these.
+_NOT_SETTINGS = frozenset(
+    {
+        "RLM_CHAOS_DIE_AT",
+        "RLM_CHAOS_SEED",
+        "RLM_FLOWER_PORT",
+        "RLM_LIFELINE_FD",
+        "RLM_REDIS_PASSWORD",
+        "RLM_SUB_GRACE",
+    }
+)
+_OF_TESTS = "RLM_TEST_"
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -207,3 +227,43 @@ def _problem(location: tuple[int | str, ...], message: str) -> str:
     name = str(location[0]) if location else "settings"
     variable = name if name.isupper() else f"RLM_{name.upper()}"
     return f"{variable}: {message[0].lower()}{message[1:]}"
+
+
+class UnknownVariable(NamedTuple):
+    """A variable with our prefix that nothing reads, and the setting that was probably meant."""
+
+    name: str
+    nearest: str | None
+
+    def __str__(self) -> str:
+        hint = f"; did you mean {self.nearest}?" if self.nearest else ""
+        return f"{self.name} is not a setting{hint}"
+
+
+def unknown_variables() -> list[UnknownVariable]:
+    """The variables of the environment and of ``.env`` that begin with ``RLM_`` and that nothing reads."""
+    variables: dict[str, str | None] = {}
+    with suppress(OSError, ValueError):  # what is wrong with the file is said when the settings are read
+        variables |= DotEnvSettingsSource(Settings).env_vars
+    variables |= EnvSettingsSource(Settings).env_vars
+    names = {name.upper() for name in variables if name.upper().startswith("RLM_")}
+    unknown = sorted(name for name in names - _SETTINGS - _NOT_SETTINGS if not name.startswith(_OF_TESTS))
+    named = _text_of(variables.get("rlm_endpoints")) if unknown else ""
+    return [UnknownVariable(name, _nearest(name)) for name in unknown if name not in named]
+
+
+_SETTINGS = frozenset(f"RLM_{field.upper()}" for field in Settings.model_fields)
+
+
+def _nearest(name: str) -> str | None:
+    fields = [setting.removeprefix("RLM_") for setting in sorted(_SETTINGS)]
+    return next(
+        (f"RLM_{field}" for field in difflib.get_close_matches(name.removeprefix("RLM_"), fields)), None
+    )
+
+
+def _text_of(endpoints: str | None) -> str:
+    """The text of the endpoints file, which may name variables that hold keys."""
+    with suppress(OSError, ValueError):
+        return Path(endpoints).expanduser().read_text("utf-8") if endpoints else ""
+    return ""

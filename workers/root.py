@@ -1,10 +1,5 @@
-"""The root worker: ``celery -A workers.root worker``."""
+"""The root worker of a checkout: ``celery -A workers.root worker``."""
 
-from rlm_dist.broker.app import make_app
-from rlm_dist.root_worker.task import add_root_task
-from rlm_dist.schema import Role
-from rlm_dist.worker.startup import worker_settings
+from rlm_dist.root_worker.app import app
 
-settings = worker_settings(Role.ROOT)
-app = make_app(settings, Role.ROOT)
-add_root_task(app, settings)
+__all__ = ["app"]

@@ -1,10 +1,5 @@
-"""The sub worker: ``celery -A workers.sub worker``."""
+"""The sub worker of a checkout: ``celery -A workers.sub worker``."""
 
-from rlm_dist.broker.app import make_app
-from rlm_dist.schema import Role
-from rlm_dist.sub_worker.task import add_sub_task
-from rlm_dist.worker.startup import worker_settings
+from rlm_dist.sub_worker.app import app
 
-settings = worker_settings(Role.SUB)
-app = make_app(settings, Role.SUB)
-add_sub_task(app, settings)
+__all__ = ["app"]

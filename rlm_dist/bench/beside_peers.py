@@ -1,4 +1,4 @@
-"""Bar 7: one query with many sub-calls, beside others that do what we do, each in processes of its own.
+"""One query with many sub-calls, beside others that do what we do, each in processes of its own.
 
 All ask the same endpoint with the same latency and prompts. The time is that of a second query, so that
 imports and start-up are left out for all; memory is the most that all processes of a peer hold together
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlm_dist.bench.rig import endpoint, measured
-from rlm_dist.bench.rows import Figure, ratio
+from rlm_dist.bench.rows import Figure, Group, ratio
 
 INSTALL = "pip install -c deploy/constraints.txt '.[bench]'"
 
@@ -79,7 +79,7 @@ def _row(peer: Peer, calls: int, pairs: Sequence[tuple[Any, Any]]) -> Figure:
     """The ratio of sub-calls a second, and what else was measured of both."""
     rates = [(calls / ours["asking_s"], calls / other["asking_s"]) for ours, other in pairs]
     what = f"{calls:,} sub-calls of a query at 100 ms, ours ÷ {peer.name}: sub-calls/s"
-    row = ratio(7, what, rates, "> 1")
+    row = ratio(Group.PEERS, what, rates, "> 1")
     parts = {
         f"{side}: {name}": statistics.median(pair[place][figure] for pair in pairs)
         for name, figure in _FIGURES.items()

@@ -1,4 +1,4 @@
-"""Bar 6: a context's way to the store and into a REPL."""
+"""A context's way to the store and into a REPL."""
 
 import random
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from rlm_dist.bench.rows import Figure
+from rlm_dist.bench.rows import Figure, Group
 from rlm_dist.client.client import Client
 from rlm_dist.contexts.cache import ContextCache
 from rlm_dist.local.redis.server import server
@@ -46,7 +46,9 @@ def _rows(client: Client, start: ReplStart, folder: Path, megabytes: int) -> Ite
         ("first submit", "second submit", "fetch + load"), taken, aims, strict=True
     ):
         parts = {"ms a MB": seconds / megabytes * 1e3}
-        yield Figure(bar=6, what=f"{what} of {of}", value=seconds, unit="s", aim=aim, parts=parts)
+        yield Figure(
+            group=Group.CONTEXTS, what=f"{what} of {of}", value=seconds, unit="s", aim=aim, parts=parts
+        )
 
 
 def _fetch_and_load(client: Client, ref: ContextRef, folder: Path, start: ReplStart) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Bars 1, 3 and 8: one large ``llm_query_batched`` beside the bare client, and over several sub workers."""
+"""One large ``llm_query_batched`` beside the bare client, and over several sub workers."""
 
 import math
 import random
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from rlm_dist.bench.dictated import query
 from rlm_dist.bench.rig import Rig, Used, endpoint, measured, rig
-from rlm_dist.bench.rows import Figure, ratio
+from rlm_dist.bench.rows import Figure, Group, ratio
 
 _CHARS = 2000
 _IN_FLIGHT = 256
@@ -39,7 +39,7 @@ class Measured(NamedTuple):
 
 
 def beside_bare(home: Path, *, calls: int, rounds: int) -> Iterator[Figure]:
-    """Bar 1 at 100 ms: the bare client and the cluster take turns at one endpoint."""
+    """At 100 ms: the bare client and the cluster take turns at one endpoint."""
     with endpoint(0.1) as served, rig(home, served, slots=_IN_FLIGHT) as cluster:
         fan_out(cluster, _IN_FLIGHT)  # opens the connections
         turns = [
@@ -49,19 +49,24 @@ def beside_bare(home: Path, *, calls: int, rounds: int) -> Iterator[Figure]:
         commands = _commands(cluster, calls=min(calls, 1000))
     what = f"{calls:,} calls at 100 ms, {_IN_FLIGHT} in flight, ours ÷ bare SDK"
     yield ratio(
-        1, f"{what}: calls/s", [(ours.rate, calls / bare["seconds"]) for bare, ours in turns], "≥ 1.1"
+        Group.FAN_OUT,
+        f"{what}: calls/s",
+        [(ours.rate, calls / bare["seconds"]) for bare, ours in turns],
+        "≥ 1.1",
     )
     cpu_ms = [(ours.used.ours_s / calls * 1e3, bare["cpu_s"] / calls * 1e3) for bare, ours in turns]
-    row = ratio(1, f"{what}: CPU ms of root + sub + Redis a call", cpu_ms, "≤ 1.3")
+    row = ratio(Group.FAN_OUT, f"{what}: CPU ms of root + sub + Redis a call", cpu_ms, "≤ 1.3")
     used = turns[-1][1].used._asdict()
     yield row.model_copy(
         update={"parts": row.parts | {name[:-2]: seconds / calls * 1e3 for name, seconds in used.items()}}
     )
-    yield Figure(bar=1, what="Redis commands a call, Celery's included", value=commands, aim="≤ 6")
+    yield Figure(
+        group=Group.FAN_OUT, what="Redis commands a call, Celery's included", value=commands, aim="≤ 6"
+    )
 
 
 def at_one_second(home: Path, *, calls: int) -> Iterator[Figure]:
-    """Bar 1 at 1 s: the makespan beside the ideal one, and beside the bare client's."""
+    """At 1 s: the makespan beside the ideal one, and beside the bare client's."""
     with endpoint(1.0) as served, rig(home, served, slots=_IN_FLIGHT) as cluster:
         fan_out(cluster, _IN_FLIGHT)
         bare_s = measured("bare", served.url, calls, _IN_FLIGHT, _CHARS)["seconds"]
@@ -69,28 +74,32 @@ def at_one_second(home: Path, *, calls: int) -> Iterator[Figure]:
     ideal_s = math.ceil(calls / _IN_FLIGHT)
     what = f"{calls:,} calls at 1 s, {_IN_FLIGHT} in flight: makespan ÷ ideal"
     parts = {"seconds": ours_s, "ideal": ideal_s, "bare SDK ÷ ideal": bare_s / ideal_s}
-    yield Figure(bar=1, what=what, value=ours_s / ideal_s, aim="≤ 1.05", parts=parts)
+    yield Figure(group=Group.FAN_OUT, what=what, value=ours_s / ideal_s, aim="≤ 1.05", parts=parts)
 
 
 def over_workers(home: Path, *, rounds: int) -> Iterator[Figure]:
-    """Bar 3: as many rounds of full slots for each number of workers, so that the ideal is the same."""
+    """As many rounds of full slots for each number of workers, so that the ideal is the same."""
     one_s = 0.0
     for subs in (1, 2, 4, 8):
         took_s = _seconds(home, calls=rounds * subs * _SLOTS, subs=subs, slots=_SLOTS)
         one_s = one_s or took_s
         what = f"{subs} sub workers of {_SLOTS} at 1 s: share of linear"
         parts = {"calls/s": rounds * subs * _SLOTS / took_s}
-        yield Figure(bar=3, what=what, value=one_s / took_s, aim="≥ 0.95", parts=parts)
+        yield Figure(group=Group.WORKERS, what=what, value=one_s / took_s, aim="≥ 0.95", parts=parts)
 
 
 def growth(home: Path, *, few: int, many: int) -> Iterator[Figure]:
-    """Bar 8: the CPU time of a call in a small and in a large job."""
+    """The CPU time of a call in a small and in a large job."""
     with endpoint(0.02) as served, rig(home, served, slots=_IN_FLIGHT) as cluster:
         fan_out(cluster, _IN_FLIGHT)
         costs = [fan_out(cluster, calls).used.ours_s / calls * 1e3 for calls in (few, many)]
     what = f"CPU ms a call in a job of {many:,} calls ÷ of {few:,}"
     yield Figure(
-        bar=8, what=what, value=costs[1] / costs[0], aim="≈ 1", parts={"small": costs[0], "large": costs[1]}
+        group=Group.GROWTH,
+        what=what,
+        value=costs[1] / costs[0],
+        aim="≈ 1",
+        parts={"small": costs[0], "large": costs[1]},
     )
 
 

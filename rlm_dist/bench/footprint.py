@@ -1,4 +1,4 @@
-"""Bar 5: what an import, an idle worker and a live job hold."""
+"""What an import, an idle worker and a live job hold."""
 
 import statistics
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rlm_dist.bench.machine import memory_mb
 from rlm_dist.bench.rig import Rig, endpoint, rig
-from rlm_dist.bench.rows import Figure
+from rlm_dist.bench.rows import Figure, Group
 from rlm_dist.local.child_python import import_variables
 from rlm_dist.schema import JobState, Role
 
@@ -27,7 +27,11 @@ def importing(_: Path, *, rounds: int) -> Iterator[Figure]:
         for _ in range(rounds)
     ]
     yield Figure(
-        bar=5, what="import of rlm_dist.client.client", value=statistics.median(took), unit="s", aim="≤ 0.3"
+        group=Group.MEMORY,
+        what="import of rlm_dist.client.client",
+        value=statistics.median(took),
+        unit="s",
+        aim="≤ 0.3",
     )
 
 
@@ -35,16 +39,20 @@ def live_jobs(home: Path, *, jobs: int, context_mb: int) -> Iterator[Figure]:
     """Workers idle; then as many live jobs as the root worker has slots, over one context."""
     with endpoint(1.0) as served, rig(home, served, root_slots=jobs) as cluster:
         sub, root = memory_mb(cluster.pids(Role.SUB)), memory_mb(cluster.pids(Role.ROOT))
-        yield Figure(bar=5, what="an idle sub worker", value=sub, unit="MB", aim="≤ 120")
+        yield Figure(group=Group.MEMORY, what="an idle sub worker", value=sub, unit="MB", aim="≤ 120")
         parts = {"all, with no job": root}
         what = f"a root worker of {jobs} slots, idle: each slot's share"
-        yield Figure(bar=5, what=what, value=root / jobs, unit="MB", aim="≤ 120", parts=parts)
+        yield Figure(group=Group.MEMORY, what=what, value=root / jobs, unit="MB", aim="≤ 120", parts=parts)
         most = _most_mb(cluster, "x" * 1000, jobs)
         what = f"{jobs} live jobs over a small context, all of the root worker: each"
-        yield Figure(bar=5, what=what, value=most / jobs, unit="MB", aim="≤ 40", parts={"all": most})
+        yield Figure(
+            group=Group.MEMORY, what=what, value=most / jobs, unit="MB", aim="≤ 40", parts={"all": most}
+        )
         most = _most_mb(cluster, "x" * (context_mb * 1_000_000), jobs)
         what = f"{jobs} live jobs over one context of {context_mb} MB, all of the root worker"
-        yield Figure(bar=5, what=what, value=most, unit="MB", aim="≤ 1,500 for 50 jobs over 100 MB")
+        yield Figure(
+            group=Group.MEMORY, what=what, value=most, unit="MB", aim="≤ 1,500 for 50 jobs over 100 MB"
+        )
 
 
 def _most_mb(cluster: Rig, context: str, jobs: int) -> float:

@@ -1,4 +1,4 @@
-"""Bars 4 and 8: many jobs, waiting and at work."""
+"""Many jobs, waiting and at work."""
 
 import math
 import random
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rlm_dist.bench.dictated import query
 from rlm_dist.bench.rig import Rig, endpoint, finished, rig
-from rlm_dist.bench.rows import Figure, ratio
+from rlm_dist.bench.rows import Figure, Group, ratio
 from rlm_dist.client.client import Client
 from rlm_dist.client.handles import Job
 from rlm_dist.local.redis.server import server
@@ -31,7 +31,7 @@ if turn == {turns}:
 
 
 def at_work(home: Path, *, jobs: int) -> Iterator[Figure]:
-    """Bar 4: jobs of three turns, of which the second asks eight prompts at once."""
+    """Jobs of three turns, of which the second asks eight prompts at once."""
     with endpoint(_LATENCY_S) as served, rig(home, served, root_slots=_SLOTS) as cluster:
         for job in _batch(cluster.client, 2 * _SLOTS):  # each process starts what it keeps
             finished(job)
@@ -41,20 +41,20 @@ def at_work(home: Path, *, jobs: int) -> Iterator[Figure]:
         took_s, used = time.perf_counter() - began, cluster.used().since(before)
     bound_s = math.ceil(jobs / _SLOTS) * (_TURNS + 1) * _LATENCY_S
     what = f"{jobs} jobs of {_TURNS} turns and {_CALLS} sub-calls, {_SLOTS} at once: makespan ÷ lower bound"
-    yield ratio(4, what, [(took_s, bound_s)], "≤ 1.15")
+    yield ratio(Group.JOBS, what, [(took_s, bound_s)], "≤ 1.15")
     what = "root CPU of such a job, all told"
-    yield Figure(bar=4, what=what, value=used.root_s / jobs * 1e3, unit="ms", aim="none set")
+    yield Figure(group=Group.JOBS, what=what, value=used.root_s / jobs * 1e3, unit="ms", aim="none set")
 
 
 def turning(home: Path, *, jobs: int, few: int, many: int) -> Iterator[Figure]:
-    """Bar 4: what a further turn costs: model call, parsing, journal, the way to the REPL and back."""
+    """What a further turn costs: model call, parsing, journal, the way to the REPL and back."""
     with endpoint(0.05) as served, rig(home, served, root_slots=_SLOTS) as cluster:
         _turned(cluster, 2 * _SLOTS, few)
         costs = [_turned(cluster, jobs, turns) for turns in (few, many)]
     parts = {f"a job of {turns} turns": cost for turns, cost in zip((few, many), costs, strict=True)}
     value = (costs[1] - costs[0]) / (many - few)
     what = "root CPU of one turn more, its model call included"
-    yield Figure(bar=4, what=what, value=value, unit="ms", aim="≤ 5", parts=parts)
+    yield Figure(group=Group.JOBS, what=what, value=value, unit="ms", aim="≤ 5", parts=parts)
 
 
 def _turned(cluster: Rig, jobs: int, turns: int) -> float:
@@ -70,12 +70,12 @@ def _turned(cluster: Rig, jobs: int, turns: int) -> float:
 
 
 def dispatching(home: Path, *, few: int, many: int) -> Iterator[Figure]:
-    """Bar 8: how long after the end of a job the next one starts, with few and with many behind it."""
+    """How long after the end of a job the next one starts, with few and with many behind it."""
     with endpoint(0.0) as served, rig(home, served, root_slots=1) as cluster:
         gaps = [_gap_ms(cluster.client, jobs) for jobs in (2 * _ASKED, few, many)]  # the first warms up
     what = f"from a job's end to the next one's start, {many:,} jobs waiting ÷ {few:,}"
     parts = {"ms with few": gaps[1], "ms with many": gaps[2]}
-    yield Figure(bar=8, what=what, value=gaps[2] / gaps[1], aim="≈ 1", parts=parts)
+    yield Figure(group=Group.GROWTH, what=what, value=gaps[2] / gaps[1], aim="≈ 1", parts=parts)
 
 
 def _gap_ms(client: Client, jobs: int) -> float:
@@ -93,7 +93,7 @@ def _gap_ms(client: Client, jobs: int) -> float:
 
 
 def waiting(home: Path, *, few: int, many: int) -> Iterator[Figure]:
-    """Bar 8: submit and status with few and with many jobs in the queue, and no worker."""
+    """Submit and status with few and with many jobs in the queue, and no worker."""
     with (
         server(home) as url,
         Client(Settings(home=home, redis_url=url, blob_url=str(home / "blobs"))) as client,
@@ -104,7 +104,11 @@ def waiting(home: Path, *, few: int, many: int) -> Iterator[Figure]:
     for name, then, now in zip(("submit", "status"), early, late, strict=True):
         what = f"{name} of a job, {many:,} jobs waiting ÷ none"
         yield Figure(
-            bar=8, what=what, value=now / then, aim="≈ 1", parts={"ms before": then, "ms after": now}
+            group=Group.GROWTH,
+            what=what,
+            value=now / then,
+            aim="≈ 1",
+            parts={"ms before": then, "ms after": now},
         )
 
 

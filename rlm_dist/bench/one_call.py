@@ -1,4 +1,4 @@
-"""Bar 2: ``llm_query`` one at a time: what it adds to the endpoint's own time."""
+"""``llm_query`` one at a time: what it adds to the endpoint's own time."""
 
 import json
 import random
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rlm_dist.bench.dictated import query
 from rlm_dist.bench.rig import Rig, endpoint, measured, rig
-from rlm_dist.bench.rows import Figure, percentile
+from rlm_dist.bench.rows import Figure, Group, percentile
 
 _LATENCY_S = 0.05
 _CHARS = 200
@@ -40,7 +40,7 @@ def one_at_a_time(home: Path, *, calls: int, rounds: int) -> Iterator[Figure]:
         added = [(percentile(values, share) - own_s) * 1e3 for values in (ours, bare)]
         what = f"llm_query one at a time at {_LATENCY_S * 1e3:g} ms: added to the endpoint's own, {name}"
         parts = {"bare SDK adds": added[1], "endpoint's own": own_s * 1e3}
-        yield Figure(bar=2, what=what, value=added[0], unit="ms", aim=aim, parts=parts)
+        yield Figure(group=Group.ONE_CALL, what=what, value=added[0], unit="ms", aim=aim, parts=parts)
 
 
 def _ask(cluster: Rig, calls: int) -> list[float]:

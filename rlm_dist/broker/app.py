@@ -18,7 +18,7 @@ AGAIN_QUEUE = "rlm.root.again"
 SUB_TASK = SUB_QUEUE = "rlm.sub"
 # How old a message in a worker's hands may be before it counts as lost; workers keep theirs young.
 _VISIBILITY_S = 60
-_APPS = {Role.ROOT: "workers.root", Role.SUB: "workers.sub"}
+_APPS = {Role.ROOT: "rlm_dist.root_worker.app", Role.SUB: "rlm_dist.sub_worker.app"}
 # By which kombu names the lists of a queue; the lowest number is taken first.
 _PRIORITIES: dict[Priority, int] = {"high": 0, "normal": 3, "low": 6}
 _QUEUES = {Role.ROOT: (ROOT_QUEUE, AGAIN_QUEUE), Role.SUB: (SUB_QUEUE,)}

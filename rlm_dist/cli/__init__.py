@@ -1,4 +1,4 @@
-"""The command line: thin commands over the client, the store and the embedded cluster."""
+"""The command line, a thin layer over all other packages; may import any of them but the workers."""
 
 from rlm_dist.cli.app import main
 

@@ -11,8 +11,9 @@ from importlib import import_module
 
 import typer
 
-from rlm_dist.cli.output import plain_streams, report
+from rlm_dist.cli.output import clean, plain_streams, report
 from rlm_dist.errors import RLMError
+from rlm_dist.settings import unknown_variables
 
 # Imported when called for: the model SDK alone takes more than a second, which "status" need not wait for.
 COMMANDS = {
@@ -65,6 +66,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     plain_streams()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends a command ends what it has started
     named = [name for name in arguments[:1] if name in COMMANDS]
+    if named != ["worker"]:  # the worker that it starts says so itself
+        for variable in unknown_variables():
+            typer.echo(clean(f"warning: {variable}"), err=True)
     try:
         make_cli(named or COMMANDS)(args=arguments, prog_name="rlm-dist")
     except RLMError as error:

@@ -23,6 +23,7 @@ from rlm_dist.schema import JobRecord, JobState
 from rlm_dist.settings import load_settings
 
 
+@options.takes_job_options
 def submit(
     file: Annotated[str, typer.Argument(metavar="FILE.jsonl", help="One job a line; - reads stdin.")],
     batch_id: Annotated[str | None, typer.Option(metavar="ID", help="The same id attaches.")] = None,
@@ -36,13 +37,7 @@ def submit(
         str | None, typer.Option(metavar="URL", help="Told of the batch's end by a signed POST.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask after the pilot.")] = False,
-    model: options.Model = None,
-    sub_model: options.SubModel = None,
-    max_iterations: options.MaxIterations = None,
-    max_usd: options.MaxUsd = None,
-    max_tokens: options.MaxTokens = None,
-    max_seconds: options.MaxSeconds = None,
-    max_sub_calls: options.MaxSubCalls = None,
+    job: options.JobOptions = options.NO_JOB_OPTIONS,
     batch_max_usd: options.BatchMaxUsd = None,
     batch_max_tokens: options.BatchMaxTokens = None,
     on_divergence: options.Divergence = None,
@@ -53,9 +48,7 @@ def submit(
 ) -> None:
     """Enqueue a batch and print its id. Models and limits are for the lines that do not set their own."""
     out = Output(as_json=as_json)
-    asked = options.given(
-        model=model, sub_model=sub_model, max_iterations=max_iterations, max_usd=max_usd,
-        max_tokens=max_tokens, max_seconds=max_seconds, max_sub_calls=max_sub_calls,
+    asked = dict(job) | options.given(
         batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens, on_divergence=on_divergence,
         priority=priority, webhook=webhook, cache=cache,
     )  # fmt: skip

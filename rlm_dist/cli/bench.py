@@ -12,16 +12,16 @@ from rlm_dist.bench import rate as rates
 from rlm_dist.bench import soak as soaks
 from rlm_dist.bench.beside_peers import missing
 from rlm_dist.bench.machine import description
-from rlm_dist.bench.rows import cells
-from rlm_dist.bench.speed import BARS, measure
+from rlm_dist.bench.rows import Group, cells
+from rlm_dist.bench.speed import measure
 from rlm_dist.cli import options
 from rlm_dist.cli.output import FAILED, Output, table
 
 bench = typer.Typer(
     help="Measure what the system costs on this machine.", no_args_is_help=True, rich_markup_mode=None
 )
-Bars = Annotated[
-    list[int] | None, typer.Option("--bar", metavar="N", help="Only the rows of this bar; may be repeated.")
+Groups = Annotated[
+    list[Group] | None, typer.Option("--group", help="Only the rows of this group; may be repeated.")
 ]
 
 
@@ -44,17 +44,17 @@ def bench_files(
 @bench.command("speed")
 def speed(
     quick: Annotated[bool, typer.Option("--quick", help="A shorter form, in a few minutes.")] = False,
-    bars: Bars = None,
+    groups: Groups = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure speed and memory with the simulated endpoint, beside the bare SDK and others' systems."""
     out = Output(as_json=as_json)
-    wanted = bars or BARS
-    unmeasured = missing() if 7 in wanted else None
+    wanted = groups or tuple(Group)
+    unmeasured = missing() if Group.PEERS in wanted else None
     if unmeasured:
         out.note(unmeasured)
     measured = []
-    for row in measure(quick=quick, bars=wanted):
+    for row in measure(quick=quick, groups=wanted):
         out.note(f"{row.what}: {row.value:.3g} {row.unit} ({row.aim})")
         measured.append(row)
     document = {

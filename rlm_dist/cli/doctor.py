@@ -12,14 +12,14 @@ from rlm_dist.cli.limit_lines import limit_lines
 from rlm_dist.cli.output import DONE, FAILED, UNREACHABLE, Output
 from rlm_dist.llm import check_endpoint
 from rlm_dist.local.cluster import with_redis
-from rlm_dist.operations.doctor import Check, Probes, Reached, check_lines, examine
+from rlm_dist.operations.doctor import Check, Probes, Reached, check_lines, check_variables, examine
 from rlm_dist.sandbox.probe import choose
-from rlm_dist.settings import Settings, load_settings
+from rlm_dist.settings import Settings, load_settings, unknown_variables
 from rlm_dist.store import Store, connect
 
 
 def doctor(as_json: options.Json = False) -> None:
-    """Check Redis, blob store, sandbox, model endpoint and versions."""
+    """Check settings, Redis, blob store, sandbox, model endpoint and versions."""
     settings = load_settings()
     probes = Probes(
         stores=lambda: _reach(settings),
@@ -29,7 +29,7 @@ def doctor(as_json: options.Json = False) -> None:
             limit_lines(Store(client, retention_s=settings.retention_s).limits.scopes())
         ),
     )
-    checks = list(examine(settings, probes))
+    checks = [check_variables(unknown_variables()), *examine(settings, probes)]
     document = {"ok": not any(check.status == "failed" for check in checks), "checks": checks}
     Output(as_json=as_json).result(document, lambda: check_lines(checks))
     raise typer.Exit(verdict(checks))

@@ -1,6 +1,15 @@
-"""The options that several commands share, each with the one help text it has everywhere."""
+"""The options that several commands share, each with the one help text it has everywhere.
 
+Models and limits of a job are a group: a command that ``takes_job_options`` gets those that were given as one
+mapping, and hands them on to the client as they are.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from inspect import Parameter
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -11,13 +20,6 @@ Json = Annotated[bool, typer.Option("--json", help="Write one JSON document on s
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")]
 JobOrBatch = Annotated[str, typer.Argument(metavar="ID", help="The id of a job or of a batch.")]
 BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="The id of a batch.")]
-Model = Annotated[str | None, typer.Option(metavar="NAME", help="Root model. [default: RLM_MODEL]")]
-SubModel = Annotated[str | None, typer.Option(metavar="NAME", help="Sub model. [default: RLM_SUB_MODEL]")]
-MaxIterations = Annotated[int | None, typer.Option(min=1, help="Root turns. [default: RLM_MAX_ITERATIONS]")]
-MaxUsd = Annotated[float | None, typer.Option(min=0, help="Money a job may spend, in USD.")]
-MaxTokens = Annotated[int | None, typer.Option(min=1, help="Tokens a job may use, of both models.")]
-MaxSeconds = Annotated[float | None, typer.Option(min=0.001, help="Time a job may run.")]
-MaxSubCalls = Annotated[int | None, typer.Option(min=0, help="Sub-calls a job may make.")]
 Divergence = Annotated[
     OnDivergence | None,
     typer.Option(
@@ -42,3 +44,40 @@ OutFile = Annotated[Path | None, typer.Option("-o", "--output", help="Write ther
 def given(**values: object) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+JobOptions = Mapping[str, Any]
+NO_JOB_OPTIONS: JobOptions = MappingProxyType({})
+JOB_OPTIONS: Mapping[str, Any] = {
+    "model": Annotated[str | None, typer.Option(metavar="NAME", help="Root model. [default: RLM_MODEL]")],
+    "sub_model": Annotated[
+        str | None, typer.Option(metavar="NAME", help="Sub model. [default: RLM_SUB_MODEL]")
+    ],
+    "max_iterations": Annotated[
+        int | None, typer.Option(min=1, help="Root turns. [default: RLM_MAX_ITERATIONS]")
+    ],
+    "max_usd": Annotated[float | None, typer.Option(min=0, help="Money a job may spend, in USD.")],
+    "max_tokens": Annotated[int | None, typer.Option(min=1, help="Tokens a job may use, of both models.")],
+    "max_seconds": Annotated[float | None, typer.Option(min=0.001, help="Time a job may run.")],
+    "max_sub_calls": Annotated[int | None, typer.Option(min=0, help="Sub-calls a job may make.")],
+}
+
+
+def takes_job_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a job in place of its parameter ``job``, which holds those given."""
+
+    @functools.wraps(command)
+    def with_options(**values: Any) -> None:
+        job = given(**{name: values.pop(name) for name in JOB_OPTIONS})
+        command(job=job, **values)
+
+    signature = inspect.signature(command)
+    shared = [
+        Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation)
+        for name, annotation in JOB_OPTIONS.items()
+    ]
+    parameters: list[Parameter] = []
+    for parameter in signature.parameters.values():
+        parameters += shared if parameter.name == "job" else [parameter]
+    with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # Typer reads it
+    return with_options

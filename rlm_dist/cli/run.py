@@ -22,18 +22,13 @@ from rlm_dist.schema import PromptFamily, Role
 from rlm_dist.settings import Settings, load_settings
 
 
+@options.takes_job_options
 def run(
     context: Annotated[
         list[str], typer.Option(metavar="FILE", help="A file, a folder, or - for stdin; may be repeated.")
     ],
     query: Annotated[str, typer.Option(metavar="TEXT", help="What to find out.")],
-    model: options.Model = None,
-    sub_model: options.SubModel = None,
-    max_iterations: options.MaxIterations = None,
-    max_usd: options.MaxUsd = None,
-    max_tokens: options.MaxTokens = None,
-    max_seconds: options.MaxSeconds = None,
-    max_sub_calls: options.MaxSubCalls = None,
+    job: options.JobOptions = options.NO_JOB_OPTIONS,
     prompts: options.Prompts = None,
     local: options.Local = False,
     as_json: options.Json = False,
@@ -41,10 +36,6 @@ def run(
 ) -> None:
     """Answer one query over a context. Without RLM_REDIS_URL it starts what it needs, and stops it."""
     out = Output(as_json=as_json, quiet=quiet)
-    limits = options.given(
-        model=model, sub_model=sub_model, max_iterations=max_iterations, max_usd=max_usd,
-        max_tokens=max_tokens, max_seconds=max_seconds, max_sub_calls=max_sub_calls,
-    )  # fmt: skip
     given = load_settings()
     if not query.strip():
         raise InputError(("--query: is empty",))
@@ -54,7 +45,7 @@ def run(
         client = held.enter_context(Client(settings))
         if settings.redis_url is None and not is_up(settings.home):
             out.note("starting a root and a sub worker")
-        result = follow(client.submit(encoded, query, **limits), out)
+        result = follow(client.submit(encoded, query, **job), out)
     out.result(result, lambda: list(result_lines(result)))
     out.note(cost_note(result))
     raise typer.Exit(exit_code(result.state))

@@ -20,7 +20,7 @@ def worker(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Its name before the host's. [default: the role]")] = None,
 ) -> None:
-    """Run a worker: the same as celery -A workers.ROLE worker, with the right queue, pool and options."""
+    """Run a worker: celery -A rlm_dist.ROLE_worker.app worker, with the right queue, pool and options."""
     settings = load_settings()
     argv = worker_argv(role, settings, concurrency=concurrency, name=name)
     if settings.redis_url is not None:

@@ -34,7 +34,7 @@ class JobOptions(BaseModel):
     max_tokens: int | None = Field(default=None, ge=1, le=_MOST)
     max_sub_calls: int | None = Field(default=None, ge=0, le=_MOST)
     max_seconds: float | None = Field(default=None, gt=0)
-    max_depth: int | None = Field(default=None, ge=0, le=100)
+    max_depth: int | None = Field(default=None, ge=0)
     on_divergence: OnDivergence | None = None
     priority: Priority | None = None
     cache: bool | None = None
@@ -46,6 +46,13 @@ class JobOptions(BaseModel):
     sub_reasoning_effort: Name | None = None
     extra_body: ExtraBody | None = None
     sub_extra_body: ExtraBody | None = None
+
+    @field_validator("max_depth")
+    @classmethod
+    def _existing(cls, value: int | None) -> int | None:
+        if value is not None and value > 1:
+            raise ValueError("must be 0 or 1: sub-calls cannot start root loops of their own yet")
+        return value
 
     def over(self, defaults: "JobOptions") -> "JobOptions":
         """These options, and ``defaults`` where one is not given."""

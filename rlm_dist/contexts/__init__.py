@@ -1,1 +1,1 @@
-"""contexts."""
+"""A context: read from files, encoded, and cached by each worker; may import blobs and schema."""

@@ -17,7 +17,7 @@ from rlm_dist.blobs.store import Blobs
 from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
 from rlm_dist.llm.endpoints import Endpoint, endpoints_of
 from rlm_dist.schema import Role, Wire
-from rlm_dist.settings import Settings
+from rlm_dist.settings import Settings, UnknownVariable
 from rlm_dist.store import reaching
 
 Status = Literal["ok", "warning", "failed"]
@@ -68,6 +68,15 @@ def examine(settings: Settings, probes: Probes) -> Iterator[Check]:
         if endpoint.url not in asked:
             yield _endpoint("sub model endpoint", endpoint, probes)
     yield Check(name="versions", status="ok", detail=_versions())
+
+
+def check_variables(unknown: Sequence[UnknownVariable]) -> Check:
+    """Whether a variable is misspelt."""
+    if not unknown:
+        return Check(name="settings", status="ok", detail="every RLM_ variable is a setting")
+    names = ", ".join(variable.name for variable in unknown)
+    hints = [f"Rename {name} to {nearest}." if nearest else f"Remove {name}." for name, nearest in unknown]
+    return Check(name="settings", status="warning", detail=f"{names}: not a setting", hint="\n".join(hints))
 
 
 def check_lines(checks: list[Check]) -> Iterator[str]:

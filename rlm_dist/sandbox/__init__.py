@@ -1,1 +1,1 @@
-"""The REPL that runs model-written code: ``host`` starts it, ``inside`` runs in the child."""
+"""The REPL for model-written code: ``host`` outside, ``inside`` in the child; may import schema."""

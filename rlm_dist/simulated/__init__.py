@@ -1,7 +1,7 @@
-"""A simulated OpenAI-compatible endpoint on 127.0.0.1: scripted models, faults on demand, an exact own count.
+"""A simulated OpenAI-compatible endpoint on 127.0.0.1; may import schema.
 
-It plays a whole RLM run with no model and no key, and it is the ground truth of every test of costs: what it
-counted is what a real provider would charge for.
+It has scripted models, faults on demand and an exact count of its own. It plays a whole RLM run with no model
+and no key, and it is the ground truth of every test of costs: its count is what a provider would charge for.
 """
 
 from rlm_dist.simulated.faults import Fault

@@ -1,7 +1,7 @@
-"""All state of jobs, batches and calls, in Redis: the truth, where a Celery message is a hint.
+"""All state of jobs, batches and calls, in Redis; may import schema.
 
-Invariant: every change of more than one key is one Lua script, and any of them may be repeated. ``keys`` has
-the table of keys.
+It is the truth: a Celery message is only a hint. Invariant: every change of more than one key is one Lua
+script, and any of them may be repeated. ``keys`` has the table of keys.
 """
 
 import redis

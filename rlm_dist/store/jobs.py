@@ -162,10 +162,6 @@ class JobStore(StorePart):
         """Give a job that this worker holds back to the queue; True where a message is to be sent for it."""
         return bool(fenced(self._script("job_park", keys.job_keys(job_id), epoch), job_id) == 1)
 
-    def retry(self, job_id: str) -> bool:
-        """Queue a job again that ended without an answer, with all that it paid for; False for any other."""
-        return bool(fenced(self._script("job_retry", keys.job_keys(job_id)), job_id))
-
     def finish(self, job_id: str, epoch: int, outcome: Outcome) -> bool:
         """End a job; False where it had ended or another worker holds it."""
         args = (epoch, outcome.state, _stored(outcome), self._retention_ms)

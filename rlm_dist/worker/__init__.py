@@ -1,1 +1,1 @@
-"""worker."""
+"""What both workers are made of; may import store, blobs, contexts, llm, broker, local, sandbox, settings."""

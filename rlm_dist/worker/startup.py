@@ -12,7 +12,7 @@ from rlm_dist.llm.prices import Prices
 from rlm_dist.local.lifeline import watch_lifeline
 from rlm_dist.sandbox.probe import choose
 from rlm_dist.schema import Role
-from rlm_dist.settings import Settings, load_settings
+from rlm_dist.settings import Settings, load_settings, unknown_variables
 from rlm_dist.store import connect, reaching
 from rlm_dist.worker.logging_setup import configure_logs
 
@@ -31,6 +31,8 @@ def worker_settings(role: Role) -> Settings:
             endpoints_of(settings, each)
     except SettingsError as error:
         _end(error, EXIT_BAD_SETTINGS)
+    for variable in unknown_variables():
+        _say(f"warning: {variable}")
 
     @celeryd_init.connect(weak=False)
     def start(**_: object) -> None:
@@ -55,5 +57,9 @@ def _reach_redis(settings: Settings) -> None:
 
 
 def _end(error: RLMError, code: int) -> NoReturn:
-    print(f"rlm-dist worker: {error}", file=sys.stderr)  # noqa: T201  # logging is not set up yet
+    _say(str(error))
     raise SystemExit(code)
+
+
+def _say(text: str) -> None:
+    print(f"rlm-dist worker: {text}", file=sys.stderr)  # noqa: T201  # logging is not set up yet

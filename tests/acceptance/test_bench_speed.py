@@ -12,7 +12,7 @@ from rlm_dist.bench import contexts, dictated, fan_out, jobs, one_call
 from rlm_dist.bench.beside_peers import INSTALL, PLAIN, beside_peers, missing
 from rlm_dist.bench.endpoint import reply
 from rlm_dist.bench.machine import cpu_s, memory_mb
-from rlm_dist.bench.rows import cells, percentile, ratio
+from rlm_dist.bench.rows import Group, cells, percentile, ratio
 from rlm_dist.schema import Message
 from tests.support.environment import PROJECT
 
@@ -72,14 +72,14 @@ def test_a_context_and_waiting_jobs(tmp_path: Path) -> None:
         *contexts.there_and_back(tmp_path / "contexts", megabytes=[1]),
         *jobs.waiting(tmp_path / "jobs", few=2, many=3),
     ]
-    assert [row.bar for row in rows] == [6, 6, 6, 8, 8]
+    assert [row.group for row in rows] == [*[Group.CONTEXTS] * 3, *[Group.GROWTH] * 2]
     assert all(row.value > 0 for row in rows)
     assert len(list(cells(rows))) == 1 + len(rows)
 
 
 def test_a_ratio_is_the_median_of_those_measured_in_turns() -> None:
     """One disturbed round does not move the ratio."""
-    row = ratio(1, "what", [(2, 1), (3, 1), (100, 1)], "≥ 1")
+    row = ratio(Group.FAN_OUT, "what", [(2, 1), (3, 1), (100, 1)], "≥ 1")
     assert (row.value, row.parts) == (3, {"ours": 3, "other": 1})
 
 

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from rlm_dist.schema import ContextInfo, ContextRef, JobLimits, JobSpec, Role, Usage
-from rlm_dist.store import OpenCall, Settlement, Spend, Store
+from rlm_dist.store import OpenCall, Settlement, Spend, Store, keys
+from rlm_dist.store.connection import fenced
 
 T = TypeVar("T")
 
@@ -37,6 +38,11 @@ def running_job(store: Store, job_id: str = "j", *, lease_ms: int = LEASE_MS, **
     epoch = store.jobs.start(job_id, "root-1", lease_ms)
     assert epoch is not None
     return epoch
+
+
+def retry_job(store: Store, job_id: str) -> bool:
+    """Queue one job again, as the retry of its batch would; False if it has an answer, or has not ended."""
+    return bool(fenced(store.connection.script("job_retry", keys.job_keys(job_id)), job_id))
 
 
 def opens(*call_ids: str, nanousd: int = 0, tokens: int = 0, role: Role = Role.SUB) -> list[OpenCall]:

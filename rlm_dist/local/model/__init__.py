@@ -1,4 +1,4 @@
-"""A small model on this machine, for a first run and for tests without an endpoint (extra ``local``)."""
+"""A small model on this machine (extra ``local``); may import what ``local`` may."""
 
 from rlm_dist.local.model.catalogue import DEFAULT, MODELS, Model
 from rlm_dist.local.model.endpoint import LocalEndpoint, local_endpoint, serve

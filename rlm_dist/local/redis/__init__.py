@@ -1,1 +1,1 @@
-"""local.redis."""
+"""The embedded Redis server and the process that keeps it; may import what ``local`` may."""

@@ -1,4 +1,5 @@
-"""What runs in the REPL process: standard library only, imported by path, no secret ever in its memory.
+"""What runs in the REPL process, imported by path; may import nothing of ours.
 
-The host takes nothing from here but the frame format (``frames``).
+Beside the standard library it imports landlockpy and seccompy, which confine it. No secret is ever in its
+memory. The host imports nothing from here but the frame format (``frames``) and the exit codes (``exits``).
 """

@@ -314,7 +314,7 @@ def test_the_same_batch_again_attaches_and_another_is_refused(client: Client, se
     again = client.submit_batch([line(0), line(1)], "mine")
     assert [job.id for job in again.jobs()] == [job.id for job in batch.jobs()]
     assert len(job_ids_sent(server)) == 2
-    for other in ([line(0)], [line(0), line(1, query="other")], [line(0), line(1, max_depth=2)]):
+    for other in ([line(0)], [line(0), line(1, query="other")], [line(0), line(1, max_depth=0)]):
         with pytest.raises(InputError, match="another content"):
             client.submit_batch(other, "mine")
     twin = client.submit_batch([line(0), line(1)])

@@ -10,7 +10,7 @@ import redis
 from rlm_dist.errors import InputError, NotFound
 from rlm_dist.schema import BatchState, JobState, Outcome, Role, Usage
 from rlm_dist.store import Audit, Difference, Settlement, Spend, Store
-from tests.support.store_values import LEASE_MS, SHORT_MS, at_once, opens, running_job, settlement
+from tests.support.store_values import LEASE_MS, SHORT_MS, at_once, opens, retry_job, running_job, settlement
 from tests.support.waiting import wait_until
 
 JOBS = ("j", "k")
@@ -70,7 +70,7 @@ def test_a_retried_job_keeps_its_charges(store: Store) -> None:
     store.calls.open("j", epoch, opens("a", "b"))
     store.calls.settle("j", "sub", [settlement("a"), Settlement("b", Role.SUB, "failure", None)])
     store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED))
-    store.jobs.retry("j")
+    retry_job(store, "j")
     store.calls.settle("j", "sub", [settlement("b")])
     assert store.audits.job("j") == Audit(2, [])
 

@@ -5,7 +5,7 @@ import pytest
 from rlm_dist.errors import Cancelled, Superseded
 from rlm_dist.schema import JobState, Outcome
 from rlm_dist.store import DueWebhook, Store
-from tests.support.store_values import LEASE_MS, SHORT_MS, opens, running_job, settlement, spec
+from tests.support.store_values import LEASE_MS, SHORT_MS, opens, retry_job, running_job, settlement, spec
 from tests.support.waiting import wait_until
 
 URL = "https://example.org/told"
@@ -48,7 +48,7 @@ def test_a_job_that_does_not_move_is_ended_and_its_worker_writes_nothing_more(st
         if store.jobs.get("j").state is JobState.FAILED:
             store.journals.append_events("j", ["late"])
             assert store.journals.read_events("j") == trace
-            assert store.jobs.retry("j")
+            assert retry_job(store, "j")
     assert store.jobs.get("j").state is JobState.QUEUED
     assert store.jobs.start("j", "root-2", LEASE_MS) == epoch + 1
 

@@ -17,6 +17,7 @@ from tests.support.store_values import (
     at_once,
     counted,
     opens,
+    retry_job,
     running_job,
     settlement,
     spec,
@@ -59,7 +60,7 @@ def test_a_job_says_how_its_last_worker_isolated_it(store: Store) -> None:
     epoch = wait_until(lambda: store.jobs.start("j", "root-2", LEASE_MS, "none")) or 0
     store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED))
     assert result_of(store.jobs.get("j")).isolation == "none"
-    store.jobs.retry("j")
+    retry_job(store, "j")
     assert store.jobs.get("j").isolation is None
 
 
@@ -87,7 +88,7 @@ def test_a_retry_asks_the_root_model_again_if_sub_calls_failed_for_a_passing_rea
     store.calls.settle("j", "root-1", [settlement("r", role=Role.ROOT)])
     store.journals.append("j", epoch, "entry")
     store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED))
-    assert store.jobs.retry("j")
+    assert retry_job(store, "j")
     assert store.journals.read("j") == (["entry"] if kept else [])
     epoch = store.jobs.start("j", "root-1", LEASE_MS) or 0
     states = store.calls.open("j", epoch, [*opens("a", "b"), *opens("r", role=Role.ROOT)])

@@ -8,7 +8,7 @@ from rlm_dist.errors import Parked, Superseded
 from rlm_dist.schema import BatchState, JobState, Outcome, Role
 from rlm_dist.store import CallRefused, CallState, Settlement, Store
 from rlm_dist.store.jobs import MAX_RECOVERIES
-from tests.support.store_values import LEASE_MS, SHORT_MS, opens, running_job, settlement, spec
+from tests.support.store_values import LEASE_MS, SHORT_MS, opens, retry_job, running_job, settlement, spec
 from tests.support.waiting import wait_until
 
 NEW, PENDING, SETTLED = CallState.NEW, CallState.PENDING, CallState.SETTLED
@@ -170,7 +170,7 @@ def test_the_time_in_which_a_job_is_parked_is_no_time_of_its_run(
     store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED))
     ended = result_of(store.jobs.get("j"))
     assert 7 <= (ended.timing.run_s or 0) < 60
-    store.jobs.retry("j")
+    retry_job(store, "j")
     assert store.jobs.get("j").run_ms(0) == 0
 
 
@@ -233,7 +233,7 @@ def test_a_journal_that_did_not_hold_is_counted_and_not_replayed_again(store: St
         store.jobs.note_divergence("j", epoch + 1, 3)
     store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED))
     assert store.jobs.get("j").diverged_cells == 2
-    assert store.jobs.retry("j")
+    assert retry_job(store, "j")
     assert (store.jobs.get("j").diverged_cells, store.journals.read("j")) == (0, [])
 
 

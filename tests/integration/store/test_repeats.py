@@ -7,7 +7,7 @@ import redis
 from rlm_dist.schema import JobState, Outcome, Role
 from rlm_dist.store import Store
 from tests.support.redis_servers import RedisServer
-from tests.support.store_values import LEASE_MS, opens, settlement, spec
+from tests.support.store_values import LEASE_MS, opens, retry_job, settlement, spec
 
 DONE = Outcome(state=JobState.SUCCEEDED, answer="42")
 
@@ -51,7 +51,7 @@ def life_of_a_batch(store: Store) -> None:
     store.jobs.note_cache_hits("j", 3)
     store.workers.announce_slots("sub-1", 8, LEASE_MS)
     assert store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED)) is True
-    store.jobs.retry("j")
+    retry_job(store, "j")
     epoch = store.jobs.start("j", "root-3", LEASE_MS) or 0
     store.calls.open("j", epoch, opens("c", tokens=7))
     assert store.jobs.finish("j", epoch, DONE) is True

@@ -148,8 +148,8 @@ def test_no_problem_shows_a_text() -> None:
 
 def test_options_that_are_not_given_come_from_the_defaults() -> None:
     line = read_options({"max_usd": "0.5", "model": "m"})
-    merged = line.over(JobOptions(model="other", max_depth=2))
-    assert merged == JobOptions(model="m", max_usd=Decimal("0.5"), max_depth=2)
+    merged = line.over(JobOptions(model="other", max_depth=0))
+    assert merged == JobOptions(model="m", max_usd=Decimal("0.5"), max_depth=0)
 
 
 def test_a_budget_is_never_rounded_up() -> None:

@@ -1,0 +1,56 @@
+"""The options of a job: one group, which ``run`` and ``submit`` share."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.main import get_group
+
+from rlm_dist.cli.app import make_cli
+from rlm_dist.cli.options import JOB_OPTIONS, NO_JOB_OPTIONS, JobOptions, takes_job_options
+from rlm_dist.client import options as client_options
+
+
+def declared(command: str) -> dict[str, tuple[object, ...]]:
+    """The options of a command, each as its help describes it."""
+    params: list[Any] = get_group(make_cli([command])).commands[command].params
+    return {
+        param.name: (param.opts, param.help, param.metavar, param.default, repr(param.type))
+        for param in params
+        if param.param_type_name == "option"
+    }
+
+
+def test_run_and_submit_declare_the_same_options_of_a_job() -> None:
+    run, submit = declared("run"), declared("submit")
+    assert set(JOB_OPTIONS) == {
+        *("model", "sub_model", "max_iterations", "max_usd", "max_tokens", "max_seconds", "max_sub_calls"),
+    }
+    for name in JOB_OPTIONS:
+        assert run[name] == submit[name], name
+        assert run[name][0] == [f"--{name.replace('_', '-')}"]
+
+
+def test_each_is_an_option_of_the_python_api() -> None:
+    assert set(JOB_OPTIONS) <= client_options.JobOptions.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [([], {}), (["--max-usd", "0", "--model", "m", "--quick"], {"max_usd": 0.0, "model": "m"})],
+)
+def test_a_command_gets_those_that_were_given(arguments: list[str], expected: Mapping[str, Any]) -> None:
+    seen: list[tuple[object, bool]] = []
+
+    @takes_job_options
+    def command(
+        job: JobOptions = NO_JOB_OPTIONS, quick: Annotated[bool, typer.Option("--quick")] = False
+    ) -> None:
+        """Do it."""
+        seen.append((job, quick))
+
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    app(args=arguments, standalone_mode=False)
+    assert seen == [(expected, bool(arguments))]
