@@ -30,7 +30,7 @@ _Key = tuple[str, int, int]
 
 
 class CellRun(NamedTuple):
-    """A cell that ran: ``shown`` is the result that the chat keeps, ``actual`` what the REPL just did.
+    """A cell that ran: ``shown`` is the result that the chat keeps, ``actual`` what the REPL did this time.
 
     ``began_ns`` is the Unix time at which it first ran.
     """

@@ -1,4 +1,4 @@
-"""The frozen values that are stored or sent; may import: errors."""
+"""The frozen values that are stored or sent. Of this package, these modules import only ``errors``."""
 
 from rlm_dist.schema.base import NANO, Role, Wire
 from rlm_dist.schema.batches import BatchRecord, BatchState
