@@ -1,1 +1,1 @@
-"""blobs."""
+"""Contexts and long texts, stored as bytes under their content hash."""
