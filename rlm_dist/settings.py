@@ -126,7 +126,7 @@ class Settings(BaseSettings):
     def _names(cls, value: str | Iterable[str]) -> tuple[str, ...]:
         names = tuple(name.strip() for name in (value.split(",") if isinstance(value, str) else value))
         if not all(name.isidentifier() for name in names):
-            raise ValueError("must be names of packages as Python imports them, such as numpy,pandas")
+            raise ValueError("must be names of packages as they are imported, such as numpy,pandas")
         return names
 
     @field_validator("home", "endpoints")
@@ -174,7 +174,7 @@ def http_url(value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise ValueError("must be an http:// or https:// address")
     if "@" in urlsplit(value).netloc:
-        raise ValueError("must not contain a user or password; a key has its own variable")
+        raise ValueError("must contain no user or password; a key has its own variable")
     return value.rstrip("/")
 
 

@@ -144,7 +144,7 @@ class FsspecBackend:
                 self._files.mv(written[-1], f"{self._folder(sha256)}/manifest")
         except BaseException:  # a KeyboardInterrupt, too, leaves nothing behind
             for path in written:
-                # Some files do not exist yet, and the first error is the one to show.
+                # Some files may not exist, and the first error is the one to show.
                 with suppress(BlobError), self._blob_errors(sha256, "write to"):
                     self._files.rm_file(path)
             raise
