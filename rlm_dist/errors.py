@@ -100,7 +100,7 @@ class UnknownPrice(RLMError):
 
     def __str__(self) -> str:
         return (
-            f"a money budget cannot be enforced: the price of model {self.model!r} is unknown. Add it to the "
+            f"a money budget cannot be enforced: the price of model {self.model!r} is unknown. Add it to a "
             "file that RLM_PRICES names, or set no money budget: a token budget needs no price."
         )
 
