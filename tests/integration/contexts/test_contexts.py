@@ -181,7 +181,7 @@ class CountingBlobs(Blobs):
     """Counts fetches, and lets other requests arrive meanwhile."""
 
     def __init__(self, blobs: Blobs, parties: int = 1) -> None:
-        super().__init__(blobs._place)
+        super().__init__(blobs._backend)
         self.reads = 0
         self.arrived = threading.Semaphore(0)
         self.parties = parties

@@ -119,5 +119,5 @@ def test_a_deeply_nested_or_circular_value_is_refused() -> None:
         encode(deep)
     circle: list[object] = []
     circle.append(circle)
-    with pytest.raises(InputError, match="no JSON value"):
+    with pytest.raises(InputError, match="not a JSON value"):
         encode(circle)
