@@ -1,6 +1,6 @@
-"""All state of jobs, batches and calls, in Redis: the truth, where a Celery message is a hint.
+"""All state of jobs, batches and calls, in Redis. This is the truth; a Celery message is only a hint.
 
-Invariant: every change of more than one key is one Lua script, and any of them may be repeated. ``keys`` has
+Invariant: every change of more than one key is one Lua script, and every script may be repeated. ``keys`` has
 the table of keys.
 """
 
@@ -44,7 +44,7 @@ __all__ = [
 
 
 class Store:
-    """The whole store over one client, by its parts; safe to use from several threads."""
+    """The whole store, as parts that share one client; safe to use from several threads."""
 
     def __init__(self, client: redis.Redis, *, retention_s: int, patience_s: float = 0.0) -> None:
         self.connection = StoreConnection(client, retention_s=retention_s, patience_s=patience_s)
