@@ -1,7 +1,7 @@
-"""A simulated OpenAI-compatible endpoint on 127.0.0.1: scripted models, faults on demand, an exact own count.
+"""A simulated OpenAI-compatible endpoint on 127.0.0.1: scripted models, faults on demand, and an exact count.
 
-It plays a whole RLM run with no model and no key, and it is the ground truth of every test of costs: what it
-counted is what a real provider would charge for.
+It plays a whole RLM run without a model or a key. Its own count is the ground truth of every test of costs:
+it is what a real provider would charge for.
 """
 
 from rlm_dist.simulated.faults import Fault
