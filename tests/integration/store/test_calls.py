@@ -245,7 +245,7 @@ def test_a_call_whose_workers_die_again_and_again_is_ended_as_failed(
     (packed,) = store.calls.answers("j", ["a"])
     failure = CallResult.model_validate_json(packed or "").failure
     assert failure is not None
-    assert "died in the middle of it more than 3 times" in failure.message
+    assert "died during the call more than 3 times" in failure.message
     assert store.calls.replies("j", "0", block_ms=1)[0].call_id == "a"
     assert store.jobs.costs("j").failed_calls == 1
     assert store.jobs.costs("j").duplicate_paid_calls == MAX_LAPSES + 1
