@@ -1,8 +1,8 @@
 """Model calls over an OpenAI-compatible HTTP API, with all retries in one place.
 
-``LLM`` is one worker process's way to its endpoints; ``check_endpoint`` asks an endpoint what it serves.
-Invariant: trouble with a model or its endpoint is never raised by a call, it is a ``CallResult`` with a
-failure; and no key, no header and no prompt stands in any text that this package makes.
+``LLM`` makes the model calls of one worker process; ``check_endpoint`` lists the models of an endpoint.
+Invariants: a call never raises for a problem with a model or its endpoint, it returns a ``CallResult`` with
+a failure; and no text that this package writes contains a key, a header value or a prompt.
 """
 
 from rlm_dist.llm.client import LLM, check_endpoint, check_endpoints
