@@ -114,7 +114,7 @@ def _read(path: Path) -> list[_EndpointTable]:
     roles = {role.value for role in Role}
     for number, row in enumerate(rows, start=1):
         if not roles.issuperset(row.roles):
-            raise _problem(f"endpoint {number}: roles: must be of {', '.join(sorted(roles))}")
+            raise _problem(f"endpoint {number}: roles: must be {' or '.join(sorted(roles))}")
     return rows
 
 

@@ -104,7 +104,7 @@ def to_call_error(error: Exception, url: str, secrets: Secrets) -> CallError:
         return _refused(error, shown_url(url), secrets)
     if isinstance(error, (ValueError, httpx2.InvalidURL)):
         # The error's own text may quote the header or the address that cannot be used.
-        return CallError(FailureKind.INVALID, f"no request can be made for {shown_url(url)}")
+        return CallError(FailureKind.INVALID, f"cannot build a request for {shown_url(url)}")
     causes = list(_causes(error))
     if any(isinstance(cause, TimeoutError) for cause in causes):
         return CallError(FailureKind.TIMEOUT, f"no answer in time from {shown_url(url)}")

@@ -97,19 +97,19 @@ class EndpointLimiter:
         if permit is not None:
             self._schedule_report()
             return permit
-        granted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+        grant: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         now = time.monotonic()
         waiter = Waiter(
             job_id=job_id, tokens=tokens, since=now if since is None else since, deadline=now + patience_s,
-            elsewhere=patience_s <= 0, start=self._grant(granted), fail=_failer(granted),
+            elsewhere=patience_s <= 0, start=self._granter(grant), fail=_failer(grant),
         )  # fmt: skip
         self._permits.wait(waiter)
         self._schedule_report()
         try:
-            return await granted
+            return await grant
         except asyncio.CancelledError:
-            if granted.done() and not granted.cancelled() and granted.exception() is None:
-                self.release(granted.result(), AttemptEnd.ABORTED)  # granted just before the cancellation
+            if grant.done() and not grant.cancelled() and grant.exception() is None:
+                self.release(grant.result(), AttemptEnd.ABORTED)  # granted just before the cancellation
             raise
         finally:
             self._permits.discard(waiter)
@@ -145,14 +145,14 @@ class EndpointLimiter:
             with suppress(RLMError):  # then the share ends with its lease
                 await self._in_thread(self._send, self._permits.give_up())
 
-    def _grant(self, granted: "asyncio.Future[Permit]") -> Callable[[Permit], None]:
-        def grant(permit: Permit) -> None:
-            if granted.done():  # the call was cancelled at the same moment
+    def _granter(self, grant: "asyncio.Future[Permit]") -> Callable[[Permit], None]:
+        def give(permit: Permit) -> None:
+            if grant.done():  # the call was cancelled at the same moment
                 self._permits.release(permit, AttemptEnd.ABORTED)
             else:
-                granted.set_result(permit)
+                grant.set_result(permit)
 
-        return grant
+        return give
 
     def _schedule_report(self) -> None:
         """Start or wake the reporting task if a report is now due, or is due earlier than before."""
@@ -272,9 +272,9 @@ class LimiterRegistry:
         return lambda report: share(scope, self._holder, report, self._ceilings, self._lease_ms)
 
 
-def _failer(granted: "asyncio.Future[Permit]") -> Callable[[CallError], None]:
+def _failer(grant: "asyncio.Future[Permit]") -> Callable[[CallError], None]:
     def fail(error: CallError) -> None:
-        if not granted.done():
-            granted.set_exception(error)
+        if not grant.done():
+            grant.set_exception(error)
 
     return fail

@@ -1,6 +1,6 @@
 """Limits how many requests one process has in flight; the jobs of waiting calls take turns.
 
-Used in the event loop of an ``LLM``, hence without locks.
+Used only in the event loop of an ``LLM``, so it needs no locks.
 """
 
 import asyncio

@@ -5,7 +5,7 @@ are not left out. Endpoints at which no call of this process waits come first. A
 while after several failed connections or answers in a row, or if it refuses the key or the account; then one
 call tries it again. Each process learns this for itself: a single machine may lose its route to an endpoint.
 
-Used in the event loop of an ``LLM``, hence without locks.
+Used only in the event loop of an ``LLM``, so it needs no locks.
 """
 
 import random
