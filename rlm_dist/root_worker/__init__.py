@@ -1,1 +1,1 @@
-"""root_worker."""
+"""The root worker: runs one job at a time, with its lease, root loop, REPL and calls."""
