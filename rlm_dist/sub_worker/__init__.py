@@ -1,1 +1,1 @@
-"""sub_worker."""
+"""The sub worker: claims sub-calls, makes many at once, and settles them."""
