@@ -63,7 +63,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ('[[endpoint]]\nurl = "http://me:pw@a/v1"\n', "endpoint 1: url: .*no user or password"),
         ('[[endpoint]]\nurl = "http://a/v1"\nweight = 0\n', "endpoint 1: weight: .*greater than 0"),
         ('[[endpoint]]\nurl = "http://a/v1"\nkey = "sk-1"\n', "endpoint 1: key: Extra inputs"),
-        ('[[endpoint]]\nurl = "http://a/v1"\nroles = ["boss"]\n', "endpoint 1: roles: must be of root, sub"),
+        ('[[endpoint]]\nurl = "http://a/v1"\nroles = ["boss"]\n', "endpoint 1: roles: must be root or sub"),
         ('[[endpoint]]\nurl = "http://a/v1"\nkey_env = "NO_SUCH"\n', "endpoint 1: .*NO_SUCH is not set"),
         ('[[endpoint]]\nurl = "http://a/v1"\nheaders_env = "HOME"\n', "endpoint 1: headers_env: HOME "),
         ('[[endpoints]]\nurl = "http://a/v1"\n', "endpoints: Extra inputs"),

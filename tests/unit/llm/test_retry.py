@@ -6,7 +6,7 @@ from email.utils import formatdate
 import pytest
 
 from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.llm.retry import RetryPolicy, told_delay_s
+from rlm_dist.llm.retry import RetryPolicy, requested_delay_s
 
 POLICY = RetryPolicy(attempts=5, rate_attempts=8, base_s=1.0, cap_s=6.0)
 
@@ -64,10 +64,10 @@ def test_the_backoff_doubles_up_to_its_cap_with_full_jitter() -> None:
     ],
 )
 def test_a_told_time_is_read(headers: dict[str, str], seconds: float | None) -> None:
-    assert told_delay_s(headers) == seconds
+    assert requested_delay_s(headers) == seconds
 
 
 def test_a_told_date_is_a_time_from_now() -> None:
-    delay_s = told_delay_s({"retry-after": formatdate(time.time() + 3600, usegmt=True)})
+    delay_s = requested_delay_s({"retry-after": formatdate(time.time() + 3600, usegmt=True)})
     assert delay_s is not None
     assert 3500 < delay_s <= 3600
