@@ -21,11 +21,11 @@ from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.prices import Prices
 from rlm_dist.schema import Costs, Result, Role, Usage
 from rlm_dist.settings import Settings
+from tests.support.environment import PROJECT
 
-ROOT = Path(__file__).parents[2]
 PACKAGE = Path(rlm_dist.__file__).parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / ".github" / "CONTRIBUTING.md"]
-DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
+DOCUMENTS = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", PROJECT / ".github" / "CONTRIBUTING.md"]
+DOCUMENTS += sorted((PROJECT / "docs").glob("*.md"))
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -35,7 +35,7 @@ def name_of(path: Path) -> str:
 
 
 def text_of(name: str) -> str:
-    return (ROOT / "docs" / name).read_text()
+    return (PROJECT / "docs" / name).read_text()
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -74,7 +74,7 @@ def test_links_lead_to_a_file_and_a_heading_that_exist(path: Path) -> None:
 def test_the_readme_is_short_and_links_every_document() -> None:
     readme = DOCUMENTS[0].read_text()
     assert len(readme.splitlines()) <= 150
-    linked = {(ROOT / link.partition("#")[0]).resolve() for link in _LINK.findall(readme)}
+    linked = {(PROJECT / link.partition("#")[0]).resolve() for link in _LINK.findall(readme)}
     assert set(DOCUMENTS[1:]) <= linked
 
 
@@ -116,7 +116,7 @@ def test_the_tables_of_options_and_results_have_each_field_and_no_other() -> Non
 
 
 def test_the_batch_file_of_the_documents_is_a_good_one(tmp_path: Path) -> None:
-    (lines,) = blocks(ROOT / "docs" / "batches.md", "jsonl")
+    (lines,) = blocks(PROJECT / "docs" / "batches.md", "jsonl")
     (tmp_path / "book.txt").write_text("Call me Ishmael.")
     (tmp_path / "questions.jsonl").write_text(lines)
     batch = BatchFile(tmp_path / "questions.jsonl")
@@ -126,8 +126,8 @@ def test_the_batch_file_of_the_documents_is_a_good_one(tmp_path: Path) -> None:
 def test_the_endpoints_and_prices_of_the_documents_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (endpoints,) = blocks(ROOT / "docs" / "settings.md", "toml")
-    (prices,) = blocks(ROOT / "docs" / "settings.md", "json")
+    (endpoints,) = blocks(PROJECT / "docs" / "settings.md", "toml")
+    (prices,) = blocks(PROJECT / "docs" / "settings.md", "json")
     (tmp_path / "endpoints.toml").write_text(endpoints)
     (tmp_path / "prices.json").write_text(prices)
     monkeypatch.setenv("EXAMPLE_KEY", "secret")
@@ -173,7 +173,7 @@ def _parse(arguments: list[str]) -> None:
 
 def _tests() -> set[str]:
     """The names of all test functions, wherever below tests/ they are."""
-    files = (ROOT / "tests").rglob("test_*.py")
+    files = (PROJECT / "tests").rglob("test_*.py")
     return {name for path in files for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)}
 
 
@@ -194,9 +194,9 @@ def test_every_file_that_a_document_names_exists() -> None:
     for path in DOCUMENTS:
         for name in re.findall(r"`([\w./]+/\w+\.(?:py|lua|md|yml|conf))`", path.read_text()):
             if name.startswith("tests/"):
-                assert list((ROOT / "tests").rglob(Path(name).name)), name
+                assert list((PROJECT / "tests").rglob(Path(name).name)), name
             else:
-                assert (ROOT / name).exists() or (PACKAGE / name).exists(), name
+                assert (PROJECT / name).exists() or (PACKAGE / name).exists(), name
 
 
 def _package(parts: tuple[str, ...]) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environment import PROJECT
 from tests.support.redis_servers import RedisServer
 from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 STOP_S = 60.0
 
 
@@ -25,7 +25,7 @@ def celery(*arguments: str, env: Mapping[str, str]) -> "subprocess.CompletedProc
     """One Celery command in the checkout."""
     command = [sys.executable, "-m", "celery", "-A", *arguments]
     return subprocess.run(
-        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=STOP_S, check=False
+        command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=STOP_S, check=False
     )
 
 
@@ -45,7 +45,7 @@ def test_inspect_ping_reaches_a_worker_of_the_checkout(redis_server: RedisServer
     ]
     with (
         (tmp_path / "log").open("wb") as log,
-        subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log) as worker,
+        subprocess.Popen(command, cwd=PROJECT, env=env, stdout=log, stderr=log) as worker,
     ):
         try:
             wait_until(lambda: "checkout@here" in celery("workers", "inspect", "ping", env=env).stdout)

@@ -1,14 +1,14 @@
 """The rows of ``rlm-dist bench speed`` come in groups with plain names."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from rlm_dist.bench.rows import Group, cells, ratio
 from rlm_dist.cli.app import main
+from tests.support.environment import PROJECT
 
-PACKAGE = Path(__file__).parents[2] / "rlm_dist"
+PACKAGE = PROJECT / "rlm_dist"
 GROUPS = ("fan-out", "one-call", "workers", "jobs", "memory", "contexts", "peers", "growth")
 
 
