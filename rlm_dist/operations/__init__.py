@@ -1,1 +1,1 @@
-"""operations."""
+"""What operators look at: the doctor, Flower, estimates, forecasts, traces as text, and the demonstration."""
