@@ -1,4 +1,4 @@
-"""The command line: thin commands over the client, the store and the embedded cluster."""
+"""The command line: thin commands over the client, the store, operations and the cluster on this machine."""
 
 from rlm_dist.cli.app import main
 

@@ -1,4 +1,4 @@
-"""``rlm-dist doctor``: what works here, what does not, and how to mend it."""
+"""``rlm-dist doctor``: what works here, what does not, and how to fix it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +36,7 @@ def doctor(as_json: options.Json = False) -> None:
 
 
 def verdict(checks: list[Check]) -> int:
-    """The exit code: what cannot be reached weighs more than what failed otherwise."""
+    """The exit code: a service that cannot be reached takes precedence over other failures."""
     if any(check.unreachable for check in checks):
         return UNREACHABLE
     return FAILED if any(check.status == "failed" for check in checks) else DONE

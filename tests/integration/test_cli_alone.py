@@ -63,7 +63,7 @@ def test_sums_that_do_not_add_up_are_told(cli: Cli, home: Path, batch_file: Path
         client.hincrby(f"rlm:job:{job}:ledger", "spent_tokens", 5)
         done = cli("cost", job, "--check")
         assert done.code == 1
-        assert done.out.endswith(f"  wrong: spent_tokens of job {job} is 5, and should be 0\n")
+        assert done.out.endswith(f"  wrong: spent_tokens of job {job} is 5, but should be 0\n")
         assert cli("cost", "b1", "--check").code == 2
 
 
