@@ -1,1 +1,1 @@
-"""The REPL that runs model-written code: ``host`` starts it, ``inside`` runs in the child."""
+"""The sandboxed REPL for model-written code: ``host`` controls it, ``inside`` runs in the child process."""
