@@ -117,7 +117,7 @@ class Session:
     def wait(self, limit_s: float, until: float | None) -> ChildMessage | None:
         """Wait a while for the reply: until something happens or the time may be up; None if none has come.
 
-        The time is up at ``until`` (monotonic clock); if that is None, when ``counted_s`` reaches ``limit_s``.
+        The time is up at ``until`` (monotonic clock) or, if it is None, when ``counted_s`` is ``limit_s``.
         """
         with self._changed:
             if self._reply is None and self._gone is None and self._failure is None:

@@ -1,4 +1,5 @@
-"""What runs in the REPL process: standard library only, imported by path, no secret ever in its memory.
+"""The code that runs in the REPL process and its fork-server: never with a secret in its memory.
 
-The host takes nothing from here but the frame format (``frames``).
+It is imported by path, and imports only the standard library, its siblings and, in ``lockdown``, the two
+lockdown libraries. The host imports only the frame format (``frames``) and the exit codes (``exits``).
 """
