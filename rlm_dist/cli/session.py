@@ -67,5 +67,10 @@ def open_stores(settings: Settings) -> Iterator[tuple[Store, Payloads]]:
     with with_redis(settings) as resolved:
         assert resolved.redis_url is not None  # with_redis sets it
         with closing(connect(resolved.redis_url, client_name="rlm-cli")) as client:
-            storage = open_storage(client, resolved)
+            storage = open_storage(
+                client,
+                blob_url=resolved.blob_url,
+                home=resolved.home,
+                retention_s=resolved.retention_s,
+            )
             yield storage.store, storage.payloads

@@ -90,7 +90,11 @@ class Client:
         with reaching(connection):
             connection.ping()  # a wrong address fails at once; later outages are waited out
         self.store, self.blobs, self._payloads = open_storage(
-            connection, self.settings, patience_s=REDIS_PATIENCE_S
+            connection,
+            blob_url=self.settings.blob_url,
+            home=self.settings.home,
+            retention_s=self.settings.retention_s,
+            patience_s=REDIS_PATIENCE_S,
         )
         self._specs = JobSpecFactory(self.settings)
 

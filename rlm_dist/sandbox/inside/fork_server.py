@@ -186,7 +186,7 @@ class ForkServer:
     def _lose_template(self, template: ContextTemplate) -> None:
         """Handle the death of a template, with which its REPLs died.
 
-        REPLs that still waited for it are forked here; if its context cannot be loaded, each of them reports that.
+        REPLs that still waited for it are forked here; if its context cannot be loaded, each reports that.
         """
         self._dismiss(template)
         waiting, template.waiting = template.waiting, {}
