@@ -21,7 +21,7 @@ def _state(scope: ScopeState) -> str:
     if scope.away_since_ms:
         since = time.strftime("%H:%M", time.localtime(scope.away_since_ms / 1000))
         is_due = scope.next_try_s < _SOON_S
-        next_try = "trying now" if is_due else f"next try in {duration(scope.next_try_s)}"
+        next_try = "the next call is to try" if is_due else f"next try in {duration(scope.next_try_s)}"
         return f"endpoint away since {since}, {next_try}"
     source = "found" if scope.found else "not reached yet"
     ended = scope.ended_last_minute
