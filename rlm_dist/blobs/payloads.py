@@ -5,12 +5,12 @@ a JSON object of another shape, so the two cannot be confused.
 """
 
 import json
+from pathlib import Path
 from typing import NamedTuple
 
 import redis
 
 from rlm_dist.blobs.store import Blobs, open_blobs
-from rlm_dist.settings import Settings
 from rlm_dist.store import Store
 
 INLINE_CHARS = 64 * 1024
@@ -57,12 +57,14 @@ class Storage(NamedTuple):
     payloads: Payloads
 
 
-def open_storage(client: redis.Redis, settings: Settings, *, patience_s: float = 0.0) -> Storage:
+def open_storage(
+    client: redis.Redis, *, blob_url: str | None, home: Path, retention_s: int, patience_s: float = 0.0
+) -> Storage:
     """Open the store over this connection, which waits for Redis up to ``patience_s``, and the blob store.
 
     Raises:
-        SettingsError: ``RLM_BLOB_URL`` cannot be used.
+        SettingsError: ``blob_url`` (``RLM_BLOB_URL``) cannot be used.
     """
-    store = Store(client, retention_s=settings.retention_s, patience_s=patience_s)
-    blobs = open_blobs(settings.blob_url, home=settings.home, client=client, retention_s=settings.retention_s)
+    store = Store(client, retention_s=retention_s, patience_s=patience_s)
+    blobs = open_blobs(blob_url, home=home, client=client, retention_s=retention_s)
     return Storage(store, blobs, Payloads(store=store, blobs=blobs))

@@ -1,8 +1,8 @@
-"""Batches that are checked as a whole before anything is submitted: a JSON lines file, or a list of dicts.
+"""Batches, checked as a whole before anything is submitted: a JSON lines file, or a list of dicts.
 
-Invariant: a file is read twice, as a stream. The first pass checks every line (the contexts that it names
-included) and computes the file's digest; the second yields the jobs. Memory grows with the longest line and
-the number of ids, not with the file. Blank lines and a byte order mark are passed over.
+Invariant: a file is read twice, as a stream. The first pass checks every line (and the context that it names)
+and computes the file's digest; the second yields the jobs. Memory grows with the longest line and the number
+of ids, not with the size of the file. Blank lines and a byte order mark are skipped.
 """
 
 import hashlib
@@ -21,24 +21,24 @@ SHOWN_PROBLEMS = 100
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 class _Checklist:
-    """Which jobs are good, and what is wrong with the others (the first hundred of them are told)."""
+    """Counts the good jobs, and lists the problems of the first hundred bad ones."""
 
     def __init__(self, noun: str) -> None:
         self._noun = noun
         self._first_use: dict[str, int] = {}
-        self._told: list[str] = []
+        self._messages: list[str] = []
         self.good = 0
         self.bad: set[int] = set()
 
     def check(self, number: int, read: Callable[[], BatchItem]) -> BatchItem | None:
-        """Read a job and see that its id is its own; None where it is bad, which is noted."""
+        """Read a job and check that its id is unique; if the job is bad, note why and return None."""
         try:
             item = read()
             first = self._first_use.setdefault(item.custom_id, number)
@@ -46,26 +46,26 @@ class _Checklist:
                 raise InputError((f"id: {item.custom_id!r} is already used in {self._noun} {first}",))
         except InputError as error:
             self.bad.add(number)
-            if len(self._told) < SHOWN_PROBLEMS:
-                self._told.append(f"{self._noun} {number}: {'; '.join(error.problems)}")
+            if len(self._messages) < SHOWN_PROBLEMS:
+                self._messages.append(f"{self._noun} {number}: {'; '.join(error.problems)}")
             return None
         self.good += 1
         return item
 
     def problems(self) -> tuple[str, ...]:
-        """What to tell of the bad jobs."""
-        more = len(self.bad) - len(self._told)
-        return (*self._told, f"… and {more} more bad {self._noun}s") if more else tuple(self._told)
+        """One message for each of the first hundred bad jobs, and one that counts the others."""
+        more = len(self.bad) - len(self._messages)
+        return (*self._messages, f"… and {more} more bad {self._noun}s") if more else tuple(self._messages)
 
 
 class BatchFile:
     """A checked batch file: its ``digest``, the ``total`` of good lines, and the lines as jobs.
 
-    ``problems`` says what is wrong with the lines that are skipped (the first hundred of them; ``bad_lines``
-    is their number); ``ignored`` names fields of OpenAI bodies that have no effect here.
+    ``problems`` says what is wrong with the first hundred bad lines, which are skipped; ``bad_lines`` counts
+    all of them. ``ignored`` names the fields of OpenAI bodies that have no effect here.
 
     Raises:
-        InputError: listing the bad lines, unless ``skip_invalid``; also where no good line is left.
+        InputError: listing the bad lines, unless ``skip_invalid``; also if no good line remains.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class BatchFile:
         """The jobs, in the order of the file.
 
         Raises:
-            InputError: where the file has changed since it was checked.
+            InputError: if the file has changed since it was checked.
         """
         for number, line in _lines(self._file, lambda chunk: None):
             if number not in self._skipped:
@@ -118,10 +118,12 @@ class BatchFile:
 
 
 class BatchList:
-    """A checked list of jobs, each a dict as a line of a batch file; relative paths start where we run.
+    """A checked list of jobs, each a dict like a line of a batch file.
+
+    Relative paths start from the working directory.
 
     Raises:
-        InputError: listing the bad items, counted from 0; also where there is none.
+        InputError: listing the bad items, counted from 0; also if there are no items.
     """
 
     def __init__(self, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -146,23 +148,23 @@ class BatchList:
         self.digest = digest.hexdigest()
 
     def items(self) -> Iterator[BatchItem]:
-        """The jobs, in the order given."""
+        """The jobs, in the order of the list."""
         return iter(self._items)
 
 
 def _fingerprint(item: BatchItem) -> bytes:
-    """What two items share only if they are the same job."""
-    known = [item.custom_id, item.query, item.encode().ref.sha256, item.form, item.metadata]
-    return (json.dumps(known) + item.options.model_dump_json()).encode()
+    """Bytes that are equal for two items only if they are the same job."""
+    fields = [item.custom_id, item.query, item.encode().ref.sha256, item.form, item.metadata]
+    return (json.dumps(fields) + item.options.model_dump_json()).encode()
 
 
-def _lines(file: FileText, seen: Callable[[bytes], object]) -> Iterator[tuple[int, bytes]]:
+def _lines(file: FileText, on_chunk: Callable[[bytes], object]) -> Iterator[tuple[int, bytes]]:
     number = 0
     parts: list[bytes] = []
     for chunk in file.pieces():
-        seen(chunk)
-        *ended, rest = chunk.split(b"\n")
-        for end in ended:
+        on_chunk(chunk)
+        *line_ends, rest = chunk.split(b"\n")
+        for end in line_ends:
             number += 1
             line = b"".join([*parts, end])
             parts = []

@@ -48,6 +48,7 @@ _HINTS = {
     FailureKind.INVALID: "The endpoint does not accept this request as it stands.",
     FailureKind.RATE: "The endpoint kept refusing the call because of its rate limit: retry the job later.",
     FailureKind.TRANSIENT: "The endpoint did not recover: retry the job later.",
+    FailureKind.OUTAGE: "Retry the job once the endpoint is back.",
     FailureKind.TIMEOUT: "The endpoint is too slow: raise RLM_CALL_TIMEOUT_S, or retry the job later.",
 }
 

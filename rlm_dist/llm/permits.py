@@ -1,6 +1,6 @@
 """Decides which calls of this process may start now in one scope, an endpoint and model; no I/O, no clock.
 
-The process leases a share of the calls that may be in flight from the store. Within its share, calls start
+The process leases from the store a share of the calls that may be in flight. Within its share, calls start
 and end without a message to Redis. ``report_due`` says when the next report to the store is due: every
 ``BEAT_S`` while calls start and end, and sooner if a call is refused or calls begin to wait. While its calls
 only run, the process reports nothing but its lease, and no call starts on a share older than ``BEAT_S``. A
@@ -167,7 +167,7 @@ class Permits:
         self._waiting.add(waiter.job_id, waiter)
         self._peak = max(self._peak, self.in_flight + len(self._waiting))
         self._urgent = self._urgent or len(self._waiting) == 1
-        self._fail_hopeless()
+        self._reject_waiting()
 
     def discard(self, waiter: Waiter) -> None:
         """Remove a waiting call, if it still waits."""
@@ -208,7 +208,7 @@ class Permits:
     def block(self, seconds: float) -> None:
         """Start no call for this many seconds."""
         self.blocked_until = max(self.blocked_until, self._now() + seconds)
-        self._fail_hopeless()
+        self._reject_waiting()
 
     def fail(self, error: CallError, job_id: str | None = None) -> None:
         """Make the waiting calls raise ``error``: all, or those of one job."""
@@ -336,7 +336,7 @@ class Permits:
             self._tries = 0
             self._pause()
             self._urgent = True
-            self._fail_hopeless()
+            self._reject_waiting()
 
     def _note_answer(self) -> None:
         if self.away:
@@ -357,9 +357,9 @@ class Permits:
         elif self._away_since is not None:
             self._away_since = None
             self._failures = 0
-        self._fail_hopeless()
+        self._reject_waiting()
 
-    def _fail_hopeless(self) -> None:
+    def _reject_waiting(self) -> None:
         """Fail the waiting calls that should not wait for an endpoint that takes no calls."""
         blocked_s = self.blocked_until - self._now()
         if blocked_s > 0:
@@ -388,7 +388,7 @@ class Permits:
             waiter.fail(error)
 
     def _due_away(self) -> float:
-        """When a report is due while the endpoint is away: before the next try, or to renew the lease."""
+        """When a report is due while the endpoint is away: at the next try, or in time to renew the lease."""
         if not (self._waiting or self.in_flight):
             return math.inf
         longest = self._reported_at + self._lease_s / 4

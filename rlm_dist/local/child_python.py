@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-_PACKAGES = Path(__file__).resolve().parents[1]
+_PACKAGES = Path(__file__).resolve().parents[2]
 
 
 def module_command(module: str, *arguments: str) -> list[str]:

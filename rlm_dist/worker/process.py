@@ -38,8 +38,13 @@ class Worker:
         self.owner = f"{settings.broker_prefix}{role}@{socket.gethostname()}:{os.getpid()}"
         self._client = connect(settings.redis_url, client_name=f"rlm-{role}")
         # Workers may run on several machines, which do not see each other's folders: so the default is Redis.
-        shared = settings.model_copy(update={"blob_url": settings.blob_url or "redis"})
-        self.store, blobs, self.payloads = open_storage(self._client, shared, patience_s=REDIS_PATIENCE_S)
+        self.store, blobs, self.payloads = open_storage(
+            self._client,
+            blob_url=settings.blob_url or "redis",
+            home=settings.home,
+            retention_s=settings.retention_s,
+            patience_s=REDIS_PATIENCE_S,
+        )
         self.contexts = ContextCache(settings.home / "cache" / "contexts", blobs)
         endpoints = {role: endpoints_of(settings, role) for role in Role}
         self.llm = LLM(

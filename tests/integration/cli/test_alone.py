@@ -63,7 +63,7 @@ def test_sums_that_do_not_add_up_are_told(cli: Cli, home: Path, batch_file: Path
         client.hincrby(f"rlm:job:{job}:ledger", "spent_tokens", 5)
         done = cli("cost", job, "--check")
         assert done.code == 1
-        assert done.out.endswith(f"  wrong: spent_tokens of job {job} is 5, and should be 0\n")
+        assert done.out.endswith(f"  wrong: spent_tokens of job {job} is 5, but should be 0\n")
         assert cli("cost", "b1", "--check").code == 2
 
 
@@ -213,7 +213,7 @@ def test_a_webhook_is_checked_and_one_that_may_go_out_unsigned_is_told(
     cli: Cli, batch_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = cli("submit", batch_file, "--webhook", "https://me:hush@example.org/")
-    assert (refused.code, "webhook: must hold no user or password" in refused.err) == (2, True)
+    assert (refused.code, "webhook: must not contain a user or password" in refused.err) == (2, True)
     assert "hush" not in refused.err
     address = ["--webhook", "http://127.0.0.1:1/"]
     assert "RLM_WEBHOOK_SECRET is not set here" in cli("submit", batch_file, "--batch-id", "b1", *address).err

@@ -64,7 +64,7 @@ def test_every_bad_line_is_listed_with_its_number(path: Path) -> None:
     assert problems[1] == "line 3: context: is empty"
     assert problems[2] == "line 5: is not UTF-8, first bad byte at offset 8 of the line"
     assert problems[3] == "line 6: id: 'q1' is already used in line 1"
-    assert problems[4] == "line 7: is not JSON: NaN is no JSON value"
+    assert problems[4] == "line 7: is not JSON: NaN is not a JSON value"
     assert problems[5].startswith("line 8: context: is not a JSON value")
     assert "digits" in problems[6]
     assert problems[7] == "line 10: is nested too deeply"

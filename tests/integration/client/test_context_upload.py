@@ -33,7 +33,7 @@ def test_contexts_are_stored_before_their_jobs_are_told(blobs: Blobs, tmp_path: 
     (tmp_path / "book.txt").write_text("a book")
     file = BatchItem(custom_id="f", query="?", options=JobOptions(), context_file=str(tmp_path / "book.txt"))
     (chunk,) = upload_contexts([*items(30, 5), (30, file)], blobs)
-    assert [ready.place for ready in chunk] == list(range(31))
+    assert [ready.position for ready in chunk] == list(range(31))
     assert not blobs.missing(ready.context.sha256 for ready in chunk)
     assert len({ready.context.sha256 for ready in chunk}) == 11
     assert chunk[-1].context == encode("a book").ref

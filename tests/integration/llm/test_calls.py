@@ -293,7 +293,7 @@ def test_an_endpoint_that_never_ends_its_answer_is_left(make_llm: MakeLLM, kind:
     """The deadline is for the whole attempt: an occasional byte does not extend it."""
     fault = Fault.model_validate({"kind": kind})
     with SimulatedEndpoint(faults=[fault]) as endpoint:
-        result = make_llm(endpoint.url, timeout_s=0.15).submit(ask()).result()
+        result = make_llm(endpoint.url, timeout_s=0.5).submit(ask()).result()
         assert failure_of(result)[0] == FailureKind.TIMEOUT
         assert 1 < result.attempts <= FAST.deadline_factor + 1
         wait_until(lambda: endpoint.served.in_flight == 0)

@@ -16,7 +16,7 @@ def declared(command: str) -> dict[str, tuple[object, ...]]:
     """The options of a command, each as its help describes it."""
     params: list[Any] = get_group(make_cli([command])).commands[command].params
     return {
-        param.name: (param.opts, param.help, param.metavar, param.default, repr(param.type))
+        param.name: (param.opts, param.help, param.metavar, param.default, param.required)
         for param in params
         if param.param_type_name == "option"
     }

@@ -117,12 +117,12 @@ def test_a_job_as_text() -> None:
 
 def test_a_job_that_is_being_cancelled_says_so() -> None:
     record = JOB.model_copy(update={"state": JobState.RUNNING, "cancel_requested": True, "outcome": None})
-    assert next(iter(job_lines(record))) == "job j1 of batch b1: running, cancellation asked for"
+    assert next(iter(job_lines(record))) == "job j1 of batch b1: running, cancellation requested"
 
 
 def test_a_job_tells_of_code_that_came_out_otherwise_when_it_was_replayed() -> None:
     record = JOB.model_copy(update={"diverged_cells": 2})
-    assert "  replay  2 code blocks came out otherwise when run again" in list(job_lines(record))
+    assert "  replay  2 code blocks gave a different result when run again" in list(job_lines(record))
     assert job_document(record)["diverged_cells"] == 2
 
 
@@ -160,7 +160,7 @@ def test_an_endpoint_that_is_away_says_since_when_and_when_it_is_tried_again() -
 def test_a_batch_tells_of_its_budgets() -> None:
     record = BATCH.model_copy(update={"max_usd": 2.5, "max_tokens": 20_000})
     lines = list(batch_lines(record, view(records(), record, Pace())))
-    assert "  may      20,000 tokens, $2.500000, all jobs together" in lines
+    assert "  budget   20,000 tokens, $2.500000 for all jobs together" in lines
     assert batch_document(record)["max_usd"] == 2.5
 
 
@@ -198,14 +198,14 @@ def test_a_look_at_a_batch_tells_its_pace_its_end_and_what_holds_it_up() -> None
         "  jobs     10: 4 queued, 1 running, 3 succeeded, 2 failed",
         "  calls    4 in flight, 12 calls/min, 1,000 tokens/min, 1 failed, 0 retries, 0 429s",
         "  used     root 12 calls, 1,000 tokens; sub 0 calls, 0 tokens",
-        "  cost     $1.000000 so far, about $1.80 ($1.80 to $1.80) in the end",
+        "  cost     $1.000000 so far, about $1.80 ($1.80 to $1.80) in total",
         "  left     about 2 min (2 min to 2 min)",
         "  slowest  q1 (j1): 3 min, 4 calls in flight, 7 tokens",
     ]
     assert brief_line(BATCH, seen) == (
         "5 of 10 ended, 2 of them failed, 1 running, 4 in flight, 12 calls/min, 1,000 tokens/min, 1 failed, "
         "0 retries, 0 429s, "
-        "$1.000000 so far, about $1.80 ($1.80 to $1.80) in the end, about 2 min (2 min to 2 min) left"
+        "$1.000000 so far, about $1.80 ($1.80 to $1.80) in total, about 2 min (2 min to 2 min) left"
     )
     document = batch_document(BATCH, seen)
     assert document["calls_in_flight"] == 4

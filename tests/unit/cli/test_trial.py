@@ -33,10 +33,10 @@ def test_a_pilot_tells_one_job_the_whole_and_the_time_of_the_rest() -> None:
     outlook = pilot([job(0, 10, 0.5), job(0, 10, 0.5)], left=8)
     assert list(pilot_lines(outlook)) == [
         "pilot: 2 succeeded",
-        "  one job, 10 % / 50 % / 90 % of them at most:",
+        "  per job (10th / 50th / 90th percentile):",
         "    $0.5000 / $0.5000 / $0.5000; 1,000 / 1,000 / 1,000 tokens; 10 s / 10 s / 10 s",
         "  the whole batch: about $5.00 ($5.00 to $5.00), about 10,000 (10,000 to 10,000) tokens",
-        "  the other jobs: about 40 s (40 s to 40 s), 2.0 at once as in the pilot",
+        "  the other jobs: about 40 s (40 s to 40 s), with 2.0 at once as in the pilot",
     ]
 
 
@@ -53,7 +53,7 @@ def test_a_pilot_of_which_no_job_ran_tells_its_states_only() -> None:
 
 def test_without_a_terminal_the_rest_is_not_submitted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
-    with pytest.raises(InputError, match="the other 1,200 jobs were not submitted; to go on: do this"):
+    with pytest.raises(InputError, match="the other 1,200 jobs were not submitted; to continue: do this"):
         ask(1200, "do this")
 
 
@@ -69,4 +69,4 @@ def test_at_a_terminal_it_is_asked(
     out, err = capsys.readouterr()
     assert out == ""
     assert "Submit the other 12 jobs?" in err
-    assert err.endswith("to go on later: do this\n")
+    assert err.endswith("to continue later: do this\n")

@@ -67,7 +67,7 @@ def test_a_context_file_is_relative_to_the_batch_file(name: str, path: str) -> N
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ([], "is no JSON object"),
+        ([], "is not a JSON object"),
         ({"query": "q", "context": "c"}, "id: is missing"),
         ({"id": "a", "context": "c"}, "query: is missing"),
         ({"id": "a", "query": "q"}, "the line: context or context_file is missing"),
@@ -121,7 +121,7 @@ def test_sampling_fields_are_left_aside() -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (request(said("user", "q")), "nothing stands before the last user message"),
+        (request(said("user", "q")), "there is no message before the last user message"),
         (request(said("user", "q"), said("assistant", "a")), "the last message must be a user message"),
         (request(), "the last message must be a user message"),
         (request(said("tool", "t"), said("user", "q")), "body.messages.0.role"),

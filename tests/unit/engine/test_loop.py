@@ -2,7 +2,8 @@
 
 import pytest
 
-from rlm_dist.errors import CallError, Cancelled, LimitExceeded, Superseded
+from rlm_dist.engine import loop
+from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded, Superseded
 from rlm_dist.schema import CellResult, JobLimits, JobState, Message
 from tests.support.fake_repl import FakeRepl, Run, reply
 
@@ -96,6 +97,12 @@ def test_a_limit_in_the_middle_of_a_cell_keeps_what_the_cell_left_in_answer() ->
 
     run = Run("```repl\nanswer['content'] = 'half'\n```", repl=Limited())
     assert (run.outcome.state, run.outcome.partial_answer) == (JobState.EXHAUSTED, "half")
+
+
+def test_every_kind_of_failure_that_ends_a_job_has_a_hint() -> None:
+    """The others end no job as failed: a limit exhausts it, and the last two are no end."""
+    others = {FailureKind.LIMIT, FailureKind.CANCELLED, FailureKind.RETURNED}
+    assert set(loop._HINTS) == set(FailureKind) - others
 
 
 def test_a_budget_hint_goes_into_the_next_message_and_the_journal() -> None:

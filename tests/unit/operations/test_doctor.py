@@ -11,7 +11,7 @@ from rlm_dist.blobs.store import Blobs
 from rlm_dist.cli.doctor import verdict
 from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
 from rlm_dist.llm.endpoints import Endpoint
-from rlm_dist.operations.doctor import Check, Probes, Reached, check_lines, examine
+from rlm_dist.operations.doctor import Check, OpenStores, Probes, check_lines, examine
 from rlm_dist.settings import Settings
 
 
@@ -34,7 +34,7 @@ def probes(
     limits: Sequence[str] = (),
 ) -> Probes:
     @contextmanager
-    def stores() -> Iterator[Reached]:
+    def stores() -> Iterator[OpenStores]:
         if down is not None:
             raise down
         server = ServerInfo(decode_responses=True)
@@ -50,7 +50,7 @@ def probes(
                 raise blob_error
             return Blobs(RedisBackend(server, retention_s=60))
 
-        yield Reached(server, blobs)
+        yield OpenStores(server, blobs)
 
     def ask(endpoint: Endpoint) -> list[str]:
         if endpoint_error is not None:

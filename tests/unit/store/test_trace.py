@@ -185,7 +185,7 @@ def test_a_lost_event_is_said_to_be_lost_and_the_rest_is_shown() -> None:
 def test_the_text_form_shows_turns_code_output_calls_times_and_the_end() -> None:
     log, payloads = stored(*EVENTS)
     assert list(trace_lines(read_trace(log, "j1", payloads))) == [
-        "job j1 on root@here, taken up for the 2. time",
+        "job j1 on root@here, attempt 2",
         "  model big, sub model small, prompts coder",
         "  sandbox: off; context: list of 3 items, 1,234,567 characters",
         "",
