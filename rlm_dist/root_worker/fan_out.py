@@ -57,7 +57,7 @@ class Send(Protocol):
 Replies = dict[str, str | None]
 
 
-class _Query:
+class _OpenQuery:
     """A ``query`` of ``size`` prompts in a turn: how many of its calls are unanswered, and new replies."""
 
     def __init__(self, size: int, turn: int) -> None:
@@ -92,8 +92,8 @@ class FanOut:
         self._emit = emit
         self._call_ids = CallIds(spec.id)
         self._changed = threading.Condition()
-        self._outstanding: dict[str, _Query] = {}
-        self._unsent: list[_Query] = []  # the queries with prompts that wait for room, oldest first
+        self._outstanding: dict[str, _OpenQuery] = {}
+        self._unsent: list[_OpenQuery] = []  # the queries with prompts that wait for room, oldest first
         self._window = Window(0, 0)
         self._window_at = -math.inf
         self._error: RLMError | None = None
@@ -172,7 +172,7 @@ class FanOut:
 
         Returns the call ids in order, the answers by id, and how many calls were already answered.
         """
-        query = _Query(len(prompts), turn)
+        query = _OpenQuery(len(prompts), turn)
         ids: list[str] = []
         answers: dict[str, Answer] = {}
         from_store = 0
@@ -188,7 +188,7 @@ class FanOut:
             self._forget(query)
 
     def _pieces(
-        self, prompts: Sequence[tuple[Message, ...]], model: str, query: _Query
+        self, prompts: Sequence[tuple[Message, ...]], model: str, query: _OpenQuery
     ) -> Iterator[Sequence[OpenCall]]:
         """Yield the calls in pieces, each once the window has room for it and it is noted as outstanding."""
         position = 0
@@ -215,7 +215,7 @@ class FanOut:
             self._window_at = time.monotonic()
         return self._window
 
-    def _may_send(self, query: _Query, calls: int) -> bool:
+    def _may_send(self, query: _OpenQuery, calls: int) -> bool:
         """Whether it is this query's turn to send ``calls`` calls.
 
         They may exceed the window if no call is outstanding: the window has then shrunk since they were made.
@@ -224,7 +224,7 @@ class FanOut:
             return False
         return not self._outstanding or len(self._outstanding) + calls <= self._window.calls
 
-    def _take(self, query: _Query, *, at_least: int) -> Replies:
+    def _take(self, query: _OpenQuery, *, at_least: int) -> Replies:
         """Take the replies received since the last call; wait until ``at_least`` are in or none are due."""
         with self._changed:
             self._wait(lambda: len(query.replies) >= at_least or not query.unanswered)
@@ -272,7 +272,7 @@ class FanOut:
                     query.replies[call_id] = packed
             self._changed.notify_all()
 
-    def _forget(self, query: _Query) -> None:
+    def _forget(self, query: _OpenQuery) -> None:
         with self._changed:
             if query in self._unsent:
                 self._unsent.remove(query)

@@ -7,11 +7,6 @@ from pathlib import Path
 
 from tests.support.environment import PROJECT
 
-# Names that clash at present, each with what it stands for; a name that is made unique leaves this list.
-CLASHING = {
-    "Query": "root_worker/fan_out.py: one query under way; sandbox/session.py: the protocol of a callable",
-}
-
 
 def class_names(node: ast.AST) -> Iterator[str]:
     """Yield the classes of a module and of its classes, without leading underscores.
@@ -39,7 +34,7 @@ def test_no_class_name_stands_for_two_things() -> None:
     homes = homes_of(PROJECT / "rlm_dist")
     assert len(homes) > 100
     clashes = {name: sorted(modules) for name, modules in homes.items() if len(modules) > 1}
-    assert clashes.keys() <= CLASHING.keys(), clashes
+    assert not clashes
 
 
 def test_a_name_that_is_used_twice_is_found(tmp_path: Path) -> None:

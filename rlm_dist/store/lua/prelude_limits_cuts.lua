@@ -1,6 +1,6 @@
 -- Prelude of limits_share.lua, after prelude_limits.lua: what refusals say about how many calls an endpoint takes.
 -- One refusal in a hundred is noise. Refusals are evidence of load only if they are more frequent than noise; the
--- number of calls in flight at that moment is then what the endpoint takes. tests/unit/test_limiter_model.py runs
+-- number of calls in flight at that moment is then what the endpoint takes. tests/unit/llm/test_limiter_model.py runs
 -- this file against models of endpoints.
 -- Noise is up to NOISE of the calls; a ratio is not chance if it is SURE standard deviations above that.
 local NOISE, SURE, SURELY_LOAD = 0.04, 2.5, 0.25
