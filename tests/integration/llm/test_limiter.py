@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -82,6 +83,13 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 def request(text: str) -> CallRequest:
     """A sub-call."""
     return CallRequest(role=Role.SUB, model="auto", messages=(Message(role="user", content=text),))
+
+
+def llm_of(url: str, store: Store, *, call_timeout_s: float = 20, outage_s: float = math.inf) -> LLM:
+    """A model client of one endpoint, as a process has one."""
+    endpoint = Endpoint(url, None, "simulated-sub")
+    limits = LimiterRegistry(store.limits.share, outage_s=outage_s)
+    return LLM(dict.fromkeys(Role, (endpoint,)), call_timeout_s=call_timeout_s, retry=FAST, limits=limits)
 
 
 def limits_of(store: Store, lease_ms: int = 10_000, **ceilings: int) -> LimiterRegistry:
@@ -183,13 +191,7 @@ def test_a_retry_after_that_all_calls_get_stops_the_other_process(shared: Store,
             return json.loads(line(other))
 
         assert other_asks()["failure"] is None
-        own = Endpoint(endpoint.url, None, "simulated-sub")
-        llm = LLM(
-            dict.fromkeys(Role, (own,)),
-            call_timeout_s=20,
-            retry=FAST,
-            limits=LimiterRegistry(shared.limits.share),
-        )
+        llm = llm_of(endpoint.url, shared)
         refused = [llm.submit(request(f"stop {n}")) for n in range(100)]
         assert all(future.result().failure is not None for future in refused)
         wait_until(lambda: other_asks()["attempts"] == 0)  # it makes no more calls
@@ -202,13 +204,7 @@ def test_a_retry_after_that_all_calls_get_stops_the_other_process(shared: Store,
 def test_a_retry_after_that_one_call_gets_stops_that_call_alone(shared: Store) -> None:
     faults = [Fault(kind="status", status=429, headers={"retry-after": "3600"}, contains="stop")]
     with SimulatedEndpoint(faults=faults) as endpoint:
-        own = Endpoint(endpoint.url, None, "simulated-sub")
-        llm = LLM(
-            dict.fromkeys(Role, (own,)),
-            call_timeout_s=20,
-            retry=FAST,
-            limits=LimiterRegistry(shared.limits.share),
-        )
+        llm = llm_of(endpoint.url, shared)
         futures = [llm.submit(request("stop" if n == 50 else f"go on {n}")) for n in range(100)]
         failures = [future.result().failure for future in futures]
         assert failures.count(None) == 99
@@ -221,13 +217,7 @@ def test_while_the_endpoint_is_away_calls_wait_and_then_go_on(shared: Store) -> 
     """Attempts do not count: the endpoint restarts after more failures than a call may have."""
     with SimulatedEndpoint() as endpoint:
         url = endpoint.url
-    own = Endpoint(url, None, "simulated-sub")
-    llm = LLM(
-        dict.fromkeys(Role, (own,)),
-        call_timeout_s=20,
-        retry=FAST,
-        limits=LimiterRegistry(shared.limits.share),
-    )
+    llm = llm_of(url, shared)
     futures = [llm.submit(request(f"Who is {n}?"), "j") for n in range(30)]
     wait_until(lambda: bool(shared.limits.away_urls()))
     (state,) = shared.limits.scopes()
@@ -244,9 +234,7 @@ def test_while_the_endpoint_is_away_calls_wait_and_then_go_on(shared: Store) -> 
 def test_after_too_long_an_outage_a_call_ends_with_its_reason(shared: Store) -> None:
     with SimulatedEndpoint() as endpoint:
         url = endpoint.url
-    own = Endpoint(url, None, "simulated-sub")
-    limits = LimiterRegistry(shared.limits.share, outage_s=0.5)
-    llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=20, retry=FAST, limits=limits)
+    llm = llm_of(url, shared, outage_s=0.5)
     failure = llm.submit(request("Who is it?"), "j").result(60).failure
     assert failure is not None
     assert failure.kind == FailureKind.OUTAGE
@@ -257,13 +245,7 @@ def test_after_too_long_an_outage_a_call_ends_with_its_reason(shared: Store) -> 
 def test_a_slow_call_is_no_outage(shared: Store) -> None:
     """The call reaches its time limit repeatedly while the endpoint answers other questions."""
     with SimulatedEndpoint(faults=[Fault(kind="hang")]) as endpoint:
-        own = Endpoint(endpoint.url, None, "simulated-sub")
-        llm = LLM(
-            dict.fromkeys(Role, (own,)),
-            call_timeout_s=0.2,
-            retry=FAST,
-            limits=LimiterRegistry(shared.limits.share),
-        )
+        llm = llm_of(endpoint.url, shared, call_timeout_s=0.2)
         failure = llm.submit(request("Who is it?")).result(60).failure
         assert failure is not None
         assert failure.kind == FailureKind.TIMEOUT
@@ -293,13 +275,8 @@ def test_a_process_whose_calls_just_go_on_looks_before_it_starts_another(shared:
 def test_a_burst_above_the_capacity_is_taken_back_and_answered(shared: Store) -> None:
     """Without the cut, each of the twenty excess calls would be refused twenty times and fail."""
     with SimulatedEndpoint(capacity=10, faults=[Fault(kind="hold")]) as endpoint:
-        own = Endpoint(endpoint.url, None, "simulated-sub")
-        llm = LLM(dict.fromkeys(Role, (own,)), call_timeout_s=60, limits=LimiterRegistry(shared.limits.share))
-        requests = [
-            CallRequest(role=Role.SUB, model="auto", messages=(Message(role="user", content=str(n)),))
-            for n in range(30)
-        ]
-        futures = [llm.submit(each) for each in requests]
+        llm = llm_of(endpoint.url, shared, call_timeout_s=60)
+        futures = [llm.submit(request(str(n))) for n in range(30)]
         wait_until(lambda: endpoint.served.in_flight == 10)
         wait_until(lambda: endpoint.served.faults.get("capacity", 0) >= 20)
         endpoint.release()
