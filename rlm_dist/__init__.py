@@ -1,7 +1,7 @@
 """Recursive Language Models as a distributed worker system on Celery and Redis.
 
-The names below are loaded when they are first used: a worker or the sandbox's host, which import parts of
-this package, need not load the client with them.
+Each name in ``__all__`` is loaded when it is first used. So a worker or the sandbox's host, which import
+parts of this package, need not load the client.
 """
 
 from importlib import import_module

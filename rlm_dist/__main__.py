@@ -1,4 +1,4 @@
-"""``python -m rlm_dist`` is ``rlm-dist``."""
+"""``python -m rlm_dist`` runs the command ``rlm-dist``."""
 
 from rlm_dist.cli import main
 

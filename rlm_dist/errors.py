@@ -1,4 +1,4 @@
-"""The errors of this package: one base class, each kind answers "what now?".
+"""The errors of this package: one base class; each kind answers "what now?".
 
 ::
 
@@ -9,14 +9,16 @@
     ├── Unreachable        Redis or the model endpoint does not answer     (exit 5)
     ├── LimitExceeded      end the job as ``exhausted``                    (exit 3)
     ├── Cancelled          end the job as ``cancelled``                    (exit 4)
-    ├── JobFailed          a job that was waited for ended as ``failed``    (exit 1)
-    ├── Superseded         another worker holds the job now: stop, write nothing
-    ├── Parked             this worker lets the job go, another or a later one goes on with it
+    ├── UnknownPrice       a money budget, but no price for the model: end the job as ``failed``
+    ├── JobFailed          the awaited job ended as ``failed``             (exit 1)
+    ├── Superseded         another worker now holds the job: stop, write nothing
+    ├── Parked             this worker releases the job; another worker continues it, now or later
+    ├── ReplayDiverged     a replayed cell differs from its journal: end the job as ``failed``
     ├── BlobError          a stored text is missing, damaged, or cannot be written
     ├── SandboxError       the REPL cannot be started
     └── CallError          one model call failed; ``kind`` says what to do with it
 
-Every field goes positionally to ``super().__init__`` and the text is made in ``__str__``, so that an error
+Every field goes positionally to ``super().__init__`` and ``__str__`` makes the text, so that an error
 survives pickle and Celery's JSON.
 """
 
@@ -39,7 +41,7 @@ class SettingsError(RLMError):
 
 
 class InputError(RLMError):
-    """What the user handed in cannot be used; ``problems`` lists all of it."""
+    """The user's input cannot be used; ``problems`` lists everything that is wrong with it."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__(problems)
@@ -50,7 +52,7 @@ class InputError(RLMError):
 
 
 class NotFound(RLMError):
-    """There is no job, batch or context of this name."""
+    """There is no job, batch or context with this name."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(kind, name)
@@ -62,7 +64,7 @@ class NotFound(RLMError):
 
 
 class Unreachable(RLMError):
-    """A service that we depend on does not answer; ``hint`` names the ways on."""
+    """A service that we depend on does not answer; ``hint`` says what the user can do."""
 
     def __init__(self, service: str, address: str, detail: str, hint: str = "") -> None:
         super().__init__(service, address, detail, hint)
@@ -90,7 +92,7 @@ class LimitExceeded(RLMError):
 
 
 class UnknownPrice(RLMError):
-    """A call to this model was not made: there is a budget of money, and nobody knows what the call costs."""
+    """A call was not made: there is a money budget, and the price of the model is unknown."""
 
     def __init__(self, model: str) -> None:
         super().__init__(model)
@@ -98,8 +100,8 @@ class UnknownPrice(RLMError):
 
     def __str__(self) -> str:
         return (
-            f"a budget of money cannot be held: the price of model {self.model!r} is not known. Give it in a "
-            "file that RLM_PRICES names, or set no budget of money: one of tokens needs no price."
+            f"a money budget cannot be enforced: the price of model {self.model!r} is unknown. Add it to a "
+            "file that RLM_PRICES names, or set no money budget: a token budget needs no price."
         )
 
 
@@ -115,7 +117,7 @@ class Cancelled(RLMError):
 
 
 class JobFailed(RLMError):
-    """A job that was waited for ended as failed; ``kind`` and ``message`` are those of its result's error."""
+    """The job that the caller waited for failed; ``kind`` and ``message`` are those of its result's error."""
 
     def __init__(self, job_id: str, kind: str, message: str) -> None:
         super().__init__(job_id, kind, message)
@@ -128,7 +130,7 @@ class JobFailed(RLMError):
 
 
 class Superseded(RLMError):
-    """A newer holder has taken this job over: this one must stop and write nothing more."""
+    """A newer holder has taken the job over: this worker must stop and write nothing more."""
 
     def __init__(self, job_id: str, epoch: int) -> None:
         super().__init__(job_id, epoch)
@@ -140,7 +142,7 @@ class Superseded(RLMError):
 
 
 class Parked(RLMError):
-    """This worker is to let the job go, in good order: another one, or a later one, goes on with it."""
+    """This worker is to release the job in an orderly way; another worker continues it, now or later."""
 
     def __init__(self, job_id: str, why: str) -> None:
         super().__init__(job_id, why)
@@ -152,7 +154,7 @@ class Parked(RLMError):
 
 
 class ReplayDiverged(RLMError):
-    """A cell that was run again came out otherwise than the journal says, and the job is to fail then."""
+    """A cell that was run again differs from its journal, and the job asks to fail in that case."""
 
     def __init__(self, turn: int, block: int) -> None:
         super().__init__(turn, block)
@@ -161,9 +163,9 @@ class ReplayDiverged(RLMError):
 
     def __str__(self) -> str:
         return (
-            f"turn {self.turn}, block {self.block + 1}: run again after the death of its worker, it came out "
-            "otherwise than before, and on_divergence is fail. The journal is kept; a retry runs the code "
-            "anew and pays for no call twice that it makes again."
+            f"turn {self.turn}, block {self.block + 1}: its worker died, the block was run again with a "
+            "different result, and on_divergence is fail. The journal is kept. A retry runs the code again; "
+            "if it repeats a call, that call is not paid for twice."
         )
 
 
@@ -193,18 +195,18 @@ class SandboxError(RLMError):
 class FailureKind(StrEnum):
     """What to do about a failed call."""
 
-    RATE = "rate"  # retry after the time that was told
+    RATE = "rate"  # retry after the time that the endpoint named
     TRANSIENT = "transient"  # retry with backoff
     TIMEOUT = "timeout"  # the call's deadline passed; retry as transient
-    INVALID = "invalid"  # fail the call: the endpoint will never take it
-    TOO_LONG = "too_long"  # fail the call: the prompt is over the model's window
-    AUTH = "auth"  # key or permission: pause the batch, fail a job that has none
-    QUOTA = "quota"  # the account has no money left: pause the batch, fail a job that has none
-    OUTAGE = "outage"  # the endpoint has been away for too long: pause the batch, fail a job that has none
+    INVALID = "invalid"  # fail the call: the endpoint will never accept it
+    TOO_LONG = "too_long"  # fail the call: the prompt is longer than the model's window
+    AUTH = "auth"  # key or permission: pause the batch, fail a job without a batch
+    QUOTA = "quota"  # the account has no credit left: pause the batch, fail a job without one
+    OUTAGE = "outage"  # the endpoint has been away for too long: pause the batch, fail a job without one
     UNKNOWN_MODEL = "unknown_model"  # fail the job: the endpoint has no such model
     LIMIT = "limit"  # fail the call, end the job as exhausted: a budget is used up
     CANCELLED = "cancelled"  # the job was cancelled while the call ran
-    RETURNED = "returned"  # not made, as the worker stops or the job is over: whoever needs it asks again
+    RETURNED = "returned"  # not made: the worker stops or the job is over; whoever needs it makes it again
 
 
 RETRYABLE = frozenset({FailureKind.RATE, FailureKind.TRANSIENT, FailureKind.TIMEOUT})
@@ -214,7 +216,7 @@ FATAL = PAUSING | {FailureKind.UNKNOWN_MODEL}
 
 
 class CallError(RLMError):
-    """One model call failed for good, or (where its kind is retryable) for now."""
+    """One model call failed for good or, if its kind is retryable, for now."""
 
     def __init__(self, kind: str, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(kind, message, retry_after_s)
@@ -229,7 +231,7 @@ class CallError(RLMError):
 
     @property
     def fatal(self) -> bool:
-        """Whether every further call of the job would fail likewise."""
+        """Whether every further call of the job would fail in the same way."""
         return self.kind in FATAL
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The seed's interface: ``completion(context, query)``, each call of which is run as a job of the cluster."""
+"""The seed's interface: each call of ``completion(context, query)`` runs as a job of the cluster."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -25,11 +25,11 @@ _NO_QUERY = "Read the context, and answer the question or follow the instruction
 
 
 class RLM(ABC):
-    """A model that answers queries over contexts of any length, and counts what that costs."""
+    """A model that answers queries about contexts of any length, and counts what that costs."""
 
     @abstractmethod
     def completion(self, context: object, query: str | None = None) -> str | None:
-        """The answer to ``query`` about ``context``; None where there was none within the limits."""
+        """The answer to ``query`` about ``context``; None if there is none within the limits."""
 
     @abstractmethod
     def cost_summary(self) -> dict[str, float | int | None]:
@@ -37,19 +37,19 @@ class RLM(ABC):
 
     @abstractmethod
     def reset(self) -> None:
-        """Begin to count anew."""
+        """Start counting from zero again."""
 
 
 class RLM_REPL(RLM):  # noqa: N801  # the name is the seed's
-    """Runs each completion as a job: of the cluster that ``RLM_REDIS_URL`` names, else of an embedded one.
+    """Runs each completion as a job of the cluster that ``RLM_REDIS_URL`` names, or else of an embedded one.
 
     Args:
         api_key: key of the model endpoint for embedded workers; workers of a cluster have their own.
-        model: root model; ``auto`` is the one that the workers are set up with.
+        model: root model; ``auto`` is the model that the workers are configured with.
         recursive_model: sub model, likewise.
-        max_iterations: root turns, after which there is no answer.
-        max_output_length: characters of a turn's output that the root model is shown.
-        depth: kept for callers of the seed, which does not use it either.
+        max_iterations: the maximum number of root turns; if they are used up, there is no answer.
+        max_output_length: how many characters of a turn's output the root model sees.
+        depth: for callers of the seed, which does not use it either.
     """
 
     def __init__(
@@ -61,15 +61,18 @@ class RLM_REPL(RLM):  # noqa: N801  # the name is the seed's
         max_output_length: int = 500_000,
         depth: int = 0,
     ) -> None:
-        given: dict[str, object] = {"max_iterations": max_iterations, "max_output_chars": max_output_length}
+        overrides: dict[str, object] = {
+            "max_iterations": max_iterations,
+            "max_output_chars": max_output_length,
+        }
         if model != "auto":
-            given["model"] = model
+            overrides["model"] = model
         if recursive_model != "auto":
-            given["sub_model"] = recursive_model
+            overrides["sub_model"] = recursive_model
         if api_key is not None:
-            given["api_key"] = SecretStr(api_key)
+            overrides["api_key"] = SecretStr(api_key)
         self.depth = depth
-        self._settings = load_settings(**given)
+        self._settings = load_settings(**overrides)
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._costs: list[Costs] = []
@@ -78,9 +81,9 @@ class RLM_REPL(RLM):  # noqa: N801  # the name is the seed's
         """The answer as text, or None at a limit.
 
         Raises:
-            InputError: where the context or the query is empty.
-            JobFailed: where the job failed.
-            Cancelled: where somebody cancelled it.
+            InputError: the context or the query is empty.
+            JobFailed: the job failed.
+            Cancelled: somebody cancelled the job.
         """
         with self._lock:
             if self._client is None:
@@ -89,7 +92,7 @@ class RLM_REPL(RLM):  # noqa: N801  # the name is the seed's
         job = client.submit(context, _NO_QUERY if query is None else query)
         try:
             result = job.result()
-        except BaseException:  # nobody else knows of the job, and it must not go on costing money
+        except BaseException:  # nobody else knows the job, and it must not go on costing money
             with suppress(RLMError):
                 job.cancel()
             raise
@@ -97,15 +100,15 @@ class RLM_REPL(RLM):  # noqa: N801  # the name is the seed's
         return _answer(result)
 
     def cost_summary(self) -> dict[str, float | int | None]:
-        """Money in USD (None where a price is unknown), tokens and calls, under the seed's names."""
+        """Money in USD (None if a price is unknown), tokens and calls, under the seed's names."""
         return {key: _sum([getattr(costs, key) for costs in self._costs]) for key in SEED_KEYS}
 
     def reset(self) -> None:
-        """Begin to count anew."""
+        """Start counting from zero again."""
         self._costs = []
 
     def close(self) -> None:
-        """End the embedded cluster, if there is one; the next completion starts another."""
+        """Stop the embedded cluster, if there is one; the next completion starts another."""
         with self._lock:
             if self._client is not None:
                 self._client.close()
@@ -130,5 +133,5 @@ def _answer(result: Result) -> str | None:
 
 
 def _sum(values: list[float | int | None]) -> float | int | None:
-    known = [value for value in values if value is not None]
-    return None if len(known) < len(values) else sum(known)
+    numbers = [value for value in values if value is not None]
+    return None if len(numbers) < len(values) else sum(numbers)

@@ -1,4 +1,4 @@
-"""Settings: variables with the prefix ``RLM_``, or a ``.env`` file; read here and nowhere else."""
+"""Settings: ``RLM_`` variables from the environment or a ``.env`` file; only this module reads them."""
 
 import difflib
 import json
@@ -138,7 +138,7 @@ class Settings(BaseSettings):
             try:
                 b64decode(value.get_secret_value().removeprefix("whsec_"), validate=True)
             except ValueError:
-                raise ValueError("what follows whsec_ must be base64") from None
+                raise ValueError("the part after whsec_ must be base64") from None
         return value
 
     @field_validator("sandbox_packages", mode="before")
@@ -166,17 +166,17 @@ class Settings(BaseSettings):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Further headers for the endpoint of the root model."""
+        """Extra headers for the endpoint of the root model."""
         return read_headers(self.extra_headers)
 
     @property
     def sub_headers(self) -> dict[str, str]:
-        """Further headers for the endpoint of the sub model: those of the root's where it is the same one."""
+        """Extra headers for the sub model's endpoint: by default the root's, if the endpoint is the same."""
         same = self.sub_extra_headers is None and self.sub_url == self.api_url
         return read_headers(self.extra_headers if same else self.sub_extra_headers)
 
     def variables(self) -> dict[str, str]:
-        """These settings as environment variables, keys in clear: for a child that is to have the same."""
+        """These settings as environment variables for a child process, with keys in clear text."""
         values = ((name, getattr(self, name)) for name in type(self).model_fields)
         return {f"RLM_{name.upper()}": _spelled(value) for name, value in values if value is not None}
 
@@ -190,19 +190,19 @@ def _spelled(value: object) -> str:
 
 
 def http_url(value: str) -> str:
-    """The address of an endpoint without a slash at its end; ValueError where it cannot be one."""
+    """The address of an endpoint without a final slash; ValueError if it cannot be one."""
     if not value.startswith(("http://", "https://")):
         raise ValueError("must be an http:// or https:// address")
     if "@" in urlsplit(value).netloc:
-        raise ValueError("must hold no user or password; a key goes into a variable of its own")
+        raise ValueError("must contain no user or password; a key has its own variable")
     return value.rstrip("/")
 
 
 def read_headers(spelled: SecretStr | None) -> dict[str, str]:
-    """The headers of a JSON object; ValueError, which shows none of it, where it is something else."""
+    """The headers in a JSON object; ValueError, which shows none of the text, if it is anything else."""
     headers = from_json(spelled.get_secret_value()) if spelled else {}
     if not isinstance(headers, dict) or not all(_is_header(*header) for header in headers.items()):
-        raise ValueError("must be a JSON object of header names and their values")
+        raise ValueError("must be a JSON object that maps header names to values")
     return headers
 
 
@@ -215,7 +215,7 @@ def load_settings(**overrides: object) -> Settings:
     """Read the environment and ``.env``; ``overrides`` (field names) win.
 
     Raises:
-        SettingsError: naming every variable that has a bad value, and never showing a key.
+        SettingsError: it names every variable that has a bad value, and never shows a key.
     """
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks each value itself

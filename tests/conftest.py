@@ -1,4 +1,4 @@
-"""Fixtures for tests that need a real Redis server; and what is the same for every run of the tests."""
+"""Fixtures for tests that need a real Redis server, and hooks for every test run."""
 
 import signal
 import sys
@@ -11,33 +11,33 @@ from xdist.remote import Producer  # type: ignore[import-untyped]  # it ships no
 from rlm_dist.errors import SandboxError
 from rlm_dist.sandbox.bubblewrap import prefixes
 from rlm_dist.store import Store, connect
-from tests.key_leaks import end_all_jobs, leaked_keys
-from tests.redis_servers import RedisServer, flavours, running
-from tests.side_by_side import SideBySide, longest_first
+from tests.support.key_leaks import end_all_jobs, leaked_keys
+from tests.support.redis_servers import RedisServer, flavours, running
+from tests.support.side_by_side import SideBySide, longest_first
 
 
 def pytest_configure() -> None:
-    """Have Ctrl-C work in what the tests start: where a shell runs them in the background, it is ignored."""
+    """Let Ctrl-C reach the processes that tests start: a shell's background jobs ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SideBySide:
-    """Which tests run at the same time."""
+    """Decide which tests run at the same time."""
     return SideBySide(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what the programs from Debian matter to; what takes longest begins first."""
+    """Mark the tests to which Debian's programs make a difference, and start the longest first."""
     for item in items:
-        if item.nodeid.startswith(("tests/sandbox/", "tests/integration/test_sandbox_")):
+        if item.nodeid.startswith(("tests/sandbox/", "tests/integration/sandbox/")):
             item.add_marker("debian")
     longest_first(items)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which programs the tests have used that may come from Debian."""
+    """Print the programs, possibly Debian's, that the tests used."""
     try:
         program = next(prefixes(sys.executable, []))[0]
     except SandboxError:
@@ -48,14 +48,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One real server for the session, the one that an embedded cluster would have."""
+    """One real server for the session, of the kind that an embedded cluster uses."""
     with running(flavours()["valkey"], tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> Iterator[str]:
-    """The address of the session's server, empty before and after the test."""
+    """The address of the session's server, which is empty before and after the test."""
     with connect(redis_server.url, client_name="test") as client:
         client.flushall()
         client.config_set("maxmemory", 0)
@@ -73,7 +73,7 @@ _OF_DEBIAN = {"redis": [pytest.mark.debian]}
 def each_redis_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RedisServer]:
-    """Every flavour of server that this machine has, one after another."""
+    """Each flavour of server on this machine in turn."""
     with running(flavours()[request.param], tmp_path_factory.mktemp(f"redis-{request.param}")) as server:
         yield server
 
@@ -89,7 +89,7 @@ def redis_client(each_redis_server: RedisServer) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def store(redis_client: redis.Redis) -> Iterator[Store]:
-    """A store on an empty server; at the end all jobs are ended, and no key may then stay for ever."""
+    """A store on an empty server; after the test all jobs are ended, and then every key must have a TTL."""
     store = Store(redis_client, retention_s=1000)
     yield store
     end_all_jobs(store)

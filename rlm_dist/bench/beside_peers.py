@@ -1,4 +1,4 @@
-"""One query with many sub-calls, beside others that do what we do, each in processes of its own.
+"""One query with many sub-calls, beside other systems that do the same, each in separate processes.
 
 All ask the same endpoint with the same latency and prompts. The time is that of a second query, so that
 imports and start-up are left out for all; memory is the most that all processes of a peer hold together
@@ -22,7 +22,7 @@ _FIGURES = {"s to the answer": "seconds", "CPU ms a call": "cpu_ms", "MB": "memo
 
 
 class Peer(NamedTuple):
-    """One of the others: its module in ``peers``, its calls in flight (0: its own default), its package."""
+    """Another system: its module in ``peers``, its calls in flight (0: its own default), its package."""
 
     name: str
     module: str
@@ -43,7 +43,7 @@ PEERS = (
 def beside_peers(
     _: Path, *, calls: int, rounds: int, peers: Sequence[Peer] | None = None
 ) -> Iterator[Figure]:
-    """Ours and the peers take turns; a row for each of them, by default of those that are installed."""
+    """Alternate this project and the peers; a row for each peer, by default those that are installed."""
     chosen = [peer for peer in PEERS if is_installed(peer.package)] if peers is None else peers
     with endpoint(_LATENCY_S) as served:
         turns = [
@@ -58,7 +58,7 @@ def beside_peers(
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package is there; it is not imported."""
+    """Whether a package is installed; it is not imported."""
     try:
         importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -67,7 +67,7 @@ def is_installed(package: str) -> bool:
 
 
 def missing(installed: Callable[[str], bool] = is_installed) -> str | None:
-    """What to say of peers that are not installed, if any."""
+    """A note on the peers that are not installed, if any."""
     packages = dict.fromkeys(peer.package for peer in PEERS)
     absent = [name for name in packages if not installed(name)]
     if not absent:

@@ -21,7 +21,7 @@ _MAIN_MB = 100
 
 
 def there_and_back(home: Path, *, megabytes: Sequence[int]) -> Iterator[Figure]:
-    """Submit a text, submit it again, fetch it where no cache has it, and load it into a REPL."""
+    """Submit a text, submit it again, fetch it past an empty cache, and load it into a REPL."""
     settings = Settings(home=home, blob_url=str(home / "blobs"))
     with (
         server(home) as url,

@@ -15,6 +15,6 @@ def query(code: str) -> str:
 
 
 def block(text: str) -> str | None:
-    """The code block that a chat with such a query holds, also where a prompt shows the query indented."""
+    """The code block in a chat with such a query, even if a prompt shows the query indented."""
     found = _BLOCK.search(text)
     return textwrap.dedent(found[0]) if found else None

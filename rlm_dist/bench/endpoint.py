@@ -20,7 +20,7 @@ _FIELDS = "[[ ## reasoning ## ]]\nAs asked.\n\n[[ ## code ## ]]\n{}\n\n[[ ## com
 
 
 def reply(messages: Sequence[Message]) -> str:
-    """What the root model says, in the form that its system prompt asks for."""
+    """The root model's reply, in the form that its system prompt asks for."""
     asked = "\n".join(each.content for each in messages if each.role == "user")
     dictated = block(asked)
     if dictated is None:

@@ -40,7 +40,7 @@ def measure(jobs: int, huge_calls: int) -> Fairness:
         endpoint(LATENCY_S) as served,
         rig(Path(home), served, root_slots=ROOT_SLOTS, slots=SUB_SLOTS) as cluster,
     ):
-        _small(cluster, 2 * ROOT_SLOTS)  # each process starts what it keeps
+        _small(cluster, 2 * ROOT_SLOTS)  # each process creates what it keeps
         alone = _small(cluster, jobs)
         huge = cluster.client.submit("Who is it?\n" * huge_calls, f"Label the first {huge_calls} lines.")
         _await_calls(cluster, huge.id)

@@ -104,7 +104,7 @@ def growth(home: Path, *, few: int, many: int) -> Iterator[Figure]:
 
 
 def fan_out(cluster: Rig, calls: int) -> Measured:
-    """One job that asks ``calls`` prompts at once, which nobody has asked before."""
+    """One job that asks ``calls`` new prompts at once."""
     before = cluster.used()
     code = _ASK.format(chars=_CHARS, calls=calls)
     result = cluster.run(str(random.random()), query(code))
@@ -113,7 +113,7 @@ def fan_out(cluster: Rig, calls: int) -> Measured:
 
 def _seconds(home: Path, *, calls: int, subs: int, slots: int) -> float:
     with endpoint(1.0) as served, rig(home, served, subs=subs, slots=slots) as cluster:
-        fan_out(cluster, 2 * subs * slots)  # the limits find out that so many calls may be in flight
+        fan_out(cluster, 2 * subs * slots)  # the limiter learns that this many calls may be in flight
         return fan_out(cluster, calls).seconds
 
 

@@ -1,6 +1,6 @@
 """``rlm-dist bench files``: large batch files in, their results out, each by the command that a user types.
 
-No worker runs: jobs are enqueued and cancelled. The commands are processes of their own, over an embedded
+No worker runs: jobs are enqueued and cancelled. The commands run in separate processes, over an embedded
 server, so that the peak of a process's memory is that of one command.
 """
 
@@ -27,7 +27,7 @@ _FILL = "The grass is green and the sky over the hills is wide and blue today, s
 
 
 class FileRow(Wire):
-    """One command: its wall time and CPU time in seconds, the peak of its memory, and what it came to."""
+    """One command: its wall time and CPU time in seconds, its peak memory, and its outcome."""
 
     what: str
     wall_s: float
@@ -115,7 +115,7 @@ def table_rows(rows: list[FileRow]) -> Iterator[list[str]]:
 
 
 def _peak_mb(pid: int) -> float:
-    """The most memory that a process has had up to now; its own usage report would count its parent's too."""
+    """The peak memory of a process so far; its own usage report would include its parent's."""
     status = Path(f"/proc/{pid}/status").read_text()
     return sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) * 1024 / 1e6
 

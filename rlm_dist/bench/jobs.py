@@ -1,4 +1,4 @@
-"""Many jobs, waiting and at work."""
+"""Many jobs, waiting and running."""
 
 import math
 import random
@@ -33,7 +33,7 @@ if turn == {turns}:
 def at_work(home: Path, *, jobs: int) -> Iterator[Figure]:
     """Jobs of three turns, of which the second asks eight prompts at once."""
     with endpoint(_LATENCY_S) as served, rig(home, served, root_slots=_SLOTS) as cluster:
-        for job in _batch(cluster.client, 2 * _SLOTS):  # each process starts what it keeps
+        for job in _batch(cluster.client, 2 * _SLOTS):  # each process creates what it keeps
             finished(job)
         before, began = cluster.used(), time.perf_counter()
         for job in _batch(cluster.client, jobs):
@@ -47,7 +47,7 @@ def at_work(home: Path, *, jobs: int) -> Iterator[Figure]:
 
 
 def turning(home: Path, *, jobs: int, few: int, many: int) -> Iterator[Figure]:
-    """What a further turn costs: model call, parsing, journal, the way to the REPL and back."""
+    """The cost of one more turn: model call, parsing, journal, the way to the REPL and back."""
     with endpoint(0.05) as served, rig(home, served, root_slots=_SLOTS) as cluster:
         _turned(cluster, 2 * _SLOTS, few)
         costs = [_turned(cluster, jobs, turns) for turns in (few, many)]
@@ -58,7 +58,7 @@ def turning(home: Path, *, jobs: int, few: int, many: int) -> Iterator[Figure]:
 
 
 def _turned(cluster: Rig, jobs: int, turns: int) -> float:
-    """Root CPU of a job that has so many turns, in ms."""
+    """Root CPU of a job of ``turns`` turns, in ms."""
     before = cluster.used()
     items = [
         {"id": str(number), "query": query(_TURN.format(turns=turns)), "context": str(random.random())}
@@ -70,7 +70,7 @@ def _turned(cluster: Rig, jobs: int, turns: int) -> float:
 
 
 def dispatching(home: Path, *, few: int, many: int) -> Iterator[Figure]:
-    """How long after the end of a job the next one starts, with few and with many behind it."""
+    """The gap between the end of a job and the start of the next, with few and with many jobs queued."""
     with endpoint(0.0) as served, rig(home, served, root_slots=1) as cluster:
         gaps = [_gap_ms(cluster.client, jobs) for jobs in (2 * _ASKED, few, many)]  # the first warms up
     what = f"from a job's end to the next one's start, {many:,} jobs waiting ÷ {few:,}"
@@ -113,7 +113,7 @@ def waiting(home: Path, *, few: int, many: int) -> Iterator[Figure]:
 
 
 def _batch(client: Client, jobs: int) -> list[Job]:
-    """Submit so many jobs that nobody has submitted before."""
+    """Submit ``count`` jobs that are new to the store."""
     context = "\n".join(f"Who is {random.random()}?" for _ in range(_CALLS))
     items = [
         {"id": str(number), "query": f"Label the first {_CALLS} lines.", "context": context}

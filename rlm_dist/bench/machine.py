@@ -10,7 +10,7 @@ _PPID, _UTIME, _CSTIME = 1, 11, 14  # counted from the field after the name, see
 
 
 def cpu_s(pids: Iterable[int]) -> float:
-    """CPU seconds of these processes and all below them; those that ended count where a parent waited."""
+    """CPU seconds of these processes and all below them; ended ones count if a parent waited for them."""
     return sum(_ticks(pid) for pid in _with_descendants(pids)) / _TICKS
 
 
@@ -42,7 +42,7 @@ def _all() -> dict[int, list[str]]:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of a process after its name; none where it is gone."""
+    """The fields of a process after its name; none if the process is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

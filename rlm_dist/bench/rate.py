@@ -1,4 +1,4 @@
-"""What is used of an endpoint whose limits nobody knows, and how many calls it refuses, beside the bare SDK.
+"""How much of an endpoint with hidden limits is used, and how many calls it refuses, beside the bare SDK.
 
 One job asks sub-calls through real worker processes, of a simulated endpoint that refuses some with a 429:
 for no reason (noise), above a number at once (a capacity), above a number a second (a rate). The bare SDK
@@ -61,7 +61,7 @@ CASES = (
 
 
 class RateRow(Wire):
-    """What came of one case; the shares are of what the endpoint could have answered."""
+    """The outcome of one case; the shares are of what the endpoint could have answered."""
 
     case: str
     who: Who
@@ -107,7 +107,7 @@ def _endpoint(case: Case) -> SimulatedEndpoint:
 
 
 def _calls(case: Case) -> int:
-    """As many as are wanted, or more than there is time for."""
+    """The calls of a case, or more than there is time for."""
     return case.calls or int(sum(1.5 * case.ideal(capacity) * case.seconds for capacity in case.capacities))
 
 
@@ -142,7 +142,7 @@ _ASKERS: dict[Who, Callable[[SimulatedEndpoint, Case], AbstractContextManager[No
 
 
 def _await_first_request(endpoint: SimulatedEndpoint) -> None:
-    """Wait until sub-calls come: the root's own turns are not what is measured."""
+    """Wait for the first sub-call: the turns of the root model are not measured."""
     _await(lambda: bool(endpoint.served.by_role.get("sub")), "nothing was asked")
 
 
@@ -162,7 +162,7 @@ def _row(case: Case, who: Who, endpoint: SimulatedEndpoint) -> RateRow:
 
 
 class _Span(NamedTuple):
-    """What was answered in some time, and what could have been."""
+    """The calls answered in a span of time, and the calls that could have been."""
 
     answered: int
     possible: float
@@ -174,7 +174,7 @@ def _used(spans: Iterable[_Span]) -> float:
 
 
 def _all_calls(case: Case, endpoint: SimulatedEndpoint) -> tuple[_Span, _Span]:
-    """Wait for the answers to all calls; the time in which it settles is not told apart."""
+    """Wait for the answers to all calls; there is no separate settling time."""
     calls, began = case.calls or 0, time.monotonic()
     _await(lambda: _answered(endpoint) >= calls, "not all calls were answered")
     span = _Span(calls, case.ideal(case.capacities[0]) * (time.monotonic() - began))
@@ -182,7 +182,7 @@ def _all_calls(case: Case, endpoint: SimulatedEndpoint) -> tuple[_Span, _Span]:
 
 
 def _phases(case: Case, endpoint: SimulatedEndpoint) -> Iterator[tuple[_Span, _Span]]:
-    """The time of each capacity, and what is left of it once it has settled."""
+    """The span of each capacity, and the rest of it after the settling time."""
     for capacity in case.capacities:
         endpoint.capacity = capacity
         looks = [(_answered(endpoint), time.monotonic())]
@@ -198,7 +198,7 @@ def _phases(case: Case, endpoint: SimulatedEndpoint) -> Iterator[tuple[_Span, _S
 
 
 def _answered(endpoint: SimulatedEndpoint) -> int:
-    """Sub-calls, not the root's own turns."""
+    """The sub-calls that were answered."""
     served = endpoint.served.by_model.get("simulated-sub")
     return served.requests if served else 0
 

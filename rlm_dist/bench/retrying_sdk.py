@@ -9,7 +9,7 @@ _RETRIES = 1000
 
 
 async def gather(url: str, calls: int, in_flight: int) -> None:
-    """Ask so many prompts, at most ``in_flight`` at once."""
+    """Ask ``calls`` prompts, at most ``in_flight`` at once."""
     free = asyncio.Semaphore(in_flight)
     async with openai.AsyncOpenAI(
         base_url=url, api_key="none", max_retries=_RETRIES, http_client=openai.DefaultAioHttpClient()

@@ -32,12 +32,12 @@ class Used(NamedTuple):
     endpoint_s: float
 
     def since(self, before: "Used") -> "Used":
-        """What was used from ``before`` to now."""
+        """The usage since ``before``."""
         return Used(*(now - then for now, then in zip(self, before, strict=True)))
 
     @property
     def ours_s(self) -> float:
-        """All but the endpoint."""
+        """The usage of everything but the endpoint."""
         return self.root_s + self.sub_s + self.redis_s
 
 
@@ -64,7 +64,7 @@ class Rig:
         return [pid for name, pid in self._pids.items() if name.startswith(role)]
 
     def used(self) -> Used:
-        """What was used since the start."""
+        """The usage since the start."""
         info: Any = self.redis.info("cpu")
         return Used(
             root_s=cpu_s(self.pids(Role.ROOT)),
@@ -91,7 +91,7 @@ def finished(job: Job) -> Result:
 
 
 def measured(module: str, *arguments: object) -> Any:
-    """What a module of this package says, in one line of JSON, when run in a process of its own."""
+    """Run a module of this package in a separate process, and return the JSON that it prints."""
     done = subprocess.run(command(module, arguments), env=environment(), check=True, stdout=subprocess.PIPE)
     return json.loads(done.stdout)
 

@@ -1,4 +1,4 @@
-"""A long batch over an endpoint with faults: does it come through, how fast, and do memory and ledger hold?
+"""A long batch over an endpoint with faults: does it finish, how fast, and do memory and ledger hold?
 
 Each job has three root turns and twenty sub-calls. Answers take a lognormal time, and two in a hundred
 requests fail with a 500. No batch can be done in less than the lower bound: the time of all answers of a
@@ -38,7 +38,7 @@ class Memory(Wire):
 
 
 class Soak(Wire):
-    """What came of it; the ledger and the endpoint count calls and tokens, each for itself."""
+    """The outcome; the ledger and the endpoint count calls and tokens independently."""
 
     jobs: int
     succeeded: int
@@ -55,12 +55,12 @@ class Soak(Wire):
 
     @property
     def ledger_agrees(self) -> bool:
-        """Whether the ledger says what the endpoint says."""
+        """Whether the ledger agrees with the endpoint."""
         return (self.ledger_calls, self.ledger_tokens) == (self.endpoint_calls, self.endpoint_tokens)
 
 
 def measure(jobs: int) -> Soak:
-    """Run a batch of so many jobs on a cluster of its own, and count."""
+    """Run a batch of ``jobs`` jobs on a separate cluster, and count."""
     with ExitStack() as held:
         endpoint = held.enter_context(SimulatedEndpoint(latency=LATENCY, faults=FAULTS))
         home = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="rlm-bench-")))
@@ -91,7 +91,7 @@ def measure(jobs: int) -> Soak:
 
 
 def rows(soak: Soak) -> list[list[str]]:
-    """What came of it as cells of a table, its head first."""
+    """The outcome as cells of a table, its head first."""
     return [
         ["what", "measured", "beside"],
         ["jobs that succeeded", f"{soak.succeeded:,}", f"{soak.jobs:,} submitted"],

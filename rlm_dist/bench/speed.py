@@ -12,7 +12,7 @@ Part = Callable[[Path], Iterator[Figure]]
 
 
 def measure(*, quick: bool, groups: Collection[Group] = tuple(Group)) -> Iterator[Figure]:
-    """Measure, a row at a time; each part has a folder and a cluster of its own."""
+    """Measure, a row at a time; each part has its own folder and cluster."""
     for group, part in _parts(quick=quick):
         if group in groups:
             with tempfile.TemporaryDirectory(prefix="rlm-bench-") as home:

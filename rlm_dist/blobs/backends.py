@@ -1,12 +1,12 @@
-"""The places where a blob's pieces can lie. Each makes a blob visible only when it is whole.
+"""The backends that store a blob's pieces. Each makes a blob visible only when it is whole.
 
-* **Redis**: a hash ``rlm:blob:<sha256>`` with a field ``0``, ``1``, … for each piece and ``pieces``, their
-  number. It is written under a key of its own that expires, then renamed. A blob expires ``retention_s``
+* **Redis**: a hash ``rlm:blob:<sha256>`` with a field ``0``, ``1``, … for each piece and a field ``pieces``,
+  their number. It is written under a separate key that expires, then renamed. A blob expires ``retention_s``
   after it was last put, unless the store keeps it for a job that has not ended.
 * **fsspec** (a folder, ``s3://…``, ``memory://…``): ``<root>/<first two digits>/<sha256>/`` with files
   ``<upload>-0``, ``<upload>-1``, … and ``manifest``, a JSON object ``{"upload", "pieces"}``, which is written
-  last. Two writers of one blob do not meet, since each upload has names of its own. Nothing expires by itself
-  here.
+  last. Two writers of one blob cannot collide, since each upload has its own file names. Nothing expires by
+  itself.
 """
 
 import errno
@@ -30,7 +30,7 @@ from rlm_dist.store.scripts import register
 
 _UPLOAD_TTL_S = 3600
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_MEND = "or name another place in RLM_BLOB_URL"
+_HINT = "or set RLM_BLOB_URL to another location"
 
 
 class RedisBackend:
@@ -42,22 +42,22 @@ class RedisBackend:
         self._retention_s = retention_s
 
     def keep(self, hashes: Sequence[str]) -> list[bool]:
-        """Whether each blob is there; its time to live starts anew (one without is left without)."""
+        """Whether each blob exists; restarts its time to live, if it has one."""
         if not hashes:
             return []
-        with self._trouble(hashes[0]):
-            found = self._keep([keys.blob(sha256) for sha256 in hashes], [self._retention_s * 1000])
-        return [bool(there) for there in found]
+        with self._blob_errors(hashes[0]):
+            flags = self._keep([keys.blob(sha256) for sha256 in hashes], [self._retention_s * 1000])
+        return [bool(exists) for exists in flags]
 
     def read(self, sha256: str) -> Iterator[bytes]:
         """The blob's pieces in order."""
-        with self._trouble(sha256):
+        with self._blob_errors(sha256):
             count = self._client.hget(keys.blob(sha256), "pieces")
         if count is None:
-            raise BlobError(sha256, "is not stored (never was, or its time is over)")
+            raise BlobError(sha256, "is not stored (it never was, or its retention time is over)")
         for number in range(int(count)):
-            with self._trouble(sha256):
-                # The clients of this package decode replies as text, which a compressed piece is not.
+            with self._blob_errors(sha256):
+                # The clients of this package decode replies as text, but a compressed piece is not text.
                 piece = self._client.execute_command(  # type: ignore[no-untyped-call]  # it has no types
                     "HGET", keys.blob(sha256), str(number), **{NEVER_DECODE: True}
                 )
@@ -66,7 +66,7 @@ class RedisBackend:
             yield piece
 
     def write(self, sha256: str, pieces: Iterable[bytes]) -> None:
-        """Fill a hash that expires soon, then give it the blob's name."""
+        """Fill a hash that expires soon, then rename it to the blob's key."""
         upload = f"{keys.blob(sha256)}:{uuid.uuid4().hex}"
         try:
             count = 0
@@ -74,43 +74,43 @@ class RedisBackend:
                 self._set(sha256, upload, {str(number): piece}, _UPLOAD_TTL_S)
                 count = number + 1
             self._set(sha256, upload, {"pieces": str(count)}, self._retention_s)
-            self._name(sha256, upload)
+            self._rename(sha256, upload)
         except BaseException:  # a KeyboardInterrupt, too, leaves nothing behind
             with suppress(redis.RedisError):  # it expires anyway, and the first error is the one to show
                 self._client.unlink(upload)
             raise
 
     def _set(self, sha256: str, key: str, fields: dict[FieldT, EncodableT], ttl_s: int) -> None:
-        with self._trouble(sha256):
+        with self._blob_errors(sha256):
             pipe = self._client.pipeline(transaction=False)
             pipe.hset(key, mapping=fields)
             pipe.expire(key, ttl_s)
             pipe.execute()
 
-    def _name(self, sha256: str, upload: str) -> None:
-        with self._trouble(sha256):
+    def _rename(self, sha256: str, upload: str) -> None:
+        with self._blob_errors(sha256):
             try:
                 if self._client.renamenx(upload, keys.blob(sha256)):
                     return
-                self._client.unlink(upload)  # another writer was faster
+                self._client.unlink(upload)  # another writer was first
             except redis.ResponseError:
-                # The client repeats a command whose answer was lost; the name is then given already.
+                # The client repeats a command whose reply was lost; the rename has then happened already.
                 if not self._client.exists(keys.blob(sha256)):
                     raise
         self.keep([sha256])
 
     @contextmanager
-    def _trouble(self, sha256: str) -> Iterator[None]:
+    def _blob_errors(self, sha256: str) -> Iterator[None]:
         with reaching(self._client):
             try:
                 yield
             except redis.OutOfMemoryError:
-                detail = f"Redis has no memory left for it: raise its maxmemory, {_MEND}"
+                detail = f"Redis has no memory left for it: raise its maxmemory, {_HINT}"
                 raise BlobError(sha256, detail) from None
 
 
 class FsspecBackend:
-    """Blobs as files of a folder, or of anything else that fsspec speaks to."""
+    """Blobs as files in a folder, or in any other storage that fsspec supports."""
 
     def __init__(self, filesystem: Any, root: str) -> None:
         self._files = filesystem
@@ -118,8 +118,8 @@ class FsspecBackend:
         self._local = isinstance(filesystem, LocalFileSystem)
 
     def keep(self, hashes: Sequence[str]) -> list[bool]:
-        """Whether each blob is there."""
-        return [self._is_there(sha256) for sha256 in hashes]
+        """Whether each blob exists."""
+        return [self._exists(sha256) for sha256 in hashes]
 
     def read(self, sha256: str) -> Iterator[bytes]:
         """The blob's pieces in order."""
@@ -130,7 +130,7 @@ class FsspecBackend:
             yield self._cat(sha256, f"{manifest['upload']}-{number}")
 
     def write(self, sha256: str, pieces: Iterable[bytes]) -> None:
-        """Write the pieces under names of their own, then the manifest that makes them the blob."""
+        """Write the pieces under unique names, then the manifest that makes them the blob."""
         upload = uuid.uuid4().hex
         written: list[str] = []
         try:
@@ -140,22 +140,22 @@ class FsspecBackend:
             manifest = json.dumps({"upload": upload, "pieces": len(written)})
             written.append(f"{self._folder(sha256)}/{upload}-manifest")
             self._pipe(sha256, written[-1], manifest.encode())
-            with self._trouble(sha256, "write to"):
+            with self._blob_errors(sha256, "write to"):
                 self._files.mv(written[-1], f"{self._folder(sha256)}/manifest")
         except BaseException:  # a KeyboardInterrupt, too, leaves nothing behind
             for path in written:
-                # Some are not there, and the first error is the one to show.
-                with suppress(BlobError), self._trouble(sha256, "write to"):
+                # Some files may not exist, and the first error is the one to show.
+                with suppress(BlobError), self._blob_errors(sha256, "write to"):
                     self._files.rm_file(path)
             raise
 
-    def _is_there(self, sha256: str) -> bool:
-        with self._trouble(sha256, "read"):
+    def _exists(self, sha256: str) -> bool:
+        with self._blob_errors(sha256, "read"):
             path = f"{self._folder(sha256)}/manifest"
             return os.path.exists(path) if self._local else bool(self._files.exists(path))
 
     def _manifest(self, sha256: str) -> dict[str, Any] | None:
-        with self._trouble(sha256, "read"):
+        with self._blob_errors(sha256, "read"):
             try:
                 text = self._files.cat_file(f"{self._folder(sha256)}/manifest")
             except FileNotFoundError:
@@ -167,7 +167,7 @@ class FsspecBackend:
         return manifest
 
     def _cat(self, sha256: str, name: str) -> bytes:
-        with self._trouble(sha256, "read"):
+        with self._blob_errors(sha256, "read"):
             try:
                 piece: bytes = self._files.cat_file(f"{self._folder(sha256)}/{name}")
             except FileNotFoundError:
@@ -177,7 +177,7 @@ class FsspecBackend:
         return piece
 
     def _pipe(self, sha256: str, path: str, data: bytes) -> None:
-        with self._trouble(sha256, "write to"):
+        with self._blob_errors(sha256, "write to"):
             if not self._local:
                 self._files.pipe_file(path, data)
                 return
@@ -191,14 +191,14 @@ class FsspecBackend:
         return f"{self._root}/{sha256[:2]}/{sha256}"
 
     @contextmanager
-    def _trouble(self, sha256: str, doing: str) -> Iterator[None]:
+    def _blob_errors(self, sha256: str, action: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             if error.errno in _NO_SPACE:
-                detail = f"no space left in {self._root}: free some, {_MEND}"
+                detail = f"no space left in {self._root}: free some, {_HINT}"
             else:
-                detail = f"cannot {doing} {self._root} ({error.strerror or error}): mend that, {_MEND}"
+                detail = f"cannot {action} {self._root} ({error.strerror or error}): fix that, {_HINT}"
             raise BlobError(sha256, detail) from error
-        except Exception as error:  # each driver of fsspec has errors of its own, of no common base
-            raise BlobError(sha256, f"cannot {doing} {self._root} ({error}): mend that, {_MEND}") from error
+        except Exception as error:  # each fsspec driver raises its own errors, which share no base class
+            raise BlobError(sha256, f"cannot {action} {self._root} ({error}): fix that, {_HINT}") from error

@@ -1,10 +1,10 @@
 """The blob store: contexts and large texts, each stored once under the SHA-256 of its bytes.
 
-Invariant: a blob is either wholly there or not there; nothing half-written is ever visible, and what is read
-hashes to its name.
+Invariant: a blob exists wholly or not at all; nothing half-written is ever visible, and bytes that are read
+hash to the blob's name.
 
-A blob is cut into pieces of 4 MiB, each a zstd frame of its own, and handed to a place that
-holds them (see ``blob_places``).
+A blob is cut into pieces of 4 MiB. Each piece is a separate zstd frame. A backend stores the pieces (see
+``backends``).
 """
 
 import hashlib
@@ -26,53 +26,54 @@ _RETENTION_S = 7 * 24 * 3600
 
 
 class BlobBackend(Protocol):
-    """Where compressed pieces lie."""
+    """Stores the compressed pieces of blobs."""
 
     def keep(self, hashes: Sequence[str]) -> list[bool]:
-        """Whether each blob is there; where blobs expire, its time starts anew."""
+        """Whether each blob exists; if blobs expire, restarts its retention time."""
 
     def read(self, sha256: str) -> Iterator[bytes]:
-        """The blob's pieces in order; raises BlobError where one is missing."""
+        """The blob's pieces in order; raises BlobError if one is missing."""
 
     def write(self, sha256: str, pieces: Iterable[bytes]) -> None:
-        """Store all pieces, or none: what ``pieces`` raises comes out, and what was written is removed."""
+        """Store all pieces or none: if ``pieces`` raises, remove what was written and raise that error."""
 
 
 class Blobs:
-    """Bytes by content hash, over one place."""
+    """Bytes by content hash, stored in one backend."""
 
-    def __init__(self, place: BlobBackend) -> None:
-        self._place = place
+    def __init__(self, backend: BlobBackend) -> None:
+        self._backend = backend
 
     def has(self, sha256: str) -> bool:
-        """Whether the blob is there; one that may expire is kept for a whole retention time from now."""
-        return self._place.keep([sha256])[0]
+        """Whether the blob exists; one that may expire is kept for a full retention time from now."""
+        return self._backend.keep([sha256])[0]
 
     def missing(self, hashes: Iterable[str]) -> set[str]:
-        """Those of these blobs that are not there; the others are kept as by ``has``."""
-        wanted = list(dict.fromkeys(hashes))
-        return {sha256 for sha256, there in zip(wanted, self._place.keep(wanted), strict=True) if not there}
+        """Return the hashes without a blob; the blobs that exist are kept as by ``has``."""
+        unique = list(dict.fromkeys(hashes))
+        flags = self._backend.keep(unique)
+        return {sha256 for sha256, exists in zip(unique, flags, strict=True) if not exists}
 
     def put(self, pieces: Callable[[], Iterable[bytes]], sha256: str) -> None:
-        """Store the bytes that ``pieces()`` yields, unless they are there.
+        """Store the bytes that ``pieces()`` yields, unless the blob exists.
 
         Raises:
-            BlobError: where they do not hash to ``sha256``, or cannot be written.
+            BlobError: the bytes do not hash to ``sha256``, or cannot be written.
         """
         if not self.has(sha256):
-            self._place.write(sha256, _compressed(pieces(), sha256))
+            self._backend.write(sha256, _compress(pieces(), sha256))
 
     def read(self, sha256: str) -> Iterator[bytes]:
-        """Yield the bytes in pieces of at most 4 MiB; they are proven only once the iterator has ended.
+        """Yield the bytes in pieces of at most 4 MiB; they are verified only when the iterator has ended.
 
         Raises:
-            BlobError: where the blob is missing or damaged.
+            BlobError: the blob is missing or damaged.
         """
         digest = hashlib.sha256()
-        expand = zstandard.ZstdDecompressor()
-        for piece in self._place.read(sha256):
+        decompressor = zstandard.ZstdDecompressor()
+        for piece in self._backend.read(sha256):
             try:
-                raw = expand.decompress(piece)
+                raw = decompressor.decompress(piece)
             except zstandard.ZstdError as error:
                 raise BlobError(sha256, f"is damaged ({error})") from None
             digest.update(raw)
@@ -96,14 +97,14 @@ class Blobs:
 def open_blobs(
     url: str | None, *, home: Path, client: redis.Redis | None, retention_s: int = _RETENTION_S
 ) -> Blobs:
-    """The blob store at ``url``: ``redis``, a folder, any fsspec URL, or None for ``<home>/blobs``.
+    """Open the blob store at ``url``: ``redis``, a folder, any fsspec URL, or None for ``<home>/blobs``.
 
     Raises:
-        SettingsError: where the URL names no place that can be used.
+        SettingsError: the URL names no storage that can be used.
     """
     if url == "redis":
         if client is None:
-            raise SettingsError(("RLM_BLOB_URL: redis is named, but there is no Redis connection",))
+            raise SettingsError(("RLM_BLOB_URL: it is set to redis, but there is no Redis connection",))
         return Blobs(RedisBackend(client, retention_s=retention_s))
     try:
         filesystem, root = fsspec.url_to_fs(url or str(home / "blobs"))
@@ -113,17 +114,17 @@ def open_blobs(
 
 
 def text_pieces(text: str) -> Iterator[bytes]:
-    """A text's UTF-8 bytes, never all at once; lone surrogates are encoded as if they were characters."""
+    """Yield a text's UTF-8 bytes piece by piece; lone surrogates are encoded as if they were characters."""
     for start in range(0, len(text), TEXT_CHARS):
         yield text[start : start + TEXT_CHARS].encode("utf-8", "surrogatepass")
 
 
-def _compressed(chunks: Iterable[bytes], sha256: str) -> Iterator[bytes]:
+def _compress(chunks: Iterable[bytes], sha256: str) -> Iterator[bytes]:
     digest = hashlib.sha256()
-    compress = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
+    compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
     for piece in _recut(chunks):
         digest.update(piece)
-        yield compress.compress(piece)
+        yield compressor.compress(piece)
     if digest.hexdigest() != sha256:
         raise BlobError(sha256, "the bytes changed while they were stored")
 

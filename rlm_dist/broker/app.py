@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-# Both load a part of themselves when it is first named, which takes long: not before it is used.
+# Imported whole: both load their slow parts only when an attribute is first used.
 import celery
 import kombu
 
@@ -16,10 +16,10 @@ from rlm_dist.settings import Settings
 ROOT_TASK = ROOT_QUEUE = "rlm.root"
 AGAIN_QUEUE = "rlm.root.again"
 SUB_TASK = SUB_QUEUE = "rlm.sub"
-# How old a message in a worker's hands may be before it counts as lost; workers keep theirs young.
+# The age at which a message that a worker holds counts as lost; a live worker keeps renewing its own.
 _VISIBILITY_S = 60
 _APPS = {Role.ROOT: "rlm_dist.root_worker.app", Role.SUB: "rlm_dist.sub_worker.app"}
-# By which kombu names the lists of a queue; the lowest number is taken first.
+# kombu names the lists of a queue by these numbers, and takes from the lowest first.
 _PRIORITIES: dict[Priority, int] = {"high": 0, "normal": 3, "low": 6}
 _QUEUES = {Role.ROOT: (ROOT_QUEUE, AGAIN_QUEUE), Role.SUB: (SUB_QUEUE,)}
 
@@ -28,13 +28,13 @@ def make_app(settings: Settings, role: Role | None = None) -> celery.Celery:
     """Make the application of a worker of ``role``, or (None) of a process that only sends.
 
     Raises:
-        SettingsError: where no ``RLM_REDIS_URL`` is set; a worker has no embedded server of its own.
+        SettingsError: if ``RLM_REDIS_URL`` is not set; a worker does not start an embedded server.
     """
     if settings.redis_url is None:
         raise SettingsError(("RLM_REDIS_URL: a worker needs the address of the Redis server",))
     app = celery.Celery("rlm_dist", broker=broker_url(settings.redis_url), set_as_current=False)
     app.conf.update(
-        # What a worker takes from without -Q; the queue that it only sends to is made when it is needed.
+        # The queues that a worker takes from without -Q; a queue that it only sends to is made on demand.
         task_queues=[queue(name) for name in _QUEUES[role or Role.ROOT]],
         task_default_queue=_QUEUES[role or Role.ROOT][0],
         task_routes={ROOT_TASK: {"queue": ROOT_QUEUE}, SUB_TASK: {"queue": SUB_QUEUE}},
@@ -49,7 +49,7 @@ def make_app(settings: Settings, role: Role | None = None) -> celery.Celery:
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=role is Role.ROOT,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        # Events of sub tasks cost a tenth of a sub worker's time: Flower turns them on where it runs.
+        # Events of sub tasks cost a tenth of a sub worker's time; Flower turns them on while it runs.
         worker_send_task_events=role is Role.ROOT,
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
@@ -61,7 +61,7 @@ def make_app(settings: Settings, role: Role | None = None) -> celery.Celery:
 
 
 def broker_url(redis_url: str) -> str:
-    """Kombu's form of a redis-py address: UNIX sockets and TLS are spelled differently there."""
+    """Kombu's form of a redis-py address; it spells UNIX sockets and TLS differently."""
     parts = urlsplit(redis_url)
     query = dict(parse_qsl(parts.query))
     if parts.scheme == "unix":
@@ -76,7 +76,7 @@ def broker_url(redis_url: str) -> str:
 def worker_argv(
     role: Role, settings: Settings, *, concurrency: int | None = None, name: str | None = None
 ) -> list[str]:
-    """The command line of a worker of ``role``; its application knows the right queue, pool and size."""
+    """The command line of a worker of ``role``; its application sets the right queue, pool and size."""
     return [
         *(sys.executable, "-m", "celery", "-A", _APPS[role], "worker"),
         *(("-c", str(concurrency)) if concurrency else ()),
@@ -86,7 +86,7 @@ def worker_argv(
 
 
 def queue(name: str) -> kombu.Queue:
-    """A queue bound under its own name; Celery would bind all of them to the default one's."""
+    """A queue bound under its own name; Celery would bind all queues under the name of the default one."""
     return kombu.Queue(name, kombu.Exchange(name, type="direct"), routing_key=name)
 
 

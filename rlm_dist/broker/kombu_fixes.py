@@ -1,14 +1,14 @@
-"""Three repairs of kombu 5.7's Redis transport.
+"""Three fixes of kombu 5.7's Redis transport.
 
-A message that a worker holds counts as lost once it is older than the visibility timeout, whether its worker
-lives or not. Here a living worker keeps the messages in its hands young, so that the timeout can be short and
-those of a dead worker are soon with another one.
-
-A worker that loses its broker connection with messages in its hands must live on. There a channel that has
-been cut off its connection is still asked to acknowledge messages and, when it is closed, to give them back.
-It then stumbles over the missing connection with an AttributeError that nobody expects, and the whole worker
-ends. Here it says that it has no connection, which is expected; and it gives nothing back: the calls of those
-messages are claimed by us or free for all, and who waits for them sends them again.
+1. In kombu, a message that a worker holds counts as lost once it is older than the visibility timeout, even
+   if the worker is alive. Here a live worker renews the time of the messages it holds. The timeout can then
+   be short, and another worker soon gets the messages of a dead one.
+2. A worker that loses its broker connection while it holds messages must live on. kombu still asks the
+   disconnected channel to acknowledge messages and, when it closes, to give them back. In kombu that raises
+   an AttributeError over the missing connection, which nothing expects, and the whole worker ends. Here the
+   channel raises ConnectionError, which is expected. It gives nothing back: the calls of those messages are
+   either claimed by this worker or free for any, and the job that waits for them sends them again.
+3. A channel keeps its client, and makes a new one only when its connection pool changes.
 """
 
 import time
@@ -18,21 +18,21 @@ from kombu.transport import redis as transport
 
 
 class _QoS(transport.QoS):
-    """Keeps its messages, and gives nothing back over a channel that has no connection any more."""
+    """Renews the messages that it holds, and gives none back over a channel that is disconnected."""
 
     channel: Any
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> Any:
-        """Put the messages of dead workers back into the queue; asked for every few seconds."""
-        held = list(self._delivered or ())
-        if held:
+        """Renew our own messages, and requeue those of dead workers; kombu calls this every few seconds."""
+        tags = list(self._delivered or ())
+        if tags:
             with self.channel.conn_or_acquire() as client:
-                now_s = time.time()  # by which kombu goes, too
-                client.zadd(self.unacked_index_key, dict.fromkeys(held, now_s), xx=True)
+                now_s = time.time()  # the clock that kombu uses, too
+                client.zadd(self.unacked_index_key, dict.fromkeys(tags, now_s), xx=True)
         return super().restore_visible(*args, **kwargs)
 
     def restore_unacked(self, client: Any = None) -> Any:
-        """Put messages that were not acknowledged back into the queue, where there is a way to."""
+        """Put unacknowledged messages back into the queue, if the channel is connected."""
         if not self.channel.is_connected():
             if self._delivered:
                 self._delivered.clear()
@@ -41,10 +41,10 @@ class _QoS(transport.QoS):
 
 
 class _Channel(transport.Channel):
-    """Says so where it has no connection any more, and keeps its client."""
+    """Raises ConnectionError if it is disconnected, and keeps its client."""
 
     QoS = _QoS
-    _kept: Any = None
+    _kept_client: Any = None
 
     def is_connected(self) -> bool:
         """Whether this channel can still reach the broker."""
@@ -59,12 +59,12 @@ class _Channel(transport.Channel):
         make: Any = super()._create_client  # type: ignore[misc]  # not in the stubs
         if asynchronous:
             return make(asynchronous=True)
-        kept, pool = self._kept, self.pool
-        if kept is None or kept.connection_pool is not pool:
-            self._kept = kept = make()
-        return kept
+        client, pool = self._kept_client, self.pool
+        if client is None or client.connection_pool is not pool:
+            self._kept_client = client = make()
+        return client
 
 
 def repair_broker() -> None:
-    """Have every channel opened from now on be of the repaired class."""
+    """Make every channel opened from now on one of the fixed class."""
     transport.Transport.Channel = _Channel

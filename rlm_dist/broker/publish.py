@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# Both load a part of themselves when it is first named, which takes long: not before it is used.
+# Imported whole: both load their slow parts only when an attribute is first used.
 import celery
 import kombu
 
@@ -16,9 +16,9 @@ from rlm_dist.schema import JobSpec
 
 
 def send_root(app: celery.Celery, *specs: JobSpec, again: bool = False) -> None:
-    """Put jobs on a queue of the root workers, each at its priority; sending one twice does no harm.
+    """Put jobs on a queue of the root workers, each at its priority; sending a job twice does no harm.
 
-    ``again`` is for jobs that had their turn in the queue before.
+    ``again`` is for jobs that have been through the queue before.
     """
     with app.producer_pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined]  # newer than the stubs
         publish = _publisher(app, producer, ROOT_TASK, AGAIN_QUEUE if again else ROOT_QUEUE)
@@ -30,7 +30,7 @@ def send_sub(app: celery.Celery, job_id: str, turn: int, chunks: Sequence[Sequen
     """Put calls of a job on the queue of the sub workers, each chunk as one task.
 
     Raises:
-        kombu.exceptions.OperationalError, redis.RedisError: where the broker cannot be reached.
+        kombu.exceptions.OperationalError, redis.RedisError: if the broker cannot be reached.
     """
     with app.producer_pool.acquire(block=True) as producer:
         publish = _publisher(app, producer, SUB_TASK, SUB_QUEUE)
@@ -44,7 +44,7 @@ def send_sub(app: celery.Celery, job_id: str, turn: int, chunks: Sequence[Sequen
         try:
             with producer.batch():  # type: ignore[attr-defined]  # newer than the stubs
                 publish_all()
-        except uncertain:  # nobody knows how many went out; to send one twice does no harm
+        except uncertain:  # it is unknown how many were sent; sending one twice does no harm
             publish_all()
 
 
@@ -53,11 +53,11 @@ def _publisher(
 ) -> Callable[[list[Any], str, str, int], None]:
     """A function that sends one task: its arguments, what Flower shows of them (two texts), its priority.
 
-    The messages are those of ``send_task``, which takes three times as long for each: it finds the route and
-    declares the queue again and again.
+    The messages equal those of ``send_task``, which takes three times as long because it finds the route and
+    declares the queue for each message.
     """
     make: Any = app.amqp.create_task_message  # unknown to the stubs
-    # The same for all messages; Celery and kombu would look them up for each.
+    # These are the same for all messages; Celery and kombu would look them up for each.
     common = {"kwargs": {}, "ignore_result": True, "origin": f"gen{os.getpid()}@{socket.gethostname()}"}
     serializer = app.conf.task_serializer
 
@@ -79,5 +79,5 @@ def _publisher(
 def queued(app: celery.Celery, *queues: str) -> list[int]:
     """How many messages wait in each of these queues."""
     with app.producer_pool.acquire(block=True) as producer:
-        channel: Any = producer.channel  # the stubs know no declaring by a channel
+        channel: Any = producer.channel  # the stubs lack queue_declare
         return [int(channel.queue_declare(name).message_count) for name in queues]

@@ -1,4 +1,4 @@
-"""The ``rlm-dist`` command: its groups, and the one place where errors become words and exit codes.
+"""The ``rlm-dist`` command: its sub-commands, and the one place where errors become messages and exit codes.
 
 Exit codes: 0 done; 1 failed; 2 bad usage or bad input; 3 ended without an answer; 4 cancelled; 5 Redis or the
 model endpoint cannot be reached.
@@ -15,7 +15,7 @@ from rlm_dist.cli.output import clean, plain_streams, report
 from rlm_dist.errors import RLMError
 from rlm_dist.settings import unknown_variables
 
-# Imported when called for: the model SDK alone takes more than a second, which "status" need not wait for.
+# Only the command that runs is imported: importing the model SDK alone takes more than a second.
 COMMANDS = {
     "run": "run:run",
     "submit": "batches:submit",
@@ -40,7 +40,7 @@ COMMANDS = {
 
 
 def make_cli(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """The command with these of its sub-commands."""
+    """The ``rlm-dist`` command with the sub-commands ``names``."""
     cli = typer.Typer(
         name="rlm-dist",
         help="Answer questions over contexts of any length with recursive language models, on many workers.",
@@ -49,31 +49,31 @@ def make_cli(names: Iterable[str] = COMMANDS) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    cli.callback()(_many)
+    cli.callback()(_callback)
     for name in names:
         module, _, attribute = COMMANDS[name].partition(":")
-        found = getattr(import_module(f"rlm_dist.cli.{module}"), attribute)
-        if isinstance(found, typer.Typer):
-            cli.add_typer(found, name=name)
+        command = getattr(import_module(f"rlm_dist.cli.{module}"), attribute)
+        if isinstance(command, typer.Typer):
+            cli.add_typer(command, name=name)
         else:
-            cli.command(name)(found)
+            cli.command(name)(command)
     return cli
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command and leave the process with its exit code."""
+    """Run one command and exit the process with its code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     plain_streams()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends a command ends what it has started
-    named = [name for name in arguments[:1] if name in COMMANDS]
-    if named != ["worker"]:  # the worker that it starts says so itself
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a command stops what it has started
+    names = [name for name in arguments[:1] if name in COMMANDS]
+    if names != ["worker"]:  # the worker that it starts says so itself
         for variable in unknown_variables():
             typer.echo(clean(f"warning: {variable}"), err=True)
     try:
-        make_cli(named or COMMANDS)(args=arguments, prog_name="rlm-dist")
+        make_cli(names or COMMANDS)(args=arguments, prog_name="rlm-dist")
     except RLMError as error:
         sys.exit(report(error, as_json="--json" in arguments))
 
 
-def _many() -> None:
-    """Keeps Typer from leaving out the name of a command that is the only one."""
+def _callback() -> None:
+    """Makes Typer require the name of a sub-command even if there is only one."""

@@ -1,4 +1,4 @@
-"""One look at a batch: how far it is, how fast, what it will have cost in the end, and what holds it up."""
+"""A snapshot of a batch: its progress, its speed, its forecast cost, and what it waits for."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ _SLOWEST = 3
 
 
 class SlowJob(Wire):
-    """A job that has run for long."""
+    """One of the jobs that have run longest."""
 
     custom_id: str
     run_s: float
@@ -25,7 +25,7 @@ class SlowJob(Wire):
 
 
 class BatchView(Wire):
-    """What is told of a batch beside its record."""
+    """What ``status`` shows of a batch beside its record."""
 
     rates: Rates | None
     projection: Projection
@@ -34,12 +34,12 @@ class BatchView(Wire):
 
 
 def ended(record: BatchRecord) -> int:
-    """How many jobs of a batch have ended."""
+    """The number of jobs of a batch that have ended."""
     return sum(count for state, count in record.counts.items() if JobState(state).final)
 
 
 def view(store: Store, record: BatchRecord, pace: Pace) -> BatchView:
-    """Look at a batch; ``pace`` knows the looks before."""
+    """Take a snapshot of a batch; ``pace`` holds the samples of earlier snapshots."""
     now_ms = store.connection.now_ms()
     running = [job for job in store.jobs.running() if job.batch_id == record.id]
     projection = project(
@@ -50,9 +50,8 @@ def view(store: Store, record: BatchRecord, pace: Pace) -> BatchView:
         now_ms=now_ms,
     )
     slowest = running[:_SLOWEST]
-    names = [
-        known.spec.custom_id if known else "" for known in store.jobs.records([job.job_id for job in slowest])
-    ]
+    records = store.jobs.records([job.job_id for job in slowest])
+    names = [job_record.spec.custom_id if job_record else "" for job_record in records]
     return BatchView(
         rates=pace.look(record.costs, now_ms),
         projection=projection,
@@ -64,43 +63,43 @@ def view(store: Store, record: BatchRecord, pace: Pace) -> BatchView:
     )
 
 
-def batch_lines(record: BatchRecord, seen: BatchView) -> Iterator[str]:
+def batch_lines(record: BatchRecord, snapshot: BatchView) -> Iterator[str]:
     """A batch as text."""
     total = "?" if record.total is None else f"{record.total:,}"
     why = f", {record.pause_reason}" if record.pause_reason else ""
     yield f"batch {record.id}: {record.state}{why}"
     counts = ", ".join(f"{count:,} {state}" for state, count in record.counts.items() if count)
     yield f"  jobs     {total}: {counts or 'none yet'}"
-    yield f"  calls    {_calls(record, seen.rates)}"
+    yield f"  calls    {_calls(record, snapshot.rates)}"
     yield f"  used     {used(record.costs)}"
-    yield f"  cost     {_cost(record.costs, seen.projection)}"
-    of_tokens = [] if record.max_tokens is None else [f"{record.max_tokens:,} tokens"]
-    of_money = [] if record.max_usd is None else [money(record.max_usd)]
-    if of_tokens or of_money:
-        yield f"  may      {', '.join(of_tokens + of_money)}, all jobs together"
-    if seen.projection.left_s is not None and seen.projection.jobs_left:
-        yield f"  left     about {between(seen.projection.left_s, duration)}"
-    for line in limit_lines(seen.endpoints):
+    yield f"  cost     {_cost(record.costs, snapshot.projection)}"
+    max_tokens = [] if record.max_tokens is None else [f"{record.max_tokens:,} tokens"]
+    max_usd = [] if record.max_usd is None else [money(record.max_usd)]
+    if max_tokens or max_usd:
+        yield f"  budget   {', '.join(max_tokens + max_usd)} for all jobs together"
+    if snapshot.projection.left_s is not None and snapshot.projection.jobs_left:
+        yield f"  left     about {between(snapshot.projection.left_s, duration)}"
+    for line in limit_lines(snapshot.endpoints):
         yield f"  model    {line}"
     if record.webhook is not None:
         yield f"  webhook  {record.webhook}"
-    for slow in seen.slowest:
+    for slow in snapshot.slowest:
         yield (
             f"  slowest  {slow.custom_id} ({slow.job.job_id}): {duration(slow.run_s)}, "
             f"{calls(slow.job.calls_in_flight, 'call')} in flight, {slow.job.tokens:,} tokens"
         )
 
 
-def brief_line(record: BatchRecord, seen: BatchView) -> str:
+def brief_line(record: BatchRecord, snapshot: BatchView) -> str:
     """A batch in one line, for a log."""
-    done, failed = ended(record), record.counts.get(JobState.FAILED, 0)
-    left = seen.projection.left_s
-    away = [line for line in limit_lines(seen.endpoints) if "away" in line]
+    ended_count, failed = ended(record), record.counts.get(JobState.FAILED, 0)
+    left_s = snapshot.projection.left_s
+    away = [line for line in limit_lines(snapshot.endpoints) if "away" in line]
     return (
-        f"{done:,} of {record.total or 0:,} ended, {failed:,} of them failed, "
-        f"{record.counts.get(JobState.RUNNING, 0):,} running, {_calls(record, seen.rates)}, "
-        f"{_cost(record.costs, seen.projection)}"
-        + (f", about {between(left, duration)} left" if left and seen.projection.jobs_left else "")
+        f"{ended_count:,} of {record.total or 0:,} ended, {failed:,} of them failed, "
+        f"{record.counts.get(JobState.RUNNING, 0):,} running, {_calls(record, snapshot.rates)}, "
+        f"{_cost(record.costs, snapshot.projection)}"
+        + (f", about {between(left_s, duration)} left" if left_s and snapshot.projection.jobs_left else "")
         + "".join(f"; {line}" for line in away)
     )
 
@@ -116,12 +115,12 @@ def used(costs: Costs) -> str:
 def _calls(record: BatchRecord, rates: Rates | None) -> str:
     pace = f", {rates.calls:,.0f} calls/min, {rates.tokens:,.0f} tokens/min" if rates else ""
     costs = record.costs
-    trouble = f"{costs.failed_calls:,} failed, {costs.retries:,} retries, {costs.rate_limited:,} 429s"
-    return f"{record.calls_in_flight:,} in flight{pace}, {trouble}"
+    failures = f"{costs.failed_calls:,} failed, {costs.retries:,} retries, {costs.rate_limited:,} 429s"
+    return f"{record.calls_in_flight:,} in flight{pace}, {failures}"
 
 
 def _cost(costs: Costs, projection: Projection) -> str:
     so_far = f"{money(costs.total_cost)} so far"
     if projection.usd is None or not projection.jobs_left:
         return so_far
-    return f"{so_far}, about {between(projection.usd, usd)} in the end"
+    return f"{so_far}, about {between(projection.usd, usd)} in total"

@@ -1,4 +1,4 @@
-"""``rlm-dist cancel``, ``pause``, ``resume`` and ``retry``."""
+"""``rlm-dist cancel``, ``pause``, ``resume``, ``finish`` and ``retry``."""
 
 from typing import Annotated
 
@@ -14,28 +14,28 @@ from rlm_dist.settings import load_settings
 
 
 def cancel(id_: options.JobOrBatch, as_json: options.Json = False) -> None:
-    """Cancel a job or all of a batch. What has ended stays as it is."""
+    """Cancel a job, or all jobs of a batch. Jobs that have ended stay as they are."""
     with open_stores(load_settings()) as (store, _):
-        found = find(store, id_)
-        if isinstance(found, BatchRecord):
+        record = find(store, id_)
+        if isinstance(record, BatchRecord):
             store.batches.cancel(id_)
         else:
             store.jobs.cancel(id_)
-        _tell(find(store, id_).state, id_, as_json=as_json)
+        _write_state(find(store, id_).state, id_, as_json=as_json)
 
 
 def pause(batch: options.BatchId, as_json: options.Json = False) -> None:
-    """Keep a batch's waiting jobs and sub-calls from being started; calls under way come to their end."""
+    """Pause a batch: start no more of its jobs and sub-calls, and let calls under way finish."""
     with open_stores(load_settings()) as (store, _):
         store.batches.pause(batch)
-        _tell(store.batches.get(batch).state, batch, as_json=as_json)
+        _write_state(store.batches.get(batch).state, batch, as_json=as_json)
 
 
 def resume(batch: options.BatchId, as_json: options.Json = False) -> None:
-    """Let a paused batch go on."""
+    """Resume a paused batch."""
     with open_stores(load_settings()) as (store, _):
         store.batches.resume(batch)
-        _tell(store.batches.get(batch).state, batch, as_json=as_json)
+        _write_state(store.batches.get(batch).state, batch, as_json=as_json)
 
 
 def finish(
@@ -45,11 +45,14 @@ def finish(
     ],
     as_json: options.Json = False,
 ) -> None:
-    """End a batch's running jobs as failed that have not moved for a while; the others go on."""
+    """Fail the running jobs of a batch that have made no progress for a while; leave the others running."""
     with open_stores(load_settings()) as (store, _):
-        ended = store.jobs.end_stalled(batch, stalled_after)
-        document = {"id": batch, "state": store.batches.get(batch).state, "ended": ended}
-    lines = [f"{batch}: {calls(len(ended), 'job')} ended as stalled", *(f"  {job_id}" for job_id in ended)]
+        job_ids = store.jobs.end_stalled(batch, stalled_after)
+        document = {"id": batch, "state": store.batches.get(batch).state, "ended": job_ids}
+    lines = [
+        f"{batch}: {calls(len(job_ids), 'job')} ended as stalled",
+        *(f"  {job_id}" for job_id in job_ids),
+    ]
     Output(as_json=as_json).result(document, lambda: lines)
 
 
@@ -59,13 +62,15 @@ def retry(
     batch_max_tokens: options.BatchMaxTokens = None,
     as_json: options.Json = False,
 ) -> None:
-    """Run the jobs of a batch again that have no answer; what they paid for is kept, and counts."""
+    """Rerun the jobs of a batch that have no answer; the calls they paid for are kept and still count."""
     out = Output(as_json=as_json)
     with open_client(load_settings(), out) as client:
-        retried = client.retry(batch, batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens)
+        job_count = client.retry(batch, batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens)
         state = client.store.batches.get(batch).state
-        out.result({"id": batch, "state": state, "retried": retried}, lambda: [f"{batch}: {retried} jobs"])
+        out.result(
+            {"id": batch, "state": state, "retried": job_count}, lambda: [f"{batch}: {job_count} jobs"]
+        )
 
 
-def _tell(state: JobState | BatchState, id_: str, *, as_json: bool) -> None:
+def _write_state(state: JobState | BatchState, id_: str, *, as_json: bool) -> None:
     Output(as_json=as_json).result({"id": id_, "state": state}, lambda: [f"{id_}: {state}"])

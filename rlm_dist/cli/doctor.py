@@ -1,4 +1,4 @@
-"""``rlm-dist doctor``: what works here, what does not, and how to mend it."""
+"""``rlm-dist doctor``: what works here, what does not, and how to fix it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from rlm_dist.cli.limit_lines import limit_lines
 from rlm_dist.cli.output import DONE, FAILED, UNREACHABLE, Output
 from rlm_dist.llm import check_endpoint
 from rlm_dist.local.cluster import with_redis
-from rlm_dist.operations.doctor import Check, Probes, Reached, check_lines, check_variables, examine
+from rlm_dist.operations.doctor import Check, OpenStores, Probes, check_lines, check_variables, examine
 from rlm_dist.sandbox.probe import choose
 from rlm_dist.settings import Settings, load_settings, unknown_variables
 from rlm_dist.store import Store, connect
@@ -36,19 +36,19 @@ def doctor(as_json: options.Json = False) -> None:
 
 
 def verdict(checks: list[Check]) -> int:
-    """The exit code: what cannot be reached weighs more than what failed otherwise."""
+    """The exit code: a service that cannot be reached takes precedence over other failures."""
     if any(check.unreachable for check in checks):
         return UNREACHABLE
     return FAILED if any(check.status == "failed" for check in checks) else DONE
 
 
 @contextmanager
-def _reach(settings: Settings) -> Iterator[Reached]:
+def _reach(settings: Settings) -> Iterator[OpenStores]:
     with with_redis(settings) as resolved:
         assert resolved.redis_url is not None
         client: redis.Redis = connect(resolved.redis_url, client_name="rlm-doctor")
         try:
             blobs = lambda: open_blobs(resolved.blob_url, home=resolved.home, client=client)  # noqa: E731
-            yield Reached(client, blobs)
+            yield OpenStores(client, blobs)
         finally:
             client.close()

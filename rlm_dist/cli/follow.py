@@ -1,4 +1,4 @@
-"""Following one job from the terminal: progress while it runs, and its cancellation by Ctrl-C."""
+"""Follows one job on the terminal: shows its progress while it runs, and cancels it on Ctrl-C."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -21,26 +21,26 @@ from rlm_dist.schema.events import (
 _CANCEL_S = 30.0
 
 
-class Followed(Protocol):
-    """A job as its follower needs it."""
+class JobHandle(Protocol):
+    """What ``follow`` needs of a job."""
 
     id: str
 
     def events(self) -> Iterator[Event]:
-        """Its events, up to its end."""
+        """The job's events, until it ends."""
 
     def result(self, timeout: float | None = None) -> Result:
-        """Its result, waited for."""
+        """Wait for the job's result."""
 
     def cancel(self) -> object:
-        """Ask for its end."""
+        """Cancel the job."""
 
 
-def follow(job: Followed, out: Output) -> Result:
-    """Show what a job does until it has ended; Ctrl-C cancels it, and a second one leaves at once.
+def follow(job: JobHandle, out: Output) -> Result:
+    """Show what a job does until it has ended; Ctrl-C cancels it, and a second Ctrl-C exits at once.
 
     Raises:
-        Cancelled: where the job's worker does not heed the cancellation in time; it will.
+        Cancelled: if the job's worker does not act on the cancellation in time; it will do so later.
     """
     progress = Progress()
     try:
@@ -61,13 +61,13 @@ def follow(job: Followed, out: Output) -> Result:
 
 
 class Progress:
-    """What one line says of a job after each of its events."""
+    """Makes the line of progress that is shown after each event of a job."""
 
     def __init__(self) -> None:
         self._sub_calls = 0
 
     def text(self, event: Event) -> str:
-        """The line after this event; empty where there is nothing new to say."""
+        """The line after this event; empty if the event shows nothing new."""
         match event:
             case JobStarted():
                 return f"started on {event.worker}; {context_text(event.context)}"
@@ -79,8 +79,8 @@ class Progress:
                 self._sub_calls += event.calls
                 return f"{calls(self._sub_calls)} done"
             case CellRan():
-                trouble = f", {event.error.splitlines()[-1]}" if event.error else ""
-                return f"turn {event.turn}: code ran {event.seconds:.1f} s{self._so_far()}{trouble}"
+                problem = f", {event.error.splitlines()[-1]}" if event.error else ""
+                return f"turn {event.turn}: code ran {event.seconds:.1f} s{self._so_far()}{problem}"
             case Marked():
                 return f"turn {event.turn}: {event.kind} {event.detail}".rstrip()
             case JobEnded():
@@ -92,7 +92,7 @@ class Progress:
 
 
 def result_lines(result: Result) -> Iterator[str]:
-    """The answer of a job; where there is none, what there is of it and why it ended."""
+    """The answer of a job, or its partial answer, if it has one."""
     if result.answer is not None:
         yield result.answer
     elif result.partial_answer is not None:
@@ -100,7 +100,7 @@ def result_lines(result: Result) -> Iterator[str]:
 
 
 def cost_note(result: Result) -> str:
-    """What a job came to and what it took, in one line."""
+    """A job's state, reason, usage and cost in one line."""
     costs = result.costs
     why = f" ({result.error.type}: {result.error.message})" if result.error else ""
     return (

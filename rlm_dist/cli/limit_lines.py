@@ -1,4 +1,4 @@
-"""What the workers believe of the endpoints that they call, in a line each."""
+"""The workers' current view of the endpoints that they call, one line each."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -10,24 +10,24 @@ from rlm_dist.schema.limits import ScopeState
 _SOON_S = 0.5
 
 
-def limit_lines(places: Iterable[ScopeState]) -> Iterator[str]:
-    """Each endpoint and model that calls wait for or are in flight to, or that is away."""
-    for place in places:
-        if place.in_flight or place.waiting or place.away_since_ms:
-            yield f"{place.url} {place.model}: {_state(place)}"
+def limit_lines(scopes: Iterable[ScopeState]) -> Iterator[str]:
+    """A line for each endpoint and model that has calls waiting or in flight, or is away."""
+    for scope in scopes:
+        if scope.in_flight or scope.waiting or scope.away_since_ms:
+            yield f"{scope.url} {scope.model}: {_state(scope)}"
 
 
-def _state(place: ScopeState) -> str:
-    if place.away_since_ms:
-        since = time.strftime("%H:%M", time.localtime(place.away_since_ms / 1000))
-        soon = place.next_try_s < _SOON_S
-        again = "trying now" if soon else f"next try in {duration(place.next_try_s)}"
-        return f"endpoint away since {since}, {again}"
-    source = "found" if place.found else "not reached yet"
-    ended = place.ended_last_minute
-    refused = f", {place.refused_last_minute / ended:.1%} refused in the last minute" if ended else ""
-    blocked = f", takes no calls for {duration(place.blocked_s)}" if place.blocked_s else ""
+def _state(scope: ScopeState) -> str:
+    if scope.away_since_ms:
+        since = time.strftime("%H:%M", time.localtime(scope.away_since_ms / 1000))
+        is_due = scope.next_try_s < _SOON_S
+        next_try = "the next call is to try" if is_due else f"next try in {duration(scope.next_try_s)}"
+        return f"endpoint away since {since}, {next_try}"
+    source = "found" if scope.found else "not reached yet"
+    ended = scope.ended_last_minute
+    refused = f", {scope.refused_last_minute / ended:.1%} refused in the last minute" if ended else ""
+    blocked = f", takes no calls for {duration(scope.blocked_s)}" if scope.blocked_s else ""
     return (
-        f"endpoint limit {place.limit} ({source}), {place.in_flight:,} in flight, "
-        f"{calls(place.waiting, 'call')} {'waits' if place.waiting == 1 else 'wait'}{refused}{blocked}"
+        f"endpoint limit {scope.limit} ({source}), {scope.in_flight:,} in flight, "
+        f"{calls(scope.waiting, 'call')} {'waits' if scope.waiting == 1 else 'wait'}{refused}{blocked}"
     )

@@ -1,4 +1,4 @@
-"""``rlm-dist model`` and ``rlm-dist demo``: the small model on this machine, and the first run."""
+"""``rlm-dist model`` and ``rlm-dist demo``: the small model on this machine, and the demonstration."""
 
 import os
 import threading
@@ -16,19 +16,19 @@ from rlm_dist.cli.output import DONE, FAILED, Output
 from rlm_dist.client.client import Client
 from rlm_dist.errors import Cancelled, InputError
 from rlm_dist.local.model import DEFAULT, MODELS, local_endpoint, pull, weights
-from rlm_dist.operations.demo import Demo, Question, make_demo
+from rlm_dist.operations.demo import Demo, make_demo
 from rlm_dist.schema import JobState, Result, Wire
 from rlm_dist.settings import Settings, load_settings
 from rlm_dist.simulated import SimulatedEndpoint
 
 model = typer.Typer(help="The small model on this machine.", no_args_is_help=True, rich_markup_mode=None)
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A name known here, or the file of a model.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A built-in model's name, or a model file.")]
 _MB = 1_000_000
 _GB = 1_000_000_000
 
 
 class DemoAnswer(Wire):
-    """One question of the demonstration with its answer and the truth beside it."""
+    """One question of the demonstration with its answer and the right answer."""
 
     question: str
     truth: str
@@ -39,12 +39,13 @@ class DemoAnswer(Wire):
 @model.command("pull")
 def pull_model(
     source: Annotated[
-        str, typer.Argument(metavar="NAME", help="A name known here, a .gguf file, or org/repo:file.gguf.")
+        str,
+        typer.Argument(metavar="NAME", help="A built-in model's name, a .gguf file, or org/repo:file.gguf."),
     ] = DEFAULT.name,
-    sha256: Annotated[str | None, typer.Option(help="What the file must hash to.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="The expected SHA-256 of the file.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Fetch a small model's weights into RLM_HOME, and check their hash."""
+    """Download a small model's weights into RLM_HOME and check their hash."""
     out = Output(as_json=as_json)
     path = _pull(source, load_settings().home, out, sha256=sha256)
     out.result({"model": source, "path": str(path)}, lambda: [str(path)])
@@ -53,128 +54,127 @@ def pull_model(
 @model.command("serve")
 def serve_model(
     name: Name = DEFAULT.name,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free port.")] = 8080,
     as_json: options.Json = False,
 ) -> None:
-    """Serve a model that was pulled, as an OpenAI-compatible endpoint on 127.0.0.1, until Ctrl-C."""
+    """Serve a pulled model as an OpenAI-compatible endpoint on 127.0.0.1, until Ctrl-C."""
     with suppress(KeyboardInterrupt), local_endpoint(load_settings().home, name, port=port) as endpoint:
-        shown = {"url": endpoint.url, "model": endpoint.model, "pid": endpoint.pid}
+        document = {"url": endpoint.url, "model": endpoint.model, "pid": endpoint.pid}
         Output(as_json=as_json).result(
-            shown, lambda: [f"{endpoint.model}: {endpoint.url}", "Ctrl-C stops it."]
+            document, lambda: [f"{endpoint.model}: {endpoint.url}", "Ctrl-C stops it."]
         )
         threading.Event().wait()
 
 
 def demo(
-    simulated: Annotated[bool, typer.Option("--simulated", help="A scripted model: no download.")] = False,
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="Use a scripted model; no download.")
+    ] = False,
     name: Annotated[
         str, typer.Option("--model", metavar="NAME", help="The small model to use.")
     ] = DEFAULT.name,
     as_json: options.Json = False,
 ) -> None:
-    """Answer questions over the Python library's source on this machine, the truth beside each answer."""
+    """Answer questions about the source of Python's library on this machine; show the right answers, too."""
     out = Output(as_json=as_json)
-    given = load_settings()
-    with ExitStack() as held:
-        settings = held.enter_context(_endpoint(given, name, out, simulated=simulated))
-        prepared = make_demo()
-        size = f"{len(prepared.text) / _MB:.1f} million characters"
-        out.note(f"the text: {prepared.files} source files of Python's own library, {size}")
-        client = held.enter_context(Client(settings))
+    with ExitStack() as resources:
+        settings = resources.enter_context(_endpoint(load_settings(), name, out, simulated=simulated))
+        content = make_demo()
+        size = f"{len(content.text) / _MB:.1f} million characters"
+        out.note(f"the text: {content.files} source files of Python's own library, {size}")
+        client = resources.enter_context(Client(settings))
         out.note("starting a root and a sub worker")
-        answered = list(_ask(client, prepared, out))
-    document = {"simulated": simulated, "model": settings.model, "answers": answered}
-    out.result(document, lambda: _summary(answered, simulated=simulated))
-    raise typer.Exit(DONE if all(each.result.state is JobState.SUCCEEDED for each in answered) else FAILED)
+        answers = list(_ask(client, content, out))
+    document = {"simulated": simulated, "model": settings.model, "answers": answers}
+    out.result(document, lambda: _summary(answers, simulated=simulated))
+    raise typer.Exit(DONE if all(answer.result.state is JobState.SUCCEEDED for answer in answers) else FAILED)
 
 
-def _ask(client: Client, prepared: Demo, out: Output) -> Iterator[DemoAnswer]:
-    for question in prepared.questions:
+def _ask(client: Client, content: Demo, out: Output) -> Iterator[DemoAnswer]:
+    for question in content.questions:
         out.note(f"\nquestion: {question.text}")
-        job = client.submit(prepared.text, question.text)
+        job = client.submit(content.text, question.text)
         result = follow(job, out)
-        if result.state is JobState.CANCELLED:  # by Ctrl-C, which is meant for the whole demonstration
+        if result.state is JobState.CANCELLED:  # by Ctrl-C, which ends the whole demonstration
             raise Cancelled(job.id)
-        answered = _judged(question, result)
-        out.note(
-            f"answer: {result.answer}  truth: {question.truth}  {'right' if answered.right else 'WRONG'}"
-        )
-        yield answered
+        right = question.is_right(result.answer)
+        out.note(f"answer: {result.answer}  truth: {question.truth}  {'right' if right else 'WRONG'}")
+        yield DemoAnswer(question=question.text, truth=question.truth, right=right, result=result)
 
 
-def _judged(question: Question, result: Result) -> DemoAnswer:
-    right = question.is_right(result.answer)
-    return DemoAnswer(question=question.text, truth=question.truth, right=right, result=result)
-
-
-def _summary(answered: list[DemoAnswer], *, simulated: bool) -> Iterator[str]:
+def _summary(answers: list[DemoAnswer], *, simulated: bool) -> Iterator[str]:
     if simulated:
         yield "SIMULATED: a script played the models; the workers, the queue and the REPL are real."
-    for each in answered:
-        costs = each.result.costs
-        yield f"{'right' if each.right else 'WRONG'}  {each.question}"
-        yield f"       answer {each.result.answer}, truth {each.truth}"
+    for answer in answers:
+        costs = answer.result.costs
+        yield f"{'right' if answer.right else 'WRONG'}  {answer.question}"
+        yield f"       answer {answer.result.answer}, truth {answer.truth}"
         yield (
-            f"       {each.result.iterations} turns, {costs.sub_llm_calls} sub-calls, "
-            f"{costs.root_llm_tokens + costs.sub_llm_tokens:,} tokens, {each.result.timing.run_s or 0:.1f} s"
+            f"       {answer.result.iterations} turns, {costs.sub_llm_calls} sub-calls, "
+            f"{costs.root_llm_tokens + costs.sub_llm_tokens:,} tokens, "
+            f"{answer.result.timing.run_s or 0:.1f} s"
         )
-    yield f"{sum(each.right for each in answered)} of {len(answered)} right"
+    yield f"{sum(answer.right for answer in answers)} of {len(answers)} right"
 
 
 @contextmanager
-def _endpoint(given: Settings, name: str, out: Output, *, simulated: bool) -> Iterator[Settings]:
-    """Settings of a cluster apart: the demonstration's jobs must not go to workers with another model."""
-    apart = given.model_copy(update={"redis_url": None, "blob_url": None, "home": given.home / "demo"})
+def _endpoint(settings: Settings, name: str, out: Output, *, simulated: bool) -> Iterator[Settings]:
+    """Settings of a separate cluster: the demonstration's jobs must not go to workers with another model."""
+    separate = settings.model_copy(
+        update={"redis_url": None, "blob_url": None, "home": settings.home / "demo"}
+    )
     if simulated:
-        out.note("SIMULATED: no model is asked; a script plays root and sub model")
+        out.note("SIMULATED: no model is called; a script plays the root and the sub model")
         with SimulatedEndpoint() as endpoint:
-            yield _asking(apart, endpoint.url, "auto")
+            yield _with_endpoint(separate, endpoint.url, "auto")
         return
-    with small_model(apart, out, name=name, weights_home=given.home) as settings:
-        yield settings
+    with small_model(separate, out, name=name, weights_home=settings.home) as local_settings:
+        yield local_settings
 
 
 @contextmanager
 def small_model(
-    given: Settings, out: Output, *, name: str = DEFAULT.name, weights_home: Path | None = None
+    settings: Settings, out: Output, *, name: str = DEFAULT.name, weights_home: Path | None = None
 ) -> Iterator[Settings]:
-    """Serve a small model, fetched first where it is missing; yield settings that ask it for everything."""
-    home = weights_home or given.home
+    """Serve a small model, downloading it if it is missing; yield settings that use it for all calls."""
+    home = weights_home or settings.home
     _ensure_pulled(name, home, out)
     with local_endpoint(home, name) as local:
         out.note(f"serving {local.model} on this machine: its answers take seconds to minutes")
-        yield _asking(given, local.url, local.model).model_copy(update={"prompts": "small"})
+        yield _with_endpoint(settings, local.url, local.model).model_copy(update={"prompts": "small"})
 
 
-def _asking(given: Settings, url: str, name: str) -> Settings:
-    """Settings that ask one endpoint on this machine for everything, and show it no key and no header.
+def _with_endpoint(settings: Settings, url: str, name: str) -> Settings:
+    """Settings that send all calls to one endpoint on this machine, without keys and extra headers.
 
-    Each value is named, not left out: workers inherit what the environment says of those that are not.
+    Every value is set explicitly: workers take the values that are not set from the environment.
     """
-    nothing = SecretStr("none")
-    models = {"model": name, "sub_model": name, "api_key": nothing, "sub_api_key": nothing}
+    no_key = SecretStr("none")
+    models = {"model": name, "sub_model": name, "api_key": no_key, "sub_api_key": no_key}
     no_headers = {"extra_headers": SecretStr("{}"), "sub_extra_headers": SecretStr("{}")}
     urls = {"api_url": url, "sub_api_url": url, "endpoints": Path(os.devnull)}
-    return given.model_copy(update={**models, **no_headers, **urls})
+    return settings.model_copy(update={**models, **no_headers, **urls})
 
 
 def _ensure_pulled(name: str, home: Path, out: Output) -> None:
-    """Fetch the weights of a model known by name where they are missing, saying their size first."""
+    """Download the weights of a built-in model if they are missing, after saying how large they are."""
     try:
         weights(home, name)
     except InputError:
-        known = next((each for each in MODELS if each.name == name), None)
-        if known is None:
+        entry = next((entry for entry in MODELS if entry.name == name), None)
+        if entry is None:
             raise
-        out.note(f"fetching {name} ({known.size_bytes / _GB:.2f} GB, {known.licence}) into {home}")
+        out.note(f"downloading {name} ({entry.size_bytes / _GB:.2f} GB, {entry.licence}) to {home}")
         _pull(name, home, out)
 
 
 def _pull(source: str, home: Path, out: Output, *, sha256: str | None = None) -> Path:
     with out.panel() as show:
 
-        def progress(done: int, total: int) -> None:
-            share = f"{100 * done // total} % of {total / _GB:.2f} GB" if total else "of a size not known yet"
+        def progress(bytes_read: int, total: int) -> None:
+            share = (
+                f"{100 * bytes_read // total} % of {total / _GB:.2f} GB" if total else "size not known yet"
+            )
             show(f"{source}: {share}")
 
         return pull(source, home=home, sha256=sha256, progress=progress)

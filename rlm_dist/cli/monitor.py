@@ -12,7 +12,7 @@ from rlm_dist.broker.app import make_app
 from rlm_dist.cli import options
 from rlm_dist.cli.local import small_model
 from rlm_dist.cli.output import Output, write_json
-from rlm_dist.cli.session import ClusterRecord, tell
+from rlm_dist.cli.session import ClusterRecord, announce
 from rlm_dist.errors import InputError
 from rlm_dist.local.cluster import hold_up, with_redis, workers
 from rlm_dist.local.lifeline import watch_lifeline
@@ -28,7 +28,7 @@ def flower(
     address: Annotated[str | None, typer.Option(help="Address to bind. [default: 127.0.0.1]")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show workers and tasks in the browser. FLOWER_BASIC_AUTH=user:password asks for a password."""
+    """Show workers and tasks in the browser. Set FLOWER_BASIC_AUTH=user:password to require a password."""
 
     def ready(url: str) -> None:
         if as_json:
@@ -36,7 +36,7 @@ def flower(
         else:
             typer.echo(f"Flower: {url}")
 
-    watch_lifeline()  # where "up" has started it
+    watch_lifeline()  # if "up" has started this process
     with with_redis(load_settings()) as settings:
         assert settings.redis_url is not None
         with closing(connect(settings.redis_url, client_name="rlm-flower")) as client, reaching(client):
@@ -47,38 +47,38 @@ def flower(
 def up(
     root: Annotated[int, typer.Option(min=0, help="Root worker processes.")] = 1,
     sub: Annotated[int, typer.Option(min=0, help="Sub worker processes.")] = 1,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of Flower; 0 takes a free one.")] = 5555,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Flower's port; 0 picks a free one.")] = 5555,
     local: options.Local = False,
     as_json: options.Json = False,
 ) -> None:
-    """Run a whole cluster on this machine until Ctrl-C: Redis where none is set, workers, and Flower."""
+    """Run a whole cluster on this machine until Ctrl-C: Redis (if none is set), workers and Flower."""
     out = Output(as_json=as_json)
-    given = load_settings()
-    bound = _free(port)
-    monitor = [sys.executable, "-m", "rlm_dist", "flower", "--port", str(bound)]
-    with ExitStack() as held:
-        settings = held.enter_context(with_redis(given))
-        held.enter_context(hold_up(given.home))
+    configured = load_settings()
+    flower_port = _free_port(port)
+    monitor = [sys.executable, "-m", "rlm_dist", "flower", "--port", str(flower_port)]
+    with ExitStack() as resources:
+        settings = resources.enter_context(with_redis(configured))
+        resources.enter_context(hold_up(configured.home))
         if local:
-            settings = held.enter_context(small_model(settings, out))
-        cluster = held.enter_context(workers(settings, roots=root, subs=sub, others={"flower": monitor}))
-        tell(given.home, ClusterRecord(prompts=settings.prompts))
-        url = f"http://127.0.0.1:{bound}"
-        shown = {"home": str(given.home), "flower": url, "processes": cluster.pids()}
+            settings = resources.enter_context(small_model(settings, out))
+        cluster = resources.enter_context(workers(settings, roots=root, subs=sub, others={"flower": monitor}))
+        announce(configured.home, ClusterRecord(prompts=settings.prompts))
+        url = f"http://127.0.0.1:{flower_port}"
+        document = {"home": str(configured.home), "flower": url, "processes": cluster.pids()}
         out.result(
-            shown, lambda: [f"up: {root} root and {sub} sub workers; Flower: {url}", "Ctrl-C stops it."]
+            document, lambda: [f"up: {root} root and {sub} sub workers; Flower: {url}", "Ctrl-C stops it."]
         )
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
-        out.note(f"stopping: work under way gets {_DRAIN_S:g} s to end; Ctrl-C again stops at once")
+        out.note(f"stopping: work under way has {_DRAIN_S:g} s to end; press Ctrl-C again to stop at once")
         cluster.stop(grace_s=_DRAIN_S)
 
 
-def _free(port: int) -> int:
-    """The port, or (0) a free one.
+def _free_port(port: int) -> int:
+    """The port, or a free one if it is 0.
 
     Raises:
-        InputError: where it is in use.
+        InputError: if it is in use.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -86,5 +86,5 @@ def _free(port: int) -> int:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise InputError((f"--port {port}: {error.strerror}",)) from None
-        bound: int = probe.getsockname()[1]
-        return bound
+        free_port: int = probe.getsockname()[1]
+        return free_port

@@ -23,7 +23,7 @@ BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="The id of a batch
 Divergence = Annotated[
     OnDivergence | None,
     typer.Option(
-        "--on-divergence", help="A job's code comes out otherwise after its worker died. [default: warn]"
+        "--on-divergence", help="A job's code gives a different result after its worker died. [default: warn]"
     ),
 ]
 First = Annotated[

@@ -1,11 +1,11 @@
 """What a command writes: results on stdout, everything else on stderr, and the exit code.
 
-With ``--json`` stdout holds one JSON document and nothing else, in UTF-8 whatever the locale; a lone
-surrogate is written as the JSON escape it is.
+With ``--json``, stdout gets one JSON document and nothing else, in UTF-8 whatever the locale; a lone
+surrogate is written as a JSON escape.
 
-Text may come from a model or a document that wants to rule the reader's terminal. So whatever is written as
-text is cleaned here, and JSON is written with escapes in place of all control characters: no text reaches a
-terminal by another way.
+Invariant: all text reaches the terminal through this module. It may come from a model or a document that
+tries to control the reader's terminal, so plain text is cleaned here, and JSON is written with escapes for
+all control characters.
 """
 
 import json
@@ -34,16 +34,16 @@ from rlm_dist.errors import (
 from rlm_dist.operations.forecast import Range
 from rlm_dist.schema import JobState
 
-# What a terminal takes as commands: CSI, then OSC, DCS, SOS, PM and APC with their text, then others.
+# Sequences that control a terminal: CSI; then OSC, DCS, SOS, PM and APC with their text; then others.
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)"
     r"|\x1b[ -/]*[0-~]"
 )
-# What is left of them: control characters but for tab and newline, and the marks that reorder a line.
-_RULING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Single characters that do: all control characters except tab and newline, and marks that reorder a line.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 DONE, FAILED, USAGE, NO_ANSWER, CANCELLED, UNREACHABLE = range(6)
-_CODES: dict[type[RLMError], int] = {
+_ERROR_CODES: dict[type[RLMError], int] = {
     SettingsError: USAGE,
     InputError: USAGE,
     NotFound: USAGE,
@@ -51,7 +51,7 @@ _CODES: dict[type[RLMError], int] = {
     Cancelled: CANCELLED,
     Unreachable: UNREACHABLE,
 }
-_STATES = {
+_STATE_CODES = {
     JobState.SUCCEEDED: DONE,
     JobState.EXHAUSTED: NO_ANSWER,
     JobState.CANCELLED: CANCELLED,
@@ -59,14 +59,14 @@ _STATES = {
 
 
 class Output:
-    """Where one command writes; ``quiet`` leaves out progress and remarks, never results or errors."""
+    """Where a command writes; ``quiet`` suppresses progress and notes, never results or errors."""
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self._quiet = quiet
 
     def result(self, document: object, lines: Callable[[], Iterator[str] | Sequence[str]]) -> None:
-        """Write a result: the document with ``--json``, else the lines."""
+        """Write a result: the document with ``--json``, otherwise the lines."""
         if self.as_json:
             write_json(document)
         else:
@@ -74,21 +74,21 @@ class Output:
                 typer.echo(clean(line))
 
     def note(self, text: str) -> None:
-        """Say something beside the result."""
+        """Write a note to stderr, unless ``quiet``."""
         if not self._quiet:
             typer.echo(clean(text), err=True)
 
     @property
     def live(self) -> bool:
-        """Whether progress is shown on a terminal."""
+        """Whether progress is shown live, on a terminal."""
         return not self._quiet and Console(stderr=True).is_terminal
 
     @contextmanager
     def panel(self, *, every_s: float = 0.0) -> Iterator[Callable[[str], None]]:
-        """Yield what shows a text: on a terminal in place of the last one.
+        """Yield a function that shows a text. On a terminal, each text replaces the last one.
 
-        Elsewhere it goes below the last one where it differs, but for texts that come sooner than ``every_s``
-        after that.
+        Elsewhere, a text is written on a new line if it differs from the last one written and comes at least
+        ``every_s`` after it; otherwise it is dropped.
         """
         if not self.live:
             yield self._changes(every_s)
@@ -116,50 +116,50 @@ def write_json(document: object) -> None:
 def json_line(document: object) -> bytes:
     """One value as one line of JSON, without its newline."""
     text = json.dumps(document, default=_plain, ensure_ascii=False)
-    text = _RULING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    text = _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
     return text.encode("utf-8", "backslashreplace")
 
 
 def report(error: RLMError, *, as_json: bool) -> int:
-    """Tell of an error on stderr, and on stdout too where a document is asked for; return the exit code."""
+    """Write an error to stderr and, with ``as_json``, to stdout as a document; return the exit code."""
     typer.echo(clean(f"error: {error}"), err=True)
     if as_json:
         write_json({"error": {"type": type(error).__name__, "message": str(error)}})
-    return _CODES.get(type(error), FAILED)
+    return _ERROR_CODES.get(type(error), FAILED)
 
 
 def exit_code(state: JobState) -> int:
     """The exit code of a command that ran one job to its end."""
-    return _STATES.get(state, FAILED)
+    return _STATE_CODES.get(state, FAILED)
 
 
 def clean(text: str) -> str:
-    """A text without terminal escapes, control characters and marks that reverse the reading direction."""
-    return _RULING.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
+    """The text without terminal escapes, control characters and marks that change the reading direction."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
 
 
 def money(amount: float | None) -> str:
-    """An amount as text; one that is not known is never shown as 0."""
+    """An amount as text; an unknown amount is never shown as 0."""
     return "unknown" if amount is None else f"${amount:.6f}"
 
 
 def usd(amount: float) -> str:
-    """An amount that is only about so much."""
+    """An approximate amount as text."""
     return f"${amount:,.2f}" if amount >= 1 else f"${amount:.4f}"
 
 
 def duration(seconds: float) -> str:
-    """A time as text, in the unit that suits it."""
+    """A duration as text, in seconds, minutes or hours."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def between(range_: Range, shown: Callable[[float], str]) -> str:
-    """A quantity that is not known yet, with its bounds where there are any."""
+def between(range_: Range, text: Callable[[float], str]) -> str:
+    """A forecast quantity, with its bounds if it has any; ``text`` formats a number."""
     if range_.low is None or range_.high is None:
-        return shown(range_.likely)
-    return f"{shown(range_.likely)} ({shown(range_.low)} to {shown(range_.high)})"
+        return text(range_.likely)
+    return f"{text(range_.likely)} ({text(range_.low)} to {text(range_.high)})"
 
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -170,7 +170,7 @@ def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def plain_streams() -> None:
-    """Let stdout and stderr write any text, whatever the locale can encode."""
+    """Make stdout and stderr accept any text, even if the locale cannot encode it."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)  # a test's stream may have none
         if reconfigure is not None:
@@ -182,4 +182,4 @@ def _plain(value: object) -> Any:
         return value.model_dump(mode="python")
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"{type(value).__name__} is no JSON")
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,4 +1,4 @@
-"""How fast a batch goes, from looking at it again and again."""
+"""The speed of a batch, from repeated samples of what it has used."""
 
 from collections import deque
 
@@ -8,27 +8,27 @@ _MINUTE_MS = 60_000
 
 
 class Rates(Wire):
-    """Calls and tokens a minute."""
+    """Calls and tokens per minute."""
 
     calls: float
     tokens: float
 
 
 class Pace:
-    """Rates over the looks of the last minute."""
+    """Rates over the samples of the last minute."""
 
     def __init__(self) -> None:
-        self._looks: deque[tuple[int, int, int]] = deque()
+        self._samples: deque[tuple[int, int, int]] = deque()
 
     def look(self, costs: Costs, now_ms: int) -> Rates | None:
-        """Take note of what is used up to now; the rates, None at the first look."""
+        """Add a sample of what is used up to now; return the rates, None at the first sample."""
         calls = costs.root_llm_calls + costs.sub_llm_calls
         tokens = costs.root_llm_tokens + costs.sub_llm_tokens
-        self._looks.append((now_ms, calls, tokens))
-        while len(self._looks) > 2 and self._looks[1][0] <= now_ms - _MINUTE_MS:
-            self._looks.popleft()
-        began_ms, calls_then, tokens_then = self._looks[0]
-        if now_ms <= began_ms:
+        self._samples.append((now_ms, calls, tokens))
+        while len(self._samples) > 2 and self._samples[1][0] <= now_ms - _MINUTE_MS:
+            self._samples.popleft()
+        start_ms, start_calls, start_tokens = self._samples[0]
+        if now_ms <= start_ms:
             return None
-        minutes = (now_ms - began_ms) / _MINUTE_MS
-        return Rates(calls=(calls - calls_then) / minutes, tokens=(tokens - tokens_then) / minutes)
+        minutes = (now_ms - start_ms) / _MINUTE_MS
+        return Rates(calls=(calls - start_calls) / minutes, tokens=(tokens - start_tokens) / minutes)

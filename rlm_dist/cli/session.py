@@ -1,7 +1,7 @@
-"""What a command works with: a client over the right Redis, and what is told of a cluster that is up.
+"""What a command works with: a client or stores over the right Redis, and the record of a running cluster.
 
-``rlm-dist up`` holds ``<home>/up.lock`` while it runs (see ``local_cluster``) and tells of its cluster in
-``<home>/up.json``, which counts only while the lock is held.
+``rlm-dist up`` holds ``<home>/up.lock`` while it runs (see ``local.cluster``) and describes its cluster in
+``<home>/up.json``, a ``ClusterRecord`` as JSON. The file is valid only while the lock is held.
 """
 
 from collections.abc import Iterator
@@ -10,8 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from rlm_dist.blobs.payloads import Payloads
-from rlm_dist.blobs.store import open_blobs
+from rlm_dist.blobs.payloads import Payloads, open_storage
 from rlm_dist.cli.output import Output
 from rlm_dist.client.client import Client
 from rlm_dist.local.cluster import is_up, with_redis
@@ -21,53 +20,57 @@ from rlm_dist.store import Store, connect
 
 
 class ClusterRecord(Wire):
-    """What ``rlm-dist up`` tells of its cluster: the prompts that suit the model of its workers."""
+    """What ``rlm-dist up`` records of its cluster: the prompt family that suits its workers' model."""
 
     prompts: PromptFamily
 
 
-def tell(home: Path, presence: ClusterRecord) -> None:
-    """Tell of the cluster that this process keeps for this home."""
+def announce(home: Path, record: ClusterRecord) -> None:
+    """Write the record of the cluster that this process runs for this home."""
     draft = home / "up.json.part"
-    draft.write_text(presence.model_dump_json())
+    draft.write_text(record.model_dump_json())
     draft.replace(home / "up.json")
 
 
 def presence(home: Path) -> ClusterRecord | None:
-    """What is told of the cluster that is up for this home; None where there is none."""
+    """The record of the cluster that is up for this home; None if there is none."""
     if not is_up(home):
         return None
     try:
         return ClusterRecord.model_validate_json((home / "up.json").read_text())
-    except (OSError, ValidationError):  # it is coming up right now
+    except (OSError, ValidationError):  # it is just starting
         return None
 
 
 @contextmanager
 def open_client(settings: Settings, out: Output, *, prompts: PromptFamily | None = None) -> Iterator[Client]:
-    """A client that leaves the work to workers which others run, and says so where there are none.
+    """A client that starts no workers of its own; it writes a note if this machine's cluster is not up.
 
     Raises:
-        Unreachable: where Redis does not answer.
+        Unreachable: if Redis does not answer.
     """
-    up = presence(settings.home) if settings.redis_url is None else None
-    family = prompts or (up.prompts if up else settings.prompts)
+    cluster = presence(settings.home) if settings.redis_url is None else None
+    family = prompts or (cluster.prompts if cluster else settings.prompts)
     with with_redis(settings.model_copy(update={"prompts": family})) as resolved, Client(resolved) as client:
-        if settings.redis_url is None and up is None:
-            out.note("no workers run here now: rlm-dist up starts them")
+        if settings.redis_url is None and cluster is None:
+            out.note("no workers are running here; rlm-dist up starts them")
         yield client
 
 
 @contextmanager
 def open_stores(settings: Settings) -> Iterator[tuple[Store, Payloads]]:
-    """The store and the long texts of its jobs.
+    """The store and the payloads of its jobs.
 
     Raises:
-        Unreachable: where Redis does not answer.
+        Unreachable: if Redis does not answer.
     """
     with with_redis(settings) as resolved:
-        assert resolved.redis_url is not None  # with_redis has seen to it
+        assert resolved.redis_url is not None  # with_redis sets it
         with closing(connect(resolved.redis_url, client_name="rlm-cli")) as client:
-            store = Store(client, retention_s=settings.retention_s)
-            blobs = open_blobs(resolved.blob_url, home=resolved.home, client=client)
-            yield store, Payloads(store=store, blobs=blobs)
+            storage = open_storage(
+                client,
+                blob_url=resolved.blob_url,
+                home=resolved.home,
+                retention_s=resolved.retention_s,
+            )
+            yield storage.store, storage.payloads

@@ -1,4 +1,4 @@
-"""``rlm-dist status`` and ``cost``: how far a job or batch is, and what it took."""
+"""``rlm-dist status`` and ``cost``: the progress of a job or batch, and what it used."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -29,23 +29,24 @@ from rlm_dist.schema.limits import ScopeState
 from rlm_dist.settings import load_settings
 from rlm_dist.store import Audit, Store
 
-_LISTED = 20
+_LIST_ROWS = 20
 _LOOK_S = 1.0
-_SAID_S = 10.0  # where there is no terminal, and what is said stays
+_LINE_S = 10.0  # between two lines of progress if there is no terminal
 
 
 def status(
     id_: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="A job or a batch. [default: the newest of both]")
+        str | None,
+        typer.Argument(metavar="[ID]", help="A job or a batch. [default: list the newest of both]"),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Keep looking until it has ended.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep showing it until it has ended.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show one job or batch, or the newest of both."""
+    """Show one job or batch, or list the newest of both."""
     out = Output(as_json=as_json)
     with open_stores(load_settings()) as (store, _):
         if id_ is None:
-            batches, jobs = store.batches.newest(_LISTED), store.jobs.newest(_LISTED)
+            batches, jobs = store.batches.newest(_LIST_ROWS), store.jobs.newest(_LIST_ROWS)
             document = {
                 "batches": [batch_document(batch) for batch in batches],
                 "jobs": [job_document(job) for job in jobs],
@@ -55,48 +56,48 @@ def status(
         pace = Pace()
         if watch:
             _watch(store, id_, pace, out)
-        found = find(store, id_)
-        if isinstance(found, JobRecord):
-            places = _places(store, found)
-            out.result({**job_document(found), "endpoints": places}, partial(job_lines, found, places))
+        record = find(store, id_)
+        if isinstance(record, JobRecord):
+            scopes = _scopes(store, record)
+            out.result({**job_document(record), "endpoints": scopes}, partial(job_lines, record, scopes))
         else:
-            seen = view(store, found, pace)
-            out.result(batch_document(found, seen), partial(batch_lines, found, seen))
+            snapshot = view(store, record, pace)
+            out.result(batch_document(record, snapshot), partial(batch_lines, record, snapshot))
 
 
 def cost(
     id_: options.JobOrBatch,
     check: Annotated[
-        bool, typer.Option("--check", help="Recompute the sums from every single charge.")
+        bool, typer.Option("--check", help="Recompute the sums from the single charges.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Show calls, tokens and money of a job or batch by role and model."""
     with open_stores(load_settings()) as (store, _):
-        found = find(store, id_)
-        is_batch = isinstance(found, BatchRecord)
+        record = find(store, id_)
+        is_batch = isinstance(record, BatchRecord)
         by_model = store.batches.model_costs(id_) if is_batch else store.jobs.model_costs(id_)
-        audit = _audit(store, found) if check else None
-    document = {"id": id_, "state": found.state, "costs": found.costs, "models": by_model}
+        audit = _audit(store, record) if check else None
+    document = {"id": id_, "state": record.state, "costs": record.costs, "models": by_model}
     if audit is None:
-        Output(as_json=as_json).result(document, lambda: _cost_lines(found.costs, by_model))
+        Output(as_json=as_json).result(document, lambda: _cost_lines(record.costs, by_model))
         return
     document["check"] = {
         "charges": audit.charges,
         "differences": [difference._asdict() for difference in audit.differences],
     }
     Output(as_json=as_json).result(
-        document, lambda: [*_cost_lines(found.costs, by_model), *audit_lines(audit)]
+        document, lambda: [*_cost_lines(record.costs, by_model), *audit_lines(audit)]
     )
     if audit.differences:
         raise typer.Exit(FAILED)
 
 
 def find(store: Store, id_: str) -> JobRecord | BatchRecord:
-    """The job or batch of this id.
+    """The job or batch with this id.
 
     Raises:
-        NotFound: where there is neither.
+        NotFound: if there is neither.
     """
     for get in (store.jobs.get, store.batches.get):
         try:
@@ -130,29 +131,29 @@ def job_document(record: JobRecord) -> dict[str, object]:
     }
 
 
-def batch_document(record: BatchRecord, seen: BatchView | None = None) -> dict[str, object]:
-    """A batch as ``status --json`` shows it; more is told of one alone than in a list."""
-    return {"kind": "batch", **record.model_dump(), **(seen.model_dump() if seen else {})}
+def batch_document(record: BatchRecord, snapshot: BatchView | None = None) -> dict[str, object]:
+    """A batch as ``status --json`` shows it; a list has no snapshots."""
+    return {"kind": "batch", **record.model_dump(), **(snapshot.model_dump() if snapshot else {})}
 
 
-def job_lines(record: JobRecord, places: Sequence[ScopeState] = ()) -> Iterator[str]:
-    """A job as text, with what the workers believe of the endpoints."""
+def job_lines(record: JobRecord, scopes: Sequence[ScopeState] = ()) -> Iterator[str]:
+    """A job as text, with the workers' current view of the endpoints."""
     within = f" of batch {record.spec.batch_id}" if record.spec.batch_id else ""
     yield f"job {record.spec.id}{within}: {record.state}" + (
-        ", cancellation asked for" if record.cancel_requested and not record.state.final else ""
+        ", cancellation requested" if record.cancel_requested and not record.state.final else ""
     )
     yield f"  query   {_short(record.spec.query, 100)}"
     if record.owner:
-        again = f", started {record.epoch} times" if record.epoch > 1 else ""
-        yield f"  worker  {record.owner}{again}"
+        starts = f", started {record.epoch} times" if record.epoch > 1 else ""
+        yield f"  worker  {record.owner}{starts}"
     if record.diverged_cells:
-        yield f"  replay  {calls(record.diverged_cells, 'code block')} came out otherwise when run again"
+        yield f"  replay  {calls(record.diverged_cells, 'code block')} gave a different result when run again"
     if record.isolation:
         yield f"  sandbox {record.isolation}"
     if record.outcome and record.outcome.error:
         yield f"  error   {record.outcome.error.type}: {record.outcome.error.message}"
     yield f"  used    {used(record.costs)}; {money(record.costs.total_cost)}"
-    for line in limit_lines(places):
+    for line in limit_lines(scopes):
         yield f"  model   {line}"
 
 
@@ -164,8 +165,14 @@ def list_lines(batches: list[BatchRecord], jobs: list[JobRecord]) -> Iterator[st
     if batches:
         head = ("BATCH", "STATE", "JOBS", "ENDED", "COST")
         rows = [
-            (each.id, str(each.state), str(each.total or "?"), str(ended(each)), money(each.costs.total_cost))
-            for each in batches
+            (
+                batch.id,
+                str(batch.state),
+                str(batch.total or "?"),
+                str(ended(batch)),
+                money(batch.costs.total_cost),
+            )
+            for batch in batches
         ]
         yield from table([head, *rows])
     if batches and jobs:
@@ -174,34 +181,34 @@ def list_lines(batches: list[BatchRecord], jobs: list[JobRecord]) -> Iterator[st
         head = ("JOB", "STATE", "BATCH", "COST", "QUERY")
         rows = [
             (
-                each.spec.id,
-                str(each.state),
-                each.spec.batch_id or "-",
-                money(each.costs.total_cost),
-                _short(each.spec.query, 40),
+                job.spec.id,
+                str(job.state),
+                job.spec.batch_id or "-",
+                money(job.costs.total_cost),
+                _short(job.spec.query, 40),
             )
-            for each in jobs
+            for job in jobs
         ]
         yield from table([head, *rows])
 
 
 def _watch(store: Store, id_: str, pace: Pace, out: Output) -> None:
-    """Show a job or batch until it has ended, or Ctrl-C."""
-    with suppress(KeyboardInterrupt), out.panel(every_s=_SAID_S) as show:
+    """Show a job or batch until it has ended, or until Ctrl-C."""
+    with suppress(KeyboardInterrupt), out.panel(every_s=_LINE_S) as show:
         while True:
-            found = find(store, id_)
-            if isinstance(found, JobRecord):
-                show("\n".join(job_lines(found, _places(store, found))))
+            record = find(store, id_)
+            if isinstance(record, JobRecord):
+                show("\n".join(job_lines(record, _scopes(store, record))))
             else:
-                seen = view(store, found, pace)
-                show("\n".join(batch_lines(found, seen)) if out.live else brief_line(found, seen))
-            if found.state.final if isinstance(found, JobRecord) else found.state in ENDED_STATES:
+                snapshot = view(store, record, pace)
+                show("\n".join(batch_lines(record, snapshot)) if out.live else brief_line(record, snapshot))
+            if record.state.final if isinstance(record, JobRecord) else record.state in ENDED_STATES:
                 return
             time.sleep(_LOOK_S)
 
 
-def _places(store: Store, record: JobRecord) -> list[ScopeState]:
-    """What holds a job up that has not ended."""
+def _scopes(store: Store, record: JobRecord) -> list[ScopeState]:
+    """The endpoints and models that may hold the job up; none if it has ended."""
     return [] if record.state.final else store.limits.scopes()
 
 
@@ -215,18 +222,18 @@ def _cost_lines(costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:
     )
 
 
-def _audit(store: Store, found: JobRecord | BatchRecord) -> Audit:
-    if isinstance(found, BatchRecord):
-        return store.audits.batch(found.id, found.state)
-    return store.audits.job(found.spec.id)
+def _audit(store: Store, record: JobRecord | BatchRecord) -> Audit:
+    if isinstance(record, BatchRecord):
+        return store.audits.batch(record.id, record.state)
+    return store.audits.job(record.spec.id)
 
 
 def audit_lines(audit: Audit) -> Iterator[str]:
-    """What came of a check, as text."""
+    """The result of a check, as text."""
     if not audit.differences:
         yield f"  checked: {calls(audit.charges, 'charge')} add up to these sums"
-    for one in audit.differences:
-        yield f"  wrong: {one.field} of {one.ledger} is {one.total:,}, and should be {one.recomputed:,}"
+    for ledger, field, total, recomputed in audit.differences:
+        yield f"  wrong: {field} of {ledger} is {total:,}, but should be {recomputed:,}"
 
 
 def _short(text: str, chars: int) -> str:

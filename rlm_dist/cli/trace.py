@@ -18,17 +18,17 @@ def trace(
     job: Annotated[str, typer.Argument(metavar="JOB", help="The id of a job.")], as_json: options.Json = False
 ) -> None:
     """Show the trajectory of a job: messages, code, outputs, sub-calls, times and costs."""
-    with open_stores(load_settings()) as (store, texts):
+    with open_stores(load_settings()) as (store, payloads):
         record = store.jobs.get(job)
         by_model = store.jobs.model_costs(job)
-        events = list(read_trace(store.journals, job, texts))
+        events = list(read_trace(store.journals, job, payloads))
     document = {
         "id": job,
         "state": record.state,
         "query": record.spec.query,
         "costs": record.costs,
         "models": by_model,
-        "events": [{"at_ms": each.at_ms, **each.event.model_dump()} for each in events],
+        "events": [{"at_ms": traced.at_ms, **traced.event.model_dump()} for traced in events],
     }
     Output(as_json=as_json).result(document, lambda: _lines(events, record.costs, by_model))
 

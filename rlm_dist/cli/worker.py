@@ -1,4 +1,4 @@
-"""``rlm-dist worker``: a Celery worker of one role, in place of this process."""
+"""``rlm-dist worker``: becomes a Celery worker of one role or, with the embedded server, its parent."""
 
 import os
 import subprocess
@@ -14,18 +14,20 @@ from rlm_dist.settings import load_settings
 
 
 def worker(
-    role: Annotated[Role, typer.Argument(help="Which kind of worker.")],
+    role: Annotated[Role, typer.Argument(help="The kind of worker.")],
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Jobs or calls at once. [default: RLM_ROOT/SUB_CONCURRENCY]")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Its name before the host's. [default: the role]")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The part of its name before the host. [default: the role]")
+    ] = None,
 ) -> None:
     """Run a worker: celery -A rlm_dist.ROLE_worker.app worker, with the right queue, pool and options."""
     settings = load_settings()
     argv = worker_argv(role, settings, concurrency=concurrency, name=name)
     if settings.redis_url is not None:
-        os.execv(argv[0], argv)  # signals then reach Celery itself, in a container too
-    # The embedded server lives as long as it has users, of which this process is one: it stays as the parent.
+        os.execv(argv[0], argv)  # signals then reach Celery itself, also in a container
+    # The embedded server runs as long as it has users. This process is one, so it stays as the parent.
     with with_redis(settings) as resolved, Lifeline() as lifeline:
         variables = {**os.environ, **resolved.variables(), **lifeline.variables}
         with subprocess.Popen(argv, env=variables, pass_fds=(lifeline.descriptor,)) as process:
@@ -33,7 +35,7 @@ def worker(
 
 
 def _outlast(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the worker, which has got the same Ctrl-C as this process."""
+    """Wait for the worker to end; on Ctrl-C, which it gets too, keep waiting."""
     while True:
         try:
             return process.wait()

@@ -1,46 +1,44 @@
-"""Batches that are checked as a whole before anything is submitted: a JSON lines file, or a list of dicts.
+"""Batches, checked as a whole before anything is submitted: a JSON lines file, or a list of dicts.
 
-Invariant: a file is read twice, as a stream. The first pass checks every line (the contexts that it names
-included) and computes the file's digest; the second yields the jobs. Memory grows with the longest line and
-the number of ids, not with the file. Blank lines and a byte order mark are passed over.
+Invariant: a file is read twice, as a stream. The first pass checks every line (and the context that it names)
+and computes the file's digest; the second yields the jobs. Memory grows with the longest line and the number
+of ids, not with the size of the file. Blank lines and a byte order mark are skipped.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from rlm_dist.client.batch_item import BatchItem, read_item
 from rlm_dist.client.openai_batch import IGNORED
-from rlm_dist.contexts.encoding import check_value, encode_files
+from rlm_dist.contexts.encoding import check_value, reading_files
 from rlm_dist.contexts.text_files import FileText, open_text
 from rlm_dist.errors import InputError
 
 SHOWN_PROBLEMS = 100
-_KNOWN_FILES = 1024
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 class _Checklist:
-    """Which jobs are good, and what is wrong with the others (the first hundred of them are told)."""
+    """Counts the good jobs, and lists the problems of the first hundred bad ones."""
 
     def __init__(self, noun: str) -> None:
         self._noun = noun
         self._first_use: dict[str, int] = {}
-        self._told: list[str] = []
+        self._messages: list[str] = []
         self.good = 0
         self.bad: set[int] = set()
 
     def check(self, number: int, read: Callable[[], BatchItem]) -> BatchItem | None:
-        """Read a job and see that its id is its own; None where it is bad, which is noted."""
+        """Read a job and check that its id is unique; if the job is bad, note why and return None."""
         try:
             item = read()
             first = self._first_use.setdefault(item.custom_id, number)
@@ -48,26 +46,26 @@ class _Checklist:
                 raise InputError((f"id: {item.custom_id!r} is already used in {self._noun} {first}",))
         except InputError as error:
             self.bad.add(number)
-            if len(self._told) < SHOWN_PROBLEMS:
-                self._told.append(f"{self._noun} {number}: {'; '.join(error.problems)}")
+            if len(self._messages) < SHOWN_PROBLEMS:
+                self._messages.append(f"{self._noun} {number}: {'; '.join(error.problems)}")
             return None
         self.good += 1
         return item
 
     def problems(self) -> tuple[str, ...]:
-        """What to tell of the bad jobs."""
-        more = len(self.bad) - len(self._told)
-        return (*self._told, f"… and {more} more bad {self._noun}s") if more else tuple(self._told)
+        """One message for each of the first hundred bad jobs, and one that counts the others."""
+        more = len(self.bad) - len(self._messages)
+        return (*self._messages, f"… and {more} more bad {self._noun}s") if more else tuple(self._messages)
 
 
 class BatchFile:
     """A checked batch file: its ``digest``, the ``total`` of good lines, and the lines as jobs.
 
-    ``problems`` says what is wrong with the lines that are skipped (the first hundred of them; ``bad_lines``
-    is their number); ``ignored`` names fields of OpenAI bodies that have no effect here.
+    ``problems`` says what is wrong with the first hundred bad lines, which are skipped; ``bad_lines`` counts
+    all of them. ``ignored`` names the fields of OpenAI bodies that have no effect here.
 
     Raises:
-        InputError: listing the bad lines, unless ``skip_invalid``; also where no good line is left.
+        InputError: listing the bad lines, unless ``skip_invalid``; also if no good line remains.
     """
 
     def __init__(
@@ -76,7 +74,7 @@ class BatchFile:
         self._file = open_text(path, stdin=stdin)
         self._base = Path.cwd() if str(path) == "-" or "://" in str(path) else Path(path).absolute().parent
         self.ignored: set[str] = set()
-        self._check_file = lru_cache(_KNOWN_FILES)(_problems_of_file)
+        self._read_file = reading_files(lambda _: None)
         checklist = _Checklist("line")
         digest = hashlib.sha256()
         for number, line in _lines(self._file, digest.update):
@@ -95,29 +93,37 @@ class BatchFile:
         """The jobs, in the order of the file.
 
         Raises:
-            InputError: where the file has changed since it was checked.
+            InputError: if the file has changed since it was checked.
         """
         for number, line in _lines(self._file, lambda chunk: None):
             if number not in self._skipped:
                 yield read_item(_parse(line), self._base)
+
+    def _check_file(self, path: str) -> None:
+        try:
+            self._read_file(path)
+        except InputError as error:
+            raise InputError(tuple(f"context_file: {problem}" for problem in error.problems)) from None
 
     def _checked(self, line: bytes) -> BatchItem:
         parsed = _parse(line)
         item = read_item(parsed, self._base)
         if item.context_file is None:
             check_value(item.value)
-        elif problems := self._check_file(item.context_file):
-            raise InputError(problems)
+        else:
+            self._check_file(item.context_file)
         if item.form == "openai":
             self.ignored |= IGNORED & parsed["body"].keys()
         return item
 
 
 class BatchList:
-    """A checked list of jobs, each a dict as a line of a batch file; relative paths start where we run.
+    """A checked list of jobs, each a dict like a line of a batch file.
+
+    Relative paths start from the working directory.
 
     Raises:
-        InputError: listing the bad items, counted from 0; also where there is none.
+        InputError: listing the bad items, counted from 0; also if there are no items.
     """
 
     def __init__(self, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -142,31 +148,23 @@ class BatchList:
         self.digest = digest.hexdigest()
 
     def items(self) -> Iterator[BatchItem]:
-        """The jobs, in the order given."""
+        """The jobs, in the order of the list."""
         return iter(self._items)
 
 
 def _fingerprint(item: BatchItem) -> bytes:
-    """What two items share only if they are the same job."""
-    known = [item.custom_id, item.query, item.encode().ref.sha256, item.form, item.metadata]
-    return (json.dumps(known) + item.options.model_dump_json()).encode()
+    """Bytes that are equal for two items only if they are the same job."""
+    fields = [item.custom_id, item.query, item.encode().ref.sha256, item.form, item.metadata]
+    return (json.dumps(fields) + item.options.model_dump_json()).encode()
 
 
-def _problems_of_file(path: str) -> tuple[str, ...]:
-    try:
-        encode_files([path])
-    except InputError as error:
-        return tuple(f"context_file: {problem}" for problem in error.problems)
-    return ()
-
-
-def _lines(file: FileText, seen: Callable[[bytes], object]) -> Iterator[tuple[int, bytes]]:
+def _lines(file: FileText, on_chunk: Callable[[bytes], object]) -> Iterator[tuple[int, bytes]]:
     number = 0
     parts: list[bytes] = []
     for chunk in file.pieces():
-        seen(chunk)
-        *ended, rest = chunk.split(b"\n")
-        for end in ended:
+        on_chunk(chunk)
+        *line_ends, rest = chunk.split(b"\n")
+        for end in line_ends:
             number += 1
             line = b"".join([*parts, end])
             parts = []

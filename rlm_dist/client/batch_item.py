@@ -1,7 +1,7 @@
 """One job of a batch: a line of a batch file, or a dict, in this project's form or in OpenAI's Batch form.
 
 A native line has ``id``, ``query``, ``context`` (any JSON value) or ``context_file`` (relative to the batch
-file, absolute, or an fsspec URL), and may have ``metadata`` and the fields of ``options.JobOptions``. See
+file, absolute, or an fsspec URL). It may also have ``metadata`` and the fields of ``options.JobOptions``. See
 ``openai_batch`` for the other form.
 """
 
@@ -21,7 +21,7 @@ _NO_OPTIONS = JobOptions()
 
 @dataclass(frozen=True)
 class BatchItem:
-    """One job of a batch, checked; its context is ``value``, or lies at the path or URL ``context_file``."""
+    """A checked job of a batch; its context is ``value``, or the file at the path or URL ``context_file``."""
 
     custom_id: str
     query: str
@@ -53,13 +53,13 @@ class _NativeLine(JobOptions):
 
 
 def read_item(line: object, base: Path) -> BatchItem:
-    """Check one parsed line of either form; ``base`` is where relative paths start.
+    """Check one parsed line of either form; relative paths start from ``base``.
 
     Raises:
-        InputError: naming each bad field. That the context is not empty is found when it is encoded.
+        InputError: naming each bad field. An empty context is found only when it is encoded.
     """
     if not isinstance(line, dict):
-        raise InputError(("is no JSON object",))
+        raise InputError(("is not a JSON object",))
     try:
         item = _openai_item(line) if {"custom_id", "body"} & line.keys() else _native_item(line, base)
     except ValidationError as error:

@@ -1,8 +1,8 @@
-"""The Python API: submit jobs and batches to the cluster, and come back to them.
+"""The Python API: submit jobs and batches to the cluster, and return to them later.
 
-A job's context is stored first, then its record, then a message is sent to the root workers. Each step may
-be repeated: ids of a batch's jobs follow from the batch's id and their own, so that whoever submits the same
-batch again goes on where the first attempt broke off, and otherwise attaches to what is there.
+A job's context is stored first, then its record; then a message is sent to the root workers. Each step may
+be repeated: the id of a batch's job is computed from the batch's id and the job's own. So submitting the same
+batch again continues where the first attempt broke off, or attaches to the batch if it is complete.
 """
 
 import hashlib
@@ -23,8 +23,7 @@ from typing import Any, Protocol
 import celery
 import redis
 
-from rlm_dist.blobs.payloads import Payloads
-from rlm_dist.blobs.store import open_blobs
+from rlm_dist.blobs.payloads import open_storage
 from rlm_dist.broker.app import make_app
 from rlm_dist.broker.publish import send_root
 from rlm_dist.client.batch_file import BatchFile, BatchList
@@ -38,14 +37,14 @@ from rlm_dist.errors import InputError
 from rlm_dist.local.cluster import is_up, own_queue, with_redis, workers
 from rlm_dist.schema import BatchState, JobSpec
 from rlm_dist.settings import Settings, load_settings
-from rlm_dist.store import Store, connect, reaching
+from rlm_dist.store import connect, reaching
 
 REDIS_PATIENCE_S = 60.0
 _BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class JobSource(Protocol):
-    """Jobs that are checked: a ``BatchFile`` or a ``BatchList``."""
+    """Checked jobs: a ``BatchFile`` or a ``BatchList``."""
 
     digest: str
     total: int
@@ -57,51 +56,50 @@ class JobSource(Protocol):
 class Client:
     """A connection to the cluster; a context manager that closes it.
 
-    Where no Redis is configured, an embedded server is started, and a root and a sub worker once there is
-    work for them, unless ``rlm-dist up`` runs for the same ``RLM_HOME``. They end with the client.
+    If no Redis is configured, the client starts an embedded server, and a root and a sub worker as soon as
+    there is work for them, unless ``rlm-dist up`` runs for the same ``RLM_HOME``. They end with the client.
 
     Raises:
-        SettingsError: where a setting has a value that cannot be used.
-        Unreachable: where Redis does not answer, or the embedded server cannot be started.
+        SettingsError: if a setting has a value that cannot be used.
+        Unreachable: if Redis does not answer, or the embedded server cannot be started.
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
-        given = settings or load_settings()
+        configured = settings or load_settings()
         if redis_url is not None:
-            given = given.model_copy(update={"redis_url": redis_url})
-        self._held = ExitStack()
-        self._finalizer = weakref.finalize(self, self._held.close)
+            configured = configured.model_copy(update={"redis_url": redis_url})
+        self._resources = ExitStack()
+        self._finalizer = weakref.finalize(self, self._resources.close)
         try:
-            self.settings = self._held.enter_context(with_redis(given))
-            if given.redis_url is None and not is_up(given.home):
+            self.settings = self._resources.enter_context(with_redis(configured))
+            if configured.redis_url is None and not is_up(configured.home):
                 self.settings = own_queue(self.settings)
             self._connect()
         except BaseException:
             self.close()
             raise
         self._wake: Callable[[], None] = (
-            _Waker(self.settings, self._held) if self.settings.broker_prefix else _nothing
+            _Waker(self.settings, self._resources) if self.settings.broker_prefix else _do_nothing
         )
 
     def _connect(self) -> None:
-        assert self.settings.redis_url is not None  # with_redis has seen to it
+        assert self.settings.redis_url is not None  # with_redis sets it
         connection: redis.Redis = connect(self.settings.redis_url, client_name="rlm-client")
-        self._held.callback(connection.close)
-        self._app: celery.Celery = self._held.enter_context(make_app(self.settings))
+        self._resources.callback(connection.close)
+        self._app: celery.Celery = self._resources.enter_context(make_app(self.settings))
         with reaching(connection):
-            connection.ping()  # a wrong address is told at once, an outage later on is waited for
-        self.store = Store(connection, retention_s=self.settings.retention_s, patience_s=REDIS_PATIENCE_S)
-        self.blobs = open_blobs(
-            self.settings.blob_url,
+            connection.ping()  # a wrong address fails at once; later outages are waited out
+        self.store, self.blobs, self._payloads = open_storage(
+            connection,
+            blob_url=self.settings.blob_url,
             home=self.settings.home,
-            client=connection,
             retention_s=self.settings.retention_s,
+            patience_s=REDIS_PATIENCE_S,
         )
-        self._payloads = Payloads(store=self.store, blobs=self.blobs)
         self._specs = JobSpecFactory(self.settings)
 
     def close(self) -> None:
-        """Close the connections, and end what was started; jobs that have not ended stay in the store."""
+        """Close the connections and stop what was started; jobs that have not ended stay in the store."""
         self._finalizer()
 
     def __enter__(self) -> "Client":
@@ -136,46 +134,46 @@ class Client:
         Args:
             context: a str, a list of str, a dict of str to str, any other JSON value, or what
                 ``contexts.encode_files`` returned.
-            query: what is asked about it.
-            metadata: JSON values of the caller's own, kept with the job.
+            query: the question about the context.
+            metadata: the caller's own JSON values, stored with the job.
             options: ``model``, ``sub_model``, ``max_iterations``, ``max_usd``, ``max_tokens``,
                 ``max_sub_calls``, ``max_seconds``, ``max_depth``, ``on_divergence`` (``warn`` or ``fail``:
-                what becomes of a job whose worker died where its code, run again, comes out otherwise),
-                ``cache`` (True: sub-calls may be answered by what other jobs were answered to the same),
-                ``priority`` (``high``, ``normal`` or ``low``: the order in which jobs that wait are started);
-                and what the calls say to the endpoint: ``temperature``, ``max_output_tokens``,
-                ``reasoning_effort``, ``extra_body`` (a dict of further fields) for the root model, the same
-                with ``sub_`` before them for the sub model.
+                what happens to a job whose worker died if its code, run again, gives a different result),
+                ``cache`` (True: a sub-call may reuse the answer that another job got to the same request),
+                ``priority`` (``high``, ``normal`` or ``low``: the order in which waiting jobs are started);
+                and parameters that are sent with each call: ``temperature``, ``max_output_tokens``,
+                ``reasoning_effort`` and ``extra_body`` (a dict of further fields) for the root model, and
+                the same names with the prefix ``sub_`` for the sub model.
 
         Raises:
-            InputError: where context or query is empty, or an option is unknown or bad.
+            InputError: if context or query is empty, or an option is unknown or bad.
         """
         job_id = f"j{uuid.uuid4().hex[:20]}"
         line = {"id": job_id, "query": query, "context": "", "metadata": dict(metadata or {})}
-        given = read_options(options).over(self._defaults)
+        job_options = read_options(options).over(self._defaults)
         item = read_item(line, Path())
         encoded = context if isinstance(context, Encoded) else encode(context)
         self._wake()
         ref = store_context(encoded, self.blobs)
-        self._enqueue([self._specs.make(item, given, ref, job_id=job_id)])
+        self._enqueue([self._specs.make(item, job_options, ref, job_id=job_id)])
         return self.job(job_id)
 
     def submit_batch(
         self, items: Iterable[Mapping[str, Any]], batch_id: str | None = None, **options: object
     ) -> Batch:
-        """Submit jobs together, each a dict as a line of a batch file, in either form.
+        """Submit jobs together, each a dict like a line of a batch file, in either form.
 
-        The same batch id with the same items attaches to the batch that is there.
+        The same batch id with the same items attaches to the existing batch.
 
         Args:
             items: the jobs.
-            batch_id: a name for the batch; one is made up where it is not given.
-            options: those of ``submit``, for jobs that do not give them; ``batch_max_usd`` and
-                ``batch_max_tokens``, which all jobs together may use (a budget of a batch that is there is
-                replaced); and ``webhook``, an address that is told of the end of a new batch.
+            batch_id: a name for the batch; the default is a random one.
+            options: those of ``submit``, for jobs that do not set them; ``batch_max_usd`` and
+                ``batch_max_tokens``, budgets that all jobs share (they replace those of an existing batch);
+                and ``webhook``, an address that is notified when a new batch ends.
 
         Raises:
-            InputError: listing every bad item; nothing is submitted then. Also where the batch id is in use
+            InputError: listing every bad item; nothing is submitted then. Also if the batch id is in use
                 for other items.
         """
         return self.submit_checked(BatchList(items), batch_id, **options)
@@ -183,12 +181,12 @@ class Client:
     def submit_file(
         self, path: str | Path, batch_id: str | None = None, *, skip_invalid: bool = False, **options: object
     ) -> Batch:
-        """Submit the jobs of a batch file, read as a stream; else as ``submit_batch``."""
+        """Submit the jobs of a batch file, read as a stream; otherwise like ``submit_batch``."""
         return self.submit_checked(BatchFile(path, skip_invalid=skip_invalid), batch_id, **options)
 
     def submit_checked(self, jobs: JobSource, batch_id: str | None = None, **options: object) -> Batch:
-        """Submit jobs that are checked already; else as ``submit_batch``."""
-        batch, defaults = self._opened(jobs, batch_id, options)
+        """Submit jobs that are already checked; otherwise like ``submit_batch``."""
+        batch, defaults = self._open_batch(jobs, batch_id, options)
         if not batch.record().sealed:
             self._fill(batch.id, jobs, defaults)
             self.store.batches.seal(batch.id)
@@ -199,29 +197,28 @@ class Client:
     ) -> tuple[Batch, list[Job]]:
         """Submit ``count`` jobs, spread evenly over the batch; ``submit_checked`` submits the others.
 
-        Returns the batch and the jobs; those of a batch that was submitted before are its first ones.
+        Returns the batch and these jobs. If the whole batch was submitted before, they are its first ones.
         """
-        batch, defaults = self._opened(jobs, batch_id, options)
+        batch, defaults = self._open_batch(jobs, batch_id, options)
         count = min(count, jobs.total)
         if not batch.record().sealed:
-            self._fill(batch.id, jobs, defaults, {place * jobs.total // count for place in range(count)})
+            self._fill(batch.id, jobs, defaults, {n * jobs.total // count for n in range(count)})
         return batch, [self.job(job_id) for job_id in self.store.batches.job_ids(batch.id, 0, count)]
 
-    def _opened(
+    def _open_batch(
         self, jobs: JobSource, batch_id: str | None, options: Mapping[str, object]
     ) -> tuple[Batch, JobOptions]:
-        """The batch, made where it is not there, and the options of jobs that give none of their own."""
-        own, of_jobs = read_batch_options(options)
+        """The batch, created if it does not exist, and the defaults for options that a job does not set."""
+        batch_options, job_options = read_batch_options(options)
         if batch_id is None:
             batch_id = f"b{uuid.uuid4().hex[:12]}"
         elif not _BATCH_ID.fullmatch(batch_id):
-            raise InputError(
-                (f"batch id {batch_id!r}: must be letters, digits, '.', '_' and '-', up to 128",)
-            )
-        limits = (own.max_nanousd, own.batch_max_tokens)
-        if not self.store.batches.create(batch_id, jobs.digest, jobs.total, *limits, webhook=own.webhook):
+            raise InputError((f"batch id {batch_id!r}: must be up to 128 letters, digits, '.', '_' and '-'",))
+        limits = (batch_options.max_nanousd, batch_options.batch_max_tokens)
+        webhook = batch_options.webhook
+        if not self.store.batches.create(batch_id, jobs.digest, jobs.total, *limits, webhook=webhook):
             self.store.batches.set_budget(batch_id, *limits)
-        return self.batch(batch_id), of_jobs.over(self._defaults)
+        return self.batch(batch_id), job_options.over(self._defaults)
 
     def retry(
         self,
@@ -230,14 +227,14 @@ class Client:
         batch_max_usd: float | Decimal | None = None,
         batch_max_tokens: int | None = None,
     ) -> int:
-        """Run those jobs of a batch again that ended without an answer; returns how many.
+        """Run again the jobs of a batch that ended without an answer; return their number.
 
-        They keep their ids, their ledgers and the calls that were answered. A budget that is given replaces
-        that of the batch; what was spent before counts against it.
+        They keep their ids, their ledgers and the calls that were answered. A new budget replaces the
+        batch's; what was spent before counts against it.
 
         Raises:
-            NotFound: where there is no such batch, or its retention is over.
-            InputError: where a budget is bad.
+            NotFound: if the batch does not exist, or its retention is over.
+            InputError: if a budget is bad.
         """
         budget = read_budget(batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens)
         self.store.batches.set_budget(batch_id, budget.max_nanousd, budget.batch_max_tokens)
@@ -248,59 +245,59 @@ class Client:
         return len(job_ids)
 
     def _fill(
-        self, batch_id: str, jobs: JobSource, defaults: JobOptions, chosen: Container[int] | None = None
+        self, batch_id: str, jobs: JobSource, defaults: JobOptions, positions: Container[int] | None = None
     ) -> None:
-        """Submit the jobs of a batch, or those at the ``chosen`` places."""
+        """Submit the jobs of a batch, or only those at ``positions``."""
         self._wake()
-        items = ((n, item) for n, item in enumerate(jobs.items()) if chosen is None or n in chosen)
-        with ThreadPoolExecutor(1) as sender:  # sends one chunk while the next is made ready
-            sent: Future[None] | None = None
+        items = ((n, item) for n, item in enumerate(jobs.items()) if positions is None or n in positions)
+        with ThreadPoolExecutor(1) as sender:  # sends one chunk while the next is prepared
+            sending: Future[None] | None = None
             for chunk in upload_contexts(items, self.blobs):
-                specs = [self._of_batch(ready, batch_id, defaults) for ready in chunk]
-                if sent is not None:
-                    sent.result()
+                specs = [self._batch_spec(job, batch_id, defaults) for job in chunk]
+                if sending is not None:
+                    sending.result()
                 if self.store.batches.get(batch_id).state is BatchState.CANCELLED:
                     break
-                sent = sender.submit(self._enqueue, specs)
-            if sent is not None:
-                sent.result()
+                sending = sender.submit(self._enqueue, specs)
+            if sending is not None:
+                sending.result()
 
-    def _of_batch(self, ready: StoredJob, batch_id: str, defaults: JobOptions) -> JobSpec:
-        index, item, context = ready
+    def _batch_spec(self, job: StoredJob, batch_id: str, defaults: JobOptions) -> JobSpec:
+        index, item, context = job
         options = item.options.over(defaults)
         job_id = _job_id(batch_id, item)
         return self._specs.make(item, options, context, job_id=job_id, batch_id=batch_id, index=index)
 
     @cached_property
     def _defaults(self) -> JobOptions:
-        """What a job does not give comes from the setting of the same name, where there is one."""
+        """The values of the settings that have the name of an option, for jobs that do not set it."""
         names = JobOptions.model_fields.keys() & Settings.model_fields.keys()
         return JobOptions.model_validate({name: getattr(self.settings, name) for name in names})
 
     def _enqueue(self, specs: Sequence[JobSpec]) -> None:
-        # Also those that were there already: whoever made them may have died before it sent their messages,
-        # and a message too many does no harm.
+        # Messages go out for jobs that already existed, too: the process that created them may have died
+        # before it sent theirs, and an extra message does no harm.
         self.store.jobs.create(specs)
         send_root(self._app, *specs)
 
 
 class _Waker:
-    """Starts workers of our own when they are first needed."""
+    """Starts the client's own workers when they are first needed."""
 
-    def __init__(self, settings: Settings, held: ExitStack) -> None:
+    def __init__(self, settings: Settings, resources: ExitStack) -> None:
         self._settings = settings
-        self._held = held
+        self._resources = resources
         self._lock = threading.Lock()
         self._started = False
 
     def __call__(self) -> None:
         with self._lock:
             if not self._started:
-                self._held.enter_context(workers(self._settings, roots=1, subs=1))
+                self._resources.enter_context(workers(self._settings, roots=1, subs=1))
                 self._started = True
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 

@@ -1,6 +1,7 @@
-"""A submitted job, and a submitted batch, as their owner holds them.
+"""Handles to a submitted job and to a submitted batch.
 
-A handle is an id and a way to the store: it can be made again in another process, and nothing ends with it.
+A handle is an id and access to the store: it can be made again in another process, and no job ends when its
+handle is dropped.
 """
 
 import time
@@ -20,9 +21,9 @@ _ALL = 2**31
 
 
 class ClusterAccess(NamedTuple):
-    """What handles ask: the store, and ``wake``, which sees that there are workers before one waits.
+    """What handles use: the store, and ``wake``, which starts missing workers before a handle waits.
 
-    ``owner`` closes what is its own when nobody holds it any more, so a handle holds it.
+    ``owner``, the client, closes its connections once nothing refers to it, so each handle refers to it.
     """
 
     store: Store
@@ -39,29 +40,29 @@ class Job:
         self.id = job_id
 
     def result(self, timeout: float | None = None) -> Result:
-        """Wait for the job's end, whatever end that is, and return it; ``timeout`` is in seconds.
+        """Wait until the job ends, in whatever state, and return its result; ``timeout`` is in seconds.
 
         Raises:
-            TimeoutError: where the job has not ended in time; it goes on.
-            NotFound: where there is no such job, or its retention time is over.
+            TimeoutError: if the job has not ended in time; it keeps running.
+            NotFound: if the job does not exist, or its retention is over.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         record = self._cluster.store.jobs.get(self.id)
         if not record.state.final:
             self._cluster.wake()
         while not record.state.final:
-            left = _ROUND_S if deadline is None else deadline - time.monotonic()
-            if left <= 0:
+            remaining_s = _ROUND_S if deadline is None else deadline - time.monotonic()
+            if remaining_s <= 0:
                 raise TimeoutError(f"job {self.id} is still {record.state} after {timeout:g} s")
-            record = self._cluster.store.jobs.wait(self.id, min(left, _ROUND_S))
+            record = self._cluster.store.jobs.wait(self.id, min(remaining_s, _ROUND_S))
         return result_of(record)
 
     def status(self) -> JobState:
-        """Where the job is in its life."""
+        """The job's state."""
         return self._cluster.store.jobs.get(self.id).state
 
     def record(self) -> JobRecord:
-        """What the store knows of the job."""
+        """The job's record in the store."""
         return self._cluster.store.jobs.get(self.id)
 
     def cost(self) -> Costs:
@@ -69,23 +70,23 @@ class Job:
         return self._cluster.store.jobs.costs(self.id)
 
     def events(self) -> Iterator[Event]:
-        """What has happened in the job, then what happens, until its end."""
+        """The job's events from its start, then new ones as they happen, until it ends."""
         store, payloads, wake, _ = self._cluster
         after = "0"
         if not store.jobs.get(self.id).state.final:
             wake()
         while True:
-            # Asked first: what happened up to the end is then read below, all of it.
-            ended = store.jobs.get(self.id).state.final
+            # Checked first: if the job has ended, all of its events are stored and are read below.
+            has_ended = store.jobs.get(self.id).state.final
             for traced in read_trace(store.journals, self.id, payloads, after=after):
                 after = traced.id
                 yield traced.event
-            if ended:
+            if has_ended:
                 return
             store.journals.read_events(self.id, after, block_ms=_BLOCK_MS)
 
     def cancel(self) -> JobState:
-        """Ask for the job's end: a queued job is cancelled at once, a running one within seconds."""
+        """Cancel the job: a queued one ends at once, a running one within seconds."""
         return self._cluster.store.jobs.cancel(self.id)
 
 
@@ -97,21 +98,21 @@ class Batch:
         self.id = batch_id
 
     def status(self) -> BatchState:
-        """Where the batch is in its life."""
+        """The batch's state."""
         return self.record().state
 
     def record(self) -> BatchRecord:
-        """What the store knows of the batch: its state, how many jobs are in each state, its total."""
+        """The batch's record in the store: its state, the number of jobs in each state, its total."""
         return self._cluster.store.batches.get(self.id)
 
     def jobs(self) -> list[Job]:
-        """Its jobs that are submitted up to now, in the order of submission."""
+        """The jobs submitted up to now, in the order of submission."""
         return [
             Job(self._cluster, job_id) for job_id in self._cluster.store.batches.job_ids(self.id, 0, _ALL)
         ]
 
     def cost(self) -> Costs:
-        """What all its jobs have used up to now."""
+        """What all jobs have used up to now."""
         return self._cluster.store.batches.costs(self.id)
 
     def cancel(self) -> None:
@@ -128,13 +129,13 @@ class Batch:
         self._wake()
         after = "0"
         while True:
-            # Asked first: what ended up to then is read below, all of it.
+            # Checked first: if no more jobs can end, all that have ended are read below.
             complete = _complete(self.record())
-            ended = store.batches.ended_jobs(self.id, after, None if complete else _BLOCK_MS)
-            yield from filter(None, store.jobs.records([job_id for _, job_id in ended]))
-            if complete and not ended:
+            ended_jobs = store.batches.ended_jobs(self.id, after, None if complete else _BLOCK_MS)
+            yield from filter(None, store.jobs.records([job_id for _, job_id in ended_jobs]))
+            if complete and not ended_jobs:
                 return
-            after = ended[-1][0] if ended else after
+            after = ended_jobs[-1][0] if ended_jobs else after
 
     def ended_in_order(self) -> Iterator[JobRecord]:
         """The jobs that have ended up to now, in the order of submission."""
@@ -144,15 +145,15 @@ class Batch:
             start += len(job_ids)
 
     def results_in_order(self) -> Iterator[Result]:
-        """The results in the order of submission, each as soon as it and all before it are there."""
+        """The results in the order of submission, each as soon as it and all before it are available."""
         self._wake()
-        done = 0
+        position = 0
         while True:
             complete = _complete(self.record())
-            job_ids = self._cluster.store.batches.job_ids(self.id, done, _PAGE)
+            job_ids = self._cluster.store.batches.job_ids(self.id, position, _PAGE)
             for job_id in job_ids:
                 yield Job(self._cluster, job_id).result()
-            done += len(job_ids)
+            position += len(job_ids)
             if complete and not job_ids:
                 return
             if not job_ids:  # all that were submitted up to now have ended, and more are being submitted
@@ -164,7 +165,7 @@ class Batch:
 
 
 def result_of(record: JobRecord) -> Result:
-    """A job as results show it; a job that has not ended has no outcome yet."""
+    """A job as results show it; without an outcome if the job has not ended."""
     outcome = record.outcome
     return Result(
         id=record.spec.id,
@@ -190,6 +191,6 @@ def _seconds(start_ms: int | None, end_ms: int | None) -> float | None:
 
 
 def _complete(record: BatchRecord) -> bool:
-    """Whether no job of the batch will end any more."""
+    """Whether no more jobs of the batch can end."""
     closed = record.sealed or record.state is BatchState.CANCELLED
     return closed and all(state.final or count == 0 for state, count in record.counts.items())

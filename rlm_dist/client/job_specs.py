@@ -1,4 +1,4 @@
-"""From a checked job to its spec: what the job asks for itself, then what is set for all."""
+"""Makes the spec of a checked job from its own options and, for those it does not set, the settings."""
 
 from typing import Any
 
@@ -9,14 +9,15 @@ from rlm_dist.settings import Settings
 
 
 class JobSpecFactory:
-    """Makes the specs of jobs under the same settings; may be used by several threads."""
+    """Makes the specs of jobs that share settings; may be used by several threads."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        none = JobOptions()
-        # Most jobs of a batch give no options of their own, and to work these out takes longer than all else
-        # here. Equal options would not do: in an extra body, 1 and True are equal.
-        self._last = none, self._asked(none)
+        no_options = JobOptions()
+        # Most jobs of a batch share one options object, and computing these fields takes longer than all else
+        # here, so the last ones are cached. Objects are compared by identity: equal options may differ, as 1
+        # and True are equal in an extra body.
+        self._last = no_options, self._fields(no_options)
 
     def make(
         self,
@@ -28,11 +29,11 @@ class JobSpecFactory:
         batch_id: str | None = None,
         index: int = 0,
     ) -> JobSpec:
-        """The spec of ``item`` with ``options``, which take the place of its own."""
-        known, asked = self._last
-        if options is not known:
-            asked = self._asked(options)
-            self._last = options, asked
+        """The spec of ``item`` with ``options``, which replace its own."""
+        last_options, fields = self._last
+        if options is not last_options:
+            fields = self._fields(options)
+            self._last = options, fields
         return JobSpec(
             id=job_id,
             custom_id=item.custom_id,
@@ -42,23 +43,23 @@ class JobSpecFactory:
             context=ref,
             metadata=item.metadata,
             form=item.form,
-            **asked,
+            **fields,
         )
 
-    def _asked(self, options: JobOptions) -> dict[str, Any]:
-        known = self._settings
+    def _fields(self, options: JobOptions) -> dict[str, Any]:
+        settings = self._settings
         return {
-            "model": options.model or known.model,
-            "sub_model": options.sub_model or known.sub_model,
-            "prompts": known.prompts,
-            "max_output_chars": known.max_output_chars,
-            "early_final": known.early_final,
-            "ask_at_limit": known.ask_at_limit,
+            "model": options.model or settings.model,
+            "sub_model": options.sub_model or settings.sub_model,
+            "prompts": settings.prompts,
+            "max_output_chars": settings.max_output_chars,
+            "early_final": settings.early_final,
+            "ask_at_limit": settings.ask_at_limit,
             "on_divergence": options.on_divergence or "warn",
             "priority": options.priority or "normal",
             "limits": options.limits(),
             "cache": bool(options.cache),
             "root_parameters": options.parameters(Role.ROOT),
             "sub_parameters": options.parameters(Role.SUB),
-            "broker_prefix": known.broker_prefix,
+            "broker_prefix": settings.broker_prefix,
         }

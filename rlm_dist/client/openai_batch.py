@@ -1,11 +1,11 @@
 """The OpenAI Batch form of a job: a chat request that is read as query and context, and its output line.
 
-The last message must be the user's: it is the query, and what stands before it is the context. One message
-before it is a ``str``, its text; several are a ``list`` with an item ``role: text`` for each.
+The last message must be a user message: it is the query, and the messages before it are the context. If there
+is one, the context is a ``str``, its text; if there are several, it is a ``list`` of items ``role: text``.
 
-Fields of the body that shape the sampling of a single reply (``temperature``, ``max_tokens``, …) have nothing
-to act on here; they are taken and left aside. Fields that would change what the answer is (``tools``, ``n``,
-…) are refused.
+Fields of the body that control the sampling of a single reply (``temperature``, ``max_tokens``, …) have no
+effect here; they are accepted and ignored. Fields that would change the kind of answer (``tools``, ``n``, …)
+are rejected.
 """
 
 from typing import Annotated, Any, Literal
@@ -74,9 +74,9 @@ class _Body(_Strict):
     def _without_ignored(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        refused = [name for name, harmless in _HARMLESS.items() if value.get(name) not in harmless]
-        if refused:
-            raise ValueError(f"{', '.join(refused)} cannot be used here")
+        rejected = [name for name, harmless in _HARMLESS.items() if value.get(name) not in harmless]
+        if rejected:
+            raise ValueError(f"{', '.join(rejected)} cannot be used here")
         return {name: part for name, part in value.items() if name not in IGNORED and name not in _HARMLESS}
 
     @model_validator(mode="after")
@@ -85,8 +85,8 @@ class _Body(_Strict):
             raise ValueError("the last message must be a user message: it is the query")
         if len(self.messages) == 1:
             raise ValueError(
-                "nothing stands before the last user message, so there is no context: "
-                "put the long text into a message of its own before the question"
+                "there is no message before the last user message, so there is no context: "
+                "put the long text in a separate message before the question"
             )
         return self
 
@@ -106,7 +106,7 @@ class OpenAILine(_Strict):
 
     @property
     def context(self) -> str | list[str]:
-        """What stands before the query."""
+        """The messages before the query."""
         earlier = self.body.messages[:-1]
         if len(earlier) == 1:
             return earlier[0].content
@@ -114,9 +114,9 @@ class OpenAILine(_Strict):
 
 
 def openai_line(result: Result, model: str, *, created_s: int) -> dict[str, JsonValue]:
-    """A job's end as a line of an OpenAI Batch output file: a chat completion, or an error.
+    """An ended job as a line of an OpenAI Batch output file: a chat completion, or an error.
 
-    ``created_s`` is when the job ended, in Unix time. The usage is that of the whole job, all its calls.
+    ``created_s`` is when the job ended, in Unix time. The usage is the sum over all calls of the job.
     """
     line: dict[str, JsonValue] = {"id": f"batch_req_{result.id}", "custom_id": result.custom_id}
     if result.state is not JobState.SUCCEEDED:

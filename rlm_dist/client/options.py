@@ -1,8 +1,8 @@
-"""What a user may ask of one job beside query and context: models, their parameters, and limits.
+"""The options of one job, beside query and context: models, their parameters, and limits.
 
-All are under the names that users see. Those of the sub model's calls begin with ``sub_``.
+All have the names that users see. The names of those for the sub model's calls begin with ``sub_``.
 
-Money is given in USD (``max_usd``) and kept as integer nano-dollars (``JobLimits.max_nanousd``).
+Money is entered in USD (``max_usd``) and stored as integer nano-dollars (``JobLimits.max_nanousd``).
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class JobOptions(BaseModel):
-    """Models, limits and policy of one job, each None where it is not given."""
+    """Models, limits and policy of one job; None means not set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -55,20 +55,20 @@ class JobOptions(BaseModel):
         return value
 
     def over(self, defaults: "JobOptions") -> "JobOptions":
-        """These options, and ``defaults`` where one is not given."""
+        """These options, with the values of ``defaults`` for those that are not set."""
         own = {name: getattr(self, name) for name in self.model_fields_set & _NAMES}
-        given = {name: value for name, value in own.items() if value is not None}
-        return defaults.model_copy(update=given) if given else defaults
+        overrides = {name: value for name, value in own.items() if value is not None}
+        return defaults.model_copy(update=overrides) if overrides else defaults
 
     def limits(self) -> JobLimits:
-        """The limits as a job carries them."""
-        given = self.model_dump(exclude_none=True, include=set(JobLimits.model_fields))
+        """The limits in the form that a job's spec holds."""
+        limits = self.model_dump(exclude_none=True, include=set(JobLimits.model_fields))
         if self.max_usd is not None:
-            given["max_nanousd"] = _nanousd(self.max_usd)
-        return JobLimits.model_validate(given)
+            limits["max_nanousd"] = _nanousd(self.max_usd)
+        return JobLimits.model_validate(limits)
 
     def parameters(self, role: Role) -> CallParameters:
-        """What the job's calls of ``role`` say to the endpoint."""
+        """The parameters that the job's calls of ``role`` send to the endpoint."""
         prefix = "sub_" if role is Role.SUB else ""
         return CallParameters.model_validate(
             {name: getattr(self, prefix + name) for name in CallParameters.model_fields}
@@ -79,7 +79,7 @@ _NAMES = frozenset(JobOptions.model_fields)
 
 
 class BatchBudget(BaseModel):
-    """What all jobs of a batch may use together, each None where it is not given."""
+    """What all jobs of a batch together may use; None means not set."""
 
     model_config = JobOptions.model_config
 
@@ -88,12 +88,12 @@ class BatchBudget(BaseModel):
 
     @property
     def max_nanousd(self) -> int | None:
-        """The money as the store counts it."""
+        """The budget of money in nano-dollars, the store's unit."""
         return None if self.batch_max_usd is None else _nanousd(self.batch_max_usd)
 
 
 class BatchOptions(BatchBudget):
-    """What is asked of a whole batch; ``webhook`` is the address that is told of its end."""
+    """The options of a whole batch; ``webhook`` is the address that is notified of its end."""
 
     webhook: str | None = Field(default=None, max_length=_MOST_URL_CHARS)
 
@@ -104,62 +104,62 @@ class BatchOptions(BatchBudget):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be an http:// or https:// address")
         if "@" in parts.netloc:
-            raise ValueError("must hold no user or password")
+            raise ValueError("must not contain a user or password")
         return value
 
 
-def read_budget(**given: object) -> BatchBudget:
-    """Check the budget of a batch; what is None is not given.
+def read_budget(**values: object) -> BatchBudget:
+    """Check the budget of a batch; None means not set.
 
     Raises:
         InputError: listing every bad value.
     """
     try:
-        return BatchBudget.model_validate(given)
+        return BatchBudget.model_validate(values)
     except ValidationError as error:
         raise InputError(tuple(problems_of(error))) from None
 
 
-def read_options(given: Mapping[str, object]) -> JobOptions:
-    """Check options that were given by name.
+def read_options(values: Mapping[str, object]) -> JobOptions:
+    """Check options, passed by name.
 
     Raises:
         InputError: listing every unknown name and bad value.
     """
     try:
-        return JobOptions.model_validate(dict(given))
+        return JobOptions.model_validate(dict(values))
     except ValidationError as error:
         raise InputError(tuple(problems_of(error))) from None
 
 
-def read_batch_options(given: Mapping[str, object]) -> tuple[BatchOptions, JobOptions]:
-    """Check options of a batch, and those of its jobs among them.
+def read_batch_options(values: Mapping[str, object]) -> tuple[BatchOptions, JobOptions]:
+    """Check options, passed by name: return those of the batch, and those of its jobs.
 
     Raises:
         InputError: listing every unknown name and bad value.
     """
-    own = {name: value for name, value in given.items() if name in BatchOptions.model_fields}
-    of_jobs = read_options({name: value for name, value in given.items() if name not in own})
+    batch_values = {name: value for name, value in values.items() if name in BatchOptions.model_fields}
+    job_options = read_options({name: value for name, value in values.items() if name not in batch_values})
     try:
-        return BatchOptions.model_validate(own), of_jobs
+        return BatchOptions.model_validate(batch_values), job_options
     except ValidationError as error:
         raise InputError(tuple(problems_of(error))) from None
 
 
 def problems_of(error: ValidationError) -> list[str]:
-    """One line for each problem, which names the field and never shows its value."""
-    return [f"{_place(item['loc'])}: {_said(item)}" for item in error.errors(include_input=False)]
+    """One line for each problem; it names the field and never shows its value."""
+    return [f"{_field(item['loc'])}: {_message(item)}" for item in error.errors(include_input=False)]
 
 
 def _nanousd(usd: Decimal) -> int:
     return int((usd * NANO).to_integral_value(ROUND_FLOOR))
 
 
-def _place(location: tuple[int | str, ...]) -> str:
+def _field(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location) or "the line"
 
 
-def _said(item: Any) -> str:
+def _message(item: Any) -> str:
     if item["type"] == "extra_forbidden":
         return "is not known"
     if item["type"] == "missing":

@@ -1,14 +1,14 @@
 """The contexts that the workers of one machine have fetched, as plain files for the REPLs to read.
 
-``<folder>/<sha256>`` holds a context's encoded bytes (see ``contexts``), ``<sha256>.part`` one that is being
-fetched. Invariant: a file under its hash is whole, and hashed to its name when it was written.
+``<folder>/<sha256>`` has a context's encoded bytes (see ``encoding``), ``<sha256>.part`` those of one that is
+being fetched. Invariant: a file named by a hash is whole, and hashed to its name when it was written.
 
 Several processes share one folder. ``lock-0`` … ``lock-f`` let one process fetch a context while the others
-wait for it. A context in use is locked (``flock``) by whoever uses it, so that it is not removed under a REPL
-that may have to be started again; the kernel drops the lock of a process that dies. Others are removed, least
-recently used first, when the folder outgrows its bound: an eighth of it at a time, since to look at all of
-them takes long where there are many. The last use is a file's access time. The modification time stays: by
-that, too, the fork-server knows that REPLs can share a context's memory.
+wait. Whoever uses a context locks its file (``flock``), so that it is not removed while a REPL that uses it
+may have to be started again; the kernel drops the lock of a process that dies. When the folder outgrows its
+bound, unlocked files are removed, least recently used first, until the folder is an eighth below the bound:
+listing all files takes long if there are many. A file's access time is its last use. Its modification time
+never changes: by that, too, the fork server recognizes that REPLs can share a context's memory.
 """
 
 import errno
@@ -28,7 +28,7 @@ from rlm_dist.schema import ContextRef
 MAX_BYTES = 20 * 1024**3
 _DISK_SHARE = 5
 _FREED_SHARE = 8
-_SHARERS = 64  # processes that fill the folder while none of them looks
+_SHARERS = 64  # processes that may fill the folder while none of them counts its files
 _ABANDONED_S = 3600
 
 
@@ -41,7 +41,7 @@ class _Entry(NamedTuple):
 class ContextCache:
     """Contexts as local files, fetched from ``blobs`` on first use.
 
-    The bound is 20 GiB or a fifth of the disk, whichever is less; ``max_bytes`` is there for tests. A context
+    The bound is 20 GiB or a fifth of the disk, whichever is less; ``max_bytes`` is for tests. A context
     that is larger than the bound is kept while it is used.
     """
 
@@ -49,29 +49,29 @@ class ContextCache:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._blobs = blobs
-        self._room_bytes = 0  # what may be fetched before the next look at all files
+        self._room_bytes = 0  # what may be fetched before all files are counted again
         self._max_bytes = max_bytes or min(MAX_BYTES, shutil.disk_usage(folder).total // _DISK_SHARE)
 
     @contextmanager
     def hold(self, ref: ContextRef) -> Iterator[Path]:
-        """The context's file, which stays where it is until the block ends."""
-        with self._locked(ref):
+        """The context's file, which is not removed until the block ends."""
+        with self._open_locked(ref):
             yield self._folder / ref.sha256
 
     def path(self, ref: ContextRef) -> Path:
-        """The context's file, fetched if need be; it may be removed once others need the room.
+        """The context's file, fetched if necessary; it may be removed when other contexts need the room.
 
         Raises:
-            BlobError: where the context is not stored, is damaged, or does not fit on the disk.
+            BlobError: the context is not stored, is damaged, or does not fit on the disk.
         """
         path = self._folder / ref.sha256
         if not _touch(path, ref):
             with self._lock(ref.sha256):
-                if not _touch(path, ref):  # else another process has fetched it meanwhile
+                if not _touch(path, ref):  # another process may have fetched it meanwhile
                     self._fetch(ref, path)
         return path
 
-    def _locked(self, ref: ContextRef) -> BinaryIO:
+    def _open_locked(self, ref: ContextRef) -> BinaryIO:
         while True:
             path = self.path(ref)
             with suppress(FileNotFoundError):
@@ -79,13 +79,13 @@ class ContextCache:
                 fcntl.flock(file, fcntl.LOCK_SH)
                 if _is_at(file, path):
                     return file
-                file.close()  # it was removed before the lock held
+                file.close()  # it was removed before the lock was taken
 
     def _fetch(self, ref: ContextRef, path: Path) -> None:
         self._make_room(ref.size_bytes)
         part = path.with_suffix(".part")
         try:
-            part.unlink(missing_ok=True)  # left by a process that died, and perhaps read-only
+            part.unlink(missing_ok=True)  # a process that died may have left it, perhaps read-only
             with part.open("wb") as file:
                 for piece in self._blobs.read(ref.sha256):
                     file.write(piece)
@@ -102,10 +102,10 @@ class ContextCache:
         if size_bytes <= self._room_bytes:
             self._room_bytes -= size_bytes
         else:
-            self._room_bytes = max(0, self._max_bytes - self._removed_down_to(size_bytes)) // _SHARERS
+            self._room_bytes = max(0, self._max_bytes - self._free_folder(size_bytes)) // _SHARERS
 
-    def _removed_down_to(self, size_bytes: int) -> int:
-        """Remove files if so many bytes more are too many; how many there are then, these included."""
+    def _free_folder(self, size_bytes: int) -> int:
+        """Remove files if ``size_bytes`` more would exceed the bound; return the new total with them."""
         entries = sorted(self._entries())
         total = sum(entry.size_bytes for entry in entries) + size_bytes
         if total > self._max_bytes:
@@ -119,10 +119,10 @@ class ContextCache:
     def _entries(self) -> Iterator[_Entry]:
         for path in self._folder.iterdir():
             with suppress(FileNotFoundError):  # another process may remove it now
-                known = path.stat()
-                being_fetched = path.suffix == ".part" and time.time() - known.st_mtime < _ABANDONED_S
+                stat = path.stat()
+                being_fetched = path.suffix == ".part" and time.time() - stat.st_mtime < _ABANDONED_S
                 if not path.name.startswith("lock-") and not being_fetched:
-                    yield _Entry(known.st_atime, known.st_size, path)
+                    yield _Entry(stat.st_atime, stat.st_size, path)
 
     @contextmanager
     def _lock(self, sha256: str) -> Iterator[None]:
@@ -133,10 +133,10 @@ class ContextCache:
 
 def _touch(path: Path, ref: ContextRef) -> bool:
     try:
-        known = path.stat()
-        if known.st_size != ref.size_bytes:
+        stat = path.stat()
+        if stat.st_size != ref.size_bytes:
             return False
-        os.utime(path, ns=(time.time_ns(), known.st_mtime_ns))
+        os.utime(path, ns=(time.time_ns(), stat.st_mtime_ns))
     except FileNotFoundError:
         return False
     return True

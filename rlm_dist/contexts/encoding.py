@@ -1,4 +1,4 @@
-"""Contexts: what a query is asked about, encoded once so that it can be stored by hash and read by the REPL.
+"""The encoding of a context, under whose hash it is stored and from which the REPL reads it.
 
 The encoded form is one line of JSON, the lengths, then the texts::
 
@@ -6,18 +6,19 @@ The encoded form is one line of JSON, the lengths, then the texts::
     N little-endian unsigned 64-bit byte lengths
     N texts in UTF-8 (lone surrogates as in Python's ``surrogatepass``), one after another
 
-``str``: one text. ``list``: a text for each item and, where ``named``, as many names after them. ``dict``:
-key, value, key, value, … ``json``: one text, the JSON document of any other value.
+``str``: one text. ``list``: a text for each item and, if ``named``, then a name for each item. ``dict``: key,
+value, key, value, … ``json``: one text, the JSON document of any other value.
 
-Equal contexts have equal bytes, hence one hash, and are stored once.
+Equal contexts have equal bytes, hence the same hash, and are stored once.
 """
 
 import hashlib
 import json
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, Protocol
+from typing import BinaryIO, Literal, NamedTuple, Protocol, TypeVar
 
 from rlm_dist.blobs.store import Blobs, text_pieces
 from rlm_dist.contexts import text_files
@@ -26,7 +27,10 @@ from rlm_dist.schema import ContextInfo, ContextRef
 
 Kind = Literal["str", "list", "dict", "json"]
 SHOWN_SIZES = 10
+T = TypeVar("T")
+
 _EMPTY = "context: is empty"
+_CACHED_FILES = 1024
 _HEADER = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -39,7 +43,7 @@ class Source(Protocol):
         """The text's bytes, the same each time."""
 
     def scan(self, update: Callable[[bytes], object]) -> int:
-        """Hand all bytes to ``update`` and return the number of characters."""
+        """Pass all bytes to ``update`` and return the number of characters."""
 
 
 class _Text:
@@ -63,7 +67,7 @@ class _Pieces(NamedTuple):
 
 
 class Encoded:
-    """A context that is ready to be stored: its reference, and its bytes as often as they are wanted."""
+    """A context that is ready to be stored: its reference, and its bytes, which can be read repeatedly."""
 
     def __init__(self, head: bytes, sources: Sequence[Source], ref: ContextRef) -> None:
         self._head = head
@@ -81,14 +85,14 @@ def encode(value: object) -> Encoded:
     """Encode a str, a list of str, a dict of str to str, or any other JSON value.
 
     Raises:
-        InputError: where the value is empty or is no JSON value; the message names the place in it.
+        InputError: the value is empty or is not a JSON value; the message says why.
     """
     kind, texts, items = _parts_of(value)
     return _assemble(kind, [_Text(text) for text in texts], [], items=items)
 
 
 def check_value(value: object) -> None:
-    """See that a value can be encoded, which takes less than to do it.
+    """Check that a value can be encoded, which costs less than encoding it.
 
     Raises:
         InputError: as ``encode``.
@@ -100,20 +104,32 @@ def check_value(value: object) -> None:
 def encode_files(paths: Sequence[str | Path], *, stdin: BinaryIO | None = None) -> Encoded:
     """Encode files, folders, fsspec URLs, or standard input (``-``).
 
-    One file is a str. A folder is a list of its documents, sorted and named by path, hidden ones left out.
-    Several files are several contexts, named as they were given.
+    One file is a str. A folder is a list of its documents, sorted and named by path, without hidden ones.
+    Several files are several contexts, named as in ``paths``.
 
     Raises:
-        InputError: listing every path that is missing, cannot be read or is not UTF-8.
+        InputError: it lists every path that is missing, cannot be read or is not UTF-8.
     """
-    found = text_files.find(paths, stdin=stdin)
-    if found.problems:
-        raise InputError(tuple(found.problems))
-    sources = found.sources
-    if len(paths) == 1 and not found.folders:
+    sources, problems, folders = text_files.find(paths, stdin=stdin)
+    if problems:
+        raise InputError(tuple(problems))
+    if len(paths) == 1 and not folders:
         return _assemble("str", sources, [])
     names = [_Text(source.name) for source in sources]
-    return _assemble("list", sources, names, items=len(sources), several=not found.folders)
+    return _assemble("list", sources, names, items=len(sources), several=not folders)
+
+
+def reading_files(read: Callable[[Encoded], T]) -> Callable[[str], T]:
+    """Return ``read`` as a cached function of a path, as many jobs name the same context file.
+
+    The returned function raises what ``encode_files`` raises.
+    """
+
+    @lru_cache(_CACHED_FILES)
+    def of_path(path: str) -> T:
+        return read(encode_files([path]))
+
+    return of_path
 
 
 def store_context(encoded: Encoded, blobs: Blobs) -> ContextRef:
@@ -145,12 +161,12 @@ def _assemble(
         name.scan(digest.update)
     if not any(chars):
         raise InputError((_EMPTY,))
-    shown = chars[1::2] if kind == "dict" else chars if kind == "list" else []
+    item_chars = chars[1::2] if kind == "dict" else chars if kind == "list" else []
     info = ContextInfo(
         kind=kind,
         chars=sum(chars),
         items=items,
-        sizes=tuple(shown[:SHOWN_SIZES]),
+        sizes=tuple(item_chars[:SHOWN_SIZES]),
         several=several,
         named=bool(names),
     )
@@ -178,9 +194,9 @@ def _json(value: object) -> str:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_refuse)
     except RecursionError:
         raise InputError(("context: is nested too deeply",)) from None
-    except (TypeError, ValueError) as error:  # a key that is no text, NaN, a circle, an endless integer
-        raise InputError((f"context: is no JSON value ({error})",)) from None
+    except (TypeError, ValueError) as error:  # a bad type of key, NaN, a cycle, a huge integer
+        raise InputError((f"context: is not a JSON value ({error})",)) from None
 
 
 def _refuse(value: object) -> object:
-    raise InputError((f"context: holds a {type(value).__name__}, which is no JSON value",))
+    raise InputError((f"context: contains a {type(value).__name__}, which is not a JSON value",))

@@ -1,10 +1,10 @@
-"""Texts that lie in files, folders, URLs or standard input, read as a stream.
+"""Texts from files, folders, URLs or standard input, read as streams.
 
 Invariant: a source yields the same bytes each time it is read, or raises; memory does not grow with its size.
 
-Files must be UTF-8. A byte order mark at the start is left out: it marks the encoding and is no part of the
-text, and code that looks at ``context[0]`` should not meet it. What cannot be read twice (a pipe, a URL) is
-copied to a temporary file first.
+Files must be UTF-8. A byte order mark at the start is skipped: it marks the encoding and is not part of the
+text, and code that looks at ``context[0]`` should not see it. A source that cannot be read twice (a pipe, a
+URL) is first copied to a temporary file.
 """
 
 import codecs
@@ -33,12 +33,12 @@ class _Stamp(NamedTuple):
 
 
 class FileText:
-    """The text of one file; ``size_bytes`` leaves out a byte order mark."""
+    """The text of one file; ``size_bytes`` does not count a byte order mark."""
 
-    def __init__(self, name: str, opened: Callable[[], AbstractContextManager[BinaryIO]]) -> None:
+    def __init__(self, name: str, open_file: Callable[[], AbstractContextManager[BinaryIO]]) -> None:
         self.name = name
-        self._opened = opened
-        with opened() as file:
+        self._open_file = open_file
+        with open_file() as file:
             self._stamp = _stamp(file)
             self._skip = len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0
         self.size_bytes = self._stamp.size_bytes - self._skip
@@ -47,34 +47,34 @@ class FileText:
         """The text's bytes.
 
         Raises:
-            InputError: where the file is not what it was when this object was made.
+            InputError: the file has changed since this object was created, or cannot be read.
         """
         try:
-            with self._opened() as file:
+            with self._open_file() as file:
                 file.seek(self._skip)
                 while chunk := file.read(_CHUNK_BYTES):
                     yield chunk
-                self._same(file)
+                self._check_unchanged(file)
         except OSError as error:
             raise InputError((_unreadable(self.name, error),)) from None
 
     def scan(self, update: Callable[[bytes], object]) -> int:
-        """Hand all bytes to ``update`` and return the number of characters.
+        """Pass all bytes to ``update`` and return the number of characters.
 
         Raises:
-            InputError: where the bytes are not UTF-8, naming the first bad byte's offset in the file.
+            InputError: as ``pieces``, or the bytes are not UTF-8; it names the first bad byte's offset.
         """
         decoder = codecs.getincrementaldecoder("utf-8")()
         chars = 0
-        done = self._skip
+        position = self._skip
         for chunk in self.pieces():
             pending = len(decoder.getstate()[0])
-            chars += self._decoded(decoder, chunk, done - pending)
-            done += len(chunk)
+            chars += self._count_chars(decoder, chunk, position - pending)
+            position += len(chunk)
             update(chunk)
-        return chars + self._decoded(decoder, b"", done - len(decoder.getstate()[0]), final=True)
+        return chars + self._count_chars(decoder, b"", position - len(decoder.getstate()[0]), final=True)
 
-    def _decoded(
+    def _count_chars(
         self, decoder: codecs.IncrementalDecoder, chunk: bytes, offset: int, *, final: bool = False
     ) -> int:
         try:
@@ -84,74 +84,74 @@ class FileText:
             problem = f"{self.name}: is not UTF-8, first bad byte at offset {offset + error.start}{hint}"
             raise InputError((problem,)) from None
 
-    def _same(self, file: BinaryIO) -> None:
+    def _check_unchanged(self, file: BinaryIO) -> None:
         if _stamp(file) != self._stamp:
             raise InputError((f"{self.name}: changed while it was read",))
 
 
-class Found(NamedTuple):
-    """The sources that some paths came to, and what is wrong with the others."""
+class FoundTexts(NamedTuple):
+    """The sources of some paths, the problems with the others, and whether any path is a folder."""
 
     sources: list[FileText]
     problems: list[str]
     folders: bool
 
 
-def find(paths: Sequence[str | Path], *, stdin: BinaryIO | None) -> Found:
-    """Open every path: a file, a folder (its files, sorted, hidden ones left out), a URL, or ``-``."""
-    found = Found([], [], any(_is_folder(path) for path in paths))
+def find(paths: Sequence[str | Path], *, stdin: BinaryIO | None) -> FoundTexts:
+    """Open every path: a file, a folder (its files, sorted, without hidden ones), a URL, or ``-``."""
+    texts = FoundTexts([], [], any(_is_folder(path) for path in paths))
     for path in paths:
         if _is_folder(path):
-            _find_in_folder(Path(path), found)
+            _find_in_folder(Path(path), texts)
         else:
-            _add(str(path), lambda path=path: _source(path, stdin), found)  # type: ignore[misc]  # bound now
-    return found
+            _add(str(path), lambda path=path: _source(path, stdin), texts)  # type: ignore[misc]  # bound now
+    return texts
 
 
 def open_text(path: str | Path, *, stdin: BinaryIO | None = None) -> FileText:
     """Open one file, URL, or ``-``.
 
     Raises:
-        InputError: where it is missing or cannot be read.
+        InputError: it is missing or cannot be read.
     """
-    found = Found([], [], folders=False)
-    _add(str(path), lambda: _source(path, stdin), found)
-    if found.problems:
-        raise InputError(tuple(found.problems))
-    return found.sources[0]
+    texts = FoundTexts([], [], folders=False)
+    _add(str(path), lambda: _source(path, stdin), texts)
+    if texts.problems:
+        raise InputError(tuple(texts.problems))
+    return texts.sources[0]
 
 
 def _is_folder(path: str | Path) -> bool:
     return str(path) != "-" and "://" not in str(path) and Path(path).is_dir()
 
 
-def _find_in_folder(folder: Path, found: Found) -> None:
-    closed: list[str] = []
+def _find_in_folder(folder: Path, texts: FoundTexts) -> None:
+    problems: list[str] = []
 
     def note(error: OSError) -> None:
-        closed.append(_unreadable(str(error.filename), error))
+        problems.append(_unreadable(str(error.filename), error))
 
     files: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=note):
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [Path(parent, name) for name in names if not name.startswith(".")]
     files = [path for path in files if path.is_file()]
-    found.problems.extend(closed or ([] if files else [f"{folder}: holds no files"]))
+    texts.problems.extend(problems or ([] if files else [f"{folder}: holds no files"]))
     for path in sorted(files, key=lambda path: path.relative_to(folder).parts):
         name = path.relative_to(folder).as_posix()
-        _add(str(path), lambda path=path, name=name: _file(path, name), found)  # type: ignore[misc]  # bound now
+        _add(str(path), lambda path=path, name=name: _file(path, name), texts)  # type: ignore[misc]  # bound now
 
 
-def _add(shown: str, make: Callable[[], FileText], found: Found) -> None:
+def _add(name: str, make: Callable[[], FileText], texts: FoundTexts) -> None:
     try:
-        found.sources.append(make())
+        texts.sources.append(make())
     except (OSError, ImportError, ValueError) as error:
-        found.problems.append(_unreadable(shown, error))
+        texts.problems.append(_unreadable(name, error))
 
 
 def _source(path: str | Path, stdin: BinaryIO | None) -> FileText:
     if path == "-" and stdin is not None:
-        return _spooled("standard input", nullcontext(stdin))
+        return _spool("standard input", nullcontext(stdin))
     if "://" in str(path):
         return _from_url(str(path))
     return _file(Path(path), str(path))
@@ -159,28 +159,28 @@ def _source(path: str | Path, stdin: BinaryIO | None) -> FileText:
 
 def _from_url(url: str) -> FileText:
     try:
-        return _spooled(url, fsspec.open(url, "rb"))
+        return _spool(url, fsspec.open(url, "rb"))
     except (OSError, ImportError, ValueError):
         raise
-    except Exception as error:  # each driver of fsspec has errors of its own
+    except Exception as error:  # each fsspec driver raises its own errors, which share no base class
         raise OSError(str(error)) from error
 
 
 def _file(path: Path, name: str) -> FileText:
-    known = path.stat()
-    # A pipe can be read once, and a file of /proc does not tell its size.
-    if not stat.S_ISREG(known.st_mode) or known.st_size == 0:
-        return _spooled(name, path.open("rb"))
+    status = path.stat()
+    # A pipe can be read only once, and a file in /proc does not report its size.
+    if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+        return _spool(name, path.open("rb"))
     return FileText(name, lambda: path.open("rb"))
 
 
-def _spooled(name: str, source: AbstractContextManager[BinaryIO]) -> FileText:
-    spool = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the text that is made of it
+def _spool(name: str, source: AbstractContextManager[BinaryIO]) -> FileText:
+    spool = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the FileText that reads it
     try:
         with source as file:
             shutil.copyfileobj(file, spool, _CHUNK_BYTES)
         spool.flush()
-        text = FileText(name, lambda: _rewound(spool))
+        text = FileText(name, lambda: _rewind(spool))
     except BaseException:
         spool.close()
         raise
@@ -188,14 +188,14 @@ def _spooled(name: str, source: AbstractContextManager[BinaryIO]) -> FileText:
     return text
 
 
-def _rewound(spool: BinaryIO) -> AbstractContextManager[BinaryIO]:
+def _rewind(spool: BinaryIO) -> AbstractContextManager[BinaryIO]:
     spool.seek(0)
     return nullcontext(spool)
 
 
 def _stamp(file: BinaryIO) -> _Stamp:
-    known = os.fstat(file.fileno())
-    return _Stamp(known.st_ino, known.st_size, known.st_mtime_ns)
+    status = os.fstat(file.fileno())
+    return _Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _unreadable(name: str, error: Exception) -> str:

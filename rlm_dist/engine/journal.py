@@ -1,18 +1,18 @@
-"""The journal of a job: do a step, or give back what was written when it was done before.
+"""The journal of a job: run a step, or return what an earlier run of that step wrote down.
 
 An entry is one JSON object with ``"v": 1`` and a type ``"t"``:
 
 ``{"v":1,"t":"reply","turn":0,"completion":{…}}``
-    a root model's reply, as ``models.Completion``
+    a root model's reply, as ``schema.Completion``
 ``{"v":1,"t":"cell","turn":0,"block":0,"code":"<sha256>","output":["head","tail",omitted],"error":null,
 "final":[text,value,by]|null,"partial":null,"state_lost":false,"calls":0,"failed_calls":0,"seconds":0.1,
 "began_ns":1}``
-    what a code block did, as ``models.CellResult``, and the Unix time at which it began (absent in 0.1.0)
+    what a code block did, as ``schema.CellResult``, and the Unix time at which it began (absent in 0.1.0)
 ``{"v":1,"t":"hint","turn":0,"text":"…"|null}``
-    the sentence on the budget that went out after a turn, so that the chat comes out the same
+    the sentence on the budget that the model got after a turn, so that a replayed chat is the same
 
-A later entry for the same step replaces an earlier one. An entry that cannot be read, or of another version,
-counts as not there: its step is done again.
+A later entry for the same step replaces an earlier one. An entry that cannot be read, or that has another
+version, is ignored: its step is run again.
 """
 
 import hashlib
@@ -30,9 +30,9 @@ _Key = tuple[str, int, int]
 
 
 class CellRun(NamedTuple):
-    """A cell that ran: ``shown`` is what the chat keeps, ``actual`` what happened in the REPL now.
+    """A cell that ran: ``shown`` is the result that the chat keeps, ``actual`` what the REPL did this time.
 
-    ``began_ns`` is the Unix time at which it ran first.
+    ``began_ns`` is the Unix time at which it first ran.
     """
 
     shown: CellResult
@@ -43,19 +43,19 @@ class CellRun(NamedTuple):
 
 
 class Journal:
-    """The steps of one job that were done before, and the way to add to them."""
+    """The recorded steps of one job; a step that is not recorded is run and appended."""
 
     def __init__(self, entries: Sequence[str], append: Callable[[str], None]) -> None:
         self._append = append
-        self._known: dict[_Key, dict[str, Any]] = {}
+        self._entries: dict[_Key, dict[str, Any]] = {}
         for text in entries:
             entry = _read(text)
             if entry is not None:
-                self._known[entry["t"], entry["turn"], entry.get("block", 0)] = entry
+                self._entries[entry["t"], entry["turn"], entry.get("block", 0)] = entry
 
     def reply(self, turn: int, ask: Callable[[], Completion]) -> tuple[Completion, bool]:
-        """The reply of a turn, and whether the journal had it; the model is asked only where it had not."""
-        entry = self._known.get(("reply", turn, 0))
+        """The reply of a turn, and whether the journal had it; if not, the model is asked."""
+        entry = self._entries.get(("reply", turn, 0))
         if entry is not None:
             try:
                 return Completion.model_validate(entry["completion"]), True
@@ -66,26 +66,26 @@ class Journal:
         return completion, False
 
     def cell(self, turn: int, block: int, code: str, run: Callable[[int], CellResult]) -> CellRun:
-        """Run a cell; where the journal has it, the chat keeps the journaled outcome.
+        """Run a cell; if the journal has it, the chat keeps the journaled result.
 
-        ``run`` is given the time at which the cell ran first. One that ended the REPL when it ran before is
-        not run again: it would only do the same.
+        ``run`` gets the time at which the cell first ran. A cell that ended the REPL the first time is not
+        run again: it would only end it again.
         """
         digest = hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest()
-        entry = self._known.get(("cell", turn, block), {})
-        before = self._cell(entry, digest)
+        entry = self._entries.get(("cell", turn, block), {})
+        journaled = self._cell(entry, digest)
         began_ns = time.time_ns()
-        if before is not None:
+        if journaled is not None:
             began_ns = entry.get("began_ns", began_ns)
-            actual = before if before.state_lost else run(began_ns)
-            return CellRun(before, actual, began_ns, True, not _same(before, actual))
+            actual = journaled if journaled.state_lost else run(began_ns)
+            return CellRun(journaled, actual, began_ns, True, not _same(journaled, actual))
         actual = run(began_ns)
-        self._write("cell", turn, block=block, code=digest, **_packed(actual), began_ns=began_ns)
+        self._write("cell", turn, block=block, code=digest, **_pack(actual), began_ns=began_ns)
         return CellRun(actual, actual, began_ns, False, False)
 
     def hint(self, turn: int, ask: Callable[[], str | None]) -> str | None:
-        """The sentence on the budget after a turn, the same in each run."""
-        entry = self._known.get(("hint", turn, 0))
+        """The sentence on the budget after a turn, the same in every run of the job."""
+        entry = self._entries.get(("hint", turn, 0))
         if entry is not None and isinstance(entry.get("text"), str | None):
             return entry.get("text")
         text = ask()
@@ -96,7 +96,7 @@ class Journal:
         if entry.get("code") != digest:
             return None
         try:
-            return _unpacked(entry)
+            return _unpack(entry)
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -114,7 +114,7 @@ def _read(text: str) -> dict[str, Any] | None:
     return entry if isinstance(entry.get("t"), str) and isinstance(entry.get("turn"), int) else None
 
 
-def _packed(result: CellResult) -> dict[str, object]:
+def _pack(result: CellResult) -> dict[str, object]:
     return {
         "output": [result.output.head, result.output.tail, result.output.omitted],
         "error": result.error,
@@ -127,7 +127,7 @@ def _packed(result: CellResult) -> dict[str, object]:
     }
 
 
-def _unpacked(entry: dict[str, Any]) -> CellResult:
+def _unpack(entry: dict[str, Any]) -> CellResult:
     head, tail, omitted = entry["output"]
     return CellResult(
         output=Clipped(head, tail, omitted),

@@ -1,8 +1,8 @@
-"""The root loop: ask the model, run its code, show it what came out, until it hands in an answer.
+"""The root loop: ask the model, run its code and show it the output, until the model hands in an answer.
 
-No I/O: the model, the REPL, the journal, the events and the budget are handed in. Roles alternate strictly
-after the system prompt. Every decision of a turn rests on journaled outcomes, so that a run that was taken
-over by another worker goes the same way.
+No I/O: the model, the REPL, the journal, the events and the budget are passed in. Roles alternate strictly
+after the system prompt. Every decision of a turn rests on journaled outcomes, so a worker that takes a job
+over makes the same decisions again.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from rlm_dist.engine.observation import BlockResult, cut, observation
 from rlm_dist.engine.parsing import ParsedReply, TextAnswer, parse
 from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded, ReplayDiverged, SandboxError
 from rlm_dist.schema import (
+    REPL_NAMES,
     CellResult,
     Completion,
     ErrorInfo,
@@ -32,23 +33,22 @@ from rlm_dist.schema.events import REPLAY_DIVERGED, CellRan, Emit, Marked, Messa
 Complete = Callable[[Sequence[Message]], Completion]
 
 _PATH = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*|\[[^\[\]\n]{1,200}\])*")
-# As a bare word in a text answer these are words: nobody hands in the whole input.
-_OWN_NAMES = frozenset(
-    {"context", "history", "llm_query", "llm_query_batched", "FINAL", "FINAL_VAR", "SHOW_VARS"}
-)
+# In a text answer these count as words: they mean something outside the REPL, or name the answer variable.
+_WORDS = frozenset({"answer", "exit", "quit"})
 _WARN_AT_TURNS_LEFT = 3
 _EMPTY_REPLY = "(empty reply)"  # endpoints refuse a message without content
-_MEND = {
-    FailureKind.AUTH: "Check RLM_API_KEY and what the key is allowed to do.",
-    FailureKind.QUOTA: "The account of this key has nothing left: top it up, or use another key.",
-    FailureKind.UNKNOWN_MODEL: "Name a model that the endpoint lists, with RLM_MODEL or the job's model.",
+_HINTS = {
+    FailureKind.AUTH: "Check RLM_API_KEY, and what this key is allowed to do.",
+    FailureKind.QUOTA: "The account behind this key has no credit left: top it up, or use another key.",
+    FailureKind.UNKNOWN_MODEL: "Set RLM_MODEL, or the job's model, to a model that the endpoint lists.",
     FailureKind.TOO_LONG: (
-        "The chat is over the root model's window: take a model with a larger one, or lower "
+        "The chat is longer than the root model's window: use a model with a larger window, or lower "
         "RLM_MAX_OUTPUT_CHARS."
     ),
-    FailureKind.INVALID: "The endpoint will not take this request as it is.",
-    FailureKind.RATE: "The endpoint kept refusing by its rate limit: retry the job later.",
+    FailureKind.INVALID: "The endpoint does not accept this request as it stands.",
+    FailureKind.RATE: "The endpoint kept refusing the call because of its rate limit: retry the job later.",
     FailureKind.TRANSIENT: "The endpoint did not recover: retry the job later.",
+    FailureKind.OUTAGE: "Retry the job once the endpoint is back.",
     FailureKind.TIMEOUT: "The endpoint is too slow: raise RLM_CALL_TIMEOUT_S, or retry the job later.",
 }
 
@@ -57,17 +57,17 @@ class Repl(Protocol):
     """The REPL of one job."""
 
     def run(self, code: str, began_ns: int, turn: int, /) -> CellResult:
-        """Run a code block of a turn, which sees this Unix time at its first look at the clock."""
+        """Run a code block of a turn; its first look at the clock shows the Unix time ``began_ns``."""
 
     def resolve(self, path: str, /) -> Resolved:
         """Look up a variable or a simple path."""
 
     def restart(self) -> None:
-        """Begin again with nothing but the context."""
+        """Start a fresh REPL that holds only the context."""
 
 
 class _FinalDecision(NamedTuple):
-    """What became of a text answer: handed in, or a sentence on why not."""
+    """What became of a text answer: the final value, or a note that says why it was not accepted."""
 
     final: FinalValue | None = None
     note: str = ""
@@ -82,12 +82,13 @@ def run(
     emit: Emit,
     budget: Callable[[], str | None] | None,
 ) -> Outcome:
-    """Run a job's root loop to its end, from wherever its journal leaves off.
+    """Run a job's root loop to its end, starting where its journal ends.
 
-    ``budget`` says after each turn what the model is to be told of what is left; None: the job has no limits.
+    ``budget`` returns, after each turn, the sentence to the model on what is left, or None for no sentence;
+    it is itself None if the job has no limits.
 
     Raises:
-        Superseded: another worker holds the job now.
+        Superseded: another worker now holds the job.
         RLMError: the REPL, the store or the endpoint could not be reached.
     """
     loop = _Loop(spec, complete, repl, journal, emit, budget)
@@ -95,13 +96,13 @@ def run(
         return loop.run()
     except LimitExceeded as error:
         loop.recover_partial_answer()
-        return loop.ended(JobState.EXHAUSTED, "LimitExceeded", str(error))
+        return loop.end_without_answer(JobState.EXHAUSTED, "LimitExceeded", str(error))
     except Cancelled as error:
-        return loop.ended(JobState.CANCELLED, "Cancelled", str(error))
+        return loop.end_without_answer(JobState.CANCELLED, "Cancelled", str(error))
     except ReplayDiverged as error:
-        return loop.ended(JobState.FAILED, REPLAY_DIVERGED, str(error))
+        return loop.end_without_answer(JobState.FAILED, REPLAY_DIVERGED, str(error))
     except CallError as error:
-        return loop.failed(error)
+        return loop.end_by_failed_call(error)
 
 
 class _Loop:
@@ -123,7 +124,7 @@ class _Loop:
         self._chat: list[Message] = []
         self._turn = 0
         self._replies = 0
-        # What the REPL's variables can be rebuilt from: code, and when it ran first.
+        # The REPL's variables can be rebuilt from these: each cell's code, and when it first ran.
         self._cells: list[tuple[str, int]] = []
         self._code_ran = False
         self._deferred = False
@@ -147,14 +148,14 @@ class _Loop:
         raise LimitExceeded("max_iterations", limit, limit)
 
     def recover_partial_answer(self) -> None:
-        """Take what a cell that was stopped in the middle has left in ``answer``."""
+        """Read the draft that a cell stopped halfway left in ``answer``."""
         with contextlib.suppress(LimitExceeded, Cancelled, SandboxError):
-            found = self._repl.resolve("answer['content']").final
-            if found is not None and found.text:
-                self._draft = found.text
+            content = self._repl.resolve("answer['content']").final
+            if content is not None and content.text:
+                self._draft = content.text
 
-    def ended(self, state: JobState, kind: str, message: str) -> Outcome:
-        """The end without an answer."""
+    def end_without_answer(self, state: JobState, kind: str, message: str) -> Outcome:
+        """The outcome of a job that ends without an answer."""
         return Outcome(
             state=state,
             partial_answer=self._draft if self._draft is not None else self._last_words,
@@ -162,39 +163,38 @@ class _Loop:
             iterations=self._replies,
         )
 
-    def failed(self, error: CallError) -> Outcome:
-        """The end by a call of the root model that failed for good."""
+    def end_by_failed_call(self, error: CallError) -> Outcome:
+        """The outcome of a job whose call of the root model failed for good."""
         if error.kind is FailureKind.LIMIT:
-            return self.ended(JobState.EXHAUSTED, "LimitExceeded", error.message)
+            return self.end_without_answer(JobState.EXHAUSTED, "LimitExceeded", error.message)
         if error.kind is FailureKind.CANCELLED:
-            return self.ended(JobState.CANCELLED, "Cancelled", error.message)
-        hint = _MEND[error.kind]
-        return self.ended(JobState.FAILED, error.kind.value, f"{error.message.rstrip()}\n{hint}")
+            return self.end_without_answer(JobState.CANCELLED, "Cancelled", error.message)
+        message = f"{error.message.rstrip()}\n{_HINTS[error.kind]}"
+        return self.end_without_answer(JobState.FAILED, error.kind.value, message)
 
     def _take_turn(self, turns_left: int, *, last: bool) -> FinalValue | None:
         completion = self._ask()
         reply = parse(completion.text)
         self._last_words = reply.visible.strip() or self._last_words
-        ran, final = self._run_blocks(reply.blocks)
+        results, final = self._run_blocks(reply.blocks)
         if final is not None:
             return final
-        taken = self._text_answer(reply, ran, at_limit=turns_left < 0)
-        if taken.final is not None or last:
-            return taken.final
-        notes = [note for note in (taken.note, *_complaints(reply, completion)) if note]
+        decision = self._text_answer(reply, results, at_limit=turns_left < 0)
+        if decision.final is not None or last:
+            return decision.final
+        notes = [note for note in (decision.note, *_complaints(reply, completion)) if note]
         hint = self._journal.hint(self._turn, self._budget) if self._budget else None
         notes += [hint] if hint else []
         if turns_left == 0:
             notes.append(prompts.AT_LIMIT)
         elif turns_left <= _WARN_AT_TURNS_LEFT:
             notes.append(prompts.turns_left(turns_left))
-        self._say(
-            "user", observation(ran, len(reply.blocks), max_chars=self._spec.max_output_chars, notes=notes)
-        )
+        max_chars = self._spec.max_output_chars
+        self._say("user", observation(results, len(reply.blocks), max_chars=max_chars, notes=notes))
         return None
 
     def _ask(self) -> Completion:
-        began = time.monotonic()
+        start_s = time.monotonic()
         completion, replayed = self._journal.reply(self._turn, lambda: self._complete(tuple(self._chat)))
         completion = completion.model_copy(update={"text": _clean(completion.text)})
         self._replies += 1
@@ -204,7 +204,7 @@ class _Loop:
                 model=completion.model,
                 usage=completion.usage,
                 finish_reason=completion.finish_reason,
-                seconds=0.0 if replayed else time.monotonic() - began,
+                seconds=0.0 if replayed else time.monotonic() - start_s,
                 replayed=replayed,
             )
         )
@@ -213,33 +213,33 @@ class _Loop:
 
     def _run_blocks(self, blocks: Sequence[str]) -> tuple[list[BlockResult], FinalValue | None]:
         """Run the blocks until one hands in an answer, raises, or ends the REPL."""
-        ran: list[BlockResult] = []
+        results: list[BlockResult] = []
         for number, code in enumerate(blocks):
-            one = self._run_cell(number, code)
-            ran.append(one)
-            if one.result.final is not None:
-                return ran, one.result.final
-            if one.result.error is not None or one.result.state_lost:
+            block = self._run_cell(number, code)
+            results.append(block)
+            if block.result.final is not None:
+                return results, block.result.final
+            if block.result.error is not None or block.result.state_lost:
                 break
-        return ran, None
+        return results, None
 
     def _run_cell(self, block: int, code: str) -> BlockResult:
-        shown, actual, began_ns, replayed, diverged = self._journal.cell(
+        result, repl_result, began_ns, replayed, diverged = self._journal.cell(
             self._turn, block, code, lambda began_ns: self._repl.run(code, began_ns, self._turn)
         )
         self._code_ran = True
-        self._draft = shown.partial if shown.partial is not None else self._draft
+        self._draft = result.partial if result.partial is not None else self._draft
         self._emit(
             CellRan(
                 turn=self._turn,
                 block=block,
                 code=code,
-                output=_clean(cut(shown.output, self._spec.max_output_chars)),
-                error=shown.error,
-                seconds=shown.seconds,
-                calls=shown.calls,
-                failed_calls=shown.failed_calls,
-                state_lost=shown.state_lost,
+                output=_clean(cut(result.output, self._spec.max_output_chars)),
+                error=result.error,
+                seconds=result.seconds,
+                calls=result.calls,
+                failed_calls=result.failed_calls,
+                state_lost=result.state_lost,
                 replayed=replayed,
             )
         )
@@ -247,13 +247,13 @@ class _Loop:
             self._mark(REPLAY_DIVERGED, f"block {block + 1}")
             if self._spec.on_divergence == "fail":
                 raise ReplayDiverged(self._turn, block)
-        if not actual.state_lost:
+        if not repl_result.state_lost:
             self._cells.append((code, began_ns))
-            return BlockResult(shown)
-        return BlockResult(shown, self._rebuild() if shown.final is None else "")
+            return BlockResult(result)
+        return BlockResult(result, self._rebuild() if result.final is None else "")
 
     def _rebuild(self) -> str:
-        """Start the REPL again and bring the variables of earlier blocks back; says what was done."""
+        """Restart the REPL and rebuild the variables of earlier blocks; return a note on the result."""
         self._repl.restart()
         if not self._cells:
             return "There were none from earlier blocks."
@@ -270,25 +270,25 @@ class _Loop:
         )
 
     def _text_answer(
-        self, reply: ParsedReply, ran: Sequence[BlockResult], *, at_limit: bool
+        self, reply: ParsedReply, results: Sequence[BlockResult], *, at_limit: bool
     ) -> _FinalDecision:
-        """Take the answer that stands in the reply's text, if it may be taken now."""
+        """Accept the answer in the reply's text, if it may be accepted now."""
         answer = reply.answer
         if answer is None:
             self._deferred = False
             if at_limit and not reply.blocks and not reply.cut and not reply.empty:
                 return _FinalDecision(FinalValue(reply.visible.strip(), None, "FINAL"))
             return _FinalDecision()
-        if not at_limit and not self._deferred and any(_printed(one.result) for one in ran):
+        if not at_limit and not self._deferred and any(_has_output(block.result) for block in results):
             self._deferred = True
             return _FinalDecision(note=prompts.DEFERRED)
         self._deferred = False
         if not self._code_ran and self._spec.early_final == "refuse" and not at_limit:
             return _FinalDecision(note=prompts.LOOK_FIRST)
-        taken = self._accept_answer(answer)
-        if taken.final is not None and not self._code_ran:
+        decision = self._accept_answer(answer)
+        if decision.final is not None and not self._code_ran:
             self._mark("early_final", "answered before any code ran")
-        return taken
+        return decision
 
     def _accept_answer(self, answer: TextAnswer) -> _FinalDecision:
         text = answer.argument
@@ -303,14 +303,14 @@ class _Loop:
             return _FinalDecision(note=prompts.NO_ANSWER)
         if text.startswith(("f'", 'f"')):
             return _FinalDecision(note=prompts.FORMATTED)
-        if _PATH.fullmatch(text) and text not in _OWN_NAMES:
+        if _PATH.fullmatch(text) and text not in REPL_NAMES - _WORDS:
             resolved = self._resolve(text)
             if resolved.found:
                 return _FinalDecision(resolved.final, "" if resolved.final else prompts.NO_ANSWER)
         return _FinalDecision(FinalValue(text, None, "FINAL"))
 
     def _resolve(self, path: str) -> Resolved:
-        """What a path leads to; ``answer`` alone means its content, as a model that rebinds it would."""
+        """Look up a path; ``answer`` alone means its content, as it does for a model that rebinds it."""
         if path == "answer":
             content = self._repl.resolve("answer['content']")
             if content.found and content.final is not None:
@@ -326,12 +326,12 @@ class _Loop:
         self._emit(Marked(turn=self._turn, kind=kind, detail=detail))
 
 
-def _printed(result: CellResult) -> bool:
+def _has_output(result: CellResult) -> bool:
     return bool(result.output.head.strip() or result.output.tail.strip() or result.error)
 
 
 def _complaints(reply: ParsedReply, completion: Completion) -> list[str]:
-    """What is wrong with the form of a reply."""
+    """The notes on what is wrong with the form of a reply."""
     cut_off = completion.finish_reason == "length"
     if reply.empty:
         return [prompts.CUT_REPLY if cut_off else prompts.EMPTY]
@@ -349,5 +349,5 @@ def _complaints(reply: ParsedReply, completion: Completion) -> list[str]:
 
 
 def _clean(text: str) -> str:
-    """The text with each lone surrogate replaced, which no encoding takes."""
+    """The text with each lone surrogate replaced, since UTF-8 cannot encode one."""
     return text.encode("utf-8", "replace").decode("utf-8")

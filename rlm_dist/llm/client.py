@@ -1,9 +1,9 @@
-"""The calls of one process: an event loop in a thread, one ``Connection`` an endpoint, the retry loop.
+"""The model client of one process: an event loop in a thread, a ``Connection`` per endpoint, the retry loop.
 
-A failed attempt is made again at another endpoint of the role, where there is one that takes calls.
+After a failed attempt, the next one goes to another endpoint of the role, if one takes calls.
 
-Made after a fork, in the process that uses it. ``submit`` may be called from any thread; a cancelled future
-aborts its HTTP request.
+Create it after the fork, in the process that uses it. ``submit`` may be called from any thread; cancelling
+its future aborts the HTTP request.
 """
 
 import asyncio
@@ -35,60 +35,60 @@ from rlm_dist.schema import CallFailure, CallRequest, CallResult, Charge, Role
 T = TypeVar("T")
 log = structlog.get_logger()
 
-WAYS_ON = (
-    "Ways on: start a server there, or set RLM_API_URL to one that runs; "
+HINTS = (
+    "What you can do: start a server there, or set RLM_API_URL to one that runs; "
     "or use the small local model: `rlm-dist model pull`, then add `--local`; "
-    "or see it work with no model at all: `rlm-dist demo --simulated`."
+    "or try rlm-dist without a model: `rlm-dist demo --simulated`."
 )
 
 
 @dataclass
 class _CallProgress:
-    """How a call has gone so far; times as of ``time.monotonic``."""
+    """The attempts of a call so far; times are those of ``time.monotonic``."""
 
     started: float
     deadline: float
     wasted: list[Charge] = field(default_factory=list)
-    failed: list[FailureKind] = field(default_factory=list)
-    counted: int = 0  # of those that failed: the ones that count, as the endpoint was there
-    tried: list[Upstream] = field(default_factory=list)  # since it last waited
+    failures: list[FailureKind] = field(default_factory=list)
+    counted: int = 0  # failed attempts since the endpoint was last away: the retry policy counts these
+    tried: list[Upstream] = field(default_factory=list)  # since the call last paused
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Time spent in a queue is not the call's own: its deadline moves."""
+        """Move the deadline by the time spent in this block: waiting in a queue does not count."""
         began = time.monotonic()
         yield
         self.deadline += time.monotonic() - began
 
     def note(self, attempt: Attempt, upstream: Upstream) -> None:
-        """Remember an attempt and where it was made."""
+        """Record an attempt and its endpoint."""
         self.tried.append(upstream)
         if attempt.charge is not None:
             self.wasted.append(attempt.charge)
         if attempt.failure is not None:
-            self.failed.append(attempt.failure.kind)
+            self.failures.append(attempt.failure.kind)
             self.counted += 1
 
     def start_over(self, seconds: float) -> None:
-        """Forget how it has gone: the endpoint was away."""
+        """Reset the retry count and the deadline: the endpoint was away."""
         self.counted = 0
         self.deadline = time.monotonic() + seconds
 
     def result(self, attempt: Attempt) -> CallResult:
-        """The end of the call, which ``attempt`` was."""
+        """The result of the call; ``attempt`` was its last attempt."""
         failure = attempt.failure
         return CallResult(
             completion=attempt.completion,
             failure=CallFailure(kind=failure.kind, message=failure.message) if failure else None,
             wasted=tuple(self.wasted),
-            attempts=len(self.failed) + (failure is None),
-            failed_attempts=tuple(self.failed),
+            attempts=len(self.failures) + (failure is None),
+            failed_attempts=tuple(self.failures),
             seconds=time.monotonic() - self.started,
         )
 
 
 class LLM:
-    """The model calls of one worker process; ``slots`` is how many requests it has under way at most."""
+    """Makes the model calls of one worker process, at most ``slots`` requests at once."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class LLM:
         cache: SingleFlightCache | None = None,
         slots: int | None = None,
     ) -> None:
-        # It writes a line for each request, which in a worker's log are hundreds a second.
+        # httpx2 logs a line for each request: in a worker's log, hundreds a second.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
         self._endpoints = endpoints
         self._call_timeout_s = call_timeout_s
@@ -115,93 +115,91 @@ class LLM:
         self._loop = _LoopThread("rlm-llm")
 
     def submit(self, request: CallRequest, job_id: str = "") -> "Future[CallResult]":
-        """Start a call; its result tells of every failure. ``cancel()`` of the future aborts the request.
+        """Start a call; its result reports every failure. Cancelling the future aborts the request.
 
-        Where calls wait for a slot or for the shared limits, the jobs take turns.
+        When calls wait for a slot or for the shared limits, their jobs take turns.
         """
         return self._loop.submit(self._answer(request, job_id))
 
     @property
     def away(self) -> bool:
-        """Whether nothing is heard of any endpoint that was called."""
+        """Whether every endpoint that was called is away."""
         return self._limits.away
 
     def on_wire(self) -> dict[str, int]:
-        """How many requests are under way, by job; nothing that waits."""
+        """The number of requests in flight, by job; calls that wait are not counted."""
         return dict(self._on_wire)
 
     def drop(self, job_id: str) -> None:
-        """End the calls of a job that wait as ``returned``; those under way go on."""
-        over = CallError(FailureKind.RETURNED, "the job ended while the call waited")
+        """End the waiting calls of a job as ``returned``; calls in flight go on."""
+        error = CallError(FailureKind.RETURNED, "the job ended while the call waited")
 
         def drop() -> None:
-            self._slots.drop(job_id, over)
-            self._limits.drop(job_id, over)
+            self._slots.drop(job_id, error)
+            self._limits.drop(job_id, error)
 
         self._loop.call(drop)
 
     def drain(self) -> None:
-        """Start no request more: calls that wait end as ``returned``, those under way go on."""
-        stops = CallError(FailureKind.RETURNED, "the worker stops")
+        """Start no more requests: waiting calls end as ``returned``, calls in flight go on."""
+        error = CallError(FailureKind.RETURNED, "the worker stops")
 
         def close() -> None:
-            self._slots.close(stops)
-            self._limits.close(stops)
+            self._slots.close(error)
+            self._limits.close(error)
 
         self._loop.call(close)
 
     def resolve_model(self, role: Role, name: str) -> str:
-        """The name of the model that a call of ``role`` for ``name`` goes to. Raises CallError."""
-        return self._loop.submit(self._resolved(role, name)).result()
+        """The name of the model that serves a call of ``role`` for ``name``. Raises CallError."""
+        return self._loop.submit(self._resolve_model(role, name)).result()
 
     def models(self, role: Role) -> list[str]:
-        """The models that the first endpoint of ``role`` lists which answers. Raises CallError."""
-        return self._loop.submit(self._listed(role)).result()
+        """The models listed by the first endpoint of ``role`` that answers. Raises CallError."""
+        return self._loop.submit(self._list_models(role)).result()
 
     def close(self) -> None:
-        """Abort what is under way and end the thread."""
+        """Abort all calls and end the thread."""
         self._loop.close(self._close_connections)
 
-    async def _resolved(self, role: Role, name: str) -> str:
+    async def _resolve_model(self, role: Role, name: str) -> str:
         model = self._endpoints[role][0].named(name)
-        return (await self._listed(role))[0] if model == "auto" else model
+        return (await self._list_models(role))[0] if model == "auto" else model
 
-    async def _listed(self, role: Role) -> list[str]:
-        """What the first endpoint lists that answers."""
-        failures = []
-        for upstream in self._of(role).all:
+    async def _list_models(self, role: Role) -> list[str]:
+        """The models listed by the first endpoint of ``role`` that answers."""
+        errors = []
+        for upstream in self._pool(role).all:
             try:
                 return await upstream.connection.models()
             except TimeoutError:
-                failures.append(
-                    CallError(FailureKind.TIMEOUT, "the endpoint did not list its models in time")
-                )
+                errors.append(CallError(FailureKind.TIMEOUT, "the endpoint did not list its models in time"))
             except CallError as error:
-                failures.append(error)
-        raise failures[0] from None
+                errors.append(error)
+        raise errors[0] from None
 
-    def _of(self, role: Role) -> EndpointPool:
+    def _pool(self, role: Role) -> EndpointPool:
         if role not in self._pools:
-            pool = [Upstream(each, self._connection(each)) for each in self._endpoints[role]]
-            self._pools[role] = EndpointPool(pool, self._limits.limiter)
+            upstreams = [Upstream(endpoint, self._connection(endpoint)) for endpoint in self._endpoints[role]]
+            self._pools[role] = EndpointPool(upstreams, self._limits.limiter)
         return self._pools[role]
 
     def _connection(self, endpoint: Endpoint) -> Connection:
         key = endpoint.key.get_secret_value() if endpoint.key else ""
-        known = endpoint.url, key, *sorted(endpoint.headers.items())
-        if known not in self._connections:
-            self._connections[known] = Connection(
+        identity = endpoint.url, key, *sorted(endpoint.headers.items())
+        if identity not in self._connections:
+            self._connections[identity] = Connection(
                 url=endpoint.url, key=key, headers=endpoint.headers, timeout_s=self._call_timeout_s
             )
-        return self._connections[known]
+        return self._connections[identity]
 
     async def _answer(self, request: CallRequest, job_id: str) -> CallResult:
-        """From the cache where the request asks for that; a temperature says that answers are to differ."""
+        """Use the cache if the request asks for it; not at a temperature above 0, which wants new answers."""
         if self._cache is None or not request.cache or request.temperature:
             return await self._call(request, job_id)
         try:
-            model = await self._resolved(request.role, request.model)
-        except CallError:  # which the call will tell in its own way
+            model = await self._resolve_model(request.role, request.model)
+        except CallError:  # the call itself will report this
             return await self._call(request, job_id)
         url = self._endpoints[request.role][0].url
         return await self._cache.result(url, model, request, lambda: self._call(request, job_id))
@@ -209,7 +207,7 @@ class LLM:
     async def _call(self, request: CallRequest, job_id: str) -> CallResult:
         now = time.monotonic()
         progress = _CallProgress(now, now + self._patience_s)
-        pool = self._of(request.role)
+        pool = self._pool(request.role)
         while True:
             try:
                 upstream, attempt = await self._next_attempt(pool, request, job_id, progress)
@@ -232,21 +230,21 @@ class LLM:
     async def _next_attempt(
         self, pool: EndpointPool, request: CallRequest, job_id: str, progress: _CallProgress
     ) -> tuple[Upstream, Attempt]:
-        """One attempt, and where it was made, once there is a slot for it; CallError where there is none."""
+        """Wait for a slot and make one attempt; return its endpoint too. CallError if none can be made."""
         with progress.waiting():
             await self._slots.acquire(job_id)
         try:
             while True:
                 upstream = pool.pick(request.model, progress.tried)
                 try:
-                    return upstream, await self._at(upstream, pool, request, job_id, progress)
+                    return upstream, await self._attempt_at(upstream, pool, request, job_id, progress)
                 except CallError as refusal:
                     if refusal.kind is not FailureKind.RATE or not pool.elsewhere(upstream, request.model):
                         raise
         finally:
             self._slots.release()
 
-    async def _at(
+    async def _attempt_at(
         self,
         upstream: Upstream,
         pool: EndpointPool,
@@ -254,44 +252,45 @@ class LLM:
         job_id: str,
         progress: _CallProgress,
     ) -> Attempt:
-        """One attempt at this endpoint, once its limiter is open."""
+        """Make one attempt at this endpoint, once its limiter permits it."""
         limiter = pool.limiter(upstream, request.model)
-        others = pool.elsewhere(upstream, request.model)
+        has_alternative = pool.elsewhere(upstream, request.model)
         with progress.waiting():
-            patience_s = 0.0 if others else progress.deadline - time.monotonic()
+            patience_s = 0.0 if has_alternative else progress.deadline - time.monotonic()
             permit = await limiter.acquire(job_id, request.expected.total, patience_s)
         attempt = Attempt()
         self._on_wire[job_id] = self._on_wire.get(job_id, 0) + 1
         try:
-            attempt = await self._timed(upstream, request, progress.deadline)
+            attempt = await self._timed_attempt(upstream, request, progress.deadline)
         finally:
             self._on_wire[job_id] -= 1
             if not self._on_wire[job_id]:
                 del self._on_wire[job_id]
-            limiter.release(permit, _ended(attempt), **_used(attempt))
+            limiter.release(permit, _end_of(attempt), **_release_details(attempt))
         return attempt
 
-    async def _timed(self, upstream: Upstream, request: CallRequest, deadline: float) -> Attempt:
-        """One attempt under a total deadline: a limit on each read alone lets a dripping server go on."""
+    async def _timed_attempt(self, upstream: Upstream, request: CallRequest, deadline: float) -> Attempt:
+        """Make one attempt under a total deadline: a limit per read would let a dripping server go on."""
         timeout_s = min(self._call_timeout_s, deadline - time.monotonic())
         connection = upstream.connection
         try:
             async with asyncio.timeout(timeout_s):
                 attempt = await connection.attempt(request, upstream.endpoint.named(request.model))
         except TimeoutError:
-            message = f"no whole answer from {connection.shown} within {timeout_s:.3g} s"
+            message = f"no complete answer from {connection.shown_url} within {timeout_s:.3g} s"
             failure = CallError(FailureKind.TIMEOUT, message)
             return Attempt(failure=failure, unheard=not await connection.answers())
-        return attempt if len(self._endpoints[request.role]) == 1 else _served_by(attempt, connection.url)
+        return attempt if len(self._endpoints[request.role]) == 1 else _with_endpoint(attempt, connection.url)
 
     def _delay_s(
         self, upstream: Upstream, pool: EndpointPool, model: str, attempt: Attempt, progress: _CallProgress
     ) -> float | None:
-        """How long to wait before the next attempt, or None where there is to be none."""
+        """Seconds to wait before the next attempt, or None if there is to be none."""
         failure, now = attempt.failure, time.monotonic()
         if failure is None:
             return None
-        moves = any(each not in progress.tried for each in pool.all) and pool.elsewhere(upstream, model)
+        has_untried = any(candidate not in progress.tried for candidate in pool.all)
+        moves = has_untried and pool.elsewhere(upstream, model)
         if failure.kind in DENIED:
             delay_s = None if pool.all_deny() else 0.0
         else:
@@ -302,8 +301,8 @@ class LLM:
                 return None
         if delay_s is not None:
             log.info(
-                "model_call_retried", endpoint=upstream.connection.shown, kind=failure.kind.value,
-                attempts=len(progress.failed), delay_s=round(delay_s, 3), told_s=failure.retry_after_s,
+                "model_call_retried", endpoint=upstream.connection.shown_url, kind=failure.kind.value,
+                attempts=len(progress.failures), delay_s=round(delay_s, 3), told_s=failure.retry_after_s,
             )  # fmt: skip
         return delay_s
 
@@ -316,7 +315,7 @@ class LLM:
 
 
 class _LoopThread:
-    """An event loop in a thread of its own."""
+    """An event loop in its own thread."""
 
     def __init__(self, name: str) -> None:
         self._loop = uvloop.new_event_loop()
@@ -334,13 +333,13 @@ class _LoopThread:
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def call(self, step: Callable[[], None]) -> None:
-        """Run ``step`` in the loop, soon; nothing happens where it is closed."""
+        """Run ``step`` in the loop, soon; do nothing if the loop is closed."""
         with self._lock:
             if not self._closed:
                 self._loop.call_soon_threadsafe(step)
 
     def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Cancel what runs, await ``last()``, and end the thread."""
+        """Cancel all tasks, await ``last()``, and end the thread."""
         with self._lock:
             if self._closed:
                 return
@@ -362,22 +361,22 @@ def check_endpoint(endpoint: Endpoint, timeout_s: float = 10.0) -> list[str]:
     """The models that ``endpoint`` lists.
 
     Raises:
-        Unreachable: nothing answers there as a model endpoint does; the text names the ways on.
-        CallError: it answers, but not to us (a wrong key, a wrong address).
+        Unreachable: nothing answers there as a model endpoint does; the text says what the user can do.
+        CallError: it answers but refuses the request (a wrong key, a wrong address).
     """
     llm = LLM({Role.ROOT: [endpoint]}, call_timeout_s=timeout_s)
     try:
         return llm.models(Role.ROOT)
     except CallError as error:
         if error.kind in (FailureKind.TRANSIENT, FailureKind.TIMEOUT):
-            raise Unreachable("the model endpoint", shown_url(endpoint.url), error.message, WAYS_ON) from None
+            raise Unreachable("the model endpoint", shown_url(endpoint.url), error.message, HINTS) from None
         raise
     finally:
         llm.close()
 
 
 def check_endpoints(endpoints: Sequence[Endpoint]) -> None:
-    """See that one of a role's endpoints answers; raises as ``check_endpoint`` does for the first of them."""
+    """Check that one of a role's endpoints answers; if none does, raise the first one's error."""
     errors = []
     for endpoint in endpoints:
         try:
@@ -388,7 +387,7 @@ def check_endpoints(endpoints: Sequence[Endpoint]) -> None:
     raise errors[0]
 
 
-def _ended(attempt: Attempt) -> AttemptEnd:
+def _end_of(attempt: Attempt) -> AttemptEnd:
     """How an attempt ended, as far as the limits are concerned."""
     if attempt.unheard:
         return AttemptEnd.UNHEARD
@@ -397,20 +396,20 @@ def _ended(attempt: Attempt) -> AttemptEnd:
     return AttemptEnd.ANSWERED if attempt.failure or attempt.completion else AttemptEnd.ABORTED
 
 
-def _used(attempt: Attempt) -> dict[str, Any]:
-    """What else the limiter is to know of it."""
-    done, failure = attempt.completion, attempt.failure
+def _release_details(attempt: Attempt) -> dict[str, Any]:
+    """What else the limiter has to know about an attempt."""
+    completion, failure = attempt.completion, attempt.failure
     return {
-        "tokens": done.usage.total if done else None,
+        "tokens": completion.usage.total if completion else None,
         "retry_after_s": (failure.retry_after_s if failure else None) or 0.0,
         "blocked_s": attempt.blocked_s or 0.0,
     }
 
 
-def _served_by(attempt: Attempt, url: str) -> Attempt:
-    """``attempt`` with the endpoint's address on what is to be paid."""
-    done, charge = attempt.completion, attempt.charge
+def _with_endpoint(attempt: Attempt, url: str) -> Attempt:
+    """``attempt`` with the endpoint's address noted in its completion and its charge."""
+    completion, charge = attempt.completion, attempt.charge
     return attempt._replace(
-        completion=done.model_copy(update={"endpoint": url}) if done else None,
+        completion=completion.model_copy(update={"endpoint": url}) if completion else None,
         charge=charge.model_copy(update={"endpoint": url}) if charge else None,
     )

@@ -1,7 +1,7 @@
-"""The model endpoints of each role: the one of the settings, or those of the file ``RLM_ENDPOINTS``.
+"""The model endpoints of each role: the one in the settings, or those in the file ``RLM_ENDPOINTS``.
 
-The file is TOML, a table ``[[endpoint]]`` for each. It names the environment variables that hold keys and
-headers, never their values. A role that no table is for has the endpoint of the settings.
+The file is TOML with one table ``[[endpoint]]`` per endpoint. It names the environment variables that hold
+keys and headers, never their values. A role without a table uses the endpoint in the settings.
 """
 
 import os
@@ -20,10 +20,10 @@ from rlm_dist.settings import Settings, http_url, read_headers
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a role's model is served; ``model`` is a name, or ``auto`` for the first that is listed.
+    """Where a role's model is served; ``model`` is a name, or ``auto`` for the first model listed.
 
-    ``models`` has what a model is called here, by the name that is asked for; ``weight`` is the share of the
-    calls that go here, beside those of the role's other endpoints.
+    ``models`` maps the name in a request to the model's name here. ``weight`` is this endpoint's share of
+    the calls, relative to the weights of the role's other endpoints.
     """
 
     url: str
@@ -34,9 +34,9 @@ class Endpoint:
     models: Mapping[str, str] = field(default_factory=dict)
 
     def named(self, model: str) -> str:
-        """The name here of the model that a call asks for, which may be ``auto``."""
-        wanted = self.model if model == "auto" else model
-        return self.models.get(wanted, wanted)
+        """The name here of the model in a request; may be ``auto``, as may ``model``."""
+        name = self.model if model == "auto" else model
+        return self.models.get(name, name)
 
 
 class _EndpointTable(BaseModel):
@@ -63,16 +63,16 @@ def endpoints_of(settings: Settings, role: Role) -> tuple[Endpoint, ...]:
     """The endpoints of a role, at least one.
 
     Raises:
-        SettingsError: where the file cannot be read, naming the table and the field, or where an environment
+        SettingsError: if the file cannot be read, naming the table and the field, or if an environment
             variable that it names is not set.
     """
     rows = _read(settings.endpoints) if settings.endpoints else []
-    named = tuple(
+    endpoints = tuple(
         _endpoint(row, f"endpoint {number}", settings, role)
         for number, row in enumerate(rows, start=1)
         if role.value in row.roles
     )
-    return named or (_of_settings(settings, role),)
+    return endpoints or (_of_settings(settings, role),)
 
 
 def _of_settings(settings: Settings, role: Role) -> Endpoint:
@@ -85,10 +85,10 @@ def _endpoint(row: _EndpointTable, name: str, settings: Settings, role: Role) ->
     model = row.model or (settings.model if role is Role.ROOT else settings.sub_model)
     key, headers = _variable(row.key_env, name), _variable(row.headers_env, name)
     try:
-        read = read_headers(headers)
+        values = read_headers(headers)
     except ValueError as error:
         raise _problem(f"{name}: headers_env: {row.headers_env} {error}") from None
-    return Endpoint(row.url, key, model, read, row.weight, row.models)
+    return Endpoint(row.url, key, model, values, row.weight, row.models)
 
 
 def _variable(variable: str | None, name: str) -> SecretStr | None:
@@ -105,21 +105,21 @@ def _read(path: Path) -> list[_EndpointTable]:
         rows = _File.model_validate(tomllib.loads(path.read_text("utf-8"))).endpoint
     except ValidationError as error:
         raise SettingsError(
-            tuple(f"RLM_ENDPOINTS: {_place(item['loc'])}: {item['msg']}" for item in error.errors())
+            tuple(f"RLM_ENDPOINTS: {_location_text(item['loc'])}: {item['msg']}" for item in error.errors())
         ) from None
     except OSError as error:
         raise _problem(f"{path}: {error.strerror}") from None
-    except ValueError as error:  # bad UTF-8 or TOML; each of them names the place
+    except ValueError as error:  # bad UTF-8 or TOML; each error names the place
         raise _problem(f"{path}: {error}") from None
-    known = {role.value for role in Role}
+    roles = {role.value for role in Role}
     for number, row in enumerate(rows, start=1):
-        if not known.issuperset(row.roles):
-            raise _problem(f"endpoint {number}: roles: must be of {', '.join(sorted(known))}")
+        if not roles.issuperset(row.roles):
+            raise _problem(f"endpoint {number}: roles: must be {' or '.join(sorted(roles))}")
     return rows
 
 
-def _place(location: tuple[int | str, ...]) -> str:
-    """``("endpoint", 0, "url")`` as a reader counts: ``endpoint 1: url``."""
+def _location_text(location: tuple[int | str, ...]) -> str:
+    """``("endpoint", 0, "url")`` in words that count from 1: ``endpoint 1: url``."""
     if len(location) < 2 or not isinstance(location[1], int):
         return ": ".join(map(str, location)) or "the file"
     return ": ".join([f"{location[0]} {location[1] + 1}", *map(str, location[2:])])

@@ -1,7 +1,7 @@
-"""What went wrong in a model call, as one of ``errors.FailureKind``: from errors of HTTP to ours.
+"""Turns HTTP errors of a model call into ``CallError`` with one of ``errors.FailureKind``.
 
-What an endpoint says is shown cut to a bound and on one line; it is left out where it repeats the prompt,
-and a key or a header's value in it is blotted out.
+An error text quotes an endpoint's message on one line of bounded length. The message is left out if it
+repeats the prompt, and a key or a header's value in it is replaced by ``***``.
 """
 
 import re
@@ -15,12 +15,12 @@ import httpx2
 import openai
 
 from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.llm.retry import told_delay_s
+from rlm_dist.llm.retry import requested_delay_s
 
 SHOWN_CHARS = 300
 SHOWN_MODELS = 20
 ECHO_CHARS = 32
-# Beside the HTTP client's own errors: its transport does not translate all that aiohttp raises.
+# Besides the HTTP client's own errors: its transport does not translate everything that aiohttp raises.
 TROUBLE = (
     openai.APIStatusError,
     httpx2.HTTPError,
@@ -31,8 +31,9 @@ TROUBLE = (
     ValueError,
 )
 
-_NOBODY = frozenset({502, 503, 504})
-# At the bottom of what the transport raises. Its own names say little: a lost connection is a timeout there.
+_NOTHING_BEHIND_PROXY = frozenset({502, 503, 504})
+# These stand at the end of an error's chain of causes. The transport's own classes say little: it reports
+# a lost connection as a timeout.
 _NO_CONNECTION = (aiohttp.ClientConnectorError, ConnectionRefusedError, socket.gaierror)
 _NO_MODEL = re.compile(r"model\b.{0,120}?\b(not found|not exist|unknown|not available)", re.I | re.S)
 _NO_MODEL_CODES = frozenset({"model_not_found", "unknown_model", "invalid_model"})
@@ -52,14 +53,14 @@ _NUMBER = re.compile(r"\b\d{2,9}\b")
 
 
 class Secrets(NamedTuple):
-    """What must not stand in an error's text: the key and the like, and the texts of the prompt."""
+    """What must not appear in an error's text: the key and header values, and the texts of the prompt."""
 
     hidden: Sequence[str]
     prompts: Sequence[str] = ()
 
 
 class HTTPRefusal(CallError):
-    """The endpoint answered with an HTTP status that is an error."""
+    """The endpoint answered with an HTTP error status."""
 
     def __init__(self, kind: str, message: str, retry_after_s: float | None = None, status: int = 0) -> None:
         CallError.__init__(self, kind, message, retry_after_s)
@@ -68,42 +69,42 @@ class HTTPRefusal(CallError):
 
     @property
     def maybe_no_route(self) -> bool:
-        """Whether the endpoint may just lack this route."""
+        """Whether the endpoint may simply lack this route."""
         return self.status in (404, 405, 501) and self.kind is not FailureKind.UNKNOWN_MODEL
 
 
 class NotConnected(CallError):
-    """No connection to the endpoint could be made: it is down, or its name is not known."""
+    """No connection to the endpoint could be made: it is down, or its name cannot be resolved."""
 
 
 def is_unheard(failure: CallError) -> bool:
-    """Whether a failure says that nobody is there: no connection, or a proxy without what is behind it."""
+    """Whether a failure means that the endpoint is away: no connection, or a proxy with nothing behind it."""
     return isinstance(failure, NotConnected) or (
-        isinstance(failure, HTTPRefusal) and failure.status in _NOBODY
+        isinstance(failure, HTTPRefusal) and failure.status in _NOTHING_BEHIND_PROXY
     )
 
 
 def shown_url(url: str) -> str:
-    """``url`` without the user name, password and query that may stand in it."""
+    """``url`` without user name, password and query."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
 def shown_models(models: Iterable[str]) -> str:
-    """The names of ``models`` for an error's text, bounded."""
+    """The names of ``models`` for an error's text, bounded in number and length."""
     names = [name[:100] for name in models]
     more = f" and {len(names) - SHOWN_MODELS} more" if len(names) > SHOWN_MODELS else ""
     return ", ".join(names[:SHOWN_MODELS]) + more
 
 
 def to_call_error(error: Exception, url: str, secrets: Secrets) -> CallError:
-    """The kind and the text of ``error``, which a request to ``url`` raised."""
+    """``error``, raised by a request to ``url``, as a CallError with its kind and text."""
     if isinstance(error, openai.APIStatusError):
         return _refused(error, shown_url(url), secrets)
     if isinstance(error, (ValueError, httpx2.InvalidURL)):
-        # What it says may quote the header or the address that it cannot use.
-        return CallError(FailureKind.INVALID, f"no request can be made for {shown_url(url)}")
+        # The error's own text may quote the header or the address that cannot be used.
+        return CallError(FailureKind.INVALID, f"cannot build a request for {shown_url(url)}")
     causes = list(_causes(error))
     if any(isinstance(cause, TimeoutError) for cause in causes):
         return CallError(FailureKind.TIMEOUT, f"no answer in time from {shown_url(url)}")
@@ -113,39 +114,39 @@ def to_call_error(error: Exception, url: str, secrets: Secrets) -> CallError:
 
 
 def shown(text: str, secrets: Secrets) -> str:
-    """``text`` from an endpoint, fit to be shown: one bounded line without what is secret."""
+    """``text`` from an endpoint, safe to show: one line of bounded length without secrets."""
     line = " ".join(text.split())
     for hidden in sorted(filter(None, secrets.hidden), key=len, reverse=True):
         line = line.replace(hidden, "***")
     line = line[:SHOWN_CHARS]
     if any(_echoes(line, prompt) for prompt in secrets.prompts):
-        return "(its message repeats the prompt and is left out)"
+        return "(the message is left out, as it repeats the prompt)"
     return line
 
 
 def _echoes(line: str, prompt: str) -> bool:
     if 8 <= len(prompt) <= ECHO_CHARS and prompt in line:
         return True
-    # Any run of twice ECHO_CHARS that both have holds one whole window of this stride.
+    # Any common run of 2 * ECHO_CHARS characters contains one complete window at this stride.
     starts = range(0, len(line) - ECHO_CHARS + 1, ECHO_CHARS)
     return any(line[start : start + ECHO_CHARS] in prompt for start in starts)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 def _refused(error: openai.APIStatusError, url: str, secrets: Secrets) -> HTTPRefusal:
     status = error.status_code
     body = error.body if isinstance(error.body, dict) else {}
     text = _text(body)
-    said = f": {shown(text, secrets)}" if text else ""
-    told_s = told_delay_s(error.response.headers)
+    quote = f": {shown(text, secrets)}" if text else ""
+    delay_s = requested_delay_s(error.response.headers)
     kind = _kind(status, text, {str(body.get(name)) for name in ("code", "type")})
-    return HTTPRefusal(kind, _message(kind, status, url, body, said), told_s, status)
+    return HTTPRefusal(kind, _message(kind, status, url, body, quote), delay_s, status)
 
 
 def _text(body: dict[str, Any]) -> str:
@@ -169,29 +170,29 @@ def _kind(status: int, text: str, codes: set[str]) -> FailureKind:
     return FailureKind.INVALID
 
 
-def _message(kind: FailureKind, status: int, url: str, body: dict[str, Any], said: str) -> str:
+def _message(kind: FailureKind, status: int, url: str, body: dict[str, Any], quote: str) -> str:
     answer = f"{url} answered HTTP {status}"
     if status == 401:
-        # Endpoints like to quote a part of the key here, and there is nothing else to learn.
+        # Endpoints often quote a part of the key here, and the message says nothing else of use.
         return f"{answer}: the key is missing or wrong (RLM_API_KEY, RLM_SUB_API_KEY)"
     if kind is FailureKind.AUTH:
-        return f"{answer}: not allowed with this key{said}"
+        return f"{answer}: this key is not allowed to do that{quote}"
     if kind is FailureKind.TOO_LONG:
         prompt, window = _sizes(body)
         sizes = f"the prompt has {prompt} tokens, the model's window is {window}"
         return (
-            sizes if prompt and window else f"the prompt is over the model's window{said or f' ({answer})'}"
+            sizes if prompt and window else f"the prompt exceeds the model's window{quote or f' ({answer})'}"
         )
     if status in (404, 405, 501) and kind is FailureKind.INVALID:
-        return f"{answer}: no such route; is the address right (it mostly ends in /v1)?{said}"
-    return answer + said
+        return f"{answer}: no such route; check the address (it usually ends in /v1){quote}"
+    return answer + quote
 
 
 def _sizes(body: dict[str, Any]) -> tuple[int | None, int | None]:
-    """The tokens of the prompt and of the model's window, where an endpoint told them."""
-    told = body.get("n_prompt_tokens"), body.get("n_ctx")
-    if isinstance(told[0], int) and isinstance(told[1], int):
-        return told
+    """The tokens of the prompt and of the model's window, as far as the endpoint reported them."""
+    fields = body.get("n_prompt_tokens"), body.get("n_ctx")
+    if isinstance(fields[0], int) and isinstance(fields[1], int):
+        return fields
     text = _text(body).replace(",", "")
     window = _WINDOW.search(text)
     if window is None:

@@ -1,4 +1,4 @@
-"""A queue in which several owners take turns: first come, first served holds among the items of one owner."""
+"""A queue in which several owners take turns; the items of one owner are first come, first served."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class FairQueue(Generic[T]):
-    """Items that wait, each for an owner."""
+    """Waiting items, each with an owner."""
 
     def __init__(self) -> None:
         self._owners: dict[str, deque[T]] = {}
@@ -18,7 +18,7 @@ class FairQueue(Generic[T]):
         return self._size
 
     def add(self, owner: str, item: T) -> None:
-        """Put an item last among those of its owner; an owner that had none comes last among the owners."""
+        """Append an item to its owner's; an owner that had none comes after all other owners."""
         self._owners.setdefault(owner, deque()).append(item)
         self._size += 1
 
@@ -33,7 +33,7 @@ class FairQueue(Generic[T]):
         return item
 
     def discard(self, owner: str, item: T) -> None:
-        """Take an item out, where it is still there."""
+        """Remove an item if it is still in the queue."""
         items = self._owners.get(owner)
         if items is None or item not in items:
             return
@@ -43,15 +43,15 @@ class FairQueue(Generic[T]):
             del self._owners[owner]
 
     def of(self, owner: str) -> list[T]:
-        """The items of one owner."""
+        """The items of one owner, in order."""
         return list(self._owners.get(owner, ()))
 
     def __iter__(self) -> Iterator[T]:
-        """All items, in the order in which ``pop`` would give them."""
-        rest = [iter(items) for items in self._owners.values()]
-        while rest:
-            for items in list(rest):
+        """All items, in the order in which ``pop`` would return them."""
+        iterators = [iter(items) for items in self._owners.values()]
+        while iterators:
+            for items in list(iterators):
                 try:
                     yield next(items)
                 except StopIteration:
-                    rest.remove(items)
+                    iterators.remove(items)

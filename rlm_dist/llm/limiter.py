@@ -1,9 +1,9 @@
-"""Who may call a model now: a limiter before each endpoint and model, whose limits all workers share.
+"""Limits the calls to each scope, an endpoint and model; all workers share the limits.
 
-``permits`` decides, ``EndpointLimiter`` lets calls wait for it and reports to the store, ``LimiterRegistry``
-has the limiters of one process. Calls that wait start in the order of their jobs, which take turns.
+``Permits`` decides which call may start, ``EndpointLimiter`` lets calls wait for a permit and reports to the
+store, and ``LimiterRegistry`` holds the limiters of one process. The jobs of waiting calls take turns.
 
-Everything here runs in the one event loop of its ``LLM``; only the reports go through a thread.
+Everything here runs in the event loop of its ``LLM``; only the reports are sent from a thread.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ from rlm_dist.schema.limits import Ceilings, Report, Scope, Share
 
 log = structlog.get_logger()
 
-_UNREACHED_S = 1.0
+_RESEND_S = 1.0
 
 Send = Callable[[Report], Share]
 
 
 class ShareReports(Protocol):
-    """Hands in a process's report on a scope, and returns its share of what all workers may do."""
+    """Submits a process's report on a scope, and returns its share of the limits that all workers have."""
 
     def __call__(
         self, scope: Scope, holder: str, report: Report, ceilings: Ceilings, lease_ms: int, /
@@ -38,78 +38,78 @@ class ShareReports(Protocol):
 
 
 class EndpointLimiter:
-    """The way of this process to one endpoint and model; without ``send`` it shares nothing with others."""
+    """The limiter of this process for one scope; without ``send`` it shares nothing with other processes."""
 
     def __init__(self, permits: Permits, send: Send | None, threads: ThreadPoolExecutor) -> None:
         self._permits = permits
         self._send = send
         self._threads = threads
         self._wake = asyncio.Event()
-        self._due = -math.inf  # what the reporting task waits for, if there is one
+        self._due = -math.inf  # when the reporting task sends its next report; -inf without a task
         self._reports: asyncio.Task[None] | None = None
         self._closed: CallError | None = None
 
     @property
     def crowded(self) -> bool:
-        """Whether calls of this process wait here."""
+        """Whether calls of this process wait for a permit."""
         return self._permits.crowded
 
     @property
     def quiet(self) -> bool:
-        """Whether the next call is to wait for a report, as the share is old."""
+        """Whether the share is so old that the next call has to wait for a report."""
         return self._permits.quiet
 
     @property
     def away(self) -> bool:
-        """Whether nothing is heard of the endpoint."""
+        """Whether the endpoint is away: it answers nothing."""
         return self._permits.away
 
     @property
     def outage(self) -> CallError | None:
-        """The end of a call that has tried in vain, once the endpoint has been away for too long."""
+        """The error for a call whose attempts failed, once the endpoint has been away for too long."""
         return self._permits.outage
 
     @property
     def blocked_until(self) -> float:
-        """Until when the endpoint wants no calls at all."""
+        """The time until which the endpoint wants no calls at all."""
         return self._permits.blocked_until
 
     @property
     def closed_until(self) -> float:
-        """Until when a call that could go elsewhere had better do so."""
+        """The time until which a call should go to another endpoint if it can."""
         return self._permits.closed_until
 
     async def acquire(
         self, job_id: str, tokens: int, patience_s: float, *, since: float | None = None
     ) -> Permit:
-        """Wait until a call may be made; ``release`` is to be called when it has ended.
+        """Wait until a call may be made; call ``release`` when it has ended.
 
-        ``patience_s`` is 0 if another endpoint would take the call now. ``since`` is when it began to wait,
-        if it did before.
+        ``patience_s`` is 0 if another endpoint would take the call now. ``since`` is when the call began to
+        wait, if that was earlier.
 
         Raises:
-            CallError: the endpoint wants no calls for longer than ``patience_s``, or has been away for too
-                long, or what ``drop`` or ``close`` was given.
+            CallError: if the endpoint wants no calls for longer than ``patience_s``, or has been away for too
+                long; or the error passed to ``drop`` or ``close``.
         """
         if self._closed is not None:
             raise self._closed
         permit = self._permits.acquire(tokens)
         if permit is not None:
-            self._look()
+            self._schedule_report()
             return permit
-        granted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+        grant: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         now = time.monotonic()
         waiter = Waiter(
             job_id=job_id, tokens=tokens, since=now if since is None else since, deadline=now + patience_s,
-            elsewhere=patience_s <= 0, start=self._grant(granted), fail=_failing(granted),
+            elsewhere=patience_s <= 0, start=self._granter(grant), fail=_failer(grant),
         )  # fmt: skip
         self._permits.wait(waiter)
-        self._look()
+        self._schedule_report()
         try:
-            return await granted
+            return await grant
         except asyncio.CancelledError:
-            if granted.done() and not granted.cancelled() and granted.exception() is None:
-                self.release(granted.result(), AttemptEnd.ABORTED)  # it came too late
+            if grant.done() and not grant.cancelled() and grant.exception() is None:
+                self.release(grant.result(), AttemptEnd.ABORTED)  # granted just before the cancellation
             raise
         finally:
             self._permits.discard(waiter)
@@ -123,39 +123,39 @@ class EndpointLimiter:
         retry_after_s: float = 0.0,
         blocked_s: float = 0.0,
     ) -> None:
-        """Give a permit back; see ``Permits.release``."""
+        """Release a permit; see ``Permits.release``."""
         self._permits.release(permit, ended, tokens=tokens, retry_after_s=retry_after_s, blocked_s=blocked_s)
-        self._look()
+        self._schedule_report()
 
     def drop(self, job_id: str, error: CallError) -> None:
-        """Let the calls of a job that wait raise ``error``."""
+        """Make the waiting calls of a job raise ``error``."""
         self._permits.fail(error, job_id)
 
     def close(self, error: CallError) -> None:
-        """Let every call raise ``error`` that waits or comes; those in flight go on."""
+        """Make every waiting and every later call raise ``error``; calls in flight go on."""
         self._closed = error
         self._permits.fail(error)
 
     async def give_back(self) -> None:
-        """Report no more, and leave the share to the others."""
+        """Stop reporting, and leave the share to the other processes."""
         if self._reports is not None:
             self._reports.cancel()
             await asyncio.gather(self._reports, return_exceptions=True)
         if self._send is not None and self._permits.has_reported:
-            with suppress(RLMError):  # it ends with its lease
+            with suppress(RLMError):  # then the share ends with its lease
                 await self._in_thread(self._send, self._permits.give_up())
 
-    def _grant(self, granted: "asyncio.Future[Permit]") -> Callable[[Permit], None]:
-        def grant(permit: Permit) -> None:
-            if granted.done():  # its call was cancelled in this very moment
+    def _granter(self, grant: "asyncio.Future[Permit]") -> Callable[[Permit], None]:
+        def give(permit: Permit) -> None:
+            if grant.done():  # the call was cancelled at the same moment
                 self._permits.release(permit, AttemptEnd.ABORTED)
             else:
-                granted.set_result(permit)
+                grant.set_result(permit)
 
-        return grant
+        return give
 
-    def _look(self) -> None:
-        """Something has happened: the next report may be due sooner."""
+    def _schedule_report(self) -> None:
+        """Start or wake the reporting task if a report is now due, or is due earlier than before."""
         if self._send is None or (due := self._permits.report_due()) == math.inf:
             return
         if self._due == -math.inf:
@@ -165,17 +165,17 @@ class EndpointLimiter:
             self._wake.set()
 
     async def _report_on(self, send: Send) -> None:
-        """Report when it is due, until there is nothing left to say and the share is given back."""
+        """Send each report when it is due, until no further one is due and the share is given back."""
         try:
             while (due := self._permits.report_due()) < math.inf:
-                self._due, left_s = due, due - time.monotonic()
-                if left_s > 0:
+                self._due, delay_s = due, due - time.monotonic()
+                if delay_s > 0:
                     self._wake.clear()
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(left_s):
+                        async with asyncio.timeout(delay_s):
                             await self._wake.wait()
                     continue
-                self._due = math.inf  # nothing is due sooner while a report is under way
+                self._due = math.inf  # no other report is due while this one is being sent
                 await self._report(send)
         finally:
             self._due = -math.inf
@@ -188,10 +188,10 @@ class EndpointLimiter:
                 share = await self._in_thread(send, report)
             except RLMError as error:
                 log.warning("limits_not_shared", error=type(error).__name__)
-                await asyncio.sleep(_UNREACHED_S)
-            except Exception:  # whatever it is, calls must not wait for ever for a share
+                await asyncio.sleep(_RESEND_S)
+            except Exception:  # whatever the error, calls must not wait forever for a share
                 log.exception("limits_not_shared")
-                await asyncio.sleep(_UNREACHED_S)
+                await asyncio.sleep(_RESEND_S)
             else:
                 self._permits.take(share, began)
                 return
@@ -201,9 +201,9 @@ class EndpointLimiter:
 
 
 class LimiterRegistry:
-    """The limiters of one process; without a store its limits are its own.
+    """The limiters of one process; without ``share`` it shares no limits with other processes.
 
-    ``gives_back`` and ``outage_s`` as in ``Permits``.
+    ``gives_back`` and ``outage_s`` are those of ``Permits``.
     """
 
     def __init__(
@@ -227,9 +227,9 @@ class LimiterRegistry:
         self._closed: CallError | None = None
 
     def limiter(self, url: str, model: str) -> EndpointLimiter:
-        """The limiter before a model at an endpoint."""
-        place = Scope(url, model)
-        if place not in self._limiters:
+        """The limiter for a model at an endpoint; made on first use."""
+        scope = Scope(url, model)
+        if scope not in self._limiters:
             permits = Permits(
                 time.monotonic,
                 lease_s=self._lease_ms / 1000,
@@ -238,43 +238,43 @@ class LimiterRegistry:
                 gives_back=self._gives_back,
                 outage_s=self._outage_s,
             )
-            self._limiters[place] = EndpointLimiter(permits, self._sender(place), self._threads)
+            self._limiters[scope] = EndpointLimiter(permits, self._sender(scope), self._threads)
             if self._closed is not None:
-                self._limiters[place].close(self._closed)
-        return self._limiters[place]
+                self._limiters[scope].close(self._closed)
+        return self._limiters[scope]
 
     @property
     def away(self) -> bool:
-        """Whether nothing is heard of any of the endpoints that were called."""
+        """Whether all endpoints that were called are away; False if none was called."""
         return bool(self._limiters) and all(limiter.away for limiter in self._limiters.values())
 
     def drop(self, job_id: str, error: CallError) -> None:
-        """Let the calls of a job that wait raise ``error``."""
+        """Make the waiting calls of a job raise ``error``."""
         for limiter in self._limiters.values():
             limiter.drop(job_id, error)
 
     def close(self, error: CallError) -> None:
-        """Let every call raise ``error`` that waits or comes; those in flight go on."""
+        """Make every waiting and every later call raise ``error``; calls in flight go on."""
         self._closed = error
         for limiter in self._limiters.values():
             limiter.close(error)
 
     async def give_back(self) -> None:
-        """Leave all shares to the others; no call may come after that."""
+        """Leave all shares to the other processes; no call may follow."""
         for limiter in self._limiters.values():
             await limiter.give_back()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _sender(self, place: Scope) -> Send | None:
+    def _sender(self, scope: Scope) -> Send | None:
         share = self._share
         if share is None:
             return None
-        return lambda report: share(place, self._holder, report, self._ceilings, self._lease_ms)
+        return lambda report: share(scope, self._holder, report, self._ceilings, self._lease_ms)
 
 
-def _failing(granted: "asyncio.Future[Permit]") -> Callable[[CallError], None]:
+def _failer(grant: "asyncio.Future[Permit]") -> Callable[[CallError], None]:
     def fail(error: CallError) -> None:
-        if not granted.done():
-            granted.set_exception(error)
+        if not grant.done():
+            grant.set_exception(error)
 
     return fail

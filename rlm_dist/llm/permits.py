@@ -1,14 +1,14 @@
-"""Which calls of this process may start now at one place, an endpoint and model; no I/O and no clock.
+"""Decides which calls of this process may start now in one scope, an endpoint and model; no I/O, no clock.
 
-The process has a share of the calls that may be in flight, leased from the store. Within it a call starts and
-ends without a word to Redis. ``report_due`` says when the store is to hear what happened: every ``BEAT_S``
-while calls start and end, and sooner if a call is refused, or if calls begin to wait. While those in flight
-just go on nothing is reported but for the lease, and no call starts on a share that is older than a beat. A
-share that was not renewed ends with its lease, here as in the store: while Redis is away, calls wait.
+The process leases from the store a share of the calls that may be in flight. Within its share, calls start
+and end without a message to Redis. ``report_due`` says when the next report to the store is due: every
+``BEAT_S`` while calls start and end, and sooner if a call is refused or calls begin to wait. While its calls
+only run, the process reports nothing but its lease, and no call starts on a share older than ``BEAT_S``. A
+share that is not renewed ends with its lease, here as in the store: while Redis is away, calls wait.
 
-Refusals shrink the share at once, to what is in flight, until the store has looked at them. After
-``FAILURES`` attempts in a row without any answer the place counts as away: one call tries at a time, after
-pauses that grow.
+A refusal shrinks the share at once to the calls in flight, until the store has judged it. After ``FAILURES``
+attempts in a row without any answer the endpoint counts as away: one call tries at a time, after pauses that
+grow.
 """
 
 import math
@@ -24,37 +24,37 @@ from rlm_dist.schema.limits import Report, Share
 
 BEAT_S = 0.25
 FAILURES = 3
-# Reports are at least so far apart: what happens in between goes together.
+# The least time between two reports: what happens meanwhile goes into the second.
 _GAP_S = 0.01
 _MOST_REPORTED = 200
 _ANY = 1_000_000
 _FIRST_PAUSE_S, _PAUSE_GROWS, _LONGEST_PAUSE_S = 1.0, 1.5, 60.0
-# A shorter outage is waited for in place.
+# During a shorter outage, calls wait here and are not given back.
 _GIVE_BACK_S = 5.0
 
 
 class Permit(NamedTuple):
-    """Leave to make one call; ``tokens`` is the estimate that it was given for."""
+    """Permission to make one call; ``tokens`` is the call's estimate."""
 
     epoch: int
     tokens: int
 
 
 class AttemptEnd(Enum):
-    """How an attempt ended, as far as the limits are concerned."""
+    """How an attempt ended, as far as the limits need to know."""
 
-    ANSWERED = auto()  # by anything that is neither of the next two: also an error is a sign of life
+    ANSWERED = auto()  # by anything but the next two: even an error shows that the endpoint answers
     REFUSED = auto()  # by a 429
-    UNHEARD = auto()  # no connection, or an answer that says that the endpoint is away
-    ABORTED = auto()  # by us, so that it says nothing
+    UNHEARD = auto()  # no connection, or a response which says that the endpoint is away
+    ABORTED = auto()  # by us, so it says nothing about the endpoint
 
 
 @dataclass(eq=False)
 class Waiter:
-    """A call that waits: ``start`` or ``fail`` is called once.
+    """A call that waits for a permit; either ``start`` or ``fail`` is called, once.
 
-    It waits since ``since``, and gives up if the endpoint wants no calls until after ``deadline``.
-    ``elsewhere`` says that another endpoint would take it now, so that it need not wait at all.
+    It has waited since ``since``, and fails if the endpoint wants no calls until after ``deadline``.
+    ``elsewhere`` says that another endpoint would take the call now, so it need not wait here.
     """
 
     job_id: str
@@ -67,10 +67,10 @@ class Waiter:
 
 
 class Permits:
-    """The share of one process; one that is not ``shared`` with others is without bounds.
+    """The share of one process; if it is not ``shared`` with others, it has no bounds.
 
-    ``rates`` says that what may start in a minute is limited. With ``gives_back``, calls that wait while the
-    place is away are given back, but for one that is to try; else they wait, for ``outage_s`` at most.
+    ``rates`` says that the number of calls or tokens per minute is limited. While the endpoint is away, calls
+    wait, for ``outage_s`` at most; with ``gives_back`` all but one, which is to try, end as ``returned``.
     """
 
     def __init__(
@@ -96,13 +96,13 @@ class Permits:
         self._starts: int | None = 0 if shared and rates else None
         self._starts_at = 0.0
         self._waiting: FairQueue[Waiter] = FairQueue()
-        # The circuit: attempts in a row without an answer, since when, and when one may try.
+        # The circuit breaker: consecutive attempts without an answer, since when, and when the next may try.
         self._failures = 0
         self._failing_since = 0.0
         self._away_since: float | None = None
         self._tries = 0
         self._try_at = 0.0
-        # The report under way or made last.
+        # The report that is being sent, or else the last one.
         self._number = 0
         self._reporting = False
         self._reported_at = -math.inf
@@ -116,22 +116,22 @@ class Permits:
 
     @property
     def crowded(self) -> bool:
-        """Whether calls of this process wait here."""
+        """Whether calls of this process wait for a permit."""
         return bool(self._waiting)
 
     @property
     def quiet(self) -> bool:
-        """Whether the share is older than a beat: no call starts then before the next report."""
+        """Whether the share is older than ``BEAT_S``: no call starts before the next report."""
         return self._shared and not self._reporting and self._now() - self._reported_at > BEAT_S
 
     @property
     def away(self) -> bool:
-        """Whether nothing is heard of the place, by this process or by all."""
+        """Whether the endpoint is away: it answers nothing, to this process or to all."""
         return self._failures >= FAILURES or self._away_since is not None
 
     @property
     def away_for_s(self) -> float:
-        """For how long nothing has been heard of the place; 0 if it is not away."""
+        """How long the endpoint has been away; 0 if it is not."""
         if not self.away:
             return 0.0
         since = self._failing_since if self._away_since is None else self._away_since
@@ -139,38 +139,38 @@ class Permits:
 
     @property
     def outage(self) -> CallError | None:
-        """The end of a call that has tried in vain, once the place has been away for too long."""
+        """The error for a call whose attempts failed, once the endpoint has been away for too long."""
         if self.away_for_s <= self._outage_s:
             return None
-        seconds = self.away_for_s
-        span = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+        away_s = self.away_for_s
+        span = f"{away_s:.0f} seconds" if away_s < 120 else f"{away_s / 60:.0f} minutes"
         return CallError(FailureKind.OUTAGE, f"the endpoint has been away for {span}")
 
     @property
     def closed_until(self) -> float:
-        """Until when no call is to start here, for one that could go elsewhere."""
+        """The time until which a call should go to another endpoint if it can."""
         return max(self.blocked_until, self._try_at) if self.away else self.blocked_until
 
     @property
     def has_reported(self) -> bool:
-        """Whether the store holds a share for this process, as far as it knows."""
+        """Whether the store may hold a share for this process."""
         return self._number > 0
 
     def acquire(self, tokens: int) -> Permit | None:
-        """A permit, if the call may start now; ``release`` is to be called when it has ended."""
+        """A permit if the call may start now, else None; call ``release`` when the call has ended."""
         if self._waiting or not self._may_start():
             return None
         return self._start(tokens)
 
     def wait(self, waiter: Waiter) -> None:
-        """Have a call wait for its permit."""
+        """Let a call wait for its permit."""
         self._waiting.add(waiter.job_id, waiter)
         self._peak = max(self._peak, self.in_flight + len(self._waiting))
         self._urgent = self._urgent or len(self._waiting) == 1
-        self._turn_away()
+        self._reject_waiting()
 
     def discard(self, waiter: Waiter) -> None:
-        """Forget a call that waits, if it does."""
+        """Remove a waiting call, if it still waits."""
         self._waiting.discard(waiter.job_id, waiter)
 
     def release(
@@ -182,10 +182,10 @@ class Permits:
         retry_after_s: float = 0.0,
         blocked_s: float = 0.0,
     ) -> None:
-        """Give a permit back: how its attempt ended, and the tokens that it used, if that is known.
+        """Release a permit: ``ended`` is how its attempt ended, ``tokens`` what it used, if that is known.
 
-        ``retry_after_s`` is what a refusal said of this call; ``blocked_s`` is for how long no calls are
-        wanted at all.
+        ``retry_after_s`` is the delay that a refusal asked for, for this call alone; ``blocked_s`` is how
+        long the endpoint wants no calls at all.
         """
         self.in_flight -= 1
         self._ended += 1
@@ -202,26 +202,26 @@ class Permits:
         if ended is AttemptEnd.UNHEARD:
             self._note_silence()
         elif ended is not AttemptEnd.ABORTED:
-            self._note_life()
+            self._note_answer()
         self.let_in()
 
     def block(self, seconds: float) -> None:
-        """Start no call for so long."""
+        """Start no call for this many seconds."""
         self.blocked_until = max(self.blocked_until, self._now() + seconds)
-        self._turn_away()
+        self._reject_waiting()
 
     def fail(self, error: CallError, job_id: str | None = None) -> None:
-        """Have the calls that wait raise ``error``: all, or those of one job."""
+        """Make the waiting calls raise ``error``: all, or those of one job."""
         self._fail(list(self._waiting if job_id is None else self._waiting.of(job_id)), error)
 
     def let_in(self) -> None:
-        """Start the calls that wait and may start."""
+        """Start the waiting calls that may start now."""
         while self._waiting and self._may_start():
             waiter = self._waiting.pop()
             waiter.start(self._start(waiter.tokens))
 
     def report_due(self) -> float:
-        """When the next report is to be made; never, if there is nothing to say."""
+        """When the next report is due; never (infinity) if there is nothing to report."""
         if self._reporting or not self._shared:
             return math.inf
         earliest = max(self._reported_at + _GAP_S, 0.0)
@@ -230,17 +230,17 @@ class Permits:
         if self.away:
             return self._due_away()
         if self._wanted or self._waiting or self.in_flight:
-            news = self._started or self._ended or self._waiting or not self.in_flight
-            return max(earliest, self._reported_at + (self._pause_s() if news else self._lease_s / 4))
+            has_news = self._started or self._ended or self._waiting or not self.in_flight
+            return max(earliest, self._reported_at + (self._pause_s() if has_news else self._lease_s / 4))
         return math.inf
 
     def report(self) -> Report:
-        """Begin a report; until ``take`` nothing starts on the old share that the new one might not allow."""
+        """Begin a report; until ``take``, no call starts that the new share might not allow."""
         self._wanted, self._peak = self._peak, self.in_flight + len(self._waiting)
         self._reporting = True
         self._shrink()
-        counted = self._starts is not None
-        self._starts = 0 if counted else None
+        rate_limited = self._starts is not None
+        self._starts = 0 if rate_limited else None
         self._number += 1
         report = Report(
             number=self._number,
@@ -258,8 +258,8 @@ class Permits:
             heard=self._heard,
             failing_s=self._now() - self._failing_since if self._failures >= FAILURES else 0.0,
             extra_tokens=self._extra_tokens,
-            waiting_tokens=tuple(each.tokens for each in islice(self._waiting, _MOST_REPORTED))
-            if counted
+            waiting_tokens=tuple(waiter.tokens for waiter in islice(self._waiting, _MOST_REPORTED))
+            if rate_limited
             else (),
         )
         self._urgent = self._heard = False
@@ -268,7 +268,7 @@ class Permits:
         return report
 
     def take(self, share: Share, began: float) -> None:
-        """Take the share that the report of ``began`` was answered with, and start what may start."""
+        """Take the share that answers the report begun at ``began``, and start the calls that may start."""
         self._reporting = False
         self._reported_at = self._now()
         self._room, self._until = share.in_flight, began + self._lease_s
@@ -285,7 +285,7 @@ class Permits:
         self.let_in()
 
     def give_up(self) -> Report:
-        """The report that leaves the share to the others."""
+        """The report that leaves the share to the other processes."""
         return Report(number=self._number + 1, in_flight=0, wanted=0)
 
     def _may_start(self) -> bool:
@@ -310,7 +310,7 @@ class Permits:
         return Permit(self._epoch, tokens)
 
     def _shrink(self) -> None:
-        """Start no call beyond those that are in flight now, until the next share has come."""
+        """Cut the room to the calls in flight, until the next share arrives."""
         if self._shared:
             self._room = min(self._room, self.in_flight)
 
@@ -336,9 +336,9 @@ class Permits:
             self._tries = 0
             self._pause()
             self._urgent = True
-            self._turn_away()
+            self._reject_waiting()
 
-    def _note_life(self) -> None:
+    def _note_answer(self) -> None:
         if self.away:
             self._urgent = True
         self._failures = 0
@@ -357,27 +357,28 @@ class Permits:
         elif self._away_since is not None:
             self._away_since = None
             self._failures = 0
-        self._turn_away()
+        self._reject_waiting()
 
-    def _turn_away(self) -> None:
-        """Fail what is not to wait for a place that takes no calls."""
-        left_s = self.blocked_until - self._now()
-        if left_s > 0:
-            text = f"the endpoint takes no calls for {left_s:.0f} s, past this call's deadline"
-            late = [each for each in self._waiting if each.deadline < self.blocked_until]
-            self._fail(late, CallError(FailureKind.RATE, text, left_s))
+    def _reject_waiting(self) -> None:
+        """Fail the waiting calls that should not wait for an endpoint that takes no calls."""
+        blocked_s = self.blocked_until - self._now()
+        if blocked_s > 0:
+            text = f"the endpoint takes no calls for {blocked_s:.0f} s, past this call's deadline"
+            late = [waiter for waiter in self._waiting if waiter.deadline < self.blocked_until]
+            self._fail(late, CallError(FailureKind.RATE, text, blocked_s))
         if not self.away:
             return
         text = "the endpoint is away"
-        self._fail([each for each in self._waiting if each.elsewhere], CallError(FailureKind.RATE, text))
+        movable = [waiter for waiter in self._waiting if waiter.elsewhere]
+        self._fail(movable, CallError(FailureKind.RATE, text))
         outage = self.outage
         if outage is not None:
-            self._fail([each for each in self._waiting if self._has_tried(each)], outage)
+            self._fail([waiter for waiter in self._waiting if self._has_tried(waiter)], outage)
         elif self._gives_back and self.away_for_s > _GIVE_BACK_S:
             self._fail(list(islice(self._waiting, 1, None)), CallError(FailureKind.RETURNED, text))
 
     def _has_tried(self, waiter: Waiter) -> bool:
-        """Whether a call that waits has seen a try; one that came late in an outage waits for the next."""
+        """Whether the endpoint was tried while this call waited; a late call waits for the next try."""
         now = self._now()
         return waiter.since < now - self.away_for_s + self._outage_s or now - waiter.since > _LONGEST_PAUSE_S
 
@@ -387,7 +388,7 @@ class Permits:
             waiter.fail(error)
 
     def _due_away(self) -> float:
-        """While the place is away: when the next call may try, or the lease gets old."""
+        """When a report is due while the endpoint is away: at the next try, or in time to renew the lease."""
         if not (self._waiting or self.in_flight):
             return math.inf
         longest = self._reported_at + self._lease_s / 4

@@ -1,11 +1,11 @@
-"""What a model call costs, in integer nano-dollars (1e-9 USD), or None where the price is not known.
+"""The price of a model call in integer nano-dollars (1e-9 USD), or None if the price is unknown.
 
-Prices come from the user's file first (``RLM_PRICES``; an exact model name before ``*``), then from the
-published ones that the genai-prices package carries, without any network. A published price counts only where
-the endpoint's address is that provider's own: a server of one's own may call its model ``gpt-4o`` too.
+Prices come first from the user's file (``RLM_PRICES``; an exact model name before ``*``), then from the
+published prices in the genai-prices package, without network access. A published price counts only if the
+endpoint's address is that provider's: a private server may call its model ``gpt-4o`` too.
 
 The file is JSON or TOML (by its suffix): ``{model: {"input": N, "output": N, "cached": N}}`` in USD per
-million tokens; without ``cached``, cached input costs what other input does.
+million tokens; without ``cached``, cached input costs the same as other input.
 """
 
 import json
@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-# Else loaded with the first price: by each process of a pool, not once before they are forked.
+# Loaded here, once before the fork: the first price would load it in each process of a pool.
 import genai_prices.data  # noqa: F401
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
@@ -27,7 +27,7 @@ from rlm_dist.errors import SettingsError
 from rlm_dist.schema import NANO, Usage
 
 _MILLION = 1_000_000
-_KNOWN_MODELS = 1024
+_CACHED_MODELS = 1024
 
 
 class _Price(BaseModel):
@@ -44,31 +44,31 @@ _TABLE: TypeAdapter[dict[str, _Price]] = TypeAdapter(dict[str, _Price])
 
 
 class Prices:
-    """The price of each call on its own: some models cost more for long prompts."""
+    """Prices calls one by one, as some models cost more for long prompts."""
 
     def __init__(self, overrides: Path | None) -> None:
         """Read the user's file, if there is one.
 
         Raises:
-            SettingsError: where it cannot be read, naming the line, or the model and field.
+            SettingsError: if it cannot be read, naming the line, or the model and field.
         """
         self._overrides: Mapping[str, _Price] = _read(overrides) if overrides else {}
 
     def nanousd(self, model: str, usage: Usage, api_url: str) -> int | None:
         """The cost of one call at this endpoint, rounded half up."""
         override = self._overrides.get(model) or self._overrides.get("*")
-        usd = _own(override, usage) if override else _published(model, usage, api_url)
+        usd = _user_usd(override, usage) if override else _published_usd(model, usage, api_url)
         return None if usd is None else int((usd * NANO).to_integral_value(ROUND_HALF_UP))
 
 
-def _own(price: _Price, usage: Usage) -> Decimal:
+def _user_usd(price: _Price, usage: Usage) -> Decimal:
     cached = min(usage.cached_tokens, usage.input_tokens)
     cached_price = price.input if price.cached is None else price.cached
     total = price.input * (usage.input_tokens - cached) + cached_price * cached
     return (total + price.output * usage.output_tokens) / _MILLION
 
 
-def _published(model: str, usage: Usage, api_url: str) -> Decimal | None:
+def _published_usd(model: str, usage: Usage, api_url: str) -> Decimal | None:
     if not _is_listed(model, api_url):
         return None
     priced = PricedUsage(
@@ -80,9 +80,9 @@ def _published(model: str, usage: Usage, api_url: str) -> Decimal | None:
     return price.total_price if _complete(price.model_price, usage) else None
 
 
-@lru_cache(_KNOWN_MODELS)
+@lru_cache(_CACHED_MODELS)
 def _is_listed(model: str, api_url: str) -> bool:
-    """Whether the package knows the model there; to find that it does not takes as long as a price."""
+    """Whether the package lists the model at this address; cached, as a miss takes as long as a price."""
     try:
         calc_price(PricedUsage(), model, provider_api_url=api_url)
     except LookupError:
@@ -91,9 +91,9 @@ def _is_listed(model: str, api_url: str) -> bool:
 
 
 def _complete(price: ModelPrice, usage: Usage) -> bool:
-    """Whether there is a price for all that was used; the package counts what has none as free."""
-    wanted = [(usage.input_tokens, price.input_mtok), (usage.output_tokens, price.output_mtok)]
-    return all(mtok is not None for tokens, mtok in wanted if tokens)
+    """Whether each kind of token used has a price; the package counts a kind without one as free."""
+    uses = [(usage.input_tokens, price.input_mtok), (usage.output_tokens, price.output_mtok)]
+    return all(mtok is not None for tokens, mtok in uses if tokens)
 
 
 def _read(path: Path) -> Mapping[str, _Price]:
@@ -109,11 +109,11 @@ def _read(path: Path) -> Mapping[str, _Price]:
         problems = tuple(_problem(path, item["loc"], item["msg"]) for item in error.errors())
     except OSError as error:
         problems = (f"RLM_PRICES: {path}: {error.strerror}",)
-    except ValueError as error:  # bad UTF-8, JSON or TOML; each of them names the place
+    except ValueError as error:  # bad UTF-8, JSON or TOML; each error names the place
         problems = (f"RLM_PRICES: {path}: {error}",)
     raise SettingsError(problems)
 
 
 def _problem(path: Path, location: tuple[int | str, ...], message: str) -> str:
-    place = ": ".join(["RLM_PRICES", str(path), *map(str, location)])
-    return f"{place}: {message[0].lower()}{message[1:]}"
+    source = ": ".join(["RLM_PRICES", str(path), *map(str, location)])
+    return f"{source}: {message[0].lower()}{message[1:]}"

@@ -1,9 +1,9 @@
-"""How often, and after what time, a failed model call is tried again; by kind of failure.
+"""How often and after what delay a failed model call is tried again, by kind of failure.
 
-- rate: when the endpoint says so, else as transient; many attempts.
+- rate: after the delay that the endpoint asks for, else as transient; many attempts.
 - transient and timeout: exponential backoff with full jitter, few attempts.
 - everything else: never.
-The call's deadline, a multiple of one attempt's, bounds them all.
+The call's deadline, a multiple of the time for one attempt, bounds all attempts together.
 """
 
 import math
@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 
 from rlm_dist.errors import CallError, FailureKind
 
-_LIMITS = ("", "-requests", "-tokens")
+_LIMIT_SUFFIXES = ("", "-requests", "-tokens")
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
 _UNITS_S = (86_400, 3600, 60, 1, 0.001)
 _UNIX_S, _UNIX_MS = 1e9, 1e12
@@ -24,7 +24,7 @@ _UNIX_S, _UNIX_MS = 1e9, 1e12
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """The numbers of the retries; times in seconds."""
+    """How many attempts a call gets, and the delays between them; times in seconds."""
 
     attempts: int = 5
     rate_attempts: int = 20
@@ -33,31 +33,31 @@ class RetryPolicy:
     deadline_factor: float = 3.0
 
     def delay_s(self, failure: CallError, attempt: int) -> float | None:
-        """Seconds to wait after ``attempt`` (the first is 1) failed so; None: give up.
+        """Seconds to wait after ``attempt`` (the first is 1) failed with ``failure``; None: give up.
 
-        Not before the time that the endpoint said, and up to a fifth of it later, so that calls which were
-        refused together do not come back in the same instant.
+        At least the delay that the endpoint asked for, and up to a fifth of it longer, so that calls that
+        were refused together do not come back at the same moment.
         """
-        allowed = self.rate_attempts if failure.kind is FailureKind.RATE else self.attempts
-        if not failure.retryable or attempt >= allowed:
+        limit = self.rate_attempts if failure.kind is FailureKind.RATE else self.attempts
+        if not failure.retryable or attempt >= limit:
             return None
         backoff_s = random.uniform(0, min(self.cap_s, self.base_s * 2 ** min(attempt - 1, 30)))
         return max(backoff_s, (failure.retry_after_s or 0.0) * random.uniform(1, 1.2))
 
 
-def told_delay_s(headers: Mapping[str, str]) -> float | None:
+def requested_delay_s(headers: Mapping[str, str]) -> float | None:
     """How long the endpoint wants no calls, in seconds.
 
     From ``retry-after-ms`` or ``Retry-After`` (a number, or an HTTP date), else from the ``x-ratelimit-*``
-    headers: the time until a limit of which nothing remains begins anew.
+    headers: the time until a limit that is used up is reset.
     """
-    told_s = _retry_after_s(headers)
-    if told_s is not None:
-        return told_s
+    retry_after_s = _retry_after_s(headers)
+    if retry_after_s is not None:
+        return retry_after_s
     resets = [
-        _reset_s(headers.get(f"x-ratelimit-reset{of}", ""))
-        for of in _LIMITS
-        if headers.get(f"x-ratelimit-remaining{of}") == "0"
+        _reset_s(headers.get(f"x-ratelimit-reset{suffix}", ""))
+        for suffix in _LIMIT_SUFFIXES
+        if headers.get(f"x-ratelimit-remaining{suffix}") == "0"
     ]
     return max((reset_s for reset_s in resets if reset_s is not None), default=None)
 
@@ -74,14 +74,14 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     return max(0.0, moment.timestamp() - time.time())
 
 
-def _reset_s(told: str) -> float | None:
-    """Seconds that a reset header tells: ``1m6.5s``, ``20ms``, a number of seconds, or a Unix time."""
-    number = _number(told)
+def _reset_s(value: str) -> float | None:
+    """The seconds in a reset header: ``1m6.5s``, ``20ms``, a number of seconds, or a Unix time."""
+    number = _number(value)
     if number is not None:
         unix_s = number / 1000 if number > _UNIX_MS else number
         return max(0.0, unix_s - time.time() if number > _UNIX_S else number)
-    parts = _DURATION.fullmatch(told)
-    if not told or parts is None:
+    parts = _DURATION.fullmatch(value)
+    if not value or parts is None:
         return None
     return sum(float(n) * unit_s for n, unit_s in zip(parts.groups("0"), _UNITS_S, strict=True))
 

@@ -1,8 +1,8 @@
-"""Identical sub-calls of different jobs are made once: the result is shared, and so is the wait for it.
+"""Makes identical sub-calls of different jobs once: the callers share the result, and the wait for it.
 
-A call is identical to another by its endpoint, model, parameters and messages. One of those that ask makes
-the call, under a lease; the others wait, in its process on a lock, elsewhere by asking the store now and
-then. If it fails or dies, the next one makes the call. Failures are not kept, nor long answers.
+Calls are identical if endpoint, model, parameters and messages are. One caller makes the call, under a
+lease. The others wait: those in the same process on a lock, those elsewhere by polling the store. If the
+call fails or its process dies, the next caller makes it. Failures and long answers are not stored.
 """
 
 import asyncio
@@ -25,24 +25,24 @@ from rlm_dist.schema.leases import LEASE_MS
 
 log = structlog.get_logger()
 
-_LOOK_S = 0.5
-_MOST_CHARS = 65_536
+_POLL_S = 0.5
+_MAX_CHARS = 65_536
 
 Make = Callable[[], Awaitable[CallResult]]
 
 
 class ResultCache(Protocol):
-    """Where results are shared: at most one holder has leave to make a call that is not there."""
+    """Where results are shared: at most one holder has the lease to make a call without a stored result."""
 
     def take(self, digest: str, holder: str, lease_ms: int, /) -> str | CacheRole:
-        """The cached result; or whether the caller is to make the call, and to renew its leave in time."""
+        """The cached result, or the caller's role; a leader has to make the call and to renew its lease."""
 
     def leave(self, digest: str, holder: str, result: str, ttl_s: int, /) -> None:
-        """End a call that the holder had leave to make; an empty ``result`` is not kept."""
+        """End a call for which the holder had the lease; an empty ``result`` is not stored."""
 
 
 class SingleFlightCache:
-    """The cache as one process sees it; used in the event loop of its ``LLM``."""
+    """The cache for one process; used in the event loop of its ``LLM``."""
 
     def __init__(self, results: ResultCache, *, ttl_s: int, lease_ms: int = LEASE_MS) -> None:
         self._results = results
@@ -53,16 +53,16 @@ class SingleFlightCache:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def result(self, url: str, model: str, request: CallRequest, make: Make) -> CallResult:
-        """The result that an identical call has had, or that of ``make``."""
+        """The result of an identical call, or else that of ``make``."""
         digest = _digest(url, model, request)
         lock = self._locks.setdefault(digest, asyncio.Lock())
         async with lock:
-            while (found := await self._take(digest)) is CacheRole.FOLLOWER:
-                await asyncio.sleep(random.uniform(_LOOK_S / 2, _LOOK_S))
-            if found is CacheRole.LEADER:
-                return await self._made(digest, make)
-            known = CallResult.model_validate_json(found)
-            return known.model_copy(
+            while (reply := await self._take(digest)) is CacheRole.FOLLOWER:
+                await asyncio.sleep(random.uniform(_POLL_S / 2, _POLL_S))
+            if reply is CacheRole.LEADER:
+                return await self._lead(digest, make)
+            cached = CallResult.model_validate_json(reply)
+            return cached.model_copy(
                 update={"cached": True, "attempts": 0, "failed_attempts": (), "wasted": ()}
             )
 
@@ -74,20 +74,21 @@ class SingleFlightCache:
         take = partial(self._results.take, digest, self._holder, self._lease_ms)
         return await asyncio.get_running_loop().run_in_executor(self._threads, take)
 
-    async def _made(self, digest: str, make: Make) -> CallResult:
-        kept = ""
-        renewing = asyncio.create_task(self._renew(digest))
+    async def _lead(self, digest: str, make: Make) -> CallResult:
+        to_store = ""
+        renewal = asyncio.create_task(self._renew(digest))
         try:
             result = await make()
-            if result.completion is not None and len(result.completion.text) <= _MOST_CHARS:
-                kept = result.model_dump_json()
+            if result.completion is not None and len(result.completion.text) <= _MAX_CHARS:
+                to_store = result.model_dump_json()
         finally:
-            renewing.cancel()
-            leave = partial(self._results.leave, digest, self._holder, kept, self._ttl_s)
-            left = asyncio.get_running_loop().run_in_executor(self._threads, leave)
-            left.add_done_callback(_noted)
-        # The next one of this process must find it. An aborted call does not wait: the loop may be ending.
-        await asyncio.wait([left])
+            renewal.cancel()
+            leave = partial(self._results.leave, digest, self._holder, to_store, self._ttl_s)
+            leaving = asyncio.get_running_loop().run_in_executor(self._threads, leave)
+            leaving.add_done_callback(_log_error)
+        # Wait, so that the next caller in this process finds the result. An aborted call does not wait: the
+        # loop may be ending.
+        await asyncio.wait([leaving])
         return result
 
     async def _renew(self, digest: str) -> None:
@@ -96,11 +97,11 @@ class SingleFlightCache:
             try:
                 await self._take(digest)
             except RLMError:
-                continue  # Redis is away: the lease may lapse, and another may make the call too
+                continue  # Redis is away: the lease may lapse, and another caller may make the call too
 
 
-def _noted(left: "asyncio.Future[None]") -> None:
-    error = None if left.cancelled() else left.exception()
+def _log_error(leaving: "asyncio.Future[None]") -> None:
+    error = None if leaving.cancelled() else leaving.exception()
     if error is not None:
         log.warning("result_not_cached", error=type(error).__name__)
 

@@ -1,6 +1,6 @@
-"""How many requests one process has under way; calls that wait start in the order of their jobs, in turns.
+"""Limits how many requests one process has in flight; the jobs of waiting calls take turns.
 
-Used in the event loop of an ``LLM``, hence without locks.
+Used only in the event loop of an ``LLM``, so it needs no locks.
 """
 
 import asyncio
@@ -10,18 +10,18 @@ from rlm_dist.llm.fair_queue import FairQueue
 
 
 class Slots:
-    """Room for so many requests at once; None: for any number."""
+    """``size`` slots, each for one request at a time; None: no limit."""
 
-    def __init__(self, most: int | None) -> None:
-        self._free = most
+    def __init__(self, size: int | None) -> None:
+        self._free = size
         self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
         self._closed: CallError | None = None
 
     async def acquire(self, job_id: str) -> None:
-        """Wait for room; ``release`` is to be called when the request has ended.
+        """Wait for a slot; call ``release`` when the request has ended.
 
         Raises:
-            CallError: what ``drop`` or ``close`` was given.
+            CallError: the error passed to ``drop`` or ``close``.
         """
         if self._closed is not None:
             raise self._closed
@@ -30,39 +30,39 @@ class Slots:
         if self._free:
             self._free -= 1
             return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.add(job_id, turn)
+        grant = asyncio.get_running_loop().create_future()
+        self._waiting.add(job_id, grant)
         try:
-            await turn
+            await grant
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.release()  # it came too late
+            if grant.done() and not grant.cancelled() and grant.exception() is None:
+                self.release()  # the slot was granted just before the cancellation
             raise
         finally:
-            self._waiting.discard(job_id, turn)
+            self._waiting.discard(job_id, grant)
 
     def release(self) -> None:
-        """Give the room to the next call."""
+        """Give the slot to the next call."""
         if self._free is None:
             return
         while self._waiting:
-            turn = self._waiting.pop()
-            if not turn.done():
-                turn.set_result(None)
+            grant = self._waiting.pop()
+            if not grant.done():
+                grant.set_result(None)
                 return
         self._free += 1
 
     def drop(self, job_id: str, error: CallError) -> None:
-        """Let the calls of a job that wait raise ``error``."""
+        """Make the waiting calls of a job raise ``error``."""
         self._fail(self._waiting.of(job_id), error)
 
     def close(self, error: CallError) -> None:
-        """Let every call raise ``error`` that waits or comes; those under way go on."""
+        """Make every waiting and every later call raise ``error``; calls in flight go on."""
         self._closed = error
         self._fail(list(self._waiting), error)
 
     @staticmethod
-    def _fail(turns: list["asyncio.Future[None]"], error: CallError) -> None:
-        for turn in turns:
-            if not turn.done():
-                turn.set_exception(error)
+    def _fail(grants: list["asyncio.Future[None]"], error: CallError) -> None:
+        for grant in grants:
+            if not grant.done():
+                grant.set_exception(error)

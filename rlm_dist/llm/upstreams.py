@@ -1,11 +1,11 @@
-"""Which of a role's endpoints the next attempt goes to, and what this process has learnt of each.
+"""Chooses the endpoint of a role for the next attempt, and keeps what this process has learnt about each.
 
-By weight at random among those that take calls now: not told to wait, not left out, and without calls of
-this process that wait there already. An endpoint is left out for a while when its connections or answers fail
-several times in a row, or when it refuses the key or the account; then one call tries it anew. Each process
-learns that by itself: an endpoint may be out of reach of one machine alone.
+The choice is random, by weight, among the endpoints that take calls now: those that did not ask to wait and
+are not left out. Endpoints at which no call of this process waits come first. An endpoint is left out for a
+while after several failed connections or answers in a row, or if it refuses the key or the account; then one
+call tries it again. Each process learns this for itself: a single machine may lose its route to an endpoint.
 
-Used in the event loop of an ``LLM``, hence without locks.
+Used only in the event loop of an ``LLM``, so it needs no locks.
 """
 
 import random
@@ -19,13 +19,13 @@ from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.limiter import EndpointLimiter
 
 _FAILURES = 3
-_OUT_S = 30.0
-_OUTAGES = frozenset({FailureKind.TRANSIENT, FailureKind.TIMEOUT})
+_OPEN_S = 30.0
+_OUTAGE_KINDS = frozenset({FailureKind.TRANSIENT, FailureKind.TIMEOUT})
 
 
 @dataclass(eq=False)
 class Upstream:
-    """One endpoint: ``failures`` are those in a row; ``denied`` says that the last was of key or account."""
+    """An endpoint with its consecutive ``failures``; ``denied``: the last refused the key or the account."""
 
     endpoint: Endpoint
     connection: Connection
@@ -34,54 +34,54 @@ class Upstream:
     denied: bool = False
 
     def note(self, failure: CallError | None) -> None:
-        """Learn from how an attempt ended."""
+        """Learn from the end of an attempt; None is a success."""
         self.denied = failure is not None and failure.kind in DENIED
         if self.denied:
             self.failures = _FAILURES
-        elif failure is not None and failure.kind in _OUTAGES:
+        elif failure is not None and failure.kind in _OUTAGE_KINDS:
             self.failures += 1
         elif failure is None or failure.kind is not FailureKind.RATE:
             self.failures, self.open_until = 0, 0.0
         if self.failures >= _FAILURES:
-            self.open_until = time.monotonic() + _OUT_S
+            self.open_until = time.monotonic() + _OPEN_S
 
 
 class EndpointPool:
-    """The endpoints of one role; ``limiter`` is the one before a model at an endpoint."""
+    """The endpoints of one role; ``limiter`` returns the limiter for an endpoint and model."""
 
-    def __init__(self, pool: Sequence[Upstream], limiter: Callable[[str, str], EndpointLimiter]) -> None:
-        self._upstreams = pool
+    def __init__(self, upstreams: Sequence[Upstream], limiter: Callable[[str, str], EndpointLimiter]) -> None:
+        self._upstreams = upstreams
         self._limiter = limiter
 
     @property
     def all(self) -> Sequence[Upstream]:
-        """Every one, in the order of the settings."""
+        """All endpoints, in the order of the settings."""
         return self._upstreams
 
     def limiter(self, upstream: Upstream, model: str) -> EndpointLimiter:
-        """The limiter before what the model that a call asks for is called at ``upstream``."""
-        return self._limiter(upstream.connection.shown, upstream.endpoint.named(model))
+        """The limiter for ``upstream`` and its own name of the requested model."""
+        return self._limiter(upstream.connection.shown_url, upstream.endpoint.named(model))
 
     def pick(self, model: str, tried: Collection[Upstream]) -> Upstream:
-        """Where the next attempt goes; not to one that was tried, while there are others."""
+        """The endpoint for the next attempt; not one in ``tried``, as long as there are others."""
         if len(self._upstreams) == 1:
             return self._upstreams[0]
         usable = self._usable(model)
         if not usable:
             return min(self._upstreams, key=lambda upstream: self._back_at(upstream, model))
-        fresh = [upstream for upstream in usable if upstream not in tried] or usable
-        free = [upstream for upstream in fresh if not self.limiter(upstream, model).crowded] or fresh
-        picked = random.choices(free, [upstream.endpoint.weight for upstream in free])[0]
-        if picked.failures >= _FAILURES:  # one call is enough to see whether it is back
-            picked.open_until = time.monotonic() + _OUT_S
-        return picked
+        untried = [upstream for upstream in usable if upstream not in tried] or usable
+        free = [upstream for upstream in untried if not self.limiter(upstream, model).crowded] or untried
+        choice = random.choices(free, [upstream.endpoint.weight for upstream in free])[0]
+        if choice.failures >= _FAILURES:  # one call is enough to see whether it is back
+            choice.open_until = time.monotonic() + _OPEN_S
+        return choice
 
     def elsewhere(self, upstream: Upstream, model: str) -> bool:
-        """Whether another endpoint takes calls now."""
-        return len(self._upstreams) > 1 and any(each is not upstream for each in self._usable(model))
+        """Whether an endpoint other than ``upstream`` takes calls now."""
+        return len(self._upstreams) > 1 and any(other is not upstream for other in self._usable(model))
 
     def all_deny(self) -> bool:
-        """Whether each endpoint lately refused the key or the account."""
+        """Whether every endpoint has recently refused the key or the account."""
         now = time.monotonic()
         return all(upstream.denied and now < upstream.open_until for upstream in self._upstreams)
 
@@ -94,5 +94,5 @@ class EndpointPool:
         ]
 
     def _back_at(self, upstream: Upstream, model: str) -> tuple[bool, float]:
-        """For an order: first those whose key is good, of them the one that is back soonest."""
+        """A sort key: endpoints that accept the key first, among them the one that takes calls soonest."""
         return upstream.denied, max(upstream.open_until, self.limiter(upstream, model).closed_until)

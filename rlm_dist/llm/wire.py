@@ -1,7 +1,7 @@
-"""Request bodies out, response bodies in: the two JSON forms (chat and plain completions) of the API.
+"""Builds request bodies and parses response bodies: the API's two JSON forms, chat and plain completions.
 
-A response body is judged here alone: whatever is not a whole answer is a transient failure, and usage that
-it reported all the same is kept as a charge.
+Only this module judges a response body: anything but a complete answer is a transient failure. Usage that
+such a body reports is kept as a charge.
 """
 
 import json
@@ -13,15 +13,15 @@ from pydantic import BaseModel, NonNegativeInt, ValidationError
 from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.schema import CHARS_PER_TOKEN, CallRequest, Charge, Completion, Message, Usage
 
-# The route's own default is 16 tokens with many servers; nothing useful fits in that.
+# Many servers default to 16 tokens on this route; nothing useful fits into that.
 PLAIN_OUTPUT_TOKENS = 2048
 
 
 class Attempt(NamedTuple):
-    """The end of one request: a completion, or a failure and what the endpoint charged all the same.
+    """The end of one request: a completion, or a failure and what the endpoint charged nevertheless.
 
-    ``blocked_s`` is for how long the endpoint wants no calls, if it said so with its answer. ``unheard`` says
-    that the endpoint itself was not heard: no connection, or a proxy that says that nobody is behind it.
+    ``blocked_s`` is how long the endpoint wants no calls, if its answer said so. ``unheard`` means that the
+    endpoint itself did not answer: no connection, or a proxy reported that nothing is behind it.
     """
 
     completion: Completion | None = None
@@ -57,38 +57,40 @@ class _PlainChoice(BaseModel):
 
 def chat_body(request: CallRequest, model: str) -> dict[str, Any]:
     """The body for ``/chat/completions``."""
-    messages = [{"role": each.role, "content": _sendable(each.content)} for each in request.messages]
+    messages = [{"role": message.role, "content": _sendable(message.content)} for message in request.messages]
     return {"model": model, "messages": messages, **_parameters(request)}
 
 
 def plain_body(request: CallRequest, model: str) -> dict[str, Any]:
-    """The body for ``/completions``: the chat as a transcript that the model is to go on with."""
+    """The body for ``/completions``: the chat as a transcript for the model to continue."""
     body = {"model": model, "prompt": _sendable(transcript(request.messages)), "stop": ["\n\nUser:"]}
     return {**body, "max_tokens": PLAIN_OUTPUT_TOKENS, **_parameters(request)}
 
 
 def transcript(messages: Sequence[Message]) -> str:
-    """The chat as plain text with a name before each turn, ending where the assistant speaks next."""
-    turns = [f"{each.role.capitalize()}: {each.content}" for each in messages]
+    """The chat as plain text, a name before each turn, ending where the assistant speaks next."""
+    turns = [f"{message.role.capitalize()}: {message.content}" for message in messages]
     return "\n\n".join([*turns, "Assistant:"])
 
 
 def read_chat(body: str, request: CallRequest, model: str) -> Attempt:
-    """What a response of ``/chat/completions`` says."""
+    """Parse a response of ``/chat/completions``."""
     return _read(body, request, model, _ChatChoice)
 
 
 def read_plain(body: str, request: CallRequest, model: str) -> Attempt:
-    """What a response of ``/completions`` says."""
+    """Parse a response of ``/completions``."""
     return _read(body, request, model, _PlainChoice)
 
 
 def read_models(body: str) -> list[str]:
-    """The names that ``/models`` lists; CallError where the body is something else."""
+    """The names that ``/models`` lists; CallError if the body is something else."""
     try:
         return [str(item["id"]) for item in json.loads(body)["data"]]
     except (ValueError, KeyError, TypeError):
-        raise CallError(FailureKind.TRANSIENT, f"no list of models but {_nature(body)}") from None
+        raise CallError(
+            FailureKind.TRANSIENT, f"the response is no list of models but {_describe(body)}"
+        ) from None
 
 
 def _read(
@@ -97,21 +99,23 @@ def _read(
     try:
         data = json.loads(body)
     except ValueError:
-        return Attempt(failure=CallError(FailureKind.TRANSIENT, f"no JSON but {_nature(body)}"))
-    answer: dict[str, Any] = data if isinstance(data, dict) else {}
-    usage = _reported(answer.get("usage"))
-    choices: Any = answer.get("choices")
+        return Attempt(
+            failure=CallError(FailureKind.TRANSIENT, f"the response is not JSON but {_describe(body)}")
+        )
+    reply: dict[str, Any] = data if isinstance(data, dict) else {}
+    usage = _reported_usage(reply.get("usage"))
+    choices: Any = reply.get("choices")
     try:
         choice = form.model_validate(choices[0])
     except (ValidationError, LookupError, TypeError):
         charge = Charge(model=model, usage=usage) if usage else None
-        what = "no choices" if not choices else "a malformed choice"
-        failure = CallError(FailureKind.TRANSIENT, f"the endpoint's answer has {what}")
+        problem = "no choices" if not choices else "a malformed choice"
+        failure = CallError(FailureKind.TRANSIENT, f"the endpoint's answer has {problem}")
         return Attempt(failure=failure, charge=charge)
     text = _sendable((choice.message.content if isinstance(choice, _ChatChoice) else choice.text) or "")
     completion = Completion(
         text=text,
-        usage=usage or _estimated(request, text),
+        usage=usage or _estimated_usage(request, text),
         finish_reason=choice.finish_reason or "unknown",
         model=model,
     )
@@ -119,17 +123,17 @@ def _read(
 
 
 def _parameters(request: CallRequest) -> dict[str, Any]:
-    given = {
+    parameters = {
         "max_tokens": request.max_output_tokens,
         "temperature": request.temperature,
         "reasoning_effort": request.reasoning_effort,
     }
-    own = {name: value for name, value in given.items() if value is not None}
-    return {**own, **(request.extra_body or {})}
+    named = {name: value for name, value in parameters.items() if value is not None}
+    return {**named, **(request.extra_body or {})}
 
 
 def _sendable(text: str) -> str:
-    """``text`` with lone surrogates replaced: they have no UTF-8 form."""
+    """``text`` with lone surrogates replaced, as UTF-8 cannot encode them."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -137,7 +141,7 @@ def _sendable(text: str) -> str:
     return text
 
 
-def _reported(data: object) -> Usage | None:
+def _reported_usage(data: object) -> Usage | None:
     try:
         usage = _ReportedUsage.model_validate(data)
     except ValidationError:
@@ -150,8 +154,8 @@ def _reported(data: object) -> Usage | None:
     )
 
 
-def _estimated(request: CallRequest, text: str) -> Usage:
-    prompt_chars = sum(len(each.content) for each in request.messages)
+def _estimated_usage(request: CallRequest, text: str) -> Usage:
+    prompt_chars = sum(len(message.content) for message in request.messages)
     return Usage(
         input_tokens=-(-prompt_chars // CHARS_PER_TOKEN),
         output_tokens=-(-len(text) // CHARS_PER_TOKEN),
@@ -159,10 +163,12 @@ def _estimated(request: CallRequest, text: str) -> Usage:
     )
 
 
-def _nature(body: str) -> str:
+def _describe(body: str) -> str:
     start = body.lstrip()[:20].lower()
     if not start:
         return "an empty body"
     return (
-        "an HTML page" if start.startswith(("<!doctype", "<html", "<")) else f"{len(body)} other characters"
+        "an HTML page"
+        if start.startswith(("<!doctype", "<html", "<"))
+        else f"{len(body)} characters of other text"
     )

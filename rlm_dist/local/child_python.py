@@ -1,14 +1,15 @@
-"""How this package starts Python processes of its own modules.
+"""How this package starts Python processes that run its own modules.
 
-``python -m`` looks for modules in the current folder first, where a user's ``queue.py`` or ``redis.py`` would
-be taken for another. Our children run with ``-P`` instead, and find this package where it was found here.
+``python -m`` looks for modules in the current folder first, and would import a user's ``queue.py`` or
+``redis.py`` in place of the real one. Our children run with ``-P`` instead, and import this package from the
+same place as we do.
 """
 
 import os
 import sys
 from pathlib import Path
 
-_PACKAGES = Path(__file__).resolve().parents[1]
+_PACKAGES = Path(__file__).resolve().parents[2]
 
 
 def module_command(module: str, *arguments: str) -> list[str]:

@@ -1,8 +1,8 @@
-"""Redis and worker processes on this machine, where none are configured.
+"""Redis and worker processes on this machine, if none are configured.
 
-Where ``RLM_REDIS_URL`` is unset, the embedded server of ``RLM_HOME`` is used, and started if need be. A
+If ``RLM_REDIS_URL`` is unset, the embedded server of ``RLM_HOME`` is used, and started if it does not run. A
 cluster that ``rlm-dist up`` keeps for the same ``RLM_HOME`` holds ``<home>/up.lock``, which the kernel frees
-when it dies.
+when the cluster dies.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ _PING_S = 1.0
 
 @contextmanager
 def with_redis(settings: Settings) -> Iterator[Settings]:
-    """Yield the settings with addresses of Redis and of the blob store, over a server that runs meanwhile.
+    """Yield the settings with the addresses of Redis and the blob store; the server runs while this is open.
 
     Raises:
-        Unreachable: where the embedded server cannot be started.
+        Unreachable: if the embedded server cannot be started.
     """
     if settings.redis_url is not None:
         yield settings.model_copy(update={"blob_url": settings.blob_url or "redis"})
@@ -39,15 +39,15 @@ def with_redis(settings: Settings) -> Iterator[Settings]:
 
 
 def own_queue(settings: Settings) -> Settings:
-    """The settings with queues that only workers of the same settings share.
+    """The settings with queues that only workers with equal settings share.
 
-    Two programs over one embedded server each bring workers, which know one endpoint and one key: a job must
-    not land at a worker that asks another endpoint.
+    Two programs that use one embedded server each bring workers with their own endpoint and key. A job must
+    not reach a worker that calls another endpoint.
     """
-    # The server has another port at each start; a job that an earlier program left is ours all the same.
-    known = settings.model_copy(update={"redis_url": None})
-    spelled = "\n".join(f"{name}={value}" for name, value in sorted(known.variables().items()))
-    digest = hashlib.sha256(spelled.encode(errors="surrogatepass")).hexdigest()[:16]
+    # The server's port changes at each start, but jobs that an earlier program left behind are still ours.
+    stable_settings = settings.model_copy(update={"redis_url": None})
+    lines = "\n".join(f"{name}={value}" for name, value in sorted(stable_settings.variables().items()))
+    digest = hashlib.sha256(lines.encode(errors="surrogatepass")).hexdigest()[:16]
     return settings.model_copy(update={"broker_prefix": f"rlm.{digest}."})
 
 
@@ -58,9 +58,9 @@ def workers(
     """Run worker processes, and other commands beside them, while the context is open.
 
     Raises:
-        Unreachable: where one of them does not come up; the text has its last words.
+        Unreachable: if one of them does not come up; the error has the end of its log.
     """
-    # Two of these may share one Redis: the names of their workers must differ.
+    # Two such clusters may share one Redis, so the names of their workers must differ.
     names = {
         f"{role}{number + 1}": role
         for role, count in ((Role.ROOT, roots), (Role.SUB, subs))
@@ -92,14 +92,14 @@ def is_up(home: Path) -> bool:
 
 @contextmanager
 def hold_up(home: Path) -> Iterator[None]:
-    """Be the one cluster of this home while the context is open.
+    """Be the only cluster of this home while the context is open.
 
     Raises:
-        InputError: where there is one already.
+        InputError: if the home has a cluster already.
     """
     home.mkdir(parents=True, exist_ok=True)
     try:
         with locked(home / "up.lock", timeout_s=0):
             yield
     except TimeoutError:
-        raise InputError((f"RLM_HOME: a cluster is up for {home} already",)) from None
+        raise InputError((f"RLM_HOME: a cluster is already up for {home}",)) from None

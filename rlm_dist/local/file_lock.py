@@ -12,12 +12,12 @@ _POLL_S = 0.02
 
 @contextmanager
 def locked(path: Path, *, shared: bool = False, timeout_s: float | None = None) -> Iterator[int]:
-    """Hold the lock of ``path`` (made where it is missing) and yield its file descriptor.
+    """Hold the lock of ``path`` (created if it is missing) and yield its file descriptor.
 
     The descriptor may be handed to a child process, which then holds the lock too.
 
     Raises:
-        TimeoutError: where it is not free within ``timeout_s`` (None waits for ever, 0 does not wait).
+        TimeoutError: if it is not free within ``timeout_s`` (None waits for ever, 0 does not wait).
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -28,7 +28,7 @@ def locked(path: Path, *, shared: bool = False, timeout_s: float | None = None) 
 
 
 def is_free(path: Path, *, shared: bool = False) -> bool:
-    """Whether the lock of ``path`` could be had at this moment."""
+    """Whether the lock of ``path`` could be taken at this moment."""
     try:
         with locked(path, shared=shared, timeout_s=0):
             return True

@@ -1,7 +1,7 @@
-"""A pipe that ties child processes to their parent's life, also where the parent is killed by ``kill -9``.
+"""A pipe that ties child processes to their parent's life, even if ``kill -9`` ends the parent.
 
-The parent alone holds the write end; each child gets the read end, its number in ``RLM_LIFELINE_FD``. The
-kernel closes the write end when the parent dies, the child reads the end of the file, and ends itself.
+Only the parent holds the write end. Each child inherits the read end, whose number is in ``RLM_LIFELINE_FD``.
+When the parent dies, the kernel closes the write end; the child then reads the end of the file, and ends.
 """
 
 import os
@@ -14,20 +14,20 @@ VARIABLE = "RLM_LIFELINE_FD"
 
 
 class Lifeline:
-    """The parent's side: pass ``descriptor`` and ``variables`` to each child; to close it ends them all."""
+    """The parent's side: pass ``descriptor`` and ``variables`` to each child; ``close`` ends them all."""
 
     def __init__(self) -> None:
-        self.descriptor, self._held = os.pipe()
+        self.descriptor, self._write_end = os.pipe()
 
     @property
     def variables(self) -> dict[str, str]:
-        """What a child finds the lifeline by."""
+        """The environment variable by which a child finds the lifeline."""
         return {VARIABLE: str(self.descriptor)}
 
     def close(self) -> None:
-        """Let go: children that still live end themselves."""
+        """Close both ends; children that are still alive end themselves."""
         os.close(self.descriptor)
-        os.close(self._held)
+        os.close(self._write_end)
 
     def __enter__(self) -> "Lifeline":
         return self
@@ -41,7 +41,7 @@ class Lifeline:
 def watch_lifeline(grace_s: float = 5) -> None:
     """End this process when its parent dies: SIGTERM to itself, and SIGKILL to its group after ``grace_s``.
 
-    Does nothing in a process that was given no lifeline. To be called once, early, from a worker's start.
+    Does nothing in a process without a lifeline. Call it once, early in a worker's start.
     """
     number = os.environ.pop(VARIABLE, None)  # a grandchild has the variable, but not the descriptor
     if number is not None:

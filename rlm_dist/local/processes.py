@@ -1,8 +1,8 @@
-"""Worker processes that this process starts, keeps alive and takes along when it ends.
+"""Worker processes that this process starts, keeps alive and ends when it ends itself.
 
-Each runs in a session of its own: a terminal's Ctrl-C reaches only us, and we let the workers finish. Each
-holds our lifeline (see ``lifeline``), so that they end also where we are killed. What a worker says goes to
-``<log_dir>/<name>.log``, which is put aside as ``.log.1`` when it grows over 5 MiB.
+Each worker runs in its own session: a terminal's Ctrl-C reaches only us, and we let the workers finish. Each
+holds our lifeline (see ``lifeline``), so that it ends even if we are killed. A worker's output goes to
+``<log_dir>/<name>.log``, which is moved aside as ``.log.1`` when it grows over 5 MiB.
 """
 
 import os
@@ -36,15 +36,15 @@ class _Child:
         self.log = log
         self.deaths = 0
         self.process: subprocess.Popen[bytes] | None = None
-        self.ended: int | None = None
+        self.exit_code: int | None = None
         self._argv = list(argv)
-        self._began = 0.0
+        self._start_time = 0.0
         self._backoff_s = _FIRST_BACKOFF_S
         self._next_start = 0.0
 
     def start(self, environment: Mapping[str, str], descriptor: int) -> None:
         """Start the process; its output is appended to the log."""
-        self._began = time.monotonic()
+        self._start_time = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self._argv,
@@ -57,11 +57,11 @@ class _Child:
             )
 
     def tend(self) -> bool:
-        """Note a death and bound the log; return whether the process is due to be started again."""
+        """Record a death and bound the log; return whether the process is due to be started again."""
         if self.process is not None:
             if self.died():
                 self.deaths += 1
-                lived_s = time.monotonic() - self._began
+                lived_s = time.monotonic() - self._start_time
                 self._backoff_s = (
                     _FIRST_BACKOFF_S if lived_s > _STEADY_S else min(self._backoff_s * 2, _MAX_BACKOFF_S)
                 )
@@ -71,17 +71,17 @@ class _Child:
         return self.process is None and time.monotonic() >= self._next_start
 
     def died(self) -> bool:
-        """Whether the process has ended; what is left of its group is killed before its id can be reused."""
+        """Whether the process has ended; if so, kill the rest of its group before its id can be reused."""
         assert self.process is not None
         if self.process.returncode is None:
             if os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 return False
             self.signal(signal.SIGKILL)
-            self.ended = self.process.wait()
+            self.exit_code = self.process.wait()
         return True
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the process and, where it is to be killed, all that it started in its group."""
+        """Send a signal to the process; SIGKILL goes to its whole group."""
         if self.process is None or self.process.returncode is not None:
             return
         send = os.killpg if number is signal.SIGKILL else os.kill
@@ -94,8 +94,8 @@ class Cluster:
 
     Args:
         commands: the command line of each, by a name that also names its log.
-        environment: variables that they get over those of this process.
-        log_dir: made where it is missing.
+        environment: variables for the workers, which override those of this process.
+        log_dir: created if it is missing.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Cluster:
         self._watcher = threading.Thread(target=self._watch, daemon=True, name="cluster")
 
     def start(self) -> None:
-        """Start every worker, and a thread that starts those again that die."""
+        """Start every worker, and a thread that restarts those that die."""
         self._log_dir.mkdir(parents=True, exist_ok=True)
         self._lifeline = Lifeline()
         for worker in self._workers:
@@ -118,16 +118,16 @@ class Cluster:
         self._watcher.start()
 
     def wait_ready(self, ready: Callable[[], bool], timeout_s: float) -> None:
-        """Return once ``ready`` holds, which is asked again and again.
+        """Call ``ready`` again and again, and return once it is true.
 
         Raises:
-            Unreachable: where a worker dies first, with the end of its log, or where time is up.
+            Unreachable: if a worker dies first, or if time is up; the error has the end of the log.
         """
         deadline = time.monotonic() + timeout_s
         while not ready():
             for worker in self._workers:
                 if worker.deaths:
-                    raise _unready(worker, f"it ended at its start ({_status(worker.ended)})")
+                    raise _unready(worker, f"it died while it started ({_status(worker.exit_code)})")
             if time.monotonic() > deadline:
                 raise _unready(self._workers[0], f"not ready after {timeout_s:g} s")
             time.sleep(_POLL_S)
@@ -149,7 +149,7 @@ class Cluster:
             deadline = time.monotonic() + grace_s
             while time.monotonic() < deadline and not all([worker.died() for worker in running]):
                 time.sleep(_POLL_S)
-        finally:  # also where a second Ctrl-C cuts the waiting short
+        finally:  # even if a second Ctrl-C cuts the wait short
             for worker in self._workers:
                 worker.signal(signal.SIGKILL)
                 if worker.process is not None:
@@ -179,7 +179,7 @@ class Cluster:
 
 
 def _bound(log: Path) -> None:
-    """Put a long log aside; the file stays, since a process appends to it."""
+    """Copy a long log aside and empty it; the file itself stays, as a process appends to it."""
     if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
         shutil.copyfile(log, log.with_suffix(".log.1"))
         os.truncate(log, 0)
@@ -192,6 +192,6 @@ def _status(code: int | None) -> str:
 
 
 def _unready(worker: _Child, detail: str) -> Unreachable:
-    said = worker.log.read_text(errors="replace").strip().splitlines()[-5:] if worker.log.exists() else []
-    hint = "\n".join(["Its last words:", *said]) if said else ""
+    lines = worker.log.read_text(errors="replace").strip().splitlines()[-5:] if worker.log.exists() else []
+    hint = "\n".join(["The end of its log:", *lines]) if lines else ""
     return Unreachable(f"worker {worker.name}", str(worker.log), detail, hint)

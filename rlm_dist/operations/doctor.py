@@ -1,7 +1,7 @@
-"""Checks of what a deployment needs, each with what it found and, where it failed, how to mend it.
+"""Checks what a deployment needs; each check reports what it found and, if it failed, how to fix it.
 
-Every check looks by itself: one that fails hides none of the others, and none changes anything but for a
-probe text in the blob store, which is stored once and expires like any other.
+The checks are independent: one that fails hides none of the others. They change nothing, except that a probe
+text is stored once in the blob store; it expires like any other.
 """
 
 import platform
@@ -36,8 +36,8 @@ class Check(Wire):
     unreachable: bool = False
 
 
-class Reached(NamedTuple):
-    """The stores while they are open; ``blobs`` is asked for late, since it may fail by itself."""
+class OpenStores(NamedTuple):
+    """The stores while they are open; ``blobs`` opens the blob store when called, as that alone may fail."""
 
     client: redis.Redis
     blobs: Callable[[], Blobs]
@@ -45,27 +45,28 @@ class Reached(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Probes:
-    """The ways in which the checks reach out.
+    """How the checks reach Redis, endpoints and the sandbox.
 
-    ``models`` asks an endpoint what it serves; ``limits`` says what the workers believe of each endpoint.
+    ``models`` lists the models that an endpoint serves; ``limits`` returns the workers' current view of each
+    endpoint, one line each.
     """
 
-    stores: Callable[[], AbstractContextManager[Reached]]
+    stores: Callable[[], AbstractContextManager[OpenStores]]
     models: Callable[[Endpoint], list[str]]
     sandbox: Callable[[], str]
     limits: Callable[[redis.Redis], Sequence[str]]
 
 
 def examine(settings: Settings, probes: Probes) -> Iterator[Check]:
-    """All checks, one after another."""
+    """Run all checks, one after another."""
     yield from _stores(probes)
     yield _guarded("sandbox", lambda: _sandbox(probes.sandbox()))
     root, sub = endpoints_of(settings, Role.ROOT), endpoints_of(settings, Role.SUB)
-    asked = {endpoint.url for endpoint in root}
+    root_urls = {endpoint.url for endpoint in root}
     for endpoint in root:
         yield _endpoint("model endpoint", endpoint, probes)
     for endpoint in sub:
-        if endpoint.url not in asked:
+        if endpoint.url not in root_urls:
             yield _endpoint("sub model endpoint", endpoint, probes)
     yield Check(name="versions", status="ok", detail=_versions())
 
@@ -90,10 +91,10 @@ def check_lines(checks: list[Check]) -> Iterator[str]:
 
 def _stores(probes: Probes) -> Iterator[Check]:
     try:
-        with probes.stores() as reached:
-            yield _guarded("redis", lambda: _redis(reached.client))
-            yield _guarded("blob store", lambda: _blobs(reached.blobs()))
-            for line in probes.limits(reached.client):
+        with probes.stores() as stores:
+            yield _guarded("redis", lambda: _redis(stores.client))
+            yield _guarded("blob store", lambda: _blobs(stores.blobs()))
+            for line in probes.limits(stores.client):
                 status: Status = "warning" if "endpoint away" in line else "ok"
                 yield Check(name="endpoint limits", status=status, detail=line)
     except RLMError as error:
@@ -112,25 +113,25 @@ def _failed(name: str, error: RLMError) -> Check:
         detail = f"{error.address} cannot be reached: {error.detail}"
         return Check(name=name, status="failed", detail=detail, hint=error.hint, unreachable=True)
     if isinstance(error, CallError):
-        hint = "Set RLM_API_KEY." if error.fatal else "Mend RLM_API_URL."
+        hint = "Set RLM_API_KEY." if error.fatal else "Fix RLM_API_URL."
         return Check(name=name, status="failed", detail=str(error), hint=hint)
-    hint = "Mend RLM_BLOB_URL, or leave it unset." if isinstance(error, BlobError) else ""
+    hint = "Fix RLM_BLOB_URL, or leave it unset." if isinstance(error, BlobError) else ""
     return Check(name=name, status="failed", detail=str(error), hint=hint)
 
 
 def _redis(client: redis.Redis) -> Check:
     with reaching(client):
         info = client.info()
-    found = str(info["redis_version"])
-    name = f"{info.get('server_name', 'redis')} {info.get('valkey_version', found)}"
-    if tuple(int(part) for part in found.split(".")[:2]) < _OLDEST_REDIS:
+    redis_version = str(info["redis_version"])
+    name = f"{info.get('server_name', 'redis')} {info.get('valkey_version', redis_version)}"
+    if tuple(int(part) for part in redis_version.split(".")[:2]) < _OLDEST_REDIS:
         hint = "Celery 5.7 needs Redis 6.2 or newer."
         return Check(name="redis", status="failed", detail=f"{name} is too old", hint=hint)
     hints = []
     if info.get("maxmemory_policy", "noeviction") != "noeviction":
-        hints.append("Set maxmemory-policy noeviction: any other policy throws jobs and costs away.")
+        hints.append("Set maxmemory-policy noeviction: any other policy lets Redis delete jobs and costs.")
     if not info.get("aof_enabled"):
-        hints.append("Set appendonly yes: without it a restart of Redis loses every job.")
+        hints.append("Set appendonly yes: without it, a restart of Redis loses every job.")
     detail = f"{name}, append-only file {'on' if info.get('aof_enabled') else 'off'}"
     return Check(name="redis", status="warning" if hints else "ok", detail=detail, hint="\n".join(hints))
 
@@ -138,7 +139,7 @@ def _redis(client: redis.Redis) -> Check:
 def _blobs(blobs: Blobs) -> Check:
     sha256 = blobs.put_text(_PROBE)
     if blobs.get_text(sha256) != _PROBE:
-        raise BlobError(sha256, "another text came back than was stored")
+        raise BlobError(sha256, "the text that was read back differs from the one that was stored")
     return Check(name="blob store", status="ok", detail="a text was written and read back")
 
 
@@ -151,13 +152,13 @@ def _sandbox(level: str) -> Check:
 
 
 def _endpoint(name: str, endpoint: Endpoint, probes: Probes) -> Check:
-    def ask() -> Check:
+    def check() -> Check:
         models = probes.models(endpoint)
-        shown = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
-        detail = f"{endpoint.url} serves {shown or 'no model that it lists'}"
+        names = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
+        detail = f"{endpoint.url} serves {names}" if names else f"{endpoint.url} lists no models"
         return Check(name=name, status="ok", detail=detail)
 
-    return _guarded(name, ask)
+    return _guarded(name, check)
 
 
 def _versions() -> str:

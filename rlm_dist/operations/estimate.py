@@ -1,27 +1,24 @@
-"""What a batch is made of and the least that it will take, before anything is enqueued.
+"""Estimates the size of a batch and the least that it will use, before anything is enqueued.
 
 Tokens are estimated from characters. The floor is one turn of the root model for each job: its prompts, and
-no word of reply. How often a model then reads a context is the model's own choice: beside the floor stands
-what it would take to have the sub model read each job's context once.
+an empty reply. How often a model then reads a context is the model's own choice; for comparison, the estimate
+also says what it would take if the sub model read each job's context once.
 """
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 from rlm_dist.client.batch_item import BatchItem
 from rlm_dist.client.options import JobOptions
-from rlm_dist.contexts.encoding import encode_files
+from rlm_dist.contexts.encoding import reading_files
 from rlm_dist.engine.prompts import opening
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.prices import Prices
-from rlm_dist.schema import CHARS_PER_TOKEN, NANO, ContextRef, JobSpec, Role, Usage, Wire
+from rlm_dist.schema import CHARS_PER_TOKEN, NANO, JobSpec, Role, Usage, Wire
 from rlm_dist.settings import Settings
-
-_KNOWN_FILES = 1024
 
 
 class Estimate(Wire):
-    """``contexts`` and ``context_chars`` count equal contexts once; unknown money is None."""
+    """``contexts`` and ``context_chars`` count equal contexts once; money is None if a price is unknown."""
 
     jobs: int
     contexts: int
@@ -53,18 +50,15 @@ class _Sum:
 
 
 def estimate(items: Iterable[BatchItem], defaults: JobOptions, settings: Settings) -> Estimate:
-    """Go through the jobs of a batch; contexts in files and URLs are read."""
+    """Estimate a batch from its jobs; contexts in files and URLs are read."""
     prices = Prices(settings.prices)
     floor, reading = (_Sum(prices, endpoints_of(settings, role)[0].url) for role in (Role.ROOT, Role.SUB))
     contexts: dict[str, int] = {}
     jobs = 0
 
-    @lru_cache(_KNOWN_FILES)
-    def of_file(path: str) -> ContextRef:
-        return encode_files([path]).ref
-
+    ref_of_file = reading_files(lambda encoded: encoded.ref)
     for item in items:
-        ref = item.encode().ref if item.context_file is None else of_file(item.context_file)
+        ref = item.encode().ref if item.context_file is None else ref_of_file(item.context_file)
         options = item.options.over(defaults)
         spec = JobSpec(id="", custom_id="", query=item.query, context=ref, prompts=settings.prompts)
         chars = sum(len(message.content) for message in opening(spec))

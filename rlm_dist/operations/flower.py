@@ -1,9 +1,9 @@
-"""Flower over this project's broker: read-only, on the loopback address, and with a bounded memory.
+"""Flower over this project's broker: read-only, on the loopback address, and with bounded memory.
 
-Flower's own ``FLOWER_*`` variables hold (``FLOWER_BASIC_AUTH=user:password`` among them) and win over the
-defaults here; what the caller names explicitly wins over both. Flower's pages are open to whoever reaches
-them, so another address than the loopback one is refused without basic auth. Tasks are shown by ids alone:
-their senders put no prompt, context or key into arguments.
+Flower's own ``FLOWER_*`` variables work (``FLOWER_BASIC_AUTH=user:password`` among them) and override the
+defaults here; arguments of the caller override both. Flower's pages are open to everyone who can reach them,
+so an address other than a loopback one is refused without basic auth. Tasks are shown by ids alone: their
+senders put no prompt, context or key into arguments.
 """
 
 import atexit
@@ -38,20 +38,20 @@ DEFAULTS: dict[str, Any] = {
 def serve_flower(
     capp: Celery, *, address: str | None, port: int | None, ready: Callable[[str], None]
 ) -> None:
-    """Serve Flower until SIGINT or SIGTERM; ``ready`` is told its address. Port 0 takes a free one.
+    """Serve Flower until SIGINT or SIGTERM; ``ready`` is called with its URL. Port 0 picks a free port.
 
     Raises:
-        InputError: for an address that is not safe without basic auth, or a port that is in use.
+        InputError: if the address is not safe without basic auth, or the port is in use.
     """
     _configure(address, port)
     flower = Flower(capp=capp, options=options, **handler_settings)
     try:
-        bound = flower.start_http_server()
+        bound_port = flower.start_http_server()
     except OSError as error:
         raise InputError((f"--port {options.port} on {options.address}: {error.strerror}",)) from None
     atexit.register(flower.stop)
     signal.signal(signal.SIGTERM, _leave)
-    ready(f"http://{options.address}:{bound}{options.url_prefix or ''}")
+    ready(f"http://{options.address}:{bound_port}{options.url_prefix or ''}")
     try:
         flower.start()
     except (KeyboardInterrupt, SystemExit):
@@ -59,7 +59,7 @@ def serve_flower(
 
 
 def _configure(address: str | None, port: int | None) -> None:
-    """Set Flower's options, global to the process: ours, then the environment's, then the caller's."""
+    """Set Flower's process-wide options: our defaults, then the environment's, then the caller's."""
     for name, value in DEFAULTS.items():
         setattr(options, name, value)
     apply_env_options()

@@ -1,9 +1,9 @@
-"""What the rest of a batch will take, told from what its ended jobs took. Arithmetic only.
+"""Forecasts what the rest of a batch will take, from what its ended jobs took. Arithmetic only.
 
-The jobs that ended are taken for a random sample of all. What is left then is the mean times the number of
-jobs left (a sum follows the mean, not the median), and its range is the 90 % prediction interval of a sum of
-that many further jobs: their own spread, and the mean's uncertainty for so small a sample. Short jobs end
-first, so that a projection made early in a batch is too low rather than too high.
+The ended jobs are treated as a random sample of all jobs. The rest will then take the mean times the number
+of jobs left (a sum follows the mean, not the median). The range is the 90 % prediction interval of that sum:
+it allows for the spread of the jobs left, and for the uncertainty of a mean from a small sample. Short jobs
+end first, so a projection made early in a batch is too low rather than too high.
 """
 
 import math
@@ -13,11 +13,11 @@ from statistics import fmean, stdev
 
 from rlm_dist.schema import NANO, EndedJob, JobRecord, JobState, Running, Wire
 
-_Z = 1.645  # 90 % of a normal distribution lie within so many standard deviations
+_Z = 1.645  # 90 % of a normal distribution lie within this number of standard deviations
 
 
 class Range(Wire):
-    """A quantity that is not known yet; ``low`` and ``high`` are None where the sample shows no spread."""
+    """A forecast quantity; ``low`` and ``high`` are None if the sample is too small to show a spread."""
 
     likely: float
     low: float | None
@@ -38,9 +38,9 @@ class Quantiles(Wire):
 
 
 class Pilot(Wire):
-    """What some jobs of a batch took, and what all would: money and tokens of the whole, time of the rest.
+    """What some jobs of a batch took, and a forecast: money and tokens of the whole batch, time of the rest.
 
-    Money is None where a price is unknown.
+    Money is None if a price is unknown.
     """
 
     states: dict[JobState, int]
@@ -54,7 +54,7 @@ class Pilot(Wire):
 
 
 class Projection(Wire):
-    """The end of a batch as it looks now: ``usd`` of the whole batch, ``left_s`` from now on."""
+    """A forecast of a running batch: ``usd`` for the whole batch, ``left_s`` from now until its end."""
 
     jobs_left: int
     sample: int
@@ -63,27 +63,27 @@ class Projection(Wire):
 
 
 def rest(sample: Sequence[float], left: int, begun: Sequence[float] = ()) -> Range | None:
-    """What ``left`` jobs will still take; the ``begun`` ones of them have taken that much already."""
+    """What ``left`` jobs will still take; ``begun`` lists what those of them under way have taken so far."""
     if not sample:
         return None
     mean = fmean(sample)
-    likely = mean * left - sum(min(taken, mean) for taken in begun)
+    likely = mean * left - sum(min(amount, mean) for amount in begun)
     if len(sample) < 2:
         return Range(likely=likely, low=None, high=None)
-    half = _wide(len(sample)) * stdev(sample) * math.sqrt(left + left**2 / len(sample))
+    half = _student_95(len(sample)) * stdev(sample) * math.sqrt(left + left**2 / len(sample))
     return Range(likely=likely, low=max(0.0, likely - half), high=likely + half)
 
 
 def quantiles(sample: Sequence[float]) -> Quantiles | None:
-    """The quantiles of a sample, between two of its values where none is just there; None without sample."""
+    """The quantiles of a sample, interpolated between its values; None if it is empty."""
     if not sample:
         return None
     ordered = sorted(sample)
 
     def at(share: float) -> float:
-        place = share * (len(ordered) - 1)
-        below = ordered[math.floor(place)]
-        return below + (ordered[math.ceil(place)] - below) * (place % 1)
+        position = share * (len(ordered) - 1)
+        below = ordered[math.floor(position)]
+        return below + (ordered[math.ceil(position)] - below) * (position % 1)
 
     return Quantiles(p10=at(0.1), p50=at(0.5), p90=at(0.9))
 
@@ -91,14 +91,14 @@ def quantiles(sample: Sequence[float]) -> Quantiles | None:
 def project(
     *, ended: Sequence[EndedJob], running: Sequence[Running], left: int, spent_usd: float | None, now_ms: int
 ) -> Projection:
-    """The end of a batch: ``left`` jobs have not ended, and ``running`` are those of them under way.
+    """Forecast the end of a batch: ``left`` jobs have not ended, and ``running`` are those under way.
 
-    ``spent_usd`` is what the batch has spent up to now, None where a price is unknown. The time is that at
-    the present number of jobs under way, unknown where there are none.
+    ``spent_usd`` is what the batch has spent so far, None if a price is unknown. The time assumes that the
+    number of jobs under way stays the same; it is None if there are none.
     """
     usd = rest([job.nanousd / NANO for job in ended], left, [job.nanousd / NANO for job in running])
-    took_s = [job.run_s for job in ended if job.run_s is not None]
-    left_s = rest(took_s, left, [(now_ms - job.started_ms) / 1000 for job in running])
+    run_s = [job.run_s for job in ended if job.run_s is not None]
+    left_s = rest(run_s, left, [(now_ms - job.started_ms) / 1000 for job in running])
     return Projection(
         jobs_left=left,
         sample=len(ended),
@@ -108,23 +108,25 @@ def project(
 
 
 def pilot(jobs: Sequence[JobRecord], left: int) -> Pilot:
-    """What the ``left`` other jobs of a batch will take, if they are like these, and as many at once."""
-    ran = [job for job in jobs if job.started_ms is not None and job.ended_ms is not None]
-    run_s = [((job.ended_ms or 0) - (job.started_ms or 0)) / 1000 for job in ran]
-    tokens = [float(job.costs.root_llm_tokens + job.costs.sub_llm_tokens) for job in ran]
-    usd = [job.costs.total_cost for job in ran if job.costs.total_cost is not None]
-    priced = usd if len(usd) == len(ran) else []
+    """Forecast the ``left`` other jobs of a batch, if they are like these and as many run at once."""
+    ended_jobs = [job for job in jobs if job.started_ms is not None and job.ended_ms is not None]
+    run_s = [((job.ended_ms or 0) - (job.started_ms or 0)) / 1000 for job in ended_jobs]
+    tokens = [float(job.costs.root_llm_tokens + job.costs.sub_llm_tokens) for job in ended_jobs]
+    costs = [job.costs.total_cost for job in ended_jobs if job.costs.total_cost is not None]
+    usd = costs if len(costs) == len(ended_jobs) else []  # all prices are known, or none counts
     span_s = (
-        (max(job.ended_ms or 0 for job in ran) - min(job.started_ms or 0 for job in ran)) / 1000 if ran else 0
+        (max(job.ended_ms or 0 for job in ended_jobs) - min(job.started_ms or 0 for job in ended_jobs)) / 1000
+        if ended_jobs
+        else 0
     )
     at_once = max(1.0, sum(run_s) / span_s) if span_s else None
     left_s = rest(run_s, left)
     return Pilot(
         states=Counter(job.state for job in jobs),
-        usd=quantiles(priced),
+        usd=quantiles(usd),
         tokens=quantiles(tokens),
         run_s=quantiles(run_s),
-        whole_usd=_whole(priced, left),
+        whole_usd=_whole(usd, left),
         whole_tokens=_whole(tokens, left),
         left_s=left_s.scaled(1 / at_once) if left_s and at_once else None,
         at_once=at_once,
@@ -132,11 +134,11 @@ def pilot(jobs: Sequence[JobRecord], left: int) -> Pilot:
 
 
 def _whole(sample: Sequence[float], left: int) -> Range | None:
-    more = rest(sample, left)
-    return more.scaled(1, sum(sample)) if more else None
+    remainder = rest(sample, left)
+    return remainder.scaled(1, sum(sample)) if remainder else None
 
 
-def _wide(size: int) -> float:
-    """The 95 % point of Student's distribution for a sample of this size, expanded at the normal one."""
+def _student_95(size: int) -> float:
+    """The 95 % point of Student's t for a sample of this size, by series expansion around the normal one."""
     freedom = size - 1
     return _Z + (_Z**3 + _Z) / (4 * freedom) + (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / (96 * freedom**2)

@@ -1,4 +1,4 @@
-"""A trace as plain text."""
+"""Traces, costs and counts as plain text."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -15,7 +15,7 @@ from rlm_dist.schema.events import (
 )
 from rlm_dist.store.trace import TracedEvent
 
-_SEEN_MESSAGE_CHARS = 500  # a later user message mostly repeats the output above it
+_LATER_MESSAGE_CHARS = 500  # a later user message mostly repeats the output above it
 
 
 def trace_lines(trace: Iterable[TracedEvent]) -> Iterator[str]:
@@ -59,7 +59,7 @@ def event_lines(event: Event) -> Iterator[str]:
 
 
 def cost_lines(costs: Sequence[ModelCosts]) -> Iterator[str]:
-    """What each model was used for, one line each; an unknown price is said to be unknown."""
+    """Calls, tokens and money of each model, one line each; an unknown price is shown as unknown."""
     for line in costs:
         money = "price unknown" if line.cost is None else f"${line.cost:.6f}"
         yield (
@@ -69,19 +69,19 @@ def cost_lines(costs: Sequence[ModelCosts]) -> Iterator[str]:
 
 
 def calls(count: int, noun: str = "sub-call") -> str:
-    """A count with its noun."""
+    """A count with its noun, in the plural unless the count is 1."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def tokens(usage: Usage) -> str:
-    """Tokens in few words, with a mark where they are our own estimate."""
+    """Tokens in a few words, with "about" if they are our own estimate."""
     cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
     about = "about " if usage.estimated else ""
     return f"{about}{usage.input_tokens:,} tokens in{cached}, {usage.output_tokens:,} out"
 
 
 def context_text(info: ContextInfo) -> str:
-    """What a context is, in few words."""
+    """The kind and size of a context, in a few words."""
     if info.kind == "str":
         return f"text of {info.chars:,} characters"
     noun = {"list": "list", "dict": "dict", "json": "JSON value"}[info.kind]
@@ -90,16 +90,16 @@ def context_text(info: ContextInfo) -> str:
 
 
 def _started(event: JobStarted) -> Iterator[str]:
-    again = f", taken up for the {event.epoch}. time" if event.epoch > 1 else ""
-    yield f"job {event.job_id} on {event.worker}{again}"
+    attempt = f", attempt {event.epoch}" if event.epoch > 1 else ""
+    yield f"job {event.job_id} on {event.worker}{attempt}"
     yield f"  model {event.model}, sub model {event.sub_model}, prompts {event.prompts}"
     yield f"  sandbox: {event.isolation}; context: {context_text(event.context)}"
 
 
 def _message(event: MessageAdded) -> Iterator[str]:
     text = event.text
-    if event.role == "user" and event.turn > 0 and len(text) > _SEEN_MESSAGE_CHARS:
-        text = f"{text[:_SEEN_MESSAGE_CHARS]} [… {len(text) - _SEEN_MESSAGE_CHARS:,} more characters]"
+    if event.role == "user" and event.turn > 0 and len(text) > _LATER_MESSAGE_CHARS:
+        text = f"{text[:_LATER_MESSAGE_CHARS]} [… {len(text) - _LATER_MESSAGE_CHARS:,} more characters]"
     yield f"  {event.role}: ({len(event.text):,} characters)"
     yield from _indented(text)
 
@@ -108,7 +108,7 @@ def _cell(event: CellRan) -> Iterator[str]:
     yield f"  code block {event.block}: {event.seconds:.1f} s" + _suffix(
         calls(event.calls) if event.calls else "",
         f"{event.failed_calls} failed" if event.failed_calls else "",
-        "run again for the journal" if event.replayed else "",
+        "run again to replay the journal" if event.replayed else "",
         "the REPL was restarted" if event.state_lost else "",
     )
     yield from _indented(event.code, "    > ")

@@ -1,13 +1,13 @@
-"""The distributed ``llm_query``: prompts go out as tasks by id, answers come back over a reply stream.
+"""The distributed ``llm_query``: call ids go out in tasks, answers come back over a reply stream.
 
-A call is opened in the store (named, its budget reserved), sent in a task with others, answered by any sub
-worker, and announced on the job's stream. One reader thread a job follows that stream; the threads that ask
-sleep until their calls are in. A message is a hint only: calls that nobody holds are sent again, so a lost
-message or a lost reply is a delay.
+A call is opened in the store (it gets its id, and its budget is reserved), sent in a task with other calls,
+answered by any sub worker, and announced on the job's reply stream. One reader thread per job follows that
+stream; the threads that called ``query`` sleep until their calls are settled. Messages are only hints: calls
+that no worker holds are sent again, so a lost message or a lost reply costs only time.
 
-Invariant: at most ``fair_window().calls`` calls of this job are in the queue or in flight, so that a large
-job cannot keep a small one waiting. Within the job, what asks for fewer calls goes first, then what came
-first: the parts of a large batch so end one after another, and the next come while others are under way.
+Invariant: at most ``fair_window().calls`` calls of this job are queued or in flight, so a large job cannot
+keep a small one waiting. Within the job, the query with the fewest prompts goes first, then the oldest. So
+the parts of a large batch finish one after another, and the next ones are sent while others are in flight.
 """
 
 import math
@@ -34,41 +34,41 @@ from rlm_dist.worker.heartbeats import OutageDetector
 log = structlog.get_logger()
 
 CHUNK_CALLS = 16
-# So that workers with few slots get a like number of calls each.
+# Smaller chunks for small windows, so that workers with few slots get about equally many calls.
 _CHUNKS_A_WORKER = 16
 _PIECES_A_WINDOW = 4
 _FETCH_CALLS = 64
 _RECHECK_CALLS = 500
 _READ_BLOCK_MS = 1000
 RECHECK_S = 3.0
-# A call that nobody has claimed for so long has no message any more, if the queue is empty; where the queue
-# is never empty, its message may just be far behind.
+# A call that has been unclaimed for this long counts as lost: its message is gone if the queue is empty. If
+# the queue is not empty, the message may just be far back in it; then the long time applies.
 UNCLAIMED_MS = 10_000
 _LONG_UNCLAIMED_MS = 300_000
 
 
 class Send(Protocol):
-    """Puts sub tasks on the queue, each with the ids of some calls."""
+    """Puts sub tasks on the queue, one per chunk of call ids."""
 
     def __call__(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None: ...
 
 
-# Calls that have come in, with their stored results where these are known already.
-Arrived = dict[str, str | None]
+# The ids of settled calls, each with its packed result, or None if that must still be read from the store.
+Replies = dict[str, str | None]
 
 
-class _Ask:
-    """One ``query`` of ``size`` prompts in a turn: how many of its calls are under way, and the replies."""
+class _OpenQuery:
+    """A ``query`` of ``size`` prompts in a turn: how many of its calls are unanswered, and new replies."""
 
     def __init__(self, size: int, turn: int) -> None:
         self.size = size
         self.turn = turn
-        self.left = 0
-        self.arrived: Arrived = {}
+        self.unanswered = 0
+        self.replies: Replies = {}
 
 
 class FanOut:
-    """Serves the ``llm_query`` of one run of one job; ``query`` may be called from several threads."""
+    """Serves ``llm_query`` for one run of one job; ``query`` may be called from several threads."""
 
     def __init__(
         self,
@@ -90,10 +90,10 @@ class FanOut:
         self._send = send
         self._queue_is_empty = queue_is_empty
         self._emit = emit
-        self._names = CallIds(spec.id)
+        self._call_ids = CallIds(spec.id)
         self._changed = threading.Condition()
-        self._outstanding: dict[str, _Ask] = {}
-        self._asking: list[_Ask] = []  # those with prompts that wait for room, as they came
+        self._outstanding: dict[str, _OpenQuery] = {}
+        self._unsent: list[_OpenQuery] = []  # the queries with prompts that wait for room, oldest first
         self._window = Window(0, 0)
         self._window_at = -math.inf
         self._error: RLMError | None = None
@@ -103,40 +103,40 @@ class FanOut:
     def query(
         self, prompts: Sequence[tuple[Message, ...]], model: str | None, *, turn: int = 0
     ) -> list[Answer]:
-        """Ask every prompt and wait for all answers, in the order asked.
+        """Send every prompt, wait for all answers, and return them in the order of the prompts.
 
         Raises:
-            LimitExceeded, UnknownPrice: where a budget of the job or its batch allows no such call.
-            CallError: where every further call would fail likewise (key, quota, unknown model).
-            RLMError: what ``abort`` was given.
+            LimitExceeded, UnknownPrice: if a budget of the job or its batch does not allow a call.
+            CallError: if every further call would fail in the same way (key, quota, unknown model).
+            RLMError: the error passed to ``abort``.
         """
         started = time.monotonic()
-        ids, answered, from_store = self._ask(prompts, model or self._spec.sub_model, turn)
+        ids, by_id, from_store = self._query_all(prompts, model or self._spec.sub_model, turn)
         failpoint("calls.answered", self._spec.id)
-        answers = [answered[call_id] for call_id in ids]
+        answers = [by_id[call_id] for call_id in ids]
         if from_store:
             self._store.jobs.note_cache_hits(self._spec.id, from_store)
-        failed = [answer.failure for answer in answers if answer.failure is not None]
+        failures = [answer.failure for answer in answers if answer.failure is not None]
         if ids:
             self._emit(
                 SubCallsAnswered(
                     first_call_id=ids[0],
                     calls=len(ids),
-                    failed=len(failed),
+                    failed=len(failures),
                     from_store=from_store,
                     failed_attempts=Counter(kind for answer in answers for kind in answer.failed_attempts),
                     seconds=time.monotonic() - started,
                 )
             )
-        for failure in failed:
+        for failure in failures:
             error = CallError(failure.kind, failure.message)
             if error.fatal and model is None:
                 raise error
         return answers
 
     def rewind(self) -> None:
-        """Name calls from the start again, before the same cells are run once more."""
-        self._names.rewind()
+        """Give out call ids from the start again, before the same cells are run again."""
+        self._call_ids.rewind()
 
     def abort(self, error: RLMError) -> None:
         """Make every waiting and every later ``query`` raise ``error``."""
@@ -159,77 +159,80 @@ class FanOut:
         )  # fmt: skip
         tokens, nanousd = self._accounts.reserve(request)
         return OpenCall(
-            call_id=self._names.name(request),
+            call_id=self._call_ids.name(request),
             request=self._payloads.pack(self._spec.id, request.model_dump_json()),
             reserve_tokens=tokens,
             reserve_nanousd=nanousd,
         )
 
-    def _ask(
+    def _query_all(
         self, prompts: Sequence[tuple[Message, ...]], model: str, turn: int
     ) -> tuple[list[str], dict[str, Answer], int]:
-        """Send what is not answered yet, as the window allows, and wait.
+        """Send the calls without an answer, as the window allows, and wait for all answers.
 
-        Returns the call ids in order, the answers by id, and how many were answered before.
+        Returns the call ids in order, the answers by id, and how many calls were already answered.
         """
-        ask = _Ask(len(prompts), turn)
+        query = _OpenQuery(len(prompts), turn)
         ids: list[str] = []
         answers: dict[str, Answer] = {}
         from_store = 0
         try:
-            for piece in self._pieces(prompts, model, ask):
+            for piece in self._pieces(prompts, model, query):
                 ids += [call.call_id for call in piece]
                 from_store += self._open(piece, model, turn)
-                answers.update(self._answers(self._take(ask, at_least=0)))
+                answers.update(self._answers(self._take(query, at_least=0)))
             while len(answers) < len(ids):
-                answers.update(self._answers(self._take(ask, at_least=_FETCH_CALLS)))
+                answers.update(self._answers(self._take(query, at_least=_FETCH_CALLS)))
             return ids, answers, from_store
         finally:
-            self._forget(ask)
+            self._forget(query)
 
     def _pieces(
-        self, prompts: Sequence[tuple[Message, ...]], model: str, ask: _Ask
+        self, prompts: Sequence[tuple[Message, ...]], model: str, query: _OpenQuery
     ) -> Iterator[Sequence[OpenCall]]:
-        """Calls for some of the prompts, yielded when the window has room for them, and as outstanding."""
+        """Yield the calls in pieces, each once the window has room for it and it is noted as outstanding."""
         position = 0
         with self._changed:
-            self._asking.append(ask)
+            self._unsent.append(query)
         while position < len(prompts):
             size = max(1, self._fair_window().calls // _PIECES_A_WINDOW)
             piece = [self._open_call(messages, model) for messages in prompts[position : position + size]]
             position += len(piece)
             with self._changed:
-                self._wait(partial(self._may_go, ask, len(piece)))
-                self._outstanding.update((call.call_id, ask) for call in piece)
-                ask.left += len(piece)
+                self._wait(partial(self._may_send, query, len(piece)))
+                self._outstanding.update((call.call_id, query) for call in piece)
+                query.unanswered += len(piece)
                 if position == len(prompts):
-                    self._asking.remove(ask)
+                    self._unsent.remove(query)
                     self._changed.notify_all()
                 self._start_reader()
             yield piece
 
     def _fair_window(self) -> Window:
-        """This job's window, asked for anew where it may have changed."""
+        """This job's window, read from the store again every ``RENEW_S``."""
         if time.monotonic() - self._window_at > RENEW_S:
             self._window = self._store.workers.fair_window()
             self._window_at = time.monotonic()
         return self._window
 
-    def _may_go(self, ask: _Ask, calls: int) -> bool:
-        """Whether it is its turn and so many calls may go out; where none is out, the window has shrunk."""
-        if min(self._asking, key=lambda each: each.size) is not ask:
+    def _may_send(self, query: _OpenQuery, calls: int) -> bool:
+        """Whether it is this query's turn to send ``calls`` calls.
+
+        They may exceed the window if no call is outstanding: the window has then shrunk since they were made.
+        """
+        if min(self._unsent, key=lambda unsent: unsent.size) is not query:
             return False
         return not self._outstanding or len(self._outstanding) + calls <= self._window.calls
 
-    def _take(self, ask: _Ask, *, at_least: int) -> Arrived:
-        """The calls that have come in since the last time: so many, or all that are under way."""
+    def _take(self, query: _OpenQuery, *, at_least: int) -> Replies:
+        """Take the replies received since the last call; wait until ``at_least`` are in or none are due."""
         with self._changed:
-            self._wait(lambda: len(ask.arrived) >= at_least or not ask.left)
-            arrived, ask.arrived = ask.arrived, {}
-        return arrived
+            self._wait(lambda: len(query.replies) >= at_least or not query.unanswered)
+            replies, query.replies = query.replies, {}
+        return replies
 
     def _wait(self, ready: Callable[[], bool]) -> None:
-        """Wait for a change, under the lock; raises what ``abort`` was given."""
+        """Wait until ``ready()``, with the lock held; raises the error passed to ``abort``."""
         self._changed.wait_for(lambda: ready() or self._error is not None)
         if self._error is not None:
             raise self._error
@@ -250,7 +253,7 @@ class FanOut:
         settled = [
             call.call_id for call, state in zip(piece, states, strict=True) if state is CallState.SETTLED
         ]
-        self._arrived(dict.fromkeys(settled))
+        self._receive(dict.fromkeys(settled))
         return len(settled)
 
     def _dispatch(self, call_ids: Sequence[str], turn: int) -> None:
@@ -260,34 +263,34 @@ class FanOut:
         if chunks:
             self._send(self._spec.id, turn, chunks)
 
-    def _arrived(self, arrived: Arrived) -> None:
+    def _receive(self, replies: Replies) -> None:
         with self._changed:
-            for call_id, packed in arrived.items():
-                ask = self._outstanding.pop(call_id, None)
-                if ask is not None:
-                    ask.left -= 1
-                    ask.arrived[call_id] = packed
+            for call_id, packed in replies.items():
+                query = self._outstanding.pop(call_id, None)
+                if query is not None:
+                    query.unanswered -= 1
+                    query.replies[call_id] = packed
             self._changed.notify_all()
 
-    def _forget(self, ask: _Ask) -> None:
+    def _forget(self, query: _OpenQuery) -> None:
         with self._changed:
-            if ask in self._asking:
-                self._asking.remove(ask)
+            if query in self._unsent:
+                self._unsent.remove(query)
                 self._changed.notify_all()
-            if ask.left:
+            if query.unanswered:
                 self._outstanding = {
-                    key: value for key, value in self._outstanding.items() if value is not ask
+                    call_id: owner for call_id, owner in self._outstanding.items() if owner is not query
                 }
 
-    def _answers(self, arrived: Arrived) -> Iterator[tuple[str, Answer]]:
-        unknown = [call_id for call_id, packed in arrived.items() if packed is None]
-        stored = zip(unknown, self._store.calls.answers(self._spec.id, unknown), strict=True)
-        for call_id, packed in (arrived | dict(stored)).items():
+    def _answers(self, replies: Replies) -> Iterator[tuple[str, Answer]]:
+        unread = [call_id for call_id, packed in replies.items() if packed is None]
+        stored = zip(unread, self._store.calls.answers(self._spec.id, unread), strict=True)
+        for call_id, packed in (replies | dict(stored)).items():
             yield call_id, self._answer(call_id, packed)
 
     def _answer(self, call_id: str, packed: str | None) -> Answer:
         if packed is None:
-            raise AssertionError(f"call {call_id} was announced as settled and has no result")
+            raise AssertionError(f"call {call_id} was announced as settled but has no result")
         result = CallResult.model_validate_json(self._payloads.unpack(packed))
         text = result.completion.text if result.completion else None
         return Answer(
@@ -309,16 +312,16 @@ class FanOut:
                 replies = self._store.calls.replies(self._spec.id, cursor, block_ms=_READ_BLOCK_MS)
                 if replies:
                     cursor = replies[-1].cursor
-                    self._arrived({reply.call_id: reply.packed for reply in replies})
-                settled = outages.over()
-                if settled and time.monotonic() - checked > RECHECK_S:
+                    self._receive({reply.call_id: reply.packed for reply in replies})
+                reachable = outages.over()
+                if reachable and time.monotonic() - checked > RECHECK_S:
                     self._recheck()
                     checked = time.monotonic()
         except RLMError as error:
             self.abort(error)
         except Exception as error:
             log.exception("reply_reader_failed", job=self._spec.id)
-            self.abort(RLMError(f"the reader of replies failed: {type(error).__name__}"))
+            self.abort(RLMError(f"reading the replies failed: {type(error).__name__}"))
 
     def _wait_for_calls(self) -> bool:
         with self._changed:
@@ -326,17 +329,15 @@ class FanOut:
             return not self._closed
 
     def _recheck(self) -> None:
-        """Look at the calls themselves: a reply or a message may be lost."""
+        """Check the outstanding calls in the store, as a reply or a message may be lost."""
         with self._changed:
-            turns = {call_id: ask.turn for call_id, ask in self._outstanding.items()}
+            turns = {call_id: query.turn for call_id, query in self._outstanding.items()}
         ids = list(turns)
         pending_ms = UNCLAIMED_MS if self._queue_is_empty() else _LONG_UNCLAIMED_MS
         for start in range(0, len(ids), _RECHECK_CALLS):
             piece = ids[start : start + _RECHECK_CALLS]
-            found = self._store.calls.answers(self._spec.id, piece)
-            self._arrived(
-                {call_id: packed for call_id, packed in zip(piece, found, strict=True) if packed is not None}
-            )
+            stored = zip(piece, self._store.calls.answers(self._spec.id, piece), strict=True)
+            self._receive({call_id: packed for call_id, packed in stored if packed is not None})
             lost = self._store.calls.lost(self._spec.id, piece, pending_ms=pending_ms)
             for turn in sorted({turns[call_id] for call_id in lost}):
                 self._dispatch([call_id for call_id in lost if turns[call_id] == turn], turn)

@@ -1,8 +1,8 @@
-"""One run of one job on a root worker: its REPL, its calls, its lease, and the engine between them.
+"""One run of one job on a root worker: the engine, with the job's REPL, calls and lease.
 
-From the moment that the job is taken up, a heartbeat renews its lease. What the heartbeat learns (cancelled,
-out of time, paused, taken over by another worker, this worker is to stop) stops whatever the job waits for:
-a cell, a root call, a sub-call.
+A heartbeat renews the lease from the start of the job. If it learns that the run must end (the job is
+cancelled, out of time, paused or taken over by another worker, or this worker stops), it aborts whatever the
+job waits for: a cell, a root call or a sub-call.
 """
 
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ from rlm_dist.schema.events import REPLAY_DIVERGED, Emit, Event, Marked
 from rlm_dist.store import Store
 from rlm_dist.worker.failpoints import failpoint
 
-_TELL_AT = 0.75
+_WARN_AT = 0.75
 
 
 class RootJob:
-    """A job that this worker holds, with all that is needed to run it."""
+    """A job leased by this worker, with everything needed to run it."""
 
     def __init__(
         self,
@@ -50,9 +50,9 @@ class RootJob:
         """Run the root loop to its end.
 
         Raises:
-            Superseded: where another worker took the job over.
-            Parked: where the job is to be given back to the queue.
-            RLMError: where the REPL cannot be started, or the store cannot be reached.
+            Superseded: if another worker took the job over.
+            Parked: if the job has to go back to the queue.
+            RLMError: if the REPL cannot be started, or the store cannot be reached.
         """
         journal = Journal(self._store.journals.read(self._spec.id), self._write)
         self._lease.on_lost(self._stop)
@@ -64,7 +64,7 @@ class RootJob:
                 repl=self._repl,
                 journal=journal,
                 emit=self._emit,
-                budget=self._budget if self._limited else None,
+                budget=self._budget if self._has_limits else None,
             )
         finally:
             self._repl.sandbox.close()
@@ -87,25 +87,25 @@ class RootJob:
         self._repl.sandbox.abort(error)
 
     @property
-    def _limited(self) -> bool:
+    def _has_limits(self) -> bool:
         limits = self._spec.limits
         kinds = (limits.max_seconds, limits.max_nanousd, limits.max_tokens, limits.max_sub_calls)
         return any(limit is not None for limit in kinds)
 
     def _budget(self) -> str | None:
-        """What is left, for the model, of every limit of which less than a quarter is."""
-        over = self._lease.over_time()
-        if over is not None:
-            raise over
-        told = [
+        """A note to the model on every limit with less than a quarter left; None if there is none."""
+        error = self._lease.over_time()
+        if error is not None:
+            raise error
+        notes = [
             f"{kind} {limit - used:.4g} of {limit:.4g}"
             for kind, used, limit in self._used()
-            if used > _TELL_AT * limit
+            if used > _WARN_AT * limit
         ]
-        return f"Little is left of your budget: {', '.join(told)}." if told else None
+        return f"Little is left of your budget: {', '.join(notes)}." if notes else None
 
     def _used(self) -> Iterator[tuple[str, float, float]]:
-        """Kind, used and limit of each limit that this job has."""
+        """The kind, the amount used and the limit, for each limit that this job has."""
         limits = self._spec.limits
         if limits.max_seconds is not None:
             yield "seconds", self._lease.used_s, limits.max_seconds

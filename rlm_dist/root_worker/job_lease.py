@@ -1,4 +1,7 @@
-"""The lease of a job: a heartbeat keeps it, and learns when the job is to stop."""
+"""The lease of a job: a heartbeat renews it, and learns when the run has to end.
+
+Invariant: the first reason to end the run is the one that is reported; later reasons do not replace it.
+"""
 
 import time
 from collections.abc import Callable
@@ -13,10 +16,10 @@ from rlm_dist.worker.heartbeats import PeriodicThread
 
 
 class JobLease:
-    """A job that this worker holds at ``record.epoch``: a heartbeat keeps it while the context is open.
+    """The lease of a job at ``record.epoch``: a heartbeat renews it while this context is open.
 
-    ``ran_ms`` is how long it has run up to now; its clock stands still while ``waits``, asked at each beat,
-    says that it can do nothing, as the endpoint is away. ``each_beat`` is called with the heartbeat.
+    ``ran_ms`` is how long the job has run before. Its clock stops while ``waits()``, called at each beat, is
+    true: the job can do nothing, as the endpoint is away. ``each_beat`` is called after each renewal.
     """
 
     def __init__(
@@ -52,47 +55,47 @@ class JobLease:
 
     @property
     def used_s(self) -> float:
-        """How long the job has run, the runs of earlier holders included."""
+        """How long the job has run, including its runs on earlier holders."""
         return time.monotonic() - self._began
 
     def on_lost(self, stop: Callable[[RLMError], None]) -> None:
-        """Have ``stop`` called with the reason once the job is to be let go; at once where it is already."""
+        """Call ``stop`` with the reason when the run has to end; at once if it already has to."""
         self._stop = stop
         if self._error is not None:
             stop(self._error)
 
     def over_time(self) -> LimitExceeded | None:
-        """The limit on the job's time, where it is over."""
+        """The error for the job's time limit, if that is exceeded."""
         if self._limit_s is None or self.used_s <= self._limit_s:
             return None
         return LimitExceeded("max_seconds", round(self.used_s, 1), self._limit_s)
 
     def _beat(self) -> None:
         stopped_s = self._stopped_s()
-        over = self.over_time()
-        if over is not None:
-            self._tell(over)
+        timeout = self.over_time()
+        if timeout is not None:
+            self._lose(timeout)
         if self._stopping():
-            self._tell(Parked(self._job_id, "its worker stops"))
+            self._lose(Parked(self._job_id, "its worker stops"))
         try:
-            told = self._jobs.renew(self._job_id, self._epoch, LEASE_MS, round(stopped_s * 1000))
+            state = self._jobs.renew(self._job_id, self._epoch, LEASE_MS, round(stopped_s * 1000))
         except Superseded as error:
-            self._tell(error)
+            self._lose(error)
             return
-        if told == "cancelled":
-            self._tell(Cancelled(self._job_id))
-        elif told == "paused":
-            self._tell(Parked(self._job_id, "its batch is paused"))
+        if state == "cancelled":
+            self._lose(Cancelled(self._job_id))
+        elif state == "paused":
+            self._lose(Parked(self._job_id, "its batch is paused"))
         self._each_beat()
 
     def _stopped_s(self) -> float:
-        """For how long the job's clock stood still since the last beat."""
+        """How long the job's clock stood still since the last beat; moves the start of the clock by that."""
         last, self._last_beat = self._last_beat, time.monotonic()
         stopped_s = self._last_beat - last if self._waits() else 0.0
         self._began += stopped_s
         return stopped_s
 
-    def _tell(self, error: RLMError) -> None:
+    def _lose(self, error: RLMError) -> None:
         self._error = self._error or error
         if self._stop is not None:
             self._stop(error)

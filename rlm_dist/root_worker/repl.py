@@ -1,4 +1,4 @@
-"""The REPL of one job: its sandbox, with the job's fan-out behind ``llm_query``."""
+"""The REPL of one job: its sandbox, whose ``llm_query`` goes to the job's fan-out."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ from rlm_dist.schema import Answer, CellResult, Message, Resolved
 
 
 class JobRepl:
-    """Runs cells in the sandbox that ``make_sandbox`` makes; ``llm_query`` in it goes to ``fan_out``."""
+    """Runs cells in the sandbox from ``make_sandbox``; its ``llm_query`` goes to ``fan_out``."""
 
     def __init__(self, fan_out: FanOut, make_sandbox: Callable[[Query], Sandbox]) -> None:
         self._fan_out = fan_out
@@ -27,12 +27,12 @@ class JobRepl:
         return self.sandbox.resolve(path)
 
     def restart(self) -> None:
-        """Begin again with nothing but the context; call ids are given from the start again."""
+        """Start again with nothing but the context; call ids are given out from the start again."""
         self._fan_out.rewind()
         self.sandbox.restart()
 
     def _query(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]:
-        """An error that every other call would meet too ends the cell."""
+        """Query the fan-out; an error that every further call would meet too ends the cell."""
         try:
             return self._fan_out.query(prompts, model, turn=self._turn)
         except CallError as error:

@@ -19,7 +19,7 @@ from rlm_dist.errors import RLMError
 from rlm_dist.root_worker.worker import RootWorker, start_fork_server
 from rlm_dist.sandbox.fork_server_process import ForkServerProcess
 from rlm_dist.settings import Settings
-from rlm_dist.worker.task_support import _ID, _load_and_freeze, _no_values_in_errors
+from rlm_dist.worker.task_support import ID, load_and_freeze, no_values_in_errors
 
 log = structlog.get_logger()
 
@@ -29,7 +29,7 @@ def add_root_task(app: Celery, settings: Settings) -> None:
     workers: list[RootWorker] = []
     fork_server = _shared_fork_server(settings)
     repair_broker()
-    # Only the parent hears of the shutdown; its pool processes share this byte with it.
+    # Only the parent gets the shutdown signal; its pool processes share this byte with it.
     stopping = mmap.mmap(-1, 1)
 
     @worker_shutting_down.connect(weak=False)
@@ -47,28 +47,28 @@ def add_root_task(app: Celery, settings: Settings) -> None:
             worker.close()
 
     @worker_init.connect(weak=False)
-    def take_up_again(**_: object) -> None:
-        app.amqp.queues.select_add(queue(AGAIN_QUEUE))  # whatever -Q names
+    def consume_again_queue(**_: object) -> None:
+        app.amqp.queues.select_add(queue(AGAIN_QUEUE))  # also if -Q does not name it
 
-    # A collection writes into every object that it looks at: without this the pool's processes would soon
-    # have pages of their own for all that was imported before they were forked.
-    worker_init.connect(_load_and_freeze, weak=False)
+    # A garbage collection writes to every object that it visits: without this, each process of the pool would
+    # soon have its own copy of the pages with everything imported before the fork.
+    worker_init.connect(load_and_freeze, weak=False)
 
     @app.task(name=ROOT_TASK)
     def root(job_id: str) -> None:
-        with _no_values_in_errors():
-            workers[0].run(_ID.validate_python(job_id, strict=True))
+        with no_values_in_errors():
+            workers[0].run(ID.validate_python(job_id, strict=True))
 
 
 def _shared_fork_server(settings: Settings) -> Callable[[], ForkServerProcess | None]:
-    """Have the main process of a root worker keep a fork-server for its pool; gives the way to get at it."""
+    """Let a root worker's main process run a fork-server for its pool; the result returns it, or None."""
     running: list[ForkServerProcess] = []
 
     @worker_init.connect(weak=False)
     def start(**_: object) -> None:
         try:
             fork_server = start_fork_server(settings)
-        except RLMError as error:  # each process of the pool then has one of its own
+        except RLMError as error:  # then each process of the pool starts its own
             log.warning("fork_server_not_shared", error=str(error))
             return
         if fork_server is not None:

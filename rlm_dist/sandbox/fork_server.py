@@ -1,8 +1,9 @@
-"""The start of the fork-server, run by path:
-``python -P -s -S fork_server.py CONTROL_FD LEVEL PACKAGES FOLDER...``.
+"""The fork-server's program, run by its path.
 
-PACKAGES are the optional libraries, as ``Packages.argument`` spells them. Each FOLDER is that of a library
-for the lockdown, which is loaded by its path: model-written code must not find it by its name.
+Usage: ``python -P -s -S fork_server.py CONTROL_FD LEVEL PACKAGES FOLDER...``
+
+PACKAGES are the optional libraries, in the form of ``Packages.argument``. Each FOLDER holds a library for the
+lockdown. It is loaded by its path, because model-written code must not find it by its name.
 """
 
 import importlib.util
@@ -12,10 +13,10 @@ import sys
 
 
 def load_package(folder: str) -> None:
-    """Import the package that lies in ``folder``."""
+    """Import the package whose folder is ``folder``."""
     name = os.path.basename(folder)
-    start = os.path.join(folder, "__init__.py")
-    spec = importlib.util.spec_from_file_location(name, start, submodule_search_locations=[folder])
+    init_path = os.path.join(folder, "__init__.py")
+    spec = importlib.util.spec_from_file_location(name, init_path, submodule_search_locations=[folder])
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)

@@ -1,7 +1,8 @@
-"""The worker's side of a socket of the fork-server: has it fork REPLs, and hears how they ended.
+"""The worker's side of one socket to the fork-server: orders REPLs, and receives how they ended.
 
-It knows the REPLs by their process ids, in a namespace of their own; here they go by numbers. A thread of
-this process reads what it says until it is gone; orders may be given from any thread.
+The fork-server knows the REPLs by their process ids, in a namespace of their own; on this socket each REPL
+has a number. A thread of this process reads the fork-server's messages until it is gone. Any thread may send
+orders.
 """
 
 import contextlib
@@ -22,9 +23,9 @@ _KILL_S = 30.0
 class ForkedRepl:
     """One REPL that a fork-server forked."""
 
-    def __init__(self, number: int, forker: "ForkServerClient") -> None:
+    def __init__(self, number: int, client: "ForkServerClient") -> None:
         self._number = number
-        self._forker = forker
+        self._client = client
         self._ended = threading.Event()
         self._ending = ""
 
@@ -34,30 +35,30 @@ class ForkedRepl:
 
     def interrupt(self) -> None:
         """Send it one SIGINT."""
-        self._forker.signal(self._number, signal.SIGINT)
+        self._client.signal(self._number, signal.SIGINT)
 
     def await_exit(self) -> None:
-        """Give a process that hung up a moment to end by itself, so that its own exit status is seen."""
+        """Wait a moment for a process that hung up to end by itself, so that its own exit status is seen."""
         self._ended.wait(HANG_UP_S)
 
     def kill(self) -> str:
-        """End it; says how it ended."""
-        ours = self.alive()
-        if ours:
-            self._forker.signal(self._number, signal.SIGKILL)
+        """Kill it; return how it ended."""
+        was_alive = self.alive()
+        if was_alive:
+            self._client.signal(self._number, signal.SIGKILL)
             if not self._ended.wait(_KILL_S):
-                self._forker.close()
+                self._client.close()
                 self._ended.wait()
-        return HUNG_UP if ours and self._ending == ending(-signal.SIGKILL) else self._ending
+        return HUNG_UP if was_alive and self._ending == ending(-signal.SIGKILL) else self._ending
 
     def end(self, ending: str) -> None:
-        """Note how it ended."""
+        """Record how it ended."""
         self._ending = ending
         self._ended.set()
 
 
 class ForkServerClient:
-    """The talk at one socket of a running fork-server, which is then ours to close."""
+    """A client of a running fork-server on one socket, which it owns and closes."""
 
     def __init__(self, control: socket.socket) -> None:
         self._numbers = itertools.count(1)
@@ -69,7 +70,7 @@ class ForkServerClient:
         self._thread.start()
 
     def spawn(self, repl: socket.socket, context_fd: int, memory_bytes: int) -> ForkedRepl:
-        """Have a REPL forked that holds these two descriptors."""
+        """Have a REPL forked that gets these two descriptors."""
         with self._lock:
             number = next(self._numbers)
             process = ForkedRepl(number, self)
@@ -77,7 +78,7 @@ class ForkServerClient:
                 process.end(SERVER_DIED)
                 return process
             self._processes[number] = process
-            # Where it is gone just now, the thread notices, and ends the process.
+            # If the fork-server dies just now, the thread notices and marks the REPL as ended.
             order = {"op": "spawn", "id": number, "memory_bytes": memory_bytes}
             self._order(order, repl.fileno(), context_fd)
         return process
@@ -87,7 +88,7 @@ class ForkServerClient:
         self._order({"op": "signal", "id": number, "signal": int(which)})
 
     def close(self) -> None:
-        """Hang up: the fork-server ends the REPLs that were forked from here."""
+        """Hang up: the fork-server ends the REPLs that were ordered on this socket."""
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
         self._thread.join()
@@ -97,16 +98,16 @@ class ForkServerClient:
             socket.send_fds(self._control, [json.dumps(message).encode()], descriptors)
 
     def _listen(self) -> None:
-        """Hear it until it is gone."""
+        """Read the fork-server's messages until it is gone."""
         with self._control, contextlib.suppress(ConnectionResetError):  # it died with orders unread
             while data := self._control.recv(MESSAGE_BYTES):
-                self._heard(json.loads(data))
+                self._note_end(json.loads(data))
         with self._lock:
             self.gone = True
             for process in self._processes.values():
                 process.end(SERVER_DIED)
 
-    def _heard(self, message: dict[str, Any]) -> None:
+    def _note_end(self, message: dict[str, Any]) -> None:
         with self._lock:
             process = self._processes.pop(message["id"])
         process.end(message["detail"] if message["op"] == "failed" else ending(message["code"]))

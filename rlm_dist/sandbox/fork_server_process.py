@@ -1,8 +1,8 @@
-"""The process of a fork-server, as it is started; each process that orders REPLs of it joins it.
+"""Starts the process of a fork-server, and lets each process that orders REPLs join it.
 
-It is started without a thread, so that a worker's main process can start it before its pool is forked: the
-pool's processes inherit its socket, and each joins by a socket of its own. It ends when nobody holds one of
-these sockets any more.
+Starting it creates no thread here, so that a worker's main process can start it before it forks its pool. The
+pool's processes inherit the first socket, and each joins with its own. The fork-server ends when no process
+holds one of these sockets any more.
 """
 
 import importlib.util
@@ -21,21 +21,21 @@ from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import NO_PACKAGES, Packages
 from rlm_dist.sandbox.process import ENVIRONMENT, PYTHON_OPTIONS
 
-_ZYGOTE = Path(__file__).with_name("fork_server.py")
+_PROGRAM = Path(__file__).with_name("fork_server.py")
 _LOCKDOWN = ("landlockpy", "seccompy")
-_CONTROL = "{control}"  # stands for the number of its descriptor
-_UP_S = 60.0
+_CONTROL = "{control}"  # stands for the number of the control socket's descriptor
+_START_S = 60.0
 _ERROR_CHARS = 300
-# bubblewrap ends with its parent. A pool outlives the process that forked it, and may go on with its jobs: so
-# that parent is a shell, which waits for it and does nothing else.
-_KEEPER = ("/bin/sh", "-c", '"$@"; exit', "sh")
+# bubblewrap ends with its parent. A pool can outlive the process that forked it, and may go on with its jobs.
+# So bubblewrap's parent is a shell, which waits for it and does nothing else.
+_WAITING_SHELL = ("/bin/sh", "-c", '"$@"; exit', "sh")
 
 
 class ForkServerProcess:
-    """One running fork-server; to be closed by the process that started it, not by those that join it."""
+    """One running fork-server. The process that started it closes it; processes that join do not."""
 
     def __init__(self, level: Level, packages: Packages = NO_PACKAGES) -> None:
-        """Start it, at a level that locks.
+        """Start it; ``level`` must be one that locks.
 
         Raises:
             SandboxError: it cannot be started.
@@ -48,42 +48,42 @@ class ForkServerProcess:
         raise SandboxError(f"the fork-server cannot be started: {problem}")
 
     def join(self) -> socket.socket:
-        """A socket of one's own to it, at which it takes orders; also after a fork of this process.
+        """Open a new socket for orders to the fork-server; this also works after a fork of this process.
 
         Raises:
-            SandboxError: it is gone.
+            SandboxError: the fork-server has ended.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        link, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            with theirs:
-                socket.send_fds(self._control, [json.dumps({"op": "join"}).encode()], [theirs.fileno()])
-            problem = _awaited(ours)
+            with peer:
+                socket.send_fds(self._control, [json.dumps({"op": "join"}).encode()], [peer.fileno()])
+            problem = _wait_until_up(link)
         except OSError as error:
             problem = str(error)
         if problem is not None:
-            ours.close()
+            link.close()
             raise SandboxError(f"the fork-server cannot be joined: {problem}")
-        return ours
+        return link
 
     def close(self) -> None:
-        """End it, and every REPL with it."""
+        """Kill it, and every REPL with it."""
         self._popen.kill()
         self._popen.wait()
         self._control.close()
 
     def _start(self, command: list[str]) -> str | None:
-        """Start it by this command line; says what went wrong."""
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        """Start it with this command line; return what went wrong, None if nothing did."""
+        self._control, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            with theirs:
+            with peer:
                 self._popen = subprocess.Popen(
-                    [part.replace(_CONTROL, str(theirs.fileno())) for part in command],
+                    [part.replace(_CONTROL, str(peer.fileno())) for part in command],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
                     env=ENVIRONMENT,
                     cwd="/",
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[peer.fileno()],
                     start_new_session=True,
                 )
         except OSError as error:
@@ -91,38 +91,38 @@ class ForkServerProcess:
             return str(error)
         assert self._popen.stderr is not None
         with self._popen.stderr as stderr:
-            problem = _awaited(self._control)
+            problem = _wait_until_up(self._control)
             if problem is None:
                 return None
             self.close()
-            told = stderr.read().decode(errors="replace").strip()
-        return told.rpartition("\n")[2][-_ERROR_CHARS:] or problem  # of a traceback, the error
+            output = stderr.read().decode(errors="replace").strip()
+        return output.rpartition("\n")[2][-_ERROR_CHARS:] or problem  # a traceback ends with the error
 
 
-def _awaited(link: socket.socket) -> str | None:
-    """Wait until the fork-server is up at this socket; says what went wrong."""
-    link.settimeout(_UP_S)
+def _wait_until_up(link: socket.socket) -> str | None:
+    """Wait until the fork-server serves this socket; return what went wrong, None if nothing did."""
+    link.settimeout(_START_S)
     try:
-        heard = link.recv(MESSAGE_BYTES)
+        data = link.recv(MESSAGE_BYTES)
     except TimeoutError:
-        return f"it did not come up within {_UP_S:g} s"
+        return f"it did not start within {_START_S:g} s"
     except ConnectionResetError:
-        heard = b""
+        data = b""
     link.settimeout(None)
-    return None if heard else "it ended and said nothing"
+    return None if data else "it ended without an error message"
 
 
 def _commands(level: Level, packages: Packages) -> Iterator[list[str]]:
-    """The command lines of the fork-server, to be tried in turn."""
+    """The command lines for the fork-server, in the order in which to try them."""
     python = os.path.realpath(sys.executable)
     lockdown = [_library(name) for name in _LOCKDOWN]
-    run = [python, *PYTHON_OPTIONS, str(_ZYGOTE), _CONTROL, level.value, packages.argument(), *lockdown]
+    program = [python, *PYTHON_OPTIONS, str(_PROGRAM), _CONTROL, level.value, packages.argument(), *lockdown]
     if level is not Level.NAMESPACES:
-        yield run
+        yield program
         return
-    readable = [str(_ZYGOTE.parent), *lockdown, *packages.folders]
+    readable = [str(_PROGRAM.parent), *lockdown, *packages.folders]
     for prefix in bubblewrap.prefixes(python, readable=readable):
-        yield [*_KEEPER, *prefix, *run]
+        yield [*_WAITING_SHELL, *prefix, *program]
 
 
 def _library(name: str) -> str:

@@ -1,6 +1,7 @@
-"""REPLs from a fork-server: that of the worker, which its processes share, or one of this process's own.
+"""Starts REPLs from a fork-server: the worker's, which its processes share, or this process's own.
 
-One of its own is started where there is no shared one, or that has died; and again where it died.
+This process starts its own fork-server if there is no shared one or the shared one has died. It starts
+another one if its own has died.
 """
 
 import contextlib
@@ -17,10 +18,10 @@ from rlm_dist.sandbox.process import PlainStart
 
 
 class ForkServerStart:
-    """Starts REPLs at a level that locks them; to be made after a worker's own fork, and closed.
+    """Starts REPLs at a level that locks them; create it after a worker's own fork, and close it.
 
-    ``packages`` is what they have beside the standard library. What was given as ``shared`` has the same
-    level and packages, and stays open.
+    ``packages`` are the libraries that the REPLs have besides the standard library. The fork-server
+    ``shared`` has the same level and packages; ``close`` leaves it open.
     """
 
     def __init__(
@@ -30,59 +31,59 @@ class ForkServerStart:
         self._packages = packages
         self._shared = shared
         self._lock = threading.Lock()
-        self._own: ForkServerProcess | None = None
-        self._forker: ForkServerClient | None = None
+        self._own_server: ForkServerProcess | None = None
+        self._client: ForkServerClient | None = None
 
     def launch(self, context_path: Path, memory_bytes: int) -> tuple[ForkedRepl, socket.socket]:
-        """Have a REPL forked over the encoded context; gives it and our end of its socket.
+        """Have a REPL forked over the encoded context; return it and the host's end of its socket.
 
         REPLs over one large context share its memory while they run at the same time.
 
         Raises:
             SandboxError: the context cannot be opened, or the fork-server cannot be started.
         """
-        ours, theirs = socket.socketpair()
+        channel, peer = socket.socketpair()
         try:
-            with theirs, open(context_path, "rb") as context:
-                return self._joined().spawn(theirs, context.fileno(), memory_bytes), ours
+            with peer, open(context_path, "rb") as context:
+                return self._joined_client().spawn(peer, context.fileno(), memory_bytes), channel
         except OSError as error:
-            ours.close()
+            channel.close()
             raise SandboxError(f"the REPL process cannot be started: {error}") from error
         except SandboxError:
-            ours.close()
+            channel.close()
             raise
 
     def close(self) -> None:
-        """End every REPL that was started here, and the fork-server where it is this process's own."""
+        """End every REPL that was started here, and the fork-server if it is this process's own."""
         with self._lock:
-            forker, self._forker = self._forker, None
-            own, self._own = self._own, None
-        if forker is not None:
-            forker.close()
-        if own is not None:
-            own.close()
+            client, self._client = self._client, None
+            own_server, self._own_server = self._own_server, None
+        if client is not None:
+            client.close()
+        if own_server is not None:
+            own_server.close()
 
-    def _joined(self) -> ForkServerClient:
+    def _joined_client(self) -> ForkServerClient:
         with self._lock:
-            if self._forker is None or self._forker.gone:
-                self._forker = ForkServerClient(self._joining())
-            return self._forker
+            if self._client is None or self._client.gone:
+                self._client = ForkServerClient(self._join())
+            return self._client
 
-    def _joining(self) -> socket.socket:
-        for running in (self._shared, self._own):
-            if running is not None:
+    def _join(self) -> socket.socket:
+        for server in (self._shared, self._own_server):
+            if server is not None:
                 with contextlib.suppress(SandboxError):
-                    return running.join()
-        if self._own is not None:
-            self._own.close()
-        self._own = ForkServerProcess(self.level, self._packages)
-        return self._own.join()
+                    return server.join()
+        if self._own_server is not None:
+            self._own_server.close()
+        self._own_server = ForkServerProcess(self.level, self._packages)
+        return self._own_server.join()
 
 
 def start_at(
     level: Level, packages: Packages = NO_PACKAGES, shared: ForkServerProcess | None = None
 ) -> ForkServerStart | PlainStart:
-    """The way to start REPLs at this level; to be closed."""
+    """An object that starts REPLs at this level; the caller closes it."""
     if level is Level.OFF:
         return PlainStart(packages=packages)
     return ForkServerStart(level, packages, shared)

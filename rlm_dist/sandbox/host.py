@@ -1,7 +1,7 @@
-"""The host's side of the REPL: starts the process, limits a cell's time, and says how a cell ended.
+"""The host's side of the REPL: starts the process, limits a cell's time, and returns how a cell ended.
 
-A process that does not end its cell in time gets SIGINT three times, half a second apart, which keeps its
-variables where it obeys; then it is killed and its variables are gone. The clock stands still while a
+A process that does not end its cell in time gets up to three SIGINTs, half a second apart. If it obeys, it
+keeps its variables; otherwise it is killed and its variables are gone. The cell's clock stands still while a
 sub-call is open.
 """
 
@@ -31,7 +31,7 @@ _MiB = 1 << 20
 
 @dataclass(frozen=True)
 class SandboxLimits:
-    """What the REPL process may use; ``memory_bytes`` None means by the size of its context."""
+    """What the REPL process may use; ``memory_bytes`` None: computed from the size of its context."""
 
     code_timeout_s: float = 120.0
     max_output_chars: int = 20_000
@@ -42,7 +42,7 @@ class SandboxLimits:
 
 
 class ReplStart(Protocol):
-    """A way to start a REPL's process."""
+    """Starts REPL processes."""
 
     @property
     def level(self) -> Level: ...
@@ -51,9 +51,9 @@ class ReplStart(Protocol):
 
 
 class Sandbox:
-    """The REPL of one job. ``run`` and ``resolve`` are called from one thread, the rest from any.
+    """The REPL of one job. ``run`` and ``resolve`` are called from one thread, the other methods from any.
 
-    What it was given as ``start`` is shared with other sandboxes and stays open.
+    ``start`` is shared with other sandboxes; ``close`` leaves it open.
     """
 
     def __init__(
@@ -84,37 +84,37 @@ class Sandbox:
 
     @property
     def isolation(self) -> str:
-        """How the model-written code is held."""
+        """How the model-written code is isolated."""
         return self._start.level.isolation
 
     def start(self) -> None:
-        """Start the process and load the context; entering the sandbox as a context manager does so too.
+        """Start the process and load the context; entering the sandbox as a context manager does the same.
 
         Raises:
-            SandboxError: it cannot be started or was already, or the context cannot be loaded.
+            SandboxError: it cannot be started, was already started, or cannot load the context.
         """
         if self._session is not None:
             raise SandboxError("the REPL was already started")
         self._launch()
 
     def _launch(self) -> None:
-        session, reply = self._begun()
-        if session.gone == SERVER_DIED:  # with it died what it was about to start
-            session, reply = self._begun()
+        session, reply = self._open_session()
+        if session.gone == SERVER_DIED:  # it died before it had started this REPL
+            session, reply = self._open_session()
         if not isinstance(reply, ContextReady):
             session.end("it did not start")
             detail = reply.detail if isinstance(reply, Broken) else f"the REPL process: {session.gone}"
             raise SandboxError(detail)
         self._names = ()
 
-    def _begun(self) -> tuple[Session, ChildMessage | None]:
-        """Start a process; gives what it says of it, None where it ended."""
+    def _open_session(self) -> tuple[Session, ChildMessage | None]:
+        """Start a process; return its session and first message, None if it ended without one."""
         with self._lock:
             if self._closed:
                 raise SandboxError("the REPL is closed")
             memory = self._limits.memory_bytes or _memory_for(self._context_path)
-            running, channel = self._start.launch(self._context_path, memory)
-            session = self._session = Session(running, channel, self._query)
+            process, channel = self._start.launch(self._context_path, memory)
+            session = self._session = Session(process, channel, self._query)
         limits = {
             "memory_bytes": memory,
             "cpu_s": self._limits.cpu_s,
@@ -127,7 +127,7 @@ class Sandbox:
         return session, reply
 
     def restart(self) -> None:
-        """Replace the process by a fresh one, which has the context and no other variable.
+        """Replace the process by a new one, which has the context and no other variable.
 
         Raises:
             SandboxError: it cannot be started, or the sandbox is closed.
@@ -139,16 +139,16 @@ class Sandbox:
         self._launch()
 
     def run(self, code: str, began_ns: int | None = None) -> CellResult:
-        """Run one code block; whatever the code does is told in the result.
+        """Run one code block; the result reports whatever the code does.
 
-        ``began_ns`` is the Unix time that the block sees at its first look; None means that of now.
+        ``began_ns`` is the Unix time that the block's first reading of the clock returns; None means now.
 
         Raises:
-            RLMError: what ``query`` raised (CallError apart) or ``abort`` was given; the process is ended,
-                but for LimitExceeded, which leaves it for ``resolve``.
+            RLMError: what ``query`` raised (except CallError) or what was passed to ``abort``. The process is
+                ended, except after LimitExceeded, which leaves it for ``resolve``.
             SandboxError: the sandbox was not started, or was closed meanwhile.
         """
-        session = self._started()
+        session = self._require_session()
         self._raise_failure(session)
         if len(code) > _MAX_CODE_CHARS:
             return CellResult(
@@ -156,16 +156,16 @@ class Sandbox:
             )
         self._cell += 1
         began, calls, failed = time.monotonic(), session.calls, session.failed_calls
-        shown_ns = time.time_ns() if began_ns is None else began_ns
-        session.order({"op": "run", "cell": self._cell, "code": code, "began_ns": shown_ns})
+        clock_ns = time.time_ns() if began_ns is None else began_ns
+        session.order({"op": "run", "cell": self._cell, "code": code, "began_ns": clock_ns})
         reply, timed_out = self._reply(session, self._limits.code_timeout_s)
         self._raise_failure(session)
         if isinstance(reply, CellDone) and reply.cell == self._cell:
-            result = self._ended(reply, timed_out)
+            result = self._result_of(reply, timed_out)
         else:
             if reply is not None:
                 session.end("it broke the frame protocol")
-            result = self._lost(session, timed_out)
+            result = self._lost_result(session, timed_out)
         return replace(
             result,
             calls=session.calls - calls,
@@ -174,12 +174,12 @@ class Sandbox:
         )
 
     def resolve(self, path: str) -> Resolved:
-        """Look up a variable or simple path; where the process is gone, nothing is found.
+        """Look up a variable or simple path; if the process is gone, nothing is found.
 
         Raises:
             RLMError, SandboxError: as ``run``.
         """
-        session = self._started()
+        session = self._require_session()
         self._raise_failure(session)
         session.order({"op": "resolve", "path": path})
         reply, _ = self._reply(session, _RESOLVE_S)
@@ -190,7 +190,7 @@ class Sandbox:
         return Resolved(found=reply.found, final=_final(reply.final), names=reply.names)
 
     def abort(self, error: BaseException) -> None:
-        """Have the running cell stopped, or the next one not started: ``run`` raises ``error``."""
+        """Stop the running cell, or prevent the next one from starting: ``run`` raises ``error``."""
         with self._lock:
             if self._session is None:
                 self._failure = self._failure or error
@@ -198,14 +198,14 @@ class Sandbox:
                 self._session.fail(error)
 
     def close(self) -> None:
-        """End the process; a running ``run`` raises SandboxError."""
+        """End the process; a ``run`` in progress raises SandboxError."""
         with self._lock:
             self._closed = True
             session = self._session
         if session is not None:
             session.end("it was closed")
 
-    def _started(self) -> Session:
+    def _require_session(self) -> Session:
         if self._session is None or self._closed:
             raise SandboxError("the REPL is closed" if self._closed else "the REPL was not started")
         return self._session
@@ -218,9 +218,9 @@ class Sandbox:
             raise SandboxError("the REPL is closed")
 
     def _reply(self, session: Session, limit_s: float) -> tuple[ChildMessage | None, bool]:
-        """Wait for the reply to an order and stop the child where its time is up.
+        """Wait for the reply to an order, and stop the child when its time is up.
 
-        Gives the reply, None where the child ended without one, and whether it had to be interrupted.
+        Return the reply, None if the child ended without one, and whether it had to be interrupted.
         """
         signals, signal_at = 0, None
         while True:
@@ -243,12 +243,12 @@ class Sandbox:
             session.process.interrupt()
             signals, signal_at = signals + 1, now + _SIGNAL_GAP_S
 
-    def _ended(self, reply: CellDone, timed_out: bool) -> CellResult:
+    def _result_of(self, reply: CellDone, timed_out: bool) -> CellResult:
         self._names = reply.names
         error = reply.error
         if timed_out:
-            told = f"{self._stopped()}. Its variables are kept."
-            error = f"{told}\n{error}" if error else told
+            notice = f"{self._timeout_text()}. Its variables are kept."
+            error = f"{notice}\n{error}" if error else notice
         return CellResult(
             output=reply.output.clipped(self._limits.max_output_chars),
             error=error,
@@ -256,16 +256,16 @@ class Sandbox:
             partial=reply.partial,
         )
 
-    def _stopped(self) -> str:
+    def _timeout_text(self) -> str:
         return f"Stopped: the block ran for more than {self._limits.code_timeout_s:g} s"
 
-    def _lost(self, session: Session, timed_out: bool) -> CellResult:
+    def _lost_result(self, session: Session, timed_out: bool) -> CellResult:
         if timed_out:
-            why = f"{self._stopped()}, and {session.gone}."
+            reason = f"{self._timeout_text()}, and {session.gone}."
         else:
-            why = f"The Python process of the REPL ended: {session.gone}."
-        lost = f" ({', '.join(self._names)})" if self._names else ""
-        return CellResult(error=f"{why} All variables{lost} are gone.", state_lost=True)
+            reason = f"The Python process of the REPL ended: {session.gone}."
+        names = f" ({', '.join(self._names)})" if self._names else ""
+        return CellResult(error=f"{reason} All variables{names} are gone.", state_lost=True)
 
 
 def _memory_for(context_path: Path) -> int:
@@ -276,5 +276,5 @@ def _memory_for(context_path: Path) -> int:
     return max(1024 * _MiB, 512 * _MiB + 12 * size)
 
 
-def _final(handed_in: HandedIn | None) -> FinalValue | None:
-    return handed_in.value() if handed_in is not None else None
+def _final(answer: HandedIn | None) -> FinalValue | None:
+    return answer.value() if answer is not None else None

@@ -4,11 +4,11 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How model-written code is held; the values are those of ``RLM_SANDBOX``."""
+    """How model-written code is isolated; the values are those of ``RLM_SANDBOX``."""
 
     NAMESPACES = "namespaces"  # bubblewrap around the fork-server, and LANDLOCK inside it
     LANDLOCK = "landlock"  # Landlock, a seccomp allow-list, no privilege, resource limits
-    SECCOMP = "seccomp"  # the same without Landlock: no system call that takes a path
+    SECCOMP = "seccomp"  # the same without Landlock, and with no system call that takes a path
     OFF = "off"  # a plain process of the same user, with resource limits only
 
     def is_at_least(self, other: "Level") -> bool:
@@ -17,7 +17,7 @@ class Level(StrEnum):
 
     @property
     def isolation(self) -> str:
-        """What a job's trace and result say of it."""
+        """The name of this level in a job's trace and result."""
         return "none" if self is Level.OFF else self.value
 
 

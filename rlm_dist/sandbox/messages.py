@@ -1,4 +1,4 @@
-"""The frames that come from the child, validated: what is not exactly one of these is hostile.
+"""The frames from the child, validated: a frame that is not exactly one of these messages is hostile.
 
 The format is described in ``inside.frames``.
 """
@@ -11,30 +11,30 @@ from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 from rlm_dist.errors import SandboxError
 from rlm_dist.schema import Clipped, FinalValue, Message, Wire
 
-_MAX_DEPTH = 50  # of an answer's JSON; what is nested deeper is kept as text only
+_MAX_DEPTH = 50  # of an answer's JSON; a value that is nested deeper is kept as text only
 
 
 class HandedIn(Wire):
-    """An answer, as the child tells it."""
+    """An answer, as the child sends it."""
 
     text: str
     json_text: str | None = Field(alias="json")
     by: Literal["FINAL", "FINAL_VAR", "answer"]
 
     def value(self) -> FinalValue:
-        """The answer for the engine."""
+        """The answer as the engine takes it."""
         return FinalValue(text=self.text, value=_lenient(self.json_text), by=self.by)
 
 
 class PrintedOutput(Wire):
-    """What was printed, already cut."""
+    """What a cell printed, already cut by the child."""
 
     head: str
     tail: str
     omitted: int = Field(ge=0)
 
     def clipped(self, limit: int) -> Clipped:
-        """The same for the engine, whatever the child made of the limit."""
+        """The output for the engine, cut to ``limit`` characters even if the child exceeded them."""
         head = self.head[:limit]
         tail = self.tail[: limit - len(head)]
         cut = len(self.head) - len(head) + len(self.tail) - len(tail)
@@ -55,7 +55,7 @@ class Broken(Wire):
 
 
 class QueryAsked(Wire):
-    """One llm_query or a part of a batch."""
+    """One ``llm_query``, or a part of a batch."""
 
     op: Literal["query"]
     id: int = Field(ge=0)
@@ -76,7 +76,7 @@ class CellDone(Wire):
 
 
 class ResolvedPath(Wire):
-    """A variable was looked up."""
+    """The result of looking up a variable or a simple path."""
 
     op: Literal["resolved"]
     found: bool
@@ -92,17 +92,17 @@ def parse(payload: bytes) -> ChildMessage:
     """The message in a frame.
 
     Raises:
-        SandboxError: it is none of them; the payload is not shown, as it holds prompts.
+        SandboxError: the payload is not a valid message. It may hold prompts, so the error does not show it.
     """
     try:
         return _MESSAGE.validate_json(payload, strict=True)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        raise SandboxError(f"the REPL process sent a frame that is not valid ({first['type']})") from None
+        problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        raise SandboxError(f"the REPL process sent a frame that is not valid ({problem['type']})") from None
 
 
 def _lenient(text: str | None) -> JsonValue:
-    """The JSON value in ``text``; None where there is none, or none that every reader can take."""
+    """The JSON value in ``text``; None if there is none, or if some JSON reader could not take it."""
     if text is None:
         return None
     try:

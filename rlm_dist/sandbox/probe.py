@@ -1,8 +1,8 @@
-"""Which level of isolation works here: found by attack, not by version.
+"""Finds the level of isolation that works here, by attacking it rather than by its version.
 
-A throw-away REPL is started at a level, exactly as a job's would be, and runs a short list of attacks against
-things that were put there to be hit. What counts is what this side sees: a connection, a file, a secret in
-what the REPL says.
+It starts a throw-away REPL at a level, exactly like a job's, which runs a short list of attacks against
+targets that were set up for it. What counts is what the host sees: a connection, a file, a secret in the
+REPL's output.
 """
 
 import functools
@@ -26,12 +26,12 @@ from rlm_dist.schema import Answer, Message
 _LIMITS = SandboxLimits(code_timeout_s=20, memory_bytes=1 << 30)
 _CONTEXT = b'{"v":1,"kind":"str","n":1,"several":false,"named":false}\n' + bytes(8)
 _ATTACKS = Path(__file__).with_name("probe_attacks.py")
-_MENDS = {
-    Level.NAMESPACES: "install bubblewrap (the system's package, or rlm-dist[bubblewrap]), and allow user "
-    "namespaces (Docker: --security-opt seccomp=unconfined, on Ubuntu also --security-opt "
+_REQUIREMENTS = {
+    Level.NAMESPACES: "bubblewrap (the system's package, or rlm-dist[bubblewrap]), and user namespaces "
+    "(Docker: --security-opt seccomp=unconfined, on Ubuntu also --security-opt "
     "apparmor=unconfined; Kubernetes: not in a restricted pod)",
-    Level.LANDLOCK: "a kernel of 5.13 or newer with landlock among its security modules, and a Docker or "
-    "Kubernetes seccomp profile that lets the landlock calls through (RuntimeDefault of a current release)",
+    Level.LANDLOCK: "a kernel 5.13 or newer with landlock among its security modules, and a Docker or "
+    "Kubernetes seccomp profile that allows the landlock calls (RuntimeDefault of a current release)",
     Level.SECCOMP: "Linux on x86_64 or aarch64 with seccomp filters",
 }
 
@@ -41,14 +41,13 @@ def choose(setting: str, minimum: str, names: tuple[str, ...] = ()) -> Level:
     """The level for ``RLM_SANDBOX``; ``auto`` takes the strongest that works with these packages.
 
     Raises:
-        SettingsError: the level does not work here, or none does that is as strong as ``minimum``; it says
-            what failed and how to mend it. Or a package is not installed.
+        SettingsError: the level does not work here, or no level as strong as ``minimum`` does; the error says
+            what failed and how to fix it. Or a package is not installed.
     """
     packages = find(names)
     least = Level(minimum)
-    if setting == Level.OFF and Level.SECCOMP.is_at_least(
-        least
-    ):  # named, and no more is asked for than by default
+    # Named in the setting, and the minimum is no stronger than the default.
+    if setting == Level.OFF and Level.SECCOMP.is_at_least(least):
         return Level.OFF
     if setting != "auto" and not Level(setting).is_at_least(least):
         raise SettingsError((f"RLM_SANDBOX: {setting} is weaker than RLM_SANDBOX_MIN ({minimum}) allows",))
@@ -57,27 +56,29 @@ def choose(setting: str, minimum: str, names: tuple[str, ...] = ()) -> Level:
         failures = probe(level, packages)
         if not failures:
             return level
-        problems.append(f"RLM_SANDBOX: {level} does not work here: {'; '.join(failures)}. {_mend(level)}")
+        problems.append(
+            f"RLM_SANDBOX: {level} does not work here: {'; '.join(failures)}. {_requirement(level)}"
+        )
     if setting == "auto":
         problems.append("RLM_SANDBOX=off runs model-written code unprotected: for trusted input only.")
     raise SettingsError(tuple(problems))
 
 
 def probe(level: Level, packages: Packages = NO_PACKAGES) -> list[str]:
-    """What went wrong at this level; nothing where it holds."""
+    """What went wrong at this level; empty if it works."""
     with tempfile.TemporaryDirectory(prefix="rlm-probe-") as folder:
-        os.chmod(folder, 0o755)  # the attack is to be stopped by the level, not by its mode
+        os.chmod(folder, 0o755)  # the level must stop the attack, not the folder's mode
         try:
-            return _attacked(start_at(level, packages), Path(folder))
+            return _run_attacks(start_at(level, packages), Path(folder))
         except SandboxError as error:
             return [error.detail]
 
 
-def _mend(level: Level) -> str:
-    return f"It needs: {_MENDS[level]}."
+def _requirement(level: Level) -> str:
+    return f"It needs: {_REQUIREMENTS[level]}."
 
 
-def _attacked(start: ForkServerStart | PlainStart, folder: Path) -> list[str]:
+def _run_attacks(start: ForkServerStart | PlainStart, folder: Path) -> list[str]:
     context, secret, target = folder / "context", folder / "secret", folder / "written"
     context.write_bytes(_CONTEXT)
     secret.write_text(token := secrets.token_hex(16))
@@ -93,7 +94,9 @@ def _attacked(start: ForkServerStart | PlainStart, folder: Path) -> list[str]:
         code = f"facts = {facts!r}\n{_ATTACKS.read_text()}"
         with Sandbox(context_path=context, query=_no_query, limits=_LIMITS, start=start) as sandbox:
             result = sandbox.run(code)
-        hits = [f"a {kind} socket was reached" for kind, it in listeners.items() if _reached(it)]
+        hits = [
+            f"a {kind} socket was reached" for kind, listener in listeners.items() if _was_reached(listener)
+        ]
     if result.error is not None:
         return [f"the attacks ended with an error: {result.error[-200:]}"]
     if token in result.output.head:
@@ -115,14 +118,14 @@ def _listeners(folder: Path) -> Iterator[dict[str, socket.socket]]:
         tcp.bind(("127.0.0.1", 0))
         udp.bind(("127.0.0.1", 0))
         unix.bind(str(folder / "socket"))
-        for each in (tcp, unix):
-            each.listen()
-        for each in (tcp, udp, unix):
-            each.setblocking(False)
+        for listener in (tcp, unix):
+            listener.listen()
+        for listener in (tcp, udp, unix):
+            listener.setblocking(False)
         yield {"TCP": tcp, "UDP": udp, "UNIX": unix}
 
 
-def _reached(listener: socket.socket) -> bool:
+def _was_reached(listener: socket.socket) -> bool:
     try:
         if listener.type == socket.SOCK_DGRAM:
             listener.recv(1)

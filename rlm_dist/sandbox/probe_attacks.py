@@ -1,6 +1,6 @@
-"""What a level of isolation must stop: run in a REPL by ``probe``, never imported.
+"""The attacks that a level of isolation must stop; ``probe`` runs this file in a REPL, it is never imported.
 
-``facts`` says where the things to be hit are; the last line printed is the list of what was possible.
+``facts`` says where the targets are. The last line printed is a JSON list of the attacks that were possible.
 """
 
 # mypy: ignore-errors
@@ -27,23 +27,23 @@ def attempt(name, action):
 
 
 def call(function, *arguments):
-    """What a C function gives; None where it fails."""
+    """What a C function returns; None if it fails."""
     result = getattr(libc, function)(*arguments)
     return None if result < 0 else result
 
 
-def forked():
+def fork():
     pid = os.fork()
     if not pid:
         os._exit(0)
     return os.waitpid(pid, 0)
 
 
-def connected(family, kind, protocol, address):
-    with socket.socket(family, kind, protocol) as it:
-        it.settimeout(2)
-        it.connect(address)
-        it.send(b"x")
+def connect(family, kind, protocol, address):
+    with socket.socket(family, kind, protocol) as client:
+        client.settimeout(2)
+        client.connect(address)
+        client.send(b"x")
     return True
 
 
@@ -61,16 +61,16 @@ attempt(None, lambda: read(facts["secret"]))
 attempt(None, lambda: write(facts["target"]))
 attempt("reading the worker's environment", lambda: open(f"/proc/{facts['pid']}/environ").close() or True)
 for protocol in (0, 262):  # 262: MPTCP
-    attempt("TCP", lambda: connected(socket.AF_INET, socket.SOCK_STREAM, protocol, tuple(facts["tcp"])))
-attempt("UDP", lambda: connected(socket.AF_INET, socket.SOCK_DGRAM, 0, tuple(facts["udp"])))
-attempt("UNIX", lambda: connected(socket.AF_UNIX, socket.SOCK_STREAM, 0, facts["unix"]))
+    attempt("TCP", lambda: connect(socket.AF_INET, socket.SOCK_STREAM, protocol, tuple(facts["tcp"])))
+attempt("UDP", lambda: connect(socket.AF_INET, socket.SOCK_DGRAM, 0, tuple(facts["udp"])))
+attempt("UNIX", lambda: connect(socket.AF_UNIX, socket.SOCK_STREAM, 0, facts["unix"]))
 for family, kind, name in (
     (40, 1, "a vsock socket"),
     (16, 3, "a netlink socket"),
     (17, 3, "a packet socket"),
 ):
     attempt(name, lambda: socket.socket(family, kind).close() or True)
-attempt("a fork", forked)
+attempt("a fork", fork)
 attempt("a signal to another process", lambda: os.kill(facts["pid"], 0) or True)
 attempt("a signal to the parent", lambda: os.kill(os.getppid(), 0) or True)
 attempt("prlimit of another process", lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CORE) and True)

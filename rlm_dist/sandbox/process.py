@@ -1,7 +1,7 @@
-"""A REPL that is not locked, as a plain process: how it is started, interrupted and ended.
+"""A REPL that is not locked, as a plain process: starts, interrupts and kills it.
 
-It is executed afresh, never forked off this process: a fork would own this process's memory, and the keys in
-it. It shares nothing with us but one end of a socket pair and the context file, opened read-only.
+The process is a newly executed program, never a fork of this one: a fork would own this process's memory, and
+the keys in it. It shares only one end of a socket pair and the context file, opened read-only.
 """
 
 import os
@@ -21,7 +21,7 @@ from rlm_dist.sandbox.packages import NO_PACKAGES, Packages
 CHILD = Path(__file__).with_name("child.py")
 HANG_UP_S = 1.0
 # The time zone and the order of sets are the same on every machine, so that a job can be replayed.
-# Libraries for arrays would start a thread for each processor.
+# Array libraries would otherwise start a thread for each processor.
 ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "MALLOC_ARENA_MAX": "2",
@@ -29,24 +29,24 @@ ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
     "TZ": "UTC0",
 }
-# No site-packages, no folder of the script, no user's packages: the standard library alone.
+# No site-packages, no script folder, no user packages: the standard library alone.
 PYTHON_OPTIONS = ("-P", "-s", "-S", "-X", "utf8")
 HUNG_UP = "it hung up on its host"
 
 
 class PlainProcess:
-    """One running REPL process; the leader of a session and process group of its own."""
+    """One running REPL process, which leads its own session and process group."""
 
     def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
         self._popen = popen
         self._lock = threading.Lock()
 
     def alive(self) -> bool:
-        """Whether it still runs; it is not reaped here, so that its group's id stays ours."""
+        """Whether it still runs; this does not reap it, so that its process group's id is not reused."""
         with self._lock:
             if self._popen.returncode is not None:
                 return False
-            if sys.platform == "darwin":  # no WNOWAIT there: the end of the socket has to tell
+            if sys.platform == "darwin":  # no WNOWAIT: only the end of the socket shows the exit
                 return True
             options = os.WEXITED | os.WNOHANG | os.WNOWAIT
             return os.waitid(os.P_PID, self._popen.pid, options) is None
@@ -58,14 +58,14 @@ class PlainProcess:
                 os.kill(self._popen.pid, signal.SIGINT)
 
     def await_exit(self) -> None:
-        """Give a process that hung up a moment to end by itself, so that its own exit status is seen."""
+        """Wait a moment for a process that hung up to end by itself, so that its own exit status is seen."""
         deadline = time.monotonic() + HANG_UP_S
         while self.alive() and time.monotonic() < deadline:
             time.sleep(0.005)
 
     def kill(self) -> str:
-        """End it with everything in its process group; says how it ended."""
-        ours = self.alive()
+        """Kill it with everything in its process group; return how it ended."""
+        was_alive = self.alive()
         with self._lock:
             if self._popen.returncode is None:
                 try:
@@ -73,7 +73,7 @@ class PlainProcess:
                 except (ProcessLookupError, PermissionError):
                     self._popen.kill()
                 self._popen.wait()
-        if ours and self._popen.returncode == -signal.SIGKILL:
+        if was_alive and self._popen.returncode == -signal.SIGKILL:
             return HUNG_UP
         return ending(self._popen.returncode)
 
@@ -88,19 +88,19 @@ class PlainStart:
         self._packages = packages.argument()
 
     def launch(self, context_path: Path, memory_bytes: int) -> tuple[PlainProcess, socket.socket]:
-        """Start a REPL process over the encoded context; gives it and our end of its socket.
+        """Start a REPL process over the encoded context; return it and the host's end of its socket.
 
-        ``memory_bytes`` is for those who load the context themselves; here the process is told of it later.
+        ``memory_bytes`` is unused here: the process gets its limits later, in its first message.
 
-        On Linux it ends with the thread that calls this.
+        On Linux the process ends with the thread that calls this.
 
         Raises:
             SandboxError: the context cannot be opened or no process can be started.
         """
-        ours, theirs = socket.socketpair()
+        channel, peer = socket.socketpair()
         try:
-            with theirs, open(context_path, "rb") as context:
-                fds = (theirs.fileno(), context.fileno())
+            with peer, open(context_path, "rb") as context:
+                fds = (peer.fileno(), context.fileno())
                 popen = subprocess.Popen(
                     [sys.executable, *PYTHON_OPTIONS, str(self._child), *map(str, fds), self._packages],
                     stdin=subprocess.DEVNULL,
@@ -112,16 +112,16 @@ class PlainStart:
                     start_new_session=True,
                 )
         except OSError as error:
-            ours.close()
+            channel.close()
             raise SandboxError(f"the REPL process cannot be started: {error}") from error
-        return PlainProcess(popen), ours
+        return PlainProcess(popen), channel
 
     def close(self) -> None:
-        """Do nothing: each process is ended by itself."""
+        """Do nothing: each process is killed separately."""
 
 
 def ending(code: int) -> str:
-    """What to say of a process that ended with this code; negative: by this signal."""
+    """How a process ended, as text; ``code`` is its exit code, or minus the signal that ended it."""
     if code == EXIT_MEMORY:
         return "it ran out of memory"
     if code == EXIT_BROKEN:

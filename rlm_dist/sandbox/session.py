@@ -1,7 +1,8 @@
-"""The talk with one REPL process: a reader thread, the sub-calls it asks for, and the reply to each order.
+"""The session with one REPL process: a reader thread, the process's sub-calls, and the reply to each order.
 
-What is read is hostile until ``messages.parse`` took it; a process that breaks the protocol is ended.
-What a process can make us hold is bounded: while too many calls are open, nothing more is read from it.
+All input is hostile until ``messages.parse`` accepts it; a process that breaks the protocol is ended.
+A process can fill only a bounded part of the host's memory: while too many calls are open, or their frames
+are too large, nothing more is read from it.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ _LIVENESS_S = 0.5
 class Query(Protocol):
     """Serves ``llm_query``; called from several threads at once.
 
-    One answer for each prompt, in order. CallError fails these calls alone; any other error ends the cell.
+    Returns one answer for each prompt, in order. CallError fails only these calls; other errors end the cell.
     """
 
     def __call__(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]: ...
@@ -46,20 +47,20 @@ class ReplProcess(Protocol):
 
 
 class Stopwatch:
-    """Measures the time in which nothing is open; its user holds a lock around it."""
+    """Measures the time in which no sub-call is open; its user holds a lock around each use."""
 
     def __init__(self) -> None:
         self._used = 0.0
         self._since: float | None = time.monotonic()
 
     def stop(self) -> None:
-        """Count no longer."""
+        """Stop counting."""
         if self._since is not None:
             self._used += time.monotonic() - self._since
             self._since = None
 
     def go(self) -> None:
-        """Count on."""
+        """Resume counting."""
         if self._since is None:
             self._since = time.monotonic()
 
@@ -71,7 +72,7 @@ class Stopwatch:
 
     @property
     def running(self) -> bool:
-        """Whether it counts now."""
+        """Whether it is counting."""
         return self._since is not None
 
 
@@ -87,9 +88,9 @@ class Session:
         self._changed = threading.Condition()
         self._writing = threading.Lock()
         self._open: dict[int, int] = {}  # id of a query → size of its frame
-        self._watch = Stopwatch()
-        self._mail: ChildMessage | None = None
-        self._ordered = False
+        self._stopwatch = Stopwatch()
+        self._reply: ChildMessage | None = None
+        self._reply_due = False
         self._failure: BaseException | None = None
         self._reason: str | None = None
         self._gone: str | None = None
@@ -104,55 +105,55 @@ class Session:
             return self._gone
 
     def order(self, message: dict[str, object]) -> None:
-        """Send an order; its one reply is then waited for with ``wait``."""
+        """Send an order; ``wait`` then waits for its one reply."""
         with self._changed:
-            self._mail = None
-            self._ordered = True
-            self._watch = Stopwatch()
+            self._reply = None
+            self._reply_due = True
+            self._stopwatch = Stopwatch()
             if self._open:
-                self._watch.stop()
+                self._stopwatch.stop()
         self._send(message)
 
     def wait(self, limit_s: float, until: float | None) -> ChildMessage | None:
-        """Wait a while for the reply: until something happens or the time may be up; None if it is not there.
+        """Wait a while for the reply: until something happens or the time may be up; None if none has come.
 
-        The time is ``until``, an instant of the monotonic clock, or else ``limit_s`` of ``counted_s``.
+        The time is up at ``until`` (monotonic clock) or, if it is None, when ``counted_s`` is ``limit_s``.
         """
         with self._changed:
-            if self._mail is None and self._gone is None and self._failure is None:
+            if self._reply is None and self._gone is None and self._failure is None:
                 pause = _LIVENESS_S
                 if until is not None:
                     pause = min(pause, until - time.monotonic())
-                elif self._watch.running:
-                    pause = min(pause, limit_s - self._watch.elapsed_s)
+                elif self._stopwatch.running:
+                    pause = min(pause, limit_s - self._stopwatch.elapsed_s)
                 self._changed.wait(max(pause, 0))
-            mail, self._mail = self._mail, None
-        if mail is None and not self.process.alive():
+            reply, self._reply = self._reply, None
+        if reply is None and not self.process.alive():
             self.end()
-        return mail
+        return reply
 
     @property
     def counted_s(self) -> float:
         """Seconds since the order in which no sub-call was open."""
         with self._changed:
-            return self._watch.elapsed_s
+            return self._stopwatch.elapsed_s
 
     def take_failure(self) -> BaseException | None:
-        """The error that has to end the cell, once."""
+        """The error that must end the cell; it is returned only once."""
         with self._changed:
             failure, self._failure = self._failure, None
             return failure
 
     def fail(self, error: BaseException) -> None:
-        """Have the running cell, or the next one, ended by ``error``; the first one counts."""
+        """Make ``error`` end the running cell, or the next one; only the first error counts."""
         with self._changed:
             self._failure = self._failure or error
             self._changed.notify_all()
 
     def end(self, reason: str | None = None) -> None:
-        """End the process if it still runs, and note how it ended; may be called twice, from any thread."""
+        """End the process if it still runs, and record how it ended; may be called twice, from any thread."""
         with self._changed:
-            self._reason = self._reason or reason  # before the reader sees it die of that
+            self._reason = self._reason or reason  # set before the reader sees the process die of it
         ending = self.process.kill()
         with self._changed:
             self._gone = self._gone or self._reason or ending
@@ -162,7 +163,7 @@ class Session:
             self._channel.shutdown(socket.SHUT_RDWR)
 
     def _send(self, message: dict[str, object]) -> None:
-        """Write a frame; that the process is gone is for the reader to notice."""
+        """Write a frame; if the process is gone, the reader notices."""
         frame = pack(message)
         with contextlib.suppress(OSError), self._writing:
             self._channel.sendall(frame)
@@ -170,14 +171,14 @@ class Session:
     def _read(self) -> None:
         reason = None
         try:
-            with contextlib.suppress(ConnectionResetError):  # it ended with orders unread
+            with contextlib.suppress(ConnectionResetError):  # the process ended with orders unread
                 while (payload := receive(self._channel.recv)) is not None:
                     self._take(parse(payload), len(payload))
             self.process.await_exit()
         except (FrameError, SandboxError) as error:
             reason = f"it broke the frame protocol: {error}"
         except OSError:
-            pass  # the session is being ended by another thread
+            pass  # another thread is ending the session
         finally:
             self.end(reason)
             with self._writing:
@@ -186,34 +187,34 @@ class Session:
     def _take(self, message: ChildMessage, size: int) -> None:
         with self._changed:
             if not isinstance(message, QueryAsked):
-                if not self._ordered:
-                    raise SandboxError(f"a frame {message.op} that nobody asked for")
-                self._ordered = False
-                self._mail = message
+                if not self._reply_due:
+                    raise SandboxError(f"a {message.op} frame without an order")
+                self._reply_due = False
+                self._reply = message
                 self._changed.notify_all()
                 return
             if message.id in self._open:
                 raise SandboxError("a call id that is still open")
             self._open[message.id] = size
-            self._watch.stop()
+            self._stopwatch.stop()
             self.calls += len(message.prompts)
             self._changed.wait_for(self._has_room)
             if self._gone is None:
                 self._pool.submit(self._serve, message)
 
     def _has_room(self) -> bool:
-        few = len(self._open) <= _MAX_OPEN_CALLS and sum(self._open.values()) <= _MAX_OPEN_BYTES
-        return few or self._gone is not None
+        has_room = len(self._open) <= _MAX_OPEN_CALLS and sum(self._open.values()) <= _MAX_OPEN_BYTES
+        return has_room or self._gone is not None
 
     def _serve(self, message: QueryAsked) -> None:
-        """Answer one query frame; the clock runs again before the reply is written."""
+        """Answer one query frame; the stopwatch resumes before the reply is written."""
         answers = self._answers(message)
         failed = sum("failure" in answer for answer in answers)
         with self._changed:
             self.failed_calls += failed
             del self._open[message.id]
             if not self._open:
-                self._watch.go()
+                self._stopwatch.go()
             self._changed.notify_all()
         for at, part in _parts(answers):
             self._send({"op": "reply", "id": message.id, "at": at, "answers": part})
@@ -223,8 +224,8 @@ class Session:
         try:
             answers = self._query(message.prompts, message.model)
             if len(answers) != count:
-                raise SandboxError(f"{len(answers)} answers came for {count} calls")
-            return [_told(answer) for answer in answers]
+                raise SandboxError(f"the query returned {len(answers)} answers for {count} calls")
+            return [_reply_answer(answer) for answer in answers]
         except CallError as error:
             return [{"failure": str(error)}] * count
         except BaseException as error:  # noqa: BLE001  # the edge of a thread: ``run`` raises it
@@ -232,7 +233,7 @@ class Session:
             return [{"failure": str(error) if isinstance(error, RLMError) else "internal error"}] * count
 
 
-def _told(answer: Answer) -> dict[str, str]:
+def _reply_answer(answer: Answer) -> dict[str, str]:
     if answer.failure is not None:
         return {"failure": f"{answer.failure.kind}: {answer.failure.message}"}
     text = answer.text or ""
@@ -245,7 +246,7 @@ def _told(answer: Answer) -> dict[str, str]:
 
 
 def _parts(answers: list[dict[str, str]]) -> list[tuple[int, list[dict[str, str]]]]:
-    """The answers in groups that fit into one frame each, with the index of each group's first."""
+    """The answers in groups that each fit into one frame, with the index of each group's first answer."""
     parts: list[tuple[int, list[dict[str, str]]]] = [(0, [])]
     size = 0
     for at, answer in enumerate(answers):

@@ -13,7 +13,7 @@ from rlm_dist.schema.calls import (
     ExtraBody,
     Message,
 )
-from rlm_dist.schema.cells import CellResult, Clipped, FinalValue, Resolved
+from rlm_dist.schema.cells import REPL_NAMES, CellResult, Clipped, FinalValue, Resolved
 from rlm_dist.schema.costs import Charge, Costs, ModelCosts, Usage
 from rlm_dist.schema.jobs import (
     ContextInfo,
@@ -36,6 +36,7 @@ from rlm_dist.schema.jobs import (
 __all__ = [
     "CHARS_PER_TOKEN",
     "NANO",
+    "REPL_NAMES",
     "Answer",
     "BatchRecord",
     "BatchState",

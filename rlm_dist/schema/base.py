@@ -1,4 +1,4 @@
-"""Base of all values that are stored or sent."""
+"""What the modules of this package share: the base of its values, a model's role and the unit of money."""
 
 from enum import StrEnum
 
@@ -15,7 +15,7 @@ class Role(StrEnum):
 
 
 class Wire(BaseModel):
-    """Base of what is stored or sent as JSON."""
+    """Base of the values that are stored or sent as JSON: frozen, and without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

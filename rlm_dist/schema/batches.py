@@ -1,4 +1,4 @@
-"""A batch as it stands."""
+"""A batch: its state, and the counts and costs of its jobs."""
 
 from enum import StrEnum
 
@@ -8,7 +8,7 @@ from rlm_dist.schema.jobs import JobState
 
 
 class BatchState(StrEnum):
-    """Where a batch is in its life."""
+    """The stage that a batch has reached."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -17,11 +17,11 @@ class BatchState(StrEnum):
 
 
 class BatchRecord(Wire):
-    """A batch as it stands; ``total`` is None until it is known, ``counts`` has every job state.
+    """The present state of a batch; ``total`` is None until it is known, ``counts`` has every job state.
 
-    ``pause_reason`` is what the endpoint said, where that paused the batch.
+    ``pause_reason`` is the endpoint's message, if that paused the batch.
     ``max_usd`` and ``max_tokens`` are what all its jobs may use together; None means no limit.
-    ``webhook`` says what came of telling its end, None where nobody is to be told.
+    ``webhook`` is the state of the webhook that reports the batch's end; None if the batch has no webhook.
     """
 
     id: str

@@ -9,7 +9,7 @@ from rlm_dist.schema.costs import Charge, Usage
 
 CHARS_PER_TOKEN = 4
 _EXPECTED_OUTPUT_TOKENS = 1024
-# What the calls set themselves, or what would change how an answer is read.
+# Fields that each call sets itself, and fields that would change how an answer is parsed.
 _NOT_EXTRA = frozenset(
     {"max_tokens", "messages", "model", "n", "prompt", "reasoning_effort", "stream", "temperature"}
 )
@@ -26,9 +26,9 @@ ExtraBody = Annotated[dict[str, JsonValue], AfterValidator(_only_extra)]
 
 
 class CallParameters(Wire):
-    """What the calls of one role say to the endpoint beside model and prompt; None leaves it to the endpoint.
+    """What the calls of one role send besides model and prompt; None leaves the value to the endpoint.
 
-    ``extra_body`` are further fields of the request, such as ``top_p``, which the endpoint may know or not.
+    ``extra_body`` has further fields of the request, such as ``top_p``; an endpoint need not support them.
     """
 
     temperature: float | None = Field(default=None, ge=0)
@@ -45,9 +45,9 @@ class Message(Wire):
 
 
 class CallRequest(Wire):
-    """One model call as it is stored under its call id. ``model`` may be ``auto``.
+    """One model call as it is stored under its call id; ``model`` may be ``auto``.
 
-    With ``cache`` the answer may be one that another job was given to the same request.
+    If ``cache`` is set, the answer may be one that another job got to the same request.
     """
 
     role: Role
@@ -56,13 +56,13 @@ class CallRequest(Wire):
     max_output_tokens: int | None = None
     temperature: float | None = None
     cache: bool = False
-    # Left out of ids where they are not given: the calls of jobs from before they were known keep theirs.
+    # Left out of call ids if None, so that calls of jobs older than these fields keep their ids.
     reasoning_effort: str | None = Field(default=None, exclude_if=_is_none)
     extra_body: dict[str, JsonValue] | None = Field(default=None, exclude_if=_is_none)
 
     @property
     def expected(self) -> "Usage":
-        """A guess, before the call is made, at what it will use."""
+        """An estimate, before the call is made, of the tokens that it will use."""
         chars = sum(len(message.content) for message in self.messages)
         return Usage(
             input_tokens=chars // CHARS_PER_TOKEN,
@@ -71,9 +71,9 @@ class CallRequest(Wire):
 
 
 class Completion(Wire):
-    """What a model answered. ``text`` is empty where the endpoint sent null content.
+    """A model's answer; ``text`` is empty if the endpoint sent null content.
 
-    ``endpoint`` is the address that served it, where the role has several.
+    ``endpoint`` is the address of the endpoint that served it, if the role has several.
     """
 
     text: str
@@ -93,9 +93,9 @@ class CallFailure(Wire):
 class CallResult(Wire):
     """The end of one call: exactly one of ``completion`` and ``failure`` is set.
 
-    ``wasted`` lists attempts before the last one, or the failed last one, that the endpoint still charged
-    for; ``attempts`` counts the HTTP requests made, ``failed_attempts`` has the kind of failure of each that
-    failed. ``cached`` says that the completion is another call's, and cost nothing.
+    ``wasted`` lists the attempts that the endpoint charged for without success: earlier ones, or a failed
+    last one. ``attempts`` counts the HTTP requests made; ``failed_attempts`` has the kind of each failure.
+    ``cached`` says that the completion is another call's and cost nothing.
     """
 
     completion: Completion | None = None
@@ -108,7 +108,7 @@ class CallResult(Wire):
 
 
 class Answer(Wire):
-    """A settled call as its asker sees it: ``text``, or the failure; and the kinds of its failed attempts."""
+    """A settled call as its caller sees it: ``text`` or the failure, and the kinds of its failed attempts."""
 
     call_id: str
     text: str | None = None

@@ -1,11 +1,19 @@
-"""What code blocks come to in the REPL."""
+"""The results of code blocks, and of variables that are looked up, in the REPL."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+# The names that a REPL offers besides Python's own; a test compares this list with a live REPL.
+REPL_NAMES = frozenset(
+    {
+        *("context", "history", "answer", "llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched"),
+        *("LLMQueryError", "FINAL", "FINAL_VAR", "SHOW_VARS", "exit", "quit"),
+    }
+)
+
 
 class FinalValue(NamedTuple):
-    """An answer handed in: its text, the value where it is JSON and no string, and by which way."""
+    """An answer handed in: its text, its value if that is JSON but not a string, and how it was handed in."""
 
     text: str
     value: Any
@@ -14,7 +22,7 @@ class FinalValue(NamedTuple):
 
 @dataclass(frozen=True)
 class Clipped:
-    """A text of which only head and tail were kept; ``omitted`` characters are left out between them."""
+    """The head and tail of a text; ``omitted`` characters between them are left out."""
 
     head: str = ""
     tail: str = ""
@@ -26,8 +34,8 @@ class CellResult:
     """What one code block did in the REPL.
 
     ``error`` is the plain traceback of an exception, or why the block was stopped. ``state_lost`` says that
-    the REPL process had to be ended, and its variables with it. ``partial`` is the text of
-    ``answer["content"]`` after the block, ready or not (None where it is None or absent).
+    the REPL process had to be ended, and that its variables are lost. ``partial`` is the text of
+    ``answer["content"]`` after the block, ready or not (None if it is None or absent).
     """
 
     output: Clipped = Clipped()
@@ -42,10 +50,10 @@ class CellResult:
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a variable or a simple path (``d['k']``, ``a.b[0]``) is in the REPL.
+    """The value of a variable or a simple path (``d['k']``, ``a.b[0]``) in the REPL.
 
-    ``found`` is false for an unknown name; ``names`` are then the live names there are. ``final`` is None
-    also where the value is None, which is no answer.
+    ``found`` is false for an unknown name; ``names`` then lists the variables that exist. ``final`` is also
+    None if the value is None, which is not an answer.
     """
 
     found: bool

@@ -1,4 +1,4 @@
-"""Tokens and money."""
+"""What calls use: tokens, and money in USD or nano-dollars (1e-9 USD)."""
 
 from pydantic import Field
 
@@ -6,9 +6,9 @@ from rlm_dist.schema.base import Role, Wire, _is_none
 
 
 class Usage(Wire):
-    """Tokens of one or several calls; ``cached_tokens`` are part of ``input_tokens``.
+    """Tokens of one or more calls; ``cached_tokens`` are part of ``input_tokens``.
 
-    ``estimated`` is true where the endpoint gave no usage and the numbers are our own count.
+    ``estimated`` is true if the endpoint reported no usage and the numbers are our own count.
     """
 
     input_tokens: int = 0
@@ -31,7 +31,7 @@ class Usage(Wire):
 
 
 class Charge(Wire):
-    """One attempt that an endpoint served and reported usage for; ``endpoint`` as in ``Completion``."""
+    """One attempt that an endpoint served and reported usage for; ``endpoint`` is as in ``Completion``."""
 
     model: str
     usage: Usage
@@ -39,10 +39,10 @@ class Charge(Wire):
 
 
 class Costs(Wire):
-    """What a job or batch used: the seed's keys, and the parts beside them.
+    """What a job or batch used: the seed's keys, and their parts.
 
-    Money is in USD, null where a price is unknown. Tokens are input + output. ``retries`` are attempts after
-    the first of a call, ``rate_limited`` attempts that were refused by a 429.
+    Money is in USD, null if a price is unknown. Tokens are input + output. ``retries`` counts the attempts
+    after the first of each call, ``rate_limited`` the attempts that a 429 refused.
     """
 
     total_cost: float | None = 0.0
@@ -67,7 +67,7 @@ class Costs(Wire):
 
 
 class ModelCosts(Wire):
-    """One line of ``rlm-dist cost``: what one model was used for in one role."""
+    """One line of ``rlm-dist cost``: what one model used in one role."""
 
     role: Role
     model: str

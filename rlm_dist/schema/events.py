@@ -1,6 +1,6 @@
-"""What happens in a job, as frozen events handed to one ``emit`` callable.
+"""The events of a job: frozen values that are passed to one ``emit`` callable.
 
-The trace of a job is the list of its events in order; ``EVENT`` parses a stored one back.
+The trace of a job is the list of its events in order; ``EVENT`` parses a stored event.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from rlm_dist.schema.base import Wire
 from rlm_dist.schema.costs import Usage
 from rlm_dist.schema.jobs import ContextInfo, ErrorInfo, JobState
 
-REPLAY_DIVERGED = "replay_diverged"  # the mark of a cell that came out otherwise than its journal says
+REPLAY_DIVERGED = "replay_diverged"  # marks a cell whose result differs from its journal
 
 
 class JobStarted(Wire):
-    """A root worker took the job up; ``epoch`` counts how often that happened."""
+    """A root worker took the job up; ``epoch`` counts how many times that has happened."""
 
     event: Literal["job_started"] = "job_started"
     job_id: str
@@ -39,7 +39,7 @@ class MessageAdded(Wire):
 
 
 class RootReplied(Wire):
-    """The root model answered; ``replayed`` says that the journal did."""
+    """The root model replied; ``replayed`` says that the reply came from the journal."""
 
     event: Literal["root_replied"] = "root_replied"
     turn: int
@@ -67,9 +67,9 @@ class CellRan(Wire):
 
 
 class SubCallsAnswered(Wire):
-    """One ``llm_query`` or ``llm_query_batched`` came back; ``from_store`` were answered before.
+    """One ``llm_query`` or ``llm_query_batched`` returned; ``from_store`` of its calls were answered earlier.
 
-    ``failed_attempts`` counts the requests that failed, most of which were made again, by kind of failure.
+    ``failed_attempts`` counts the failed requests by kind of failure; most of them were retried.
     """
 
     event: Literal["sub_calls_answered"] = "sub_calls_answered"
@@ -82,7 +82,7 @@ class SubCallsAnswered(Wire):
 
 
 class Marked(Wire):
-    """Something a reader of the trace should know; ``kind`` is a constant name such as ``early_final``."""
+    """A fact for the reader of the trace; ``kind`` is a constant name such as ``early_final``."""
 
     event: Literal["marked"] = "marked"
     turn: int
@@ -91,7 +91,7 @@ class Marked(Wire):
 
 
 class JobEnded(Wire):
-    """The job is final."""
+    """The job has reached a final state."""
 
     event: Literal["job_ended"] = "job_ended"
     state: JobState

@@ -1,4 +1,4 @@
-"""A job: what was asked, how it stands, and what came of it."""
+"""A job: its specification, its present state and its result."""
 
 from enum import StrEnum
 from typing import Literal
@@ -15,7 +15,7 @@ Priority = Literal["high", "normal", "low"]
 
 
 class JobState(StrEnum):
-    """Where a job is in its life."""
+    """The stage that a job has reached."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -26,17 +26,17 @@ class JobState(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing will change any more."""
+        """Whether the job has ended."""
         return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
 class ContextInfo(Wire):
-    """What is known of a context without reading it: enough for the prompt, whatever its size.
+    """A description of a context that makes reading it unnecessary: enough for the prompt, at any size.
 
     ``kind`` is the Python type that the REPL shows: ``str``, ``list`` of str, ``dict`` of str to str, or
-    ``json`` for any other JSON value. ``chars`` counts code points of all texts, ``items`` the elements of a
-    list or dict (1 for a str), ``sizes`` the chars of the first few elements. ``several`` says that the
-    elements were submitted as separate contexts (``context_0`` …), ``named`` that each element has a path.
+    ``json`` for any other JSON value. ``chars`` counts the code points of all texts, ``items`` the elements
+    of a list or dict (1 for a str); ``sizes`` has the chars of the first few elements. ``several`` says that
+    the elements were submitted as separate contexts (``context_0`` …), ``named`` that each has a path.
     """
 
     kind: Literal["str", "list", "dict", "json"]
@@ -48,7 +48,7 @@ class ContextInfo(Wire):
 
 
 class ContextRef(Wire):
-    """A stored context: the SHA-256 of its encoded bytes, their number, and what they hold."""
+    """A stored context: the SHA-256 of its encoded bytes, their number, and a description of the context."""
 
     sha256: str
     size_bytes: int
@@ -56,7 +56,7 @@ class ContextRef(Wire):
 
 
 class JobLimits(Wire):
-    """What one job may use; None means no limit. Money is in integer nano-dollars (1e-9 USD)."""
+    """What one job may use; None means no limit, and money is in integer nano-dollars (1e-9 USD)."""
 
     max_iterations: int = Field(default=20, ge=1)
     max_nanousd: int | None = Field(default=None, ge=0)
@@ -69,11 +69,11 @@ class JobLimits(Wire):
 class JobSpec(Wire):
     """One query over one context, as submitted; never changed afterwards.
 
-    ``custom_id`` is the user's name for it within its batch, ``index`` its line there (0 for a single job).
-    ``form`` says in which shape its result goes out. ``broker_prefix`` is not empty where a client has
-    workers of its own, which alone are to run the job. ``on_divergence`` says what becomes of the job where a
-    cell that is run again, after the death of its worker, comes out otherwise than its journal says. Of the
-    jobs that wait, those of a higher ``priority`` are started first, then those submitted first.
+    ``custom_id`` is the user's name for the job within its batch, ``index`` its line there (0 for a single
+    job). ``form`` is the shape of its result. ``broker_prefix`` is not empty if the client has separate
+    workers; only those may run the job. ``on_divergence`` says what happens to the job if a cell that is run
+    again, after its worker died, gives a result that differs from its journal. Of the waiting jobs, those
+    with a higher ``priority`` start first, then those submitted first.
     """
 
     id: str
@@ -100,7 +100,7 @@ class JobSpec(Wire):
 
 
 class ErrorInfo(Wire):
-    """Why a job ended without success, as results show it."""
+    """The reason why a job ended without success, as results show it."""
 
     type: str
     message: str
@@ -118,12 +118,13 @@ class Outcome(Wire):
 
 
 class JobRecord(Wire):
-    """A job as it stands: times are Unix milliseconds of the Redis server, None while they have not come.
+    """The present state of a job; times are Unix milliseconds of the Redis server, None if not yet reached.
 
-    ``epoch`` counts how often a worker took the job up, ``owner`` names the last one, ``isolation`` says how
-    that one holds model-written code: a level of the sandbox, or ``none``. ``diverged_cells`` came out
-    otherwise than the journal says when the last worker to run them again did so. A job that was parked, as
-    in a paused batch, had run for ``ran_ms`` by then; it runs, or ran to its end, since ``since_ms``.
+    ``epoch`` counts how many times a worker took the job up; ``owner`` names the last such worker, and
+    ``isolation`` how it confines model-written code: a level of the sandbox, or ``none``. ``diverged_cells``
+    counts the cells whose result differed from the journal when a worker last ran them again. If the job was
+    parked, as in a paused batch, ``ran_ms`` is how long it had run by then. It has run, or ran to its end,
+    since ``since_ms``.
     """
 
     spec: JobSpec
@@ -144,12 +145,12 @@ class JobRecord(Wire):
     costs: Costs = Costs()
 
     def run_ms(self, now_ms: int) -> int:
-        """How long workers have had the job up to now, the time in which it was parked left out."""
+        """How long workers have had the job until ``now_ms``, without the time in which it was parked."""
         return self.ran_ms + (now_ms - self.since_ms if self.since_ms else 0)
 
 
 class EndedJob(Wire):
-    """What a job of a batch had used when it ended; ``run_s`` is None where no worker ever took it up."""
+    """What a job of a batch had used when it ended; ``run_s`` is None if no worker ever took it up."""
 
     job_id: str
     run_s: float | None
@@ -158,7 +159,7 @@ class EndedJob(Wire):
 
 
 class Running(Wire):
-    """A job that a worker holds: since when (Unix milliseconds), its calls on the way, and its spending."""
+    """A job that a worker holds: its start (Unix milliseconds), its calls in flight and what it has spent."""
 
     job_id: str
     batch_id: str | None
@@ -170,7 +171,7 @@ class Running(Wire):
 
 
 class Timing(Wire):
-    """Seconds that a job waited and ran; null while it has not."""
+    """The seconds that a job waited and ran; null until it has done so."""
 
     queued_s: float | None = None
     run_s: float | None = None
@@ -179,7 +180,7 @@ class Timing(Wire):
 class Result(Wire):
     """One job as ``run --json`` and each line of ``results`` show it.
 
-    ``isolation`` is null where the job never started.
+    ``isolation`` is null if the job never started.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""How long a lease lasts and how often its holder renews it: one set of numbers for all workers."""
+"""How long a lease lasts, how often its holder renews it and how often others check it; the same for all."""
 
 LEASE_MS = 10_000
 RENEW_S = 1.0

@@ -1,4 +1,4 @@
-"""What workers may call together at one endpoint and model, and what they say of it to the store."""
+"""The limits that all workers share at one endpoint and model, and the reports that they send on it."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ class Scope:
 
     @property
     def id(self) -> str:
-        """Its part of the names of its keys."""
+        """The part of its Redis keys' names that identifies it."""
         return hashlib.blake2b(f"{self.url}\n{self.model}".encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What the operator allows at each place, over all workers; None: as much as the endpoint takes."""
+    """What the operator allows all workers together at each scope; None: as much as the endpoint takes."""
 
     in_flight: int | None = None
     requests_per_min: int | None = None
@@ -29,24 +29,25 @@ class Ceilings:
 
     @property
     def rates(self) -> bool:
-        """Whether what may start in a minute is limited."""
+        """Whether the calls or tokens that may start in a minute are limited."""
         return self.requests_per_min is not None or self.tokens_per_min is not None
 
 
 @dataclass(frozen=True)
 class Report:
-    """What one process has done at a place since its report before; ``number`` counts its reports.
+    """What one process has done at a scope since its previous report; ``number`` counts its reports.
 
     - ``wanted``: the most calls that were in flight or waiting at once; 0 gives everything back.
     - ``waiting``: the calls that wait; ``waiting_tokens``: the estimates of the first of them, if rates are
       limited.
-    - ``started``: the calls of ``epoch``, those that started since that cut; ``refused``: those of them that
-      a 429 refused; ``answered``: the others that ended; ``retry_after_s``: the longest time that the refused
-      are to wait.
+    - ``epoch``: the number of times the limit had been cut. ``started``: the calls started since that cut;
+      ``refused``: those of them that a 429 refused; ``retry_after_s``: the longest time that the refused ones
+      are to wait; ``answered``: the others that ended.
     - ``late``: refusals of older calls. ``ended``: all attempts that ended.
-    - ``blocked_s``: for how long the endpoint said that it wants no calls.
-    - ``heard``: something answered; ``failing_s``: for how long nothing has, after several attempts in a row.
-    - ``extra_tokens``: those that calls used beyond their estimates.
+    - ``blocked_s``: how long the endpoint asked to get no calls.
+    - ``heard``: whether the endpoint answered at all; ``failing_s``: how long it has not, after several
+      attempts in a row.
+    - ``extra_tokens``: the tokens that calls used beyond their estimates.
     """
 
     number: int
@@ -69,11 +70,11 @@ class Report:
 
 @dataclass(frozen=True)
 class Share:
-    """What one process may do at a place until its lease ends.
+    """What one process may do at a scope until its lease ends.
 
-    ``starts`` is how many of the calls it reported as waiting may start, None if no rate is limited; more may
-    after ``wait_s``. ``away_s`` is how long nothing has been heard of the endpoint, 0 if it is not away; the
-    next call is to try after ``try_s``.
+    ``starts`` is how many of the calls that it reported as waiting may start, None if no rate is limited;
+    more may start after ``wait_s``. ``away_s`` is how long the endpoint has not answered, 0 if it is not
+    away; the next call may try it after ``try_s``.
     """
 
     in_flight: int
@@ -86,9 +87,9 @@ class Share:
 
 
 class ScopeState(Wire):
-    """What the workers believe of a place, for people.
+    """What the workers believe about a scope, for display.
 
-    ``limit`` is how many calls may be in flight; ``found`` says that refusals have shown it.
+    ``limit`` is how many calls may be in flight; ``found`` says that refusals have revealed it.
     ``*_last_minute`` count attempts and refusals.
     """
 

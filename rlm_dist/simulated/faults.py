@@ -1,8 +1,8 @@
 """Faults of the simulated endpoint: which requests are answered wrongly, and how.
 
 The first rule of a list that matches a request decides. A rule matches by role, by the request's ordinal
-among those of its role (from 0), by a piece of the prompt's text, and by a probability; the draw depends on
-nothing but the seed, the prompt and how often that very prompt came, so a run can be repeated.
+among those of its role (from 0), by a piece of the prompt's text, and by a probability. The random draw
+depends only on the seed, the prompt, and how often the same prompt has come before, so a run can be repeated.
 """
 
 import hashlib
@@ -31,8 +31,8 @@ FaultKind = Literal[
 class Fault(Wire):
     """One rule; ``status``, ``headers`` and ``error`` (the JSON error object) are for kind ``status``.
 
-    ``limits`` answers well, with ``headers`` that tell what remains of rate limits.
-    ``drip`` sends blanks for ever, ``hang`` nothing; ``hold`` answers well, but only after the endpoint's
+    ``limits`` answers normally, with ``headers`` that report what remains of rate limits. ``drip`` sends
+    blanks for ever, and ``hang`` sends nothing. ``hold`` answers normally, but only after the endpoint's
     ``release()``.
     """
 
@@ -47,7 +47,7 @@ class Fault(Wire):
     seed: int = 0
 
     def matches(self, role: Role, ordinal: int, prompt: str, repeat: int) -> bool:
-        """Whether this rule decides on the request."""
+        """Whether this rule matches the request, of which ``repeat`` equal ones came before."""
         return (
             self.role in (None, role)
             and (self.on is None or ordinal in self.on)

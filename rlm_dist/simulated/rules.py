@@ -1,7 +1,7 @@
 """The simulated sub model: answers by rule, the same text for the same prompt.
 
-Rules, first match wins: "magic number for KEY" is looked up in the prompt; a prompt that asks to label or
-classify a line is answered with a label by that line's first word; any other with a short digest.
+Rules, first match wins: the "magic number for KEY" that is asked for is looked up in the prompt; a prompt
+that asks to label or classify a line gets a label by that line's first word; any other gets a short digest.
 """
 
 import hashlib
@@ -30,11 +30,11 @@ NOTHING = "NONE"
 
 
 def answer(messages: Sequence[Message]) -> str:
-    """What the sub model says to ``messages``."""
+    """The sub model's answer to ``messages``."""
     prompt = messages[-1].content if messages else ""
-    asked = _ASKED_KEY.findall(prompt)
-    if asked:
-        return _magic_number(prompt, asked[-1])
+    keys = _ASKED_KEY.findall(prompt)
+    if keys:
+        return _magic_number(prompt, keys[-1])
     line = _LINE.search(prompt)
     if line and _LABELLING.search(prompt):
         return label(line[1])
@@ -42,7 +42,7 @@ def answer(messages: Sequence[Message]) -> str:
 
 
 def label(line: str) -> str:
-    """The label of a line: the kind of thing that a question with its first word asks for."""
+    """The label of a line: the kind of thing that a question with this first word asks for."""
     words = line.strip().lower()
     if _QUANTITY.match(words):
         return "numeric value"
@@ -51,8 +51,8 @@ def label(line: str) -> str:
 
 
 def _magic_number(prompt: str, key: str) -> str:
-    found = re.search(rf"magic number for {re.escape(key)} is:?\s*([\w-]+)", prompt, re.I)
-    return found[1] if found else NOTHING
+    match = re.search(rf"magic number for {re.escape(key)} is:?\s*([\w-]+)", prompt, re.I)
+    return match[1] if match else NOTHING
 
 
 def _digest(prompt: str) -> str:

@@ -1,8 +1,8 @@
-"""The simulated root model: a script picked by the query, played turn by turn, as real code for the REPL.
+"""The simulated root model: a script chosen by the query, played turn by turn, as real code for the REPL.
 
-Turn 0 looks at the context, turn 1 does the work, turn 2 hands in. The query is found in the user messages
-before the script's first reply; nothing depends on how they are worded around it. Where a turn's output
-shows an error, the script is played again in one block, which needs no earlier variable.
+Turn 0 looks at the context, turn 1 does the work, turn 2 hands in the answer. The query is found in the user
+messages before the script's first reply; nothing depends on the words around it. If a turn's output shows an
+error, the script is played again as one block, which needs no earlier variable.
 """
 
 import re
@@ -21,7 +21,7 @@ _TROUBLE = re.compile(r"^(?:Traceback \(most recent call last\)|\w*Error\b)", re
 _QUESTION = re.compile(r"^(?:question|query|task)\s*:\s*(.+?)(?=\n\n|\Z)", re.I | re.S | re.M)
 QUERY_CHARS = 2000
 
-# How each reply starts, by which a script knows its own.
+# How each reply starts, by which a script recognizes its own replies.
 _FIRST_TURN = "I look at the context first."
 _SECOND_TURN = "Now the work."
 _AGAIN = "That went wrong; once more, all in one."
@@ -109,8 +109,8 @@ class Script:
 
 
 def reply(messages: Sequence[Message]) -> str:
-    """What the root model says next in the chat ``messages``."""
-    turn = sum(_own(each) for each in messages)
+    """The root model's next reply in the chat ``messages``."""
+    turn = sum(_is_own(message) for message in messages)
     script = pick(query_text(messages))
     if turn and _TROUBLE.search(messages[-1].content):
         return _block(_AGAIN, script.work + "FINAL(result)\n")
@@ -122,24 +122,27 @@ def reply(messages: Sequence[Message]) -> str:
 
 
 def query_text(messages: Sequence[Message]) -> str:
-    """The user messages that the script's first reply is to; examples, with others' replies, stand before."""
+    """The user messages that the script's first reply answers, without those of the examples before them.
+
+    An example ends with a reply that is not the script's own.
+    """
     texts: list[str] = []
-    for each in messages:
-        if _own(each):
+    for message in messages:
+        if _is_own(message):
             break
-        if each.role == "assistant":
+        if message.role == "assistant":
             texts.clear()
-        elif each.role == "user":
-            texts.append(each.content)
+        elif message.role == "user":
+            texts.append(message.content)
     return "\n".join(texts)
 
 
-def _own(message: Message) -> bool:
+def _is_own(message: Message) -> bool:
     return message.role == "assistant" and message.content.startswith(_PROSE)
 
 
 def pick(text: str) -> Script:
-    """The script for the query that ``text`` holds; the last match counts, as queries come last."""
+    """The script for the query in ``text``; the last match counts, as queries come last."""
     if keys := _KEY.findall(text):
         return Script(_NEEDLE.format(key=keys[-1].rstrip(".,;:")), _block(_LAST_TURN, "FINAL(result)\n"))
     if words := _WORD.findall(text):

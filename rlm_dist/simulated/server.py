@@ -1,8 +1,8 @@
-"""The HTTP server of the simulated endpoint, run by a thread of its own.
+"""The HTTP server of the simulated endpoint, run by its own thread.
 
 Routes: ``/v1/models``, ``/v1/chat/completions``, ``/v1/completions``, and ``/served``, the count as JSON.
-A request's role is told by its model's name; ``simulated-root``, the first that is listed and hence what
-``auto`` means for both roles, plays the sub model where the chat shows no REPL to it.
+The model's name decides a request's role. ``simulated-root`` is listed first, and hence is what ``auto``
+means for both roles, so it plays the sub model if the chat does not offer a REPL.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class Latency:
     seed: int = 0
 
     def draw_s(self, ordinal: int) -> float:
-        """The time of the request ``ordinal``, always the same one."""
+        """The time of the request ``ordinal``; the same ordinal always takes the same time."""
         if not self.sigma:
             return self.median_s
         draw = random.Random(f"{self.seed}:{ordinal}")
@@ -59,7 +59,7 @@ class Latency:
 
 
 class Rate:
-    """A limit of requests a second, as a bucket that so many flow into and that holds ``burst``."""
+    """A limit of ``per_s`` requests a second, as a token bucket that holds up to ``burst``."""
 
     def __init__(self, per_s: float, burst: float) -> None:
         self._per_s = per_s
@@ -68,7 +68,7 @@ class Rate:
         self._at: float | None = None
 
     def take(self, now: float) -> bool:
-        """Whether there is room for a request at this time; it then takes it."""
+        """Take room for one request, if there is any at this time; return whether there was."""
         flown = 0.0 if self._at is None else (now - self._at) * self._per_s
         self._left, self._at = min(self._burst, self._left + flown), now
         if self._left < 1:
@@ -80,10 +80,11 @@ class Rate:
 class SimulatedEndpoint:
     """The endpoint, serving while the ``with`` block runs.
 
-    ``root`` and ``sub`` replace the scripted models; ``models`` is what it lists and takes; ``key`` is the
-    only one it lets in; ``chat=False`` leaves the chat route out. Above ``capacity`` requests at once, or
-    above ``rate``, and a share ``noise`` of all, it refuses with a 429 that says to come back after
-    ``retry_after_s``. ``faults``, ``capacity`` and ``rate`` may be set again at any time.
+    ``root`` and ``sub`` replace the scripted models; ``models`` are the models that it lists and accepts;
+    ``key`` is the only key that it accepts; ``chat=False`` leaves the chat route out. It refuses requests
+    with a 429, whose Retry-After is ``retry_after_s``: those above ``capacity`` at once or above ``rate``,
+    and at random the fraction ``noise`` of all. ``faults``, ``capacity`` and ``rate`` may be changed at any
+    time.
     """
 
     def __init__(
@@ -129,15 +130,15 @@ class SimulatedEndpoint:
 
     @property
     def served(self) -> Served:
-        """What was served so far."""
+        """The count so far."""
         return self._tally.snapshot()
 
     def release(self) -> None:
-        """Let the requests go that a fault of kind ``hold`` keeps waiting, and all later ones."""
+        """Let requests go on that a fault of kind ``hold`` keeps waiting, and all later ones."""
         self._loop.call_soon_threadsafe(self._released.set)
 
     def hold(self) -> None:
-        """Take ``release`` back: a fault of kind ``hold`` keeps requests waiting again."""
+        """Undo ``release``: a fault of kind ``hold`` keeps requests waiting again."""
         self._loop.call_soon_threadsafe(self._released.clear)
 
     def __enter__(self) -> Self:
@@ -155,9 +156,9 @@ class SimulatedEndpoint:
         app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_get("/v1/models", self._list_models)
         app.router.add_get("/served", self._show_served)
-        app.router.add_post("/v1/completions", self._plain)
-        app.router.add_post("/v1/chat/completions", self._chatted if self._chat else self._no_chat)
-        # A handler is cancelled when its client goes away: that is how an aborted call is seen.
+        app.router.add_post("/v1/completions", self._complete)
+        app.router.add_post("/v1/chat/completions", self._complete_chat if self._chat else self._no_chat)
+        # A handler is cancelled when its client disconnects: that is how an aborted call is noticed.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         self._listener = socket.create_server(("127.0.0.1", self._port), backlog=2048)
@@ -166,8 +167,8 @@ class SimulatedEndpoint:
 
     async def _stop(self) -> None:
         if self._runner is not None:
-            # A connection that was just accepted has no handler yet. It would stay open, its client waiting,
-            # if the server were closed before its handler is made, which is one round of the loop later.
+            # A connection that was just accepted gets its handler one round of the loop later. If the server
+            # were closed before that, the connection would stay open, with its client waiting.
             self._loop.remove_reader(self._listener)
             await asyncio.sleep(0)
             await self._runner.cleanup()
@@ -178,24 +179,24 @@ class SimulatedEndpoint:
 
     async def _list_models(self, request: web.Request) -> web.Response:
         self._tally.listed()
-        if not self._let_in(request):
+        if not self._has_key(request):
             return refusal(401, "Incorrect API key provided", "invalid_api_key")
-        listed = [{"id": name, "object": "model", "owned_by": "rlm-dist"} for name in self._models]
-        return web.json_response({"object": "list", "data": listed})
+        models = [{"id": name, "object": "model", "owned_by": "rlm-dist"} for name in self._models]
+        return web.json_response({"object": "list", "data": models})
 
     async def _show_served(self, _: web.Request) -> web.Response:
         return web.json_response(text=self.served.model_dump_json())
 
-    async def _chatted(self, request: web.Request) -> web.StreamResponse:
+    async def _complete_chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        messages = tuple(Message(role=each["role"], content=each["content"]) for each in body["messages"])
+        messages = tuple(Message(role=item["role"], content=item["content"]) for item in body["messages"])
         return await self._serve(request, body, messages, chat=True)
 
     async def _no_chat(self, _: web.Request) -> web.Response:
         self._tally.faulted("no_chat")
         return refusal(404, "File Not Found", "not_found_error")
 
-    async def _plain(self, request: web.Request) -> web.StreamResponse:
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         return await self._serve(request, body, turns(body["prompt"]), chat=False)
 
@@ -203,12 +204,12 @@ class SimulatedEndpoint:
         self, request: web.Request, body: dict[str, Any], messages: tuple[Message, ...], *, chat: bool
     ) -> web.StreamResponse:
         model = body["model"]
-        asked = ParsedRequest(model, _role(model, messages), messages, chat)
+        parsed = ParsedRequest(model, _role(model, messages), messages, chat)
         parameters = {name: body[name] for name in body.keys() - _PROMPT}
-        ordinal = self._tally.arrived(asked.role, parameters)
-        why = self._refusal()
-        if why is not None:
-            self._tally.faulted(why)
+        ordinal = self._tally.arrived(parsed.role, parameters)
+        reason = self._refusal_reason()
+        if reason is not None:
+            self._tally.faulted(reason)
             self._tally.left(aborted=False)
             response = refusal(429, "Too many requests", "rate_limit_exceeded")
             if self._retry_after_s is not None:
@@ -219,7 +220,7 @@ class SimulatedEndpoint:
         try:
             if self._latency is not None:
                 await asyncio.sleep(self._latency.draw_s(ordinal))
-            return await self._answer(request, asked, ordinal)
+            return await self._answer(request, parsed, ordinal)
         except (asyncio.CancelledError, ConnectionError):
             aborted = True
             raise
@@ -227,45 +228,47 @@ class SimulatedEndpoint:
             self._admitted -= 1
             self._tally.left(aborted=aborted)
 
-    def _refusal(self) -> str | None:
-        """Why a request is refused: at random, or there are too many, at once or in a second."""
+    def _refusal_reason(self) -> str | None:
+        """Why a request is refused, if it is: at random, or there are too many, at once or in a second."""
         if self._noise and self._draw.random() < self._noise:
             return "noise"
         if self.capacity is not None and self._admitted >= self.capacity:
             return "capacity"
         return "capacity" if self.rate is not None and not self.rate.take(time.monotonic()) else None
 
-    async def _answer(self, request: web.Request, asked: ParsedRequest, ordinal: int) -> web.StreamResponse:
-        if not self._let_in(request):
+    async def _answer(self, request: web.Request, parsed: ParsedRequest, ordinal: int) -> web.StreamResponse:
+        if not self._has_key(request):
             return refusal(401, "Incorrect API key provided", "invalid_api_key")
-        if asked.model not in self._models:
-            return refusal(404, f"The model `{asked.model}` does not exist", "model_not_found")
-        fault = self._fault(asked, ordinal)
+        if parsed.model not in self._models:
+            return refusal(404, f"The model `{parsed.model}` does not exist", "model_not_found")
+        fault = self._fault(parsed, ordinal)
         if fault is None:
-            return self._counted(asked, self._said(asked))
+            return self._count_answer(parsed, self._text(parsed))
         self._tally.faulted(fault.kind)
-        return await self._faulty(fault, request, asked)
+        return await self._answer_wrongly(fault, request, parsed)
 
-    def _let_in(self, request: web.Request) -> bool:
+    def _has_key(self, request: web.Request) -> bool:
         return self._key is None or request.headers.get("Authorization") == f"Bearer {self._key}"
 
-    def _fault(self, asked: ParsedRequest, ordinal: int) -> Fault | None:
+    def _fault(self, parsed: ParsedRequest, ordinal: int) -> Fault | None:
         if not self.faults:
             return None
-        place = hash(asked.messages)
-        self._repeats[place] += 1
-        return pick(self.faults, asked.role, ordinal, asked.prompt, self._repeats[place] - 1)
+        chat_hash = hash(parsed.messages)
+        self._repeats[chat_hash] += 1
+        return pick(self.faults, parsed.role, ordinal, parsed.prompt, self._repeats[chat_hash] - 1)
 
-    def _counted(self, asked: ParsedRequest, text: str | None, *, empty: bool = False) -> web.Response:
-        """Answer ``text``, with usage, and count that."""
-        usage = self._tally.answered(asked.model, asked.messages, text or "")
-        body = completion_body(asked, text, usage)
+    def _count_answer(self, parsed: ParsedRequest, text: str | None, *, empty: bool = False) -> web.Response:
+        """Answer with ``text`` and its usage, and count it."""
+        usage = self._tally.answered(parsed.model, parsed.messages, text or "")
+        body = completion_body(parsed, text, usage)
         return web.json_response({**body, "choices": []} if empty else body)
 
-    def _said(self, asked: ParsedRequest) -> str:
-        return self._respond[asked.role](asked.messages)
+    def _text(self, parsed: ParsedRequest) -> str:
+        return self._respond[parsed.role](parsed.messages)
 
-    async def _faulty(self, fault: Fault, request: web.Request, asked: ParsedRequest) -> web.StreamResponse:
+    async def _answer_wrongly(
+        self, fault: Fault, request: web.Request, parsed: ParsedRequest
+    ) -> web.StreamResponse:
         match fault.kind:
             case "status":
                 error = fault.error or {"message": f"simulated {fault.status}", "code": fault.status}
@@ -273,18 +276,18 @@ class SimulatedEndpoint:
             case "html":
                 return html_page()
             case "empty_choices":
-                return self._counted(asked, "", empty=True)
+                return self._count_answer(parsed, "", empty=True)
             case "null_content":
-                return self._counted(asked, None)
+                return self._count_answer(parsed, None)
             case "no_usage":
-                return web.json_response(completion_body(asked, self._said(asked), None))
+                return web.json_response(completion_body(parsed, self._text(parsed), None))
             case "half_body" | "drip" | "disconnect":
-                return await self._cut_short(fault, request, asked)
+                return await self._cut_short(fault, request, parsed)
             case "hold":
                 await self._released.wait()
-                return self._counted(asked, self._said(asked))
+                return self._count_answer(parsed, self._text(parsed))
             case "limits":
-                response = self._counted(asked, self._said(asked))
+                response = self._count_answer(parsed, self._text(parsed))
                 response.headers.update(fault.headers)
                 return response
             case "hang":
@@ -292,19 +295,19 @@ class SimulatedEndpoint:
         raise AssertionError(fault.kind)
 
     async def _cut_short(
-        self, fault: Fault, request: web.Request, asked: ParsedRequest
+        self, fault: Fault, request: web.Request, parsed: ParsedRequest
     ) -> web.StreamResponse:
         if fault.kind == "drip":
             return await drip(request)
         if fault.kind == "half_body":
-            await half_body(request, completion_body(asked, "half of it", None))
+            await half_body(request, completion_body(parsed, "half of it", None))
         return disconnect(request)
 
 
 def _role(model: str, messages: Sequence[Message]) -> Role:
-    """Which model is asked; a chat that offers a REPL names ``llm_query`` in its system prompt."""
+    """The role that a request is for; a chat that offers a REPL names ``llm_query`` in its system prompt."""
     if model == SUB_MODEL:
         return Role.SUB
     head = messages[0] if messages else None
-    offered = head is not None and head.role == "system" and "llm_query" in head.content
-    return Role.ROOT if offered else Role.SUB
+    offers_repl = head is not None and head.role == "system" and "llm_query" in head.content
+    return Role.ROOT if offers_repl else Role.SUB

@@ -1,7 +1,7 @@
 """What the simulated endpoint served, counted by itself: requests, and the tokens of the usage it reported.
 
-Tokens are a quarter of the characters of each message, rounded up. Cached tokens are those of the longest
-head of the chat (whole messages) that an earlier request had as a head or as a whole.
+A message has a quarter as many tokens as characters, rounded up. Cached tokens are those of the longest head
+of the chat (in whole messages) with which an earlier chat began, or which was all of it.
 """
 
 import json
@@ -18,7 +18,7 @@ CHARS_PER_TOKEN = 4
 
 
 class ModelServed(Wire):
-    """What one model answered with reported usage."""
+    """The requests that one model answered with reported usage, and their usage."""
 
     requests: int = 0
     usage: Usage = Usage()
@@ -27,11 +27,11 @@ class ModelServed(Wire):
 class Served(Wire):
     """A snapshot of the count.
 
-    ``requests`` are all model requests that came in; ``answered`` those that got a response with usage;
-    ``faults`` counts faults by kind, as ``no_chat`` requests for a chat route that was left out, and as
-    ``capacity`` and ``noise`` those that it refused for its load, or at random;
-    ``by_parameters`` counts requests by role and by what they hold beside model and prompt;
-    ``aborted`` are requests that the client gave up.
+    - ``requests``: all model requests that came in; ``answered``: those that got a response with usage.
+    - ``faults``: faults by kind. ``no_chat`` counts requests for a chat route that was left out, ``capacity``
+      those refused because of the load, and ``noise`` those refused at random.
+    - ``by_parameters``: requests by role and by their fields other than model and prompt.
+    - ``aborted``: requests that the client gave up.
     """
 
     requests: int = 0
@@ -48,13 +48,13 @@ class Served(Wire):
 
 
 def tokens(text: str) -> int:
-    """The tokens of one text."""
+    """The number of tokens of one text."""
     return -(-len(text) // CHARS_PER_TOKEN)
 
 
 @dataclass
 class Tally:
-    """The running count; written by the server's thread, read by any."""
+    """The running count; written by the server's thread, read by any thread."""
 
     requests: int = 0
     aborted: int = 0
@@ -69,24 +69,24 @@ class Tally:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def arrived(self, role: str, parameters: Mapping[str, object]) -> int:
-        """Count a request in; its ordinal among those of its role."""
-        asked_with = f"{role} {json.dumps(parameters, sort_keys=True)}"
+        """Count a request that arrived; return its ordinal among those of its role, from 0."""
+        parameters_key = f"{role} {json.dumps(parameters, sort_keys=True)}"
         with self._lock:
             self.requests += 1
             self.in_flight += 1
             self.max_in_flight = max(self.max_in_flight, self.in_flight)
             self._roles[role] += 1
-            self._parameters[asked_with] += 1
+            self._parameters[parameters_key] += 1
             return self._roles[role] - 1
 
     def left(self, *, aborted: bool) -> None:
-        """Count a request out."""
+        """Count a request that has ended."""
         with self._lock:
             self.in_flight -= 1
             self.aborted += aborted
 
     def listed(self) -> None:
-        """Count an ask for the list of models."""
+        """Count a request for the list of models."""
         with self._lock:
             self.model_lists += 1
 
@@ -96,9 +96,9 @@ class Tally:
             self._faults[kind] += 1
 
     def answered(self, model: str, messages: Sequence[Message], text: str) -> Usage:
-        """Count an answer; the usage to report for it."""
+        """Count an answer; return the usage to report for it."""
         usage = Usage(
-            input_tokens=sum(tokens(each.content) for each in messages),
+            input_tokens=sum(tokens(message.content) for message in messages),
             cached_tokens=self._cached(messages),
             output_tokens=tokens(text),
         )
@@ -126,13 +126,13 @@ class Tally:
             )
 
     def _cached(self, messages: Sequence[Message]) -> int:
-        """Tokens of the longest head seen before; a chat of one message has none worth keeping."""
+        """The tokens of the longest head that came before; the head of a one-message chat is not recorded."""
         if len(messages) < 2:
             return 0
         cached = total = head = 0
-        for each in messages:
-            head = hash((head, each.role, each.content))
-            total += tokens(each.content)
+        for message in messages:
+            head = hash((head, message.role, message.content))
+            total += tokens(message.content)
             if head in self._heads:
                 cached = total
             self._heads.add(head)

@@ -1,4 +1,4 @@
-"""Requests in and responses out, as the two routes of the API have them, whole or broken on purpose."""
+"""Requests and responses in the format of the API's two routes; responses are whole, or broken on purpose."""
 
 import asyncio
 import json
@@ -25,30 +25,30 @@ class ParsedRequest:
 
     @property
     def prompt(self) -> str:
-        """The newest message, by which faults are matched."""
+        """The text of the newest message, which faults are matched against."""
         return self.messages[-1].content if self.messages else ""
 
 
 def turns(prompt: str) -> tuple[Message, ...]:
-    """A transcript as messages; a prompt that is none as one user message."""
+    """The messages of a transcript; a prompt that is not a transcript becomes one user message."""
     parts = _TURN.split(prompt)
     if len(parts) == 1:
         return (Message(role="user", content=prompt),)
     pairs = zip(parts[1::2], parts[2::2], strict=True)
-    told = [Message.model_validate({"role": name.lower(), "content": text}) for name, text in pairs]
-    return tuple(told[:-1] if told[-1].content == "" else told)
+    messages = [Message.model_validate({"role": name.lower(), "content": text}) for name, text in pairs]
+    return tuple(messages[:-1] if messages[-1].content == "" else messages)
 
 
-def completion_body(asked: ParsedRequest, text: str | None, usage: Usage | None) -> dict[str, Any]:
-    """The body of an answer on the route that was asked; without usage where None is given."""
+def completion_body(request: ParsedRequest, text: str | None, usage: Usage | None) -> dict[str, Any]:
+    """The body of an answer in the format of the request's route; has no usage if ``usage`` is None."""
     message = {"role": "assistant", "content": text}
-    said: dict[str, Any] = {"message": message} if asked.chat else {"text": text}
+    content: dict[str, Any] = {"message": message} if request.chat else {"text": text}
     body = {
         "id": "simulated",
-        "object": "chat.completion" if asked.chat else "text_completion",
+        "object": "chat.completion" if request.chat else "text_completion",
         "created": 0,
-        "model": asked.model,
-        "choices": [{"index": 0, "finish_reason": "stop", **said}],
+        "model": request.model,
+        "choices": [{"index": 0, "finish_reason": "stop", **content}],
     }
     return body if usage is None else {**body, "usage": _usage_body(usage)}
 
@@ -63,17 +63,17 @@ def _usage_body(usage: Usage) -> dict[str, Any]:
 
 
 def html_page() -> web.Response:
-    """What a proxy in between, or a wrong address, likes to answer."""
+    """The kind of page that a proxy in between, or a server at a wrong address, answers with."""
     return web.Response(text="<!DOCTYPE html><html><body>hello</body></html>", content_type="text/html")
 
 
 def refusal(status: int, message: str, code: str) -> web.Response:
-    """An error as the API words it."""
+    """An error in the format of the API."""
     return web.json_response({"error": {"message": message, "type": code, "code": code}}, status=status)
 
 
 async def half_body(request: web.Request, body: dict[str, Any]) -> None:
-    """Promise a whole body and send half of it."""
+    """Announce the length of the whole body, and send half of it."""
     whole = json.dumps(body).encode()
     response = web.StreamResponse(
         headers={"Content-Type": "application/json", "Content-Length": str(len(whole))}
@@ -83,7 +83,7 @@ async def half_body(request: web.Request, body: dict[str, Any]) -> None:
 
 
 async def drip(request: web.Request) -> web.StreamResponse:
-    """Send blanks, which JSON may start with, and never the answer."""
+    """Send blanks for ever, which JSON may start with, and never the answer."""
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
     while True:
@@ -92,7 +92,7 @@ async def drip(request: web.Request) -> web.StreamResponse:
 
 
 def disconnect(request: web.Request) -> web.StreamResponse:
-    """Cut the connection; what is returned goes nowhere."""
+    """Cut the connection; the response that is returned reaches nobody."""
     if request.transport is not None:
         request.transport.abort()
     return web.Response()

@@ -44,7 +44,7 @@ __all__ = [
 
 
 class Store:
-    """The whole store over one client, by its parts; safe to use from several threads."""
+    """The whole store, as parts that share one client; safe to use from several threads."""
 
     def __init__(self, client: redis.Redis, *, retention_s: int, patience_s: float = 0.0) -> None:
         self.connection = StoreConnection(client, retention_s=retention_s, patience_s=patience_s)

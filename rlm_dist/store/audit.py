@@ -1,4 +1,4 @@
-"""Whether the sums in the ledgers are those of the single charges and reservations that they were made of."""
+"""Checks that the sums in the ledgers equal the charges and reservations that they were added up from."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -7,6 +7,7 @@ from typing import NamedTuple
 from rlm_dist.errors import InputError, NotFound
 from rlm_dist.schema import BatchState, JobState
 from rlm_dist.store import keys
+from rlm_dist.store.calls import reservation
 from rlm_dist.store.connection import StorePart
 from rlm_dist.store.ledger import recomputed
 
@@ -15,7 +16,7 @@ _CHECKED = ("spent_", "reserved_", "line:", "estimated_calls")
 
 
 class Difference(NamedTuple):
-    """A field of a ledger that says ``total`` where it should be ``recomputed``."""
+    """A field of a ledger that holds ``total`` but should hold ``recomputed``."""
 
     ledger: str
     field: str
@@ -24,7 +25,7 @@ class Difference(NamedTuple):
 
 
 class Audit(NamedTuple):
-    """What came of recomputing a ledger from ``charges`` charges."""
+    """The result of recomputing ledgers from ``charges`` charges."""
 
     charges: int
     differences: list[Difference]
@@ -34,46 +35,46 @@ class AuditStore(StorePart):
     """The part of the store that checks its own sums."""
 
     def job(self, job_id: str) -> Audit:
-        """Recompute the ledger of a job, at any time of its life.
+        """Recompute the ledger of a job, in any state.
 
         Raises:
-            NotFound: where there is no such job, or its retention is over.
+            NotFound: if the job does not exist, or its retention is over.
         """
-        audit, _ = self._audited([job_id])
+        audit, _ = self._audit_jobs([job_id])
         return audit
 
     def batch(self, batch_id: str, state: BatchState) -> Audit:
         """Recompute the ledgers of a batch that has ended and of all its jobs.
 
         Raises:
-            InputError: where the batch has not ended: its sums move while its jobs are read.
-            NotFound: where a job's retention is over.
+            InputError: if the batch has not ended, as its sums change while its jobs are read.
+            NotFound: if a job's retention is over.
         """
         if state not in (BatchState.COMPLETED, BatchState.CANCELLED):
             raise InputError((f"batch {batch_id} is {state}: its sums can be checked once it has ended",))
         jobs = self._reach(lambda: self._client.zrange(keys.batch(batch_id, "jobs"), 0, -1))
-        found, sums = Audit(0, []), Counter[str]()
+        audit, sums = Audit(0, []), Counter[str]()
         for start in range(0, len(jobs), _AT_ONCE):
-            audit, more = self._audited(jobs[start : start + _AT_ONCE])
-            found = Audit(found.charges + audit.charges, found.differences + audit.differences)
-            sums.update(more)
+            page, page_sums = self._audit_jobs(jobs[start : start + _AT_ONCE])
+            audit = Audit(audit.charges + page.charges, audit.differences + page.differences)
+            sums.update(page_sums)
         ledger = self._reach(lambda: self._client.hgetall(keys.batch(batch_id, "ledger")))
-        return Audit(found.charges, [*found.differences, *_differences(f"batch {batch_id}", ledger, sums)])
+        return Audit(audit.charges, [*audit.differences, *_differences(f"batch {batch_id}", ledger, sums)])
 
-    def _audited(self, job_ids: Iterable[str]) -> tuple[Audit, Counter[str]]:
-        """The audit of some jobs, each read in one moment, and what their ledgers should be in sum."""
-        charges, differences, sums = 0, [], Counter[str]()
+    def _audit_jobs(self, job_ids: Iterable[str]) -> tuple[Audit, Counter[str]]:
+        """The audit of some jobs, each read in one transaction, and the sums of their recomputed ledgers."""
+        count, differences, sums = 0, [], Counter[str]()
         for job_id in job_ids:
-            state, ledger, calls, charged = self._read(job_id)
+            state, ledger, calls, charges = self._read(job_id)
             if state is None:
                 raise NotFound("job", job_id)
-            own = recomputed(charged)
+            job_sums = recomputed(charges)
             if not JobState(state).final:
-                own.update(_reserved(calls))
-            differences += _differences(f"job {job_id}", ledger, own)
-            charges += len(charged)
-            sums.update(own)
-        return Audit(charges, differences), sums
+                job_sums.update(_reserved(calls))
+            differences += _differences(f"job {job_id}", ledger, job_sums)
+            count += len(charges)
+            sums.update(job_sums)
+        return Audit(count, differences), sums
 
     def _read(self, job_id: str) -> tuple[str | None, dict[str, str], list[str], list[str]]:
         def read() -> tuple[str | None, dict[str, str], list[str], list[str]]:
@@ -89,17 +90,15 @@ class AuditStore(StorePart):
 
 
 def _reserved(calls: Iterable[str]) -> Counter[str]:
-    """What is set aside for the open ones of these calls; see ``lua/prelude_calls.lua``."""
+    """The sums that are reserved for those of these calls that are open."""
     sums: Counter[str] = Counter()
-    for state in calls:
-        kind, _, nanousd, tokens, *_ = state.split(" ")
-        if kind in ("p", "c"):
-            sums["reserved_nanousd"] += int(nanousd)
-            sums["reserved_tokens"] += int(tokens)
+    for nanousd, tokens in filter(None, map(reservation, calls)):
+        sums["reserved_nanousd"] += nanousd
+        sums["reserved_tokens"] += tokens
     return sums
 
 
 def _differences(name: str, ledger: Mapping[str, str], sums: Mapping[str, int]) -> list[Difference]:
     fields = sorted({field for field in [*ledger, *sums] if field.startswith(_CHECKED)})
     pairs = [(field, int(ledger.get(field, 0)), sums.get(field, 0)) for field in fields]
-    return [Difference(name, field, total, own) for field, total, own in pairs if total != own]
+    return [Difference(name, field, total, expected) for field, total, expected in pairs if total != expected]

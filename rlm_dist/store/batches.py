@@ -15,7 +15,7 @@ _AT_ONCE = 200
 
 
 class BatchStore(StorePart):
-    """The part of the store that knows batches."""
+    """The part of the store for batches."""
 
     def create(
         self,
@@ -26,40 +26,40 @@ class BatchStore(StorePart):
         max_tokens: int | None = None,
         webhook: str | None = None,
     ) -> bool:
-        """Open a batch; False where it is there already, with the same digest of its content.
+        """Open a batch; False if it already exists, with the same digest of its content.
 
         Raises:
-            InputError: where the id belongs to a batch with another content.
+            InputError: if the id belongs to a batch with another content.
         """
         limits = ("" if value is None else value for value in (total, max_nanousd, max_tokens))
         args = (batch_id, digest, *limits, self._retention_ms, webhook or "")
         reply = self._script("batch_create", keys.batch_keys(batch_id), *args)
         if reply == -1:
-            raise InputError((f"batch {batch_id} is there already, with another content",))
+            raise InputError((f"batch {batch_id} already exists, with another content",))
         return bool(reply)
 
     def set_budget(
         self, batch_id: str, max_nanousd: int | None = None, max_tokens: int | None = None
     ) -> None:
-        """Give a batch other budgets; one that is None stays as it is.
+        """Change the budgets of a batch; one that is None stays as it is.
 
         Raises:
-            NotFound: where there is no such batch, or its retention is over.
+            NotFound: if the batch does not exist, or its retention is over.
         """
         args = ("" if value is None else value for value in (max_nanousd, max_tokens))
         if self._script("batch_budget", keys.batch_keys(batch_id), *args) == "NOT_FOUND":
             raise NotFound("batch", batch_id)
 
     def seal(self, batch_id: str) -> None:
-        """Say that no more jobs will come."""
+        """Record that no more jobs will be added."""
         self._mark(batch_id, "sealed", "set")
 
     def pause(self, batch_id: str) -> None:
-        """Let calls in flight end and start no more; its running jobs go back into the queue."""
+        """Start no more calls, and let those in flight end; its running jobs go back into the queue."""
         self._mark(batch_id, "paused", "set")
 
     def resume(self, batch_id: str) -> None:
-        """Take the pause back; its jobs in the queue, whose messages may be spent, are due to be sent."""
+        """End the pause. Its queued jobs become due to be sent, as their messages may have been consumed."""
         self._mark(batch_id, "paused", "clear")
         start = 0
         while ids := self.job_ids(batch_id, start, _AT_ONCE):
@@ -68,10 +68,10 @@ class BatchStore(StorePart):
             start += len(ids)
 
     def retry(self, batch_id: str) -> list[str]:
-        """Queue its jobs again that ended without an answer; returns their ids, to be sent.
+        """Queue again its jobs that ended without an answer; return their ids, which the caller must send.
 
         Raises:
-            NotFound: where there is no such batch, or its retention is over.
+            NotFound: if the batch does not exist, or its retention is over.
         """
         self.get(batch_id)
         retried: list[str] = []
@@ -83,7 +83,7 @@ class BatchStore(StorePart):
         return retried
 
     def cancel(self, batch_id: str) -> None:
-        """Cancel all its jobs that have not ended; harmless where all have."""
+        """Cancel all its jobs that have not ended; harmless if all have."""
         if self._mark(batch_id, "cancelled", "set") or self.get(batch_id).state is BatchState.CANCELLED:
             start = 0
             while ids := self.job_ids(batch_id, start, _AT_ONCE):
@@ -98,10 +98,10 @@ class BatchStore(StorePart):
         return bool(reply)
 
     def get(self, batch_id: str) -> BatchRecord:
-        """The batch as it stands.
+        """The batch in its present state.
 
         Raises:
-            NotFound: where there is none, or its retention is over.
+            NotFound: if the batch does not exist, or its retention is over.
         """
 
         def read() -> list[Any]:
@@ -115,38 +115,38 @@ class BatchStore(StorePart):
         batch, ledger, now, announced = self._reach(read)
         if not batch:
             raise NotFound("batch", batch_id)
-        requests = self._of_batch(batch_id, requests_by_job(announced, now))
+        requests = self._count_requests(batch_id, requests_by_job(announced, now))
         return _record(batch_id, batch, ledger, requests)
 
     def newest(self, limit: int) -> list[BatchRecord]:
-        """The newest batches first."""
+        """The last ``limit`` batches, the newest first."""
         ids: list[str] = self._reach(lambda: self._client.zrange(keys.BATCHES, 0, limit - 1, desc=True))
-        found = []
+        records = []
         for batch_id in ids:
             try:
-                found.append(self.get(batch_id))
+                records.append(self.get(batch_id))
             except NotFound:  # its retention is over, and its name will be pruned
                 continue
-        return found
+        return records
 
     def job_ids(self, batch_id: str, start: int, count: int) -> list[str]:
-        """Ids of jobs in submission order, from the ``start``-th on."""
+        """Ids of up to ``count`` jobs in submission order, from index ``start`` on."""
         key = keys.batch(batch_id, "jobs")
         return list(self._reach(lambda: self._client.zrange(key, start, start + count - 1)))
 
     def ended_jobs(
         self, batch_id: str, after: str = "0", block_ms: int | None = None
     ) -> list[tuple[str, str]]:
-        """(stream id, job id) of the next ends after a stream id; waits for one for ``block_ms``."""
+        """(stream id, job id) of the next jobs to end after a stream id; waits for one for ``block_ms``."""
         key = keys.batch(batch_id, "ended")
         block = None if block_ms is None else min(block_ms, MAX_BLOCK_MS)
-        found = self._reach(lambda: self._client.xread({key: after}, count=_AT_ONCE, block=block))
-        return [(entry_id, fields["j"]) for _, entries in found for entry_id, fields in entries]
+        streams = self._reach(lambda: self._client.xread({key: after}, count=_AT_ONCE, block=block))
+        return [(entry_id, fields["j"]) for _, entries in streams for entry_id, fields in entries]
 
     def last_ended(self, batch_id: str, limit: int) -> list[EndedJob]:
-        """What the jobs that ended last had used, the newest first."""
+        """What the last ``limit`` jobs to end had used, the newest first."""
         key = keys.batch(batch_id, "ended")
-        found = self._reach(lambda: self._client.xrevrange(key, count=limit))
+        entries = self._reach(lambda: self._client.xrevrange(key, count=limit))
         return [
             EndedJob(
                 job_id=fields["j"],
@@ -154,7 +154,7 @@ class BatchStore(StorePart):
                 nanousd=int(fields["n"]),
                 tokens=int(fields["t"]),
             )
-            for _, fields in found
+            for _, fields in entries
         ]
 
     def costs(self, batch_id: str) -> Costs:
@@ -165,13 +165,13 @@ class BatchStore(StorePart):
         """What all its jobs have used so far, by role and model."""
         return read_model_costs(self._batch_ledger(batch_id))
 
-    def _of_batch(self, batch_id: str, requests: Mapping[str, int]) -> int:
-        """Those of the requests that belong to jobs of this batch."""
+    def _count_requests(self, batch_id: str, requests: Mapping[str, int]) -> int:
+        """How many of the requests, by job id, belong to jobs of this batch."""
         ids = list(requests)
         if not ids:
             return 0
-        places = self._reach(lambda: self._client.zmscore(keys.batch(batch_id, "jobs"), ids))
-        return sum(requests[id_] for id_, place in zip(ids, places, strict=True) if place is not None)
+        indices = self._reach(lambda: self._client.zmscore(keys.batch(batch_id, "jobs"), ids))
+        return sum(requests[id_] for id_, index in zip(ids, indices, strict=True) if index is not None)
 
     def _batch_ledger(self, batch_id: str) -> dict[str, str]:
         return dict(self._reach(lambda: self._client.hgetall(keys.batch(batch_id, "ledger"))))

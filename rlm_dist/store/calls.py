@@ -22,9 +22,9 @@ _READ_AT_ONCE = 500
 
 @dataclass(frozen=True)
 class OpenCall:
-    """A call to open; ``request`` is stored as it is, and handed to whoever claims the call.
+    """A call to open; ``request`` is stored as it is, and handed to the worker that claims the call.
 
-    ``reserve_nanousd`` is None where the price is unknown.
+    ``reserve_nanousd`` is None if the price is unknown.
     """
 
     call_id: str
@@ -35,7 +35,7 @@ class OpenCall:
 
 
 class CallState(StrEnum):
-    """Where a call is that was opened: just now, before, or answered."""
+    """The state of an opened call: opened just now, opened before, or answered."""
 
     NEW = "new"
     PENDING = "pending"
@@ -43,7 +43,7 @@ class CallState(StrEnum):
 
 
 class SettledCall(NamedTuple):
-    """A call that was settled: its id, and its stored result where that is short."""
+    """A call that was settled: its id, and its stored result if that is short."""
 
     cursor: str
     call_id: str
@@ -51,7 +51,7 @@ class SettledCall(NamedTuple):
 
 
 class UnwantedCalls(NamedTuple):
-    """Jobs whose calls are to be given up: all of them, or, where the job has ended, those not begun."""
+    """Jobs whose calls are to be given up: all calls if ``cancelled``, those not begun if ``ended``."""
 
     cancelled: set[str]
     ended: set[str]
@@ -59,9 +59,9 @@ class UnwantedCalls(NamedTuple):
 
 @dataclass(frozen=True)
 class CallRefused:
-    """A call was not opened: ``used`` of ``limit`` is spent or reserved (USD for budgets of money).
+    """A call that was not opened: ``used`` of ``limit`` is spent or reserved (USD for budgets of money).
 
-    Or its price is unknown, and there is a budget of money: its ``kind`` is then ``unpriced``.
+    Its ``kind`` is ``unpriced`` if there is a budget of money but the price of the call is unknown.
     """
 
     kind: str
@@ -69,7 +69,7 @@ class CallRefused:
     limit: float
 
     def error(self, model: str) -> RLMError:
-        """What the asker is to be told of this call to ``model``."""
+        """The error that says why this call to ``model`` was refused."""
         if self.kind == _UNPRICED:
             return UnknownPrice(model)
         return LimitExceeded(self.kind, self.used, self.limit)
@@ -77,7 +77,7 @@ class CallRefused:
 
 @dataclass(frozen=True)
 class Spend:
-    """One attempt that the endpoint charged for; ``nanousd`` is None where the price is unknown."""
+    """One attempt that the endpoint charged for; ``nanousd`` is None if the price is unknown."""
 
     model: str
     usage: Usage
@@ -88,13 +88,14 @@ class Spend:
 class Settlement:
     """The end of a call: its stored result and what was paid.
 
-    ``result_json`` is empty where there is no result and only the charges count, as of a call that was
-    aborted. ``spend`` is None where the call failed; ``wasted`` are other attempts that were charged.
-    ``returned`` is not None where the call is to be given back instead, so that it is asked again, and says
-    why its batch is to be paused, if it is; without a batch the result counts. ``cached`` says that the
-    answer is another call's, and cost nothing. ``retries`` and
-    ``rate_limited`` go into the counters of that name. The ``token`` makes it safe to settle the same object
-    again, and two settlements of one call two payments.
+    - ``result_json`` is empty if there is no result and only the charges count, as after an aborted call.
+    - ``spend`` is None if the call failed; ``wasted`` are other attempts that were charged.
+    - ``returned``, if not None, gives the call back instead, so that it is made again. Its text says why the
+      batch is to be paused, '' if it is not; with a text but no batch, the result counts.
+    - ``cached`` says that the answer is another call's and cost nothing.
+    - ``retries`` and ``rate_limited`` go into the counters of those names.
+    - ``token`` makes it safe to settle the same object again. Two settlements with different tokens are two
+      payments for one call.
     """
 
     call_id: str
@@ -112,20 +113,29 @@ class Settlement:
 _POISON = CallResult(
     failure=CallFailure(
         kind=FailureKind.INVALID,
-        message=f"its worker died in the middle of it more than {MAX_LAPSES} times; it is not tried again",
+        message=f"its worker died during the call more than {MAX_LAPSES} times; it is not tried again",
     ),
     attempts=0,
 ).model_dump_json()
 
 
+def reservation(state: str) -> tuple[int, int] | None:
+    """The nano-dollars and tokens reserved for a call, from its stored state; None if it has ended.
+
+    ``lua/prelude_calls.lua`` has the format of the state.
+    """
+    kind, _, nanousd, tokens, *_ = state.split(" ")
+    return (int(nanousd), int(tokens)) if kind in ("p", "c") else None
+
+
 class CallStore(StorePart):
-    """The part of the store that knows calls."""
+    """The part of the store for calls."""
 
     def open(self, job_id: str, epoch: int, calls: Sequence[OpenCall]) -> list[CallState | CallRefused]:
         """Store new calls and reserve their budget, in order; root calls do not count as sub-calls.
 
         Raises:
-            Superseded, Cancelled, Parked: where this epoch may not call any more.
+            Superseded, Cancelled, Parked: if this epoch may not make calls any more.
         """
         states: list[CallState | CallRefused] = []
         for start in range(0, len(calls), _OPEN_AT_ONCE):
@@ -138,48 +148,49 @@ class CallStore(StorePart):
         return states
 
     def claim(self, job_id: str, call_ids: Sequence[str], owner: str, lease_ms: int) -> list[str | None]:
-        """The stored request of each call that this claim won; None where there is nothing to do.
+        """Claim calls; return the stored request of each call that was won, and None for each other.
 
-        A call whose workers died in the middle of it more than ``MAX_LAPSES`` times is ended as failed.
+        A call whose workers died during it more than ``MAX_LAPSES`` times is ended as failed.
         """
         args: list[str | int] = [owner, lease_ms, new_token(), MAX_LAPSES, _POISON, *call_ids]
         return list(self._script("calls_claim", keys.job_keys(job_id), *args))
 
     def renew(self, owner: str, calls: Mapping[str, Sequence[str]], lease_ms: int) -> UnwantedCalls:
-        """Keep the calls that this worker runs, by job; returns the jobs that do not want them any more."""
+        """Renew the leases of this worker's calls, by job; return the jobs that no longer want theirs."""
         requests: list[tuple[list[str], list[str | int]]] = [
             (keys.job_keys(job_id), [owner, lease_ms, *ids]) for job_id, ids in calls.items()
         ]
         replies = self._scripts_at_once("calls_renew", requests)
-        told = list(zip(calls, replies, strict=True))
+        pairs = list(zip(calls, replies, strict=True))
         return UnwantedCalls(
-            {job for job, reply in told if reply == 0}, {job for job, reply in told if reply == 2}
+            {job for job, reply in pairs if reply == 0}, {job for job, reply in pairs if reply == 2}
         )
 
     def settle(self, job_id: str, owner: str, settlements: Sequence[Settlement]) -> list[bool]:
-        """End calls and count what was paid; True where the result is now the call's answer.
+        """End calls and count what was paid; True for each whose result is now the call's answer.
 
         Raises:
-            NotFound: where the job's retention is over.
+            NotFound: if the job's retention is over.
         """
         firsts: list[bool] = []
-        kept = [self._unless_returned(job_id, owner, settlement) for settlement in settlements]
-        for start in range(0, len(kept), _SETTLE_AT_ONCE):
+        remainders = [self._unless_returned(job_id, owner, settlement) for settlement in settlements]
+        for start in range(0, len(remainders), _SETTLE_AT_ONCE):
             args: list[str | int] = [owner]
-            for settlement in kept[start : start + _SETTLE_AT_ONCE]:
+            for settlement in remainders[start : start + _SETTLE_AT_ONCE]:
                 args += _settle_args(settlement)
             reply = fenced(self._script("calls_settle", keys.job_keys(job_id), *args), job_id)
             firsts += [bool(first) for first in reply]
-        self._count(job_id, kept)
+        self._count(job_id, remainders)
         return firsts
 
     def _unless_returned(self, job_id: str, owner: str, settlement: Settlement) -> Settlement:
-        """Give its call back where that is asked for; what is left of it to settle then are the charges."""
-        why = settlement.returned
-        if why is None:
+        """Give the call back if the settlement says so; then only its charges remain to be settled."""
+        pause_reason = settlement.returned
+        if pause_reason is None:
             return settlement
-        (back,) = self._script("calls_return", keys.job_keys(job_id), owner, why, settlement.call_id)
-        return replace(settlement, result_json="") if back or not why else settlement
+        args = (owner, pause_reason, settlement.call_id)
+        (given_back,) = self._script("calls_return", keys.job_keys(job_id), *args)
+        return replace(settlement, result_json="") if given_back or not pause_reason else settlement
 
     def _count(self, job_id: str, settlements: Sequence[Settlement]) -> None:
         retries = sum(settlement.retries for settlement in settlements)
@@ -191,25 +202,25 @@ class CallStore(StorePart):
             fenced(self._script("job_count", keys.job_keys(job_id), token, *counts), job_id)
 
     def answers(self, job_id: str, call_ids: Sequence[str]) -> list[str | None]:
-        """The stored results, None where a call is not settled."""
+        """The stored results; None for each call that is not settled."""
         key = keys.job(job_id, "results")
         return list(self._reach(lambda: self._client.hmget(key, call_ids))) if call_ids else []
 
     def lost(self, job_id: str, call_ids: Sequence[str], pending_ms: int) -> list[str]:
         """Calls that nobody works on: unclaimed for ``pending_ms``, or with a lapsed lease.
 
-        A call that is told counts as unclaimed from now on, so it is not told again at once.
+        Returning a call restarts its unclaimed timer, so it is not returned again immediately.
         """
         return list(self._script("calls_lost", keys.job_keys(job_id), pending_ms, *call_ids))
 
     def replies(self, job_id: str, cursor: str, block_ms: int) -> list[SettledCall]:
-        """The calls that were settled after a cursor, a stream id ("0" at first), some at a time."""
-        streams = {keys.job(job_id, "replies"): cursor}
+        """The next calls settled after a stream id ("0" at first); waits for one for ``block_ms``."""
+        cursors = {keys.job(job_id, "replies"): cursor}
         block = min(block_ms, MAX_BLOCK_MS)
-        found = self._reach(lambda: self._client.xread(streams, count=_READ_AT_ONCE, block=block))
+        streams = self._reach(lambda: self._client.xread(cursors, count=_READ_AT_ONCE, block=block))
         return [
             SettledCall(entry_id, fields["c"], fields.get("r"))
-            for _, entries in found
+            for _, entries in streams
             for entry_id, fields in entries
         ]
 

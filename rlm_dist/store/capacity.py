@@ -1,4 +1,4 @@
-"""How much the sub workers can run at once, and a job's fair share of it."""
+"""How many calls the sub workers can run at once, and a job's fair share of them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,38 +12,38 @@ _LARGEST_WINDOW = 4096
 
 
 class Window(NamedTuple):
-    """How many calls one job may have in the queue or in flight, and how many workers there are for them."""
+    """How many calls one job may have in the queue or in flight, and how many workers are live."""
 
     calls: int
     workers: int
 
 
 class WorkerStore(StorePart):
-    """The part of the store that knows the workers' slots."""
+    """The part of the store for the workers' slots."""
 
     def announce_slots(self, worker: str, slots: int, ttl_ms: int) -> None:
-        """Say how many calls a worker can run at once; counts for ``ttl_ms``."""
+        """Announce how many calls a worker can run at once; valid for ``ttl_ms``."""
         self._script("slots_announce", [keys.SLOTS, keys.SLOTS_UNTIL], worker, slots, ttl_ms)
 
     def announce_requests(self, worker: str, requests: Mapping[str, int], ttl_ms: int) -> None:
-        """Say how many requests of each job a worker has under way at endpoints; counts for ``ttl_ms``."""
+        """Announce how many requests of each job a worker has at endpoints; valid for ``ttl_ms``."""
         counts = [item for pair in requests.items() for item in pair]
         self._script("requests_announce", [keys.REQUESTS], worker, ttl_ms, *counts)
 
     def live(self) -> list[str]:
-        """The sub workers that have announced slots which still count."""
+        """The sub workers whose announcement of slots is still valid."""
         now_ms = self._now_ms()
         return self._reach(lambda: self._client.zrangebyscore(keys.SLOTS_UNTIL, now_ms, "+inf"))
 
     def fair_window(self) -> Window:
-        """Twice one job's share of the live slots, within bounds: no slot is to wait for the job."""
+        """Twice one job's share of the live slots, within bounds, so that no slot waits for the job."""
         slots, workers, running = self._script("slots_live", [keys.SLOTS, keys.SLOTS_UNTIL, keys.LEASES])
         calls = 2 * int(slots) // max(1, int(running))
         return Window(min(max(calls, _LEAST_WINDOW), _LARGEST_WINDOW), int(workers))
 
 
 def requests_by_job(announced: Mapping[str, str], now: Sequence[int]) -> dict[str, int]:
-    """How many requests each job has under way: what ``keys.REQUESTS`` holds, at a TIME of the server."""
+    """How many requests each job has under way, from the hash ``keys.REQUESTS`` and the server's TIME."""
     now_ms = now[0] * 1000 + now[1] // 1000
     total: Counter[str] = Counter()
     for text in announced.values():

@@ -1,8 +1,8 @@
-"""The connection to Redis, and the one place where its troubles become ``Unreachable``.
+"""The connection to Redis, and the one place where its errors become ``Unreachable``.
 
 Every script and command of the store goes through ``StoreConnection``, which repeats it for ``patience_s``
-while Redis cannot be reached. That is safe: each script either changes nothing when repeated or carries a
-token by which it knows its own repeat.
+while Redis cannot be reached. That is safe: each script either changes nothing when repeated, or carries a
+token by which it recognizes its own repeat.
 """
 
 import random
@@ -25,25 +25,25 @@ _SOCKET_TIMEOUT_S = 10.0
 _RETRIES = 2
 _MAX_CONNECTIONS = 1024
 _LONGEST_PAUSE_S = 2.0
-_MEND = "Start it, or set RLM_REDIS_URL to a server that is up."
+_HINT = "Start it, or set RLM_REDIS_URL to a server that is up."
 _REFUSALS = {
     "OOM": "it has no memory left (maxmemory)",
     "MISCONF": "it cannot save to its disk and refuses writes",
     "READONLY": "it is a read-only replica",
-    "NOPERM": "its access rules do not allow what is needed",
-    "NOAUTH": "it asks for a password",
+    "NOPERM": "its access rules do not allow a command or key that is needed",
+    "NOAUTH": "it requires a password",
 }
 
 
 def connect(url: str, *, client_name: str) -> redis.Redis:
     """A client of the server at ``url`` (``redis://``, ``rediss://``, ``unix://``); connects at first use.
 
-    Replies come as text. A blocking read must block for less than the socket timeout of 10 s.
+    Replies are text. A blocking read must block for less than the socket timeout of 10 s.
 
     Raises:
-        SettingsError: where the URL cannot be understood.
+        SettingsError: if the URL cannot be parsed.
     """
-    # A Unix socket knows no TCP options.
+    # A Unix socket has no TCP options.
     tcp: dict[str, Any] = {} if url.startswith("unix://") else {"socket_keepalive": True}
     try:
         return redis.Redis.from_url(
@@ -54,26 +54,26 @@ def connect(url: str, *, client_name: str) -> redis.Redis:
             socket_timeout=_SOCKET_TIMEOUT_S,
             socket_connect_timeout=_SOCKET_TIMEOUT_S / 2,
             health_check_interval=25,
-            # Each thread holds one while it waits; the default of 100 is less than a worker has.
+            # Each waiting thread holds a connection; a worker has more threads than the default of 100.
             max_connections=_MAX_CONNECTIONS,
             **tcp,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), _RETRIES),
         )
     except ValueError:
-        # Its text may show a part of the URL, which may hold a password.
+        # The text of the error may show a part of the URL, which may hold a password.
         raise SettingsError(("RLM_REDIS_URL: is not an address that redis-py understands",)) from None
 
 
 @contextmanager
 def reaching(client: redis.Redis) -> Iterator[None]:
-    """Turn the errors of a Redis that is away, loading, full or read-only into ``Unreachable``."""
+    """Turn the errors of a Redis that is down, loading, full or read-only into ``Unreachable``."""
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError) as error:
         detail = _detail(error)
         if detail is None:
             raise
-        raise Unreachable("Redis", _address(client), detail, _MEND) from None
+        raise Unreachable("Redis", _address(client), detail, _HINT) from None
 
 
 def _detail(error: Exception) -> str | None:
@@ -99,15 +99,15 @@ def _refusal(error: Exception) -> str | None:
 
 
 def _address(client: redis.Redis) -> str:
-    known: Mapping[str, Any] = client.connection_pool.connection_kwargs
-    return str(known.get("path") or f"{known.get('host', 'localhost')}:{known.get('port', 6379)}")
+    options: Mapping[str, Any] = client.connection_pool.connection_kwargs
+    return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
 
 
 class StoreConnection:
-    """A client with our scripts, which waits for Redis for ``patience_s``; safe for several threads."""
+    """A client with our scripts that waits up to ``patience_s`` for Redis; safe for several threads."""
 
     def __init__(self, client: redis.Redis, *, retention_s: int, patience_s: float = 0.0) -> None:
-        # redis-py types a reply as any of str, bytes and more; with decode_responses all texts are str.
+        # redis-py types a reply as a union of str, bytes and more; with decode_responses all texts are str.
         self.client: Any = client
         self.retention_ms = retention_s * 1000
         self._scripts = register(client)
@@ -119,19 +119,19 @@ class StoreConnection:
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def clock(self) -> Callable[[], int]:
-        """The server's time as ``now_ms`` tells it, from one look at it and our own clock since then."""
-        then_ms, then = self.now_ms(), time.monotonic()
-        return lambda: then_ms + int((time.monotonic() - then) * 1000)
+        """A function like ``now_ms`` without I/O: one reading of the server's time, advanced by our clock."""
+        start_ms, start = self.now_ms(), time.monotonic()
+        return lambda: start_ms + int((time.monotonic() - start) * 1000)
 
     def script(self, name: str, keys: Sequence[str], *args: str | int) -> Any:
-        """The reply of a script; may be repeated."""
+        """Run a script and return its reply; the script may run more than once."""
         script = self._scripts[name]
         return self.patiently(lambda: script(keys=keys, args=args))
 
     def scripts_at_once(
         self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]
     ) -> list[Any]:
-        """One script for several jobs, in one round trip."""
+        """Run one script for several jobs in one round trip; return their replies in order."""
         script = self._scripts[name]
 
         def run() -> list[Any]:
@@ -143,7 +143,7 @@ class StoreConnection:
         return self.patiently(run) if calls else []
 
     def patiently(self, fn: Callable[[], T]) -> T:
-        """Run ``fn``, which may be repeated, for as long as ``patience_s`` until Redis can be reached."""
+        """Run ``fn``, again and again for up to ``patience_s``, until Redis can be reached."""
         deadline = time.monotonic() + self._patience_s
         pause_s = 0.05
         while True:
@@ -158,7 +158,7 @@ class StoreConnection:
 
 
 class StorePart:
-    """Base of the parts of the ``Store``, which share one connection."""
+    """The base of the parts of the ``Store``, which share one connection."""
 
     def __init__(self, connection: StoreConnection) -> None:
         self._client = connection.client
@@ -170,15 +170,15 @@ class StorePart:
 
 
 def new_token() -> str:
-    """A name for one write, by which a repeat of it is known; each thread and forked process makes others."""
+    """A name for one write, by which its repeat is recognized; unique across threads and forked processes."""
     return f"{random.getrandbits(64):016x}"
 
 
 def fenced(reply: Any, job_id: str, epoch: int = 0) -> Any:
-    """The reply of a script of a job, or the error that it names.
+    """Return the reply of a job's script, or raise the error that it names.
 
     Raises:
-        NotFound, Superseded, Cancelled, Parked: as the script says.
+        NotFound, Superseded, Cancelled, Parked: if that is the script's reply.
     """
     if reply in ("NOT_FOUND", "SUPERSEDED", "CANCELLED", "PAUSED"):
         _refuse(reply, job_id, epoch)

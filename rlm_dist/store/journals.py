@@ -7,7 +7,7 @@ from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart, fenced, new_token
 
 
 class JournalStore(StorePart):
-    """The part of the store that keeps traces and journals."""
+    """The part of the store for traces and journals."""
 
     def append_events(self, job_id: str, payloads: Sequence[str]) -> None:
         """Add events to the trace, in order."""
@@ -21,17 +21,17 @@ class JournalStore(StorePart):
         """(stream id, payload) of the events after a stream id; waits for one for ``block_ms``."""
         key = keys.job(job_id, "trace")
         block = None if block_ms is None else min(block_ms, MAX_BLOCK_MS)
-        found = self._reach(lambda: self._client.xread({key: after}, block=block))
-        return [(entry_id, fields["e"]) for _, entries in found for entry_id, fields in entries]
+        streams = self._reach(lambda: self._client.xread({key: after}, block=block))
+        return [(entry_id, fields["e"]) for _, entries in streams for entry_id, fields in entries]
 
     def append(self, job_id: str, epoch: int, entry: str) -> None:
-        """Add an entry to the journal; one equal to the last is taken for its repeat.
+        """Add an entry to the journal; an entry equal to the last one counts as its repeat.
 
         Raises:
-            Superseded: where another worker holds the job, or it has ended.
+            Superseded: if another worker holds the job, or the job has ended.
         """
         fenced(self._script("job_journal", keys.job_keys(job_id), epoch, entry), job_id, epoch)
 
     def read(self, job_id: str) -> list[str]:
-        """All entries in order."""
+        """All entries of the journal, in order."""
         return list(self._reach(lambda: self._client.lrange(keys.job(job_id, "journal"), 0, -1)))

@@ -1,7 +1,7 @@
-"""The names of all Redis keys of the store; no other place makes one.
+"""The names of all Redis keys of the store; no other module makes one.
 
-"J" stands for ``rlm:job:<job id>``, "B" for ``rlm:batch:<batch id>``, "L" for ``rlm:limits:<place>`` (a place
-is an endpoint and model). Retention is ``RLM_RETENTION_S``.
+"J" stands for ``rlm:job:<job id>``, "B" for ``rlm:batch:<batch id>``, "L" for ``rlm:limits:<scope id>`` (a
+scope is an endpoint and model). Retention is ``RLM_RETENTION_S``.
 
 =====================  ======  =======================  ==================================================
 key                    type    TTL                      holds
@@ -11,51 +11,51 @@ J                      hash    retention from job end   id, spec, state, epoch, 
                                                         batch (the key B), max_nanousd, max_tokens,
                                                         max_sub_calls, recoveries (workers that died with
                                                         it), ended_entry, diverged (cells of its last replay),
-                                                        since_ms (its start, or its last after it was parked),
-                                                        ran_ms (how long it ran before it was parked)
-J:ledger               hash    as J                     totals and lines; see ``money``
+                                                        since_ms (when it started, or last went on after it
+                                                        was parked), ran_ms (how long it ran before that)
+J:ledger               hash    as J                     totals and lines; see ``ledger``
 J:calls                hash    as J                     call id → state; see ``lua/prelude_calls.lua``
 J:requests             hash    as J                     sub-call id → request
 J:results              hash    as J                     call id → result
 J:journal              list    as J                     journal entries in order
 J:trace                stream  as J                     events in order, field ``e``
 J:replies              stream  as J                     ids of the calls settled last, field ``c``, and their
-                                                        results where they are short, field ``r``
+                                                        results if they are short, field ``r``
 J:done                 stream  as J                     one entry once the job is final: wakes waiters
 J:blobs                set     as J                     keys of the blobs that the job uses
-J:tokens               zset    as J                     the latest writes, by which repeats are known
-J:charges              list    as J                     each charge in the ledger; see ``money``
+J:tokens               zset    as J                     tokens of the latest writes, to recognize repeats
+J:charges              list    as J                     each charge in the ledger; see ``ledger``
 B                      hash    retention from its last  digest, total, created_ms, sealed, paused,
                                job's end, or from its   pause_reason, cancelled, max_nanousd, max_tokens, and
                                creation while empty     ``n:<state>`` with the number of jobs in that state;
-                                                        and, with a webhook, webhook (its URL), webhooks
-                                                        (the key of the list of due ones), webhook_tries,
+                                                        if it has a webhook: webhook (the URL), webhooks (the
+                                                        key of the list of due ones), webhook_tries,
                                                         webhook_state, ended_ms
 B:ledger               hash    as B                     as J:ledger, over all jobs
 B:jobs                 zset    as B                     job ids by line number
 B:ended                stream  as B                     jobs in order of their end: id ``j``, run time ``ms``,
-                                                        ``n`` nano-dollars and ``t`` tokens spent till then
+                                                        ``n`` nano-dollars and ``t`` tokens spent by then
 rlm:jobs, rlm:batches  zset    none: pruned             ids by creation time
 rlm:queued             zset    none: empties itself     waiting jobs by the time they were last sent
 rlm:leases             zset    none: empties itself     running jobs by the end of their lease
 rlm:webhooks           zset    none: empties itself     ended batches (B) by when their webhook is due
 rlm:slots              hash    longest ttl announced    worker → its slots
 rlm:slots:until        zset    longest ttl announced    worker → end of its announcement
-rlm:requests           hash    longest ttl announced    worker → end of its announcement, and for each job of
-                                                        its requests at endpoints the number that is under way
+rlm:requests           hash    longest ttl announced    worker → end of its announcement, and by job the
+                                                        number of its requests under way at endpoints
 L                      hash    1 hour from last report  what all workers together may call there now; see
                                                         ``lua/prelude_limits.lua``
 L:holders              hash    longest lease            process → its calls in flight, and its share
-rlm:limits             zset    1 hour from last report  places by about the time of their last report
-rlm:away               hash    1 hour from last report  place → URL of the endpoint, if nothing answers there
-rlm:cache:<digest>     string  ``RLM_CACHE_TTL_S``      result of a call that other jobs may have too
-rlm:cache:<digest>:by  string  its lease                the process that makes such a call just now
+rlm:limits             zset    1 hour from last report  scope ids by about the time of their last report
+rlm:away               hash    1 hour from last report  scope id → URL of the endpoint, if nothing answers
+rlm:cache:<digest>     string  ``RLM_CACHE_TTL_S``      result of a call that several jobs may share
+rlm:cache:<digest>:by  string  its lease                the process that is making such a call
 rlm:blob:<sha>         hash    owned by ``blobs``       persisted while jobs use it, else retention
 rlm:blob:<sha>:jobs    set     vanishes when empty      jobs in progress that use the blob
 =====================  ======  =======================  ==================================================
 
-The scripts of jobs and calls get ``job_keys`` as their KEYS; only the suffixes of batch and blob keys, which
-they find by reading the job, are spelled again, in ``lua/prelude.lua``.
+The scripts of jobs and calls get ``job_keys`` as their KEYS. They find the keys of the batch and blobs by
+reading the job; only the suffixes of those keys are spelled again, in ``lua/prelude.lua``.
 """
 
 JOBS = "rlm:jobs"
@@ -63,7 +63,7 @@ BATCHES = "rlm:batches"
 QUEUED = "rlm:queued"
 LEASES = "rlm:leases"
 WEBHOOKS = "rlm:webhooks"
-PLACES = "rlm:limits"
+SCOPES = "rlm:limits"
 AWAY = "rlm:away"
 REQUESTS = "rlm:requests"
 SLOTS = "rlm:slots"
@@ -95,9 +95,9 @@ def cached(digest: str) -> list[str]:
     return [f"rlm:cache:{digest}", f"rlm:cache:{digest}:by"]
 
 
-def limit_keys(place: str) -> list[str]:
-    """The KEYS of every script of a place's limits, as ``lua/prelude_limits.lua`` names them."""
-    return [f"rlm:limits:{place}", f"rlm:limits:{place}:holders", AWAY, PLACES]
+def limit_keys(scope_id: str) -> list[str]:
+    """The KEYS of every script of a scope's limits, as ``lua/prelude_limits.lua`` names them."""
+    return [f"rlm:limits:{scope_id}", f"rlm:limits:{scope_id}:holders", AWAY, SCOPES]
 
 
 def job_keys(job_id: str) -> list[str]:

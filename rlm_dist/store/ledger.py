@@ -1,18 +1,17 @@
-"""The ledger of a job or batch: from the fields of its hash to what is shown.
+"""The ledger of a job or batch, read from the fields of its hash.
 
 The hash holds integers. Totals: ``spent_nanousd``, ``spent_tokens`` (all that was paid),
 ``committed_nanousd``, ``committed_tokens`` (the same without calls paid twice), ``reserved_nanousd``,
 ``reserved_tokens`` (set aside for open calls), ``in_flight`` (calls that somebody has begun; given back like
-what is reserved), ``sub_calls`` (opened), ``estimated_calls``,
-``failed_calls``, ``cache_hits``, ``duplicate_paid_calls``, ``retries`` (attempts after a call's first),
-``rate_limited`` (attempts refused by a 429). Lines: ``line:<role>:<metric>:<model>`` with the
-metrics ``calls``, ``input``, ``cached``, ``output``, ``nanousd`` and ``unpriced`` (calls whose price is not
-known). A call here is one that the endpoint served and charged for, so that a line's calls, tokens and money
-belong together.
+reservations), ``sub_calls`` (opened), ``estimated_calls``, ``failed_calls``, ``cache_hits``,
+``duplicate_paid_calls``, ``retries`` (attempts after a call's first), ``rate_limited`` (attempts refused by
+a 429). Lines: ``line:<role>:<metric>:<model>`` with the metrics ``calls``, ``input``, ``cached``, ``output``,
+``nanousd`` and ``unpriced`` (calls with an unknown price). A line counts only calls that the endpoint served
+and charged for, so that its calls, tokens and money belong together.
 
 A charge is ``<call id> <role> <input> <cached> <output> <estimated 0/1> <nanousd or -> <model>``, with the
-tokens of one attempt. All that was paid stands in the list of charges, whatever became of its call, so that
-the totals can be recomputed.
+tokens of one attempt. The list of charges holds every payment, whatever became of its call, so that the
+totals can be recomputed.
 """
 
 from collections import Counter
@@ -33,7 +32,7 @@ _COUNTERS = (
 
 
 def read_model_costs(ledger: Ledger) -> list[ModelCosts]:
-    """One line for each role and model, roots first."""
+    """One line for each role and model, the root role first."""
     lines: dict[tuple[str, str], Counter[str]] = {}
     for field, value in ledger.items():
         if field.startswith("line:"):
@@ -54,11 +53,11 @@ def read_model_costs(ledger: Ledger) -> list[ModelCosts]:
 
 
 def recomputed(charges: Iterable[str]) -> Counter[str]:
-    """The fields of a ledger that follow from what was charged."""
+    """The fields of a ledger that follow from its charges."""
     sums: Counter[str] = Counter()
     for charge in charges:
-        _, role, given, cached, out, estimated, nanousd, model = charge.split(" ", 7)
-        tokens = {"input": int(given), "cached": int(cached), "output": int(out)}
+        _, role, input_, cached, output, estimated, nanousd, model = charge.split(" ", 7)
+        tokens = {"input": int(input_), "cached": int(cached), "output": int(output)}
         price = {"unpriced": 1} if nanousd == "-" else {"nanousd": int(nanousd)}
         for metric, amount in {"calls": 1, **tokens, **price}.items():
             sums[f"line:{role}:{metric}:{model}"] += amount
@@ -69,7 +68,7 @@ def recomputed(charges: Iterable[str]) -> Counter[str]:
 
 
 def read_costs(ledger: Ledger) -> Costs:
-    """The totals by role; money is None where any call of the role has an unknown price."""
+    """The totals by role; money is None if any call of the role has an unknown price."""
     parts: dict[str, int] = {}
     money: dict[Role, float | None] = {}
     for role in Role:
@@ -84,11 +83,11 @@ def read_costs(ledger: Ledger) -> Costs:
         }
     for field in _COUNTERS:
         parts[field] = int(ledger.get(field, 0))
-    known = None not in money.values()
+    all_priced = None not in money.values()
     return Costs.model_validate(
         {
             **parts,
-            "total_cost": int(ledger.get("spent_nanousd", 0)) / NANO if known else None,
+            "total_cost": int(ledger.get("spent_nanousd", 0)) / NANO if all_priced else None,
             "root_llm_cost": money[Role.ROOT],
             "sub_llm_cost": money[Role.SUB],
         }

@@ -1,4 +1,7 @@
-"""The Lua scripts: one file an operation, registered with a client once; those of jobs share a prelude."""
+"""The Lua scripts: one file per operation, registered with a client once. Scripts of one kind share preludes.
+
+A script's preludes are put before its text, so that the server gets one script.
+"""
 
 from functools import cache
 from importlib import resources
@@ -45,6 +48,7 @@ _PRELUDES = (
     ("job_", "prelude.lua"),
     ("calls_", "prelude.lua"),
     ("calls_", "prelude_calls.lua"),
+    ("job_retry", "prelude_calls.lua"),
     ("calls_", "prelude_ledger.lua"),
     ("limits_", "prelude_limits.lua"),
     ("limits_", "prelude_limits_cuts.lua"),
@@ -55,13 +59,13 @@ _PRELUDES = (
 
 
 def register(client: redis.Redis) -> dict[str, Script]:
-    """All scripts by name: called by their hash, and loaded again where the server has forgotten them."""
+    """All scripts by name; each is called by its hash, and loaded again if the server has forgotten it."""
     return {name: client.register_script(source(name)) for name in _NAMES}
 
 
 @cache
 def source(name: str) -> str:
-    """The text of a script, with what stands before it."""
+    """The text of a script, with its preludes before it."""
     folder = resources.files(__package__) / "lua"
     script = (folder / f"{name}.lua").read_text("utf-8")
     preludes = [prelude for prefix, prelude in _PRELUDES if name.startswith(prefix)]

@@ -1,8 +1,8 @@
-"""The trace of a job: its events as they are stored, read back, and shown as text.
+"""The trace of a job: its events, stored and read back.
 
-Each stored payload is one event as a JSON object with its time, ``at_ms``, in ASCII, for a text may hold lone
-surrogates; a long one is packed into the blob store by ``texts``. Events of 0.1.0 have no time of their own:
-theirs is that of their stream id, given by Redis.
+Each payload is one event as a JSON object with its time, ``at_ms``. It is in ASCII, as a text may hold lone
+surrogates. A ``Packer`` puts a long payload into the blob store. Events of 0.1.0 have no ``at_ms``: their
+time is that of their stream id, which Redis gave them.
 """
 
 import json
@@ -17,7 +17,7 @@ from rlm_dist.schema.events import (
     Marked,
 )
 
-_TEXTS = ("text", "code", "output", "error", "answer")  # the fields that can be large, in whatever event
+_TEXTS = ("text", "code", "output", "error", "answer")  # the fields that can be large, in any event
 _AT = "at_ms"
 _HEAD_CHARS = 4000
 
@@ -35,10 +35,10 @@ class EventLog(Protocol):
 
 
 class Packer(Protocol):
-    """Puts long texts of a job into the blob store."""
+    """Puts the long payloads of a job into the blob store."""
 
     def pack(self, job_id: str, text: str) -> str:
-        """What to store for a text."""
+        """What to store in place of a text."""
 
     def unpack(self, packed: str) -> str:
         """The text that was packed."""
@@ -53,52 +53,52 @@ class TracedEvent(NamedTuple):
 
 
 class TraceSink:
-    """An ``Emit`` that keeps the events of one job until ``flush``; safe to call from several threads.
+    """An ``Emit`` that buffers the events of one job until ``flush``; safe to call from several threads.
 
-    ``now_ms`` tells the time that events are given, Unix milliseconds of the Redis server.
+    ``now_ms`` returns the time to stamp an event with, in Unix milliseconds of the Redis server.
     """
 
-    def __init__(self, store: EventLog, job_id: str, texts: Packer, *, now_ms: Callable[[], int]) -> None:
+    def __init__(self, store: EventLog, job_id: str, packer: Packer, *, now_ms: Callable[[], int]) -> None:
         self._store = store
         self._job_id = job_id
-        self._texts = texts
+        self._packer = packer
         self._now_ms = now_ms
         self._lock = threading.Lock()
-        self._flushing = threading.Lock()  # what was kept first is stored first
-        self._kept: list[str] = []
+        self._flush_lock = threading.Lock()  # payloads are stored in the order in which they were buffered
+        self._buffer: list[str] = []
 
     def __call__(self, event: Event) -> None:
         fields = {**event.model_dump(), _AT: self._now_ms()}
         try:
-            payload = self._texts.pack(self._job_id, json.dumps(fields))
-        except BlobError as error:  # a trace must not fail the job that it tells of
+            payload = self._packer.pack(self._job_id, json.dumps(fields))
+        except BlobError as error:  # a trace must not fail its job
             payload = json.dumps(_heads(fields, error.detail))
         with self._lock:
-            self._kept.append(payload)
+            self._buffer.append(payload)
 
     def flush(self) -> None:
-        """Store what is kept, in order; where that fails it is kept for the next time."""
-        with self._flushing:
+        """Store the buffered events in order; if that fails, they stay for the next flush."""
+        with self._flush_lock:
             with self._lock:
-                kept, self._kept = self._kept, []
+                payloads, self._buffer = self._buffer, []
             try:
-                self._store.append_events(self._job_id, kept)
+                self._store.append_events(self._job_id, payloads)
             except BaseException:
                 with self._lock:
-                    self._kept = kept + self._kept
+                    self._buffer = payloads + self._buffer
                 raise
 
 
-def read_trace(store: EventLog, job_id: str, texts: Packer, *, after: str = "0") -> Iterator[TracedEvent]:
-    """The events that a job has stored up to now, in order, from after a stream id.
+def read_trace(store: EventLog, job_id: str, packer: Packer, *, after: str = "0") -> Iterator[TracedEvent]:
+    """The events that a job has stored so far, in order, starting after a stream id.
 
-    In place of an event that is gone from the blob store there is a mark which says so.
+    An event that is gone from the blob store is replaced by a mark that says so.
     """
     turn = 0
     for stream_id, payload in store.read_events(job_id, after):
         at_ms = int(stream_id.partition("-")[0])
         try:
-            fields = json.loads(texts.unpack(payload))
+            fields = json.loads(packer.unpack(payload))
             at_ms = fields.pop(_AT, at_ms)
             event = EVENT.validate_python(fields)
         except BlobError as error:
@@ -107,11 +107,11 @@ def read_trace(store: EventLog, job_id: str, texts: Packer, *, after: str = "0")
         yield TracedEvent(stream_id, at_ms, event)
 
 
-def _heads(fields: dict[str, Any], why: str) -> dict[str, Any]:
-    """The fields of an event with no more than the head of each text."""
+def _heads(fields: dict[str, Any], reason: str) -> dict[str, Any]:
+    """The fields of an event, with only the head of each long text."""
     short = dict(fields)
     for name in _TEXTS:
         text = short.get(name)
         if isinstance(text, str) and len(text) > _HEAD_CHARS:
-            short[name] = f"{text[:_HEAD_CHARS]}\n[the rest could not be stored: {why}]"
+            short[name] = f"{text[:_HEAD_CHARS]}\n[the rest could not be stored: {reason}]"
     return short

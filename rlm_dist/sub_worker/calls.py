@@ -1,11 +1,12 @@
-"""A sub worker's part: claim calls, run them through the model client, settle them.
+"""The work of a sub worker: claim calls, run them through the model client, settle them.
 
 Each Celery task brings the ids of some calls of one job, and its thread sleeps until they have all ended. One
-thread, the ledger's, does what concerns the store: it settles all calls that came back since its last round,
-then claims as many of those that wait as there is room for. What falls together, of whichever tasks, so
-goes together, one script call a job.
-A call is claimed when its request can start at once, or soon: an eighth more than there are slots, so that
-no slot is empty while the ledger's thread settles the call that had it and claims the next.
+thread, the ledger's, does the store's part: it settles all calls that ended since its last round, then
+claims as many waiting calls as there is room for. So calls of different tasks are settled and claimed
+together, with one script call per job.
+
+A call is claimed only if its request can start at once or soon. The room is an eighth more than the slots, so
+that no slot idles while the ledger's thread settles the call that used it and claims the next.
 """
 
 import threading
@@ -21,57 +22,57 @@ from rlm_dist.errors import BlobError, FailureKind
 from rlm_dist.schema import CallFailure, CallRequest, CallResult, Role
 from rlm_dist.schema.leases import LEASE_MS
 from rlm_dist.store import CallStore, Settlement
-from rlm_dist.worker.accounts import Accounts, unstorable
+from rlm_dist.worker.accounts import Accounts, end_of_call
 from rlm_dist.worker.failpoints import failpoint
 from rlm_dist.worker.model_client import ModelClient
 
 log = structlog.get_logger()
 
-_LONG_TEXT_THREADS = 16
-# Of the slots: so many calls more are claimed than can be under way.
-_AHEAD = 8
-# A longer answer may have to go to the blob store, which the others must not wait for.
+_LONG_PAYLOAD_THREADS = 16
+# Claim 1/8 more calls than there are slots, so no slot idles while settlements are written.
+_AHEAD_DIVISOR = 8
+# A longer answer may have to go to the blob store; the other calls must not wait for that.
 _SHORT_CHARS = INLINE_CHARS // 8
 
 
 class _Chunk:
-    """The calls of one task: those that wait, and how many are not over. Guarded by its user."""
+    """The calls of one task: those that wait, and how many have not ended. The caller holds the lock."""
 
     def __init__(self, job_id: str, call_ids: Sequence[str]) -> None:
         self.job_id = job_id
         self.waiting = deque(call_ids)
-        self.given_back = False
+        self.was_given_back = False
         self.over = threading.Event()
-        self._left = len(call_ids)
+        self._open_calls = len(call_ids)
 
     def end(self, calls: int) -> None:
-        """Note that some of its calls are no longer ours, in whatever way."""
-        self._left -= calls
-        if not self._left:
+        """Note that this many of its calls have ended for this worker, for any reason."""
+        self._open_calls -= calls
+        if not self._open_calls:
             self.over.set()
 
     def give_back(self) -> None:
-        """Leave the calls that wait to another worker."""
+        """Leave the waiting calls to another worker."""
         waiting = len(self.waiting)
-        self.given_back = waiting > 0
+        self.was_given_back = waiting > 0
         self.waiting.clear()
         self.end(waiting)
 
 
 class _Call(NamedTuple):
-    """A call that was taken to be claimed."""
+    """A call that is about to be claimed, or was."""
 
     chunk: _Chunk
     id: str
 
     @property
     def job_id(self) -> str:
-        """Its job."""
+        """The call's job."""
         return self.chunk.job_id
 
 
 class _EndedCall(NamedTuple):
-    """A call whose request has ended, however."""
+    """A call whose request has ended, for any reason."""
 
     call: _Call
     request: CallRequest
@@ -84,9 +85,9 @@ class _EndedCall(NamedTuple):
 
 
 class SubCalls:
-    """Runs calls through ``llm``, which has ``slots`` of them under way; ``run`` is called from many threads.
+    """Runs calls through ``llm``, which makes ``slots`` at once; ``run`` is called from many threads.
 
-    ``wants_more`` is called when ``has_enough`` is true no longer.
+    ``wants_more`` is called when ``has_enough`` is no longer true.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class SubCalls:
         self._llm = llm
         self._accounts = accounts
         self._owner = owner
-        self._free = slots + slots // _AHEAD
+        self._free = slots + slots // _AHEAD_DIVISOR
         self._backlog = 0
         self._enough = max(1, slots // 4)
         self._had_enough = False
@@ -113,17 +114,17 @@ class SubCalls:
         self._draining = False
         self._closed = False
         self._changed = threading.Condition()
-        self._chunks: deque[_Chunk] = deque()  # those with calls that wait
-        self._answered: list[_EndedCall] = []
-        self._held: dict[_Call, Future[CallResult] | None] = {}
-        self._long_payloads = ThreadPoolExecutor(_LONG_TEXT_THREADS, thread_name_prefix="long-payloads")
-        self._ledger = threading.Thread(target=self._keep, name="ledger", daemon=True)
+        self._chunks: deque[_Chunk] = deque()  # those with waiting calls
+        self._ended: list[_EndedCall] = []
+        self._claimed: dict[_Call, Future[CallResult] | None] = {}
+        self._long_payloads = ThreadPoolExecutor(_LONG_PAYLOAD_THREADS, thread_name_prefix="long-payloads")
+        self._ledger = threading.Thread(target=self._run_ledger, name="ledger", daemon=True)
         self._ledger.start()
 
     def run(self, job_id: str, call_ids: Sequence[str]) -> bool:
-        """Bring each of these calls of one job to its end, unless somebody else did or does.
+        """Bring each of these calls of one job to its end, unless another worker has done so or is doing so.
 
-        False where some were not begun, because this worker stops: they are for another one.
+        False if some were not begun because this worker stops: another worker has to make them.
         """
         if not call_ids:
             return True
@@ -135,30 +136,30 @@ class SubCalls:
                 self._give_back()
             self._changed.notify()
         chunk.over.wait()
-        return not chunk.given_back
+        return not chunk.was_given_back
 
     def has_enough(self) -> bool:
-        """Whether further calls are better left to other workers.
+        """Whether further calls should go to other workers.
 
-        So many wait here, or the endpoint is away and there is a call here to try it with.
+        True if enough calls wait here, or if the endpoint is away and a call here can try it.
         """
-        return self._backlog >= self._enough or (self._llm.away and bool(self._backlog or self._held))
+        return self._backlog >= self._enough or (self._llm.away and bool(self._backlog or self._claimed))
 
     def look(self) -> None:
-        """To be called now and then: the endpoint may be back."""
+        """Check whether the endpoint is back; call this regularly."""
         had_enough, self._had_enough = self._had_enough, self.has_enough()
         if had_enough and not self._had_enough:
             self._wants_more()
 
     def drain(self) -> None:
-        """Begin no more calls; those under way go on to their end."""
+        """Begin no more calls; calls in flight run to their end."""
         with self._changed:
             self._draining = True
             self._give_back()
         self._llm.drain()
 
     def close(self) -> None:
-        """End the threads made here; no ``run`` is under way."""
+        """End the threads made here; no ``run`` may be in progress."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -166,15 +167,16 @@ class SubCalls:
         self._long_payloads.shutdown()
 
     def held(self) -> dict[str, list[str]]:
-        """The calls under way, by job."""
+        """The claimed calls, by job."""
         with self._changed:
-            return {job_id: [call.id for call in calls] for job_id, calls in _by_job(self._held).items()}
+            groups = _by_job(self._claimed)
+        return {job_id: [call.id for call in calls] for job_id, calls in groups.items()}
 
     def abort(self, job_ids: Iterable[str]) -> None:
-        """Close the requests of these jobs, for whose answers nobody waits."""
-        wanted = set(job_ids)
+        """Close the requests of these jobs: nobody waits for their answers."""
+        ids = set(job_ids)
         with self._changed:
-            futures = [future for call, future in self._held.items() if call.job_id in wanted]
+            futures = [future for call, future in self._claimed.items() if call.job_id in ids]
         for future in futures:
             if future is not None:
                 future.cancel()
@@ -185,23 +187,21 @@ class SubCalls:
         self._chunks.clear()
         self._backlog = 0
 
-    def _keep(self) -> None:
-        """The ledger's thread. It settles first: the slots of what it settles are then free for others."""
+    def _run_ledger(self) -> None:
+        """The ledger's thread. Each round settles first, which frees slots for the calls it claims next."""
         while True:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._closed or self._answered or (self._chunks and self._free)
-                )
+                self._changed.wait_for(lambda: self._closed or self._ended or (self._chunks and self._free))
                 if self._closed:
                     return
-                answered, self._answered = self._answered, []
+                ended, self._ended = self._ended, []
             try:
-                self._round(answered)
-            except Exception:  # a bad round must not end the rounds after it
+                self._round(ended)
+            except Exception:  # a failed round must not end the later ones
                 log.exception("ledger_round_failed")
 
-    def _round(self, answered: Sequence[_EndedCall]) -> None:
-        for job_id, group in _by_job(answered).items():
+    def _round(self, ended: Sequence[_EndedCall]) -> None:
+        for job_id, group in _by_job(ended).items():
             self._settle(job_id, group)
         had_enough = self.has_enough()
         for job_id, calls in _by_job(self._take()).items():
@@ -210,40 +210,40 @@ class SubCalls:
             self._wants_more()
 
     def _take(self) -> list[_Call]:
-        """A waiting call for each free slot."""
-        taken: list[_Call] = []
+        """Take a waiting call for each free slot."""
+        calls: list[_Call] = []
         with self._changed:
-            while self._chunks and len(taken) < self._free:
+            while self._chunks and len(calls) < self._free:
                 chunk = self._chunks[0]
-                taken.append(_Call(chunk, chunk.waiting.popleft()))
+                calls.append(_Call(chunk, chunk.waiting.popleft()))
                 if not chunk.waiting:
                     self._chunks.popleft()
-            self._free -= len(taken)
-            self._backlog -= len(taken)
-        return taken
+            self._free -= len(calls)
+            self._backlog -= len(calls)
+        return calls
 
     def _begin(self, job_id: str, calls: Sequence[_Call]) -> None:
-        """Claim these calls and start those that were won."""
+        """Claim these calls, and start those whose claim succeeded."""
         try:
-            claimed = self._calls.claim(job_id, [call.id for call in calls], self._owner, LEASE_MS)
+            requests = self._calls.claim(job_id, [call.id for call in calls], self._owner, LEASE_MS)
         except Exception:
             log.exception("calls_not_claimed", job=job_id)
             self._release(calls)
             return
-        won = {call: packed for call, packed in zip(calls, claimed, strict=True) if packed is not None}
-        if won:
+        claimed = {call: packed for call, packed in zip(calls, requests, strict=True) if packed is not None}
+        if claimed:
             failpoint("sub.claimed", job_id)
         with self._changed:
-            self._held.update(dict.fromkeys(won))
-        self._release([call for call in calls if call not in won])
-        for call, packed in won.items():
+            self._claimed.update(dict.fromkeys(claimed))
+        self._release([call for call in calls if call not in claimed])
+        for call, packed in claimed.items():
             if self._payloads.is_long(packed):
                 self._long_payloads.submit(self._start, call, packed)
             else:
                 self._start(call, packed)
 
     def _start(self, call: _Call, packed: str) -> None:
-        """Send the request of a call; one that cannot be read fails the call."""
+        """Send the request of a call; if it cannot be read, the call fails."""
         try:
             request = self._request(call, packed)
             future = self._llm.submit(request, call.job_id) if request else None
@@ -254,8 +254,8 @@ class SubCalls:
             self._release([call])
             return
         with self._changed:
-            self._held[call] = future
-        future.add_done_callback(lambda ended: self._note(_EndedCall(call, request, ended)))
+            self._claimed[call] = future
+        future.add_done_callback(lambda done: self._note(_EndedCall(call, request, done)))
 
     def _request(self, call: _Call, packed: str) -> CallRequest | None:
         try:
@@ -266,53 +266,52 @@ class SubCalls:
             self._calls.settle(call.job_id, self._owner, [Settlement(call.id, Role.SUB, result, None)])
             return None
 
-    def _note(self, answered: _EndedCall) -> None:
-        if _may_be_long(answered.future):
-            self._long_payloads.submit(self._settle, answered.job_id, [answered])
+    def _note(self, call: _EndedCall) -> None:
+        if _may_be_long(call.future):
+            self._long_payloads.submit(self._settle, call.job_id, [call])
             return
         with self._changed:
-            self._answered.append(answered)
+            self._ended.append(call)
             self._changed.notify()
 
-    def _settle(self, job_id: str, answered: Sequence[_EndedCall]) -> None:
-        """Settle calls; where that fails, their leases lapse and others do them again."""
+    def _settle(self, job_id: str, ended: Sequence[_EndedCall]) -> None:
+        """Settle calls; if that fails, their leases lapse and other workers make them again."""
         failpoint("sub.answered", job_id)
         try:
-            self._calls.settle(job_id, self._owner, [self._settlement(each) for each in answered])
+            self._calls.settle(job_id, self._owner, [self._settlement(call) for call in ended])
         except Exception:
             log.exception("calls_not_settled", job=job_id)
         finally:
-            self._release([each.call for each in answered])
+            self._release([ended_call.call for ended_call in ended])
         failpoint("sub.settled", job_id)
 
-    def _settlement(self, answered: _EndedCall) -> Settlement:
-        call, request, future = answered
+    def _settlement(self, ended: _EndedCall) -> Settlement:
+        call, request, future = ended
         result = _result(future)
         if result.failure is not None and result.failure.kind == FailureKind.CANCELLED:
             return self._accounts.settlement(call.id, request, result, "")
-        try:
-            packed = self._payloads.pack(call.job_id, result.model_dump_json())
-        except BlobError as error:
-            result = unstorable(result, error)
-            packed = result.model_dump_json()
-        return self._accounts.settlement(call.id, request, result, packed)
+        _, settlement = end_of_call(
+            call.id, request, result,
+            job_id=call.job_id, payloads=self._payloads, accounts=self._accounts,
+        )  # fmt: skip
+        return settlement
 
     def _release(self, calls: Iterable[_Call]) -> None:
-        """Free the slots of these calls, which are over here."""
+        """Free the slots of these calls: this worker is done with them."""
         with self._changed:
             for call in calls:
-                self._held.pop(call, None)
+                self._claimed.pop(call, None)
                 self._free += 1
                 call.chunk.end(1)
             self._changed.notify()
 
 
-class _OfJob(Protocol):
+class _HasJob(Protocol):
     @property
     def job_id(self) -> str: ...
 
 
-Item = TypeVar("Item", bound=_OfJob)
+Item = TypeVar("Item", bound=_HasJob)
 
 
 def _by_job(items: Iterable[Item]) -> dict[str, list[Item]]:
@@ -323,8 +322,8 @@ def _by_job(items: Iterable[Item]) -> dict[str, list[Item]]:
 
 
 def _may_be_long(future: Future[CallResult]) -> bool:
-    done = None if future.cancelled() or future.exception() else future.result().completion
-    return done is not None and len(done.text) > _SHORT_CHARS
+    completion = None if future.cancelled() or future.exception() else future.result().completion
+    return completion is not None and len(completion.text) > _SHORT_CHARS
 
 
 def _result(future: Future[CallResult]) -> CallResult:

@@ -15,11 +15,11 @@ from rlm_dist.broker.backpressure import limit_intake
 from rlm_dist.broker.kombu_fixes import repair_broker
 from rlm_dist.settings import Settings
 from rlm_dist.sub_worker.worker import SubWorker
-from rlm_dist.worker.task_support import _ID, _IDS, _load_and_freeze, _no_values_in_errors
+from rlm_dist.worker.task_support import ID, IDS, load_and_freeze, no_values_in_errors
 
 
 class _Sized(Protocol):
-    """A Celery worker, of which we want to know how many threads it has."""
+    """A Celery worker; ``concurrency`` is its number of threads."""
 
     concurrency: int
 
@@ -30,7 +30,9 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
     repair_broker()
     wake = limit_intake(app, lambda: not any(worker.calls.has_enough() for worker in workers))
 
-    worker_init.connect(_load_and_freeze, weak=False)  # a whole one stops all calls for a tenth of a second
+    worker_init.connect(
+        load_and_freeze, weak=False
+    )  # a full collection stops all calls for a tenth of a second
 
     @worker_init.connect(weak=False)
     def start(sender: _Sized, **_: object) -> None:
@@ -48,9 +50,9 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
 
     @app.task(name=SUB_TASK)
     def sub(job_id: str, call_ids: list[str]) -> None:
-        with _no_values_in_errors():
-            done = workers[0].calls.run(
-                _ID.validate_python(job_id, strict=True), _IDS.validate_python(call_ids)
+        with no_values_in_errors():
+            is_complete = workers[0].calls.run(
+                ID.validate_python(job_id, strict=True), IDS.validate_python(call_ids)
             )
-        if not done:
+        if not is_complete:
             raise Reject("the worker stops", requeue=True)

@@ -1,4 +1,4 @@
-"""A process that runs sub-calls, many at once."""
+"""The worker process that runs sub-calls, many at once, and renews their leases."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from rlm_dist.worker.process import Worker
 
 
 class SubWorker(Worker):
-    """A process that runs sub-calls, many at once; ``wants_more`` as in ``SubCalls``."""
+    """A process that runs sub-calls, many at once; ``wants_more`` is that of ``SubCalls``."""
 
     def __init__(
         self, app: Celery, settings: Settings, *, slots: int, wants_more: Callable[[], None]
@@ -27,16 +27,16 @@ class SubWorker(Worker):
         self._heart = PeriodicThread(self._beat, period_s=RENEW_S, name="leases")
 
     def close(self) -> None:
-        """End the threads and connections made here."""
+        """Close the threads and connections made here."""
         self._heart.close()
         self.calls.close()
         super().close()
 
     def _beat(self) -> None:
         self.store.workers.announce_slots(self.owner, self._slots, ttl_ms=LEASE_MS)
-        held = self.calls.held()
-        if held:
-            unwanted = self.store.calls.renew(self.owner, held, LEASE_MS)
+        leased = self.calls.held()
+        if leased:
+            unwanted = self.store.calls.renew(self.owner, leased, LEASE_MS)
             self.calls.abort(unwanted.cancelled)
             for job_id in unwanted.ended:
                 self.llm.drop(job_id)

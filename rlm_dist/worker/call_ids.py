@@ -1,4 +1,8 @@
-"""Call ids."""
+"""Call ids: ``<digest>#<n>``, where the digest is of the job's id and the request, and n counts repeats.
+
+Invariant: the same steps, run again after ``rewind``, get the same ids; so a call that was answered before
+is not made again.
+"""
 
 import hashlib
 import json
@@ -14,20 +18,20 @@ class CallIds:
     def __init__(self, job_id: str) -> None:
         self._job_id = job_id
         self._lock = threading.Lock()
-        self._seen: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
 
     def name(self, request: CallRequest) -> str:
-        """The id of this request, counting how often it was asked before."""
-        # In ASCII: a query may hold lone surrogates, which pydantic's own JSON refuses. Who else may have the
-        # answer is no part of what is asked.
-        asked = json.dumps(request.model_dump(exclude={"cache"}))
-        content = f"{self._job_id}\n{asked}".encode()
+        """The id of this request; it counts how often the job has made the same request before."""
+        # In ASCII: a query may contain lone surrogates, which pydantic's own JSON refuses. Whether other jobs
+        # may share the answer is not part of the request's identity.
+        identity = json.dumps(request.model_dump(exclude={"cache"}))
+        content = f"{self._job_id}\n{identity}".encode()
         digest = hashlib.blake2b(content, digest_size=12).hexdigest()
         with self._lock:
-            self._seen[digest] += 1
-            return f"{digest}#{self._seen[digest]}"
+            self._counts[digest] += 1
+            return f"{digest}#{self._counts[digest]}"
 
     def rewind(self) -> None:
-        """Count from the start again: the same steps are about to be run once more."""
+        """Restart the counts, before the same steps are run again."""
         with self._lock:
-            self._seen.clear()
+            self._counts.clear()

@@ -1,4 +1,4 @@
-"""Threads that do something every few seconds, and notice when Redis was away."""
+"""Threads that run a step every few seconds, and a detector for times in which Redis was away."""
 
 import threading
 import time
@@ -12,9 +12,10 @@ log = structlog.get_logger()
 
 
 class OutageDetector:
-    """Notices that Redis was away: leases have then lapsed although their holders live.
+    """Detects that Redis was away: leases have then lapsed although their holders are alive.
 
-    Asked at the end of each round of a thread that should come every ``period_s``, after Redis has answered.
+    For a thread whose rounds should come every ``period_s``: it calls ``over`` at the end of each round,
+    after Redis has answered.
     """
 
     def __init__(self, period_s: float) -> None:
@@ -23,11 +24,11 @@ class OutageDetector:
         self._not_before = 0.0
 
     def begin(self) -> None:
-        """Begin a round after a time in which there was nothing to ask."""
+        """Begin a round after a time without rounds, which is then not taken for an outage."""
         self._last = time.monotonic()
 
     def over(self) -> bool:
-        """Whether lapsed leases mean what they say: for one lease's length after an outage they do not."""
+        """Whether a lapsed lease means a dead holder: not within one lease's length after an outage."""
         now = time.monotonic()
         if now - self._last > self._longest_s:
             self._not_before = now + LEASE_MS / 1000
@@ -36,7 +37,7 @@ class OutageDetector:
 
 
 class PeriodicThread:
-    """A daemon thread that calls ``step`` every ``period_s`` until closed; an error is logged, not fatal."""
+    """A daemon thread that calls ``step`` every ``period_s`` until closed; it logs errors and goes on."""
 
     def __init__(self, step: Callable[[], None], *, period_s: float, name: str) -> None:
         self._step = step
@@ -46,7 +47,7 @@ class PeriodicThread:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop after the step under way; may be called from the step itself."""
+        """Stop after the current step; may be called from the step itself."""
         self._stop.set()
         if threading.current_thread() is not self._thread:
             self._thread.join()
@@ -55,5 +56,5 @@ class PeriodicThread:
         while not self._stop.wait(self._period_s):
             try:
                 self._step()
-            except Exception as error:  # noqa: BLE001  # a bad round must not end the rounds after it
+            except Exception as error:  # noqa: BLE001  # a failed round must not end the later ones
                 log.warning("periodic_step_failed", step=self._thread.name, error=type(error).__name__)

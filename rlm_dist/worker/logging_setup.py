@@ -1,7 +1,7 @@
-"""The log of a worker: one line an event in logfmt, on stderr, with no text of a user.
+"""The log of a worker: one line per event in logfmt, on stderr, without any text of a user.
 
-An unexpected error is logged by its type and the places it came through. Its message is left out: a library's
-message may quote the value that it stumbled over, and that may be a prompt.
+An unexpected error is logged by its type and the file and line of its frames. Its message is left out: a
+library's message may quote the value that caused the error, and that may be a prompt.
 """
 
 import logging
@@ -12,8 +12,8 @@ from typing import Any
 import structlog
 from structlog.types import EventDict
 
-# They log each request; what matters of a call is in the trace.
-_LOUD = ("httpx", "httpx2", "openai")
+# These log each request; the trace has what matters about a call.
+_NOISY = ("httpx", "httpx2", "openai")
 
 
 def configure_logs(level: str) -> None:
@@ -22,18 +22,18 @@ def configure_logs(level: str) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _places,
+            _error_location,
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    for name in _LOUD:
+    for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _places(_: Any, __: str, event: EventDict) -> EventDict:
-    """Put the type of the error under way, and file:line of its frames, in place of ``exc_info``."""
+def _error_location(_: Any, __: str, event: EventDict) -> EventDict:
+    """Replace ``exc_info`` by the type of the current error and file:line of its frames."""
     if event.pop("exc_info", False):
         kind, _error, trace = sys.exc_info()
         frames = traceback.extract_tb(trace)

@@ -1,4 +1,4 @@
-"""The model client as the workers need it; ``llm.LLM`` is one."""
+"""The protocol of a model client, as the workers use it; ``llm.LLM`` implements it."""
 
 from concurrent.futures import Future
 from typing import Protocol
@@ -11,13 +11,13 @@ class ModelClient(Protocol):
 
     @property
     def away(self) -> bool:
-        """Whether nothing is heard of any endpoint that was called."""
+        """Whether every endpoint that was called is away."""
 
     def submit(self, request: CallRequest, job_id: str = "", /) -> "Future[CallResult]":
-        """Start a call; its result tells of every failure, and cancelling the future aborts the request."""
+        """Start a call; its result reports every failure, and cancelling the future aborts the request."""
 
     def drop(self, job_id: str, /) -> None:
-        """End the calls of a job that wait as ``returned``; those under way go on."""
+        """End the waiting calls of a job as ``returned``; calls in flight go on."""
 
     def drain(self) -> None:
-        """Start no request more: calls that wait end as ``returned``, those under way go on."""
+        """Start no more requests: waiting calls end as ``returned``, calls in flight go on."""

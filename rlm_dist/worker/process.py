@@ -1,4 +1,4 @@
-"""What a root and a sub worker process are both made of, built once, after the fork."""
+"""The parts that root and sub worker processes share, built once per process, after the fork."""
 
 import os
 import socket
@@ -6,8 +6,7 @@ import socket
 import structlog
 from celery import Celery
 
-from rlm_dist.blobs.payloads import Payloads
-from rlm_dist.blobs.store import open_blobs
+from rlm_dist.blobs.payloads import open_storage
 from rlm_dist.contexts.cache import ContextCache
 from rlm_dist.llm import LLM
 from rlm_dist.llm.endpoints import endpoints_of
@@ -25,27 +24,27 @@ from rlm_dist.worker.reaper import Reaper
 from rlm_dist.worker.webhook_sender import WebhookSender
 
 log = structlog.get_logger()
-# A job outlives a Redis that is away for this long; the scripts may all be repeated.
+# Jobs survive Redis being away for this long; every script may be repeated.
 REDIS_PATIENCE_S = 300.0
 
 
 class Worker:
-    """What a root and a sub worker have in common; ``slots`` as in ``LLM``."""
+    """The base of a root and a sub worker process; ``slots`` is that of ``LLM``."""
 
     def __init__(self, app: Celery, settings: Settings, role: Role, *, slots: int | None = None) -> None:
-        assert settings.redis_url is not None  # make_app has refused to go on without it
+        assert settings.redis_url is not None  # make_app refuses to start without it
         self.app = app
         self.settings = settings
         self.owner = f"{settings.broker_prefix}{role}@{socket.gethostname()}:{os.getpid()}"
         self._client = connect(settings.redis_url, client_name=f"rlm-{role}")
-        self.store = Store(self._client, retention_s=settings.retention_s, patience_s=REDIS_PATIENCE_S)
-        blobs = open_blobs(
-            settings.blob_url or "redis",
+        # Workers may run on several machines, which do not see each other's folders: so the default is Redis.
+        self.store, blobs, self.payloads = open_storage(
+            self._client,
+            blob_url=settings.blob_url or "redis",
             home=settings.home,
-            client=self._client,
             retention_s=settings.retention_s,
+            patience_s=REDIS_PATIENCE_S,
         )
-        self.payloads = Payloads(store=self.store, blobs=blobs)
         self.contexts = ContextCache(settings.home / "cache" / "contexts", blobs)
         endpoints = {role: endpoints_of(settings, role) for role in Role}
         self.llm = LLM(
@@ -54,7 +53,7 @@ class Worker:
             cache=SingleFlightCache(self.store.cache, ttl_s=settings.cache_ttl_s),
             slots=slots,
             limits=LimiterRegistry(
-                # A report that cannot be made now is made anew, so it need not be patient.
+                # A report that fails is sent again later, so this store need not wait for Redis.
                 Store(self._client, retention_s=settings.retention_s).limits.share,
                 owner=self.owner,
                 gives_back=role is Role.SUB,
@@ -75,18 +74,18 @@ class Worker:
         self._announcer = PeriodicThread(self._announce_requests, period_s=RENEW_S, name="requests")
         self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)
         secret = settings.webhook_secret
-        self._courier = WebhookSender(self.store, secret=secret.get_secret_value() if secret else None)
+        self._webhook_sender = WebhookSender(self.store, secret=secret.get_secret_value() if secret else None)
 
     def close(self) -> None:
-        """End the threads and connections made here."""
+        """Close the threads and connections made here."""
         self._announcer.close()
         self._reaper.close()
-        self._courier.close()
+        self._webhook_sender.close()
         self.llm.close()
         self._client.close()
 
     def _announce_requests(self) -> None:
-        """Tell operators what is under way; nothing while nothing is."""
-        before, self._requests = self._requests, self.llm.on_wire()
-        if before or self._requests:
+        """Publish the requests in flight for operators; write nothing while there are none."""
+        previous, self._requests = self._requests, self.llm.on_wire()
+        if previous or self._requests:
             self.store.workers.announce_requests(self.owner, self._requests, ttl_ms=LEASE_MS)

@@ -1,13 +1,14 @@
-"""The reaper: puts jobs back on the queue that nobody works on and no message tells of.
+"""The reaper: puts jobs back on the queue that no worker runs and that have no message in the queue.
 
-Two kinds: jobs whose worker died (their lease has lapsed), and jobs that wait although the queues are empty,
-as their message was lost. Where the queues are never empty, the jobs that have waited longest are sent again,
-a few at a time, so that a lost message costs its job time and not its turn. ``start_job`` lets only one taker
-in, so a message too many does no harm. Every worker process runs a reaper.
+There are two kinds: jobs whose worker died (their lease has lapsed), and jobs that wait although the queues
+are empty, because their message was lost. If the queues are never empty, the jobs that have waited longest
+are sent again, a few at a time, so a lost message costs its job some time, but not its turn.
+``JobStore.start`` lets only one worker start a job, so an extra message does no harm. Every worker process
+runs a reaper.
 
-After Redis was away, leases have lapsed although their holders live: the reaper then waits for one lease's
-length, in which every living holder renews. A job that was meant for workers of another broker prefix is
-left to these, and taken only where none of them lives.
+After Redis was away, leases have lapsed although their holders are alive: the reaper then waits for one
+lease's length, in which every living holder renews. A job for workers with another broker prefix is left to
+them, and sent from here only if none of them is alive.
 """
 
 from collections.abc import Iterable
@@ -26,34 +27,34 @@ from rlm_dist.worker.heartbeats import OutageDetector, PeriodicThread
 
 log = structlog.get_logger()
 
-_MOST_JOBS = 100
+_MAX_JOBS = 100
 _WAITING_MS = 5_000
 _LONG_WAITING_MS = 60_000
 _FEW_JOBS = 10
 
 
 class Reaper:
-    """A thread that looks for such jobs every few seconds."""
+    """A thread that looks for such jobs every ``SWEEP_S`` seconds."""
 
     def __init__(self, app: Celery, store: Store, *, prefix: str) -> None:
         self._app = app
         self._store = store
         self._prefix = prefix
         self._outages = OutageDetector(SWEEP_S)
-        self._every = PeriodicThread(self._sweep, period_s=SWEEP_S, name="reaper")
+        self._thread = PeriodicThread(self._sweep, period_s=SWEEP_S, name="reaper")
 
     def close(self) -> None:
         """Stop looking."""
-        self._every.close()
+        self._thread.close()
 
     def _sweep(self) -> None:
         self._store.connection.now_ms()  # returns only once Redis can be reached
         if not self._outages.over():
             return
-        self._send("job_lapsed", self._store.jobs.lapsed(_MOST_JOBS))
+        self._send("job_lapsed", self._store.jobs.lapsed(_MAX_JOBS))
         new, again = queued(self._app, ROOT_QUEUE, AGAIN_QUEUE)
         if not new and not again:
-            self._send("job_message_lost", self._store.jobs.waiting(_WAITING_MS, _MOST_JOBS))
+            self._send("job_message_lost", self._store.jobs.waiting(_WAITING_MS, _MAX_JOBS))
         elif not again:
             self._send("job_waits_long", self._store.jobs.waiting(_LONG_WAITING_MS, _FEW_JOBS))
 
@@ -61,11 +62,11 @@ class Reaper:
         for job_id in job_ids:
             with suppress(NotFound):
                 spec = self._store.jobs.get(job_id).spec
-                if self._ours(spec.broker_prefix):
+                if self._may_send(spec.broker_prefix):
                     log.warning(event, job=job_id)
                     send_root(self._app, spec, again=True)
 
-    def _ours(self, prefix: str) -> bool:
+    def _may_send(self, prefix: str) -> bool:
         if prefix == self._prefix:
             return True
         return not any(name.startswith(f"{prefix}{Role.SUB}@") for name in self._store.workers.live())

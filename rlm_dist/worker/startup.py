@@ -1,4 +1,4 @@
-"""What every worker process does before it takes work: see that it can work at all, and who its parent is."""
+"""What every worker does before it takes work: check that it can run, and watch for its parent's end."""
 
 import sys
 from contextlib import closing
@@ -21,16 +21,16 @@ EXIT_UNREACHABLE = 5
 
 
 def worker_settings(role: Role) -> Settings:
-    """The settings of a worker; the process ends here, with a clear line, where they cannot work."""
+    """The settings of a worker; if they are unusable, the process ends here with a clear message."""
     try:
         settings = load_settings()
         if settings.redis_url is None:
             raise SettingsError(("RLM_REDIS_URL: a worker needs the address of the Redis server",))
         Prices(settings.prices)
-        for each in Role:
-            endpoints_of(settings, each)
+        for any_role in Role:
+            endpoints_of(settings, any_role)
     except SettingsError as error:
-        _end(error, EXIT_BAD_SETTINGS)
+        _exit(error, EXIT_BAD_SETTINGS)
     for variable in unknown_variables():
         _say(f"warning: {variable}")
 
@@ -39,13 +39,13 @@ def worker_settings(role: Role) -> Settings:
         watch_lifeline()
         configure_logs(settings.log_level)
         try:
-            if role is Role.ROOT:  # before the pool is forked, so that its processes need not ask again
+            if role is Role.ROOT:  # before the fork, so that the processes of the pool need not probe again
                 choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
             _reach_redis(settings)
         except SettingsError as error:
-            _end(error, EXIT_BAD_SETTINGS)
+            _exit(error, EXIT_BAD_SETTINGS)
         except RLMError as error:
-            _end(error, EXIT_UNREACHABLE)
+            _exit(error, EXIT_UNREACHABLE)
 
     return settings
 
@@ -56,7 +56,7 @@ def _reach_redis(settings: Settings) -> None:
         client.ping()
 
 
-def _end(error: RLMError, code: int) -> NoReturn:
+def _exit(error: RLMError, code: int) -> NoReturn:
     _say(str(error))
     raise SystemExit(code)
 

@@ -1,4 +1,4 @@
-"""What both Celery tasks need: loading before the fork, and errors without values."""
+"""What both Celery tasks need: imports done before the fork, and errors without values."""
 
 import gc
 from collections.abc import Iterator
@@ -12,20 +12,20 @@ from rlm_dist.llm.connection import preload
 
 log = structlog.get_logger()
 
-_ID = TypeAdapter(str)
-_IDS = TypeAdapter(list[str])
+ID = TypeAdapter(str)
+IDS = TypeAdapter(list[str])
 
 
-def _load_and_freeze(**_: object) -> None:
-    """Load what would be loaded later, and have the garbage collector pass over all that is there by now."""
+def load_and_freeze(**_: object) -> None:
+    """Load what would be loaded later, and exempt all objects that exist by now from garbage collection."""
     preload()
     gc.collect()
     gc.freeze()
 
 
 @contextmanager
-def _no_values_in_errors() -> Iterator[None]:
-    """Celery logs what a task raises, and Flower shows it: the type of an error will do for both."""
+def no_values_in_errors() -> Iterator[None]:
+    """Replace a task's error by one that names only its type, as Celery logs it and Flower shows it."""
     try:
         yield
     except Exception as error:

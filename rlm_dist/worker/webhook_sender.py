@@ -1,11 +1,11 @@
-"""Telling somebody that a batch has ended, by HTTP, in the style of Standard Webhooks.
+"""Sends a webhook when a batch has ended, in the style of Standard Webhooks.
 
-The body is one JSON object with the batch's id, state, counts and costs: no key, no prompt, no answer. It is
-signed with ``RLM_WEBHOOK_SECRET`` over ``<webhook-id>.<webhook-timestamp>.<body>`` by HMAC-SHA256. Without
-that secret it goes out unsigned, which the log, the batch's status and the body say.
+The body is one JSON object with the batch's id, state, counts and costs: no key, no prompt, no answer. The
+signature is HMAC-SHA256 with ``RLM_WEBHOOK_SECRET`` over ``<webhook-id>.<webhook-timestamp>.<body>``. Without
+that secret the webhook is sent unsigned, and the log, the batch's status and the body say so.
 
 Every worker process looks for webhooks that are due; the store gives each to one of them, under a lease, so
-that it is sent again where its sender dies. A receiver may get one twice, with the same ``webhook-id``.
+that it is sent again if its sender dies. A receiver may get one twice, with the same ``webhook-id``.
 """
 
 import base64
@@ -39,8 +39,8 @@ _GONE = 410
 
 
 def body_of(record: BatchRecord, ended_ms: int, *, signed: bool) -> bytes:
-    """What is told of a batch that has ended."""
-    told = {
+    """The body of the webhook for a batch that has ended."""
+    content = {
         "type": f"batch.{record.state}",
         "id": record.id,
         "state": record.state,
@@ -50,28 +50,28 @@ def body_of(record: BatchRecord, ended_ms: int, *, signed: bool) -> bytes:
         "costs": record.costs.model_dump(),
         "signed": signed,
     }
-    return json.dumps(told).encode()
+    return json.dumps(content).encode()
 
 
 def headers_of(message_id: str, timestamp_s: int, body: bytes, secret: str | None) -> dict[str, str]:
-    """The headers that go with a body; no signature without a secret."""
+    """The headers for a body; without a secret they have no signature."""
     headers = {
         "content-type": "application/json",
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp_s),
     }
     if secret is not None:
-        signed = f"{message_id}.{timestamp_s}.".encode() + body
-        digest = hmac.digest(key_of(secret), signed, hashlib.sha256)
+        content = f"{message_id}.{timestamp_s}.".encode() + body
+        digest = hmac.digest(key_of(secret), content, hashlib.sha256)
         headers["webhook-signature"] = f"v1,{base64.b64encode(digest).decode()}"
     return headers
 
 
 def key_of(secret: str) -> bytes:
-    """The key that a secret stands for: base64 after ``whsec_``, or else the text itself.
+    """The key in a secret: decoded from base64 after ``whsec_``, or else the text itself.
 
     Raises:
-        ValueError: where what follows ``whsec_`` is no base64.
+        ValueError: if what follows ``whsec_`` is not base64.
     """
     if secret.startswith(_SECRET_PREFIX):
         return base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
@@ -79,7 +79,7 @@ def key_of(secret: str) -> bytes:
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
-    """Send a webhook and return the status; its answer is not read, and no redirection followed."""
+    """Send a webhook and return the HTTP status; reads no response body and follows no redirect."""
     with httpx2.stream(
         "POST", url, content=body, headers=headers, timeout=_TIMEOUT_S, follow_redirects=False
     ) as response:
@@ -93,11 +93,11 @@ class WebhookSender:
         self._store = store
         self._secret = secret
         self._post = post
-        self._every = PeriodicThread(self._round, period_s=SWEEP_S, name="webhooks")
+        self._thread = PeriodicThread(self._round, period_s=SWEEP_S, name="webhooks")
 
     def close(self) -> None:
-        """Stop after the one under way."""
-        self._every.close()
+        """Stop after the current round."""
+        self._thread.close()
 
     def _round(self) -> None:
         while (due := self._store.webhooks.take(_LEASE_MS)) is not None:
@@ -106,7 +106,7 @@ class WebhookSender:
     def _send(self, due: DueWebhook) -> None:
         try:
             record = self._store.batches.get(due.batch_id)
-        except NotFound:  # its retention is over; it will not be taken again
+        except NotFound:  # the batch has expired; the webhook will not be taken again
             return
         if self._secret is None:
             log.warning("webhook_not_signed", batch=due.batch_id, why="RLM_WEBHOOK_SECRET is not set")
@@ -114,21 +114,21 @@ class WebhookSender:
         headers = headers_of(message_id(due), int(time.time()), body, self._secret)
         try:
             status = self._post(due.url, body, headers)
-            told = f"HTTP {status}"
+            outcome = f"HTTP {status}"
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            status, told = 0, type(error).__name__
+            status, outcome = 0, type(error).__name__
         if 200 <= status < 300:
             self._store.webhooks.done(due, "delivered" if self._secret else "delivered unsigned")
         elif due.tries >= MOST_TRIES or status == _GONE:
-            self._store.webhooks.done(due, f"given up: {told}")
-            log.error("webhook_given_up", batch=due.batch_id, told=told)
+            self._store.webhooks.done(due, f"given up: {outcome}")
+            log.error("webhook_given_up", batch=due.batch_id, told=outcome)
         else:
-            self._store.webhooks.done(due, f"try {due.tries} failed: {told}", _pause_ms(due.tries))
-            log.warning("webhook_failed", batch=due.batch_id, told=told, tries=due.tries)
+            self._store.webhooks.done(due, f"try {due.tries} failed: {outcome}", _pause_ms(due.tries))
+            log.warning("webhook_failed", batch=due.batch_id, told=outcome, tries=due.tries)
 
 
 def message_id(due: DueWebhook) -> str:
-    """A name that all tries to tell one end of one batch share."""
+    """The id of the webhook for one end of one batch; the same for all tries."""
     return f"msg_{hashlib.sha256(f'{due.batch_id}@{due.ended_ms}'.encode()).hexdigest()[:24]}"
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of fairness measures a real cluster, on sizes at which its figures say nothing."""
+"""The fairness benchmark measures a real cluster, here with sizes too small for meaningful figures."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from rlm_dist.bench.fair import LATENCY_S, Fairness, measure, rows
 
 @pytest.mark.acceptance
 def test_small_jobs_are_measured_alone_and_beside_a_huge_one() -> None:
-    """Each of them has a time in both, and the table has its rows."""
+    """Each small job has a time in both runs, and the table has its rows."""
     found = measure(2, 3000)
     assert (found.jobs, found.huge_calls) == (2, 3000)
     assert [len(times) for times in (found.alone_s, found.beside_s)] == [2, 2]
@@ -16,6 +16,6 @@ def test_small_jobs_are_measured_alone_and_beside_a_huge_one() -> None:
 
 
 def test_one_call_is_left_out_of_what_a_job_takes_longer() -> None:
-    """The slot that a call waits for is held by another one, whatever the order."""
+    """Whatever the order, another call holds the slot that a call waits for."""
     found = Fairness(jobs=2, huge_calls=1, alone_s=(2.0, 4.0), beside_s=(3.0 + LATENCY_S, 10.0 + LATENCY_S))
     assert (found.slowdown(0.0), found.slowdown(1.0)) == (1.5, 2.5)

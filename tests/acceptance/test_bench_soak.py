@@ -1,4 +1,4 @@
-"""The soak in small: every job succeeds over an endpoint with faults; the ledger is the endpoint's count."""
+"""A small soak: every job succeeds over an endpoint with faults; the ledger equals the endpoint's count."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The benchmark of speed measures a real cluster, on sizes at which its figures say nothing."""
+"""The speed benchmark measures a real cluster, here with sizes too small for meaningful figures."""
 
 import os
 import subprocess
@@ -14,12 +14,12 @@ from rlm_dist.bench.endpoint import reply
 from rlm_dist.bench.machine import cpu_s, memory_mb
 from rlm_dist.bench.rows import Group, cells, percentile, ratio
 from rlm_dist.schema import Message
-from tests.acceptance.processes import ROOT
+from tests.support.environment import PROJECT
 
 
 @pytest.mark.acceptance
 def test_a_fan_out_beside_the_bare_client(tmp_path: Path) -> None:
-    """Its rows are ratios of positive figures, and no part of the cluster was left out."""
+    """Its rows are ratios of positive figures, and every part of the cluster is measured."""
     rate, cpu, commands = fan_out.beside_bare(tmp_path, calls=40, rounds=1)
     assert rate.parts["ours"] == pytest.approx(rate.value * rate.parts["other"])
     assert min(rate.value, cpu.value, commands.value) > 0
@@ -28,17 +28,17 @@ def test_a_fan_out_beside_the_bare_client(tmp_path: Path) -> None:
 
 @pytest.mark.acceptance
 def test_a_query_beside_a_plain_celery_group(tmp_path: Path) -> None:
-    """Both answer every piece, or it fails; the row has the time, CPU time and memory of each."""
+    """Both answer every piece or the run fails; the row has the time, CPU time and memory of each."""
     (row,) = beside_peers(tmp_path, calls=20, rounds=1, peers=[PLAIN])
     assert row.value == pytest.approx(row.parts["ours"] / row.parts["other"])
     assert min(row.parts.values()) > 0
     for side in ("ours", "other"):
         assert row.parts[f"{side}: s to the answer"] >= 20 / row.parts[side]
-        assert row.parts[f"{side}: MB"] > 100  # a worker that was left out would be missed here
+        assert row.parts[f"{side}: MB"] > 100  # fails if a worker was left out
 
 
 def test_the_root_model_replies_in_the_form_that_the_system_prompt_asks_for() -> None:
-    """As a block for most, in fields for dspy.RLM, whose prompt shows the query indented."""
+    """A block for most peers; fields for dspy.RLM, whose prompt shows the query indented."""
     query = Message(role="user", content=textwrap.indent(dictated.query("x = {1}"), "    "))
     block, fields = (
         reply([Message(role="system", content=f"llm_query {form}"), query])
@@ -49,16 +49,16 @@ def test_the_root_model_replies_in_the_form_that_the_system_prompt_asks_for() ->
 
 
 def test_peers_that_are_not_installed_are_named_with_the_command_that_installs_them() -> None:
-    """Which is the one that the README shows."""
+    """The README shows the same command."""
     said = missing(lambda package: package == "celery")
     assert said == f"not measured, since not installed: rlms, dspy; to install, in a checkout: {INSTALL}"
     assert missing(lambda _: True) is None
-    assert INSTALL in (ROOT / "README.md").read_text()
+    assert INSTALL in (PROJECT / "README.md").read_text()
 
 
 @pytest.mark.acceptance
 def test_one_call_at_a_time_and_one_job_after_another(tmp_path: Path) -> None:
-    """What the endpoint itself takes is left out of what a call takes."""
+    """The time of the endpoint itself is subtracted from the time of a call."""
     median, p99 = one_call.one_at_a_time(tmp_path / "calls", calls=5, rounds=1)
     assert median.parts["endpoint's own"] == p99.parts["endpoint's own"] >= 50
     assert p99.value >= median.value > 0
@@ -67,7 +67,7 @@ def test_one_call_at_a_time_and_one_job_after_another(tmp_path: Path) -> None:
 
 
 def test_a_context_and_waiting_jobs(tmp_path: Path) -> None:
-    """What needs no worker is measured without one."""
+    """Rows that need no worker are measured without one."""
     rows = [
         *contexts.there_and_back(tmp_path / "contexts", megabytes=[1]),
         *jobs.waiting(tmp_path / "jobs", few=2, many=3),
@@ -78,19 +78,19 @@ def test_a_context_and_waiting_jobs(tmp_path: Path) -> None:
 
 
 def test_a_ratio_is_the_median_of_those_measured_in_turns() -> None:
-    """One disturbed turn does not move it."""
+    """One disturbed round does not move the ratio."""
     row = ratio(Group.FAN_OUT, "what", [(2, 1), (3, 1), (100, 1)], "≥ 1")
     assert (row.value, row.parts) == (3, {"ours": 3, "other": 1})
 
 
 def test_a_percentile_is_one_of_the_values() -> None:
-    """And the largest one stands for all above it."""
+    """Percentiles above the largest value are the largest value."""
     values = [float(number) for number in range(100, 0, -1)]
     assert [percentile(values, share) for share in (0.0, 0.5, 0.99, 1.0)] == [1, 51, 100, 100]
 
 
 def test_a_process_counts_with_those_below_it() -> None:
-    """A child's CPU time and memory are its parent's."""
+    """The CPU time and memory of a child count as its parent's."""
     spin = "import sys\nx = sum(range(3_000_000))\nprint(flush=True)\nsys.stdin.read()"
     before = cpu_s([os.getpid()]), memory_mb([os.getpid()])
     with subprocess.Popen(

@@ -1,10 +1,10 @@
-"""`submit --cache`: what one batch was answered, the next one need not pay for."""
+"""`submit --cache`: a later batch does not pay again for answers that an earlier one received."""
 
 import pytest
 
 from rlm_dist.schema import Role
 from rlm_dist.simulated import SimulatedEndpoint
-from tests.acceptance.conftest import MakeBench
+from tests.support.bench import MakeBench
 
 pytestmark = pytest.mark.acceptance
 

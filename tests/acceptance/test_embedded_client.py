@@ -1,4 +1,4 @@
-"""The Python API with nothing configured: it brings its own server and workers, and takes them along."""
+"""The Python API with nothing configured: it starts its own server and workers, and stops them at the end."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.acceptance
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    """Settings that name an endpoint and no Redis, also in the environment."""
+    """Settings, also in the environment, that name an endpoint but no Redis."""
     with SimulatedEndpoint() as endpoint:
         monkeypatch.delenv("RLM_REDIS_URL", raising=False)
         monkeypatch.setenv("RLM_API_URL", endpoint.url)
@@ -45,7 +45,7 @@ def test_a_job_is_run_and_found_again_and_nothing_stays(settings: Settings) -> N
 
 
 def test_a_job_that_was_left_in_the_queue_is_run_by_the_next_client(settings: Settings) -> None:
-    """A client that dies between storing a job and sending it leaves no message; whoever waits has it run."""
+    """A client that dies between storing a job and sending it leaves no message; the next to wait runs it."""
     with with_redis(settings) as resolved:
         own = own_queue(resolved)
         ref = store_context(encode("text"), open_blobs(own.blob_url, home=own.home, client=None))
@@ -54,7 +54,7 @@ def test_a_job_that_was_left_in_the_queue_is_run_by_the_next_client(settings: Se
         )
         with connect(str(own.redis_url), client_name="test") as connection:
             Store(connection, retention_s=own.retention_s).jobs.create([spec])
-    # The job holds the client, which nobody else does.
+    # Only the job keeps a reference to the client.
     assert Client(settings).job("left").result(timeout=120).state == JobState.SUCCEEDED
 
 

@@ -1,4 +1,4 @@
-"""Several endpoints of one role, over real workers: one dies in the middle, and the ledger stays exact."""
+"""Several endpoints of one role over real workers: one dies mid-run, and the ledger stays exact."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 
 from rlm_dist.schema import Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
-from tests.acceptance.conftest import MakeBench
-from tests.waiting import wait_until
+from tests.support.bench import MakeBench
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -34,7 +34,7 @@ def test_another_endpoint_goes_on_when_one_dies(make_bench: MakeBench, tmp_path:
         costs = result.costs
         assert (costs.sub_llm_calls, costs.failed_calls, costs.duplicate_paid_calls) == (CALLS, 0, 0)
         assert costs.sub_llm_tokens == well.served.usage.total
-        # Counted after a call's answer is there, so perhaps after the job has ended.
+        # The endpoint counts a call after its answer is out, which may be after the job has ended.
         wait_until(lambda: job.cost().retries > 0)
 
 

@@ -1,7 +1,7 @@
-"""A huge job does not keep a small one waiting: no more of its calls come first than its window holds.
+"""A huge job does not make a small one wait for more of its calls than its window holds.
 
-No time is looked at: the endpoint holds all sub-calls until those of both jobs are in the queue, and writes
-down the order in which it then answers them.
+The test measures no time: the endpoint holds all sub-calls until those of both jobs are queued, and records
+the order in which it then answers them.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ import redis
 from rlm_dist.broker.app import SUB_QUEUE
 from rlm_dist.schema import Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint, rules
-from tests.acceptance.conftest import MakeBench
-from tests.waiting import wait_until
+from tests.support.bench import MakeBench
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -42,6 +42,6 @@ def test_a_small_job_waits_for_a_window_of_the_huge_one_and_no_more(make_bench: 
         endpoint.release()
         assert small.result(120).answer_json == {"human being": SMALL}
         last = len(answered) - answered[::-1].index("small")
-        # Those that were before it in the queue; and as many again, since calls of several threads overtake.
+        # The calls ahead of it in the queue, and as many again because calls of several threads overtake.
         assert answered[:last].count("huge") <= 2 * window < HUGE / 4
         huge.cancel()

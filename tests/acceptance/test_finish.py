@@ -1,11 +1,11 @@
-"""Ending hung jobs, through real workers."""
+"""Hung jobs are ended through real workers."""
 
 import pytest
 
 from rlm_dist.schema import BatchState, JobState, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
-from tests.acceptance.conftest import MakeBench
-from tests.waiting import wait_until
+from tests.support.bench import MakeBench
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.acceptance
 def test_a_hung_job_is_ended_its_worker_goes_on_and_a_retry_answers(
     make_bench: MakeBench, role: Role
 ) -> None:
-    """The endpoint never answers: the job is ended, the request given up, the worker free for the retry."""
+    """The endpoint never answers: the job ends, its request is aborted, its worker is free for the retry."""
     with SimulatedEndpoint(faults=[Fault(kind="hang", role=role)]) as endpoint:
         bench = make_bench(endpoint)
         bench.start(Role.ROOT, concurrency=1)

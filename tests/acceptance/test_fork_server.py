@@ -1,4 +1,4 @@
-"""The fork-server of a root worker: one for all of its processes, which do without it where it is killed."""
+"""All processes of a root worker share one fork-server; if it is killed, they do without it."""
 
 import contextlib
 import os
@@ -9,9 +9,9 @@ import pytest
 
 from rlm_dist.schema import JobState, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
-from tests.acceptance.conftest import MakeBench
-from tests.integration.sandbox_kit import descends, exists
-from tests.waiting import wait_until
+from tests.support.bench import MakeBench
+from tests.support.sandboxes import descends, exists
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -19,7 +19,7 @@ RESULT_S = 150.0
 
 
 def is_fork_server(pid: int) -> bool:
-    """Whether this is a fork-server, or a fork of one."""
+    """Whether this process is a fork-server or was forked from one."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         program, _, rest = Path(f"/proc/{pid}/cmdline").read_text().partition("\0")
         return "python" in program and "fork_server.py" in rest
@@ -27,7 +27,7 @@ def is_fork_server(pid: int) -> bool:
 
 
 def below(worker: int) -> tuple[list[int], list[int]]:
-    """The fork-servers of a worker, and what they forked."""
+    """The fork-servers of a worker and the processes that they forked."""
     pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
     found = [pid for pid in pids if is_fork_server(pid) and descends(pid, worker)]
     forks = [pid for pid in found if any(descends(pid, other) for other in found)]

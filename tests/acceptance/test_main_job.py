@@ -8,8 +8,8 @@ import pytest
 
 from rlm_dist.schema import JobState, Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
-from tests.acceptance.conftest import Bench, MakeBench
-from tests.waiting import wait_until
+from tests.support.bench import Bench, MakeBench
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -19,13 +19,13 @@ FILLER = "The grass is green and the sky over the hills is wide and blue today.\
 
 
 def haystack(size_bytes: int) -> str:
-    """A text of about this size with one needle in its second half."""
+    """A text of about ``size_bytes`` with one needle in its last third."""
     lines = size_bytes // len(FILLER)
     return FILLER * (2 * lines // 3) + NEEDLE + FILLER * (lines // 3)
 
 
 def same_as_served(bench: Bench, endpoint: SimulatedEndpoint, job_ids: Sequence[str]) -> bool:
-    """Whether the ledgers of all jobs add up to what the endpoint counted."""
+    """Whether the ledgers of all jobs add up to the endpoint's count."""
     costs = [bench.client.job(job_id).cost() for job_id in job_ids]
     served = endpoint.served
     return (
@@ -39,7 +39,7 @@ def same_as_served(bench: Bench, endpoint: SimulatedEndpoint, job_ids: Sequence[
 
 
 def test_a_needle_in_50_mb_is_found_and_paid_for_once(make_bench: MakeBench) -> None:
-    """One query over 50 MB goes from submission to answer; the ledger equals what the endpoint served."""
+    """One query over 50 MB is answered, and the ledger equals what the endpoint served."""
     with SimulatedEndpoint() as endpoint:
         bench = make_bench(endpoint)
         bench.start(Role.ROOT, concurrency=1)
@@ -53,7 +53,7 @@ def test_a_needle_in_50_mb_is_found_and_paid_for_once(make_bench: MakeBench) -> 
 
 
 def test_1000_sub_calls_are_shared_by_two_sub_workers(make_bench: MakeBench) -> None:
-    """A fan-out of 1,000 prompts comes back in order, and both workers took part."""
+    """A fan-out of 1,000 prompts comes back in order, and both workers take part."""
     with SimulatedEndpoint(faults=[Fault(kind="hold", role=Role.SUB)]) as endpoint:
         bench = make_bench(endpoint)
         bench.start(Role.ROOT, concurrency=1)
@@ -61,7 +61,7 @@ def test_1000_sub_calls_are_shared_by_two_sub_workers(make_bench: MakeBench) -> 
         bench.wait_ready()
         lines = [f"{word} is number {n}?" for n in range(500) for word in ("Who", "Where")]
         job = bench.client.submit("\n".join(lines), "Label the first 1000 lines.")
-        # No answer goes out before both workers hold more calls than one of them alone could.
+        # Nothing is answered until more calls are in flight than one worker could hold.
         wait_until(lambda: endpoint.served.in_flight > 24, timeout_s=60)
         endpoint.release()
         result = job.result(RESULT_S)
@@ -72,7 +72,7 @@ def test_1000_sub_calls_are_shared_by_two_sub_workers(make_bench: MakeBench) -> 
 
 
 def test_each_role_has_parameters_of_its_own(make_bench: MakeBench) -> None:
-    """What a job says of a role reaches the endpoint with every call of that role, and with no other."""
+    """A job's parameters for one role reach the endpoint with every call of that role and no other."""
     with SimulatedEndpoint() as endpoint:
         bench = make_bench(endpoint)
         bench.start(Role.ROOT, concurrency=1)
@@ -91,7 +91,7 @@ def test_each_role_has_parameters_of_its_own(make_bench: MakeBench) -> None:
 
 
 def test_50_jobs_at_once_each_get_their_own_answer(make_bench: MakeBench) -> None:
-    """Fifty jobs over fifty contexts share the workers and do not mix."""
+    """Fifty jobs over fifty contexts share the workers without mixing."""
     with SimulatedEndpoint() as endpoint:
         bench = make_bench(endpoint)
         bench.start(Role.ROOT, concurrency=4)
@@ -118,7 +118,7 @@ def test_50_jobs_at_once_each_get_their_own_answer(make_bench: MakeBench) -> Non
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_a_sub_worker_may_go_in_between(make_bench: MakeBench, how: signal.Signals) -> None:
-    """Of two sub workers one is stopped or killed while both hold calls: every call is answered."""
+    """One of two sub workers is stopped or killed while both hold calls: every call is answered."""
     with SimulatedEndpoint(faults=[Fault(kind="hold", role=Role.SUB)]) as endpoint:
         bench = make_bench(endpoint)
         bench.start(Role.ROOT, concurrency=1)
@@ -140,7 +140,7 @@ def test_a_sub_worker_may_go_in_between(make_bench: MakeBench, how: signal.Signa
             assert same_as_served(bench, endpoint, [job.id])
             assert endpoint.served.by_role["sub"] == 100
         else:
-            assert endpoint.served.by_role["sub"] - 100 <= 8  # at most what was in flight at the kill
+            assert endpoint.served.by_role["sub"] - 100 <= 8  # at most the calls in flight at the kill
 
 
 FAULTS = [
@@ -155,7 +155,7 @@ FAULTS = [
 
 
 def test_a_failing_endpoint_is_paid_exactly_what_it_served(make_bench: MakeBench) -> None:
-    """Through 429, 500, HTML, empty choices, cut connections: the ledger equals the endpoint's own count."""
+    """Through 429, 500, HTML, empty choices and cut connections, the ledger equals the endpoint's count."""
     with SimulatedEndpoint(faults=FAULTS) as endpoint:
         bench = make_bench(endpoint)
         bench.start(Role.ROOT, concurrency=1)

@@ -1,4 +1,4 @@
-"""An endpoint that is away: the batch waits, or is paused; nothing fails, and nothing is paid twice."""
+"""While an endpoint is away a batch waits or is paused; nothing fails, and nothing is paid twice."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +9,8 @@ from rlm_dist.cli.batch_view import batch_lines, view
 from rlm_dist.cli.pace import Pace
 from rlm_dist.schema import BatchState, JobState, Role
 from rlm_dist.simulated import Latency, SimulatedEndpoint
-from tests.acceptance.conftest import Bench, MakeBench
-from tests.waiting import wait_until
+from tests.support.bench import Bench, MakeBench
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -19,7 +19,7 @@ JOBS, CALLS = 12, 6
 
 @contextmanager
 def serving(port: int = 0) -> Iterator[SimulatedEndpoint]:
-    """An endpoint that is slow enough to be caught in the middle."""
+    """An endpoint slow enough to be stopped in the middle of a call."""
     with SimulatedEndpoint(latency=Latency(0.2), port=port) as endpoint:
         yield endpoint
 
@@ -35,7 +35,7 @@ def started(bench: Bench, **env: str) -> None:
 
 
 def items() -> list[dict[str, object]]:
-    """Jobs that each ask a few sub-calls."""
+    """Jobs that each make a few sub-calls."""
     context = "\n".join(f"Who is number {n}?" for n in range(CALLS))
     return [
         {"id": f"q{n}", "query": f"Label the first {CALLS} lines.", "context": f"{context}\n{n}"}

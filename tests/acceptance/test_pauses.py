@@ -1,12 +1,12 @@
-"""What only a person can mend, a spent quota or a wrong key, pauses the batch and loses nothing."""
+"""A spent quota or a wrong key, which only a person can fix, pauses the batch and loses nothing."""
 
 import pytest
 from pydantic import JsonValue
 
 from rlm_dist.schema import BatchState, JobState, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
-from tests.acceptance.conftest import MakeBench
-from tests.waiting import wait_until
+from tests.support.bench import MakeBench
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -23,7 +23,7 @@ NO_MONEY: dict[str, JsonValue] = {"message": "You have spent it all", "code": "i
 def test_a_batch_is_paused_and_goes_on_when_it_is_resumed(
     make_bench: MakeBench, role: Role, status: int, error: dict[str, JsonValue] | None, said: str
 ) -> None:
-    """Neither the calls that were refused nor their jobs have failed; the batch tells what was said."""
+    """Neither the refused calls nor their jobs fail; the batch reports what the endpoint said."""
     faults = [Fault(kind="status", role=role, status=status, error=error)]
     with SimulatedEndpoint(faults=faults) as endpoint:
         bench = make_bench(endpoint)

@@ -1,10 +1,10 @@
-"""Jobs that wait for a root worker are started in the order of their priority, then of their submission."""
+"""Jobs that wait for a root worker start in order of priority, then of submission."""
 
 import pytest
 
 from rlm_dist.schema import Priority, Role
 from rlm_dist.simulated import SimulatedEndpoint
-from tests.acceptance.conftest import MakeBench
+from tests.support.bench import MakeBench
 
 pytestmark = pytest.mark.acceptance
 

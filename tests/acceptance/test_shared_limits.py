@@ -1,4 +1,4 @@
-"""A ceiling on the calls in flight, over real workers: all together keep it, and it hinders no end."""
+"""All workers together keep a ceiling on calls in flight, and it does not keep a worker from stopping."""
 
 import signal
 
@@ -6,14 +6,14 @@ import pytest
 
 from rlm_dist.schema import Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
-from tests.acceptance.conftest import MakeBench
-from tests.waiting import wait_until
+from tests.support.bench import MakeBench
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
 
 def test_a_worker_that_stops_gives_back_the_calls_that_wait(make_bench: MakeBench) -> None:
-    """Two workers share two permits; the stopped one ends its calls on the wire, the other does the rest."""
+    """Two workers share two permits; the stopped one ends its calls on the wire, the other makes the rest."""
     with SimulatedEndpoint(faults=[Fault(kind="hold", role=Role.SUB)]) as endpoint:
         bench = make_bench(endpoint)
         bench.start(Role.ROOT, concurrency=1)

@@ -1,4 +1,4 @@
-"""A job that an earlier version began is ended by this one; ``stored_job`` says how the files are made."""
+"""This version finishes a job that an earlier one began; ``stored_job`` explains how the files are made."""
 
 from pathlib import Path
 
@@ -7,17 +7,17 @@ import pytest
 from rlm_dist.schema import JobState, Role
 from rlm_dist.schema.events import REPLAY_DIVERGED, CellRan, Marked, RootReplied
 from rlm_dist.simulated import SimulatedEndpoint
-from tests.acceptance.conftest import MakeBench
-from tests.acceptance.stored_job import ANSWER, CONTEXT, FOLDER, load, root
+from tests.support.bench import MakeBench
+from tests.support.stored_job import ANSWER, CONTEXT, FOLDER, load, root
 
 pytestmark = pytest.mark.acceptance
 
-JOB = "jac9b29ec571a4f8ba993"  # as the file of 0.1.0 names it
+JOB = "jac9b29ec571a4f8ba993"  # the name in the file of 0.1.0
 
 
 @pytest.mark.parametrize("stored", sorted(FOLDER.iterdir()), ids=lambda path: str(path.stem))
 def test_a_journal_of_an_earlier_version_replays(make_bench: MakeBench, stored: Path) -> None:
-    """What the journal and the store have is asked of no model again: one root call is left to be made."""
+    """Nothing in the journal or the store is asked of a model again: one root call is left to make."""
     with SimulatedEndpoint(root=root) as endpoint:
         bench = make_bench(endpoint)
         job = bench.client.job(load(bench.client, stored))
@@ -46,9 +46,9 @@ def test_a_journal_of_an_earlier_version_replays(make_bench: MakeBench, stored: 
 def test_a_cell_that_comes_out_otherwise_is_told_or_ends_the_job(
     make_bench: MakeBench, tmp_path: Path
 ) -> None:
-    """A journal says of the first cell what it does not print: the policy of the job says what that means."""
+    """The journal has another output for the first cell: the job's policy decides what follows."""
     text = (FOLDER / "0.1.0.json").read_text().replace(f"{len(CONTEXT)} 0.8444", f"{len(CONTEXT)} 0.9999")
-    text = text.replace('"max_sub_calls": "5"', '"max_sub_calls": "9"')  # under another id it asks anew
+    text = text.replace('"max_sub_calls": "5"', '"max_sub_calls": "9"')  # under another id it asks again
     with SimulatedEndpoint(root=root) as endpoint:
         bench = make_bench(endpoint)
         jobs = {}

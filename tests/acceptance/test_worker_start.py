@@ -1,4 +1,4 @@
-"""Workers as they are started by hand: what is wrong is said at once, and what is right needs no options."""
+"""Workers started by hand report what is wrong at once, and need no options if all is right."""
 
 import subprocess
 import sys
@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import ROOT, START_S, clean_environment
-from tests.redis_servers import RedisServer
-from tests.waiting import wait_until
+from tests.support.environment import PROJECT, clean_environment
+from tests.support.redis_servers import RedisServer
+from tests.support.waiting import wait_until
+from tests.support.worker_processes import START_S
 
 pytestmark = pytest.mark.acceptance
 
 
 def started(app: str, env: Mapping[str, str], *options: str) -> "subprocess.Popen[str]":
-    """``celery -A <app> worker`` with some options."""
+    """Run ``celery -A <app> worker`` with some options."""
     return subprocess.Popen(
         [sys.executable, "-m", "celery", "-A", app, "worker", *options],
-        env={**clean_environment(), **env}, cwd=ROOT, text=True,
+        env={**clean_environment(), **env}, cwd=PROJECT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
@@ -34,25 +35,25 @@ def test_a_wrong_redis_address_is_told_without_its_password(app: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("env", "told"),
+    ("env", "words"),
     [
         ({"RLM_MAX_ITERATIONS": "abc"}, "RLM_MAX_ITERATIONS"),
         ({}, "RLM_REDIS_URL"),
         ({"RLM_REDIS_URL": "http://x"}, "RLM_REDIS_URL"),
     ],
 )
-def test_a_bad_setting_is_named(env: Mapping[str, str], told: str, tmp_path: Path) -> None:
+def test_a_bad_setting_is_named(env: Mapping[str, str], words: str, tmp_path: Path) -> None:
     worker = started("workers.root", {**env, "RLM_HOME": str(tmp_path)})
     said, _ = worker.communicate(timeout=START_S)
     assert worker.returncode == 2
-    assert told in said
+    assert words in said
     assert "Traceback" not in said
 
 
 def test_a_root_worker_takes_up_jobs_again_whatever_queue_it_was_given(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    """With ``-Q rlm.root`` it also hears of jobs whose worker died."""
+    """Even with ``-Q rlm.root`` it recovers jobs whose worker died."""
     env = {"RLM_REDIS_URL": redis_server.url, "RLM_HOME": str(tmp_path)}
     log = tmp_path / "log"
     worker = started("workers.root", env, "-Q", "rlm.root", "-c", "1", "-f", str(log))
@@ -64,7 +65,7 @@ def test_a_root_worker_takes_up_jobs_again_whatever_queue_it_was_given(
             return subprocess.run(
                 asked,
                 env={**clean_environment(), **env},
-                cwd=ROOT,
+                cwd=PROJECT,
                 text=True,
                 capture_output=True,
                 check=False,

@@ -1,9 +1,9 @@
-"""What the sandbox costs: ``python -m tests.benchmarks.sandbox [LEVEL...]``, beside the ways of others.
+"""What the sandbox costs: ``python -m tests.benchmarks.sandbox [LEVEL...]``, next to the alternatives.
 
-Every number is printed with its ratio to the plainest thing of its kind on the same machine at the same time:
-a start beside ``python -c pass``; a call beside the same message by a pipe of a plain process; a context
-beside a fresh process that reads it as a line of JSON. The rows ``exec`` are model-written code run in the
-worker's own process, with nothing between it and the keys: what isolation costs is the way from there.
+Every number is printed with its ratio to the plainest equivalent on the same machine at the same time: a
+start next to ``python -c pass``; a call next to the same message through a pipe to a plain process; a context
+next to a fresh process that reads it as a line of JSON. The ``exec`` rows run model-written code in the
+worker's own process, with nothing between it and the keys; what isolation costs is the difference from these.
 """
 
 import json
@@ -23,7 +23,7 @@ from rlm_dist.sandbox.fork_server_start import start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.schema import Answer, Message
-from tests.integration.sandbox_kit import descends, held_bytes, peak_bytes, process_of
+from tests.support.sandboxes import descends, held_bytes, peak_bytes, process_of
 
 STARTS = 40
 CALLS = 1000
@@ -57,12 +57,12 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def plain_start() -> float:
-    """A Python process that does nothing."""
+    """Run a Python process that does nothing."""
     return seconds(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
 
 
 def plain_calls() -> float:
-    """One line to a plain process and back."""
+    """Send one line to a plain process and read its answer."""
     command = [sys.executable, "-c", _ECHO]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as echo:
         assert echo.stdin is not None
@@ -79,7 +79,7 @@ def plain_calls() -> float:
 
 
 def plain_context(text: str) -> float:
-    """A fresh process that is handed the context as a line of JSON."""
+    """Give a fresh process the context as a line of JSON."""
     return seconds(
         lambda: subprocess.run(
             [sys.executable, "-c", _READ], input=json.dumps(text), text=True, check=True, capture_output=True
@@ -88,13 +88,13 @@ def plain_context(text: str) -> float:
 
 
 def exec_here(code: str, names: dict[str, object]) -> dict[str, object]:
-    """Run code in this process, as those do who isolate nothing."""
-    exec(code, names)  # noqa: S102  # this is what is measured
+    """Run code in this process, without any isolation."""
+    exec(code, names)  # noqa: S102  # running code without isolation is what is measured
     return names
 
 
 def exec_context(path: Path) -> float:
-    """Read a text and hand it to code in this process."""
+    """Read a text and give it to code in this process."""
     return seconds(lambda: exec_here("len(context)", {"context": path.read_text()}))
 
 
@@ -107,7 +107,7 @@ class Bench:
         self.small = self.stored("hello")
 
     def stored(self, text: str) -> Path:
-        """The text as an encoded context in a file."""
+        """Store the text in a file as an encoded context."""
         path = self._folder / f"context-{len(text)}-{ord(text[0])}"
         if not path.exists():
             with path.open("wb") as file:
@@ -122,7 +122,7 @@ class Bench:
             yield repl
 
     def start(self, context: Path) -> float:
-        """How long a REPL takes to be ready."""
+        """The time until a REPL is ready."""
         repl = Sandbox(context_path=context, query=answered, limits=SandboxLimits(), start=self._start)
         try:
             return seconds(repl.start)
@@ -130,24 +130,24 @@ class Bench:
             repl.close()
 
     def calls(self) -> float:
-        """One ``llm_query`` and its answer."""
+        """The time of one ``llm_query`` and its answer."""
         with self.repl(self.small) as repl:
             return float(repl.run(f"{MANY_CALLS}\nprint(median)").output.head)
 
     def peak(self, context: Path) -> int:
-        """The most memory that a REPL with this context held."""
+        """The peak memory of a REPL with this context."""
         with self.repl(context) as repl:
             return peak_bytes(process_of(repl))
 
     def crowd(self, context: Path) -> tuple[float, int]:
-        """Many REPLs over one context at once: the slowest first turn, and the memory of them all."""
-        with ExitStack() as held:
+        """The slowest first turn, and the memory, of many REPLs over one context at once."""
+        with ExitStack() as stack:
             repls = [
                 Sandbox(context_path=context, query=answered, limits=SandboxLimits(), start=self._start)
                 for _ in range(CROWD)
             ]
             for repl in repls:
-                held.callback(repl.close)
+                stack.callback(repl.close)
             with ThreadPoolExecutor(CROWD) as pool:
                 slowest = max(pool.map(lambda repl: seconds(lambda: first_turn(repl)), repls))
             return slowest, sum(held_bytes(pid) for pid in below(os.getpid()))
@@ -164,12 +164,12 @@ def first_turn(repl: Sandbox) -> None:
 
 
 def below(ancestor: int) -> list[int]:
-    """The processes that descend from this one."""
+    """The descendants of this process."""
     return [int(path.name) for path in Path("/proc").glob("[0-9]*") if descends(int(path.name), ancestor)]
 
 
 def say(level: str, what: str, took: float, plain: float, more: str = "") -> None:
-    """Print one number beside its plain one."""
+    """Print one number next to its plain equivalent."""
     print(  # noqa: T201
         f"{level:10}  {what:28}  {took * 1e3:9.3f} ms  plain {plain * 1e3:9.2f} ms  "
         f"ratio {took / plain:5.2f}  {more}"
@@ -177,7 +177,7 @@ def say(level: str, what: str, took: float, plain: float, more: str = "") -> Non
 
 
 def without_isolation() -> None:
-    """The same in this process."""
+    """The same measurements in this process."""
     starts = [seconds(lambda: exec_here("pass", {})) for _ in range(STARTS)]
     say("exec", "start of a REPL (median)", statistics.median(starts), plain_start())
     calls = exec_here(MANY_CALLS, {"llm_query": lambda prompt: answered([()], None)[0].text})
@@ -191,7 +191,7 @@ def without_isolation() -> None:
 
 
 def main(levels: Sequence[Level]) -> None:
-    """Measure every level; plain and sandboxed runs take turns, as the machine may be busy."""
+    """Measure every level; plain and sandboxed runs alternate, as the machine may be busy."""
     without_isolation()
     for level in levels:
         with tempfile.TemporaryDirectory() as folder, closing(Bench(level, Path(folder))) as bench:

@@ -1,4 +1,4 @@
-"""Stop, pause, retry, budgets, and two holders of one job, on one cluster of two workers of each role."""
+"""Stop, pause, retry, budgets, and two holders of one job, on a cluster with two workers of each role."""
 
 import os
 import re
@@ -14,12 +14,11 @@ from rlm_dist.broker.publish import send_root
 from rlm_dist.client.handles import Batch
 from rlm_dist.schema import BatchState, JobRecord, JobState, Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint, scripts
-from tests.acceptance.conftest import Bench
-from tests.acceptance.processes import WorkerProcess
-from tests.chaos.conftest import WAIT_S, open_bench, submit
-from tests.chaos.invariants import assert_ledger, ends, epochs, models_of, served
-from tests.redis_servers import RedisServer
-from tests.waiting import wait_until
+from tests.support.bench import WAIT_S, Bench, open_bench, submit
+from tests.support.invariants import assert_ledger, ends, epochs, models_of, served
+from tests.support.redis_servers import RedisServer
+from tests.support.waiting import wait_until
+from tests.support.worker_processes import WorkerProcess
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 
@@ -41,14 +40,14 @@ with ThreadPoolExecutor({calls}) as pool:
 
 
 def root(messages: Sequence[Message]) -> str:
-    """The scripted root, and one that asks so many times at once."""
+    """Act as the scripted root, or make N calls at once from threads if the query asks for that."""
     if found := re.search(r"Ask (\d+) from threads", scripts.query_text(messages)):
         return f"Now.\n\n```repl\n{THREADS.format(calls=found[1])}```"
     return scripts.reply(messages)
 
 
 class Suite(NamedTuple):
-    """The cluster, and a client of its Redis."""
+    """The cluster and a client of its Redis."""
 
     bench: Bench
     endpoint: SimulatedEndpoint
@@ -56,12 +55,12 @@ class Suite(NamedTuple):
     redis: redis.Redis
 
     def submit(self, name: str, query: str = QUERY, **options: object) -> str:
-        """Submit a job that the endpoint counts apart; its name stands at the end of its context."""
+        """Submit a job that the endpoint counts separately; the context ends with the job's name."""
         context = f"{LINES} in {name}?"
         return submit(self.bench.client, name, context, query, **models_of(name), **options)
 
     def record(self, job_id: str) -> JobRecord:
-        """A job as it stands."""
+        """The job's current record."""
         return self.bench.client.store.jobs.get(job_id)
 
 
@@ -86,7 +85,7 @@ def suite(chaos_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(autouse=True)
 def well(suite: Suite) -> Iterator[None]:
-    """Each test begins and ends with an endpoint without faults."""
+    """Start and end each test with an endpoint without faults."""
     suite.endpoint.faults = ()
     suite.endpoint.hold()
     yield
@@ -95,7 +94,7 @@ def well(suite: Suite) -> Iterator[None]:
 
 
 def holder(record: JobRecord) -> int:
-    """The process id of the job's holder, as its owner's name ends."""
+    """The process id of the job's holder, taken from the end of its owner's name."""
     assert record.owner is not None
     return int(record.owner.rpartition(":")[2])
 
@@ -122,7 +121,7 @@ def test_a_paused_batch_starts_no_call_and_goes_on_when_resumed(suite: Suite) ->
 
 
 def test_one_answer_and_one_ledger_where_two_hold_a_job(suite: Suite) -> None:
-    """A root worker stands still past its lease, another ends the job; the first then writes nothing."""
+    """A root worker hangs past its lease and another ends the job; the first then writes nothing."""
     suite.endpoint.faults = (Fault(kind="hold", role=Role.ROOT, contains="sub-calls"),)
     job_id = suite.submit("twice")
     app = make_app(suite.bench.settings)
@@ -137,11 +136,11 @@ def test_one_answer_and_one_ledger_where_two_hold_a_job(suite: Suite) -> None:
         suite.endpoint.release()
         job = suite.bench.client.job(job_id)
         assert job.result(WAIT_S).answer_json == ALL_LABELLED
-        # Both answers are out: the one for the first holder waits for it to move again.
+        # Both answers are out; the first holder reads its own when it runs again.
         wait_until(lambda: suite.endpoint.served.in_flight == 0)
     finally:
         os.kill(holder(first), signal.SIGCONT)
-    # The first holder's answer was paid for too: it is settled, and counted as paid twice.
+    # The first holder's answer was paid for too: it is settled and counted as paid twice.
     wait_until(lambda: job.cost().root_llm_calls == served(suite.endpoint, "root-twice"))
     events = list(job.events())
     assert (epochs(events), ends(events)) == ([1, 2], 1)
@@ -153,7 +152,7 @@ def test_one_answer_and_one_ledger_where_two_hold_a_job(suite: Suite) -> None:
 
 
 def test_racing_calls_hold_a_budget_of_calls(suite: Suite) -> None:
-    """Of 200 calls at once, a budget for 50 lets 50 through, and the job ends as exhausted."""
+    """Of 200 calls at once, a budget of 50 lets 50 through, and the job ends as exhausted."""
     job_id = suite.submit("calls", "Ask 200 from threads.", max_sub_calls=50)
     result = suite.bench.client.job(job_id).result(WAIT_S)
     assert result.state is JobState.EXHAUSTED
@@ -166,7 +165,7 @@ def test_racing_calls_hold_a_budget_of_calls(suite: Suite) -> None:
 
 
 def test_racing_calls_hold_a_budget_of_tokens(suite: Suite) -> None:
-    """Tokens are set aside before a call: 200 calls at once never go over the limit."""
+    """Tokens are reserved before a call: 200 calls at once never exceed the limit."""
     limit = 20_000
     job_id = suite.submit("tokens", "Ask 200 from threads.", max_tokens=limit)
     result = suite.bench.client.job(job_id).result(WAIT_S)
@@ -181,7 +180,7 @@ def test_racing_calls_hold_a_budget_of_tokens(suite: Suite) -> None:
 
 
 def test_racing_jobs_hold_the_budget_of_their_batch(suite: Suite) -> None:
-    """200 calls of four jobs at once never go over it; with a larger one, a retry ends the jobs well."""
+    """200 calls of four jobs at once never exceed it; with a larger budget, a retry completes the jobs."""
     limit = 20_000
     client = suite.bench.client
     items = [
@@ -190,7 +189,7 @@ def test_racing_jobs_hold_the_budget_of_their_batch(suite: Suite) -> None:
     ]
 
     def answered() -> int:
-        # By its own models: calls of an exhausted job of another test may still be on the wire.
+        # Counted by its own models: calls of another test's exhausted job may still be on the wire.
         return served(suite.endpoint, "root-shared") + served(suite.endpoint, "sub-shared")
 
     batch = client.submit_batch(items, "shared", batch_max_tokens=limit)
@@ -209,13 +208,13 @@ def test_racing_jobs_hold_the_budget_of_their_batch(suite: Suite) -> None:
 
 
 def paid_calls(batch: Batch) -> int:
-    """The calls that the ledger of a batch knows of."""
+    """The number of calls in a batch's ledger."""
     costs = batch.cost()
     return costs.root_llm_calls + costs.sub_llm_calls
 
 
 def test_no_call_of_unknown_price_is_made_on_a_budget_of_money(suite: Suite) -> None:
-    """The job fails before it costs anything, and says what to do."""
+    """The job fails before it costs anything, and the error says what to do."""
     result = suite.bench.client.job(suite.submit("priced", max_usd=5)).result(WAIT_S)
     assert (result.state, served(suite.endpoint, "root-priced")) == (JobState.FAILED, 0)
     assert result.error is not None
@@ -225,7 +224,7 @@ def test_no_call_of_unknown_price_is_made_on_a_budget_of_money(suite: Suite) -> 
 
 
 def test_retry_runs_again_what_has_no_answer(suite: Suite) -> None:
-    """A failed and a cancelled job of a batch are run again; what they had paid for is not paid again."""
+    """A failed and a cancelled job run again; what was already paid for is not paid again."""
     suite.endpoint.faults = (
         Fault(kind="status", status=400, role=Role.ROOT, contains="in bad"),
         Fault(kind="hold", role=Role.ROOT, contains="in cut"),
@@ -256,7 +255,7 @@ def test_retry_runs_again_what_has_no_answer(suite: Suite) -> None:
 
 
 def test_a_root_worker_that_is_stopped_hands_its_jobs_over(suite: Suite) -> None:
-    """SIGTERM parks a job that waits for sub-calls, and one whose root call then ends; none is paid again."""
+    """SIGTERM parks a job that waits for sub-calls and one whose root call then ends; none is paid again."""
     suite.endpoint.faults = (
         Fault(kind="hold", role=Role.SUB, contains="Line 3:"),
         Fault(kind="hold", role=Role.ROOT, contains="in called"),

@@ -1,4 +1,4 @@
-"""The blob store's disk is full: the jobs that need it fail and say so, the others go on."""
+"""The blob store's disk is full: jobs that need it fail and say why, the others go on."""
 
 import os
 import subprocess
@@ -10,10 +10,9 @@ import pytest
 from rlm_dist.client.client import Client
 from rlm_dist.schema import JobState, Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
-from tests.acceptance.conftest import Bench
-from tests.chaos.conftest import WAIT_S, open_bench, submit
-from tests.redis_servers import RedisServer
-from tests.waiting import wait_until
+from tests.support.bench import WAIT_S, Bench, open_bench, submit
+from tests.support.redis_servers import RedisServer
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 
@@ -27,19 +26,19 @@ PROGRAMS = {
 
 
 def root(messages: Sequence[Message]) -> str:
-    """One cell that hands in its answer."""
+    """Run one cell, which hands in its answer."""
     asked = "\n".join(message.content for message in messages if message.role == "user")
     program = next(program for name, program in PROGRAMS.items() if name in asked)
     return f"```repl\n{program}\n```"
 
 
 def sub(messages: Sequence[Message]) -> str:
-    """An answer that is large where that is asked for."""
+    """Return a large answer if the prompt asks for one."""
     return "y" * LARGE if messages[-1].content == "large" else "yes"
 
 
 class Disk:
-    """A folder that can be made to take no more: a small file system where we may mount one."""
+    """A folder that can be made to refuse writes: a small file system if we may mount one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,7 +49,7 @@ class Disk:
             pytest.skip("root cannot mount here, and may write into any folder")
 
     def fill(self) -> None:
-        """Leave no room."""
+        """Use up all space."""
         if not self.mounted:
             self.folder.chmod(0o555)
             return
@@ -62,12 +61,12 @@ class Disk:
                 return
 
     def empty(self) -> None:
-        """Make room again."""
+        """Free the space again."""
         self.folder.chmod(0o755)
         (self.folder / "filler").unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Take the file system away."""
+        """Unmount the file system."""
         if self.mounted:
             subprocess.run(["umount", str(self.folder)], check=True)
 
@@ -91,7 +90,7 @@ def endpoint() -> Iterator[SimulatedEndpoint]:
 def bench(
     chaos_redis: RedisServer, endpoint: SimulatedEndpoint, disk: Disk, tmp_path: Path
 ) -> Iterator[Bench]:
-    """A worker of each role, and a client, with their blobs on the small disk."""
+    """A worker of each role and a client, with their blobs on the small disk."""
     bench = open_bench(chaos_redis, endpoint.url, tmp_path / "bench")
     bench.client.close()
     bench.client = Client(bench.settings.model_copy(update={"blob_url": str(disk.folder)}))
@@ -103,20 +102,20 @@ def bench(
 
 
 def test_a_full_disk_fails_what_needs_it(bench: Bench, endpoint: SimulatedEndpoint, disk: Disk) -> None:
-    """What cannot be stored is said, and paid for once; with room again, a retry ends the job well."""
+    """A failed write is reported and paid for once; with space again, a retry completes the job."""
     ids = {name: submit(bench.client, name.replace(" ", "-"), "text", name) for name in PROGRAMS}
     wait_until(lambda: endpoint.served.in_flight == len(PROGRAMS))
     disk.fill()
     endpoint.release()
     results = {name: bench.client.job(job_id).result(WAIT_S) for name, job_id in ids.items()}
     assert results["small prompt"].answer_json is True
-    # The prompt could not be stored, so that nothing was asked.
+    # The prompt could not be stored, so no call was made.
     failed = results["large prompt"]
     assert (failed.state, failed.costs.sub_llm_calls) == (JobState.FAILED, 0)
     assert failed.error is not None
     assert failed.error.type == "BlobError"
     assert "RLM_BLOB_URL" in failed.error.message
-    # The answer could not be stored: it is paid for, and asked for no second time.
+    # The answer could not be stored: it is paid for and not requested again.
     lost = results["large answer"]
     assert lost.answer_json == [False]
     assert (lost.costs.sub_llm_calls, lost.costs.failed_calls) == (1, 1)

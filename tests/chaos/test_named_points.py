@@ -1,6 +1,6 @@
-"""A worker dies once at each named point of the journal and settle path, and the job does not notice.
+"""A worker dies once at each named point of the journal and settle path, and its job still ends right.
 
-All jobs run beside each other, each with models of its own, by which the endpoint counts it apart.
+All jobs run at the same time, each with its own models, by which the endpoint counts it separately.
 """
 
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from rlm_dist.schema import JobState, Result, Role
 from rlm_dist.schema.events import Event
 from rlm_dist.schema.leases import LEASE_MS, RENEW_S, SWEEP_S
 from rlm_dist.simulated import SimulatedEndpoint
-from tests.acceptance.conftest import Bench
-from tests.chaos.conftest import WAIT_S, Deaths, job_id_of, open_bench, submit
-from tests.chaos.invariants import assert_ledger, ends, epochs, lost_answers, models_of, served
-from tests.redis_servers import RedisServer
+from tests.support.bench import WAIT_S, Bench, job_id_of, open_bench, submit
+from tests.support.deaths import Deaths
+from tests.support.invariants import assert_ledger, ends, epochs, lost_answers, models_of, served
+from tests.support.redis_servers import RedisServer
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
 
@@ -27,10 +27,10 @@ LINES = "\n".join(f"Who is number {n}?" for n in range(SUB_CALLS))
 QUERY = f"Label the first {SUB_CALLS} lines."
 
 # The scripted root looks at the context (a reply, a cell and a hint in the journal), then fans out, then
-# hands in. For each point: root calls that were paid and lost, calls that count as done again, and takers.
+# hands in. For each point: root calls paid and lost, calls counted as repeated, and the possible epochs.
 ROOT_POINTS = {
     "root.started": (0, 0, [2]),  # before its first event
-    "root.opened:2": (0, 1, [1, 2]),  # whether the request went out, nobody knows
+    "root.opened:2": (0, 1, [1, 2]),  # nobody knows whether the request went out
     "root.answered:2": (1, 1, [1, 2]),
     "root.settled:2": (0, 0, [1, 2]),
     "journal.write:4": (0, 0, [1, 2]),  # the reply that fans out
@@ -73,7 +73,7 @@ class Suite(NamedTuple):
 def suite(
     chaos_redis: RedisServer, deaths: Deaths, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Suite]:
-    """Workers that run jobs with a planned death; one sub worker outlives all of them."""
+    """Workers that run jobs with a planned death; one sub worker outlives them all."""
     names = [f"r{n}" for n in range(len(ROOT_POINTS))] + [f"s{n}" for n in range(len(SUB_POINTS))] + ["calm"]
     models = [model for name in names for model in models_of(name).values()]
     with SimulatedEndpoint(models=models) as endpoint:
@@ -89,7 +89,7 @@ def suite(
 
 @pytest.fixture(scope="module")
 def after_root_deaths(suite: Suite) -> dict[str, Ended]:
-    """One job for each point of a root worker, and one that nothing happens to."""
+    """One job for each point of a root worker, and one without a death."""
     points = {f"r{n}": point for n, point in enumerate(ROOT_POINTS)}
     ids = {name: _submitted(suite, name, point) for name, point in points.items()}
     ids["calm"] = submit(suite.bench.client, "calm", LINES, QUERY, **models_of("calm"))
@@ -101,7 +101,7 @@ def after_root_deaths(suite: Suite) -> dict[str, Ended]:
 
 @pytest.fixture(scope="module")
 def after_sub_deaths(suite: Suite, after_root_deaths: dict[str, Ended]) -> dict[str, Ended]:
-    """One job for each point of a sub worker; each of these deaths takes calls of the other jobs along."""
+    """One job for each point of a sub worker; each death also takes calls of the other jobs."""
     points = {f"s{n}": point for n, point in enumerate(SUB_POINTS)}
     ids = {name: _submitted(suite, name, point) for name, point in points.items()}
     return {points[name]: suite.ended(name, points[name], job_id) for name, job_id in ids.items()}
@@ -115,7 +115,7 @@ def _submitted(suite: Suite, name: str, point: str) -> str:
 
 
 def test_a_job_that_nothing_happens_to(suite: Suite, after_root_deaths: dict[str, Ended]) -> None:
-    """What the others are compared with."""
+    """The baseline for the other jobs."""
     calm = after_root_deaths[""]
     assert calm.result.answer_json == {"human being": SUB_CALLS}
     assert (calm.result.costs.root_llm_calls, calm.result.costs.sub_llm_calls) == (ROOT_CALLS, SUB_CALLS)
@@ -125,7 +125,7 @@ def test_a_job_that_nothing_happens_to(suite: Suite, after_root_deaths: dict[str
 
 @pytest.mark.parametrize("point", ROOT_POINTS)
 def test_a_root_worker_dies(suite: Suite, after_root_deaths: dict[str, Ended], point: str) -> None:
-    """The job goes on where its journal ends, and no call but the one on the wire is paid for again."""
+    """The job continues where its journal ends, and only the call on the wire may be paid for again."""
     lost, counted, takers = ROOT_POINTS[point]
     name, _, result, events = after_root_deaths[point]
     calm = after_root_deaths[""].result
@@ -142,7 +142,7 @@ def test_a_root_worker_dies(suite: Suite, after_root_deaths: dict[str, Ended], p
 
 @pytest.mark.parametrize("point", SUB_POINTS)
 def test_a_sub_worker_dies(suite: Suite, after_sub_deaths: dict[str, Ended], point: str) -> None:
-    """Its calls are done again by others; what may be paid twice was on the wire, and is counted."""
+    """Other workers repeat its calls; a call that was on the wire may be paid twice, and is counted."""
     name, _, result, events = after_sub_deaths[point]
     assert not suite.deaths.outstanding(result.id)
     assert result.state is JobState.SUCCEEDED
@@ -155,7 +155,7 @@ def test_a_sub_worker_dies(suite: Suite, after_sub_deaths: dict[str, Ended], poi
 
 
 def test_what_died_with_sub_workers_is_counted(after_sub_deaths: dict[str, Ended]) -> None:
-    """A worker that died with a claim in its hands shows in the ledger of that call's job."""
+    """If a worker dies while it holds a claim, the ledger of that call's job shows it."""
     counted = {point: ended.result.costs.duplicate_paid_calls for point, ended in after_sub_deaths.items()}
     assert counted["sub.claimed"] >= 1
     assert counted["sub.answered"] >= 1
@@ -163,15 +163,15 @@ def test_what_died_with_sub_workers_is_counted(after_sub_deaths: dict[str, Ended
 
 
 def test_every_ledger_is_the_sum_of_its_charges(suite: Suite, after_sub_deaths: dict[str, Ended]) -> None:
-    """Also where calls were done again, and where their worker died between two of them."""
+    """This holds even if calls were repeated or their worker died between two of them."""
     store = suite.bench.client.store
     for batch in store.batches.newest(100):
         assert store.audits.batch(batch.id, batch.state).differences == []
 
 
 def test_a_job_goes_on_within_fifteen_seconds() -> None:
-    """By arithmetic: a lease lapses LEASE_MS after the last renewal, and is looked for each SWEEP_S."""
+    """By arithmetic: a lease lapses LEASE_MS after its last renewal and is looked for every SWEEP_S."""
     assert LEASE_MS / 1000 + SWEEP_S < 15
-    assert LEASE_MS / 1000 + RECHECK_S < 15  # a call that was claimed
-    assert UNCLAIMED_MS / 1000 + RECHECK_S < 15  # a call whose message died with the worker
+    assert LEASE_MS / 1000 + RECHECK_S < 15  # a claimed call
+    assert UNCLAIMED_MS / 1000 + RECHECK_S < 15  # a call whose message was lost with the worker
     assert 3 * RENEW_S < LEASE_MS / 1000

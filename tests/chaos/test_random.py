@@ -1,6 +1,6 @@
-"""Many jobs, random deaths: workers at named points and at any moment, Redis, and jobs that kill each worker.
+"""Many jobs, random deaths: of workers at named points or any moment, of Redis, and by poisonous jobs.
 
-What happens when follows from a seed, which a failed run shows; ``RLM_CHAOS_SEED`` repeats it.
+A seed decides what happens when; a failed run prints it, and ``RLM_CHAOS_SEED`` repeats it.
 """
 
 import logging
@@ -19,12 +19,13 @@ from rlm_dist.schema import JobState, Role
 from rlm_dist.simulated import SimulatedEndpoint
 from rlm_dist.simulated.server import Latency
 from rlm_dist.store.jobs import MAX_RECOVERIES
-from tests.acceptance.conftest import Bench
-from tests.acceptance.processes import WorkerProcess
-from tests.chaos.conftest import AofServer, Deaths, open_bench
-from tests.chaos.invariants import assert_same_as_endpoint
 from tests.chaos.test_named_points import ROOT_POINTS
-from tests.waiting import wait_until
+from tests.support.bench import Bench, open_bench
+from tests.support.deaths import Deaths
+from tests.support.invariants import assert_same_as_endpoint
+from tests.support.redis_servers import AofServer
+from tests.support.waiting import wait_until
+from tests.support.worker_processes import WorkerProcess
 
 pytestmark = pytest.mark.acceptance
 
@@ -36,7 +37,7 @@ LINES = "\n".join(f"Who is number {n}?" for n in range(SUB_CALLS))
 
 
 class Plan(NamedTuple):
-    """How much of what happens to a batch."""
+    """How many jobs a batch has, and how many deaths of each kind happen to it."""
 
     jobs: int
     deaths: int  # of roots, at named points
@@ -52,7 +53,7 @@ LONG = Plan(jobs=1000, deaths=50, poison=50, root_kills=15, sub_kills=15, redis_
 
 
 class Monkey:
-    """Kills what it is told to, and starts the like again."""
+    """Kills what a test names and starts a replacement."""
 
     def __init__(self, bench: Bench, server: AofServer, deaths: Deaths, rng: random.Random) -> None:
         self._bench = bench
@@ -68,22 +69,22 @@ class Monkey:
         return self._bench.start(role, concurrency=concurrency, **self._environment)
 
     def kill_root_process(self) -> None:
-        """One process of the pool of a root worker."""
+        """Kill one pool process of a root worker."""
         pid = self._rng.choice(self._roots).process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         if children:
             os.kill(int(self._rng.choice(children)), signal.SIGKILL)
 
     def kill_root_worker(self) -> None:
-        """A root worker with its whole pool."""
+        """Kill a root worker with its whole pool."""
         self._replace(self._roots, Role.ROOT)
 
     def kill_sub_worker(self) -> None:
-        """A sub worker."""
+        """Kill a sub worker."""
         self._replace(self._subs, Role.SUB)
 
     def kill_redis(self) -> None:
-        """The server, which comes back with what is on its disk."""
+        """Kill the server; it comes back with the data on its disk."""
         self._server.kill()
         self._server.start()
 
@@ -95,7 +96,7 @@ class Monkey:
 
 @pytest.fixture
 def rng() -> random.Random:
-    """The dice, whose seed is logged."""
+    """Random numbers from a seed that is logged."""
     seed = int(os.environ.get("RLM_CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
     logging.getLogger("chaos").warning("RLM_CHAOS_SEED=%d", seed)
     return random.Random(seed)
@@ -103,14 +104,14 @@ def rng() -> random.Random:
 
 @pytest.fixture
 def endpoint() -> Iterator[SimulatedEndpoint]:
-    """An endpoint that takes its time, so that deaths find calls under way."""
+    """An endpoint slow enough that deaths happen while calls are in flight."""
     with SimulatedEndpoint(latency=Latency(0.1, sigma=0.5)) as endpoint:
         yield endpoint
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[AofServer]:
-    """A Redis that loses nothing when it is killed."""
+    """A Redis that loses nothing when killed."""
     (tmp_path / "redis").mkdir()
     server = AofServer(tmp_path / "redis")
     yield server
@@ -119,7 +120,7 @@ def server(tmp_path: Path) -> Iterator[AofServer]:
 
 @pytest.fixture
 def bench(server: AofServer, endpoint: SimulatedEndpoint, tmp_path: Path) -> Iterator[Bench]:
-    """A cluster without workers yet."""
+    """A cluster without workers."""
     bench = open_bench(server.server, endpoint.url, tmp_path / "bench")
     yield bench
     bench.close()
@@ -140,7 +141,7 @@ def test_random_deaths(
     deaths: Deaths,
     rng: random.Random,
 ) -> None:
-    """Every job ends, with its answer or as poison; nothing is lost, and what is paid twice is counted."""
+    """Every job ends, with its answer or as poison; nothing is lost, and double payments are counted."""
     items = [{"id": f"n{n}", "query": QUERY, "context": f"{LINES} n{n}"} for n in range(plan.jobs)]
     batch = bench.client.submit_batch(items, "random")
     ids = [job.id for job in batch.jobs()]
@@ -162,7 +163,7 @@ def test_random_deaths(
     assert answers == {str({"human being": SUB_CALLS}): plan.jobs - plan.poison}
     assert_same_as_endpoint(bench, endpoint, results)
     needed = (plan.jobs - plan.poison) * (ROOT_CALLS + SUB_CALLS)
-    # A root has one call in flight, a sub worker as many as it has slots; a root worker dies with its pool.
+    # A root has one call in flight, a sub worker one a slot; a root worker dies with its whole pool.
     in_flight = plan.deaths + plan.root_kills * 3 + plan.sub_kills * SUB_SLOTS
     logging.getLogger("chaos").warning(
         "needed %d calls, served %d, counted as done again %d",
@@ -173,7 +174,7 @@ def test_random_deaths(
 
 
 def schedule(plan: Plan, monkey: Monkey, rng: random.Random) -> list[tuple[int, Callable[[], None]]]:
-    """What is done once so many jobs have ended, in order."""
+    """The deaths in order, each with the number of ended jobs at which it happens."""
     acts = [
         *[rng.choice([monkey.kill_root_process, monkey.kill_root_worker]) for _ in range(plan.root_kills)],
         *[monkey.kill_sub_worker] * plan.sub_kills,
@@ -184,7 +185,7 @@ def schedule(plan: Plan, monkey: Monkey, rng: random.Random) -> list[tuple[int, 
 
 
 def wait_for(batch: Batch, ended: int, timeout_s: float) -> None:
-    """Wait until so many jobs of a batch have ended."""
+    """Wait until this number of jobs of a batch have ended."""
 
     def enough() -> bool:
         counts = batch.record().counts

@@ -1,4 +1,4 @@
-"""Redis dies and comes back, cuts its connections, forgets its scripts, fills up: jobs wait and go on."""
+"""Redis dies and comes back, cuts connections, forgets scripts, fills up: jobs wait and go on."""
 
 import threading
 import time
@@ -12,11 +12,11 @@ from rlm_dist.client.handles import Batch
 from rlm_dist.schema import JobState, Result, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from rlm_dist.simulated.server import Latency
-from tests.acceptance.conftest import Bench
-from tests.chaos.conftest import AofServer, open_bench
-from tests.chaos.invariants import assert_same_as_endpoint
-from tests.key_leaks import leaked_keys
-from tests.waiting import wait_until
+from tests.support.bench import Bench, open_bench
+from tests.support.invariants import assert_same_as_endpoint
+from tests.support.key_leaks import leaked_keys
+from tests.support.redis_servers import AofServer
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
 
@@ -34,12 +34,12 @@ class Suite(NamedTuple):
     redis: AofServer
 
     def submit(self, name: str) -> Batch:
-        """Some jobs, each over a context of its own."""
+        """Submit some jobs, each over its own context."""
         items = [{"id": f"{name}{n}", "query": QUERY, "context": f"{LINES} {name}"} for n in range(JOBS)]
         return self.bench.client.submit_batch(items, name)
 
     def under_way(self, name: str) -> None:
-        """Wait until some jobs of a batch have ended and others run."""
+        """Wait until some jobs of a batch have ended while others run."""
         store = self.bench.client.store
 
         def counts() -> bool:
@@ -69,7 +69,7 @@ _seen: list[Result] = []
 
 
 def check(suite: Suite, batch: Batch, *, paid_twice: int = 0) -> None:
-    """All jobs have the right answer, and all ledgers up to now add up to what the endpoint served."""
+    """Check that all jobs have the right answer and all ledgers so far add up to what the endpoint served."""
     results = list(batch.results())
     assert [result.error for result in results if result.state is not JobState.SUCCEEDED] == []
     assert all(result.answer_json == {"human being": SUB_CALLS} for result in results)
@@ -81,7 +81,7 @@ def check(suite: Suite, batch: Batch, *, paid_twice: int = 0) -> None:
 
 
 def test_redis_is_killed_and_comes_back(suite: Suite) -> None:
-    """In the middle of everything, no job is lost and no call is paid twice."""
+    """Killed while everything runs: no job is lost and no call is paid twice."""
     batch = suite.submit("killed")
     suite.under_way(batch.id)
     suite.redis.kill()
@@ -89,10 +89,10 @@ def test_redis_is_killed_and_comes_back(suite: Suite) -> None:
     check(suite, batch)
 
 
-# No state tells that an outage was longer than a lease: it has to last.
+# No state shows that an outage was longer than a lease, so it has to last in real time.
 @pytest.mark.parametrize("away_s", [12, pytest.param(30, marks=pytest.mark.long)])
 def test_all_leases_lapse_while_redis_is_away(suite: Suite, away_s: float) -> None:
-    """Their holders live: nobody takes their jobs and calls from them once Redis is back."""
+    """The holders live: their jobs and calls are not taken from them once Redis is back."""
     suite.endpoint.faults = (Fault(kind="hold", role=Role.SUB),)
     batch = suite.submit(f"away{away_s}")
     wait_until(lambda: suite.endpoint.served.in_flight == 8, timeout_s=60)
@@ -111,21 +111,21 @@ def test_all_leases_lapse_while_redis_is_away(suite: Suite, away_s: float) -> No
 
 
 def held_calls(client: Any) -> list[str]:
-    """The states of all calls that are claimed, or were."""
+    """The states of all calls that are or were claimed."""
     keys = client.keys("rlm:job:*:calls")
     states = [state for key in keys for state in client.hvals(key)]
     return [state for state in states if state.startswith("c ") and not state.endswith(" root")]
 
 
 def lapsed(state: str) -> bool:
-    """Whether a claim is over, by this machine's clock, which is the server's too."""
+    """Whether a claim has lapsed by this machine's clock, which is also the server's."""
     return int(state.split()[1]) < time.time() * 1000
 
 
 # Celery's own connections only in the long run: now and then a root worker takes no more messages after that.
 @pytest.mark.parametrize("all_of_them", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_connections_are_cut_and_scripts_forgotten(suite: Suite, all_of_them: bool) -> None:
-    """The connections of the store are closed over and over while the jobs run."""
+    """The connections of the store are closed repeatedly while the jobs run."""
     batch = suite.submit(f"cut{all_of_them}")
     suite.under_way(batch.id)
     enough = threading.Event()
@@ -152,7 +152,7 @@ def test_connections_are_cut_and_scripts_forgotten(suite: Suite, all_of_them: bo
 
 
 def test_memory_is_full_for_a_while(suite: Suite) -> None:
-    """Writes are refused until there is room again; calls in flight are settled then, not paid again."""
+    """Writes are refused until there is room again; calls in flight are settled then and not paid again."""
     suite.endpoint.hold()
     suite.endpoint.faults = (Fault(kind="hold", role=Role.SUB),)
     batch = suite.submit("full")
@@ -167,6 +167,6 @@ def test_memory_is_full_for_a_while(suite: Suite) -> None:
 
 
 def refusals(client: redis.Redis) -> int:
-    """How many commands the server has refused for want of memory."""
+    """The number of commands that the server refused for lack of memory."""
     found = client.info("errorstats").get("errorstat_OOM", {"count": 0})
     return int(found["count"])

@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing by atheris: ``python -m tests.sandbox.fuzz frames|replies [libFuzzer option...]``.
 
 ``frames`` feeds what a REPL might send to the reader and the validator, ``replies`` what a model might say to
-the parser. It ends where one of them raises what it must not, or hangs.
+the parser. The run ends if one of them hangs or raises an unexpected error.
 """
 
 import io
@@ -18,7 +18,7 @@ with atheris.instrument_imports(include=["rlm_dist"]):
 
 
 def read_frames(data: bytes) -> None:
-    """Read a stream to its end, as a session does; framed as it is, and as one frame."""
+    """Read a stream to its end as a session does: the raw bytes, and the bytes as one frame."""
     for stream in (io.BytesIO(data), io.BytesIO(len(data).to_bytes(4, "big") + data)):
         try:
             while (payload := frames.receive(stream.read)) is not None:
@@ -28,7 +28,7 @@ def read_frames(data: bytes) -> None:
 
 
 def read_reply(data: bytes) -> None:
-    """Parse a reply of a model."""
+    """Parse a model's reply."""
     parsing.parse(data.decode("utf-8", "replace"))
 
 

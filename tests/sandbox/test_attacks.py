@@ -1,6 +1,6 @@
-"""Attacks on a worker by model-written code, at every level that this machine has, as root and as nobody.
+"""Attacks by model-written code on a worker, at every level of this machine, as root and as nobody.
 
-Each attack is a small file in ``attacks``; what counts is what the worker that it runs in sees of it.
+Each attack is a small file in ``attacks``; what counts is what the attacked worker sees of it.
 """
 
 import json
@@ -18,16 +18,17 @@ from typing import Any, NamedTuple
 import pytest
 
 from rlm_dist.sandbox.level import LOCKED, Level
-from tests.integration.sandbox_kit import require
-from tests.sandbox.worker import ATTACKS, PACKAGES, PROJECT, SECRET
+from tests.support.attacked_worker import ATTACKS, PACKAGES, SECRET
+from tests.support.environment import PROJECT
+from tests.support.sandboxes import require
 
 NOBODY = 65534
 NAMES = sorted(path.stem for path in ATTACKS.glob("[a-z]*.py"))
-# Their numbers of system calls, or their machine code, are those of one kind of processor.
+# These use the system call numbers or the machine code of one kind of processor.
 OF_X86 = ("machine_code", "raw_forks", "signals", "stolen_descriptors", "system_calls")
 
 
-# What has nothing to reach or is stopped by resource limits and a plain process of its own.
+# These have nothing to reach, or are stopped by resource limits and a separate plain process.
 HARMLESS = {
     "descriptors", "endless_regex", "endless_sum", "environment", "forged_frames", "masked_signals",
     "memory_at_once", "memory_in_pieces", "messages_with_descriptors", "output", "pokes",
@@ -35,10 +36,10 @@ HARMLESS = {
 
 
 class Setting(NamedTuple):
-    """Where attacks are run: the level, and whether the worker is nobody, not the user who runs the tests.
+    """How attacks are run: the level, and whether the worker is nobody or the user who runs the tests.
 
-    In one of the two, optional libraries are loaded and REPLs share the memory of a large context: that is
-    more in a REPL's memory, not more rights.
+    If the worker is not nobody, optional libraries are loaded and REPLs share the memory of a large context:
+    that is more in a REPL's memory, not more rights.
     """
 
     level: Level
@@ -46,7 +47,7 @@ class Setting(NamedTuple):
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """What the worker is told beside the level and its folder."""
+        """The worker's arguments after the level and its folder."""
         return ("0",) if self.nobody else ("1", *PACKAGES)
 
 
@@ -55,7 +56,11 @@ class Worker:
 
     def __init__(self, setting: Setting, folder: Path) -> None:
         self._secret = secrets.token_hex(16)
-        command = [python_for_nobody() if setting.nobody else sys.executable, "-m", "tests.sandbox.worker"]
+        command = [
+            python_for_nobody() if setting.nobody else sys.executable,
+            "-m",
+            "tests.support.attacked_worker",
+        ]
         user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if setting.nobody else {}
         self._process = subprocess.Popen(
             [*command, setting.level, str(folder), *setting.arguments],
@@ -68,7 +73,7 @@ class Worker:
         )
 
     def attacked(self, name: str) -> dict[str, Any]:
-        """Have it attacked once."""
+        """Run one attack on it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{name}\n")
@@ -79,7 +84,7 @@ class Worker:
         return found
 
     def close(self) -> None:
-        """End it."""
+        """Stop it."""
         with self._process as process:
             assert process.stdin is not None
             process.stdin.close()
@@ -91,12 +96,12 @@ def import_paths() -> list[str]:
 
 
 def python_for_nobody() -> str:
-    """A Python that nobody can run, and that can import what the tests import; none ends in a skip."""
+    """A Python that nobody can run and that can import this project; skips the test if there is none."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for python in (os.path.realpath(sys.executable), shutil.which(version, path="/usr/bin:/usr/local/bin")):
         if python is None:
             continue
-        code = "import sys, rlm_dist.schema, tests.sandbox; print(sys.version_info[:2])"
+        code = "import sys, rlm_dist.schema, tests.support; print(sys.version_info[:2])"
         try:
             tried = subprocess.run(
                 [python, "-c", code],
@@ -152,13 +157,13 @@ def test_an_attack_hits_nothing(worker: Worker, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def open_worker() -> Iterator[Worker]:
-    """A stand-in worker without protection; it is nobody, so that no attack harms the machine."""
+    """A stand-in worker without protection; it runs as nobody, so that no attack harms the machine."""
     yield from _running(Setting(Level.OFF, nobody=os.geteuid() == 0))
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - HARMLESS))
 def test_the_same_attack_hits_a_worker_without_a_level(open_worker: Worker, name: str) -> None:
-    """So that an attack that hits nothing says something."""
+    """This gives the attacks that hit nothing their meaning."""
     if name in OF_X86 and platform.machine() != "x86_64":
         pytest.skip("the numbers in it are those of x86_64")
     found = open_worker.attacked(name)

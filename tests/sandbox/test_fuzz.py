@@ -1,4 +1,4 @@
-"""What a REPL or a model sends, fuzzed with atheris, which is no dependency of ours."""
+"""What a REPL or a model sends, fuzzed with atheris, which is not among our dependencies."""
 
 import importlib.util
 import json
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.worker import PROJECT
-from tests.unit.test_sandbox_frames import HONEST
+from tests.support.environment import PROJECT
+from tests.unit.sandbox.test_frames import HONEST
 
 _REPLIES = [
     "Look:\n```repl\nprint(len(context))\n```\nFINAL(5)",
@@ -28,11 +28,11 @@ def test_nothing_that_comes_in_breaks_the_reader(target: str, tmp_path: Path) ->
     for number, seed in enumerate(SEEDS[target]):
         (tmp_path / str(number)).write_text(seed)
     options = ["-runs=200000", "-timeout=20", f"-artifact_prefix={tmp_path}/"]
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "tests.sandbox.fuzz", target, str(tmp_path), *options],
         capture_output=True,
         text=True,
         cwd=PROJECT,
     )
-    assert told.returncode == 0, told.stderr[-3000:]
-    assert "Done 200000 runs" in told.stderr
+    assert completed.returncode == 0, completed.stderr[-3000:]
+    assert "Done 200000 runs" in completed.stderr

@@ -1,4 +1,4 @@
-"""Which level is taken, and what a worker says where none is strong enough."""
+"""Which level is chosen, and what a worker says if none is strong enough."""
 
 import json
 import os
@@ -11,13 +11,13 @@ from rlm_dist.errors import SettingsError
 from rlm_dist.sandbox import probe as probing
 from rlm_dist.sandbox.level import LOCKED, Level
 from rlm_dist.sandbox.probe import choose, probe
-from tests.sandbox.worker import PROJECT
+from tests.support.environment import PROJECT
 
-CHOOSE = choose.__wrapped__  # without its memory
+CHOOSE = choose.__wrapped__  # without its cache
 
 
 def working(monkeypatch: pytest.MonkeyPatch, *levels: Level) -> None:
-    """Have these levels work here, and no other one."""
+    """Let these levels work here, and no others."""
     monkeypatch.setattr(probing, "probe", lambda level, _: [] if level in levels else ["a file was read"])
 
 
@@ -80,7 +80,7 @@ def test_the_probe_finds_what_a_plain_process_can_do() -> None:
     assert probe(Level.OFF) != []
 
 
-# The system calls that a container does not let through. Docker's and Kubernetes' default: no new namespace.
+# The system calls that a container denies. Docker's and Kubernetes' default: no new namespace.
 NO_NAMESPACES = ("unshare", "mount", "pivot_root", "setns", "umount2")
 NO_LANDLOCK = ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self")
 CONTAINER = """
@@ -113,14 +113,14 @@ except SettingsError as error:
 )
 def test_a_container_that_denies_more_gets_a_weaker_level(denied: tuple[str, ...], expected: str) -> None:
     """The same kernel with system calls denied, as container engines deny them."""
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", CONTAINER, json.dumps(denied)],
         capture_output=True,
         text=True,
         check=True,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT)},
     )
-    assert told.stdout.split()[0] == expected, told.stdout
+    assert completed.stdout.split()[0] == expected, completed.stdout
 
 
 def test_a_root_worker_with_too_weak_a_level_does_not_start() -> None:
@@ -129,12 +129,12 @@ def test_a_root_worker_with_too_weak_a_level_does_not_start() -> None:
         "RLM_SANDBOX": "seccomp",
         "RLM_SANDBOX_MIN": "landlock",
     }
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "workers.root", "worker"],
         capture_output=True,
         text=True,
         cwd=PROJECT,
         env={**os.environ, **settings},
     )
-    assert told.returncode == 2
-    assert "RLM_SANDBOX: seccomp is weaker than RLM_SANDBOX_MIN (landlock) allows" in told.stderr
+    assert completed.returncode == 2
+    assert "RLM_SANDBOX: seccomp is weaker than RLM_SANDBOX_MIN (landlock) allows" in completed.stderr

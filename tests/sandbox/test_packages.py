@@ -1,4 +1,4 @@
-"""Optional libraries in the REPL: what is allowed works at every level, and nothing else comes with it."""
+"""Optional libraries in the REPL: allowed ones work at every level, and they bring no others."""
 
 import os
 import subprocess
@@ -16,8 +16,9 @@ from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.probe import choose, probe
 from rlm_dist.settings import load_settings
-from tests.integration.sandbox_kit import echo, process_of, require, shown, write_context
-from tests.sandbox.worker import PACKAGES, PROJECT
+from tests.support.attacked_worker import PACKAGES
+from tests.support.environment import PROJECT
+from tests.support.sandboxes import echo, process_of, require, shown, write_context
 
 
 @pytest.fixture(scope="module", params=Level)
@@ -109,12 +110,12 @@ def test_a_package_that_cannot_be_imported_says_why(tmp_path: Path, monkeypatch:
 
 def test_a_root_worker_without_its_packages_does_not_start() -> None:
     settings = {"RLM_REDIS_URL": "redis://127.0.0.1:1/0", "RLM_SANDBOX_PACKAGES": "nowhere"}
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "workers.root", "worker"],
         capture_output=True,
         text=True,
         cwd=PROJECT,
         env={**os.environ, **settings},
     )
-    assert told.returncode == 2
-    assert "RLM_SANDBOX_PACKAGES: not installed here: nowhere" in told.stderr
+    assert completed.returncode == 2
+    assert "RLM_SANDBOX_PACKAGES: not installed here: nowhere" in completed.stderr

@@ -1,4 +1,4 @@
-"""Ordinary Python works at every level: what models write to read, count, sort and compute."""
+"""Ordinary Python works at every level: code that models write to read, count, sort and compute."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -9,7 +9,7 @@ from rlm_dist.sandbox.fork_server_start import ForkServerStart
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import LOCKED, Level
 from rlm_dist.schema import Answer, Message
-from tests.integration.sandbox_kit import require
+from tests.support.sandboxes import require
 
 CONTEXT = b'{"v":1,"kind":"str","n":1,"several":false,"named":false}\n' + (5).to_bytes(8, "little") + b"hello"
 

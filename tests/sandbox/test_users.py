@@ -1,4 +1,4 @@
-"""Whose the processes of REPLs are where the worker is root: each has a user of its own."""
+"""If the worker is root, each REPL's processes run as a separate user."""
 
 import json
 import os
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.sandbox.level import Level
-from tests.integration.sandbox_kit import require
 from tests.sandbox.test_attacks import import_paths, python_for_nobody
-from tests.sandbox.worker import PROJECT
+from tests.support.environment import PROJECT
+from tests.support.sandboxes import require
 
 REPLS = """
 import json, sys
@@ -19,7 +19,7 @@ from pathlib import Path
 from rlm_dist.sandbox.fork_server_start import ForkServerStart
 from rlm_dist.sandbox.host import Sandbox
 from rlm_dist.sandbox.level import Level
-from tests.integration.sandbox_kit import LIMITS, echo, process_of, write_context
+from tests.support.sandboxes import LIMITS, echo, process_of, write_context
 
 context = write_context(Path(sys.argv[2]), "str", [""])
 with closing(ForkServerStart(Level(sys.argv[1]))) as start:
@@ -34,9 +34,9 @@ with closing(ForkServerStart(Level(sys.argv[1]))) as start:
 @pytest.mark.skipif(os.geteuid() != 0, reason="the tests do not run as root")
 @pytest.mark.parametrize("level", [Level.LANDLOCK, Level.SECCOMP])
 def test_each_repl_of_a_root_worker_has_a_user_of_its_own(level: Level, tmp_path: Path) -> None:
-    """Where the library is not for root's eyes alone, and outside of a user namespace."""
+    """Other users must be able to read the library; the level namespaces has a user namespace instead."""
     require(level)
-    told = subprocess.run(
+    completed = subprocess.run(
         [python_for_nobody(), "-c", REPLS, level, f"{tmp_path}/context"],
         capture_output=True,
         text=True,
@@ -44,10 +44,10 @@ def test_each_repl_of_a_root_worker_has_a_user_of_its_own(level: Level, tmp_path
         cwd=PROJECT,
         env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(import_paths())},
     )
-    found = json.loads(told.stdout)
+    found = json.loads(completed.stdout)
     users = {status["Uid"] for status in found} | {status["Gid"] for status in found}
     assert len(users) == 3
     for ids in users:
-        assert len({*ids.split()}) == 1  # real, effective, saved and of the file system
+        assert len({*ids.split()}) == 1  # real, effective, saved and file system ids
         assert int(ids.split()[0]) > 65534
     assert [(status["Groups"].strip(), int(status["CapEff"], 16)) for status in found] == [("", 0)] * 3

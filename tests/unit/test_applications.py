@@ -3,15 +3,13 @@
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
 from rlm_dist.broker.app import worker_argv
 from rlm_dist.schema import Role
 from rlm_dist.settings import Settings
-
-ROOT = Path(__file__).parents[2]
+from tests.support.environment import PROJECT
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -22,10 +20,10 @@ def test_installed_commands_start_the_application_of_the_package(role: Role) -> 
 
 def test_the_wheel_installs_no_top_level_package_but_ours() -> None:
     """Many users' own projects have a package named ``workers``."""
-    find = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    find = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
     # In a process of its own: setuptools takes the place of distutils in the one that imports it.
     code = f"import setuptools; print(*setuptools.find_namespace_packages(include={find['include']}))"
-    packages = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split()
+    packages = subprocess.check_output([sys.executable, "-c", code], cwd=PROJECT, text=True).split()
     assert {name.partition(".")[0] for name in packages} == {"rlm_dist"}
     assert {"rlm_dist.root_worker", "rlm_dist.sub_worker", "rlm_dist.store.lua"} <= set(packages)
 
@@ -43,6 +41,7 @@ def test_the_applications_of_a_checkout_are_those_of_the_package() -> None:
     """
     done = subprocess.run(
         [sys.executable, "-c", script],
-        cwd=ROOT, env={"RLM_REDIS_URL": "redis://127.0.0.1:1/0"}, capture_output=True, text=True, check=False,
+        cwd=PROJECT, env={"RLM_REDIS_URL": "redis://127.0.0.1:1/0"},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -8,8 +8,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from rlm_dist.settings import Settings, load_settings
+from tests.support.environment import PROJECT
 
-COMPOSE = Path(__file__).parents[2] / "docker-compose.yml"
+COMPOSE = PROJECT / "docker-compose.yml"
 HOST_FILE = "a file of the host, which a container does not see: mount it, and set this beside the mount"
 NOT_PASSED_ON = {
     "home": "the image has it",

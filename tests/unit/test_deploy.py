@@ -1,11 +1,10 @@
-"""The files under deploy/ and docker-compose.yml: valid, safe by default, and in step with the code."""
+"""The files under deploy/ and docker-compose.yml are valid, safe by default, and match the code."""
 
 import re
 import runpy
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +14,9 @@ from typer.main import get_group
 
 from rlm_dist.cli.app import make_cli
 from rlm_dist.operations import flower as flower_app
+from tests.support.environment import PROJECT
 
-ROOT = Path(__file__).parents[2]
-COMPOSE = ROOT / "docker-compose.yml"
+COMPOSE = PROJECT / "docker-compose.yml"
 OURS = ("root", "sub", "flower", "cli")
 
 
@@ -28,7 +27,7 @@ def compose() -> dict[str, Any]:
 
 
 def default_of(value: str) -> str:
-    """What a compose value is where the environment sets nothing."""
+    """The value of a compose variable if the environment does not set it."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
 
 
@@ -96,11 +95,11 @@ def test_the_commands_are_ones_that_we_have(compose: dict[str, Any]) -> None:
     group = get_group(make_cli())
     for name in OURS:
         command, *arguments = compose["services"][name]["command"]
-        group.commands[command].make_context(command, arguments)  # parses, and runs nothing
+        group.commands[command].make_context(command, arguments)  # parses without running anything
 
 
 def test_redis_keeps_everything_and_has_no_password_in_its_file() -> None:
-    lines = (ROOT / "deploy/redis.conf").read_text().splitlines()
+    lines = (PROJECT / "deploy/redis.conf").read_text().splitlines()
     options = dict(line.split(" ", 1) for line in lines if line and not line.startswith("#"))
     assert options["appendonly"] == "yes"
     assert options["maxmemory-policy"] == "noeviction"
@@ -108,25 +107,27 @@ def test_redis_keeps_everything_and_has_no_password_in_its_file() -> None:
 
 
 def test_the_image_runs_as_nobody_special_and_takes_its_role_from_the_command() -> None:
-    lines = (ROOT / "deploy/Dockerfile").read_text().splitlines()
+    lines = (PROJECT / "deploy/Dockerfile").read_text().splitlines()
     assert lines.index("USER rlm") < lines.index('ENTRYPOINT ["rlm-dist"]')
     assert any(line.startswith("RUN pip install -c constraints.txt .") for line in lines)
 
 
 def test_the_image_copies_only_what_the_ignore_file_lets_through() -> None:
-    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE)
+    allowed = {
+        line[1:] for line in (PROJECT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    }
+    copied = re.findall(r"^COPY (.+) \S+$", (PROJECT / "deploy/Dockerfile").read_text(), re.MULTILINE)
     assert {source for line in copied for source in line.split()} == allowed
 
 
 def test_each_dependency_is_pinned_within_the_range_that_is_asked_for() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = (ROOT / "deploy/constraints.txt").read_text().splitlines()
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    lines = (PROJECT / "deploy/constraints.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     for requirement in map(Requirement, project["dependencies"]):
         assert requirement.specifier.contains(pins[requirement.name]), requirement
 
 
 def test_the_flower_config_file_says_what_our_command_does() -> None:
-    config = runpy.run_path(str(ROOT / "deploy/flowerconfig.py"))
+    config = runpy.run_path(str(PROJECT / "deploy/flowerconfig.py"))
     assert {name: config[name] for name in flower_app.DEFAULTS} == flower_app.DEFAULTS

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-INSIDE = sorted((ROOT / "rlm_dist/sandbox/inside").glob("*.py"))
+from tests.support.environment import PROJECT
+
+INSIDE = sorted((PROJECT / "rlm_dist/sandbox/inside").glob("*.py"))
 # They confine the process; bound read-only into the sandbox beside the standard library.
 CONFINING = {"landlockpy", "seccompy"}
 

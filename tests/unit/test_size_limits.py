@@ -1,19 +1,20 @@
-"""The size limits of the house style: they hold for every module, function and Lua script."""
+"""Every module, function and Lua script keeps the size limits of the house style."""
 
 import ast
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.environment import PROJECT
+
 MODULES = sorted(
-    path for folder in ("rlm_dist", "workers", "tests") for path in (ROOT / folder).rglob("*.py")
+    path for folder in ("rlm_dist", "workers", "tests") for path in (PROJECT / folder).rglob("*.py")
 )
-SCRIPTS = sorted((ROOT / "rlm_dist").rglob("*.lua"))
+SCRIPTS = sorted((PROJECT / "rlm_dist").rglob("*.lua"))
 
 
 def ids(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+    return str(path.relative_to(PROJECT))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=ids)
@@ -31,5 +32,5 @@ def test_modules_have_at_most_500_lines_and_functions_60(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=ids)
 def test_lua_scripts_have_at_most_60_lines(path: Path) -> None:
-    """What stands before several scripts is no operation of its own, and may have 90."""
+    """A prelude to several scripts is not an operation itself, and may have 90."""
     assert path.read_text().count("\n") <= (90 if path.stem.startswith("prelude") else 60)

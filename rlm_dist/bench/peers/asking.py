@@ -64,13 +64,13 @@ def measure(ask: Ask, calls: int, others: Sequence[int] = ()) -> None:
 
 
 def _context(calls: int) -> str:
-    """So many pieces that nobody has seen before."""
+    """New pieces, as many as a query asks about."""
     unique = random.random()
     return "".join(f"{unique} {n} ".ljust(CHARS, ".") for n in range(calls))
 
 
 def _asking_s(ask: Ask, context: str, calls: int) -> float:
-    """The seconds of the sub-calls, as the model's code saw them."""
+    """The seconds of the sub-calls, as measured by the model's code."""
     answered, seconds = ask(context).split()
     if int(answered) != calls:
         raise RuntimeError(f"{answered} of {calls} pieces were answered")

@@ -16,7 +16,7 @@ from rlm_dist.bench.peers.asking import ROOT_MODEL, SUB_MODEL, measure, query_fo
 
 def main(url: str, calls: int, in_flight: int) -> None:
     """Measure; its code runs in a process below this one, its calls in threads of this one."""
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "true"  # else it looks for prices in the internet
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "true"  # otherwise it downloads prices
     root, sub = (
         dspy.LM(f"openai/{model}", api_base=url, api_key="none", cache=False, num_retries=0)
         for model in (ROOT_MODEL, SUB_MODEL)
@@ -33,7 +33,7 @@ def main(url: str, calls: int, in_flight: int) -> None:
 def _raised(in_flight: int) -> Any:
     """``dspy.RLM`` with more threads for its calls, for which it has no option."""
 
-    class Raised(dspy.RLM):  # type: ignore[misc]  # its types are not looked at
+    class Raised(dspy.RLM):  # type: ignore[misc]  # its types are not checked
         def _make_llm_tools(self, budget: Any = None, max_workers: int = in_flight) -> Any:
             return super()._make_llm_tools(budget, max_workers)
 

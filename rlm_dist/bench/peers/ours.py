@@ -1,4 +1,4 @@
-"""Ourselves: a client, a Redis server, a root and a sub worker."""
+"""This project: a client, a Redis server, a root and a sub worker."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What one writes first: a Celery task that asks one prompt with the plain SDK, and a group of them.
+"""What most people write first: a Celery task that asks one prompt with the plain SDK, and a group of them.
 
 It has no root model and no REPL. The worker finds its broker and its endpoint in the variables that Celery
 and the SDK read by themselves.

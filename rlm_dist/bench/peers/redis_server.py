@@ -21,7 +21,7 @@ class RedisServer(NamedTuple):
 
 @contextmanager
 def redis_server() -> Iterator[RedisServer]:
-    """Run a server of its own while the context is open."""
+    """Run a separate server while the context is open."""
     with tempfile.TemporaryDirectory(prefix="rlm-bench-") as name, server(Path(name)) as url:
         with redis.Redis.from_url(url) as client:
             info: Any = client.info("server")

@@ -1,7 +1,7 @@
-"""Reads a root model's reply: code blocks in order and, outside of them, an answer handed in as text.
+"""Parses a root model's reply: its code blocks in order and, outside them, an answer handed in as text.
 
-Pure and total: any text parses, none raises, and the time taken grows about linearly with its length. Text
-inside ``<think>`` tags is dropped first, then fenced blocks are cut out; only what is left is searched for
+Pure and total: every text parses, none raises, and the time grows about linearly with the length. Text inside
+``<think>`` tags is dropped first, then fenced blocks are cut out. Only the rest is searched for
 ``FINAL(...)``, so neither code nor thoughts can end a run.
 """
 
@@ -17,12 +17,12 @@ __all__ = ["ParsedReply", "TextAnswer", "parse"]
 
 @dataclass(frozen=True)
 class ParsedReply:
-    """What a reply holds.
+    """The parts of a reply.
 
     ``visible`` is the reply without thoughts. ``cut`` says that its last code block has no closing fence and
-    does not compile, so it is not among ``blocks``. ``skipped`` are the tags of fenced blocks that are no
-    code of ours, ``unknown_tools`` the names in tool calls of a shape that is not understood.
-    ``names_final`` says that ``FINAL`` is written somewhere in the prose, where it is not taken.
+    does not compile, so it is not among ``blocks``. ``skipped`` has the tags of fenced blocks that are not
+    run, ``unknown_tools`` the names in tool calls whose shape is not understood. ``names_final`` says that
+    the prose contains the word ``FINAL``, whether or not that is an answer.
     """
 
     visible: str
@@ -35,7 +35,7 @@ class ParsedReply:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing in it but white space and thoughts."""
+        """Whether the reply has nothing but white space and thoughts."""
         return not self.visible.strip()
 
 

@@ -1,7 +1,7 @@
 """Finds ``FINAL(...)`` and ``FINAL_VAR(...)`` in prose.
 
 Only at the start of a line: not in a sentence, a list item, a quoted line or inline code. The argument ends
-at the balanced closing parenthesis; quotes that open and close are respected, an apostrophe is no quote.
+at the balanced closing parenthesis. Parentheses in quotes do not count; an apostrophe is not a quote.
 """
 
 import ast
@@ -22,8 +22,8 @@ _MAX_TRIALS = 8
 class TextAnswer:
     """An answer handed in as text.
 
-    ``argument`` is what stands between the parentheses, without outer white space and quotes; ``quoted``
-    says that it was a string literal.
+    ``argument`` is the text between the parentheses, without outer white space and quotes; ``quoted`` says
+    that it was a string literal.
     """
 
     kind: Literal["FINAL", "FINAL_VAR"]
@@ -39,7 +39,7 @@ def find_answer(prose: str) -> TextAnswer | None:
         end = _closing(prose, start.end())
         if end is None or _in_a_sentence(prose, start.start(), end):
             continue
-        argument, quoted = _unquoted(prose[start.end() : end].strip())
+        argument, quoted = _unquote(prose[start.end() : end].strip())
         kind: Literal["FINAL", "FINAL_VAR"] = "FINAL_VAR" if start.group(1) == "FINAL_VAR" else "FINAL"
         return TextAnswer(kind, argument, quoted)
     return None
@@ -48,7 +48,7 @@ def find_answer(prose: str) -> TextAnswer | None:
 def _closing(prose: str, start: int) -> int | None:
     """The index of the parenthesis that closes an argument which begins at ``start``.
 
-    Where the parentheses do not balance (a smiley, an enumeration "1)"), it is the last one at a line's end.
+    If the parentheses do not balance (a smiley, an enumeration "1)"), it is the one that ends the prose.
     """
     end = _balanced(prose, start, quotes=True)
     if end is None:
@@ -76,31 +76,31 @@ def _balanced(prose: str, start: int, *, quotes: bool) -> int | None:
 
 
 def _opens(prose: str, at: int, start: int) -> bool:
-    """Whether the quote at this place can open a string: nothing of a word stands before it."""
+    """Whether the quote at ``at`` can open a string: the character before it ends no word or string."""
     before = prose[at - 1] if at > start else "("
     return not before.isalnum() and before not in "'\")"
 
 
 def _in_a_sentence(prose: str, start: int, end: int) -> bool:
-    """Whether a sentence that began on the line above goes on after the parenthesis."""
+    """Whether a sentence that begins on the line above continues after the parenthesis."""
     after = prose[end + 1 :].split("\n", 1)[0].strip(" \t*_")
     above = prose[:start].rstrip(" \t")
     above = above[:-1].rsplit("\n", 1)[-1].strip() if above.endswith("\n") else ""
     return bool(after[:1].isalpha() and after[0].islower() and above and above[-1].isalpha())
 
 
-def _unquoted(argument: str) -> tuple[str, bool]:
+def _unquote(argument: str) -> tuple[str, bool]:
     if argument[:1] not in ('"', "'"):
         return argument, False
     try:
         value = ast.literal_eval(argument)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        value = _plainly_unquoted(argument)
+        value = _strip_quotes(argument)
     return (value, True) if isinstance(value, str) else (argument, False)
 
 
-def _plainly_unquoted(argument: str) -> str | None:
-    """The inside of one pair of quotes around a text that Python would not take, such as several lines."""
+def _strip_quotes(argument: str) -> str | None:
+    """The text inside one pair of quotes, for text that Python would reject, such as several lines."""
     quote = argument[0]
     for marks in (quote * 3, quote):
         inner = argument[len(marks) : -len(marks)]

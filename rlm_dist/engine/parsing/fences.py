@@ -1,8 +1,8 @@
 """Cuts fenced blocks out of a reply and finds where each one really ends.
 
-A line of fence marks may stand inside a string of the code. Such a string has three quotes, so where the
-code up to the first closing fence has an unterminated one, later closing fences are tried until the code
-compiles. The number of characters compiled in such trials is bounded.
+A line of fence marks may be part of a string in the code. Such a string is triple-quoted. So if the code up
+to the first closing fence ends inside a triple-quoted string, later closing fences are tried until the code
+compiles. The number of characters compiled in these trials is bounded.
 """
 
 import ast
@@ -21,7 +21,7 @@ _MAX_TAIL_TRIALS = 4
 
 
 class Kind(Enum):
-    """What a block is by its tag."""
+    """The kind of a block, by its tag."""
 
     CODE = "code"
     UNTAGGED = "untagged"
@@ -30,7 +30,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Fence:
-    """One fenced block; ``closed`` is false where the reply ended first."""
+    """One fenced block; ``closed`` is false if the reply ended before its closing fence."""
 
     kind: Kind
     tag: str
@@ -39,24 +39,24 @@ class Fence:
 
     @property
     def runnable(self) -> bool:
-        """Whether a block without a tag is code: it compiles, and does more than name a thing."""
+        """Whether a block without a tag is code: it compiles, and does more than evaluate names or values."""
         tree = _tree(self.code)
         return tree is not None and any(not _plain(statement) for statement in tree.body)
 
 
 def compiles(code: str) -> bool:
-    """Whether this is a whole Python program."""
+    """Whether ``code`` is a complete Python program."""
     return _tree(code) is not None
 
 
 def split(text: str) -> tuple[list[Fence], str]:
-    """The fenced blocks in order, and the text around them (each block leaves an empty line)."""
+    """Return the fenced blocks in order, and the text around them with an empty line for each block."""
     return _Splitter(text.split("\n")).split()
 
 
 def _tree(code: str) -> ast.Module | None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a bad escape in the model's string is the model's business
+        warnings.simplefilter("ignore")  # a bad escape in a string of the model's code is not worth a warning
         try:
             return ast.parse(code)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
@@ -64,7 +64,7 @@ def _tree(code: str) -> ast.Module | None:
 
 
 def _open_string(code: str) -> bool:
-    """Whether the code stops inside a string with three quotes."""
+    """Whether the code ends inside a triple-quoted string."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -85,9 +85,9 @@ def _plain(statement: ast.stmt) -> bool:
 class _Splitter:
     def __init__(self, lines: list[str]) -> None:
         self._lines = lines
-        self._closing = [found.group(1) if (found := _CLOSE.match(line)) else "" for line in lines]
+        self._closing_marks = [mark.group(1) if (mark := _CLOSE.match(line)) else "" for line in lines]
         self._trial_chars = _TRIAL_CHARS
-        self._never_again: set[str] = set()
+        self._unclosed_marks: set[str] = set()
 
     def split(self) -> tuple[list[Fence], str]:
         fences: list[Fence] = []
@@ -95,27 +95,27 @@ class _Splitter:
         at = 0
         while at < len(self._lines):
             line = self._lines[at]
-            opened = _OPEN.match(line)
-            trailing = None if opened else _TRAILING_OPEN.search(line)
+            opening = _OPEN.match(line)
+            trailing = None if opening else _TRAILING_OPEN.search(line)
             if trailing is not None:
                 prose.append(line[: trailing.start()])
-                opened = _OPEN.match(line[trailing.start() :])
-            if opened is None:
+                opening = _OPEN.match(line[trailing.start() :])
+            if opening is None:
                 prose.append(line)
                 at += 1
                 continue
-            found = self._one_line(opened)
-            if found is None and "`" in opened.group(4):  # prose that begins with inline code
+            one_liner = self._one_line(opening)
+            if one_liner is None and "`" in opening.group(4):  # prose that begins with inline code
                 prose.append(line)
                 at += 1
                 continue
-            fence, at = (found, at + 1) if found else self._block(opened, at)
+            fence, at = (one_liner, at + 1) if one_liner else self._block(opening, at)
             fences.append(fence)
             prose.append("")
         return fences, "\n".join(prose)
 
-    def _one_line(self, opened: re.Match[str]) -> Fence | None:
-        _, marks, tag, rest = opened.groups()
+    def _one_line(self, opening: re.Match[str]) -> Fence | None:
+        _, marks, tag, rest = opening.groups()
         body, inner = rest.rstrip(), f"{tag} {rest}".rstrip()
         if inner.endswith(marks) and len(inner) > len(marks):
             if _kind(tag) is Kind.CODE and body != marks:
@@ -125,8 +125,8 @@ class _Splitter:
             return Fence(kind, "" if kind is Kind.UNTAGGED else tag, whole, True)
         return None
 
-    def _block(self, opened: re.Match[str], at: int) -> tuple[Fence, int]:
-        lead, marks, tag, rest = opened.groups()
+    def _block(self, opening: re.Match[str], at: int) -> tuple[Fence, int]:
+        lead, marks, tag, rest = opening.groups()
         kind = _kind(tag)
         start = at + 1
         first = self._first_closing(start, marks)
@@ -140,12 +140,12 @@ class _Splitter:
         return Fence(kind, "" if kind is Kind.UNTAGGED else tag, code, True), end
 
     def _first_closing(self, start: int, marks: str) -> int | None:
-        if marks in self._never_again:
+        if marks in self._unclosed_marks:
             return None
         for index in range(start, len(self._lines)):
-            if self._closing[index].startswith(marks):
+            if self._closing_marks[index].startswith(marks):
                 return index
-        self._never_again.add(marks)
+        self._unclosed_marks.add(marks)
         return None
 
     def _unclosed(self, kind: Kind, tag: str, start: int, indent: int) -> tuple[Fence, int]:
@@ -156,13 +156,13 @@ class _Splitter:
         return Fence(kind, tag, code, end < len(self._lines)), end
 
     def _code(self, start: int, first: int, marks: str, indent: int) -> tuple[str, int]:
-        """The code from ``start`` on, and the line after its closing fence."""
+        """The code from line ``start`` on, and the number of the line after its closing fence."""
         code = self._body(start, first, indent)
         if compiles(code):
             return code, first + 1
         if _open_string(code):
             for end in range(first + 1, len(self._lines)):
-                if not self._closing[end].startswith(marks):
+                if not self._closing_marks[end].startswith(marks):
                     continue
                 longer = self._body(start, end, indent)
                 self._trial_chars -= len(longer)
@@ -173,14 +173,14 @@ class _Splitter:
         return self._tail(start, first, indent) or (code, first + 1)
 
     def _tail(self, start: int, stop: int, indent: int) -> tuple[str, int] | None:
-        """Code whose closing fence stands at the end of its last line."""
+        """Code whose closing fence is at the end of its last line, and the number of the line after it."""
         trials = 0
         for end in range(start, stop):
             line = self._lines[end].rstrip()
-            if not line.endswith("```") or self._closing[end]:
+            if not line.endswith("```") or self._closing_marks[end]:
                 continue
             trials += 1
-            code = self._dedented([*self._lines[start:end], line.rstrip("`")], indent)
+            code = self._dedent([*self._lines[start:end], line.rstrip("`")], indent)
             self._trial_chars -= len(code)
             if trials > _MAX_TAIL_TRIALS or self._trial_chars < 0:
                 return None
@@ -189,14 +189,14 @@ class _Splitter:
         return None
 
     def _body(self, start: int, end: int, indent: int) -> str:
-        return self._dedented(self._lines[start:end], indent)
+        return self._dedent(self._lines[start:end], indent)
 
-    def _dedented(self, lines: list[str], indent: int) -> str:
-        """The lines without the indentation of their fence, or of all of them where only that compiles."""
+    def _dedent(self, lines: list[str], indent: int) -> str:
+        """The lines without their fence's indentation, or without their common one if only that compiles."""
         code = "\n".join(line[min(indent, len(line) - len(line.lstrip(" \t"))) :] for line in lines)
         if code[:1] in (" ", "\t", "\n") and not compiles(code):
-            bare = textwrap.dedent(code)
-            return bare if compiles(bare) else code
+            flush = textwrap.dedent(code)
+            return flush if compiles(flush) else code
         return code
 
 

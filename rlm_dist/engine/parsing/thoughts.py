@@ -1,8 +1,8 @@
-"""Drops what a model thinks aloud: ``<think>…</think>``, whatever stands in it.
+"""Drops what a model thinks aloud: ``<think>…</think>``, with any content.
 
 A tag inside a fenced block is code and stays. A closing tag without an opening one ends thoughts that began
-with the reply (chat templates swallow the opening tag); an opening tag without a closing one opens thoughts
-that were cut off, and nothing after it counts.
+with the reply (chat templates swallow the opening tag). An opening tag without a closing one begins thoughts
+that were cut off; everything after it is dropped.
 """
 
 import re
@@ -14,47 +14,47 @@ _INLINE = re.compile(r"`[^`\n]*`")
 
 
 def without_thoughts(text: str) -> str:
-    """The text without thoughts."""
+    """Return the text without thoughts."""
     if not _OPEN.search(text) and not _CLOSE.search(text):
         return text
-    kept: list[str] = []
+    lines: list[str] = []
     thinking = fenced = False
     for line in text.split("\n"):
         if thinking:
-            closed = _CLOSE.search(line)
-            if closed is None:
+            closing = _CLOSE.search(line)
+            if closing is None:
                 continue
-            thinking, line = False, line[closed.end() :]
+            thinking, line = False, line[closing.end() :]
         if not fenced:
             line, thinking = _cut(line)
         orphan = None if thinking else _orphan(line, fenced)
         if orphan is not None:
-            kept, fenced, line = [], False, line[orphan:]
+            lines, fenced, line = [], False, line[orphan:]
         if _FENCE.match(line) and line.count("```") < 2:
             fenced = not fenced
-        kept.append(line)
-    return "\n".join(kept)
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _cut(line: str) -> tuple[str, bool]:
     """A line of prose without the thoughts in it, and whether thoughts are still open at its end."""
-    masked = _INLINE.sub(lambda found: " " * len(found.group()), line)
-    kept, at = [], 0
-    while (opened := _OPEN.search(masked, at)) is not None:
-        kept.append(line[at : opened.start()])
-        closed = _CLOSE.search(masked, opened.end())
-        if closed is None:
-            return "".join(kept), True
-        at = closed.end()
-    return "".join([*kept, line[at:]]), False
+    masked = _INLINE.sub(lambda code: " " * len(code.group()), line)
+    parts, at = [], 0
+    while (opening := _OPEN.search(masked, at)) is not None:
+        parts.append(line[at : opening.start()])
+        closing = _CLOSE.search(masked, opening.end())
+        if closing is None:
+            return "".join(parts), True
+        at = closing.end()
+    return "".join([*parts, line[at:]]), False
 
 
 def _orphan(line: str, fenced: bool) -> int | None:
-    """Where a closing tag ends that has no opening one; in a fence only a line that starts with it counts."""
+    """The end of a closing tag that has no opening one; in a fence only a tag that starts its line counts."""
     stripped = line.strip()
-    found = list(_CLOSE.finditer(line))
-    if not found:
+    closings = list(_CLOSE.finditer(line))
+    if not closings:
         return None
-    if _CLOSE.match(stripped) or (not fenced and line[found[-1].end() :].strip() == ""):
-        return found[-1].end()
+    if _CLOSE.match(stripped) or (not fenced and line[closings[-1].end() :].strip() == ""):
+        return closings[-1].end()
     return None

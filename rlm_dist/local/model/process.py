@@ -1,7 +1,7 @@
 """The process of a local model: llama.cpp's OpenAI-compatible server on a loopback port, run as ``-m``.
 
-It prints ``{"url": …}`` in one line on stdout when the model is loaded; all else goes to stderr. It ends by a
-signal, or when its parent dies.
+It prints ``{"url": …}`` as one line on stdout when the model is loaded; all other output goes to stderr. It
+ends on SIGTERM or SIGINT, or when its parent dies.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main() -> None:
     server = _LLAMA.Server(_parameters(arguments))
     print(json.dumps({"url": f"{server.listening_address}/v1"}), flush=True)  # noqa: T201  # for our parent
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
-    os._exit(0)  # its threads may be in the middle of an answer that nobody waits for
+    os._exit(0)  # the server's threads may be in the middle of an answer that nobody waits for
 
 
 def _parameters(arguments: argparse.Namespace) -> Any:
@@ -43,13 +43,13 @@ def _parameters(arguments: argparse.Namespace) -> Any:
     parameters.hostnames = [arguments.host]
     parameters.port = arguments.port
     parameters.n_parallel = arguments.slots
-    parameters.n_ctx = arguments.slots * arguments.slot_tokens  # it is divided by the slots
+    parameters.n_ctx = arguments.slots * arguments.slot_tokens  # llama.cpp divides it among the slots
     parameters.cpuparams.n_threads = arguments.threads
     parameters.cpuparams_batch.n_threads = arguments.threads
     parameters.cache_ram_mib = _PROMPT_CACHE_MIB
-    parameters.sampling.temp = 0.0  # such models do best, and come out the same, without chance
+    parameters.sampling.temp = 0.0  # small models do best, and are repeatable, without randomness
     parameters.ui = False
-    parameters.endpoint_slots = False  # it would show prompts
+    parameters.endpoint_slots = False  # that route would show prompts
     return parameters
 
 

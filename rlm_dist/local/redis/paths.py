@@ -3,14 +3,14 @@
 ::
 
     users.lock    held shared by each user of the server; the supervisor waits for it exclusively
-    start.lock    held while one user looks whether the server runs and, where it does not, starts it
+    start.lock    held while one user checks whether the server runs and, if it does not, starts it
     owner.lock    held by the supervisor and by its server: at most one server over these data, ever
-    server.json   {"url", "pid"} of the running server, 0600: it holds the password
-    server.log    what the server and the supervisor say; the one before is server.log.1
+    server.json   {"url", "pid"} of the running server; mode 0600, as it holds the password
+    server.log    the output of the server and the supervisor; the log before it is server.log.1
     data/         the append-only files
 
-``server.json`` is there only while a server runs, or after a crash: then it is stale, and the next start
-takes over its port and password, so that clients which outlived the crash find the new server.
+``server.json`` exists only while a server runs, or after a crash. After a crash it is stale: the next start
+takes over its port and password, so that clients that outlived the crash find the new server.
 """
 
 import json
@@ -30,7 +30,7 @@ _ANSWER_S = 5
 
 @dataclass(frozen=True)
 class ServerRecord:
-    """A server as ``server.json`` tells of it."""
+    """The contents of ``server.json``."""
 
     url: str
     pid: int
@@ -38,7 +38,7 @@ class ServerRecord:
 
 @dataclass(frozen=True)
 class ServerPaths:
-    """Where the files of the embedded server of one ``RLM_HOME`` lie."""
+    """The paths of the files of one ``RLM_HOME``'s embedded server."""
 
     home: Path
 
@@ -71,10 +71,10 @@ class ServerPaths:
         return self.folder / "server.json"
 
     def make(self) -> None:
-        """Make the folders, readable by their owner only, and see that they can be written.
+        """Create the folders, readable by their owner only, and check that they can be written to.
 
         Raises:
-            InputError: naming ``RLM_HOME``.
+            InputError: if they cannot; it names ``RLM_HOME``.
         """
         try:
             self.data.mkdir(parents=True, exist_ok=True)
@@ -85,34 +85,34 @@ class ServerPaths:
             finally:
                 probe.unlink(missing_ok=True)
         except OSError as error:
-            raise InputError((f"RLM_HOME: cannot write in {self.folder}: {error.strerror}",)) from None
+            raise InputError((f"RLM_HOME: cannot write to {self.folder}: {error.strerror}",)) from None
 
     def read(self) -> ServerRecord | None:
-        """Return what the last start wrote, True or stale; None where there is nothing to be read."""
+        """Return the record of the last start, which may be stale; None if there is none to read."""
         try:
             return ServerRecord(**json.loads(self.record.read_text()))
         except (OSError, ValueError, TypeError):
             return None
 
-    def write(self, running: ServerRecord) -> None:
+    def write(self, server: ServerRecord) -> None:
         """Replace the record in one step."""
         draft = self.folder / "server.json.part"
         draft.unlink(missing_ok=True)
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(asdict(running), file)
+            json.dump(asdict(server), file)
         draft.replace(self.record)
 
     def tidy(self) -> None:
-        """Remove what a crash left half-written, and put a long log aside; only under ``owner.lock``."""
+        """Remove half-written files of a crash, and move a long log aside; only under ``owner.lock``."""
         for pattern in ("temp-*", "appendonlydir/temp*"):
-            for left in self.data.glob(pattern):
-                left.unlink(missing_ok=True)
+            for path in self.data.glob(pattern):
+                path.unlink(missing_ok=True)
         if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
 
 
 def server_info(url: str) -> dict[str, object] | None:
-    """Ask the server at ``url`` for its INFO, without retries; None where none answers."""
+    """Ask the server at ``url`` for its INFO, without retries; None if no server answers."""
     client = redis.Redis.from_url(
         url, socket_timeout=_ANSWER_S, socket_connect_timeout=_ANSWER_S, retry=Retry(NoBackoff(), 0)
     )
@@ -124,7 +124,7 @@ def server_info(url: str) -> dict[str, object] | None:
         client.close()
 
 
-def answers(running: ServerRecord) -> bool:
-    """Whether the server at this address is the recorded one: a stranger may have taken the port."""
-    info = server_info(running.url)
-    return info is not None and info["process_id"] == running.pid
+def answers(server: ServerRecord) -> bool:
+    """Whether the recorded server answers at its address; another program may have taken the port."""
+    info = server_info(server.url)
+    return info is not None and info["process_id"] == server.pid

@@ -1,8 +1,8 @@
 """The embedded Redis server as its users see it: ``with server(home) as url``.
 
 All users of one ``RLM_HOME`` share one real server, with its append-only file in ``<home>/redis``. It runs
-while at least one of them lives (see ``supervisor``), and is found dead and started again by whoever comes
-next, or by a user that is still there.
+while at least one of them is alive (see ``supervisor``). If it dies, a user that is still alive starts it
+again, or else the next user.
 """
 
 import json
@@ -28,103 +28,105 @@ _POLL_S = 0.02
 def server(home: Path) -> Iterator[str]:
     """Yield the URL (``redis://:password@127.0.0.1:port/0``) of the server over the data in ``home``.
 
-    It is started where it does not run. When the last user leaves, in whatever way, it writes its data and
-    ends; leaving this context waits for that.
+    It is started if it does not run. When the last user leaves, in whatever way, it writes its data and ends;
+    leaving this context waits for that.
 
     Raises:
-        InputError: where ``home`` cannot be written.
-        Unreachable: where the server cannot be started.
+        InputError: if ``home`` cannot be written to.
+        Unreachable: if the server cannot be started.
     """
-    place = ServerPaths(home)
-    place.make()
-    done = threading.Event()
+    paths = ServerPaths(home)
+    paths.make()
+    leaving = threading.Event()
     try:
-        with ExitStack() as held:
-            url = _join(place, held)
-            threading.Thread(target=_mend, args=(place, done), daemon=True).start()
+        with ExitStack() as membership:
+            url = _join(paths, membership)
+            threading.Thread(target=_keep_running, args=(paths, leaving), daemon=True).start()
             yield url
     finally:
-        done.set()
-        with suppress(FileNotFoundError):  # where the folder was removed under us
-            _await_stop(place)
+        leaving.set()
+        with suppress(FileNotFoundError):  # if the folder was removed under us
+            _await_stop(paths)
 
 
-def _join(place: ServerPaths, held: ExitStack) -> str:
-    """Become a user of the server, for as long as ``held`` is open."""
+def _join(paths: ServerPaths, membership: ExitStack) -> str:
+    """Become a user of the server, for as long as ``membership`` is open."""
     try:
-        held.enter_context(locked(place.users, shared=True, timeout_s=_STOP_S))
-        return _running(place)
+        membership.enter_context(locked(paths.users, shared=True, timeout_s=_STOP_S))
+        return _ensure_running(paths)
     except (TimeoutError, OSError) as error:
-        raise _unreachable(place, str(error)) from None
+        raise _unreachable(paths, str(error)) from None
 
 
-def _running(place: ServerPaths) -> str:
-    """Return the URL of the running server, started if need be."""
-    with locked(place.starting, timeout_s=_START_S):
+def _ensure_running(paths: ServerPaths) -> str:
+    """Return the URL of the running server; start it if it does not run."""
+    with locked(paths.starting, timeout_s=_START_S):
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
-            if is_free(place.owner):
-                return _start(place)
-            record = place.read()
+            if is_free(paths.owner):
+                return _start(paths)
+            record = paths.read()
             if record is not None and answers(record):
                 return record.url
             time.sleep(_POLL_S)
-    raise _unreachable(place, "a server holds the data but does not answer")
+    raise _unreachable(paths, "a server holds the data but does not answer")
 
 
-def _start(place: ServerPaths) -> str:
-    """Start a supervisor, which outlives us where others use its server, and wait for its word."""
-    with place.log.open("ab") as log:
+def _start(paths: ServerPaths) -> str:
+    """Start a supervisor, which outlives us if others use its server, and wait for its report."""
+    with paths.log.open("ab") as log:
         process = subprocess.Popen(
-            module_command("rlm_dist.local.redis.supervisor", str(place.home)),
+            module_command("rlm_dist.local.redis.supervisor", str(paths.home)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
-            cwd=place.folder,  # not the user's, which it would keep busy
+            cwd=paths.folder,  # not the user's current folder, which it would keep in use
             env=_environment(),
             start_new_session=True,
         )
     with process:
         assert process.stdout is not None
         line = process.stdout.readline()
-    said = json.loads(line) if line else {"error": "its supervisor died at the start"}
-    if "url" in said:
-        return str(said["url"])
-    raise _unreachable(place, said["error"])
+    report = json.loads(line) if line else {"error": "its supervisor died while it started"}
+    if "url" in report:
+        return str(report["url"])
+    raise _unreachable(paths, report["error"])
 
 
-def _mend(place: ServerPaths, done: threading.Event) -> None:
-    """Start the server again where its supervisor dies while we still use it; runs in a thread."""
+def _keep_running(paths: ServerPaths, leaving: threading.Event) -> None:
+    """Start the server again if its supervisor dies while we still use it; runs in a thread."""
     try:
-        while not done.is_set():
-            with locked(place.owner, shared=True):  # free only when supervisor and server are gone
+        while not leaving.is_set():
+            with locked(paths.owner, shared=True):  # free only when supervisor and server are gone
                 pass
-            if not done.is_set():
-                _running(place)
+            if not leaving.is_set():
+                _ensure_running(paths)
     except (Unreachable, OSError):
-        return  # whoever uses the server learns it from its own connection
+        return  # the users of the server learn it from their own connections
 
 
-def _await_stop(place: ServerPaths) -> None:
+def _await_stop(paths: ServerPaths) -> None:
     """Wait until the server has ended, unless others still use it."""
     deadline = time.monotonic() + _STOP_S
-    while time.monotonic() < deadline and not is_free(place.owner):
-        nobody = is_free(place.users)  # then the supervisor is about to notice
-        if not nobody and is_free(place.users, shared=True):
+    while time.monotonic() < deadline and not is_free(paths.owner):
+        unused = is_free(paths.users)  # then the supervisor is about to notice
+        if not unused and is_free(paths.users, shared=True):
             return
         time.sleep(_POLL_S)
 
 
 def _environment() -> dict[str, str]:
-    """Return what a supervisor gets: none of our secrets."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RLM_", "OPENAI_"))}
-    return kept | import_variables()
+    """Return the environment of a supervisor, without our secrets."""
+    variables = {
+        name: value for name, value in os.environ.items() if not name.startswith(("RLM_", "OPENAI_"))
+    }
+    return variables | import_variables()
 
 
-def _unreachable(place: ServerPaths, detail: str) -> Unreachable:
+def _unreachable(paths: ServerPaths, detail: str) -> Unreachable:
     return Unreachable(
         "the embedded Redis server",
-        str(place.folder),
+        str(paths.folder),
         detail,
-        f"See {place.log}; RLM_HOME names another folder, RLM_REDIS_URL a server of your own.",
+        f"See {paths.log}. Set RLM_HOME to use another folder, or RLM_REDIS_URL to use your own server.",
     )

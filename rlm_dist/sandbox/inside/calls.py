@@ -1,7 +1,7 @@
-"""``llm_query`` and ``llm_query_batched``: they send a query frame and block until the host has replied.
+"""``llm_query`` and ``llm_query_batched``: they send query frames and block until the host has replied.
 
-Safe from many threads at once. A request is dropped, not taken back, where its caller is interrupted; the
-reply that still comes is ignored.
+Safe for many threads at once. If its caller is interrupted, a request is dropped but not cancelled at the
+host; its reply is ignored.
 """
 
 import itertools
@@ -13,9 +13,9 @@ from typing import Any
 from .frames import CHUNK_BYTES, clean, encoded
 
 MAX_PROMPT_BYTES = 16 << 20
-_WINDOW = 16  # frames of one batch under way at a time, to bound the memory at both ends
-_FRAME_PROMPTS = 256  # so that the first of many go out while the others are still being made ready
-_MOST_BYTES_A_CHAR, _BYTES_A_MESSAGE = 6, 64  # in JSON, the latter for what is no content
+_WINDOW = 16  # frames of one batch in flight at a time, to bound the memory at both ends
+_FRAME_PROMPTS = 256  # so that the first of many are sent while the others are still being prepared
+_MAX_BYTES_PER_CHAR, _BYTES_PER_MESSAGE = 6, 64  # in JSON; the latter is for all but the content
 _ROLES = ("system", "user", "assistant")
 
 Prompt = list[dict[str, str]]
@@ -26,7 +26,7 @@ class LLMQueryError(RuntimeError):
     """A call to the sub model failed."""
 
 
-LLMQueryError.__module__ = "__main__"  # shown by its bare name
+LLMQueryError.__module__ = "__main__"  # so that it is shown by its bare name
 
 
 class SubAnswer(str):
@@ -36,13 +36,13 @@ class SubAnswer(str):
 
 
 class Failed(str):
-    """Stands in a batch for an answer that did not come; its text says why."""
+    """Takes the place of a failed answer in a batch; its text says why it failed."""
 
     ok = False
 
 
 class _Request:
-    """One query frame and the answers that have come for it."""
+    """One query frame and the answers received for it."""
 
     def __init__(self, count: int) -> None:
         self.done = threading.Event()
@@ -50,7 +50,7 @@ class _Request:
         self.answers: list[dict[str, str]] = [{}] * count
 
     def fill(self, at: int, answers: list[dict[str, str]]) -> None:
-        """Put a part of the answers in its place."""
+        """Store a part of the answers, the first of which has the index ``at``."""
         self.answers[at : at + len(answers)] = answers
         self.missing -= len(answers)
         if self.missing <= 0:
@@ -66,13 +66,13 @@ class CallFunctions:
         self._open: dict[int, _Request] = {}
 
     def reply(self, message: dict[str, Any]) -> None:
-        """Hand a reply frame to the thread that waits for it."""
+        """Pass a reply frame to the thread that waits for it."""
         request = self._open.get(message["id"])
         if request is not None:
             request.fill(message["at"], message["answers"])
 
     def llm_query(self, prompt: Any, model: str | None = None) -> str:
-        """Ask the sub model one thing; raises LLMQueryError where the call fails."""
+        """Ask the sub model one thing; raises LLMQueryError if the call fails."""
         _check_model(model)
         (answer,) = self._ask([_prompt(prompt, "prompt")], model)
         if "text" not in answer:
@@ -84,42 +84,42 @@ class CallFunctions:
         _check_model(model)
         if isinstance(prompts, (str, bytes, dict)) or not isinstance(prompts, Iterable):
             raise TypeError(f"llm_query_batched takes a list of prompts, not {type(prompts).__name__}")
-        checked = [_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
+        messages = [_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
         return [
             SubAnswer(answer["text"])
             if "text" in answer
             else Failed(f"[llm_query failed: {answer['failure']}]")
-            for answer in self._ask(checked, model)
+            for answer in self._ask(messages, model)
         ]
 
     def _ask(self, prompts: list[Prompt], model: str | None) -> list[dict[str, str]]:
         answers: list[dict[str, str]] = []
-        under_way: deque[tuple[int, _Request]] = deque()
+        in_flight: deque[tuple[int, _Request]] = deque()
         try:
             for chunk in _chunks(prompts):
-                if len(under_way) == _WINDOW:
-                    answers += self._await(under_way)
+                if len(in_flight) == _WINDOW:
+                    answers += self._await(in_flight)
                 request_id, request = next(self._ids), _Request(len(chunk))
                 self._open[request_id] = request
-                under_way.append((request_id, request))
+                in_flight.append((request_id, request))
                 self._send({"op": "query", "id": request_id, "prompts": chunk, "model": model})
-            while under_way:
-                answers += self._await(under_way)
+            while in_flight:
+                answers += self._await(in_flight)
         finally:
-            for request_id, _ in under_way:
+            for request_id, _ in in_flight:
                 self._open.pop(request_id, None)
         return answers
 
-    def _await(self, under_way: deque[tuple[int, _Request]]) -> list[dict[str, str]]:
-        request_id, request = under_way[0]
+    def _await(self, in_flight: deque[tuple[int, _Request]]) -> list[dict[str, str]]:
+        request_id, request = in_flight[0]
         request.done.wait()
-        under_way.popleft()
+        in_flight.popleft()
         self._open.pop(request_id, None)
         return request.answers
 
 
 def rlm_query(*args: object, **kwargs: object) -> str:
-    """Say that recursion deeper than one is not there."""
+    """Raise NotImplementedError: recursion deeper than one level does not exist yet."""
     raise NotImplementedError(
         "rlm_query is not available: recursion deeper than one level is not there yet. "
         "Use llm_query(prompt) or llm_query_batched(prompts) instead."
@@ -127,7 +127,7 @@ def rlm_query(*args: object, **kwargs: object) -> str:
 
 
 def rlm_query_batched(*args: object, **kwargs: object) -> list[str]:
-    """Say that recursion deeper than one is not there."""
+    """Raise NotImplementedError: recursion deeper than one level does not exist yet."""
     raise NotImplementedError(
         "rlm_query_batched is not available: recursion deeper than one level is not there yet. "
         "Use llm_query_batched(prompts) instead."
@@ -154,9 +154,9 @@ def _prompt(prompt: object, name: str) -> Prompt:
         )
     if not any(message["content"].strip() for message in messages):
         raise ValueError(f"{name} is empty: there is nothing to ask")
-    # To encode every prompt takes time in which none goes out: only those that may be too long.
-    most = sum(_BYTES_A_MESSAGE + _MOST_BYTES_A_CHAR * len(message["content"]) for message in messages)
-    size = len(encoded(messages)) if most > MAX_PROMPT_BYTES else most
+    # Encoding takes time in which no prompt is sent, so only prompts that may be too long are encoded.
+    max_size = sum(_BYTES_PER_MESSAGE + _MAX_BYTES_PER_CHAR * len(message["content"]) for message in messages)
+    size = len(encoded(messages)) if max_size > MAX_PROMPT_BYTES else max_size
     if size > MAX_PROMPT_BYTES:
         raise ValueError(f"{name} has {size:,} bytes, and at most {MAX_PROMPT_BYTES:,} can be sent: split it")
     return messages
@@ -174,7 +174,7 @@ def _message(item: object, name: str) -> dict[str, str]:
 
 
 def _chunks(prompts: list[Prompt]) -> Iterator[list[Prompt]]:
-    """The prompts in groups that fit into one frame each."""
+    """The prompts in groups that each fit into one frame."""
     group: list[Prompt] = []
     size = 0
     for prompt in prompts:

@@ -1,4 +1,4 @@
-"""Runs one code block as a REPL does and makes plain tracebacks of what goes wrong.
+"""Runs one code block as a REPL does, and formats a plain traceback of its error.
 
 A traceback shows the frames of the model's own code and of the libraries it called, never those of this
 package.
@@ -18,7 +18,7 @@ _ERROR_CHARS = 8000
 
 
 def run(code: str, name: str, namespace: dict[str, Any]) -> Any:
-    """Run ``code`` in ``namespace``; gives the value of its last expression, None where it has none.
+    """Run ``code`` in ``namespace``; return the value of its last expression, None if it has none.
 
     The whole block is compiled before any of it runs, and the last expression is evaluated once.
     """
@@ -29,31 +29,31 @@ def run(code: str, name: str, namespace: dict[str, Any]) -> Any:
     if not isinstance(last, ast.Expr):
         exec(body, namespace)  # noqa: S102  # what this process is for
         return None
-    shown = compile(ast.Expression(last.value), name, "eval", dont_inherit=True)
+    expression = compile(ast.Expression(last.value), name, "eval", dont_inherit=True)
     exec(body, namespace)  # noqa: S102
-    return eval(shown, namespace)  # noqa: S307
+    return eval(expression, namespace)  # noqa: S307
 
 
 def describe(error: BaseException) -> str:
-    """A plain traceback of ``error``, cut in the middle where it is long."""
+    """A plain traceback of ``error``, cut in the middle if it is long."""
     try:
-        told = traceback.TracebackException.from_exception(error)
-        for part in _parts(told):
-            kept = [frame for frame in part.stack if not frame.filename.startswith(_OWN_FOLDER)]
-            part.stack = traceback.StackSummary.from_list(kept)
-        text = "".join(told.format()).rstrip()
+        report = traceback.TracebackException.from_exception(error)
+        for part in _parts(report):
+            frames = [frame for frame in part.stack if not frame.filename.startswith(_OWN_FOLDER)]
+            part.stack = traceback.StackSummary.from_list(frames)
+        text = "".join(report.format()).rstrip()
     except Exception:  # noqa: BLE001  # the error's own __str__ may raise anything, memory may be full
         text = type(error).__name__
     return clip(Clip(text, "", 0), _ERROR_CHARS).joined()
 
 
-def _parts(told: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
-    seen: set[int] = set()
-    todo: list[traceback.TracebackException | None] = [told]
-    while todo:
-        part = todo.pop()
-        if part is None or id(part) in seen:
+def _parts(report: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
+    visited: set[int] = set()
+    pending: list[traceback.TracebackException | None] = [report]
+    while pending:
+        part = pending.pop()
+        if part is None or id(part) in visited:
             continue
-        seen.add(id(part))
+        visited.add(id(part))
         yield part
-        todo += [part.__cause__, part.__context__, *(part.exceptions or ())]
+        pending += [part.__cause__, part.__context__, *(part.exceptions or ())]

@@ -1,7 +1,7 @@
-"""The wall clock of model-written code: the first look in a block shows the time that the host gave for it.
+"""The wall clock of model-written code: a block's first reading returns the time that the host sent for it.
 
-A block that is run again, after the death of its worker, is given the time of its first run: what it makes of
-the date, a prompt above all, comes out the same. Within a block time goes on as it does, so that durations
+A block that runs again after its worker died gets the time of its first run, so that what it computes from
+the date, above all a prompt, does not change. Within a block time passes at its real speed, so durations
 differ. ``os.urandom``, ``time.clock_gettime`` and the monotonic clocks stay real.
 """
 
@@ -16,22 +16,22 @@ _real_ns = time.time_ns
 
 
 class Clock:
-    """The time as code blocks see it, ahead of the machine's or behind it."""
+    """The time as code blocks see it: the machine's, plus an offset."""
 
     def __init__(self) -> None:
-        self._ahead_ns = 0
-        self._due_ns: int | None = None
+        self._offset_ns = 0
+        self._next_ns: int | None = None
 
     def begin(self, at_ns: int) -> None:
-        """Show this Unix time at the next look."""
-        self._due_ns = at_ns
+        """Return this Unix time, in nanoseconds, at the next reading."""
+        self._next_ns = at_ns
 
     def time_ns(self) -> int:
         """As ``time.time_ns``."""
-        now_ns, due_ns = _real_ns(), self._due_ns
-        if due_ns is not None:
-            self._ahead_ns, self._due_ns = due_ns - now_ns, None
-        return now_ns + self._ahead_ns
+        now_ns, next_ns = _real_ns(), self._next_ns
+        if next_ns is not None:
+            self._offset_ns, self._next_ns = next_ns - now_ns, None
+        return now_ns + self._offset_ns
 
     def time(self) -> float:
         """As ``time.time``."""
@@ -39,8 +39,8 @@ class Clock:
 
 
 def install(clock: Clock) -> None:
-    """Have the modules ``time`` and ``datetime`` tell this clock's time, for the rest of the process."""
-    local, text_of, form = time.localtime, time.asctime, time.strftime
+    """Make the modules ``time`` and ``datetime`` use this clock, for the rest of the process."""
+    localtime, asctime, strftime = time.localtime, time.asctime, time.strftime
 
     def at_clock(real: Callable[[float], Any]) -> Callable[..., Any]:
         return lambda seconds=None: real(clock.time() if seconds is None else seconds)
@@ -48,11 +48,11 @@ def install(clock: Clock) -> None:
     vars(time).update(
         time=clock.time,
         time_ns=clock.time_ns,
-        localtime=at_clock(local),
+        localtime=at_clock(localtime),
         gmtime=at_clock(time.gmtime),
         ctime=at_clock(time.ctime),
-        asctime=lambda moment=None: text_of(moment or local(clock.time())),
-        strftime=lambda wanted, moment=None: form(wanted, moment or local(clock.time())),
+        asctime=lambda moment=None: asctime(moment or localtime(clock.time())),
+        strftime=lambda layout, moment=None: strftime(layout, moment or localtime(clock.time())),
     )
 
     def now(cls: type[datetime.datetime], tz: datetime.tzinfo | None = None) -> datetime.datetime:
@@ -61,8 +61,9 @@ def install(clock: Clock) -> None:
     def utcnow(cls: type[datetime.datetime]) -> datetime.datetime:
         return cls.fromtimestamp(clock.time(), datetime.UTC).replace(tzinfo=None)
 
-    # ``today`` asks ``time.time``, these two the machine. The type takes no attributes, and a subclass in its
-    # place would show, in ``type(x)`` and in pickles; its dict can be written to before anybody uses it.
+    # ``today`` calls ``time.time``, but these two read the machine's clock. The type's attributes cannot be
+    # set, and a subclass in its place would show in ``type(x)`` and in pickles. But its dict can be written
+    # to before anybody uses it.
     (methods,) = gc.get_referents(datetime.datetime.__dict__)
     methods |= {"now": classmethod(now), "utcnow": classmethod(utcnow)}
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(datetime.datetime))

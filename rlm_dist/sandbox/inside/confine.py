@@ -1,7 +1,7 @@
-"""Resource limits of the REPL process, and that it does not outlive what started it.
+"""Resource limits of the REPL process, and the tie that ends it when its parent ends.
 
 There is no limit on the number of processes: RLIMIT_NPROC counts all processes and threads of the user, so
-that it would stop threads here because of workers elsewhere, and it does not bind root at all.
+workers elsewhere would stop threads here. It does not bind root at all.
 """
 
 import contextlib
@@ -15,15 +15,15 @@ from collections.abc import Iterator, Mapping
 from .exits import EXIT_BROKEN
 
 _PR_SET_PDEATHSIG = 1
-_OOM_SCORE = "800"  # of 1000: where memory runs out, the kernel ends this process before its worker
+_OOM_SCORE = "800"  # of 1000: if memory runs out, the kernel ends this process before its worker
 _CPU_GRACE_S = 5
 _MAX_DESCRIPTORS = 1 << 20
 
 
 def tie_to_parent(parent: int | None = None) -> None:
-    """Die with the thread that started us (Linux), also while no Python code can run.
+    """Die with the thread that started this process (Linux), even while no Python code can run.
 
-    ``parent`` is the process that must still be there; where it is not, this process ends.
+    ``parent`` is the process that must still be the parent; if it is not, this process ends.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
@@ -32,22 +32,22 @@ def tie_to_parent(parent: int | None = None) -> None:
 
 
 def first_to_go() -> None:
-    """Have the kernel end this process before others where memory runs out."""
+    """Have the kernel end this process before others if memory runs out."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write(_OOM_SCORE)
 
 
 def hold_only(*descriptors: int) -> None:
-    """Close all descriptors but the first three and these."""
+    """Close all descriptors except the first three and these."""
     first = 3
-    for kept in sorted(descriptors):
-        os.closerange(first, kept)
-        first = kept + 1
+    for descriptor in sorted(descriptors):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
     os.closerange(first, _MAX_DESCRIPTORS)
 
 
 def confine(limits: Mapping[str, int]) -> None:
-    """Set the resource limits; they hold for whatever this process starts, too."""
+    """Set the resource limits; they also hold for whatever this process starts."""
     cpu_s = limits["cpu_s"]
     _limit(resource.RLIMIT_CORE, 0, 0)
     _limit(resource.RLIMIT_AS, limits["memory_bytes"], limits["memory_bytes"])
@@ -58,7 +58,7 @@ def confine(limits: Mapping[str, int]) -> None:
 
 @contextlib.contextmanager
 def memory(limit: int) -> Iterator[None]:
-    """Hold this process to so much memory meanwhile."""
+    """Limit this process to ``limit`` bytes of memory inside the ``with`` block."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     _limit(resource.RLIMIT_AS, limit, before[1])
     try:
@@ -69,6 +69,6 @@ def memory(limit: int) -> Iterator[None]:
 
 def _limit(kind: int, soft: int, hard: int) -> None:
     ceiling = resource.getrlimit(kind)[1]
-    if ceiling != resource.RLIM_INFINITY:  # a lower limit that we inherited stays
+    if ceiling != resource.RLIM_INFINITY:  # an inherited lower limit stays
         soft, hard = min(soft, ceiling), min(hard, ceiling)
     resource.setrlimit(kind, (soft, hard))

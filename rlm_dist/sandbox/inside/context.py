@@ -1,8 +1,8 @@
 """The context as the REPL's variables, decoded from the form that ``rlm_dist.contexts.encoding`` owns.
 
-A JSON header line, N little-endian 64-bit lengths, N texts in UTF-8. A long text of ASCII alone is copied out
-of the mapped file; others are decoded in pieces, so that loading needs little more than twice the memory of
-the result.
+The form is a JSON header line, N little-endian 64-bit lengths, and N texts in UTF-8. A long text that is all
+ASCII is copied out of the mapped file; another long text is decoded in pieces. So loading needs little more
+than twice the memory of the result.
 """
 
 import codecs
@@ -17,30 +17,30 @@ _MAX_NUMBERED = 100
 
 
 class ContextError(Exception):
-    """The context file is not what its header says."""
+    """The context file does not match its header."""
 
 
 def load(file: BinaryIO) -> dict[str, Any]:
-    """The names the REPL starts with: ``context``, ``context_0`` …, and ``context_paths`` if it has any."""
+    """The variables of a new REPL: ``context``, ``context_0`` …, and ``context_paths`` if it has paths."""
     header = json.loads(file.readline())
     if header.get("v") != 1:
         raise ContextError(f"unknown version {header.get('v')!r} of the context format")
     count = header["n"]
-    lengths = struct.unpack(f"<{count}Q", _exactly(file, 8 * count))
+    lengths = struct.unpack(f"<{count}Q", _read_exactly(file, 8 * count))
     texts = [_text(file, length) for length in lengths]
     names: list[str] = []
     if header["named"]:
         half = count // 2
         texts, names = texts[:half], texts[half:]
     context = _value(header["kind"], texts)
-    found: dict[str, Any] = {"context": context}
+    variables: dict[str, Any] = {"context": context}
     if header["several"]:
-        found.update((f"context_{i}", item) for i, item in enumerate(context[:_MAX_NUMBERED]))
+        variables.update((f"context_{i}", item) for i, item in enumerate(context[:_MAX_NUMBERED]))
     else:
-        found["context_0"] = context
+        variables["context_0"] = context
     if names:
-        found["context_paths"] = names
-    return found
+        variables["context_paths"] = names
+    return variables
 
 
 def _value(kind: str, texts: list[str]) -> Any:
@@ -57,7 +57,7 @@ def _value(kind: str, texts: list[str]) -> Any:
 
 def _text(file: BinaryIO, length: int) -> str:
     if length <= _PIECE:
-        return _exactly(file, length).decode("utf-8", "surrogatepass")
+        return _read_exactly(file, length).decode("utf-8", "surrogatepass")
     start = file.tell()
     if all(piece.isascii() for piece in _pieces(file, length)):
         return _ascii(file, start, length)
@@ -77,12 +77,12 @@ def _ascii(file: BinaryIO, start: int, length: int) -> str:
 
 def _pieces(file: BinaryIO, length: int) -> Iterator[bytes]:
     while length:
-        piece = _exactly(file, min(length, _PIECE))
+        piece = _read_exactly(file, min(length, _PIECE))
         length -= len(piece)
         yield piece
 
 
-def _exactly(file: BinaryIO, length: int) -> bytes:
+def _read_exactly(file: BinaryIO, length: int) -> bytes:
     data = file.read(length)
     if len(data) < length:
         raise ContextError(f"the context file ends {length - len(data)} bytes too early")

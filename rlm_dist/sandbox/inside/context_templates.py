@@ -1,8 +1,8 @@
 """Templates: forks of the fork-server that have loaded a large context, whose REPLs share its memory.
 
-A template is a fork-server of its own, which has one worker, the fork-server that it was forked from: that
-hands its workers' orders on, and hears how the REPLs ended. While it loads, orders wait here with their
-descriptors. It never runs code of a model.
+A template is itself a fork-server. Its only worker is the fork-server that it was forked from, which passes
+its own workers' orders on and receives how the REPLs ended. While a template loads its context, orders wait
+here with their descriptors. A template never runs model-written code.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ from .exits import EXIT_BROKEN
 from .lockdown import Lockdown
 from .spare_pool import leave_parent
 
-_LARGE_BYTES = 8 << 20  # a smaller context is loaded by each REPL: that takes no longer than a fork
+_LARGE_BYTES = 8 << 20  # each REPL loads a smaller context itself: that takes no longer than a fork
 
 Serve = Callable[[socket.socket, dict[str, Any]], None]
 
 
 class Key(NamedTuple):
-    """What a template is told from others by: its context's file, as the kernel names it, and its limit."""
+    """What identifies a template: its context's file, as the kernel identifies it, and its memory limit."""
 
     device: int
     inode: int
@@ -34,29 +34,29 @@ class Key(NamedTuple):
 
 
 def key_of(context_fd: int, memory_bytes: int) -> Key | None:
-    """The template for this context; None where it is too small for one."""
-    found = os.fstat(context_fd)
-    if found.st_size < _LARGE_BYTES:
+    """The key of this context's template; None if the context is too small for one."""
+    file = os.fstat(context_fd)
+    if file.st_size < _LARGE_BYTES:
         return None
-    return Key(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, memory_bytes)
+    return Key(file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, memory_bytes)
 
 
 class ContextTemplate:
-    """One template as its fork-server has it: ``waiting`` are the orders for it until it is up."""
+    """One template, as its fork-server sees it; ``waiting`` holds its orders until it is up."""
 
     def __init__(self, key: Key, context_fd: int, lockdown: Lockdown, serve: Serve) -> None:
-        """Fork it; where that cannot be, its ``link`` is at its end at once."""
+        """Fork it; if that fails, its ``link`` is at its end at once."""
         self.key = key
         self.waiting: dict[int, list[int]] = {}
         self._is_up = False
-        self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, contextlib.suppress(OSError):
+        self.link, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with peer, contextlib.suppress(OSError):
             parent = os.getpid()
             if not os.fork():
-                self._live(parent, theirs, context_fd, lockdown, serve)
+                self._live(parent, peer, context_fd, lockdown, serve)
 
     def spawn(self, job: int, descriptors: list[int]) -> None:
-        """Have a REPL forked, now or once it is up; the descriptors are given away."""
+        """Have a REPL forked, now or once the template is up; this closes the descriptors."""
         if not self._is_up:
             self.waiting[job] = descriptors
             return
@@ -64,21 +64,21 @@ class ContextTemplate:
         close_all(descriptors)
 
     def begin(self) -> None:
-        """It is up: hand on what has waited."""
+        """Note that it is up, and send it the orders that have waited."""
         self._is_up = True
         waiting, self.waiting = self.waiting, {}
         for job, descriptors in waiting.items():
             self.spawn(job, descriptors)
 
     def order(self, message: dict[str, object], *descriptors: int) -> None:
-        """Send it an order; that it is gone is for the reader of ``link`` to notice."""
+        """Send it an order; if it is gone, the reader of ``link`` notices."""
         with contextlib.suppress(OSError):
             socket.send_fds(self.link, [json.dumps(message).encode()], descriptors)
 
     def _live(
         self, parent: int, link: socket.socket, context_fd: int, lockdown: Lockdown, serve: Serve
     ) -> NoReturn:
-        """The life of a template."""
+        """Run the template's process until its link ends."""
         try:
             leave_parent(link.fileno(), context_fd, *lockdown.descriptors)
             confine.tie_to_parent(parent)
@@ -92,6 +92,6 @@ class ContextTemplate:
 
 
 def close_all(descriptors: list[int]) -> None:
-    """Close them."""
+    """Close these descriptors."""
     for descriptor in descriptors:
         os.close(descriptor)

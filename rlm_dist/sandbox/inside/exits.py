@@ -1,4 +1,4 @@
-"""Ends of a REPL process that the host tells apart from those that model-written code makes."""
+"""Ends of a REPL process that the host distinguishes from those that model-written code causes."""
 
 EXIT_MEMORY = 71
 EXIT_BROKEN = 72

@@ -2,21 +2,22 @@
 
 It forks the REPLs of their jobs. It has a single thread: a child dies with the *thread* that forked it.
 
-It has a socket for each process that joined it, besides the first one, which it was started with. They carry
-datagrams of JSON; ids are the sender's own. From a worker's process::
+It was started with one socket, and has another one for each process that joined. They carry datagrams of
+JSON; the worker's process chooses the ids. From a worker's process::
 
     {"op": "join"}                                 with one descriptor: another socket like this one
     {"op": "spawn", "id": int, "memory_bytes": int}  with two: the REPL's socket, the context
     {"op": "signal", "id": int, "signal": int}
 
-To it::
+To a worker's process::
 
-    {"op": "up"}                                   it can fork from now on, for this socket
-    {"op": "failed", "id": int, "detail": str}     no REPL could be made, or its fork-server died
-    {"op": "exited", "id": int, "code": int}       a REPL ended; negative: by this signal
+    {"op": "up"}                                   it takes orders on this socket from now on
+    {"op": "failed", "id": int, "detail": str}     no REPL could be started, or its fork-server died
+    {"op": "exited", "id": int, "code": int}       a REPL ended; code is negative: by this signal
 
-Where one of these sockets is at its end, so are the REPLs that were ordered by it; where all are, so is this
-process. REPLs over a large context are forked from a template (see ``templates``), whoever ordered them.
+When one of these sockets is at its end, the REPLs that were ordered on it are killed; when all are, this
+process ends. REPLs over a large context are forked from a template (see ``context_templates``), whichever
+process ordered them.
 """
 
 import contextlib
@@ -43,7 +44,7 @@ _QUIET_S = 0.05
 
 
 class _ReplRecord(NamedTuple):
-    """A REPL: whose it is, by which number that knows it, and the template that it comes from."""
+    """A REPL: the socket it was ordered on, its id there, and the template it is forked from, if any."""
 
     worker: socket.socket
     number: int
@@ -51,7 +52,7 @@ class _ReplRecord(NamedTuple):
 
 
 class ForkServer:
-    """The loop of a fork-server; ``names`` are what a template's context gave."""
+    """The loop of a fork-server; ``names`` are the variables of a template's context."""
 
     def __init__(self, lockdown: Lockdown, names: dict[str, Any] | None = None) -> None:
         self._lockdown = lockdown
@@ -60,68 +61,68 @@ class ForkServer:
         self._jobs: dict[int, _ReplRecord] = {}
         self._templates: dict[Key, ContextTemplate] = {}
         self._workers: set[socket.socket] = set()
-        self._heard = selectors.PollSelector()
+        self._selector = selectors.PollSelector()
         self._wake, self._waker = socket.socketpair()
 
     def serve(self, first: socket.socket) -> None:
-        """Do what is ordered at this socket and those that join, until all are at their end."""
+        """Obey the orders on this socket and those that join, until all are at their end."""
         for end in (self._wake, self._waker):
             end.setblocking(False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        self._hear(self._wake, self._reap)
-        self._admit(first)
+        self._watch(self._wake, self._reap)
+        self._add_worker(first)
         self._spare_pool.refill()
         try:
             while self._workers:
-                self._turn()
+                self._step()
         finally:
             self._spare_pool.end()
 
-    def _turn(self) -> None:
-        ready = self._heard.select(None if self._spare_pool.is_ready else _QUIET_S)
+    def _step(self) -> None:
+        ready = self._selector.select(None if self._spare_pool.is_ready else _QUIET_S)
         if not ready:
             self._spare_pool.refill()
         for key, _ in ready:
-            if self._heard.get_map().get(key.fd) == key:  # else it was closed in this turn
+            if self._selector.get_map().get(key.fd) == key:  # otherwise it was closed in this step
                 key.data()
 
-    def _hear(self, link: socket.socket, then: Callable[[], None]) -> None:
-        self._heard.register(link, selectors.EVENT_READ, then)
+    def _watch(self, link: socket.socket, then: Callable[[], None]) -> None:
+        self._selector.register(link, selectors.EVENT_READ, then)
 
-    def _hear_no_more(self, link: socket.socket) -> None:
-        self._heard.unregister(link)
+    def _unwatch(self, link: socket.socket) -> None:
+        self._selector.unregister(link)
         link.close()
 
-    def _admit(self, worker: socket.socket) -> None:
+    def _add_worker(self, worker: socket.socket) -> None:
         self._workers.add(worker)
-        self._hear(worker, lambda: self._obey(worker))
-        _tell(worker, {"op": "up"})
+        self._watch(worker, lambda: self._read_worker(worker))
+        _send(worker, {"op": "up"})
 
-    def _obey(self, worker: socket.socket) -> None:
-        order, descriptors = _received(worker)
+    def _read_worker(self, worker: socket.socket) -> None:
+        order, descriptors = _receive(worker)
         if order is None:
-            self._leave(worker)
+            self._remove_worker(worker)
         elif order["op"] == "join":
-            self._admit(socket.socket(fileno=descriptors[0]))
+            self._add_worker(socket.socket(fileno=descriptors[0]))
         elif order["op"] == "spawn":
             self._spawn(worker, order, descriptors)
         else:
-            for job, its in list(self._jobs.items()):
-                if (its.worker, its.number) == (worker, order["id"]):
+            for job, record in list(self._jobs.items()):
+                if (record.worker, record.number) == (worker, order["id"]):
                     self._signal(job, order["signal"])
 
-    def _leave(self, worker: socket.socket) -> None:
-        """End the REPLs of a worker's process that is gone."""
+    def _remove_worker(self, worker: socket.socket) -> None:
+        """Kill the REPLs of a worker's process that is gone."""
         self._workers.remove(worker)
-        self._hear_no_more(worker)
-        for job, its in list(self._jobs.items()):
-            if its.worker is worker:
+        self._unwatch(worker)
+        for job, record in list(self._jobs.items()):
+            if record.worker is worker:
                 self._signal(job, signal.SIGKILL)
 
     def _spawn(self, worker: socket.socket, order: dict[str, Any], descriptors: list[int]) -> None:
         job = next(self._numbers)
-        # A template is not told of the memory: it has none below it.
+        # An order to a template has no memory limit, because a template has no templates.
         key = key_of(descriptors[1], order["memory_bytes"]) if "memory_bytes" in order else None
         template = self._template(key, descriptors[1]) if key is not None else None
         self._jobs[job] = _ReplRecord(worker, order["id"], template)
@@ -131,11 +132,11 @@ class ForkServer:
             template.spawn(job, descriptors)
 
     def _fork(self, job: int, descriptors: list[int]) -> None:
-        """Fork the REPL of a job here; the descriptors are given away."""
+        """Fork the REPL of a job from this process; this closes the descriptors."""
         detail = self._spare_pool.spawn(job, descriptors)
         close_all(descriptors)
         if detail is not None:
-            self._end(job, {"op": "failed", "detail": detail[:1000]})
+            self._report_end(job, {"op": "failed", "detail": detail[:1000]})
 
     def _signal(self, job: int, number: int) -> None:
         template = self._jobs[job].template
@@ -145,80 +146,82 @@ class ForkServer:
             template.order({"op": "signal", "id": job, "signal": number})
         elif number == signal.SIGKILL:
             close_all(template.waiting.pop(job))
-            self._end(job, {"op": "exited", "code": -number})
+            self._report_end(job, {"op": "exited", "code": -number})
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._wake.recv(_MESSAGE_BYTES)
         for job, code in self._spare_pool.ended():
-            self._end(job, {"op": "exited", "code": code})
+            self._report_end(job, {"op": "exited", "code": code})
 
-    def _end(self, job: int, message: dict[str, object]) -> None:
-        """Tell how a job's REPL ended; the last one of a template ends that, too."""
-        ended = self._jobs.pop(job)
-        _tell(ended.worker, {**message, "id": ended.number})
-        if ended.template is not None and all(
-            it.template is not ended.template for it in self._jobs.values()
-        ):
-            self._dismiss(ended.template)
+    def _report_end(self, job: int, message: dict[str, object]) -> None:
+        """Report how a job's REPL ended; a template ends with its last REPL."""
+        record = self._jobs.pop(job)
+        _send(record.worker, {**message, "id": record.number})
+        template = record.template
+        if template is not None and all(other.template is not template for other in self._jobs.values()):
+            self._dismiss(template)
 
     def _template(self, key: Key, context_fd: int) -> ContextTemplate:
         if key not in self._templates:
-            made = self._templates[key] = ContextTemplate(
+            template = self._templates[key] = ContextTemplate(
                 key, context_fd, self._lockdown, self._serve_as_template
             )
-            self._hear(made.link, lambda: self._heed(made))
+            self._watch(template.link, lambda: self._read_template(template))
         return self._templates[key]
 
     def _serve_as_template(self, link: socket.socket, names: dict[str, Any]) -> None:
         ForkServer(self._lockdown, names).serve(link)
 
-    def _heed(self, template: ContextTemplate) -> None:
-        """Take a template's word."""
-        message, _ = _received(template.link)
+    def _read_template(self, template: ContextTemplate) -> None:
+        """Take a template's next message."""
+        message, _ = _receive(template.link)
         if message is None:
-            self._lose(template)
+            self._lose_template(template)
         elif message["op"] == "up":
             template.begin()
         else:
-            self._end(message.pop("id"), message)
+            self._report_end(message.pop("id"), message)
 
-    def _lose(self, template: ContextTemplate) -> None:
-        """It died: its REPLs did, too; where it could not load its context, REPLs of their own will tell."""
+    def _lose_template(self, template: ContextTemplate) -> None:
+        """Handle the death of a template, with which its REPLs died.
+
+        REPLs that still waited for it are forked here; if its context cannot be loaded, each reports that.
+        """
         self._dismiss(template)
         waiting, template.waiting = template.waiting, {}
         for job, descriptors in waiting.items():
             self._jobs[job] = self._jobs[job]._replace(template=None)
-            os.lseek(descriptors[1], 0, os.SEEK_SET)  # it may have read there
+            os.lseek(descriptors[1], 0, os.SEEK_SET)  # the template may have read from it
             self._fork(job, descriptors)
-        for job in [job for job, its in self._jobs.items() if its.template is template]:
-            self._end(job, {"op": "failed", "detail": SERVER_DIED})
+        for job in [job for job, record in self._jobs.items() if record.template is template]:
+            self._report_end(job, {"op": "failed", "detail": SERVER_DIED})
 
     def _dismiss(self, template: ContextTemplate) -> None:
-        """Hang up on it, which ends it; the next order over its context makes a new one."""
+        """Hang up on it, which ends it; the next order over its context forks a new one."""
         if self._templates.get(template.key) is template:
             del self._templates[template.key]
-            self._hear_no_more(template.link)
+            self._unwatch(template.link)
 
 
-def _received(link: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    """What comes next at this socket; None where it is at its end."""
+def _receive(link: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    """The next message on this socket, None at its end; and the descriptors that came with it."""
     try:
         data, descriptors, _, _ = socket.recv_fds(link, _MESSAGE_BYTES, 2)
-    except ConnectionResetError:  # the other side died, and had not read all
+    except ConnectionResetError:  # the other side died with messages unread
         return None, []
     return (json.loads(data) if data else None), descriptors
 
 
-def _tell(worker: socket.socket, message: dict[str, object]) -> None:
-    with contextlib.suppress(OSError):  # the next read sees that it is gone; or it has been seen
+def _send(worker: socket.socket, message: dict[str, object]) -> None:
+    with contextlib.suppress(OSError):  # it is gone: the next read notices, or one has noticed already
         worker.send(json.dumps(message).encode())
 
 
 def main(control_fd: int, level: str, packages: Mapping[str, Sequence[str]]) -> None:
-    """Serve the worker at ``control_fd``; the level is one of those that lock.
+    """Serve the worker at ``control_fd``; ``level`` is one that locks.
 
-    ``packages`` has the ``names`` of optional libraries, and the ``folders`` that they lie in.
+    ``packages`` has the ``names`` of optional libraries, and the ``folders`` that hold them.
     """
     os.environ.pop("PWD", None)  # bubblewrap sets it
     sys.argv = [""]
@@ -230,12 +233,12 @@ def main(control_fd: int, level: str, packages: Mapping[str, Sequence[str]]) -> 
         preload.without_files()
     lockdown = Lockdown(landlock=level != "seccomp")
     for name in [name for name in sys.modules if name.partition(".")[0] in ("landlockpy", "seccompy")]:
-        del sys.modules[name]  # not for model-written code, which sees the standard library alone
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a REPL has a limit of its own
+        del sys.modules[name]  # hidden from model-written code
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))  # each REPL sets its own limit
     gc.collect()
     gc.freeze()
     null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 2)  # until now it told of errors; a REPL must not have it
+    os.dup2(null, 2)  # until now it reported errors to the host; a REPL must not have it
     os.close(null)
     ForkServer(lockdown).serve(socket.socket(fileno=control_fd))

@@ -1,12 +1,12 @@
 """The frame format between host and child, used by both ends.
 
-A frame is a big-endian 4-byte length and that many bytes of UTF-8 JSON: one object with a member ``op``.
-At most ``MAX_FRAME`` bytes. Lone surrogates are replaced before sending, so a frame is always valid UTF-8.
+A frame is a big-endian 4-byte length N, then N bytes of UTF-8 JSON: one object with a member ``op``. N is at
+most ``MAX_FRAME``. Lone surrogates are replaced before sending, so a frame is always valid UTF-8.
 
 child to host::
 
     {"op": "ready"}                         the context is loaded
-    {"op": "broken", "detail": str}         it cannot be; the child ends
+    {"op": "broken", "detail": str}         the context cannot be loaded; the child ends
     {"op": "query", "id": int, "prompts": [[{"role", "content"}, ...], ...], "model": str | null}
     {"op": "done", "cell": int, "output": {"head", "tail", "omitted"}, "error": str | null,
      "final": null | {"text": str, "json": str | null, "by": str}, "partial": str | null, "names": [str]}
@@ -15,7 +15,7 @@ child to host::
 host to child::
 
     {"op": "start", "limits": {...}, "max_output_chars": int}
-    {"op": "run", "cell": int, "code": str}
+    {"op": "run", "cell": int, "code": str, "began_ns": int}
     {"op": "resolve", "path": str}
     {"op": "reply", "id": int, "at": int, "answers": [{"text": str} | {"failure": str}, ...]}
 
@@ -35,7 +35,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class FrameError(Exception):
-    """The other end sent something that is no frame."""
+    """A frame is malformed, or over the limit."""
 
 
 def clean(text: str) -> str:
@@ -53,10 +53,10 @@ def encoded(value: object) -> bytes:
 
 
 def pack(message: dict[str, object]) -> bytes:
-    """One frame, ready to be sent.
+    """One frame, ready to send.
 
     Raises:
-        FrameError: it would be over the limit.
+        FrameError: the payload is over the limit.
     """
     payload = encoded(message)
     if len(payload) > MAX_FRAME:
@@ -67,8 +67,8 @@ def pack(message: dict[str, object]) -> bytes:
 def receive(read: Callable[[int], bytes]) -> bytes | None:
     """The payload of the next frame, or None at a clean end of the stream.
 
-    ``read(n)`` gives 1 to n bytes, none at the end. Memory grows with what has come,
-    not with what a length claims.
+    ``read(n)`` returns 1 to n bytes, or none at the end of the stream. Memory grows with the bytes received,
+    not with the length that a frame claims.
 
     Raises:
         FrameError: the length is zero or over the limit, or the stream ends inside a frame.
@@ -86,10 +86,10 @@ def receive(read: Callable[[int], bytes]) -> bytes | None:
 
 
 def _read(read: Callable[[int], bytes], length: int) -> bytearray:
-    got = bytearray()
-    while len(got) < length:
-        piece = read(min(length - len(got), _READ))
+    data = bytearray()
+    while len(data) < length:
+        piece = read(min(length - len(data), _READ))
         if not piece:
             break
-        got += piece
-    return got
+        data += piece
+    return data

@@ -1,11 +1,11 @@
-"""What a forked REPL does to itself, for good, before any code of the model runs.
+"""How a forked REPL locks itself, for good, before any model-written code runs.
 
-In this order: a session of its own; the privileges of root given up; an end with its parent, which a change
-of the user would undo if it came earlier; Landlock; seccomp, which says no to every later step of this kind.
-The limits that depend on the job (``confine``) follow with its first message.
+It takes these steps in this order: it starts its own session; gives up the privileges of root; ties its life
+to its parent's, which a later change of user would undo; applies Landlock; applies seccomp, which refuses
+every later step of this kind. The limits that depend on the job (``confine``) follow with its first message.
 
-Landlock alone is no fence: MPTCP, UDP, TCP Fast Open and UNIX sockets that lie in a folder pass its network
-rules. It is seccomp that makes no socket, and Landlock that opens no file.
+Landlock alone is no fence: MPTCP, UDP, TCP Fast Open and UNIX sockets in a folder pass its network rules.
+seccomp is what prevents sockets, and Landlock is what prevents opening files.
 """
 
 import ctypes
@@ -26,10 +26,10 @@ from seccompy import Action, CmpOp, Filter
 from . import allowed, confine
 
 _NOBODY = 65534
-_OWN_USERS = 2_000_000_000  # and its process id: a user for each REPL, of a range that nobody hands out
+_OWN_USERS = 2_000_000_000  # plus the process id: a user for each REPL, in a range that nobody assigns
 _PACKAGES = ("site-packages", "dist-packages")
 _PR_SET_SECUREBITS, _PR_CAPBSET_DROP = 28, 24
-_SECUREBITS = 0xEF  # root's user id means nothing, and all of it is locked
+_SECUREBITS = 0xEF  # root's user id gives no privilege, and all of these bits are locked
 _LAST_CAPABILITY = 63
 _CAPABILITY_VERSION = 0x20080522
 _FIXED_LIMITS = (
@@ -41,15 +41,16 @@ _FIXED_LIMITS = (
 
 
 class Lockdown:
-    """Made once in the fork-server, where files can still be opened; applied in each child."""
+    """Created once in the fork-server, while files can still be opened; applied in each child."""
 
     def __init__(self, *, landlock: bool) -> None:
-        """Find out what this machine has.
+        """Prepare the rules that this machine supports.
 
         Raises:
-            OSError: it has no seccomp, or no Landlock where that is asked for.
+            OSError: it has no seccomp, or no Landlock although ``landlock`` is true.
         """
-        ctypes.util.find_library = lambda name: None  # it would run ldconfig and gcc; None is this process
+        # The real one would run ldconfig and gcc; None means this process.
+        ctypes.util.find_library = lambda name: None
         if not seccompy.supported():
             raise OSError(errno.ENOSYS, "this kernel has no seccomp filters")
         self._ruleset = _ruleset() if landlock else None
@@ -60,11 +61,11 @@ class Lockdown:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What ``apply`` needs to be open, and closes."""
+        """The descriptors that ``apply`` needs open, and closes."""
         return (self._ruleset.fileno(),) if self._ruleset is not None else ()
 
     def apply(self, parent: int) -> None:
-        """Lock this process; ``parent`` is the process that must not die before it."""
+        """Lock this process, which must not outlive the process ``parent``."""
         os.setsid()
         confine.first_to_go()
         for kind, limit in _FIXED_LIMITS:
@@ -74,13 +75,13 @@ class Lockdown:
         if self._ruleset is not None:
             self._ruleset.restrict()
             self._ruleset.close()
-        _filter_of_own().load()
+        _own_process_filter().load()
         self._filter.load()
 
     def _give_up_root(self) -> None:
-        """Become a user of one's own, or nobody where a user namespace has no such user.
+        """Become this REPL's own user, or nobody if a user namespace has no such user.
 
-        Where they could not read Python's own files, stay root without its powers.
+        If neither can read Python's own files, stay root without its powers.
         """
         libc = ctypes.CDLL(None, use_errno=True)
         if self._user is not None:
@@ -98,10 +99,10 @@ class Lockdown:
 
 
 def _ruleset() -> "landlockpy.Ruleset":
-    """Everything forbidden but to read the standard library, time zones and two devices."""
+    """Forbid everything except reading the standard library and time zones, and using two devices."""
     rules = landlockpy.Ruleset(scoped=Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL)
     library = sysconfig.get_path("stdlib")
-    rules.allow_path(library, AccessFS.READ_DIR)  # names alone, also of what is installed
+    rules.allow_path(library, AccessFS.READ_DIR)  # only names, including those of installed packages
     for path in (*_entries(library), *filter(os.path.isdir, zoneinfo.TZPATH)):
         folder = AccessFS.READ_DIR if os.path.isdir(path) else AccessFS.NONE
         with suppress(FileNotFoundError):
@@ -119,11 +120,11 @@ def _entries(library: str) -> Iterator[str]:
 
 
 def _filter(*, paths: bool) -> Filter:
-    """The allow-list, for any process; ``_filter_of_own`` comes before it."""
+    """The allow-list, the same for every process; ``_own_process_filter`` is loaded before it."""
     rules = Filter(default=int(Action.ERRNO) | errno.EPERM)
     for name in allowed.PLAIN + (allowed.PATHS if paths else []):
         _allow(rules, name)
-    for kind in ("newfstatat", "statx"):  # this is how glibc spells fstat
+    for kind in ("newfstatat", "statx"):  # glibc implements fstat with these
         _allow(
             rules, kind, [] if paths else [(3 if kind == "newfstatat" else 2, *_has(allowed.AT_EMPTY_PATH))]
         )
@@ -133,24 +134,24 @@ def _filter(*, paths: bool) -> Filter:
         _allow(rules, "ioctl", [(1, CmpOp.EQ, request)])
     for option in allowed.PRCTL.values():
         _allow(rules, "prctl", [(0, CmpOp.EQ, option)])
-    for name in allowed.OF_OWN:
+    for name in allowed.OWN_PROCESS:
         _allow(rules, name)
     threads = allowed.CLONE_THREAD, allowed.CLONE_THREAD | allowed.CLONE_NEW
     _allow(rules, "clone", [(0, CmpOp.MASKED_EQ, *threads)])
-    rules.errno("clone3", errno.ENOSYS)  # the C library falls back to clone, whose flags can be seen
+    rules.errno("clone3", errno.ENOSYS)  # the C library falls back to clone, whose flags a filter can see
     _allow(rules, "mmap", [(3, CmpOp.MASKED_EQ, 0, allowed.MAP_STACK)])
     _allow(rules, "mmap", [(1, CmpOp.GE, allowed.MIN_STACK_BYTES)])
-    # A pair of datagram sockets could be used to write to any UNIX socket of its kind, by its address.
+    # A datagram socket of a pair could write to any UNIX datagram socket by its address.
     stream = (1, CmpOp.MASKED_EQ, allowed.SOCK_STREAM, allowed.SOCK_TYPE_MASK)
     _allow(rules, "socketpair", [(0, CmpOp.EQ, allowed.AF_UNIX), stream])
     _allow(rules, "sendto", [(4, CmpOp.EQ, 0)])
     return rules
 
 
-def _filter_of_own() -> Filter:
-    """No to what another process is named in; all else is for the allow-list to judge."""
+def _own_process_filter() -> Filter:
+    """Refuse a call that names another process; the allow-list decides on all others."""
     rules = Filter(default=Action.ALLOW)
-    for name, processes in allowed.OF_OWN.items():
+    for name, processes in allowed.OWN_PROCESS.items():
         for process in (os.getpid(), *processes):
             rules.allow(name, args=[(0, CmpOp.EQ, process)])
         rules.errno(name, errno.EPERM)
@@ -165,7 +166,7 @@ def _has(bits: int) -> tuple[int, int, int]:
 
 
 def _allow(rules: Filter, name: str, args: list[Condition] | None = None) -> None:
-    with suppress(ValueError):  # this kind of processor has no such call
+    with suppress(ValueError):  # this processor architecture has no such call
         rules.allow(name, args=args)
 
 
@@ -176,7 +177,7 @@ def _lower(kind: int, limit: int) -> None:
 
 
 def _reads_library(user: int) -> bool:
-    """Whether this user could read the standard library; for root, in a process of a single thread."""
+    """Whether this user can read the standard library; call it as root, in a process with a single thread."""
     try:
         os.seteuid(user)
     except OSError:  # a user namespace that does not have this user

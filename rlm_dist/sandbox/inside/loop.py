@@ -1,8 +1,9 @@
 """The main loop of the REPL process: reads frames, runs cells, answers the host.
 
-Three threads. The main one runs cells and is the only one that signals reach. The reader takes frames from
-the host: replies go to the waiting calls, orders to the main thread; at the end of the stream the process
-ends. The writer sends frames, so that an interrupt in the main thread never leaves half a frame behind.
+It has three threads. The main thread runs cells, and is the only one that signals reach. The reader takes
+frames from the host: it passes replies to the waiting calls and orders to the main thread, and ends the
+process at the end of the stream. The writer sends frames, so that an interrupt in the main thread never
+leaves half a frame behind.
 """
 
 import json
@@ -33,7 +34,7 @@ class HostChannel:
         self._out: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def read(self) -> dict[str, Any]:
-        """The next frame; where the host is gone, the process ends."""
+        """The next frame; if the host is gone, the process ends."""
         payload = receive(lambda n: os.read(self._fd, n))
         if payload is None:
             os._exit(0)
@@ -41,7 +42,7 @@ class HostChannel:
         return message
 
     def send(self, message: dict[str, object]) -> None:
-        """Give a frame to the writer."""
+        """Pass a frame to the writer."""
         if self._severed:
             raise RuntimeError("this works in the REPL's own process only, not in one that it forked")
         self._out.put(pack(message))
@@ -66,55 +67,55 @@ class HostChannel:
             self.orders.put(message)
 
     def _sever(self) -> None:
-        self._severed = True  # a process that model-written code forks has no part in the talk
+        self._severed = True  # a process that model-written code forks must not talk to the host
         os.close(self._fd)
 
 
 def main(socket_fd: int, context_fd: int, names: dict[str, Any] | None = None) -> NoReturn:
     """Serve the host at ``socket_fd`` until it is gone.
 
-    ``context_fd`` is the encoded context; where it is loaded already, ``names`` are what it gave.
+    ``context_fd`` is the encoded context; if it is loaded already, ``names`` are its variables.
     """
-    link = HostChannel(socket_fd)
-    start = link.read()
+    channel = HostChannel(socket_fd)
+    start = channel.read()
     confine.confine(start["limits"])
     if names is None:
-        names = _loaded(link, context_fd)
+        names = _load_context(channel, context_fd)
     else:
         os.close(context_fd)
     random.seed(_SEED)
     clock = Clock()
     install(clock)
-    calls = CallFunctions(link.send)
+    calls = CallFunctions(channel.send)
     repl = CellRunner(names, calls, start["max_output_chars"])
-    link.begin(calls)
-    link.send({"op": "ready"})
-    _forever(lambda: _serve(link, repl, clock))
+    channel.begin(calls)
+    channel.send({"op": "ready"})
+    _forever(lambda: _serve(channel, repl, clock))
 
 
-def _serve(link: HostChannel, repl: CellRunner, clock: Clock) -> None:
-    order = link.orders.get()
+def _serve(channel: HostChannel, repl: CellRunner, clock: Clock) -> None:
+    order = channel.orders.get()
     if order["op"] == "run":
         clock.begin(order["began_ns"])
-        link.send(repl.run(order["cell"], order["code"]))
+        channel.send(repl.run(order["cell"], order["code"]))
     else:
-        link.send(repl.resolve(order["path"]))
+        channel.send(repl.resolve(order["path"]))
 
 
-def _loaded(link: HostChannel, context_fd: int) -> dict[str, Any]:
+def _load_context(channel: HostChannel, context_fd: int) -> dict[str, Any]:
     try:
         with open(context_fd, "rb") as file:
             return context.load(file)
     except MemoryError:
         detail = "the context does not fit into the memory limit"
-    except Exception as error:  # noqa: BLE001  # the edge of the process: the host is told, and it ends
+    except Exception as error:  # noqa: BLE001  # the edge of the process: it reports the error and ends
         detail = f"the context cannot be loaded: {type(error).__name__}: {error}"
-    link.write(pack({"op": "broken", "detail": detail}))
+    channel.write(pack({"op": "broken", "detail": detail}))
     os._exit(EXIT_BROKEN)
 
 
 def _forever(step: Callable[[], None]) -> NoReturn:
-    """Repeat ``step``; where it fails the process ends, so that the host never waits for a dead thread."""
+    """Repeat ``step``; if it fails the process ends, so that the host never waits for a dead thread."""
     try:
         while True:
             step()

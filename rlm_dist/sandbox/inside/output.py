@@ -1,4 +1,4 @@
-"""What a cell prints: captured at Python level, from every thread, bounded while it is printed."""
+"""Captures what a cell prints: at the level of Python, from every thread, bounded while it is printed."""
 
 import codecs
 import io
@@ -7,26 +7,26 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-WHOLE_CHARS = 10_000_000  # kept of one cell for ``history``; beyond that head and tail
+WHOLE_CHARS = 10_000_000  # of one cell, kept whole for ``history``; of a longer output, head and tail
 _CHUNK = 1 << 16
 
 
 class Clip(NamedTuple):
-    """Head and tail of a text, and how many characters are left out between them."""
+    """Head and tail of a text, and the number of characters left out between them."""
 
     head: str
     tail: str
     omitted: int
 
     def joined(self) -> str:
-        """One text, which says what is left out."""
+        """One text, which says how many characters are left out."""
         if not self.omitted:
             return self.head + self.tail
         return f"{self.head}\n[... {self.omitted} characters left out ...]\n{self.tail}"
 
 
 def clip(text: Clip, limit: int) -> Clip:
-    """``text`` cut to ``limit`` characters; what fits is all head."""
+    """``text`` cut to ``limit`` characters; a text that fits is all head."""
     whole = text.head + text.tail
     if not text.omitted and len(whole) <= limit:
         return Clip(whole, "", 0)
@@ -38,7 +38,7 @@ def clip(text: Clip, limit: int) -> Clip:
 
 
 class Recorder:
-    """Keeps the first and the last characters written to it; safe from many threads."""
+    """Keeps the first and the last characters written to it; safe for many threads."""
 
     def __init__(self, limit: int = WHOLE_CHARS) -> None:
         self._lock = threading.Lock()
@@ -55,7 +55,7 @@ class Recorder:
         self._dropped = 0
 
     def write(self, text: str) -> None:
-        """Take ``text`` in; what falls between head and tail is counted and forgotten."""
+        """Record ``text``; characters between head and tail are counted and dropped."""
         with self._lock:
             if self._room:
                 first = text[: self._room]
@@ -77,8 +77,8 @@ class Recorder:
         with self._lock:
             self._roll()
             tail = "".join(self._tail)
-            kept = tail[-self._half :]
-            text = Clip(self._head.getvalue(), kept, self._dropped + len(tail) - len(kept))
+            end = tail[-self._half :]
+            text = Clip(self._head.getvalue(), end, self._dropped + len(tail) - len(end))
             self._reset()
         return Clip(text.head.replace("\0", "\ufffd"), text.tail.replace("\0", "\ufffd"), text.omitted)
 
@@ -88,13 +88,13 @@ class Recorder:
         self._last = io.StringIO()
         self._last_chars = 0
         while self._tail_chars - len(self._tail[0]) >= self._half:
-            gone = len(self._tail.popleft())
-            self._tail_chars -= gone
-            self._dropped += gone
+            length = len(self._tail.popleft())
+            self._tail_chars -= length
+            self._dropped += length
 
 
 class Bytes(io.RawIOBase):
-    """The ``buffer`` of a text stream here: bytes become text, invalid ones U+FFFD."""
+    """The ``buffer`` of a ``Stream``: it decodes bytes to text, invalid ones to U+FFFD."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -105,12 +105,12 @@ class Bytes(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        """Take the bytes in; half a character waits for its rest."""
+        """Record the bytes; an incomplete character waits for its remaining bytes."""
         self._recorder.write(self._decoder.decode(bytes(data)))
         return memoryview(data).nbytes
 
     def finish(self) -> None:
-        """Give out what is left of half a character."""
+        """Record an incomplete character that is left, as invalid."""
         self._recorder.write(self._decoder.decode(b"", final=True))
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class Bytes(io.RawIOBase):
 
 
 class Stream(io.TextIOBase):
-    """Stands for ``sys.stdout`` and ``sys.stderr``; both write into one recorder, in order."""
+    """Replaces ``sys.stdout`` and ``sys.stderr``; both write into one recorder, in order."""
 
     encoding = "utf-8"
     errors = "replace"
@@ -133,19 +133,19 @@ class Stream(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Take the text in."""
+        """Record the text."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self._recorder.write(text)
         return len(text)
 
     def writelines(self, lines: Iterable[Any]) -> None:
-        """Write each of them."""
+        """Write each line."""
         for line in lines:
             self.write(line)
 
     def reconfigure(self, **options: object) -> None:
-        """Do nothing: there is nothing to set here."""
+        """Do nothing: there is nothing to configure."""
 
     def close(self) -> None:
         """Do nothing: model-written code must not close the REPL's own output."""

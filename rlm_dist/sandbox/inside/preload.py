@@ -1,8 +1,9 @@
-"""The libraries as the fork-server has them loaded before the first REPL is forked.
+"""Loads the libraries that the fork-server has in memory before it forks the first REPL.
 
-What is loaded here costs a REPL nothing. Extension modules must be: the libraries that they need cannot be
-opened later. At the level ``seccomp`` nothing can, so that what is not loaded here cannot be imported.
-Optional libraries are loaded here or never, at any level: their folder holds all else that is installed.
+A module loaded here costs a REPL nothing. Extension modules must be loaded here: the libraries that they need
+cannot be opened later. At the level ``seccomp`` no file can be opened later, so a module that is not loaded
+here cannot be imported. Optional libraries are loaded here or never, at any level: their folder also holds
+everything else that is installed.
 """
 
 import contextlib
@@ -36,12 +37,12 @@ zipfile zipimport zlib zoneinfo _pydecimal _strptime
 """
 _MODULES = _NAMES.split()
 _NOT_LOADED = ("_test", "_xx", "xx", "_tkinter", "_curses", "_ctypes_test", "_dbm", "_gdbm", "readline")
-_NO_PARTS = ("tests", "conftest", "setup", "__main__")
-_kept: list[object] = []
+_SKIPPED_MODULES = ("tests", "conftest", "setup", "__main__")
+_time_zones: list[object] = []
 
 
 def standard_library() -> None:
-    """Load the modules that model-written code is likely to want, and every extension module."""
+    """Load the modules that model-written code is likely to use, and every extension module."""
     for name in (*_MODULES, *_extensions()):
         with contextlib.suppress(ImportError):  # a build without, say, sqlite3 or ssl
             importlib.import_module(name)
@@ -49,17 +50,17 @@ def standard_library() -> None:
 
 
 def without_files() -> None:
-    """Load as well what is otherwise read when it is first used: text encodings and time zones."""
+    """Load also what is otherwise read at its first use: text encodings and time zones."""
     for module in pkgutil.iter_modules(encodings.__path__):
-        with contextlib.suppress(ImportError):  # those of Windows
+        with contextlib.suppress(ImportError):  # the encodings of Windows
             importlib.import_module(f"encodings.{module.name}")
-    in_python = importlib.import_module("zoneinfo._zoneinfo").ZoneInfo  # which pandas uses as well
+    python_zone_info = importlib.import_module("zoneinfo._zoneinfo").ZoneInfo  # pandas uses it, too
     for name in sorted(zoneinfo.available_timezones()):
-        _kept.extend((zoneinfo.ZoneInfo(name), in_python(name)))
+        _time_zones.extend((zoneinfo.ZoneInfo(name), python_zone_info(name)))
 
 
 def packages(names: Sequence[str], folders: Sequence[str]) -> None:
-    """Load libraries, and what they need, from folders that are on the import path meanwhile only."""
+    """Load libraries, and what they need; ``folders`` are on the import path only while this runs."""
     path = list(sys.path)
     sys.path.extend(folders)
     with warnings.catch_warnings():
@@ -72,20 +73,20 @@ def packages(names: Sequence[str], folders: Sequence[str]) -> None:
 
 
 def modules_of(names: Sequence[str]) -> None:
-    """Load as well what these libraries would load later: their own modules, but for tests."""
-    waiting = [sys.modules[name] for name in names]
+    """Load also what these libraries would load later: their own modules, except tests."""
+    pending = [sys.modules[name] for name in names]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        while waiting:
-            package = waiting.pop()
+        while pending:
+            package = pending.pop()
             for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
-                if module.name not in _NO_PARTS:
-                    with contextlib.suppress(Exception, SystemExit):  # it needs what is not there
-                        waiting.append(importlib.import_module(f"{package.__name__}.{module.name}"))
+                if module.name not in _SKIPPED_MODULES:
+                    with contextlib.suppress(Exception, SystemExit):  # it needs what is not installed
+                        pending.append(importlib.import_module(f"{package.__name__}.{module.name}"))
 
 
 def _extensions() -> list[str]:
-    """The extension modules that lie in files of their own."""
+    """The names of the extension modules that are separate files."""
     folders = [path for path in sys.path if os.path.basename(path) == "lib-dynload" and os.path.isdir(path)]
-    found = {name.split(".")[0] for folder in folders for name in os.listdir(folder) if name.endswith(".so")}
-    return sorted(name for name in found if not name.startswith(_NOT_LOADED))
+    names = {name.split(".")[0] for folder in folders for name in os.listdir(folder) if name.endswith(".so")}
+    return sorted(name for name in names if not name.startswith(_NOT_LOADED))

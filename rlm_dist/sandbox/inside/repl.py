@@ -1,7 +1,7 @@
-"""The REPL: one namespace that lives as long as the process, and what a cell does to it.
+"""The REPL: one namespace that lives as long as the process, and the cells that run in it.
 
-The namespace is the dict of a module ``__main__``, so that classes, pickles and dataclasses find themselves.
-The names that belong to the REPL are put back after every block, whatever the block did.
+The namespace is the dict of a module ``__main__``, so that pickles and dataclasses find the classes in it.
+The names that belong to the REPL are restored after every block, whatever the block did.
 """
 
 import builtins
@@ -20,7 +20,7 @@ _RESERVE_BYTES = 16 << 20
 
 
 class _Plain(str):
-    """A text that is shown unquoted as the last expression of a block."""
+    """A text that is shown without quotes if it is the last expression of a block."""
 
     def __repr__(self) -> str:
         return str(self)
@@ -56,11 +56,11 @@ class CellRunner:
         self._reinstall()
 
     def run(self, cell: int, code: str) -> dict[str, object]:
-        """Run one block; gives the frame that tells the host what came of it."""
+        """Run one block; return the frame that reports its result to the host."""
         self._final = self._partial = None
-        error = self._guarded(lambda: self._execute(cell, code))
-        error_of_answer = self._guarded(self._look_at_answer)
-        error = error or error_of_answer
+        error = self._run_guarded(lambda: self._execute(cell, code))
+        answer_error = self._run_guarded(self._read_answer)
+        error = error or answer_error
         for stream in self._streams:
             stream.buffer.finish()
         output = self._recorder.take()
@@ -77,7 +77,7 @@ class CellRunner:
         }
 
     def resolve(self, path: str) -> dict[str, object]:
-        """Look up a variable or a simple path as an answer; gives the frame for the host."""
+        """Look up a variable or a simple path as an answer; return the frame for the host."""
         self._final = None
         found = False
 
@@ -88,7 +88,7 @@ class CellRunner:
             if value is not None:
                 self._final = answers.final(self._content(value), "FINAL_VAR")
 
-        self._guarded(look)
+        self._run_guarded(look)
         return {"op": "resolved", "found": found, "final": self._final, "names": self._names()}
 
     def _execute(self, cell: int, code: str) -> None:
@@ -96,12 +96,12 @@ class CellRunner:
         if value is not None:
             sys.stdout.write(repr(value) + "\n")
 
-    def _look_at_answer(self) -> None:
+    def _read_answer(self) -> None:
         final, self._partial = self._box.look(self._namespace.get("answer"))
         self._final = self._final or final
 
-    def _guarded(self, action: Callable[[], None]) -> str | None:
-        """Do what runs code of the model; gives its error as text, None where there was none."""
+    def _run_guarded(self, action: Callable[[], None]) -> str | None:
+        """Run an action that may run model-written code; return its error as text, None if it had none."""
         try:
             try:
                 self._interruptible = True
@@ -111,7 +111,7 @@ class CellRunner:
         except answers.AnswerGiven:
             return None
         except MemoryError as error:
-            self._reserve = None  # room to tell of it
+            self._reserve = None  # frees the memory that describing the error takes
             return cells.describe(error)
         except SystemExit as error:
             return f"{cells.describe(error)}\nThe REPL goes on: hand in the answer with FINAL(...) to end."
@@ -132,14 +132,14 @@ class CellRunner:
         signal.signal(signal.SIGINT, self._interrupt)
         if self._reserve is None:
             with contextlib.suppress(MemoryError):  # still full; the next block may free some
-                bytes(3 * _RESERVE_BYTES)  # not where that block would find no room to run in
+                bytes(3 * _RESERVE_BYTES)  # fails if the reserve would leave that block no room to run in
                 self._reserve = bytes(_RESERVE_BYTES)
 
     def _names(self) -> list[str]:
         return [name[:200] for name in answers.live(self._namespace, {*self._own, "answer", "history"})]
 
     def _content(self, value: Any) -> Any:
-        """``value``, or its content where it is the dict ``answer``."""
+        """``value``, or its content if it is the dict ``answer``."""
         return value.get("content") if value is self._box.current else value
 
     def _hand_in(self, value: Any, by: str) -> NoReturn:
@@ -160,7 +160,7 @@ class CellRunner:
 
         def SHOW_VARS() -> str:  # noqa: N802
             """The live variables with their types and sizes, one a line."""
-            return _Plain("\n".join(_line(name, value) for name, value in self._shown().items()))
+            return _Plain("\n".join(_line(name, value) for name, value in self._visible_variables().items()))
 
         def leave(code: object = None) -> NoReturn:
             raise SystemExit(code)
@@ -180,9 +180,9 @@ class CellRunner:
                 f"FINAL_VAR: {error}. Live variables: {live}. To hand in a text, use FINAL(text)."
             ) from None
 
-    def _shown(self) -> dict[str, object]:
-        made = answers.live(self._namespace, {*self._own, "answer", "history"})
-        return {**self._context, **made}
+    def _visible_variables(self) -> dict[str, object]:
+        variables = answers.live(self._namespace, {*self._own, "answer", "history"})
+        return {**self._context, **variables}
 
 
 def _line(name: str, value: object) -> str:

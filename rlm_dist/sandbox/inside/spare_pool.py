@@ -1,8 +1,8 @@
-"""The REPL processes of a fork-server: forked, locked, given their jobs, and heard of when they end.
+"""The REPL processes of a fork-server: forks and locks them, gives them their jobs, and reaps them.
 
-Each is used once. One that is locked and waits is always ready: it is forked in a quiet moment. What is
-waited for here, a child's word that it is locked and that it has its job, comes before any code of a model
-runs, so that no job can hold up the start of another one.
+Each process is used once. One is kept spare, locked and waiting for a job; it is forked in a quiet moment.
+The pool waits only for a child's messages that it is locked and that it has its job. Both come before any
+model-written code runs, so that no job can delay the start of another one.
 """
 
 import contextlib
@@ -29,9 +29,9 @@ class _Spare(NamedTuple):
 
 
 class SparePool:
-    """The children of this process; jobs go by numbers.
+    """The children of this process; each job has a number.
 
-    ``names`` are what the context gave, where this process has loaded it.
+    ``names`` are the context's variables, if this process has loaded it.
     """
 
     def __init__(self, lockdown: Lockdown, names: dict[str, Any] | None) -> None:
@@ -42,21 +42,21 @@ class SparePool:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is a spare child."""
+        """Whether a spare child exists."""
         return self._spare is not None
 
     def refill(self) -> None:
-        """Make a spare child; in a quiet moment, not while one that was just given a job starts."""
-        with contextlib.suppress(OSError):  # no room for one more process: the next spawn tells
-            self._spare = self._spare or self._forked()
+        """Fork a spare child; call this in a quiet moment, not while a child with a new job starts."""
+        with contextlib.suppress(OSError):  # no room for one more process: the next spawn reports it
+            self._spare = self._spare or self._fork()
 
     def spawn(self, job: int, descriptors: Sequence[int]) -> str | None:
-        """Give the job's two descriptors to the spare child, or a new one; says what went wrong."""
+        """Give the job's two descriptors to the spare child or a new one; return what went wrong, or None."""
         spare, self._spare = self._spare, None
-        if spare is not None and self._hand(job, spare, descriptors) is None:
+        if spare is not None and self._assign(job, spare, descriptors) is None:
             return None
         try:
-            return self._hand(job, self._forked(), descriptors)
+            return self._assign(job, self._fork(), descriptors)
         except OSError as error:
             return str(error)
 
@@ -67,21 +67,21 @@ class SparePool:
                 os.kill(pid, number)
 
     def ended(self) -> Iterator[tuple[int, int]]:
-        """The jobs whose children have ended, each with its exit code; negative: by this signal."""
+        """The jobs whose children have ended, each with its exit code, or minus the signal that ended it."""
         with contextlib.suppress(ChildProcessError):
-            while (found := os.waitpid(-1, os.WNOHANG))[0]:
-                pid, status = found
+            while (child := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = child
                 job = self._jobs.pop(pid, None)
-                if job is not None:  # else a spare, or a template
+                if job is not None:  # otherwise it was a spare, or a template
                     yield job, os.waitstatus_to_exitcode(status)
 
     def end(self) -> None:
-        """End every child."""
+        """Kill every child that has a job."""
         for pid in self._jobs:
             os.kill(pid, signal.SIGKILL)
 
-    def _hand(self, job: int, spare: _Spare, descriptors: Sequence[int]) -> str | None:
-        """Give them to this child, once it is locked; says what went wrong."""
+    def _assign(self, job: int, spare: _Spare, descriptors: Sequence[int]) -> str | None:
+        """Give the descriptors to this child once it is locked; return what went wrong, or None."""
         with spare.link as link:
             try:
                 state = link.recv(_MESSAGE_BYTES)
@@ -95,17 +95,17 @@ class SparePool:
         self._jobs[spare.pid] = job
         return None
 
-    def _forked(self) -> _Spare:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def _fork(self) -> _Spare:
+        link, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()
         pid = os.fork()
         if not pid:
-            self._live(theirs, parent)
-        theirs.close()
-        return _Spare(pid, ours)
+            self._live(peer, parent)
+        peer.close()
+        return _Spare(pid, link)
 
     def _live(self, link: socket.socket, parent: int) -> NoReturn:
-        """The life of a child: it locks itself, waits for its job, and is its REPL."""
+        """Run the child's process: lock it, wait for its job, and run its REPL."""
         try:
             leave_parent(link.fileno(), *self._lockdown.descriptors)
             self._lockdown.apply(parent)
@@ -123,8 +123,8 @@ class SparePool:
             os._exit(EXIT_BROKEN)
 
 
-def leave_parent(*kept: int) -> None:
-    """In a fork of a fork-server: give up its signals, and what it holds open but for these descriptors."""
+def leave_parent(*descriptors: int) -> None:
+    """In a fork of a fork-server: drop its signal handlers, and close all but these descriptors."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    confine.hold_only(*kept)
+    confine.hold_only(*descriptors)

@@ -1,11 +1,11 @@
--- Opens a batch, unless it is there. It expires if it stays empty.
+-- Opens a batch, unless it exists. It expires if it stays empty.
 -- KEYS: 1 batch, 2 ledger, 3 jobs, 4 ended, 5 list of batches, 6 list of due webhooks
 -- ARGV: 1 batch id, 2 digest, 3 total or '', 4 max_nanousd or '', 5 max_tokens or '', 6 retention_ms,
 --       7 webhook or ''
--- Returns 1 where created, 0 where it was there with this digest, -1 with another.
+-- Returns 1 if it was created, 0 if it exists with this digest, -1 if it exists with another.
 -- Atomic: two submitters of one name must not both believe that it is theirs.
-local known = redis.call('HGET', KEYS[1], 'digest')
-if known then return known == ARGV[2] and 0 or -1 end
+local digest = redis.call('HGET', KEYS[1], 'digest')
+if digest then return digest == ARGV[2] and 0 or -1 end
 local time = redis.call('TIME')
 local now_ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 redis.call('HSET', KEYS[1], 'digest', ARGV[2], 'created_ms', now_ms)

@@ -1,8 +1,8 @@
 -- Sets or removes one of the marks of a batch: sealed, paused, cancelled.
 -- KEYS: 1 batch, 2 ledger, 3 jobs, 4 ended, 5 list of batches, 6 list of due webhooks
 -- ARGV: 1 mark, 2 'set' or 'clear'
--- Returns 1, 0 where nothing can be changed any more, or NOT_FOUND.
--- Atomic: a batch that completes meanwhile must not be marked as paused or cancelled afterwards.
+-- Returns 1, 0 if the batch has ended and cannot be changed any more, or NOT_FOUND.
+-- Atomic: a batch that completes in between must not be marked as paused or cancelled afterwards.
 local batch = redis.call('HMGET', KEYS[1], 'digest', 'sealed', 'cancelled', 'n:queued', 'n:running', 'webhook')
 if not batch[1] then return 'NOT_FOUND' end
 local open = tonumber(batch[4] or 0) + tonumber(batch[5] or 0)

@@ -1,9 +1,9 @@
--- Asks for a cached result, or for leave to be the one who makes the call.
--- KEYS: 1 result, 2 who makes the call
+-- Asks for a cached result, or to be the leader, who makes the call.
+-- KEYS: 1 result, 2 leader (who makes the call)
 -- ARGV: 1 holder, 2 lease_ms
--- Returns {'hit', result}, {'lead', ''} where the call is the holder's to make (again: its lease is renewed), or
---         {'wait', ''} where another makes it.
--- Atomic: of all who ask at once one is to make the call; and none, where the result comes in between.
+-- Returns {'hit', result}; {'lead', ''} if the holder is to make the call (a leader that asks again renews its
+--         lease); or {'wait', ''} if another makes it.
+-- Atomic: of all that ask at once, one makes the call; none does if the result is stored in between.
 local result = redis.call('GET', KEYS[1])
 if result then return {'hit', result} end
 local leader = redis.call('GET', KEYS[2])

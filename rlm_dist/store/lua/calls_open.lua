@@ -1,7 +1,7 @@
 -- Opens calls of a job and reserves their budget.
 -- ARGV: 1 epoch, then for each call: id, role, request, reserve_nanousd ('' unknown), reserve_tokens
 -- Returns for each 'new', 'pending', 'settled', 'refused <kind> <used> <limit>'; or NOT_FOUND, CANCELLED, …
--- Atomic: two askers that check a budget before either reserves would both pass.
+-- Atomic: two callers that both check a budget before either reserves would both pass.
 local job = get(JOB, 'state', 'epoch', 'cancel', 'batch', 'max_nanousd', 'max_tokens', 'max_sub_calls')
 if not job[1] then return NOT_FOUND end
 if job[1] == 'cancelled' or job[3] then return CANCELLED end
@@ -13,29 +13,29 @@ local sub_calls, opened, begun, money, tokens = number(call('HGET', LEDGER, 'sub
 local budgets = {budget(LEDGER, job[5], job[6], '')}
 if batch then budgets[2] = budget(batch .. ':ledger', limits[1], limits[2], 'batch_') end
 
-local function refusal(role, wanted)
-  local asked = sub_calls + opened
-  if role == 'sub' and asked >= (tonumber(job[7]) or asked + 1) then
-    return 'refused max_sub_calls ' .. int(asked) .. ' ' .. job[7]
+local function refusal(role, reservation)
+  local count = sub_calls + opened
+  if role == 'sub' and count >= (tonumber(job[7]) or count + 1) then
+    return 'refused max_sub_calls ' .. int(count) .. ' ' .. job[7]
   end
   for _, pair in ipairs(budgets) do
-    local refused = overrun(pair, wanted)
+    local refused = overrun(pair, reservation)
     if refused then return refused end
   end
 end
 
-local function open(id, role, request, wanted)
+local function open(id, role, request, reservation)
   local text = call('HGET', CALLS, id)
-  local known = open_state(text)
-  if known and role == 'root' and known.token ~= mine then
-    known.lapsed = known.lapsed + 1
-    begun = begun + write_claimed(id, 0, known, mine, 'root')
+  local record = open_state(text)
+  if record and role == 'root' and record.token ~= mine then
+    record.lapsed = record.lapsed + 1
+    begun = begun + write_claimed(id, 0, record, mine, 'root')
   end
-  if text then return known and 'pending' or 'settled' end
-  local refused = refusal(role, wanted)
+  if text then return record and 'pending' or 'settled' end
+  local refused = refusal(role, reservation)
   if refused then return refused end
-  wanted[1] = wanted[1] or 0
-  local new = {money = int(wanted[1]), tokens = int(wanted[2]), lapsed = 0}
+  reservation[1] = reservation[1] or 0
+  local new = {money = int(reservation[1]), tokens = int(reservation[2]), lapsed = 0}
   if role == 'root' then
     begun = begun + write_claimed(id, 0, new, mine, 'root')
   else
@@ -43,9 +43,9 @@ local function open(id, role, request, wanted)
     opened = opened + call('HSET', REQUESTS, id, request)
   end
   for _, pair in ipairs(budgets) do
-    for index, one in ipairs(pair) do one.used = one.used + wanted[index] end
+    for index, limit in ipairs(pair) do limit.used = limit.used + reservation[index] end
   end
-  money, tokens = money + wanted[1], tokens + wanted[2]
+  money, tokens = money + reservation[1], tokens + reservation[2]
   return 'new'
 end
 

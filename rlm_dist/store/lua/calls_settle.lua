@@ -1,45 +1,46 @@
--- Settles calls of a job: the first settlement of a call is its answer, a later one was paid in vain.
+-- Settles calls of a job: the first settlement of a call is its answer, a later one is a payment in vain.
 -- ARGV: 1 owner, then for each settlement: call id, token, result ('' for none: only charges), failed (0/1),
 --       number of charges, and for each: role, model, input, cached, output, estimated (0/1), nanousd or ''
--- Returns for each settlement 1 where its result is the call's answer, else 0; or NOT_FOUND.
--- Atomic: answer, money, reservation and reply go together, once, whatever is delivered or repeated twice.
+-- Returns for each settlement 1 if its result is the call's answer, else 0; or NOT_FOUND.
+-- Atomic: answer, money, reservation and reply change together, and once, whatever is delivered or repeated twice.
 local job = get(JOB, 'state', 'batch')
 if not job[1] then return NOT_FOUND end
 local at, firsts, paid, add, plus = 2, {}, {}, sums()
 
--- An attempt that was lost and done again is counted when the call is settled, once: if its holder comes back
--- after all and settles too, that is the payment that was counted already.
-local function again(id, token, tokens, failed, lapsed, owner)
-  if (',' .. tokens .. ','):find(',' .. token .. ',', 1, true) or call('ZSCORE', TOKENS, token) then return end
-  if tonumber(lapsed) > 0 then
+-- An attempt that was lost and made again is counted as a duplicate payment once, when the call is settled. If its
+-- holder comes back and settles too, its payment has been counted already.
+local function again(id, token, ended)
+  if (',' .. ended.tokens .. ','):find(',' .. token .. ',', 1, true) or call('ZSCORE', TOKENS, token) then return end
+  local lapsed = ended.lapsed
+  if lapsed > 0 then
     lapsed = lapsed - 1
   elseif tonumber(ARGV[at + 4]) > 0 then
     plus('duplicate_paid_calls', 1)
   end
   charge(at, plus, {'spent'}, paid)
-  call('HSET', CALLS, id, table.concat({'s', tokens .. ',' .. token, failed, int(lapsed), owner}, ' '))
+  write_settled(id, ended.tokens .. ',' .. token, ended.failed, lapsed, ended.owner)
 end
 
-local function first(id, token, known)
+local function first(id, token, record)
   charge(at, plus, {'spent', 'committed'}, paid)
-  answer(id, token, known, ARGV[1], ARGV[at + 2], ARGV[at + 3], plus)
+  answer(id, token, record, ARGV[1], ARGV[at + 2], ARGV[at + 3], plus)
 end
 
 local function settle(id, token, state)
-  local tokens, failed, lapsed, owner = state:match('^s (%S*) (%d) (%d+) (.*)$')
-  local known = open_state(state) or {lapsed = 0}
-  -- A failure says nothing where another attempt is under way.
-  local let_go = known.lapsed > 0 and known.owner ~= 'root' and known.owner ~= ARGV[1]
-  if tokens then
-    again(id, token, tokens, failed, lapsed, owner)
-  elseif ARGV[at + 2] ~= '' and not (ARGV[at + 3] == '1' and let_go) then
-    first(id, token, known)
+  local ended = settled_state(state)
+  local record = open_state(state) or {lapsed = 0}
+  -- A failure is no answer if another attempt is under way.
+  local superseded = record.lapsed > 0 and record.owner ~= 'root' and record.owner ~= ARGV[1]
+  if ended then
+    again(id, token, ended)
+  elseif ARGV[at + 2] ~= '' and not (ARGV[at + 3] == '1' and superseded) then
+    first(id, token, record)
     return 1
   elseif not repeated(token) then
     charge(at, plus, {'spent'}, paid)
-    if known.kind == 'c' and not let_go then plus('in_flight', give_up(id, known)) end
+    if record.kind == 'c' and not superseded then plus('in_flight', give_up(id, record)) end
   end
-  return tokens and tokens:match('^[^,]*') == token and 1 or 0
+  return ended and ended.tokens:match('^[^,]*') == token and 1 or 0
 end
 
 while at <= #ARGV do

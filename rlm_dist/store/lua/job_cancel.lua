@@ -1,7 +1,7 @@
--- Cancels a job: one that nobody runs ends now, a running one is told to stop, a final one stays as it is.
+-- Cancels a job: one that nobody runs ends now, a running one is marked to stop, a final one stays as it is.
 -- ARGV: 1 cancelled outcome (JSON), 2 retention_ms
 -- Returns the state of the job afterwards, or NOT_FOUND.
--- Atomic: between the look at the state and the write a worker could take the job up.
+-- Atomic: a worker could take the job up between the read of the state and the write.
 local job = get(JOB, 'state', 'lease_ms')
 local state = job[1]
 if not state then return NOT_FOUND end

@@ -1,13 +1,13 @@
--- Creates one job, unless it is there.
+-- Creates one job, unless it exists.
 -- ARGV: 1 job id, 2 spec (JSON), 3 batch key or '', 4 line number, 5 blob key of the context,
 --       6 max_nanousd or '', 7 max_tokens or '', 8 max_sub_calls or '', 9 cancelled outcome (JSON),
 --       10 retention_ms
--- Returns 1 where created, 0 where it was there, NOT_FOUND where its batch is not there.
--- Atomic: a job that is half registered would be missing from its batch, or lose its context.
+-- Returns 1 if it was created, 0 if it exists, NOT_FOUND if its batch does not exist.
+-- Atomic: a half-registered job would be missing from its batch, or lose its context.
 local id, batch, retention_ms = ARGV[1], ARGV[3], ARGV[10]
 if call('EXISTS', JOB) == 1 then return 0 end
-local known = batch ~= '' and get(batch, 'digest', 'cancelled')
-if known and not known[1] then return NOT_FOUND end
+local parent = batch ~= '' and get(batch, 'digest', 'cancelled')
+if parent and not parent[1] then return NOT_FOUND end
 
 local fields = {'id', id, 'spec', ARGV[2], 'epoch', 0, 'queued_ms', int(now_ms)}
 local function add(field, value)
@@ -21,17 +21,17 @@ call('ZADD', QUEUED, int(now_ms), id)
 call('SADD', BLOBS, ARGV[5])
 call('SADD', ARGV[5] .. ':jobs', id)
 call('PERSIST', ARGV[5])
-if known then
+if parent then
   call('ZADD', batch .. ':jobs', ARGV[4], id)
   -- The keys of a batch expire together or not at all.
   if call('PERSIST', batch) == 1 then
     for _, suffix in ipairs({':ledger', ':jobs', ':ended'}) do call('PERSIST', batch .. suffix) end
   end
 end
-set_state(known and batch, nil, 'queued')
-if known and known[2] then end_job('queued', 'cancelled', ARGV[9], retention_ms) end
+set_state(parent and batch, nil, 'queued')
+if parent and parent[2] then end_job('queued', 'cancelled', ARGV[9], retention_ms) end
 
--- The list of jobs sheds the oldest names whose job has expired, a few at each creation.
+-- Each creation removes from the list of jobs up to two of the oldest ids, if their jobs have expired.
 local oldest, prefix = call('ZRANGE', JOBS, 0, 1), JOB:sub(1, -#id - 1)
 for _, old in ipairs(oldest) do
   if call('EXISTS', prefix .. old) == 0 then call('ZREM', JOBS, old) end

@@ -1,7 +1,8 @@
 -- Appends events to the trace of a job.
 -- ARGV: 1 token of this append, then the payloads
--- Returns 1, or 0 where the job has ended and nothing is written, or NOT_FOUND.
--- Atomic: a repeat after a lost reply must not write twice, nor a worker that lost the job write after its end.
+-- Returns 1, or 0 if nothing is written because the job has ended or this is a repeat, or NOT_FOUND.
+-- Atomic: a repeat after a lost reply must not write twice, and a worker that lost the job must not write after
+-- its end.
 local state = call('HGET', JOB, 'state')
 if not state then return NOT_FOUND end
 if FINAL[state] or repeated(ARGV[1]) then return 0 end

@@ -1,6 +1,7 @@
 -- Ends a running job.
 -- ARGV: 1 epoch, 2 state, 3 outcome (JSON), 4 retention_ms
--- Returns 1 where this ended the job (also repeated), 0 where it was final or is another's, or NOT_FOUND.
+-- Returns 1 if this call or the one that it repeats ended the job, 0 if the job was final or is another worker's,
+--         or NOT_FOUND.
 -- Atomic: state, batch counts, TTLs, blob uses and the waking of waiters change together or not at all.
 local job = get(JOB, 'state', 'epoch', 'outcome')
 if not job[1] then return NOT_FOUND end

@@ -1,7 +1,8 @@
 -- Renews the lease of a running job.
 -- ARGV: 1 epoch, 2 lease_ms, 3 for how long its clock stood still since the last renewal, in ms
--- Returns 'ok', 'paused', CANCELLED where the job is to stop, SUPERSEDED where another holds it, or NOT_FOUND.
--- Atomic: the check of the epoch and the write belong together, or an old holder could take a lease back.
+-- Returns 'ok', 'paused', CANCELLED if the job is to stop, SUPERSEDED if another worker holds it or it has ended,
+--         or NOT_FOUND.
+-- Atomic: an old holder could take a lease back between the check of the epoch and the write.
 local job = get(JOB, 'state', 'epoch', 'cancel', 'id', 'batch')
 if not job[1] then return NOT_FOUND end
 if job[1] == 'cancelled' then return CANCELLED end

@@ -1,31 +1,32 @@
--- Queues a job again that ended without an answer; what it paid for stays: ledger, answered calls, journal.
+-- Queues again a job that ended without an answer; what it paid for stays: ledger, answered calls, journal.
 -- ARGV: none
--- Returns 1, 0 where the job has not ended or has its answer, or NOT_FOUND.
--- Atomic: a job half taken back would be missing from its batch, or expire in the middle of its second run.
--- Calls that failed or were not answered are asked anew. A job that was exhausted came to its end by what its
--- root model said: that model is asked anew too (its calls have no request, as no other worker runs them).
--- A journal that did not hold when it was replayed is not replayed again, and neither is one with sub-calls in it
--- that failed for a reason that may be gone: replies that were paid for are found by their ids all the same.
+-- Returns 1, 0 if the job has not ended or has its answer, or NOT_FOUND.
+-- Atomic: a job reset by halves would be missing from its batch, or expire in the middle of its second run.
+-- Calls that failed or were not answered are made again. The replies of its root model led an exhausted job to its
+-- end, so its root calls are made again too. (Root calls have no request, as no other worker runs them.)
+-- The journal is dropped if the job was exhausted, if its replay diverged, or if it holds sub-calls that failed for a
+-- reason that may have passed. Replies that were paid for are still found by their call ids.
 local job = get(JOB, 'state', 'id', 'batch', 'ended_entry', 'diverged')
 local state, id, batch = job[1], job[2], job[3]
 if not state then return NOT_FOUND end
 if not FINAL[state] or state == 'succeeded' then return 0 end
 if batch and call('EXISTS', batch) == 0 then return NOT_FOUND end
 local PASSING = {rate = true, transient = true, timeout = true, outage = true}
-local known, asks_again = call('HGETALL', CALLS), state == 'exhausted' or job[5]
-for at = 1, #known, 2 do
-  local kept = known[at + 1]:match('^s %S* 0 ')
-  local of_root = call('HEXISTS', REQUESTS, known[at]) == 0
-  if not kept or of_root and state == 'exhausted' then
-    local failure = (call('HGET', RESULTS, known[at]) or ''):match('"kind":%s*"(%a+)"')
-    asks_again = asks_again or not of_root and PASSING[failure]
-    call('HDEL', CALLS, known[at])
-    call('HDEL', RESULTS, known[at])
-    call('HDEL', REQUESTS, known[at])
+local states, drops_journal = call('HGETALL', CALLS), state == 'exhausted' or job[5]
+for index = 1, #states, 2 do
+  local call_id, settled = states[index], settled_state(states[index + 1])
+  local answered = settled and not settled.failed
+  local of_root = call('HEXISTS', REQUESTS, call_id) == 0
+  if not answered or of_root and state == 'exhausted' then
+    local failure = (call('HGET', RESULTS, call_id) or ''):match('"kind":%s*"(%a+)"')
+    drops_journal = drops_journal or not of_root and PASSING[failure]
+    call('HDEL', CALLS, call_id)
+    call('HDEL', RESULTS, call_id)
+    call('HDEL', REQUESTS, call_id)
     if not of_root then call('HINCRBY', LEDGER, 'sub_calls', -1) end
   end
 end
-if asks_again then call('DEL', JOURNAL) end
+if drops_journal then call('DEL', JOURNAL) end
 call('DEL', DONE)
 call('HDEL', JOB, 'outcome', 'ended_ms', 'started_ms', 'isolation', 'cancel', 'recoveries', 'lease_ms',
   'ended_entry', 'diverged', 'since_ms', 'ran_ms')

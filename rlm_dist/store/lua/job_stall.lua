@@ -1,8 +1,8 @@
--- Ends a running job that has not moved for a while: no event in its trace, and no sub-call settled.
--- ARGV: 1 how long, in ms, 2 outcome (JSON), 3 retention_ms, 4 event for its trace
--- Returns 1 where this ended the job, 0 where it moves or does not run, or NOT_FOUND.
--- Atomic: a job that moves between the look and the end must not be ended. Its worker hears of it at its next
--- renewal and can write nothing more; its calls under way are given up, as if it had been cancelled.
+-- Ends a running job that has made no progress for a while: no event in its trace, and no sub-call settled.
+-- ARGV: 1 for how long, in ms, 2 outcome (JSON), 3 retention_ms, 4 event for its trace
+-- Returns 1 if this ended the job, 0 if it makes progress or does not run, or NOT_FOUND.
+-- Atomic: a job that makes progress between the check and the end must not be ended. Its worker learns of the end
+-- at its next renewal and can write nothing more. Its calls under way are given up, as if it had been cancelled.
 local job = get(JOB, 'state', 'started_ms')
 if not job[1] then return NOT_FOUND end
 if job[1] ~= 'running' then return 0 end

@@ -1,9 +1,9 @@
 -- Takes a job up: a queued one, or a running one whose lease has lapsed.
 -- ARGV: 1 owner, 2 lease_ms, 3 token of this attempt, 4 cancelled outcome (JSON), 5 retention_ms,
 --       6 max_recoveries, 7 poison outcome (JSON), 8 isolation
--- Returns the new epoch, or 0 where the job cannot be had (final, cancelled, paused, held), or NOT_FOUND.
--- Atomic: of two workers with the same message one may win, and a repeat of a lost reply must win again. A job
--- whose workers died more than max_recoveries times is ended; one that was parked was not let down.
+-- Returns the new epoch, or 0 if the job cannot be taken (final, cancelled, paused, leased), or NOT_FOUND.
+-- Atomic: of two workers with the same message only one may win, and a repeat after a lost reply must win again.
+-- A job whose workers died more than max_recoveries times is ended; parking does not count as a death.
 local job = get(JOB, 'state', 'epoch', 'lease_ms', 'cancel', 'batch', 'token', 'id')
 local state, batch = job[1], job[5]
 if not state then return NOT_FOUND end

@@ -1,9 +1,9 @@
--- Takes running jobs whose lease has lapsed, and puts them among those that wait.
+-- Moves running jobs whose lease has lapsed to the list of waiting jobs.
 -- KEYS: 1 leases (rlm:leases), 2 list of waiting jobs (rlm:queued)
--- ARGV: 1 most jobs
+-- ARGV: 1 maximum number of jobs
 -- Returns the ids of the jobs.
--- Atomic: of many workers that look at once, one is to send a job again, not all; a job on neither list would
--- be forgotten.
+-- Atomic: of many workers that look at once, only one may send a job again. A job on neither list would be
+-- forgotten.
 local time = redis.call('TIME')
 local now_ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local lapsed = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms, 'LIMIT', 0, ARGV[1])

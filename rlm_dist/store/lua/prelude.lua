@@ -1,9 +1,8 @@
--- Put before every script of a job (job_*.lua, calls_*.lua).
--- KEYS: keys.job_keys(job id), as named here. A time is in Unix milliseconds of this server.
+-- Prelude of every script of a job (job_*.lua, calls_*.lua).
+-- KEYS: keys.job_keys(job id), as named here. All times are in Unix milliseconds of this server.
 local JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, CHARGES, JOBS,
   QUEUED, LEASES = unpack(KEYS)
--- The first keys are the job's own; the last three are lists of all jobs.
-local OWN_KEYS = #KEYS - 3
+local OWN_KEYS = #KEYS - 3 -- the last three are lists of all jobs
 local NOT_FOUND, SUPERSEDED, CANCELLED, PAUSED = 'NOT_FOUND', 'SUPERSEDED', 'CANCELLED', 'PAUSED'
 local FINAL = {succeeded = true, exhausted = true, failed = true, cancelled = true}
 local call, time = redis.call, redis.call('TIME')
@@ -16,7 +15,7 @@ local function get(key, ...) return call('HMGET', key, ...) end
 
 local function number(value) return tonumber(value or 0) or 0 end
 
--- Gives keys the rest of the life of their owner; late writes must not leave a key that stays for ever.
+-- Gives keys the TTL of their owner; a late write must not leave a key that never expires.
 local function live_as(owner, ...)
   local ttl = call('PTTL', owner)
   if ttl > 0 then
@@ -24,8 +23,8 @@ local function live_as(owner, ...)
   end
 end
 
--- Whether this write was made before: its reply was lost and the client sends it again. Tokens are kept for
--- longer than any client is patient.
+-- Whether this write was made before, and the client repeats it because the reply was lost. Tokens are kept for
+-- longer than any client goes on repeating.
 local function repeated(token)
   if call('ZSCORE', TOKENS, token) then return true end
   call('ZADD', TOKENS, int(now_ms), token)
@@ -40,7 +39,7 @@ local function set_state(batch, from, to)
   if batch then call('HINCRBY', batch, 'n:' .. to, 1) end
 end
 
--- Puts a job back into the queue. In a paused batch it is not looked for until the batch is resumed.
+-- Puts a job back into the queue. In a paused batch it is dated ten minutes ahead; resuming makes it due at once.
 local function park(id, batch, state, paused)
   local since_ms = call('HGET', JOB, 'since_ms')
   if since_ms then call('HINCRBY', JOB, 'ran_ms', int(now_ms - since_ms)) end
@@ -75,10 +74,10 @@ local function end_in_batch(batch, id, retention_ms)
   end
 end
 
--- Makes the job final: reservations and blobs are given back, waiters woken, all its keys start to expire.
+-- Makes the job final: releases its reservations and blobs, wakes waiters, and lets all its keys start to expire.
 local function end_job(from, state, outcome, retention_ms)
-  local found = get(JOB, 'id', 'batch')
-  local id, batch = found[1], found[2]
+  local fields = get(JOB, 'id', 'batch')
+  local id, batch = fields[1], fields[2]
   set_state(batch, from, state)
   call('HSET', JOB, 'ended_ms', int(now_ms), 'outcome', outcome)
   call('ZREM', QUEUED, id)

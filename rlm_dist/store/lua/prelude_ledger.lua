@@ -1,23 +1,23 @@
--- Put after prelude_calls.lua before every script of calls (calls_*.lua): how calls end, and what they cost.
+-- Prelude, after prelude_calls.lua, of every script of calls (calls_*.lua): how calls end, and what they cost.
 local REPLY_BYTES, MOST_REPLIES = 1024, 8192
 
--- What a script adds to the ledgers, and how it counts it up.
+-- Returns a table of what a script adds to the ledgers, and a function that adds to a field of it.
 local function sums()
   local add = {}
   return add, function(field, n) add[field] = (add[field] or 0) + n end
 end
 
--- Ends a call with its result: its reservation is given back, and who waits for it is told.
-local function answer(id, token, known, owner, result, failed, plus)
-  plus('reserved_nanousd', 0 - number(known.money))
-  plus('reserved_tokens', 0 - number(known.tokens))
-  plus('in_flight', 0 - in_flight(known))
+-- Ends a call with its result: gives its reservation back, and sends a reply to its job.
+local function answer(id, token, record, owner, result, failed, plus)
+  plus('reserved_nanousd', 0 - number(record.money))
+  plus('reserved_tokens', 0 - number(record.tokens))
+  plus('in_flight', 0 - in_flight(record))
   plus('failed_calls', failed)
-  plus('duplicate_paid_calls', known.lapsed)
-  call('HSET', CALLS, id, table.concat({'s', token, failed, known.lapsed, owner}, ' '))
+  plus('duplicate_paid_calls', record.lapsed)
+  write_settled(id, token, failed == '1', record.lapsed, owner)
   call('HSET', RESULTS, id, result)
-  -- No more calls than a window has are ever waited for, so what is cut off has been read. A short result goes
-  -- along: who waits need not ask for it.
+  -- A job never waits for more calls than its window holds, so the entries that are trimmed have been read. A short
+  -- result goes into the reply, which saves the job a read.
   local reply = {'c', id}
   if #result <= REPLY_BYTES then reply[3], reply[4] = 'r', result end
   call('XADD', REPLIES, 'MAXLEN', '~', MOST_REPLIES, '*', unpack(reply))
@@ -43,9 +43,9 @@ local function charge(at, plus, totals, paid)
   end
 end
 
--- Adds to the ledgers of the job and its batch, and keeps the single charges.
+-- Adds to the ledgers of the job and its batch, and appends the single charges.
 local function book(job, add, paid)
-  -- What was reserved was given back when the job ended, and its calls are not counted as in flight any more.
+  -- When the job ended, its reservations were given back, and its calls ceased to count as in flight.
   if FINAL[job[1]] then add['reserved_nanousd'], add['reserved_tokens'], add['in_flight'] = nil, nil, nil end
   local batch = job[2] and call('EXISTS', job[2]) == 1 and job[2]
   add_to_both(batch, add)

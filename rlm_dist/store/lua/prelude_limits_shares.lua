@@ -1,78 +1,78 @@
--- Put before limits_share.lua, after prelude_limits.lua: how what may be called is dealt out to processes.
+-- Prelude of limits_share.lua, after prelude_limits.lua: how permits to call are dealt out to processes.
 -- A minute's limit flows in over FLOW_S, with a second's worth at once: no minute sees more than the limit.
 local TURN_MS, SPARE, FLOW_S = 2000, 4, 61
 
--- The part of `cap` for one of the processes that want some: no one gets more than it wants while another
--- wants more than it gets. What does not divide goes round. Of what is left each gets some to spare, not all: what a
--- process holds is lost to the others for a lease's length if it dies.
+-- The part of `cap` for one of the processes that want calls: none gets more than it wants while another wants more
+-- than it gets. An indivisible rest goes to each process in turn. If all have what they want, each gets some spare
+-- permits, but not all: if a process dies, the others go without its permits until its lease ends.
 local function share(cap, wants, me)
   table.sort(wants, function(a, b)
     return a.wanted < b.wanted or a.wanted == b.wanted and a.name < b.name
   end)
   local left, met = cap, false
-  for index, one in ipairs(wants) do
+  for index, process in ipairs(wants) do
     local sharers = #wants - index + 1
     local fair = math.floor(left / sharers)
-    if one.wanted > fair then
+    if process.wanted > fair then
       if met then return me.wanted end
-      local place = index
-      while wants[place] ~= me do place = place + 1 end
-      local turn = (place - index + math.floor(now_ms / TURN_MS)) % sharers
+      local position = index
+      while wants[position] ~= me do position = position + 1 end
+      local turn = (position - index + math.floor(now_ms / TURN_MS)) % sharers
       return fair + (turn < left % sharers and 1 or 0)
     end
-    left, met = left - one.wanted, met or one == me
+    left, met = left - process.wanted, met or process == me
   end
   return me.wanted + math.min(math.floor(left / #wants), math.ceil(me.wanted / 2) + SPARE)
 end
 
--- What is left of a minute's limit: it flows in all the time, up to a second's worth, and may be overdrawn.
-local function level(at, bucket, per_minute)
+-- What is left of a minute's limit: it flows in continuously, up to a second's worth, and may be overdrawn.
+local function level(scope, bucket, per_minute)
   local size = math.max(1, per_minute / FLOW_S)
-  local flown = (now_ms - (at[bucket .. '_ms'] or 0)) * per_minute / FLOW_S / 1000
-  return math.min(size, (at[bucket] or size) + flown), size
+  local flown = (now_ms - (scope[bucket .. '_ms'] or 0)) * per_minute / FLOW_S / 1000
+  return math.min(size, (scope[bucket] or size) + flown), size
 end
 
-local function spend(at, bucket, per_minute, n)
+local function spend(scope, bucket, per_minute, n)
   if not per_minute then return end
-  at[bucket], at[bucket .. '_ms'] = level(at, bucket, per_minute) - n, now_ms
+  scope[bucket], scope[bucket .. '_ms'] = level(scope, bucket, per_minute) - n, now_ms
 end
 
--- How many of the waiting calls, whose tokens stand from ARGV[first] on, may start by these limits, and how
--- long until the next may. A call that wants more than there ever is starts when all there is is there.
-local function admit(at, limits, room, first)
+-- How many of the waiting calls may start within these limits, and how long until the next one may. ARGV[first] and
+-- those after it are the tokens of each call. A call that needs more than a bucket can hold starts when it is full.
+local function admit(scope, limits, room, first)
   if not (limits.requests or limits.tokens) then return -1, 0 end
   for index = first, #ARGV do
     local wait_ms = 0
     for bucket, per_minute in pairs(limits) do
-      local left, size = level(at, bucket, per_minute)
+      local left, size = level(scope, bucket, per_minute)
       local cost = bucket == 'requests' and 1 or tonumber(ARGV[index])
       local lacks = math.min(cost, size) - left
       wait_ms = math.max(wait_ms, math.ceil(lacks * FLOW_S * 1000 / per_minute))
     end
     if wait_ms > 0 or index - first >= room then return index - first, wait_ms end
-    spend(at, 'requests', limits.requests, 1)
-    spend(at, 'tokens', limits.tokens, tonumber(ARGV[index]))
+    spend(scope, 'requests', limits.requests, 1)
+    spend(scope, 'tokens', limits.tokens, tonumber(ARGV[index]))
   end
   return math.max(0, #ARGV - first + 1), 0
 end
 
--- The attempts of this minute and of the one before, for people.
-local function count_minute(at, ended, refused)
+-- Counts the attempts of this minute and of the one before, for people.
+local function count_minute(scope, ended, refused)
   local minute = math.floor(now_ms / 60000)
-  if at.minute ~= minute then
-    local next_to = at.minute == minute - 1
-    at.before, at.before_refused = next_to and at.ended or 0, next_to and at.ended_refused or 0
-    at.minute, at.ended, at.ended_refused = minute, 0, 0
+  if scope.minute ~= minute then
+    local next_to = scope.minute == minute - 1
+    scope.before, scope.before_refused = next_to and scope.ended or 0, next_to and scope.ended_refused or 0
+    scope.minute, scope.ended, scope.ended_refused = minute, 0, 0
   end
-  at.ended, at.ended_refused = at.ended + ended, at.ended_refused + refused
+  scope.ended, scope.ended_refused = scope.ended + ended, scope.ended_refused + refused
 end
 
--- Once a minute is enough: a place is listed for an hour.
-local function list_place(place)
-  if (tonumber(call('ZSCORE', PLACES, place)) or 0) > now_ms - 60000 then return end
-  call('ZADD', PLACES, int(now_ms), place)
-  call('ZREMRANGEBYSCORE', PLACES, '-inf', int(now_ms - PLACE_MS))
-  call('PEXPIRE', PLACES, PLACE_MS)
+-- Lists the scope at most once a minute, which is enough: it stays listed for an hour.
+local function list_scope(scope_id)
+  if (tonumber(call('ZSCORE', SCOPES, scope_id)) or 0) > now_ms - 60000 then return end
+  call('ZADD', SCOPES, int(now_ms), scope_id)
+  call('ZREMRANGEBYSCORE', SCOPES, '-inf', int(now_ms - SCOPE_MS))
+  call('PEXPIRE', SCOPES, SCOPE_MS)
 end
 
 local function write_holder(me, lease_ms)

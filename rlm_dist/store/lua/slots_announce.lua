@@ -1,4 +1,4 @@
--- Notes how many calls a worker can run at once.
+-- Records how many calls a worker can run at once.
 -- KEYS: 1 slots by worker, 2 end of each announcement
 -- ARGV: 1 worker, 2 slots, 3 ttl_ms
 -- Returns 1.

@@ -1,8 +1,8 @@
--- Notes what a try to send a webhook came to, and when it is due again.
+-- Records the result of an attempt to send a webhook, and when it is due again.
 -- KEYS: 1 list of due webhooks (rlm:webhooks)
--- ARGV: 1 batch key, 2 end of the lease, 3 what it came to, 4 in how many ms it is due again, or ''
--- Returns 1, or 0 where the lease has lapsed and another sender has it.
--- Atomic: a sender that was too slow must not put another one's delivery off, nor end it.
+-- ARGV: 1 batch key, 2 end of the lease, 3 result of the attempt, 4 in how many ms it is due again, or ''
+-- Returns 1, or 0 if the lease has lapsed and another sender has it.
+-- Atomic: a sender that was too slow must neither delay nor end another sender's delivery.
 if redis.call('ZSCORE', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 local time = redis.call('TIME')
 if ARGV[4] == '' then

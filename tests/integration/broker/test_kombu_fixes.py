@@ -1,0 +1,72 @@
+"""A channel keeps its client and its unacknowledged messages, and closes cleanly when it is cut off."""
+
+from typing import Any
+
+import pytest
+from kombu import Connection
+
+from rlm_dist.broker.kombu_fixes import repair_broker
+from tests.support.redis_servers import RedisServer
+
+repair_broker()
+
+
+def test_a_channel_without_connection_says_so(redis_server: RedisServer) -> None:
+    """As in a worker, the connection is collected and then closed; acknowledging raises an expected error."""
+    with Connection(redis_server.url) as sender:
+        sender.SimpleQueue("repair").put({"n": 1})
+    connection = Connection(redis_server.url)
+    queue = connection.SimpleQueue("repair")
+    message = queue.get(timeout=10)
+    channel: Any = message.channel
+    channel.connection.client = None  # the state after Connection.collect()
+    channel._disconnect_pools()
+    channel.__dict__.pop("client", None)
+    with pytest.raises(connection.connection_errors):
+        channel.basic_ack(message.delivery_tag)
+    channel.close()
+    connection.close()
+
+
+def test_a_message_is_kept_by_a_living_holder_and_leaves_a_dead_one(redis_server: RedisServer) -> None:
+    """An overdue message would be redelivered; the sweep of a living holder resets its age."""
+    with (
+        Connection(redis_server.url) as sender,
+        Connection(redis_server.url) as holder,
+        Connection(redis_server.url) as other,
+    ):
+        sender.SimpleQueue("held").put({"n": 1})
+        message: Any = holder.SimpleQueue("held").get(timeout=10)
+        channel: Any = other.channel()
+        age(channel, message.delivery_tag)
+        message.channel.qos.restore_visible(interval=1)
+        channel.qos.restore_visible(interval=1)
+        assert waiting(channel) == 0
+        age(channel, message.delivery_tag)
+        channel.qos.restore_visible(interval=1)
+        assert waiting(channel) == 1
+
+
+def test_a_channel_keeps_one_client_a_pool(redis_server: RedisServer) -> None:
+    """A new client for each message costs a round trip; a client of a closed pool is useless."""
+    with Connection(redis_server.url) as connection:
+        channel: Any = connection.channel()
+        with channel.conn_or_acquire() as first, channel.conn_or_acquire() as second:
+            assert first is second
+        channel._disconnect_pools()
+        with channel.conn_or_acquire() as replacement:
+            assert replacement is not first
+            assert replacement.ping()
+
+
+def age(channel: Any, tag: str) -> None:
+    """Make an unacknowledged message look very old."""
+    with channel.conn_or_acquire() as client:
+        assert client.zscore(channel.unacked_index_key, tag)
+        client.zadd(channel.unacked_index_key, {tag: 1})
+
+
+def waiting(channel: Any) -> int:
+    """The number of messages in the queue."""
+    with channel.conn_or_acquire() as client:
+        return int(client.llen("held"))

@@ -1,0 +1,157 @@
+"""Whole batch files: checked line by line, then read as jobs."""
+
+import hashlib
+import io
+import json
+import os
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlm_dist.client.batch_file import BatchFile
+from rlm_dist.errors import InputError
+
+GOOD = b'{"id": "q1", "query": "How many?", "context": "text"}'
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "batch.jsonl"
+
+
+def line(number: int, **fields: Any) -> bytes:
+    return json.dumps({"id": f"q{number}", "query": "?", "context": f"text {number}"} | fields).encode()
+
+
+def problems_of(path: Path) -> tuple[str, ...]:
+    with pytest.raises(InputError) as caught:
+        BatchFile(path)
+    return caught.value.problems
+
+
+def test_blank_lines_windows_ends_a_mark_and_no_last_end_are_passed_over(path: Path) -> None:
+    path.write_bytes(b"\xef\xbb\xbf" + line(1) + b"\r\n\r\n  \n" + line(2))
+    batch = BatchFile(path)
+    assert [item.custom_id for item in batch.items()] == ["q1", "q2"]
+    assert batch.total == 2
+
+
+def test_every_bad_line_is_listed_with_its_number(path: Path) -> None:
+    path.write_bytes(
+        b"\n".join(
+            [
+                GOOD,
+                b"{not json}",
+                line(3, context=""),
+                b"",
+                b'{"id": "\xff"}',
+                GOOD,
+                b'{"id": "n", "query": "q", "context": [NaN]}',
+                b'{"id": "i", "query": "q", "context": [1e999]}',
+                b'{"id": "h", "query": "q", "context": ' + b"9" * 5000 + b"}",
+                b'{"id": "d", "query": "q", "context": ' + b"[" * 200_000 + b"}",
+                line(11, colour="red", query=5),
+            ]
+        )
+    )
+    problems = problems_of(path)
+    assert [problem.split(":")[0] for problem in problems] == [
+        f"line {number}" for number in (2, 3, 5, 6, 7, 8, 9, 10, 11)
+    ]
+    assert problems[0].startswith("line 2: is not JSON: Expecting property name")
+    assert problems[1] == "line 3: context: is empty"
+    assert problems[2] == "line 5: is not UTF-8, first bad byte at offset 8 of the line"
+    assert problems[3] == "line 6: id: 'q1' is already used in line 1"
+    assert problems[4] == "line 7: is not JSON: NaN is not a JSON value"
+    assert problems[5].startswith("line 8: context: is not a JSON value")
+    assert "digits" in problems[6]
+    assert problems[7] == "line 10: is nested too deeply"
+    assert problems[8] == "line 11: query: input should be a valid string; colour: is not known"
+
+
+def test_skip_invalid_keeps_the_good_lines(path: Path) -> None:
+    path.write_bytes(b"\n".join([line(1), b"{", line(1, query="again"), line(2)]))
+    batch = BatchFile(path, skip_invalid=True)
+    assert [(item.custom_id, item.query) for item in batch.items()] == [("q1", "?"), ("q2", "?")]
+    assert (batch.total, batch.bad_lines, len(batch.problems)) == (2, 2, 2)
+
+
+def test_a_list_of_problems_is_bounded(path: Path) -> None:
+    path.write_bytes(b"{}\n" * 250)
+    problems = problems_of(path)
+    assert len(problems) == 101
+    assert problems[-1] == "… and 150 more bad lines"
+
+
+@pytest.mark.parametrize("skip_invalid", [False, True])
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"{}\n"])
+def test_a_file_without_a_job_is_refused(path: Path, content: bytes, skip_invalid: bool) -> None:
+    path.write_bytes(content)
+    with pytest.raises(InputError):
+        BatchFile(path, skip_invalid=skip_invalid)
+
+
+def test_a_missing_file_is_named(path: Path) -> None:
+    assert problems_of(path) == (f"{path}: no such file",)
+
+
+def test_context_files_are_found_beside_the_batch_and_checked(path: Path) -> None:
+    (path.parent / "docs").mkdir()
+    (path.parent / "docs" / "a.txt").write_text("one", encoding="utf-8")
+    (path.parent / "bad.txt").write_bytes(b"\xff")
+    lines = [{"id": name, "query": "?", "context_file": name} for name in ("docs/a.txt", "docs")]
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    file, folder = BatchFile(path).items()
+    assert (file.encode().ref.info.kind, folder.encode().ref.info.kind) == ("str", "list")
+    lines += [
+        {"id": name, "query": "?", "context_file": name} for name in ("none.txt", "bad.txt", "bad.txt/")
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    problems = problems_of(path)
+    assert problems[0] == f"line 3: context_file: {path.parent}/none.txt: no such file"
+    assert "bad.txt: is not UTF-8, first bad byte at offset 0" in problems[1]
+
+
+def test_the_digest_is_that_of_the_bytes(path: Path) -> None:
+    path.write_bytes(GOOD + b"\n")
+    assert BatchFile(path).digest == hashlib.sha256(GOOD + b"\n").hexdigest()
+
+
+def test_a_batch_can_come_from_standard_input() -> None:
+    batch = BatchFile("-", stdin=io.BytesIO(GOOD))
+    assert [item.custom_id for item in batch.items()] == ["q1"]
+
+
+def test_a_file_that_changes_after_the_check_is_named(path: Path) -> None:
+    path.write_bytes(GOOD)
+    batch = BatchFile(path)
+    path.write_bytes(GOOD.replace(b"text", b"TEXT"))
+    os.utime(path, (1, 1))
+    with pytest.raises(InputError, match="changed while it was read"):
+        list(batch.items())
+
+
+def test_openai_lines_tell_which_fields_had_no_effect(path: Path) -> None:
+    messages = [{"role": "user", "content": "text"}, {"role": "user", "content": "q"}]
+    body = {"model": "m", "messages": messages, "temperature": 0.5, "max_tokens": 9}
+    request = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    path.write_text(json.dumps(request), encoding="utf-8")
+    batch = BatchFile(path)
+    assert batch.ignored == {"temperature", "max_tokens"}
+    assert [item.form for item in batch.items()] == ["openai"]
+
+
+def test_a_large_file_is_never_in_memory(path: Path) -> None:
+    """A file of 32 MiB in 2000 lines takes little more memory than its ids and one line."""
+    with path.open("wb") as file:
+        for number in range(2000):
+            file.write(line(number, context="x" * 16_000) + b"\n")
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in BatchFile(path).items()) == 2000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * 1024 * 1024

@@ -1,0 +1,463 @@
+"""The Python API against a real server; the tests play the workers."""
+
+import json
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from pydantic import SecretStr
+
+from rlm_dist.blobs.payloads import Payloads
+from rlm_dist.client.batch_item import BatchItem
+from rlm_dist.client.client import Client
+from rlm_dist.client.options import JobOptions
+from rlm_dist.contexts.encoding import encode_files
+from rlm_dist.errors import Cancelled, InputError, JobFailed, NotFound, Unreachable
+from rlm_dist.rlm_repl import RLM_REPL
+from rlm_dist.schema import (
+    BatchState,
+    CallParameters,
+    CallResult,
+    ErrorInfo,
+    JobLimits,
+    JobState,
+    Outcome,
+    Role,
+    Usage,
+)
+from rlm_dist.schema.events import JobEnded, Marked
+from rlm_dist.settings import Settings
+from rlm_dist.store import OpenCall, Settlement, Spend, Store, connect
+from rlm_dist.store.trace import TraceSink
+from tests.support.context_decoder import decode
+from tests.support.redis_servers import flavours, running
+
+LEASE_MS = 60_000
+
+
+@pytest.fixture
+def server(redis_url: str) -> Iterator[redis.Redis]:
+    with connect(redis_url, client_name="test") as server:
+        yield server
+
+
+@pytest.fixture
+def settings(server: redis.Redis, redis_url: str, tmp_path: Path) -> Settings:
+    return Settings(redis_url=redis_url, home=tmp_path / "home")
+
+
+# kombu's list for messages of normal priority.
+ROOT_LIST = "rlm.root\x06\x163"
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    with Client(settings) as client:
+        yield client
+
+
+def messages(server: redis.Redis) -> list[dict[str, Any]]:
+    """The messages in the root workers' queue, oldest first."""
+    return [json.loads(raw) for raw in reversed(server.lrange(ROOT_LIST, 0, -1))]
+
+
+def job_ids_sent(server: redis.Redis) -> list[str]:
+    return [message["headers"]["argsrepr"].removeprefix("job=") for message in messages(server)]
+
+
+def take(store: Store, job_id: str) -> int:
+    """The epoch of a job in this worker's hands; the worker takes the job if it has not yet."""
+    return store.jobs.start(job_id, "worker", LEASE_MS) or store.jobs.get(job_id).epoch
+
+
+def play(store: Store, job_id: str, outcome: Outcome) -> None:
+    """Act as a root worker would on a job."""
+    assert store.jobs.finish(job_id, take(store, job_id), outcome)
+
+
+def answered(text: str) -> Outcome:
+    return Outcome(state=JobState.SUCCEEDED, answer=text, iterations=2)
+
+
+def pay(store: Store, job_id: str, role: Role, nanousd: int | None) -> None:
+    """Act as a worker would on a call that cost something."""
+    epoch = take(store, job_id)
+    call_id = uuid.uuid4().hex
+    store.calls.open(job_id, epoch, [OpenCall(call_id, "{}", 1, 1, role)])
+    if role is Role.SUB:  # a root call is held by whoever opened it
+        assert store.calls.claim(job_id, [call_id], "worker", LEASE_MS) == ["{}"]
+    spend = Spend("model", Usage(input_tokens=100, output_tokens=10), nanousd)
+    store.calls.settle(job_id, "worker", [Settlement(call_id, role, CallResult().model_dump_json(), spend)])
+
+
+def test_a_job_is_stored_with_its_context_and_sent(
+    client: Client, server: redis.Redis, tmp_path: Path
+) -> None:
+    job = client.submit(["a", "b"], "How many?", max_usd=0.5, sub_model="small", metadata={"k": 1})
+    spec = client.store.jobs.get(job.id).spec
+    assert (spec.id, spec.custom_id, spec.batch_id, spec.query) == (job.id, job.id, None, "How many?")
+    assert (spec.model, spec.sub_model, spec.metadata) == ("auto", "small", {"k": 1})
+    assert spec.limits == JobLimits(max_nanousd=500_000_000)
+    assert job_ids_sent(server) == [job.id]
+    assert job.status() == JobState.QUEUED
+    assert server.ttl(f"rlm:blob:{spec.context.sha256}") == -1
+
+
+def test_a_message_holds_the_id_and_no_text(client: Client, server: redis.Redis) -> None:
+    job = client.submit("the secret context", "the secret question")
+    text = json.dumps(messages(server))
+    assert job.id in text
+    assert "secret" not in text
+
+
+def test_defaults_of_a_job_come_from_the_settings(settings: Settings) -> None:
+    own = {"model": "big", "max_iterations": 7, "max_output_chars": 900, "prompts": "small"}
+    with Client(settings.model_copy(update=own)) as client:
+        spec = client.store.jobs.get(client.submit("c", "q").id).spec
+        assert (spec.model, spec.limits.max_iterations) == ("big", 7)
+        assert (spec.max_output_chars, spec.prompts) == (900, "small")
+        spec = client.store.jobs.get(client.submit("c", "q", model="other", max_iterations=3).id).spec
+        assert (spec.model, spec.limits.max_iterations) == ("other", 3)
+
+
+def test_parameters_are_those_of_the_job_the_batch_or_the_settings(settings: Settings) -> None:
+    own = {"temperature": 0.5, "sub_extra_body": {"top_p": 0.1}, "extra_headers": SecretStr('{"a": "b"}')}
+    item: dict[str, object] = {"id": "a", "query": "q", "context": "c"}
+    items = [item, {**item, "id": "b", "temperature": 0, "sub_extra_body": {}}]
+    with Client(settings.model_copy(update=own)) as client:
+        jobs = client.submit_batch(items, max_output_tokens=90, sub_reasoning_effort="low").jobs()
+        first, second = (client.store.jobs.get(job.id).spec for job in jobs)
+    assert first.root_parameters == CallParameters(temperature=0.5, max_output_tokens=90)
+    assert first.sub_parameters == CallParameters(reasoning_effort="low", extra_body={"top_p": 0.1})
+    assert second.root_parameters == CallParameters(temperature=0, max_output_tokens=90)
+    assert second.sub_parameters == CallParameters(reasoning_effort="low", extra_body={})
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"temperature": -0.1}, {"sub_temperature": float("nan")}, {"max_output_tokens": 0},
+        {"reasoning_effort": ""}, {"extra_body": {"model": "other"}}, {"sub_extra_body": {"stream": True}},
+    ],
+)  # fmt: skip
+def test_a_bad_parameter_is_named(client: Client, option: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(option))}: "):
+        client.submit("c", "q", **option)
+
+
+def test_what_becomes_of_a_job_that_diverges_is_said_for_a_batch_or_a_job(client: Client) -> None:
+    items = [{"id": "a", "query": "q", "context": "c"}, {"id": "b", "query": "q", "context": "c"}]
+    items[1]["on_divergence"] = "warn"
+    batch = client.submit_batch(items, on_divergence="fail")
+    assert [client.store.jobs.get(job.id).spec.on_divergence for job in batch.jobs()] == ["fail", "warn"]
+    assert client.store.jobs.get(client.submit("c", "q").id).spec.on_divergence == "warn"
+    with pytest.raises(InputError, match="on_divergence: input should be 'warn' or 'fail'"):
+        client.submit("c", "q", on_divergence="stop")
+
+
+def test_a_batch_has_budgets_of_its_own(client: Client, server: redis.Redis) -> None:
+    """Given with the submission, and replaced by a later submission or retry."""
+    items = [{"id": "a", "query": "q", "context": "c"}]
+
+    def budgets() -> Sequence[object]:
+        return server.hmget("rlm:batch:b", "max_nanousd", "max_tokens")
+
+    client.submit_batch(items, "b", batch_max_usd=0.5, max_tokens=7)
+    assert budgets() == ["500000000", None]
+    (job,) = client.batch("b").jobs()
+    assert client.store.jobs.get(job.id).spec.limits == JobLimits(max_tokens=7)
+    client.submit_batch(items, "b", batch_max_tokens=9)
+    assert budgets() == ["500000000", "9"]
+    client.submit_batch(items, "b")
+    client.retry("b", batch_max_usd=2)
+    assert budgets() == ["2000000000", "9"]
+    record = client.batch("b").record()
+    assert (record.max_usd, record.max_tokens) == (2, 9)
+    with pytest.raises(InputError, match="batch_max_tokens: input should be greater"):
+        client.submit_batch(items, "c", batch_max_tokens=0)
+
+
+def test_files_are_submitted_as_they_were_encoded(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("from a file", encoding="utf-8")
+    job = client.submit(encode_files([tmp_path / "a.txt"]), "?")
+    data = b"".join(client.blobs.read(client.store.jobs.get(job.id).spec.context.sha256))
+    assert decode(data)[1] == ["from a file"]
+
+
+def test_the_result_is_there_when_the_job_has_ended(client: Client) -> None:
+    job = client.submit("c", "q")
+    with pytest.raises(TimeoutError, match=f"{job.id} is still queued"):
+        job.result(timeout=0.05)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(job.result)
+        play(client.store, job.id, answered("42"))
+        result = waiting.result(30)
+    assert (result.state, result.answer, result.iterations) == (JobState.SUCCEEDED, "42", 2)
+    assert result.error is None
+    assert result.timing.run_s is not None
+    assert client.job(job.id).result() == result
+
+
+def test_bad_input_is_told_and_nothing_is_stored(client: Client, server: redis.Redis) -> None:
+    bad: list[tuple[object, str, dict[str, Any]]] = [
+        ("", "q", {}),
+        ([], "q", {}),
+        ("c", " ", {}),
+        ("c", "q", {"max_cost": 1}),
+        ("c", "q", {"max_iterations": 0}),
+        ("c", "q", {"id": "mine"}),
+    ]
+    for context, query, options in bad:
+        with pytest.raises(InputError):
+            client.submit(context, query, **options)
+    assert server.keys("rlm:*") == []
+    with pytest.raises(InputError, match="max_cost: is not known\ncolour: is not known"):
+        client.submit("c", "q", max_cost=1, colour="red")
+
+
+def test_a_queued_job_is_cancelled_at_once(client: Client) -> None:
+    job = client.submit("c", "q")
+    assert job.cancel() == JobState.CANCELLED
+    assert job.result().state == JobState.CANCELLED
+    assert list(job.events()) == []
+
+
+def test_an_unknown_job_or_batch_is_said_to_be_unknown(client: Client) -> None:
+    with pytest.raises(NotFound, match="no such job: nobody"):
+        client.job("nobody").result()
+    with pytest.raises(NotFound, match="no such batch: nobody"):
+        next(client.batch("nobody").results())
+
+
+def test_costs_are_those_of_the_ledger(client: Client) -> None:
+    job = client.submit_batch([line(1)]).jobs()[0]
+    pay(client.store, job.id, Role.ROOT, 2_000_000_000)
+    pay(client.store, job.id, Role.SUB, 500_000_000)
+    costs = job.cost()
+    assert (costs.total_cost, costs.root_llm_cost, costs.sub_llm_calls) == (2.5, 2.0, 1)
+    batch_id = client.store.jobs.get(job.id).spec.batch_id
+    assert batch_id is not None
+    assert client.batch(batch_id).cost() == costs
+
+
+def test_events_come_while_the_job_runs_and_end_with_it(client: Client) -> None:
+    job = client.submit("c", "q")
+    epoch = client.store.jobs.start(job.id, "worker", LEASE_MS)
+    assert epoch is not None
+    payloads = Payloads(store=client.store, blobs=client.blobs)
+    emit = TraceSink(client.store.journals, job.id, payloads, now_ms=client.store.connection.clock())
+    emit(Marked(turn=1, kind="first", detail="x" * 100_000))
+    emit.flush()
+    events = job.events()
+    assert next(events) == Marked(turn=1, kind="first", detail="x" * 100_000)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(lambda: list(events))
+        emit(Marked(turn=2, kind="second"))
+        emit(JobEnded(state=JobState.SUCCEEDED, answer="42", error=None, iterations=2))
+        emit.flush()
+        client.store.jobs.finish(job.id, epoch, answered("42"))
+        seen = waiting.result(30)
+    assert [event.event for event in seen] == ["marked", "job_ended"]
+
+
+def line(number: int, **fields: Any) -> dict[str, Any]:
+    return {"id": f"q{number}", "query": f"question {number}", "context": "shared"} | fields
+
+
+def test_a_batch_gives_results_in_order_of_completion_and_of_submission(client: Client) -> None:
+    batch = client.submit_batch([line(number) for number in range(3)], model="big")
+    jobs = batch.jobs()
+    assert [client.store.jobs.get(job.id).spec.custom_id for job in jobs] == ["q0", "q1", "q2"]
+    assert {client.store.jobs.get(job.id).spec.model for job in jobs} == {"big"}
+    assert batch.status() == BatchState.RUNNING
+    results, in_order = batch.results(), batch.results_in_order()
+    play(client.store, jobs[2].id, answered("two"))
+    assert next(results).answer == "two"
+    play(client.store, jobs[0].id, answered("zero"))
+    assert next(results).answer == "zero"
+    assert next(in_order).answer == "zero"
+    with ThreadPoolExecutor(2) as pool:
+        rest, rest_in_order = pool.submit(lambda: list(results)), pool.submit(lambda: list(in_order))
+        play(client.store, jobs[1].id, Outcome(state=JobState.EXHAUSTED, partial_answer="half"))
+        assert [result.partial_answer for result in rest.result(30)] == ["half"]
+        assert [result.answer for result in rest_in_order.result(30)] == [None, "two"]
+    assert batch.status() == BatchState.COMPLETED
+    assert batch.record().counts[JobState.SUCCEEDED] == 2
+    assert len(list(batch.results())) == 3
+
+
+def test_a_bad_item_stops_the_whole_batch(client: Client, server: redis.Redis) -> None:
+    items = [line(0), line(1, context=""), line(0), line(3, colour="red"), {"query": "q", "context": "c"}]
+    with pytest.raises(InputError) as caught:
+        client.submit_batch(items)
+    assert caught.value.problems == (
+        "item 1: context: is empty",
+        "item 2: id: 'q0' is already used in item 0",
+        "item 3: colour: is not known",
+        "item 4: id: is missing",
+    )
+    for wrong in ([], "text", [["list"]]):
+        with pytest.raises(InputError):
+            client.submit_batch(wrong)  # type: ignore[arg-type]  # callers can do this
+    with pytest.raises(InputError, match="batch id"):
+        client.submit_batch([line(0)], "with space")
+    assert server.keys("rlm*") == []
+
+
+def test_the_same_batch_again_attaches_and_another_is_refused(client: Client, server: redis.Redis) -> None:
+    batch = client.submit_batch([line(0), line(1)], "mine")
+    again = client.submit_batch([line(0), line(1)], "mine")
+    assert [job.id for job in again.jobs()] == [job.id for job in batch.jobs()]
+    assert len(job_ids_sent(server)) == 2
+    for other in ([line(0)], [line(0), line(1, query="other")], [line(0), line(1, max_depth=0)]):
+        with pytest.raises(InputError, match="another content"):
+            client.submit_batch(other, "mine")
+    twin = client.submit_batch([line(0), line(1)])
+    assert not {job.id for job in twin.jobs()} & {job.id for job in batch.jobs()}
+
+
+class Breaking:
+    """Five hundred jobs whose source raises an error after ``good`` of them."""
+
+    digest = "digest"
+    total = 500
+
+    def __init__(self, good: int) -> None:
+        self.good = good
+
+    def items(self) -> Iterator[BatchItem]:
+        for number in range(self.total):
+            if number == self.good:
+                raise ConnectionAbortedError
+            yield BatchItem(f"q{number}", "?", JobOptions(), value="shared")
+
+
+def test_a_submission_that_broke_off_is_completed_by_the_next(client: Client, server: redis.Redis) -> None:
+    with pytest.raises(ConnectionAbortedError):
+        client.submit_checked(Breaking(450), "mine")
+    broken = client.batch("mine").record()
+    assert (broken.sealed, sum(broken.counts.values())) == (False, 400)
+    server.delete(ROOT_LIST)
+    batch = client.submit_checked(Breaking(500), "mine")
+    record = batch.record()
+    assert (record.sealed, sum(record.counts.values()), record.total) == (True, 500, 500)
+    assert job_ids_sent(server) == [job.id for job in batch.jobs()]
+
+
+def test_a_cancelled_batch_is_not_filled_up_and_its_results_end(client: Client) -> None:
+    with pytest.raises(ConnectionAbortedError):
+        client.submit_checked(Breaking(250), "mine")
+    batch = client.batch("mine")
+    batch.cancel()
+    assert {result.state for result in batch.results()} == {JobState.CANCELLED}
+    client.submit_checked(Breaking(500), "mine")
+    assert sum(batch.record().counts.values()) == 200
+    assert len(list(batch.results_in_order())) == 200
+
+
+def test_a_file_is_submitted_line_by_line(client: Client, server: redis.Redis, tmp_path: Path) -> None:
+    (tmp_path / "shared.txt").write_text("shared", encoding="utf-8")
+    lines = [{"id": f"q{number}", "query": "?", "context_file": "shared.txt"} for number in range(450)]
+    path = tmp_path / "batch.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n{", encoding="utf-8")
+    with pytest.raises(InputError, match="line 451: is not JSON"):
+        client.submit_file(path, "mine")
+    assert server.keys("rlm*") == []
+    batch = client.submit_file(path, "mine", skip_invalid=True, max_iterations=2)
+    assert [client.store.jobs.get(job.id).spec.custom_id for job in batch.jobs()] == [
+        f"q{number}" for number in range(450)
+    ]
+    assert client.store.jobs.get(batch.jobs()[0].id).spec.limits.max_iterations == 2
+    assert len(server.keys("rlm:blob:*")) == 2  # one context and its users
+
+
+def test_a_redis_that_does_not_answer_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(Unreachable, match=r"none\.sock"):
+        Client(Settings(home=tmp_path), redis_url=f"unix://{tmp_path}/none.sock")
+
+
+@pytest.fixture
+def worker(client: Client) -> Iterator[Callable[[Outcome], None]]:
+    """A thread that plays the next submitted job, which costs 1 USD."""
+    threads = []
+
+    def play_next(outcome: Outcome, nanousd: int | None = 1_000_000_000) -> None:
+        known = {record.spec.id for record in client.store.jobs.newest(100)}
+
+        def work() -> None:
+            with connect(str(client.settings.redis_url), client_name="test") as own:
+                own.blmpop(30, 1, ROOT_LIST, direction="RIGHT")
+                (job_id,) = {record.spec.id for record in client.store.jobs.newest(100)} - known
+                pay(client.store, job_id, Role.ROOT, nanousd)
+                play(client.store, job_id, outcome)
+
+        threads.append(threading.Thread(target=work))
+        threads[-1].start()
+
+    yield play_next
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture
+def rlm(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[RLM_REPL]:
+    monkeypatch.setenv("RLM_REDIS_URL", str(settings.redis_url))
+    monkeypatch.setenv("RLM_HOME", str(settings.home))
+    with RLM_REPL(model="big", recursive_model="small", max_iterations=3) as rlm:
+        yield rlm
+
+
+def test_the_seeds_class_answers_and_counts(
+    rlm: RLM_REPL, client: Client, worker: Callable[..., None]
+) -> None:
+    worker(answered("42"))
+    assert rlm.completion("context", "question") == "42"
+    worker(Outcome(state=JobState.EXHAUSTED, partial_answer="half"))
+    assert rlm.completion(["context"]) is None
+    assert rlm.cost_summary() == {
+        "total_cost": 2.0,
+        "root_llm_cost": 2.0,
+        "sub_llm_cost": 0,
+        "root_llm_tokens": 220,
+        "sub_llm_tokens": 0,
+        "root_llm_calls": 2,
+        "sub_llm_calls": 0,
+    }
+    worker(answered("42"), nanousd=None)
+    rlm.completion("context", "question")
+    assert (rlm.cost_summary()["total_cost"], rlm.cost_summary()["root_llm_calls"]) == (None, 3)
+    rlm.reset()
+    assert set(rlm.cost_summary().values()) == {0}
+    spec = client.store.jobs.newest(1)[0].spec
+    assert (spec.model, spec.sub_model) == ("big", "small")
+    assert (spec.limits.max_iterations, spec.max_output_chars) == (3, 500_000)
+
+
+def test_the_seeds_class_raises_where_the_job_failed(rlm: RLM_REPL, worker: Callable[..., None]) -> None:
+    worker(Outcome(state=JobState.FAILED, error=ErrorInfo(type="auth", message="bad key")))
+    with pytest.raises(JobFailed, match="auth: bad key"):
+        rlm.completion("context", "question")
+    assert rlm.cost_summary()["total_cost"] == 1.0
+    worker(Outcome(state=JobState.CANCELLED))
+    with pytest.raises(Cancelled):
+        rlm.completion("context", "question")
+    with pytest.raises(InputError):
+        rlm.completion("", "question")
+
+
+def test_a_unix_socket_and_a_database_are_used_by_store_and_broker(tmp_path: Path) -> None:
+    socket = tmp_path / "redis.sock"
+    with (
+        running(flavours()["valkey"], tmp_path, "--unixsocket", str(socket)),
+        Client(Settings(home=tmp_path), redis_url=f"unix://{socket}?db=3") as client,
+        redis.Redis(unix_socket_path=str(socket), db=3, decode_responses=True) as server,
+    ):
+        assert job_ids_sent(server) == []
+        job = client.submit("c", "q")
+        assert job_ids_sent(server) == [job.id]
+        assert server.exists(f"rlm:job:{job.id}")

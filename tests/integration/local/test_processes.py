@@ -1,0 +1,155 @@
+"""Worker processes are started, restarted when they die, and gone with their parent, however it ends."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+import rlm_dist.local.processes as cluster_module
+from rlm_dist.errors import Unreachable
+from rlm_dist.local.processes import Cluster
+from rlm_dist.settings import load_settings
+from tests.support.environment import PROJECT
+from tests.support.scripts import alive, script
+from tests.support.waiting import wait_until
+
+# A worker with a child in its group, like Celery's prefork pool; it writes both ids when it is up.
+WORKER = """
+import os, signal, subprocess, sys, time
+from rlm_dist.local.lifeline import watch_lifeline
+stubborn = len(sys.argv) > 2
+def end(*_):
+    print("asked to end", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, signal.SIG_IGN if stubborn else end)
+watch_lifeline(grace_s=0.2)
+child = subprocess.Popen(["sleep", "300"])
+with open(sys.argv[1] + ".part", "w") as file:
+    file.write(f"{os.getpid()} {child.pid}")
+os.replace(sys.argv[1] + ".part", sys.argv[1])
+print("up", os.environ.get("RLM_MODEL"), flush=True)
+while True:
+    time.sleep(300)
+"""
+PARENT = """
+import sys
+from pathlib import Path
+from rlm_dist.local.processes import Cluster
+worker, up, log_dir = sys.argv[1:]
+with Cluster({"w": [sys.executable, "-c", worker, up]}, environment={}, log_dir=Path(log_dir)):
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file to which the worker writes its own and its child's id; neither may be left at the end."""
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    path = tmp_path / "up"
+    yield path
+    if path.exists():
+        try:
+            wait_until(lambda: gone(path), timeout_s=5)
+        finally:
+            for pid in pids(path):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def pids(up: Path) -> list[int]:
+    return [int(word) for word in up.read_text().split()]
+
+
+def gone(up: Path) -> bool:
+    return not any(alive(pid) for pid in pids(up))
+
+
+def dummy(up: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-c", WORKER, str(up), *arguments]
+
+
+def test_workers_get_the_settings_and_their_words_go_to_a_log(up: Path, tmp_path: Path) -> None:
+    settings = load_settings(model="m1", api_key="k", home=tmp_path, ask_at_limit=True)
+    variables = settings.variables()
+    with Cluster({"w": dummy(up)}, environment=variables, log_dir=tmp_path / "logs") as cluster:
+        cluster.wait_ready(up.exists, 30)
+        assert cluster.pids() == {"w": pids(up)[0]}
+        log = tmp_path / "logs" / "w.log"
+        wait_until(lambda: log.read_text() == "up m1\n")
+
+
+def test_settings_come_back_from_their_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings(model="m1", api_key="k", home=tmp_path, ask_at_limit=True)
+    for name, value in settings.variables().items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings
+
+
+@pytest.mark.parametrize("stubborn", [(), ("stubborn",)])
+def test_a_stop_ends_the_worker_and_its_children(up: Path, tmp_path: Path, stubborn: tuple[str, ...]) -> None:
+    with Cluster({"w": dummy(up, *stubborn)}, environment={}, log_dir=tmp_path) as cluster:
+        cluster.wait_ready(up.exists, 30)
+        cluster.stop(grace_s=0.5 if stubborn else 30)
+        assert not alive(pids(up)[0])
+        wait_until(lambda: gone(up))
+
+
+def test_a_worker_that_dies_is_started_again_and_its_children_are_not_left(up: Path, tmp_path: Path) -> None:
+    with Cluster({"w": dummy(up)}, environment={}, log_dir=tmp_path) as cluster:
+        cluster.wait_ready(up.exists, 30)
+        worker, child = pids(up)
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: pids(up)[0] != worker)
+        wait_until(lambda: not alive(child))
+
+
+@pytest.mark.parametrize("stubborn", [(), ("stubborn",)])
+def test_workers_vanish_when_their_parent_is_killed(
+    up: Path, tmp_path: Path, stubborn: tuple[str, ...]
+) -> None:
+    code = PARENT.replace("up]", "up, 'stubborn']") if stubborn else PARENT
+    with script(code, WORKER, str(up), str(tmp_path)) as parent:
+        wait_until(up.exists)
+        parent.kill()
+        wait_until(lambda: not alive(pids(up)[0]))
+    if not stubborn:  # a worker that ends by itself takes care of its own children
+        assert "asked to end" in (tmp_path / "w.log").read_text()
+        os.kill(pids(up)[1], signal.SIGKILL)
+    wait_until(lambda: not alive(pids(up)[1]))
+
+
+def test_ctrl_c_reaches_the_parent_only_which_then_stops_its_workers(up: Path, tmp_path: Path) -> None:
+    with script(PARENT, WORKER, str(up), str(tmp_path)) as parent:
+        wait_until(up.exists)
+        os.killpg(parent.pid, signal.SIGINT)
+        parent.wait(30)
+        assert not alive(pids(up)[0])
+
+
+def test_a_worker_that_dies_at_its_start_is_an_error_with_its_last_words(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "raise SystemExit('no such thing')"]
+    words = pytest.raises(Unreachable, match=r"(?s)worker w.*exit code 1.*no such thing")
+    with Cluster({"w": command}, environment={}, log_dir=tmp_path) as cluster, words:
+        cluster.wait_ready(lambda: False, 30)
+
+
+def test_a_cluster_that_does_not_get_ready_is_an_error(up: Path, tmp_path: Path) -> None:
+    with Cluster({"w": dummy(up)}, environment={}, log_dir=tmp_path) as cluster:
+        wait_until(up.exists)
+        with pytest.raises(Unreachable, match="not ready after"):
+            cluster.wait_ready(lambda: False, 0.1)
+
+
+def test_a_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "_MAX_LOG_BYTES", 10_000)
+    chatter = "import time\nwhile True:\n print('x' * 99, flush=True)\n time.sleep(0.001)"
+    with Cluster({"w": [sys.executable, "-c", chatter]}, environment={}, log_dir=tmp_path):
+        aside = tmp_path / "w.log.1"
+        wait_until(lambda: aside.exists() and aside.stat().st_size > 10_000)
+        inode = (tmp_path / "w.log").stat().st_ino
+        wait_until(lambda: (tmp_path / "w.log").stat().st_size > 0)
+        assert (tmp_path / "w.log").stat().st_ino == inode

@@ -1,0 +1,194 @@
+"""The fan-out of one job over a real store; a thread that settles what is sent plays the workers."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import redis
+
+from rlm_dist.blobs.payloads import Payloads
+from rlm_dist.blobs.store import open_blobs
+from rlm_dist.errors import Cancelled
+from rlm_dist.llm.endpoints import Endpoint
+from rlm_dist.llm.prices import Prices
+from rlm_dist.root_worker.fan_out import FanOut
+from rlm_dist.schema import CallRequest, CallResult, Completion, Message, Role, Usage
+from rlm_dist.schema.events import Event, SubCallsAnswered
+from rlm_dist.store import Settlement, Spend, Store
+from rlm_dist.worker.accounts import Accounts
+from tests.support.store_values import running_job
+from tests.support.waiting import wait_until
+
+WINDOW = 64
+USAGE = Usage(input_tokens=1)
+
+
+class _Accounts(Accounts):
+    """Records the models for which it reserved."""
+
+    reserved: ClassVar[set[str]] = set()
+
+    def reserve(self, request: CallRequest) -> tuple[int, int | None]:
+        """Record the model, and reserve a fixed amount."""
+        self.reserved.add(request.model)
+        return super().reserve(request)
+
+
+class Bench:
+    """A fan-out, the calls it sent, and workers that answer on demand."""
+
+    def __init__(self, store: Store, client: redis.Redis, home: Path) -> None:
+        self.store = store
+        self.sent: list[Sequence[str]] = []
+        self.events: list[Event] = []
+        epoch = running_job(store)
+        blobs = open_blobs("redis", home=home, client=client, retention_s=1000)
+        self.fan_out = FanOut(
+            spec=store.jobs.get("j").spec, epoch=epoch, store=store,
+            payloads=Payloads(store=store, blobs=blobs),
+            accounts=_Accounts(
+                prices=Prices(None),
+                endpoints=dict.fromkeys(Role, (Endpoint("http://x"),)),
+                resolve=lambda _, name: "m",
+            ),
+            send=self._send, queue_is_empty=lambda: True, emit=self.events.append,
+        )  # fmt: skip
+        self.answers_at_once = True
+        self.answered: list[str] = []
+        _Accounts.reserved.clear()
+
+    def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
+        self.sent += chunks
+        if self.answers_at_once:
+            for chunk in chunks:
+                self.answer(chunk)
+
+    def answer(self, call_ids: Sequence[str]) -> None:
+        """Answer each call with its own prompt, the last one first."""
+        claimed = self.store.calls.claim("j", call_ids, "sub-1", 60_000)
+        for call_id, packed in reversed(list(zip(call_ids, claimed, strict=True))):
+            prompt = CallRequest.model_validate_json(packed or "").messages[0].content
+            self.answered.append(prompt)
+            done = Completion(text=f"re {prompt}", usage=USAGE, finish_reason="stop", model="m")
+            result = CallResult(completion=done).model_dump_json()
+            self.store.calls.settle(
+                "j", "sub-1", [Settlement(call_id, Role.SUB, result, Spend("m", USAGE, None))]
+            )
+
+    def ask(self, prompts: int, prefix: str = "", model: str | None = None) -> list[str | None]:
+        """Ask ``count`` prompts; returns the payloads of the answers."""
+        asked = [(Message(role="user", content=f"{prefix}{number}"),) for number in range(prompts)]
+        return [answer.text for answer in self.fan_out.query(asked, model)]
+
+    def ask_aside(self, prompts: int, prefix: str) -> threading.Thread:
+        """Ask ``count`` prompts in another thread, which is about to wait for room when this returns."""
+
+        def ask() -> None:
+            with suppress(Cancelled):
+                self.ask(prompts, prefix, model=prefix)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        wait_until(lambda: prefix in _Accounts.reserved)
+        return asking
+
+    def answer_until(self, over: Callable[[], bool]) -> None:
+        """Answer the sent calls in order, one task after another."""
+        for at in count():
+            wait_until(lambda at=at: over() or len(self.sent) > at)  # type: ignore[misc]
+            if over():
+                return
+            self.answer(self.sent[at])
+
+
+@pytest.fixture
+def bench(store: Store, redis_client: redis.Redis, tmp_path: Path) -> Iterator[Bench]:
+    """A fan-out of a job that a worker holds."""
+    made = Bench(store, redis_client, tmp_path)
+    yield made
+    made.fan_out.close()
+
+
+def test_answers_come_in_the_order_asked(bench: Bench) -> None:
+    """There are far more prompts than the window holds, and they are answered in any order."""
+    assert bench.ask(5 * WINDOW + 3) == [f"re {number}" for number in range(5 * WINDOW + 3)]
+    assert max(map(len, bench.sent)) > 1
+    (event,) = bench.events
+    assert isinstance(event, SubCallsAnswered)
+    assert (event.calls, event.failed, event.from_store) == (5 * WINDOW + 3, 0, 0)
+
+
+def test_no_prompts_have_no_answers(bench: Bench) -> None:
+    """Nothing is sent for them either."""
+    assert (bench.ask(0), bench.sent, bench.events) == ([], [], [])
+
+
+def test_no_more_than_the_window_is_out(bench: Bench) -> None:
+    """The next piece is sent when the window has room for it."""
+    bench.answers_at_once = False
+    answers: list[list[str | None]] = []
+    asking = threading.Thread(target=lambda: answers.append(bench.ask(WINDOW + 1)))
+    asking.start()
+    wait_until(lambda: sum(map(len, bench.sent)) == WINDOW)
+    bench.answers_at_once = True
+    for chunk in list(bench.sent):
+        bench.answer(chunk)
+    asking.join()
+    assert answers == [[f"re {number}" for number in range(WINDOW + 1)]]
+
+
+def test_of_two_large_ones_the_first_to_come_goes_out_first(bench: Bench) -> None:
+    """So the parts of one batch end one after another, and further parts follow without a gap."""
+    bench.answers_at_once = False
+    asking = [bench.ask_aside(3 * WINDOW, prefix) for prefix in ("one-", "two-")]
+    bench.answer_until(lambda: len(bench.answered) == 6 * WINDOW)
+    for thread in asking:
+        thread.join()
+    assert all(prompt.startswith("one-") for prompt in bench.answered[: 3 * WINDOW])
+
+
+def test_a_single_call_does_not_wait_for_a_large_batch(bench: Bench) -> None:
+    bench.answers_at_once = False
+    large = bench.ask_aside(20 * WINDOW, "large-")
+    wait_until(lambda: sum(map(len, bench.sent)) == WINDOW)
+    single = bench.ask_aside(1, "single-")
+    bench.answer_until(lambda: "single-0" in bench.answered)
+    assert len(bench.answered) < 10 * WINDOW
+    bench.fan_out.abort(Cancelled("j"))
+    for thread in (large, single):
+        thread.join()
+
+
+def test_what_was_answered_before_is_not_sent_again(bench: Bench) -> None:
+    """A root that runs the same cell again gets answers from the store; only new calls are sent."""
+    before = bench.ask(20)
+    bench.sent.clear()
+    bench.fan_out.rewind()
+    assert bench.ask(21)[:20] == before
+    assert sum(map(len, bench.sent)) == 1
+    assert bench.store.jobs.costs("j").cache_hits == 20
+
+
+def test_an_abort_ends_the_waiting(bench: Bench) -> None:
+    """It ends the current query and every later one."""
+    bench.answers_at_once = False
+    raised: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            bench.ask(3)
+        except Cancelled as error:
+            raised.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    wait_until(lambda: bench.sent)
+    bench.fan_out.abort(Cancelled("j"))
+    asking.join()
+    assert len(raised) == 1
+    with pytest.raises(Cancelled):
+        bench.ask(1)

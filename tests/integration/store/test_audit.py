@@ -1,0 +1,97 @@
+"""The sums in the ledgers are recomputed from their charges; a wrong sum is found."""
+
+import random
+from collections.abc import Sequence
+from functools import partial
+
+import pytest
+import redis
+
+from rlm_dist.errors import InputError, NotFound
+from rlm_dist.schema import BatchState, JobState, Outcome, Role, Usage
+from rlm_dist.store import Audit, Difference, Settlement, Spend, Store
+from tests.support.store_values import LEASE_MS, SHORT_MS, at_once, opens, retry_job, running_job, settlement
+from tests.support.waiting import wait_until
+
+JOBS = ("j", "k")
+IDS = [f"c{n}" for n in range(30)]
+
+
+def attempt(call_id: str, dice: random.Random) -> Settlement:
+    """One way for a call to end: paid, failed or aborted, with wasted attempts and unknown prices."""
+    spend = Spend("my model", Usage(input_tokens=7, output_tokens=2), dice.choice([None, 3]))
+    wasted = [Spend("m", Usage(input_tokens=5, estimated=True), 2)] * dice.randrange(3)
+    failed, aborted = dice.random() < 0.3, dice.random() < 0.1
+    result = "" if aborted else "result"
+    return Settlement(call_id, Role.SUB, result, None if failed or aborted else spend, wasted)
+
+
+def chaos(store: Store, epochs: Sequence[int], rounds: int = 6) -> None:
+    """Half of the calls are claimed and lost; all are settled by several workers, twice each."""
+    for name, epoch in zip(JOBS, epochs, strict=True):
+        store.calls.open(name, epoch, opens("r", nanousd=9, tokens=9, role=Role.ROOT))
+        store.calls.open(name, epoch, opens(*IDS, "open", nanousd=5, tokens=20))
+        store.calls.settle(name, "root", [settlement("r", role=Role.ROOT)])
+        store.calls.claim(name, IDS[::2], "dead", SHORT_MS)
+        wait_until(partial(store.calls.lost, name, IDS, LEASE_MS))
+
+    def work(number: int) -> None:
+        dice = random.Random(number)
+        paid = [attempt(name, dice) for name in dice.sample(IDS, 20)]
+        for job in JOBS:
+            store.calls.settle(job, f"sub-{number}", paid)
+            store.calls.settle(job, f"sub-{number}", paid)
+
+    at_once(rounds, work)
+
+
+def test_charges_add_up_to_the_sums_whatever_happened(store: Store) -> None:
+    """They do while jobs run, after they have ended, and for their batch."""
+    store.batches.create("b", "digest", 2)
+    epochs = [running_job(store, name, batch_id="b", index=n) for n, name in enumerate(JOBS)]
+    store.batches.seal("b")
+    chaos(store, epochs)
+    running = store.audits.job("j")
+    assert running.differences == []
+    assert running.charges > len(IDS)
+    costs = store.jobs.costs("j")
+    assert min(costs.duplicate_paid_calls, costs.failed_calls, costs.estimated_calls) > 0
+    with pytest.raises(InputError, match="batch b is running"):
+        store.audits.batch("b", BatchState.RUNNING)
+    store.jobs.finish("j", epochs[0], Outcome(state=JobState.FAILED))
+    store.jobs.finish("k", epochs[1], Outcome(state=JobState.SUCCEEDED))
+    store.calls.settle("k", "late", [settlement("open", nanousd=100)])
+    assert store.audits.job("j") == running
+    assert store.audits.batch("b", store.batches.get("b").state) == Audit(2 * running.charges + 1, [])
+
+
+def test_a_retried_job_keeps_its_charges(store: Store) -> None:
+    epoch = running_job(store)
+    store.calls.open("j", epoch, opens("a", "b"))
+    store.calls.settle("j", "sub", [settlement("a"), Settlement("b", Role.SUB, "failure", None)])
+    store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED))
+    retry_job(store, "j")
+    store.calls.settle("j", "sub", [settlement("b")])
+    assert store.audits.job("j") == Audit(2, [])
+
+
+def test_a_sum_that_is_off_is_found(store: Store, redis_client: redis.Redis) -> None:
+    store.batches.create("b", "digest", 2)
+    epochs = [running_job(store, name, batch_id="b", index=n) for n, name in enumerate(JOBS)]
+    store.batches.seal("b")
+    chaos(store, epochs)
+    for name, epoch in zip(JOBS, epochs, strict=True):
+        store.jobs.finish(name, epoch, Outcome(state=JobState.SUCCEEDED))
+    right = int(redis_client.hget("rlm:job:k:ledger", "spent_nanousd") or 0)
+    redis_client.hincrby("rlm:job:k:ledger", "spent_nanousd", 1)
+    redis_client.hincrby("rlm:batch:b:ledger", "reserved_tokens", 7)
+    redis_client.hset("rlm:batch:b:ledger", "line:sub:calls:nobody", 1)
+    assert store.audits.batch("b", BatchState.COMPLETED).differences == [
+        Difference("job k", "spent_nanousd", right + 1, right),
+        Difference("batch b", "line:sub:calls:nobody", 1, 0),
+        Difference("batch b", "reserved_tokens", 7, 0),
+    ]
+    redis_client.lpop("rlm:job:j:charges")
+    assert {each.ledger for each in store.audits.job("j").differences} == {"job j"}
+    with pytest.raises(NotFound):
+        store.audits.job("nobody")

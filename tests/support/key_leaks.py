@@ -1,0 +1,22 @@
+"""Keys that would stay in Redis for ever."""
+
+from typing import Any
+
+from rlm_dist.schema import JobState, Outcome
+from rlm_dist.store import Store
+
+# Lists of names, from which expired ones are removed; see ``rlm_dist.store.keys``.
+_LASTING = {"rlm:jobs", "rlm:batches"}
+
+
+def end_all_jobs(store: Store) -> None:
+    """End the jobs that a test has left behind, whose workers are gone."""
+    for job in store.jobs.newest(limit=10_000):
+        if not job.state.final and store.jobs.cancel(job.spec.id) is JobState.RUNNING:
+            store.jobs.finish(job.spec.id, job.epoch, Outcome(state=JobState.FAILED))
+
+
+def leaked_keys(client: Any) -> list[str]:
+    """The keys under ``rlm:`` that have no TTL; to be called once all jobs have ended."""
+    names = set(client.scan_iter("rlm:*")) - _LASTING
+    return sorted(name for name in names if client.ttl(name) == -1)

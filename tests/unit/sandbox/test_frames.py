@@ -1,0 +1,162 @@
+"""The frame reader and the validator, fed with anything: a message, a clean end, or one kind of error."""
+
+import contextlib
+import io
+import json
+from collections.abc import Callable
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rlm_dist.errors import SandboxError
+from rlm_dist.sandbox.inside.frames import MAX_FRAME, FrameError, clean, pack, receive
+from rlm_dist.sandbox.messages import CellDone, HandedIn, QueryAsked, parse
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+HONEST: list[dict[str, object]] = [
+    {"op": "ready"},
+    {"op": "broken", "detail": "x"},
+    {"op": "query", "id": 1, "prompts": [[{"role": "user", "content": "q"}]], "model": None},
+    {
+        "op": "done",
+        "cell": 1,
+        "output": {"head": "h", "tail": "", "omitted": 0},
+        "error": None,
+        "final": {"text": "5", "json": "5", "by": "FINAL"},
+        "partial": None,
+        "names": ["x"],
+    },
+    {"op": "resolved", "found": False, "final": None, "names": []},
+]
+
+
+def in_pieces(data: bytes, size: int) -> Callable[[int], bytes]:
+    """A reader that returns at most ``size`` bytes at a time."""
+    stream = io.BytesIO(data)
+    return lambda n: stream.read(min(n, size))
+
+
+@given(
+    st.lists(st.dictionaries(st.text(), st.text() | st.integers(), max_size=3), max_size=3), st.integers(1, 9)
+)
+def test_what_is_packed_is_received_however_it_is_cut(messages: list[dict[str, object]], size: int) -> None:
+    read = in_pieces(b"".join(pack(message) for message in messages), size)
+    for message in messages:
+        payload = receive(read)
+        assert payload is not None
+        assert json.loads(payload) == message
+    assert receive(read) is None
+
+
+@given(st.text(st.characters(), max_size=20))
+def test_lone_surrogates_never_get_into_a_frame(text: str) -> None:
+    payload = pack({"a": text})[4:]
+    assert json.loads(payload.decode("utf-8")) == {"a": clean(text)}
+
+
+@given(st.binary(max_size=40))
+@example(b"\0\0\0\0")
+@example(b"\0\0\0\x05ab")
+@example(b"\xff\xff\xff\xff")
+@example(b"\0\0")
+def test_any_bytes_give_frames_or_one_kind_of_error(data: bytes) -> None:
+    read = in_pieces(data, 7)
+    taken = 0
+    try:
+        while (payload := receive(read)) is not None:
+            taken += 4 + len(payload)
+    except FrameError:
+        return
+    assert taken == len(data)
+
+
+def test_a_claimed_length_takes_no_memory_before_its_bytes_have_come() -> None:
+    asked: list[int] = []
+
+    def read(n: int) -> bytes:
+        asked.append(n)
+        return MAX_FRAME.to_bytes(4, "big") if len(asked) == 1 else b""
+
+    with pytest.raises(FrameError):
+        receive(read)
+    assert max(asked) <= 1 << 20
+
+
+def test_too_large_a_frame_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(FrameError):
+        pack({"a": "x" * MAX_FRAME})
+
+
+@pytest.mark.parametrize("message", HONEST)
+def test_an_honest_message_is_taken(message: dict[str, object]) -> None:
+    assert parse(json.dumps(message).encode()).op == message["op"]
+
+
+@given(st.sampled_from(HONEST), st.data())
+def test_a_changed_message_is_taken_or_refused_and_nothing_else(
+    message: dict[str, object], data: st.DataObject
+) -> None:
+    changed = dict(message)
+    name = data.draw(st.sampled_from([*message, "extra"]))
+    changed[name] = data.draw(JSON)
+    try:
+        taken = parse(json.dumps(changed).encode())
+    except SandboxError:
+        return
+    assert name != "extra"
+    assert taken.op == changed["op"]
+
+
+@given(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_payload_is_a_message_or_a_sandbox_error(payload: bytes) -> None:
+    with contextlib.suppress(SandboxError):
+        assert parse(payload).op in {"ready", "broken", "query", "done", "resolved"}
+
+
+def test_a_refusal_does_not_show_the_prompt() -> None:
+    hostile = {"op": "query", "id": "x", "prompts": [[{"role": "user", "content": "SECRET"}]], "model": None}
+    with pytest.raises(SandboxError) as refused:
+        parse(json.dumps(hostile).encode())
+    assert "SECRET" not in str(refused.value)
+
+
+@pytest.mark.parametrize("depth", [500, 100_000])
+def test_deep_nesting_is_refused(depth: int) -> None:
+    with pytest.raises(SandboxError):
+        parse(b'{"op": "ready", "x": ' + b"[" * depth + b"]" * depth + b"}")
+
+
+def test_numbers_are_not_taken_for_texts_nor_booleans_for_numbers() -> None:
+    taken = parse(json.dumps(HONEST[2]).encode())
+    assert isinstance(taken, QueryAsked)
+    with pytest.raises(SandboxError):
+        parse(json.dumps({**HONEST[2], "id": True}).encode())
+    with pytest.raises(SandboxError):
+        parse(json.dumps({**HONEST[2], "model": 5}).encode())
+
+
+@given(JSON)
+def test_the_value_of_an_answer_comes_through(value: object) -> None:
+    handed_in = HandedIn.model_validate({"text": "t", "json": json.dumps(value), "by": "FINAL"})
+    assert handed_in.value() == ("t", _without_surrogates(value), "FINAL")
+
+
+def _without_surrogates(value: object) -> object:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return None
+    return value
+
+
+def test_the_host_cuts_output_that_the_child_did_not() -> None:
+    message = {**HONEST[3], "output": {"head": "h" * 50, "tail": "t" * 50, "omitted": 7}}
+    done = parse(json.dumps(message).encode())
+    assert isinstance(done, CellDone)
+    clipped = done.output.clipped(60)
+    assert (clipped.head, clipped.tail, clipped.omitted) == ("h" * 50, "t" * 10, 47)
