@@ -228,7 +228,7 @@ def test_flower_is_read_only(up: Up) -> None:
 def test_a_second_cluster_for_the_same_home_is_refused(cli: Cli) -> None:
     done = cli("up", "--port", "0")
     assert done.code == 2
-    assert "a cluster is up" in done.err
+    assert "a cluster is already up" in done.err
 
 
 def test_a_local_model_is_refused_beside_workers_with_their_own(cli: Cli, context: Path) -> None:
