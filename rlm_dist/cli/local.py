@@ -17,6 +17,7 @@ from rlm_dist.client.client import Client
 from rlm_dist.errors import Cancelled, InputError
 from rlm_dist.local.model import DEFAULT, MODELS, local_endpoint, pull, weights
 from rlm_dist.operations.demo import Demo, make_demo
+from rlm_dist.operations.trace_text import calls
 from rlm_dist.schema import JobState, Result, Wire
 from rlm_dist.settings import Settings, load_settings
 from rlm_dist.simulated import SimulatedEndpoint
@@ -110,7 +111,7 @@ def _summary(answers: list[DemoAnswer], *, simulated: bool) -> Iterator[str]:
         yield f"{'right' if answer.right else 'WRONG'}  {answer.question}"
         yield f"       answer {answer.result.answer}, truth {answer.truth}"
         yield (
-            f"       {answer.result.iterations} turns, {costs.sub_llm_calls} sub-calls, "
+            f"       {calls(answer.result.iterations, 'turn')}, {calls(costs.sub_llm_calls)}, "
             f"{costs.root_llm_tokens + costs.sub_llm_tokens:,} tokens, "
             f"{answer.result.timing.run_s or 0:.1f} s"
         )
