@@ -36,7 +36,7 @@ class Process:
 
 
 def grown(store: Store, redis_client: redis.Redis, cap: int) -> None:
-    """A scope in which so many calls succeeded that ``cap`` may be in flight."""
+    """A scope whose calls succeeded until its cap had grown to ``cap``."""
     Process(store, "before").report(0, 0)
     redis_client.hset(limit_keys(SCOPE.id)[0], mapping={"cap": cap, "good": cap, "fresh_ok": 1})
 
