@@ -47,7 +47,7 @@ L                      hash    1 hour from last report  what all workers togethe
                                                         ``lua/prelude_limits.lua``
 L:holders              hash    longest lease            process → its calls in flight, and its share
 rlm:limits             zset    1 hour from last report  scope ids by about the time of their last report
-rlm:away               hash    1 hour from last report  scope id → URL of the endpoint, if nothing answers
+rlm:away               hash    5 min from last report   scope id → URL of the endpoint, if nothing answers
 rlm:cache:<digest>     string  ``RLM_CACHE_TTL_S``      result of a call that several jobs may share
 rlm:cache:<digest>:by  string  its lease                the process that is making such a call
 rlm:blob:<sha>         hash    owned by ``blobs``       persisted while jobs use it, else retention

@@ -2,6 +2,8 @@
 -- The circuit opens when a process has seen several failures in a row and no other process has had an answer since
 -- the first of them, or for SILENT_MS. Then one call tries at a time, after pauses that grow; any answer closes it.
 local SILENT_MS, FIRST_PAUSE_MS, PAUSE_GROWS, LONGEST_PAUSE_MS = 5000, 1000, 1.5, 60000
+-- Jobs stop their clocks while their endpoint is in AWAY. A scope in which calls wait is reported every few seconds.
+local AWAY_MS = 300000
 
 local function pause(scope)
   scope.next_ms = now_ms + math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * PAUSE_GROWS ^ scope.tries)
@@ -32,5 +34,5 @@ end
 
 local function note_away(scope_id, url)
   call('HSET', AWAY, scope_id, url)
-  call('PEXPIRE', AWAY, SCOPE_MS)
+  call('PEXPIRE', AWAY, AWAY_MS)
 end

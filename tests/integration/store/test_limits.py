@@ -7,7 +7,7 @@ import redis
 
 from rlm_dist.schema.limits import Ceilings, Report, Scope, Share
 from rlm_dist.store import Store
-from rlm_dist.store.keys import limit_keys
+from rlm_dist.store.keys import AWAY, limit_keys
 from tests.support.store_values import LEASE_MS, SHORT_MS
 from tests.support.waiting import wait_until
 
@@ -294,6 +294,8 @@ def test_an_outage_opens_the_circuit_for_all_and_any_answer_closes_it(
     assert 0 < share.try_s <= 1
     assert b.report(0, 5).in_flight == 0
     assert store.limits.away_urls() == {SCOPE.url}
+    # Jobs stop their clocks by this list: a model that nobody calls any more must not stop them for long.
+    assert 0 < redis_client.ttl(AWAY) <= 300
     tries = [b.report(0, 5), a.report(0, 5)]
     assert [each.in_flight for each in tries] == [0, 0]
     redis_client.hset(limit_keys(SCOPE.id)[0], "next_ms", 1)
