@@ -79,16 +79,27 @@ class Unreachable(RLMError):
 
 
 class LimitExceeded(RLMError):
-    """A job or batch has used up one of its limits; ``used`` and ``limit`` share the unit of ``kind``."""
+    """A job or batch has used up one of its limits; all numbers share the unit of ``kind``.
 
-    def __init__(self, kind: str, used: float, limit: float) -> None:
-        super().__init__(kind, used, limit)
+    ``needed`` is what the next call needs at the least, 0 if that is not known or has no meaning.
+    """
+
+    def __init__(self, kind: str, used: float, limit: float, needed: float = 0) -> None:
+        super().__init__(kind, used, limit, needed)
         self.kind = kind
         self.used = used
         self.limit = limit
+        self.needed = needed
 
     def __str__(self) -> str:
-        return f"limit {self.kind} reached: {self.used:g} of {self.limit:g} used"
+        limit, needed = self._shown(self.limit), self._shown(self.needed)
+        if self.needed and not self.used:
+            return f"the first call needs about {needed}; {self.kind} is {limit}"
+        text = f"limit {self.kind} reached: {self._shown(self.used)} of {limit} used"
+        return f"{text} or reserved, and the next call needs about {needed}" if self.needed else text
+
+    def _shown(self, amount: float) -> str:
+        return f"${amount:,.4g}" if self.kind.endswith("max_usd") else f"{amount:,.10g}"
 
 
 class UnknownPrice(RLMError):

@@ -42,7 +42,8 @@ class Costs(Wire):
     """What a job or batch used: the seed's keys, and their parts.
 
     Money is in USD, null if a price is unknown. Tokens are input + output. ``retries`` counts the attempts
-    after the first of each call, ``rate_limited`` the attempts that a 429 refused.
+    after the first of each call, ``rate_limited`` the attempts that a 429 refused. ``pending_calls`` counts
+    the calls that were in flight when their job ended and whose costs are still to come; 0: costs are final.
     """
 
     total_cost: float | None = 0.0
@@ -64,6 +65,7 @@ class Costs(Wire):
     duplicate_paid_calls: int = 0
     retries: int = 0
     rate_limited: int = 0
+    pending_calls: int = 0
 
 
 class ModelCosts(Wire):

@@ -70,7 +70,7 @@ class AuditStore(StorePart):
                 raise NotFound("job", job_id)
             job_sums = recomputed(charges)
             if not JobState(state).final:
-                job_sums.update(_reserved(calls))
+                job_sums.update(_reserved(calls) + _kept(ledger))
             differences += _differences(f"job {job_id}", ledger, job_sums)
             count += len(charges)
             sums.update(job_sums)
@@ -96,6 +96,11 @@ def _reserved(calls: Iterable[str]) -> Counter[str]:
         sums["reserved_nanousd"] += nanousd
         sums["reserved_tokens"] += tokens
     return sums
+
+
+def _kept(ledger: Mapping[str, str]) -> Counter[str]:
+    """What is kept for the job's next root call, which counts as reserved."""
+    return Counter({f"reserved_{unit}": int(ledger.get(f"kept_{unit}", 0)) for unit in ("nanousd", "tokens")})
 
 
 def _differences(name: str, ledger: Mapping[str, str], sums: Mapping[str, int]) -> list[Difference]:

@@ -51,7 +51,7 @@ class SettledCall(NamedTuple):
 
 
 class UnwantedCalls(NamedTuple):
-    """Jobs whose calls are to be given up: all calls if ``cancelled``, those not begun if ``ended``."""
+    """Jobs whose calls are to be given up: all if ``cancelled``, those not begun if it ends or ``ended``."""
 
     cancelled: set[str]
     ended: set[str]
@@ -59,20 +59,21 @@ class UnwantedCalls(NamedTuple):
 
 @dataclass(frozen=True)
 class CallRefused:
-    """A call that was not opened: ``used`` of ``limit`` is spent or reserved (USD for budgets of money).
+    """A call that was not opened: ``used`` of ``limit`` is spent or reserved, and it needs about ``needed``.
 
-    Its ``kind`` is ``unpriced`` if there is a budget of money but the price of the call is unknown.
+    Budgets of money are in USD. ``needed`` is 0 if single calls are counted. The ``kind`` is ``unpriced`` if there is a budget of money but the price of the call is unknown.
     """
 
     kind: str
     used: float
     limit: float
+    needed: float = 0
 
     def error(self, model: str) -> RLMError:
         """The error that says why this call to ``model`` was refused."""
         if self.kind == _UNPRICED:
             return UnknownPrice(model)
-        return LimitExceeded(self.kind, self.used, self.limit)
+        return LimitExceeded(self.kind, self.used, self.limit, self.needed)
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,29 @@ class CallStore(StorePart):
             reply = fenced(self._script("calls_open", keys.job_keys(job_id), *args), job_id, epoch)
             states += [_state(text) for text in reply]
         return states
+
+    def keep(
+        self, job_id: str, epoch: int, *, tokens: int, nanousd: int | None, partly: bool = False
+    ) -> CallRefused | None:
+        """Keep a part of the budgets for the next root calls, in place of what is kept for them now.
+
+        Only budgets that exist are reduced; ``nanousd`` is None if the price is unknown. If not all of it
+        fits, what fits is kept if ``partly``, else nothing changes and the result says which budget is short.
+
+        Raises:
+            Superseded: if the job has ended, or another worker holds it.
+        """
+        args: list[str | int] = [epoch, nanousd or 0, tokens, "1" if partly else ""]
+        reply = fenced(self._script("calls_keep", keys.job_keys(job_id), *args), job_id, epoch)
+        return None if reply == "kept" else _refusal(reply)
+
+    def stop(self, job_id: str, epoch: int) -> int:
+        """Let no further call of a job be begun, as it is about to end; return how many are in flight.
+
+        Raises:
+            Superseded: if the job has ended, or another worker holds it.
+        """
+        return int(fenced(self._script("calls_stop", keys.job_keys(job_id), epoch), job_id, epoch))
 
     def claim(self, job_id: str, call_ids: Sequence[str], owner: str, lease_ms: int) -> list[str | None]:
         """Claim calls; return the stored request of each call that was won, and None for each other.
@@ -226,11 +250,13 @@ class CallStore(StorePart):
 
 
 def _state(text: str) -> CallState | CallRefused:
-    if not text.startswith("refused "):
-        return CallState(text)
-    _, kind, used, limit = text.split(" ")
+    return _refusal(text) if text.startswith("refused ") else CallState(text)
+
+
+def _refusal(text: str) -> CallRefused:
+    _, kind, *amounts = text.split(" ")
     unit = NANO if kind.endswith("max_usd") else 1
-    return CallRefused(kind, int(used) / unit, int(limit) / unit)
+    return CallRefused(kind, *(int(amount) / unit for amount in amounts))
 
 
 def _settle_args(settlement: Settlement) -> list[str | int]:

@@ -2,8 +2,9 @@
 
 The hash holds integers. Totals: ``spent_nanousd``, ``spent_tokens`` (all that was paid),
 ``committed_nanousd``, ``committed_tokens`` (the same without calls paid twice), ``reserved_nanousd``,
-``reserved_tokens`` (set aside for open calls), ``in_flight`` (calls that somebody has begun; given back like
-reservations), ``sub_calls`` (opened), ``estimated_calls``, ``failed_calls``, ``cache_hits``,
+``reserved_tokens`` (set aside for open calls, and kept for the next root call), ``kept_nanousd``,
+``kept_tokens`` (the latter alone; not of a batch), ``in_flight`` (calls that somebody has begun; given back
+like reservations), ``pending_calls`` (those of jobs that have ended since), ``sub_calls`` (opened), ``estimated_calls``, ``failed_calls``, ``cache_hits``,
 ``duplicate_paid_calls``, ``retries`` (attempts after a call's first), ``rate_limited`` (attempts refused by
 a 429). Lines: ``line:<role>:<metric>:<model>`` with the metrics ``calls``, ``input``, ``cached``, ``output``,
 ``nanousd`` and ``unpriced`` (calls with an unknown price). A line counts only calls that the endpoint served
@@ -28,6 +29,7 @@ _COUNTERS = (
     "duplicate_paid_calls",
     "retries",
     "rate_limited",
+    "pending_calls",
 )
 
 

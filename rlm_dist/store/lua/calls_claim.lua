@@ -1,6 +1,6 @@
 -- Claims calls of a job for a worker.
 -- ARGV: 1 owner, 2 lease_ms, 3 token of this claim, 4 max_lapses, 5 poison result (JSON), then the call ids
--- Returns for each call its request if it was won, else false (settled, claimed, unknown, job ended).
+-- Returns for each call its request if it was won, else false (settled, claimed, unknown; the job ends or has ended).
 -- A call whose claim was abandoned in the middle more than max_lapses times is not claimed again: it ends as
 -- failed.
 -- Atomic: of two workers with the same call only one may win. A claim is recognized by its token, not its owner:
@@ -9,8 +9,8 @@
 -- notes that it has no message, so that it is sent again after the pause.
 local won, add, plus = {}, sums()
 for index = 6, #ARGV do won[index - 5] = false end
-local job = get(JOB, 'state', 'cancel', 'batch')
-if not job[1] or FINAL[job[1]] or job[2] then return won end
+local job = get(JOB, 'state', 'cancel', 'batch', 'epoch', 'stopping')
+if not job[1] or FINAL[job[1]] or job[2] or job[4] == job[5] then return won end
 local flags = job[3] and get(job[3], 'cancelled', 'paused') or {}
 if flags[1] then return won end
 

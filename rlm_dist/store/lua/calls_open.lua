@@ -1,25 +1,24 @@
 -- Opens calls of a job and reserves their budget.
 -- ARGV: 1 epoch, then for each call: id, role, request, reserve_nanousd ('' unknown), reserve_tokens
--- Returns for each 'new', 'pending', 'settled', 'refused <kind> <used> <limit>'; or NOT_FOUND, CANCELLED, …
+-- Returns for each 'new', 'pending', 'settled', 'refused <kind> <used> <limit> <needed>'; or NOT_FOUND, CANCELLED, …
+-- A root call first uses what is kept for it.
 -- Atomic: two callers that both check a budget before either reserves would both pass.
 local job = get(JOB, 'state', 'epoch', 'cancel', 'batch', 'max_nanousd', 'max_tokens', 'max_sub_calls')
 if not job[1] then return NOT_FOUND end
 if job[1] == 'cancelled' or job[3] then return CANCELLED end
 if job[1] ~= 'running' or job[2] ~= ARGV[1] then return SUPERSEDED end
 local batch, mine = job[4], 'e' .. ARGV[1]
-local limits = batch and get(batch, 'max_nanousd', 'max_tokens', 'paused') or {}
-if limits[3] then return PAUSED end
-local sub_calls, opened, begun, money, tokens = number(call('HGET', LEDGER, 'sub_calls')), 0, 0, 0, 0
-local budgets = {budget(LEDGER, job[5], job[6], '')}
-if batch then budgets[2] = budget(batch .. ':ledger', limits[1], limits[2], 'batch_') end
+if batch and call('HEXISTS', batch, 'paused') == 1 then return PAUSED end
+local sub_calls, opened, begun, reserved = number(call('HGET', LEDGER, 'sub_calls')), 0, 0, {0, 0}
+local budgets, own = budgets_of(batch, job[5], job[6]), {root = kept(), sub = {0, 0}}
 
 local function refusal(role, reservation)
   local count = sub_calls + opened
   if role == 'sub' and count >= (tonumber(job[7]) or count + 1) then
-    return 'refused max_sub_calls ' .. int(count) .. ' ' .. job[7]
+    return 'refused max_sub_calls ' .. int(count) .. ' ' .. job[7] .. ' 0'
   end
   for _, pair in ipairs(budgets) do
-    local refused = overrun(pair, reservation)
+    local refused = overrun(pair, reservation, own[role])
     if refused then return refused end
   end
 end
@@ -42,10 +41,12 @@ local function open(id, role, request, reservation)
     write_pending(id, now_ms, new)
     opened = opened + call('HSET', REQUESTS, id, request)
   end
-  for _, pair in ipairs(budgets) do
-    for index, limit in ipairs(pair) do limit.used = limit.used + reservation[index] end
+  for index = 1, 2 do
+    local drawn = math.min(own[role][index], reservation[index])
+    own[role][index] = own[role][index] - drawn
+    reserved[index] = reserved[index] + reservation[index] - drawn
+    for _, pair in ipairs(budgets) do pair[index].used = pair[index].used + reservation[index] - drawn end
   end
-  money, tokens = money + reservation[1], tokens + reservation[2]
   return 'new'
 end
 
@@ -53,6 +54,7 @@ local states = {}
 for at = 2, #ARGV, 5 do
   states[#states + 1] = open(ARGV[at], ARGV[at + 1], ARGV[at + 2], {tonumber(ARGV[at + 3]), ARGV[at + 4] + 0})
 end
-add_to_both(batch, {reserved_nanousd = money, reserved_tokens = tokens, in_flight = begun})
+add_to_both(batch, {reserved_nanousd = reserved[1], reserved_tokens = reserved[2], in_flight = begun})
+write_kept(own.root)
 call('HINCRBY', LEDGER, 'sub_calls', opened)
 return states

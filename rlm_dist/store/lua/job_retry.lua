@@ -27,6 +27,8 @@ for index = 1, #states, 2 do
   end
 end
 if drops_journal then call('DEL', JOURNAL) end
+local pending = number(call('HGET', LEDGER, 'pending_calls'))
+call('HDEL', LEDGER, 'pending_calls')
 call('DEL', DONE)
 call('HDEL', JOB, 'outcome', 'ended_ms', 'started_ms', 'isolation', 'cancel', 'recoveries', 'lease_ms',
   'ended_entry', 'diverged', 'since_ms', 'ran_ms')
@@ -37,6 +39,7 @@ for _, blob in ipairs(call('SMEMBERS', BLOBS)) do
 end
 if batch then
   call('HDEL', batch, 'cancelled', 'ended_ms', 'webhook_tries', 'webhook_state')
+  call('HINCRBY', batch .. ':ledger', 'pending_calls', 0 - pending)
   if job[4] then call('XDEL', batch .. ':ended', job[4]) end
   for _, suffix in ipairs({'', ':ledger', ':jobs', ':ended'}) do call('PERSIST', batch .. suffix) end
 end

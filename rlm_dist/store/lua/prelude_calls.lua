@@ -43,26 +43,6 @@ end
 
 local function give_up(id, record) return write_claimed(id, record.at_ms, record, '-', record.owner) end
 
--- What a job or batch has used of its budgets, in the order of a call's reservation (nano-dollars, tokens).
-local function budget(ledger, max_nanousd, max_tokens, whose)
-  local used = get(ledger, 'spent_nanousd', 'reserved_nanousd', 'spent_tokens', 'reserved_tokens')
-  return {
-    {kind = whose .. 'max_usd', used = number(used[1]) + number(used[2]), limit = tonumber(max_nanousd)},
-    {kind = whose .. 'max_tokens', used = number(used[3]) + number(used[4]), limit = tonumber(max_tokens)},
-  }
-end
-
--- Why a call with this reservation is refused, if it is: it would overrun a budget, or there is a budget of money
--- and its price is unknown.
-local function overrun(budgets, reservation)
-  for index, limit in ipairs(budgets) do
-    if limit.limit and not reservation[index] then return 'refused unpriced 0 0' end
-    if limit.limit and limit.used + reservation[index] > limit.limit then
-      return 'refused ' .. limit.kind .. ' ' .. int(limit.used) .. ' ' .. int(limit.limit)
-    end
-  end
-end
-
 -- Adds to fields of the ledgers of a job in progress and its batch.
 local function add_to_both(batch, fields)
   for _, ledger in ipairs(batch and {LEDGER, batch .. ':ledger'} or {LEDGER}) do

@@ -45,8 +45,11 @@ end
 
 -- Adds to the ledgers of the job and its batch, and appends the single charges.
 local function book(job, add, paid)
-  -- When the job ended, its reservations were given back, and its calls ceased to count as in flight.
-  if FINAL[job[1]] then add['reserved_nanousd'], add['reserved_tokens'], add['in_flight'] = nil, nil, nil end
+  -- When the job ended, its reservations were given back, and its calls in flight became pending ones.
+  if FINAL[job[1]] then
+    add['pending_calls'] = add['in_flight']
+    add['reserved_nanousd'], add['reserved_tokens'], add['in_flight'] = nil, nil, nil
+  end
   local batch = job[2] and call('EXISTS', job[2]) == 1 and job[2]
   add_to_both(batch, add)
   if #paid > 0 then call('RPUSH', CHARGES, unpack(paid)) end

@@ -86,7 +86,7 @@ def test_racing_opens_never_overrun_a_budget(store: Store) -> None:
     epoch = running_job(store, max_nanousd=50)
     states = at_once(200, lambda n: store.calls.open("j", epoch, opens(f"c{n}", nanousd=1))[0])
     assert counted(states, NEW) == 50
-    assert counted(states, CallRefused("max_usd", 50e-9, 50e-9)) == 150
+    assert counted(states, CallRefused("max_usd", 50e-9, 50e-9, 1e-9)) == 150
 
 
 def test_a_batch_budget_holds_over_its_jobs(store: Store) -> None:
@@ -99,19 +99,19 @@ def test_a_batch_budget_holds_over_its_jobs(store: Store) -> None:
 
     states = at_once(120, work)
     assert counted(states, NEW) == 50
-    assert counted(states, CallRefused("batch_max_tokens", 50, 50)) == 70
+    assert counted(states, CallRefused("batch_max_tokens", 50, 50, 1)) == 70
 
 
 def test_settling_gives_back_what_was_not_used(store: Store) -> None:
     epoch = running_job(store, max_nanousd=100)
     assert store.calls.open("j", epoch, opens("a", "b", nanousd=60)) == [
         NEW,
-        CallRefused("max_usd", 60e-9, 1e-7),
+        CallRefused("max_usd", 60e-9, 1e-7, 60e-9),
     ]
     store.calls.settle("j", "sub-1", [settlement("a", nanousd=40)])
     assert store.calls.open("j", epoch, opens("b", "c", nanousd=60)) == [
         NEW,
-        CallRefused("max_usd", 1e-7, 1e-7),
+        CallRefused("max_usd", 1e-7, 1e-7, 60e-9),
     ]
 
 
@@ -129,7 +129,7 @@ def test_a_job_that_ends_gives_its_reservations_back_to_the_batch(
     other = running_job(store, "k", batch_id="b")
     assert store.calls.open("k", other, opens("a", "b", nanousd=70)) == [
         NEW,
-        CallRefused("batch_max_usd", 1e-7, 1e-7),
+        CallRefused("batch_max_usd", 1e-7, 1e-7, 70e-9),
     ]
 
 
@@ -151,9 +151,9 @@ def test_a_budget_of_a_batch_is_raised(store: Store) -> None:
     store.batches.create("b", "digest", 1, max_nanousd=10, max_tokens=10)
     epoch = running_job(store, batch_id="b")
     calls = opens("a", "b", nanousd=8, tokens=8)
-    assert store.calls.open("j", epoch, calls) == [NEW, CallRefused("batch_max_usd", 8e-9, 10e-9)]
+    assert store.calls.open("j", epoch, calls) == [NEW, CallRefused("batch_max_usd", 8e-9, 10e-9, 8e-9)]
     store.batches.set_budget("b", 16)
-    assert store.calls.open("j", epoch, calls) == [PENDING, CallRefused("batch_max_tokens", 8, 10)]
+    assert store.calls.open("j", epoch, calls) == [PENDING, CallRefused("batch_max_tokens", 8, 10, 8)]
     store.batches.set_budget("b", None, 16)
     assert store.calls.open("j", epoch, calls) == [PENDING, NEW]
     with pytest.raises(NotFound):
@@ -168,7 +168,7 @@ def test_root_calls_are_no_sub_calls_but_cost_the_same(store: Store) -> None:
         CallRefused("max_sub_calls", 1, 1),
     ]
     assert store.calls.open("j", epoch, opens("r2", tokens=20, role=Role.ROOT)) == [
-        CallRefused("max_tokens", 20, 30)
+        CallRefused("max_tokens", 20, 30, 20)
     ]
 
 

@@ -204,7 +204,7 @@ def test_a_retried_job_keeps_what_was_answered(
     store: Store, redis_client: redis.Redis, state: JobState
 ) -> None:
     fill(store, state)
-    before = store.jobs.costs("j")
+    before = store.jobs.costs("j").model_copy(update={"pending_calls": 0})
     assert store.batches.retry("b") == ["j"]
     assert store.batches.retry("b") == []
     assert store.batches.get("b").state is BatchState.RUNNING

@@ -12,7 +12,9 @@ from rlm_dist.store.scripts import register
 FOLDER = resources.files("rlm_dist.store") / "lua"
 PRELUDES = {
     "prelude.lua",
+    "prelude_budgets.lua",
     "prelude_calls.lua",
+    "prelude_jobs.lua",
     "prelude_ledger.lua",
     "prelude_limits.lua",
     "prelude_limits_circuit.lua",
