@@ -93,6 +93,7 @@ class LimitExceeded(RLMError):
 
     def __str__(self) -> str:
         limit, needed = self._shown(self.limit), self._shown(self.needed)
+        needed += " tokens" if self.kind.endswith("max_tokens") else ""
         if self.needed and not self.used:
             return f"the first call needs about {needed}; {self.kind} is {limit}"
         text = f"limit {self.kind} reached: {self._shown(self.used)} of {limit} used"

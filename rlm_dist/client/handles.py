@@ -177,6 +177,7 @@ def result_of(record: JobRecord) -> Result:
         partial_answer=outcome.partial_answer if outcome else None,
         error=outcome.error if outcome else None,
         iterations=outcome.iterations if outcome else 0,
+        limits_reached=outcome.limits_reached if outcome else (),
         isolation=record.isolation,
         costs=record.costs,
         timing=Timing(

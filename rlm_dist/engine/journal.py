@@ -7,9 +7,11 @@ An entry is one JSON object with ``"v": 1`` and a type ``"t"``:
 ``{"v":1,"t":"cell","turn":0,"block":0,"code":"<sha256>","output":["head","tail",omitted],"error":null,
 "final":[text,value,by]|null,"partial":null,"state_lost":false,"calls":0,"failed_calls":0,"seconds":0.1,
 "began_ns":1}``
-    what a code block did, as ``schema.CellResult``, and the Unix time at which it began (absent in 0.1.0)
-``{"v":1,"t":"hint","turn":0,"text":"…"|null}``
-    the sentence on the budget that the model got after a turn, so that a replayed chat is the same
+    what a code block did, as ``schema.CellResult``, and the Unix time at which it began (absent in 0.1.0);
+    ``"limits":[[kind,used,limit,needed]]`` if it met any
+``{"v":1,"t":"hint","turn":0,"text":"…"|null,"last":[kind,used,limit,needed]|null}``
+    the sentence on the budget that the model got after a turn, so that a replayed chat is the same, and the
+    limit that made the next turn the last one (absent if there was none)
 
 A later entry for the same step replaces an earlier one. An entry that cannot be read, or that has another
 version, is ignored: its step is run again.
@@ -23,7 +25,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from rlm_dist.schema import CellResult, Clipped, Completion, FinalValue
+from rlm_dist.schema import CellResult, Clipped, Completion, FinalValue, ReachedLimit
 
 _VERSION = 1
 _Key = tuple[str, int, int]
@@ -40,6 +42,13 @@ class CellRun(NamedTuple):
     began_ns: int
     replayed: bool
     diverged: bool
+
+
+class BudgetHint(NamedTuple):
+    """What a budget says after a turn: a sentence to the model, and the limit if only one turn is left."""
+
+    text: str | None = None
+    last: ReachedLimit | None = None
 
 
 class Journal:
@@ -83,14 +92,15 @@ class Journal:
         self._write("cell", turn, block=block, code=digest, **_pack(actual), began_ns=began_ns)
         return CellRun(actual, actual, began_ns, False, False)
 
-    def hint(self, turn: int, ask: Callable[[], str | None]) -> str | None:
-        """The sentence on the budget after a turn, the same in every run of the job."""
+    def hint(self, turn: int, ask: Callable[[], BudgetHint]) -> BudgetHint:
+        """What the model is told on the budget after a turn, the same in every run of the job."""
         entry = self._entries.get(("hint", turn, 0))
         if entry is not None and isinstance(entry.get("text"), str | None):
-            return entry.get("text")
-        text = ask()
-        self._write("hint", turn, text=text)
-        return text
+            last = entry.get("last")
+            return BudgetHint(entry.get("text"), ReachedLimit(*last) if last else None)
+        hint = ask()
+        self._write("hint", turn, text=hint.text, **({"last": hint.last} if hint.last else {}))
+        return hint
 
     def _cell(self, entry: dict[str, Any], digest: str) -> CellResult | None:
         if entry.get("code") != digest:
@@ -124,6 +134,7 @@ def _pack(result: CellResult) -> dict[str, object]:
         "calls": result.calls,
         "failed_calls": result.failed_calls,
         "seconds": result.seconds,
+        **({"limits": result.limits} if result.limits else {}),
     }
 
 
@@ -138,6 +149,7 @@ def _unpack(entry: dict[str, Any]) -> CellResult:
         calls=entry["calls"],
         failed_calls=entry["failed_calls"],
         seconds=entry["seconds"],
+        limits=tuple(ReachedLimit(*limit) for limit in entry.get("limits", ())),
     )
 
 

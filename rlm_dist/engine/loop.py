@@ -8,11 +8,11 @@ over makes the same decisions again.
 import contextlib
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from rlm_dist.engine import prompts
-from rlm_dist.engine.journal import Journal
+from rlm_dist.engine.journal import BudgetHint, Journal
 from rlm_dist.engine.observation import BlockResult, cut, observation
 from rlm_dist.engine.parsing import ParsedReply, TextAnswer, parse
 from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded, ReplayDiverged, SandboxError
@@ -26,16 +26,20 @@ from rlm_dist.schema import (
     JobState,
     Message,
     Outcome,
+    ReachedLimit,
     Resolved,
 )
 from rlm_dist.schema.events import REPLAY_DIVERGED, CellRan, Emit, Marked, MessageAdded, RootReplied
 
 Complete = Callable[[Sequence[Message]], Completion]
+Budget = Callable[[int], BudgetHint]
 
 _PATH = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*|\[[^\[\]\n]{1,200}\])*")
 # In a text answer these count as words: they mean something outside the REPL, or name the answer variable.
 _WORDS = frozenset({"answer", "exit", "quit"})
 _WARN_AT_TURNS_LEFT = 3
+# What is shown of an output before the last turn of a job that has reached a limit; room is kept for it.
+LAST_OUTPUT_CHARS = 4000
 _EMPTY_REPLY = "(empty reply)"  # endpoints refuse a message without content
 _HINTS = {
     FailureKind.AUTH: "Check RLM_API_KEY, and what this key is allowed to do.",
@@ -80,12 +84,12 @@ def run(
     repl: Repl,
     journal: Journal,
     emit: Emit,
-    budget: Callable[[], str | None] | None,
+    budget: Budget | None,
 ) -> Outcome:
     """Run a job's root loop to its end, starting where its journal ends.
 
-    ``budget`` returns, after each turn, the sentence to the model on what is left, or None for no sentence;
-    it is itself None if the job has no limits.
+    ``budget`` is called after each turn with the number of characters of the next request, and returns what
+    to tell the model; None if the job has no limits.
 
     Raises:
         Superseded: another worker now holds the job.
@@ -96,7 +100,7 @@ def run(
         return loop.run()
     except LimitExceeded as error:
         loop.recover_partial_answer()
-        return loop.end_without_answer(JobState.EXHAUSTED, "LimitExceeded", str(error))
+        return loop.end_at_limit(error)
     except Cancelled as error:
         return loop.end_without_answer(JobState.CANCELLED, "Cancelled", str(error))
     except ReplayDiverged as error:
@@ -113,7 +117,7 @@ class _Loop:
         repl: Repl,
         journal: Journal,
         emit: Emit,
-        budget: Callable[[], str | None] | None,
+        budget: Budget | None,
     ) -> None:
         self._spec = spec
         self._complete = complete
@@ -128,6 +132,8 @@ class _Loop:
         self._cells: list[tuple[str, int]] = []
         self._code_ran = False
         self._deferred = False
+        # The limits that calls did not fit into; once there is one, the next turn is the last.
+        self._limits: dict[str, ReachedLimit] = {}
         self._draft: str | None = None
         self._last_words: str | None = None
 
@@ -137,14 +143,19 @@ class _Loop:
         limit = self._spec.limits.max_iterations
         turns = limit + 1 if self._spec.ask_at_limit else limit
         for self._turn in range(turns):
-            final = self._take_turn(limit - self._turn - 1, last=self._turn == turns - 1)
+            reached = next(iter(self._limits.values()), None)
+            last = reached is not None or self._turn == turns - 1
+            final = self._take_turn(limit - self._turn - 1, last=last)
             if final is not None:
                 return Outcome(
                     state=JobState.SUCCEEDED,
                     answer=final.text,
                     answer_json=final.value,
                     iterations=self._replies,
+                    limits_reached=tuple(self._limits),
                 )
+            if reached is not None:
+                raise LimitExceeded(*reached)
         raise LimitExceeded("max_iterations", limit, limit)
 
     def recover_partial_answer(self) -> None:
@@ -154,6 +165,11 @@ class _Loop:
             if content is not None and content.text:
                 self._draft = content.text
 
+    def end_at_limit(self, error: LimitExceeded) -> Outcome:
+        """The outcome of a job that a limit ends."""
+        self._limits.setdefault(error.kind, ReachedLimit(*error.args))
+        return self.end_without_answer(JobState.EXHAUSTED, "LimitExceeded", str(error))
+
     def end_without_answer(self, state: JobState, kind: str, message: str) -> Outcome:
         """The outcome of a job that ends without an answer."""
         return Outcome(
@@ -161,6 +177,7 @@ class _Loop:
             partial_answer=self._draft if self._draft is not None else self._last_words,
             error=ErrorInfo(type=kind, message=message),
             iterations=self._replies,
+            limits_reached=tuple(self._limits),
         )
 
     def end_by_failed_call(self, error: CallError) -> Outcome:
@@ -183,15 +200,37 @@ class _Loop:
         if decision.final is not None or last:
             return decision.final
         notes = [note for note in (decision.note, *_complaints(reply, completion)) if note]
-        hint = self._journal.hint(self._turn, self._budget) if self._budget else None
-        notes += [hint] if hint else []
-        if turns_left == 0:
-            notes.append(prompts.AT_LIMIT)
-        elif turns_left <= _WARN_AT_TURNS_LEFT:
-            notes.append(prompts.turns_left(turns_left))
-        max_chars = self._spec.max_output_chars
-        self._say("user", observation(results, len(reply.blocks), max_chars=max_chars, notes=notes))
+        self._say("user", self._observation(results, len(reply.blocks), notes, turns_left))
         return None
+
+    def _observation(
+        self, results: Sequence[BlockResult], blocks: int, notes: list[str], turns_left: int
+    ) -> str:
+        """The message after a turn, with the notes on what is left of the job's limits."""
+        max_chars = self._spec.max_output_chars
+        text = observation(results, blocks, max_chars=max_chars, notes=notes)
+        if self._budget and not self._limits:
+            budget, chars = self._budget, sum(len(message.content) for message in self._chat) + len(text)
+            hint = self._journal.hint(self._turn, lambda: budget(chars))
+            notes = [*notes, hint.text] if hint.text else notes
+            self._note_limits([hint.last] if hint.last else [])
+        if self._limits:
+            max_chars = min(max_chars, LAST_OUTPUT_CHARS)
+            notes = [
+                *notes,
+                prompts.last_turn([str(LimitExceeded(*limit)) for limit in self._limits.values()]),
+            ]
+        elif turns_left == 0:
+            notes = [*notes, prompts.AT_LIMIT]
+        elif turns_left <= _WARN_AT_TURNS_LEFT:
+            notes = [*notes, prompts.turns_left(turns_left)]
+        return observation(results, blocks, max_chars=max_chars, notes=notes)
+
+    def _note_limits(self, limits: Iterable[ReachedLimit]) -> None:
+        for limit in limits:
+            if limit.kind not in self._limits:
+                self._limits[limit.kind] = limit
+                self._mark("limit_reached", str(LimitExceeded(*limit)))
 
     def _ask(self) -> Completion:
         start_s = time.monotonic()
@@ -228,6 +267,7 @@ class _Loop:
             self._turn, block, code, lambda began_ns: self._repl.run(code, began_ns, self._turn)
         )
         self._code_ran = True
+        self._note_limits(result.limits)
         self._draft = result.partial if result.partial is not None else self._draft
         self._emit(
             CellRan(

@@ -14,15 +14,24 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
 import structlog
 
 from rlm_dist.blobs.payloads import Payloads
-from rlm_dist.errors import CallError, RLMError
-from rlm_dist.schema import Answer, CallRequest, CallResult, JobSpec, Message, Role
+from rlm_dist.errors import CallError, FailureKind, LimitExceeded, RLMError
+from rlm_dist.schema import (
+    Answer,
+    CallFailure,
+    CallRequest,
+    CallResult,
+    JobSpec,
+    Message,
+    ReachedLimit,
+    Role,
+)
 from rlm_dist.schema.events import Emit, SubCallsAnswered
 from rlm_dist.schema.leases import RENEW_S
 from rlm_dist.store import CallRefused, CallState, OpenCall, Store, Window
@@ -96,6 +105,7 @@ class FanOut:
         self._unsent: list[_OpenQuery] = []  # the queries with prompts that wait for room, oldest first
         self._window = Window(0, 0)
         self._window_at = -math.inf
+        self._limits: dict[str, ReachedLimit] = {}
         self._error: RLMError | None = None
         self._closed = False
         self._reader: threading.Thread | None = None
@@ -105,8 +115,11 @@ class FanOut:
     ) -> list[Answer]:
         """Send every prompt, wait for all answers, and return them in the order of the prompts.
 
+        A call that does not fit into a limit of the job or its batch is not made: its answer is a failure of
+        kind ``limit``, and ``take_limits`` returns the limit.
+
         Raises:
-            LimitExceeded, UnknownPrice: if a budget of the job or its batch does not allow a call.
+            UnknownPrice: if there is a money budget, but no price for the model.
             CallError: if every further call would fail in the same way (key, quota, unknown model).
             RLMError: the error passed to ``abort``.
         """
@@ -133,6 +146,12 @@ class FanOut:
             if error.fatal and model is None:
                 raise error
         return answers
+
+    def take_limits(self) -> tuple[ReachedLimit, ...]:
+        """The limits that calls did not fit into since the last call of this method, each once."""
+        with self._changed:
+            limits, self._limits = self._limits, {}
+        return tuple(limits.values())
 
     def rewind(self) -> None:
         """Give out call ids from the start again, before the same cells are run again."""
@@ -239,7 +258,11 @@ class FanOut:
 
     def _open(self, piece: Sequence[OpenCall], model: str, turn: int) -> int:
         states = self._store.calls.open(self._spec.id, self._epoch, piece)
-        refused = next((state for state in states if isinstance(state, CallRefused)), None)
+        refused = {
+            call.call_id: state.error(self._accounts.resolved(Role.SUB, model))
+            for call, state in zip(piece, states, strict=True)
+            if isinstance(state, CallRefused)
+        }
         to_send = [
             call.call_id
             for call, state in zip(piece, states, strict=True)
@@ -248,13 +271,24 @@ class FanOut:
         failpoint("calls.opened", self._spec.id)
         self._dispatch(to_send, turn)
         failpoint("calls.sent", self._spec.id)
-        if refused is not None:
-            raise refused.error(self._accounts.resolved(Role.SUB, model))
+        self._refuse(refused)
         settled = [
             call.call_id for call, state in zip(piece, states, strict=True) if state is CallState.SETTLED
         ]
         self._receive(dict.fromkeys(settled))
         return len(settled)
+
+    def _refuse(self, errors: Mapping[str, RLMError]) -> None:
+        """Answer calls that did not fit into a limit; raises any other reason why calls were not opened."""
+        replies: Replies = {}
+        for call_id, error in errors.items():
+            if not isinstance(error, LimitExceeded):
+                raise error
+            failure = CallFailure(kind=FailureKind.LIMIT, message=f"not made: {error}")
+            replies[call_id] = CallResult(failure=failure, attempts=0).model_dump_json()
+            with self._changed:
+                self._limits.setdefault(error.kind, ReachedLimit(*error.args))
+        self._receive(replies)
 
     def _dispatch(self, call_ids: Sequence[str], turn: int) -> None:
         calls, workers = self._window

@@ -5,16 +5,16 @@ cancelled, out of time, paused or taken over by another worker, or this worker s
 job waits for: a cell, a root call or a sub-call.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rlm_dist.engine import loop as engine
-from rlm_dist.engine.journal import Journal
+from rlm_dist.engine.journal import BudgetHint, Journal
 from rlm_dist.errors import RLMError
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.root_worker.root_calls import RootCalls
-from rlm_dist.schema import NANO, JobRecord, Outcome
+from rlm_dist.schema import NANO, Completion, JobRecord, Message, Outcome
 from rlm_dist.schema.events import REPLAY_DIVERGED, Emit, Event, Marked
 from rlm_dist.store import Store
 from rlm_dist.worker.failpoints import failpoint
@@ -45,6 +45,9 @@ class RootJob:
         self._repl = repl
         self._sink = emit
         self._diverged = 0
+        self._batch_has_budget = record.spec.batch_id is not None and store.batches.has_budget(
+            record.spec.batch_id
+        )
 
     def run(self) -> Outcome:
         """Run the root loop to its end.
@@ -60,7 +63,7 @@ class RootJob:
             self._repl.sandbox.start()
             return engine.run(
                 self._spec,
-                complete=self._calls.complete,
+                complete=self._complete,
                 repl=self._repl,
                 journal=journal,
                 emit=self._emit,
@@ -88,12 +91,22 @@ class RootJob:
 
     @property
     def _has_limits(self) -> bool:
+        """Whether the job has limits; a budget of its batch counts if it had one when this run began."""
         limits = self._spec.limits
         kinds = (limits.max_seconds, limits.max_nanousd, limits.max_tokens, limits.max_sub_calls)
-        return any(limit is not None for limit in kinds)
+        return self._batch_has_budget or any(limit is not None for limit in kinds)
 
-    def _budget(self) -> str | None:
-        """A note to the model on every limit with less than a quarter left; None if there is none."""
+    def _complete(self, messages: Sequence[Message]) -> Completion:
+        completion = self._calls.complete(messages)
+        if self._has_limits:
+            self._calls.keep_room()
+        return completion
+
+    def _budget(self, chars: int) -> BudgetHint:
+        """Notes to the model on limits with less than a quarter left, and whether only one turn is left.
+
+        The next request has this many characters.
+        """
         error = self._lease.over_time()
         if error is not None:
             raise error
@@ -102,7 +115,8 @@ class RootJob:
             for kind, used, limit in self._used()
             if used > _WARN_AT * limit
         ]
-        return f"Little is left of your budget: {', '.join(notes)}." if notes else None
+        text = f"Little is left of your budget: {', '.join(notes)}." if notes else None
+        return BudgetHint(text, self._calls.keep_room_for_two(chars))
 
     def _used(self) -> Iterator[tuple[str, float, float]]:
         """The kind, the amount used and the limit, for each limit that this job has."""

@@ -1,6 +1,7 @@
 """The REPL of one job: its sandbox, whose ``llm_query`` goes to the job's fan-out."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from rlm_dist.errors import CallError
 from rlm_dist.root_worker.fan_out import FanOut
@@ -20,7 +21,8 @@ class JobRepl:
     def run(self, code: str, began_ns: int, turn: int, /) -> CellResult:
         """Run a code block of a turn, whose clock starts at ``began_ns`` (Unix)."""
         self._turn = turn
-        return self.sandbox.run(code, began_ns)
+        result = self.sandbox.run(code, began_ns)
+        return replace(result, limits=self._fan_out.take_limits())
 
     def resolve(self, path: str, /) -> Resolved:
         """Look up a variable or a simple path."""

@@ -6,10 +6,21 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from rlm_dist.blobs.payloads import Payloads
+from rlm_dist.engine.loop import LAST_OUTPUT_CHARS
 from rlm_dist.errors import CallError, Parked, RLMError, Superseded
-from rlm_dist.schema import CallRequest, CallResult, Completion, JobSpec, Message, Role
+from rlm_dist.schema import (
+    CHARS_PER_TOKEN,
+    CallRequest,
+    CallResult,
+    Completion,
+    JobSpec,
+    Message,
+    ReachedLimit,
+    Role,
+    Usage,
+)
 from rlm_dist.schema.events import Emit, Marked
-from rlm_dist.store import CallRefused, CallState, CallStore, OpenCall
+from rlm_dist.store import CallRefused, CallState, CallStore, OpenCall, Settlement
 from rlm_dist.worker.accounts import Accounts, end_of_call
 from rlm_dist.worker.call_ids import CallIds
 from rlm_dist.worker.failpoints import failpoint
@@ -19,6 +30,8 @@ _POLL_S = 0.2
 # A request in flight is paid for, so a job that is parked or was taken over waits this long for its answer
 # before it closes the request. Below the 10 s that ``local.cluster`` gives its workers to stop.
 PARK_GRACE_S = 7.0
+# What a turn adds to the chat besides the model's reply: a short output and the notes.
+_NEXT_CHARS = LAST_OUTPUT_CHARS + 1000
 
 
 class RootCalls:
@@ -45,6 +58,7 @@ class RootCalls:
         self._accounts = accounts
         self._emit = emit
         self._call_ids = CallIds(spec.id)
+        self._last: tuple[CallRequest, Completion] | None = None
         self._error: RLMError | None = None
 
     def complete(self, messages: Sequence[Message]) -> Completion:
@@ -67,7 +81,44 @@ class RootCalls:
         if result.failure is not None:
             raise CallError(result.failure.kind, result.failure.message)
         assert result.completion is not None  # a result has a failure or a completion
+        self._last = request, result.completion
         return result.completion
+
+    def keep_room(self) -> None:
+        """Keep what is left of the budgets for one more root call, as far as there is so much left.
+
+        Its chat is that of the last call, its reply, and an output that is cut as before a last turn.
+        """
+        if self._last is None:
+            return
+        request, completion = self._last
+        chars = request.chars + len(completion.text) + _NEXT_CHARS
+        tokens, nanousd = self._accounts.reserve(request, self._expected(chars))
+        self._calls.keep(self._spec.id, self._epoch, tokens=tokens, nanousd=nanousd, partly=True)
+
+    def keep_room_for_two(self, chars: int) -> ReachedLimit | None:
+        """Keep room for two more root calls, the first with so many characters; the limit if there is none."""
+        if self._last is None:
+            return None
+        request, _ = self._last
+        first = self._expected(chars)
+        second = self._expected(chars + first.output_tokens * CHARS_PER_TOKEN + _NEXT_CHARS)
+        pairs = [self._accounts.reserve(request, usage) for usage in (first, second)]
+        tokens = sum(tokens for tokens, _ in pairs)
+        nanousd = sum(nanousd or 0 for _, nanousd in pairs)
+        refused = self._calls.keep(self._spec.id, self._epoch, tokens=tokens, nanousd=nanousd)
+        return ReachedLimit(refused.kind, refused.used, refused.limit, refused.needed) if refused else None
+
+    def _expected(self, chars: int) -> Usage:
+        """The tokens of a call with so many characters, estimated from the last call's."""
+        assert self._last is not None
+        request, completion = self._last
+        used, expected = completion.usage, request.expected
+        tokens_a_char = max(1 / CHARS_PER_TOKEN, used.input_tokens / max(1, request.chars))
+        return Usage(
+            input_tokens=round(chars * tokens_a_char),
+            output_tokens=max(expected.output_tokens, used.output_tokens),
+        )
 
     def abort(self, error: RLMError) -> None:
         """Close the request in flight, after a grace if the job is not over; later ones raise ``error``."""
@@ -90,7 +141,7 @@ class RootCalls:
 
     def _ask(self, call_id: str, request: CallRequest) -> CallResult:
         failpoint("root.opened", self._spec.id)
-        result = self._wait(self._llm.submit(request, self._spec.id))
+        result = self._wait(call_id, self._llm.submit(request, self._spec.id))
         if result.failed_attempts:
             kinds = ", ".join(result.failed_attempts)
             self._emit(Marked(turn=0, kind="root_attempts_failed", detail=kinds))
@@ -105,7 +156,7 @@ class RootCalls:
             raise self._error or Parked(self._spec.id, settlement.returned or "its worker stops")
         return result
 
-    def _wait(self, future: Future[CallResult]) -> CallResult:
+    def _wait(self, call_id: str, future: Future[CallResult]) -> CallResult:
         done = threading.Event()
         future.add_done_callback(lambda _: done.set())
         grace_ends = None
@@ -114,5 +165,9 @@ class RootCalls:
                 grace_ends = grace_ends or time.monotonic() + PARK_GRACE_S
             if self._error is not None and time.monotonic() >= (grace_ends or 0.0):
                 future.cancel()
+                if not isinstance(
+                    self._error, Parked | Superseded
+                ):  # the job ends: the call is no longer in flight
+                    self._calls.settle(self._spec.id, self._owner, [Settlement(call_id, Role.ROOT, "", None)])
                 raise self._error
         return future.result()

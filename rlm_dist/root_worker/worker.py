@@ -1,5 +1,6 @@
 """The worker process that runs root loops, one at a time: from taking up a job to its outcome."""
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -33,6 +34,11 @@ from rlm_dist.worker.failpoints import failpoint
 from rlm_dist.worker.process import Worker
 
 log = structlog.get_logger()
+
+# A job that ends while calls are in flight, as after threads or at its time limit, waits for them so long.
+# The costs of later ones are added when they end.
+_LAST_CALLS_S = 5.0
+_LAST_CALLS_POLL_S = 0.1
 
 
 class RootWorker(Worker):
@@ -107,6 +113,8 @@ class RootWorker(Worker):
             return _failed_outcome(RLMError(f"internal error: {type(error).__name__}"))
 
     def _finish(self, record: JobRecord, outcome: Outcome, emit: TraceSink) -> None:
+        if outcome.state is not JobState.CANCELLED:  # its calls have been given up
+            self._await_calls(record)
         emit(
             JobEnded(
                 state=outcome.state, answer=outcome.answer, error=outcome.error, iterations=outcome.iterations
@@ -116,6 +124,12 @@ class RootWorker(Worker):
         failpoint("root.finishing", record.spec.id)
         self.store.jobs.finish(record.spec.id, record.epoch, outcome)
         failpoint("root.finished", record.spec.id)
+
+    def _await_calls(self, record: JobRecord) -> None:
+        """Wait, not for long, until the job's calls in flight have ended, so that its costs are final."""
+        deadline = time.monotonic() + _LAST_CALLS_S
+        while self.store.calls.stop(record.spec.id, record.epoch) and time.monotonic() < deadline:
+            time.sleep(_LAST_CALLS_POLL_S)
 
     def _park(self, record: JobRecord, parked: Parked, emit: TraceSink) -> None:
         emit(Marked(turn=0, kind="parked", detail=parked.why))

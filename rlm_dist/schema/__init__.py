@@ -13,7 +13,7 @@ from rlm_dist.schema.calls import (
     ExtraBody,
     Message,
 )
-from rlm_dist.schema.cells import REPL_NAMES, CellResult, Clipped, FinalValue, Resolved
+from rlm_dist.schema.cells import REPL_NAMES, CellResult, Clipped, FinalValue, ReachedLimit, Resolved
 from rlm_dist.schema.costs import Charge, Costs, ModelCosts, Usage
 from rlm_dist.schema.jobs import (
     ContextInfo,
@@ -65,6 +65,7 @@ __all__ = [
     "Outcome",
     "Priority",
     "PromptFamily",
+    "ReachedLimit",
     "Resolved",
     "Result",
     "Role",

@@ -61,11 +61,15 @@ class CallRequest(Wire):
     extra_body: dict[str, JsonValue] | None = Field(default=None, exclude_if=_is_none)
 
     @property
+    def chars(self) -> int:
+        """The characters of its messages."""
+        return sum(len(message.content) for message in self.messages)
+
+    @property
     def expected(self) -> "Usage":
         """An estimate, before the call is made, of the tokens that it will use."""
-        chars = sum(len(message.content) for message in self.messages)
         return Usage(
-            input_tokens=chars // CHARS_PER_TOKEN,
+            input_tokens=self.chars // CHARS_PER_TOKEN,
             output_tokens=self.max_output_tokens or _EXPECTED_OUTPUT_TOKENS,
         )
 

@@ -20,6 +20,15 @@ class FinalValue(NamedTuple):
     by: Literal["FINAL", "FINAL_VAR", "answer"]
 
 
+class ReachedLimit(NamedTuple):
+    """A limit that a call did not fit into, as in ``errors.LimitExceeded``."""
+
+    kind: str
+    used: float
+    limit: float
+    needed: float = 0
+
+
 @dataclass(frozen=True)
 class Clipped:
     """The head and tail of a text; ``omitted`` characters between them are left out."""
@@ -35,7 +44,8 @@ class CellResult:
 
     ``error`` is the plain traceback of an exception, or why the block was stopped. ``state_lost`` says that
     the REPL process had to be ended, and that its variables are lost. ``partial`` is the text of
-    ``answer["content"]`` after the block, ready or not (None if it is None or absent).
+    ``answer["content"]`` after the block, ready or not (None if it is None or absent). ``limits`` are those
+    for which sub-calls of the block were not made.
     """
 
     output: Clipped = Clipped()
@@ -46,6 +56,7 @@ class CellResult:
     calls: int = 0
     failed_calls: int = 0
     seconds: float = 0.0
+    limits: tuple[ReachedLimit, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ class ErrorInfo(Wire):
 
 
 class Outcome(Wire):
-    """The end of a job's root loop."""
+    """The end of a job's root loop; ``limits_reached`` names the limits that it met, also if it succeeded."""
 
     state: JobState
     answer: str | None = None
@@ -115,6 +115,7 @@ class Outcome(Wire):
     partial_answer: str | None = None
     error: ErrorInfo | None = None
     iterations: int = 0
+    limits_reached: tuple[str, ...] = ()
 
 
 class JobRecord(Wire):
@@ -192,6 +193,7 @@ class Result(Wire):
     partial_answer: str | None
     error: ErrorInfo | None
     iterations: int
+    limits_reached: tuple[str, ...]
     isolation: str | None
     costs: Costs
     timing: Timing

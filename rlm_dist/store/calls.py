@@ -61,7 +61,8 @@ class UnwantedCalls(NamedTuple):
 class CallRefused:
     """A call that was not opened: ``used`` of ``limit`` is spent or reserved, and it needs about ``needed``.
 
-    Budgets of money are in USD. ``needed`` is 0 if single calls are counted. The ``kind`` is ``unpriced`` if there is a budget of money but the price of the call is unknown.
+    Budgets of money are in USD. ``needed`` is 0 if single calls are counted. The ``kind`` is ``unpriced`` if
+    there is a budget of money but the price of the call is unknown.
     """
 
     kind: str

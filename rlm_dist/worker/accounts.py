@@ -6,7 +6,7 @@ from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.errors import PAUSING, BlobError, CallError, FailureKind
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.prices import Prices
-from rlm_dist.schema import CallFailure, CallRequest, CallResult, Charge, Completion, Role
+from rlm_dist.schema import CallFailure, CallRequest, CallResult, Charge, Completion, Role, Usage
 from rlm_dist.store import Settlement, Spend
 
 
@@ -64,12 +64,13 @@ class Accounts:
         self._resolve = resolve
         self._models: dict[tuple[Role, str], str] = {}
 
-    def reserve(self, request: CallRequest) -> tuple[int, int | None]:
+    def reserve(self, request: CallRequest, usage: Usage | None = None) -> tuple[int, int | None]:
         """Tokens and nano-dollars to reserve before the call; None if its price is unknown.
 
-        If there are several endpoints, the most expensive counts.
+        ``usage`` replaces the estimate from the request. If there are several endpoints, the most expensive
+        counts.
         """
-        usage = request.expected
+        usage = usage or request.expected
         try:
             model = self._model(request)
         except CallError:  # the endpoint does not list its models; the call itself will report this

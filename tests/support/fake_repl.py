@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rlm_dist.engine import loop as engine
-from rlm_dist.engine.journal import Journal
+from rlm_dist.engine.journal import BudgetHint, Journal
 from rlm_dist.schema import (
     CellResult,
     Clipped,
@@ -155,7 +155,7 @@ class Run:
         *steps: Step,
         repl: Any = None,
         journal: Sequence[str] = (),
-        budget: Callable[[], str | None] = lambda: None,
+        budget: Callable[[int], BudgetHint] = lambda chars: BudgetHint(),
         all_used: bool = True,
         **fields: Any,
     ) -> None:

@@ -4,6 +4,8 @@ No text of the user is ever used as a format string: texts are joined, so braces
 The description of a context takes a few lines, whatever its size.
 """
 
+from collections.abc import Sequence
+
 from rlm_dist.engine.prompts.shots import SHOTS
 from rlm_dist.engine.prompts.texts import CODER, FRUGAL, SMALL
 from rlm_dist.schema import ContextInfo, JobSpec, Message, PromptFamily
@@ -88,6 +90,15 @@ def turns_left(turns: int) -> str:
     if turns == 1:
         return "This is your last turn: hand in the answer now, with FINAL(...)."
     return f"{turns} turns are left, this one included."
+
+
+def last_turn(limits: Sequence[str]) -> str:
+    """The note before the only turn that is left once limits are reached."""
+    reasons = "; ".join(limits)
+    return (
+        f"Your budget is used up: {reasons}. Calls that do not fit are not made. This is your last turn: "
+        "hand in the best answer from what you have, with FINAL(...)."
+    )
 
 
 def _description(info: ContextInfo) -> str:

@@ -12,11 +12,20 @@ import redis
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.blobs.store import open_blobs
-from rlm_dist.errors import Cancelled
+from rlm_dist.errors import Cancelled, FailureKind, UnknownPrice
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.prices import Prices
 from rlm_dist.root_worker.fan_out import FanOut
-from rlm_dist.schema import CallRequest, CallResult, Completion, Message, Role, Usage
+from rlm_dist.schema import (
+    CallFailure,
+    CallRequest,
+    CallResult,
+    Completion,
+    Message,
+    ReachedLimit,
+    Role,
+    Usage,
+)
 from rlm_dist.schema.events import Event, SubCallsAnswered
 from rlm_dist.store import Settlement, Spend, Store
 from rlm_dist.worker.accounts import Accounts
@@ -32,20 +41,20 @@ class _Accounts(Accounts):
 
     reserved: ClassVar[set[str]] = set()
 
-    def reserve(self, request: CallRequest) -> tuple[int, int | None]:
-        """Record the model, and reserve a fixed amount."""
+    def reserve(self, request: CallRequest, usage: Usage | None = None) -> tuple[int, int | None]:
+        """Record the model."""
         self.reserved.add(request.model)
-        return super().reserve(request)
+        return super().reserve(request, usage)
 
 
 class Bench:
     """A fan-out, the calls it sent, and workers that answer on demand."""
 
-    def __init__(self, store: Store, client: redis.Redis, home: Path) -> None:
+    def __init__(self, store: Store, client: redis.Redis, home: Path, **limits: int) -> None:
         self.store = store
         self.sent: list[Sequence[str]] = []
         self.events: list[Event] = []
-        epoch = running_job(store)
+        epoch = running_job(store, **limits)
         blobs = open_blobs("redis", home=home, client=client, retention_s=1000)
         self.fan_out = FanOut(
             spec=store.jobs.get("j").spec, epoch=epoch, store=store,
@@ -125,6 +134,32 @@ def test_answers_come_in_the_order_asked(bench: Bench) -> None:
 def test_no_prompts_have_no_answers(bench: Bench) -> None:
     """Nothing is sent for them either."""
     assert (bench.ask(0), bench.sent, bench.events) == ([], [], [])
+
+
+def test_calls_that_do_not_fit_into_a_limit_fail_alone(
+    store: Store, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    """The others are answered, and the limit is reported once."""
+    bench = Bench(store, redis_client, tmp_path, max_sub_calls=WINDOW)
+    asked = [(Message(role="user", content=str(number)),) for number in range(2 * WINDOW)]
+    answers = bench.fan_out.query(asked, None)
+    assert [answer.text for answer in answers[:WINDOW]] == [f"re {number}" for number in range(WINDOW)]
+    failures = {answer.failure for answer in answers[WINDOW:]}
+    said = f"not made: limit max_sub_calls reached: {WINDOW} of {WINDOW} used"
+    assert failures == {CallFailure(kind=FailureKind.LIMIT, message=said)}
+    assert bench.fan_out.take_limits() == (ReachedLimit("max_sub_calls", WINDOW, WINDOW),)
+    assert bench.fan_out.take_limits() == ()
+    assert store.jobs.costs("j").failed_calls == 0
+    bench.fan_out.close()
+
+
+def test_a_model_without_a_price_ends_the_query(
+    store: Store, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    bench = Bench(store, redis_client, tmp_path, max_nanousd=10**9)
+    with pytest.raises(UnknownPrice):
+        bench.ask(1)
+    bench.fan_out.close()
 
 
 def test_no_more_than_the_window_is_out(bench: Bench) -> None:

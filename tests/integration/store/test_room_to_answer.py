@@ -1,4 +1,4 @@
-"""The part of each budget that is kept for a job's next root call, and what an ended job's costs still lack."""
+"""What is kept of each budget for a job's next root call, and what an ended job's costs still lack."""
 
 from dataclasses import replace
 

@@ -19,6 +19,7 @@ ENDED = Result(
     partial_answer=None,
     error=None,
     iterations=2,
+    limits_reached=(),
     isolation="landlock",
     costs=Costs(total_cost=None, sub_llm_calls=1, root_llm_tokens=1200),
     timing=Timing(queued_s=0.1, run_s=2.25),

@@ -2,7 +2,7 @@
 
 import time
 
-from rlm_dist.engine.journal import Journal
+from rlm_dist.engine.journal import BudgetHint, Journal
 from rlm_dist.schema import CellResult, Clipped, FinalValue
 from tests.support.fake_repl import reply
 
@@ -26,12 +26,12 @@ def test_what_was_written_comes_back_equal() -> None:
     journal = Journal([], written.append)
     journal.reply(0, lambda: reply("text"))
     journal.cell(0, 0, "x = 1", lambda _: CELL)
-    journal.hint(0, lambda: None)
+    journal.hint(0, BudgetHint)
     again = Journal(written, lambda _: refuse())
     assert again.reply(0, lambda: refuse()) == (reply("text"), True)  # type: ignore[arg-type,return-value]
     run = again.cell(0, 0, "x = 1", lambda _: CELL)
     assert (run.shown, run.actual, run.replayed, run.diverged) == (CELL, CELL, True, False)
-    assert again.hint(0, lambda: "other") is None
+    assert again.hint(0, lambda: BudgetHint("other")) == BudgetHint()
 
 
 def test_a_half_journal_does_the_rest() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from rlm_dist.engine import loop
+from rlm_dist.engine.journal import BudgetHint
 from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded, Superseded
 from rlm_dist.schema import CellResult, JobLimits, JobState, Message
 from tests.support.fake_repl import FakeRepl, Run, reply
@@ -106,9 +107,9 @@ def test_every_kind_of_failure_that_ends_a_job_has_a_hint() -> None:
 
 
 def test_a_budget_hint_goes_into_the_next_message_and_the_journal() -> None:
-    run = Run(LOOK, HAND_IN, budget=lambda: "Less than a quarter is left.")
+    run = Run(LOOK, HAND_IN, budget=lambda chars: BudgetHint("Less than a quarter is left."))
     assert run.script.last_message().splitlines()[-1] == "Less than a quarter is left."
-    again = Run("FINAL(1)", journal=run.written[:3], budget=lambda: None)
+    again = Run("FINAL(1)", journal=run.written[:3])
     assert again.script.last_message() == run.script.last_message()
 
 
