@@ -28,7 +28,20 @@ SLOTS = 4
 LINES = "\n".join(f"Who is number {n}?" for n in range(SUB_CALLS))
 QUERY = f"Label the first {SUB_CALLS} lines."
 ALL_LABELLED = {"human being": SUB_CALLS}
-NAMES = ("paused", "stopped", "called", "twice", "calls", "tokens", "shared", "good", "bad", "cut", "priced")
+NAMES = (
+    "paused",
+    "stopped",
+    "called",
+    "twice",
+    "calls",
+    "tokens",
+    "shared",
+    "good",
+    "bad",
+    "cut",
+    "priced",
+    *("room-for-calls", "room-for-tokens", "late"),
+)
 
 THREADS = """\
 from concurrent.futures import ThreadPoolExecutor
@@ -179,6 +192,36 @@ def test_racing_calls_hold_a_budget_of_tokens(suite: Suite) -> None:
     assert 0 < costs.root_llm_tokens + costs.sub_llm_tokens <= limit
 
 
+@pytest.mark.parametrize(
+    ("name", "limits"),
+    [("room-for-calls", {"max_sub_calls": 5}), ("room-for-tokens", {"max_tokens": 14_000})],
+)
+def test_a_job_at_its_limit_answers_from_what_it_has(suite: Suite, name: str, limits: dict[str, int]) -> None:
+    """Calls that do not fit fail in their places, the model is told, and room is left for its answer."""
+    job_id = suite.submit(name, "Make 200 sub-calls.", **limits)
+    result = suite.bench.client.job(job_id).result(WAIT_S)
+    assert (result.state, result.limits_reached) == (JobState.SUCCEEDED, tuple(limits))
+    made = served(suite.endpoint, f"sub-{name}")
+    assert 0 < made < 200
+    assert result.answer_json == {"human being": made}
+    assert (result.costs.sub_llm_calls, result.costs.pending_calls, result.costs.failed_calls) == (made, 0, 0)
+    assert result.costs.root_llm_tokens + result.costs.sub_llm_tokens <= limits.get("max_tokens", 10**9)
+    assert suite.bench.client.store.audits.job(job_id).differences == []
+
+
+def test_costs_are_final_once_the_calls_of_an_ended_job_have_ended(suite: Suite) -> None:
+    """Until then they say how many calls they lack; calls that had not begun are never made."""
+    suite.endpoint.faults = (Fault(kind="hold", role=Role.SUB),)
+    job = suite.bench.client.job(suite.submit("late", max_seconds=2))
+    result = job.result(WAIT_S)
+    assert (result.state, result.limits_reached) == (JobState.EXHAUSTED, ("max_seconds",))
+    assert result.costs.pending_calls == suite.endpoint.served.in_flight == 2 * SLOTS
+    suite.endpoint.release()
+    wait_until(lambda: job.cost().pending_calls == 0)
+    assert job.cost().sub_llm_calls == served(suite.endpoint, "sub-late") == 2 * SLOTS
+    assert suite.bench.client.store.audits.job(job.id).differences == []
+
+
 def test_racing_jobs_hold_the_budget_of_their_batch(suite: Suite) -> None:
     """200 calls of four jobs at once never exceed it; with a larger budget, a retry completes the jobs."""
     limit = 20_000
@@ -193,7 +236,7 @@ def test_racing_jobs_hold_the_budget_of_their_batch(suite: Suite) -> None:
         return served(suite.endpoint, "root-shared") + served(suite.endpoint, "sub-shared")
 
     batch = client.submit_batch(items, "shared", batch_max_tokens=limit)
-    said = re.compile(rf"limit batch_max_tokens reached: \d+ of {limit} used")
+    said = re.compile(rf"limit batch_max_tokens reached: [\d,]+ of {limit:,} used or reserved, and .+")
     for result in batch.results():
         assert result.state is JobState.EXHAUSTED
         assert result.error is not None

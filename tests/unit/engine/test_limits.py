@@ -110,8 +110,14 @@ def test_a_run_goes_on_from_every_place_in_the_journal_of_a_job_at_its_limit() -
     [
         (CALLS, "limit max_sub_calls reached: 5 of 5 used"),
         (MONEY, "limit max_usd reached: $0.09 of $0.1 used or reserved, and the next call needs about $0.02"),
-        (ReachedLimit("max_tokens", 0, 100, 1000), "the first call needs about 1,000 tokens; max_tokens is 100"),
-        (ReachedLimit("batch_max_usd", 0, 0.001, 0.02), "the first call needs about $0.02; batch_max_usd is $0.001"),
+        (
+            ReachedLimit("max_tokens", 0, 100, 1000),
+            "the first call needs about 1,000 tokens; max_tokens is 100",
+        ),
+        (
+            ReachedLimit("batch_max_usd", 0, 0.001, 0.02),
+            "the first call needs about $0.02; batch_max_usd is $0.001",
+        ),
         (ReachedLimit("max_seconds", 5.1, 5), "limit max_seconds reached: 5.1 of 5 used"),
     ],
 )
