@@ -103,6 +103,7 @@ def cost_note(result: Result) -> str:
     """A job's state, reason, usage and cost in one line."""
     costs = result.costs
     why = f" ({result.error.type}: {result.error.message})" if result.error else ""
+    why = why or "".join(f" (limit {kind} reached)" for kind in result.limits_reached)
     return (
         f"{result.state}{why}: {calls(result.iterations, 'turn')}, {calls(costs.sub_llm_calls)}, "
         f"root {costs.root_llm_tokens:,} and sub {costs.sub_llm_tokens:,} tokens, "

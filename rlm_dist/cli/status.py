@@ -220,6 +220,8 @@ def _cost_lines(costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:
         f"  {costs.cache_hits} answered from the store, {costs.failed_calls} failed, "
         f"{costs.duplicate_paid_calls} paid twice, {costs.estimated_calls} with estimated tokens"
     )
+    if costs.pending_calls:
+        yield f"  {calls(costs.pending_calls)} still under way: their costs will be added"
 
 
 def _audit(store: Store, record: JobRecord | BatchRecord) -> Audit:
