@@ -2,10 +2,12 @@
 
 All input is hostile until ``messages.parse`` accepts it; a process that breaks the protocol is ended.
 A process can fill only a bounded part of the host's memory: while too many calls are open, or their frames
-are too large, nothing more is read from it.
+or unread answers are too large, nothing more is read from it. One thread writes to the process, so that
+nobody waits for one that reads nothing; a process that reads nothing for ``UNREAD_S`` is ended.
 """
 
 import contextlib
+import queue
 import socket
 import threading
 import time
@@ -22,7 +24,11 @@ _MAX_THREADS = 64
 _MAX_OPEN_CALLS = 1024
 _MAX_OPEN_BYTES = 256 << 20
 _MAX_ANSWER_BYTES = MAX_FRAME // 2
+_MAX_UNREAD_BYTES = 64 << 20
 _LIVENESS_S = 0.5
+# Far longer than an honest process does not read: its reader is a thread of its own, but code that holds the
+# interpreter's lock can keep it from running for as long as a block may run.
+UNREAD_S = 300.0
 
 
 class Query(Protocol):
@@ -86,8 +92,10 @@ class Session:
         self._channel = channel
         self._query = query
         self._changed = threading.Condition()
-        self._writing = threading.Lock()
         self._open: dict[int, int] = {}  # id of a query → size of its frame
+        self._frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._unread_bytes = 0
+        self._unread_since = 0.0
         self._stopwatch = Stopwatch()
         self._reply: ChildMessage | None = None
         self._reply_due = False
@@ -95,6 +103,8 @@ class Session:
         self._reason: str | None = None
         self._gone: str | None = None
         self._pool = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="llm_query")
+        self._writer = threading.Thread(target=self._write, name="repl-writer", daemon=True)
+        self._writer.start()
         self._reader = threading.Thread(target=self._read, name="repl-reader", daemon=True)
         self._reader.start()
 
@@ -105,7 +115,7 @@ class Session:
             return self._gone
 
     def order(self, message: dict[str, object]) -> None:
-        """Send an order; ``wait`` then waits for its one reply."""
+        """Send an order; never waits. ``wait`` then waits for its one reply."""
         with self._changed:
             self._reply = None
             self._reply_due = True
@@ -128,7 +138,10 @@ class Session:
                     pause = min(pause, limit_s - self._stopwatch.elapsed_s)
                 self._changed.wait(max(pause, 0))
             reply, self._reply = self._reply, None
-        if reply is None and not self.process.alive():
+            unread = self._unread_bytes and time.monotonic() - self._unread_since > UNREAD_S
+        if unread:
+            self.end("it did not read what was sent to it")
+        elif reply is None and not self.process.alive():
             self.end()
         return reply
 
@@ -159,14 +172,28 @@ class Session:
             self._gone = self._gone or self._reason or ending
             self._changed.notify_all()
         self._pool.shutdown(wait=False, cancel_futures=True)
-        with contextlib.suppress(OSError):  # wakes the reader and every writer; the reader closes the socket
+        self._frames.put(None)
+        with contextlib.suppress(OSError):  # wakes the reader and the writer; the reader closes the socket
             self._channel.shutdown(socket.SHUT_RDWR)
 
     def _send(self, message: dict[str, object]) -> None:
-        """Write a frame; if the process is gone, the reader notices."""
+        """Pass a frame to the writer."""
         frame = pack(message)
-        with contextlib.suppress(OSError), self._writing:
-            self._channel.sendall(frame)
+        with self._changed:
+            if not self._unread_bytes:
+                self._unread_since = time.monotonic()
+            self._unread_bytes += len(frame)
+        self._frames.put(frame)
+
+    def _write(self) -> None:
+        """Write frames until the session ends; if the process is gone, the reader notices."""
+        with contextlib.suppress(OSError):
+            while (frame := self._frames.get()) is not None:
+                self._channel.sendall(frame)
+                with self._changed:
+                    self._unread_bytes -= len(frame)
+                    self._unread_since = time.monotonic()
+                    self._changed.notify_all()
 
     def _read(self) -> None:
         reason = None
@@ -181,8 +208,8 @@ class Session:
             pass  # another thread is ending the session
         finally:
             self.end(reason)
-            with self._writing:
-                self._channel.close()
+            self._writer.join()
+            self._channel.close()
 
     def _take(self, message: ChildMessage, size: int) -> None:
         with self._changed:
@@ -195,16 +222,17 @@ class Session:
                 return
             if message.id in self._open:
                 raise SandboxError("a call id that is still open")
-            self._open[message.id] = size
-            self._stopwatch.stop()
-            self.calls += len(message.prompts)
-            self._changed.wait_for(self._has_room)
+            self._changed.wait_for(lambda: self._gone is not None or self._has_room(size))
             if self._gone is None:
+                self._open[message.id] = size
+                self._stopwatch.stop()
+                self.calls += len(message.prompts)
                 self._pool.submit(self._serve, message)
 
-    def _has_room(self) -> bool:
-        has_room = len(self._open) <= _MAX_OPEN_CALLS and sum(self._open.values()) <= _MAX_OPEN_BYTES
-        return has_room or self._gone is not None
+    def _has_room(self, size: int) -> bool:
+        """Whether a call may be opened whose frame has this size."""
+        fits = len(self._open) < _MAX_OPEN_CALLS and sum(self._open.values()) + size <= _MAX_OPEN_BYTES
+        return fits and self._unread_bytes <= _MAX_UNREAD_BYTES
 
     def _serve(self, message: QueryAsked) -> None:
         """Answer one query frame; the stopwatch resumes before the reply is written."""

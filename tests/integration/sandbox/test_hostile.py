@@ -7,15 +7,16 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from rlm_dist.errors import SandboxError
-from rlm_dist.sandbox.host import Sandbox, SandboxLimits
+from rlm_dist.errors import Cancelled, SandboxError
+from rlm_dist.sandbox.host import Query, Sandbox, SandboxLimits
 from rlm_dist.sandbox.process import PlainStart
 from rlm_dist.sandbox.session import Session
-from rlm_dist.schema import Answer
+from rlm_dist.schema import Answer, Message
 from tests.support.sandboxes import echo, exists, shown, write_context
 from tests.support.waiting import wait_until
 
@@ -178,8 +179,7 @@ def test_a_flood_of_calls_is_held_back_and_the_rest_of_the_host_goes_on(tmp_path
     run = threading.Thread(target=run_one)
     run.start()
     assert many.wait(20)
-    wait_until(lambda: len(session_of(repl)._open) > 1024)
-    assert len(session_of(repl)._open) == 1025
+    wait_until(lambda: len(session_of(repl)._open) == 1024)
     assert not ended.is_set()
     repl.close()
     assert ended.wait(20)
@@ -258,3 +258,66 @@ def test_a_grandchild_that_holds_the_socket_does_not_hide_the_end_of_the_process
         assert result.state_lost
         assert result.error is not None
         assert "exited with code 9" in result.error
+
+
+# It asks for more than its socket holds, never reads an answer, and says that the cell is over.
+NEVER_READS = (
+    READY
+    + """
+send(op='query', id=1, prompts=[[{"role": "user", "content": "q" * 4_000_000}]], model=None)
+while not os.path.exists(sys.argv[0] + ".answered"):
+    time.sleep(0.01)
+done()
+time.sleep(600)
+"""
+)
+
+
+def answered(tmp_path: Path) -> Query:
+    """A sub model that echoes; the fake sees when it has answered."""
+
+    def query(prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]:
+        (tmp_path / "fake.py.answered").touch()
+        return echo(prompts, model)
+
+    return query
+
+
+def test_the_time_of_a_cell_runs_out_though_the_process_reads_nothing(tmp_path: Path) -> None:
+    with fake(tmp_path, NEVER_READS, code_timeout_s=2, query=answered(tmp_path)) as repl:
+        assert not repl.run("1").state_lost
+        assert repl.run("2").state_lost
+
+
+def test_what_ends_a_job_ends_a_process_that_reads_nothing(tmp_path: Path) -> None:
+    with fake(tmp_path, NEVER_READS, code_timeout_s=600, query=answered(tmp_path)) as repl:
+        repl.run("1")
+        stop = threading.Timer(0.1, repl.abort, [Cancelled("j")])
+        stop.start()
+        with pytest.raises(Cancelled):
+            repl.run("2")
+        assert session_of(repl).gone
+
+
+def test_a_process_that_reads_nothing_for_long_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlm_dist.sandbox.session.UNREAD_S", 0.2)
+    with fake(tmp_path, NEVER_READS, code_timeout_s=600, query=answered(tmp_path)) as repl:
+        repl.run("1")
+        assert "did not read" in str(repl.run("2").error)
+
+
+def test_answers_that_are_not_read_fill_a_bounded_part_of_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more calls are taken from the process then."""
+    monkeypatch.setattr("rlm_dist.sandbox.session._MAX_UNREAD_BYTES", 10_000_000)
+    script = """
+for number in range(1000):
+    send(op='query', id=number, prompts=[[{"role": "user", "content": "q" * 1_000_000}]], model=None)
+time.sleep(600)
+"""
+    with fake(tmp_path, READY + script, code_timeout_s=1) as repl:
+        assert repl.run("1").state_lost
+        assert session_of(repl).calls < 10 + 64 + 2  # unread, being answered, and waiting for room
