@@ -97,7 +97,7 @@ class RootCalls:
         self._calls.keep(self._spec.id, self._epoch, tokens=tokens, nanousd=nanousd, partly=True)
 
     def keep_room_for_two(self, chars: int) -> ReachedLimit | None:
-        """Keep room for two more root calls, the first with so many characters; the limit if there is none."""
+        """Keep room for two more root calls, the first of ``chars``; the limit if they do not fit."""
         if self._last is None:
             return None
         request, _ = self._last

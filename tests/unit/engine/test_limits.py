@@ -1,4 +1,4 @@
-"""What happens to a job that reaches a limit: calls are refused, the model is told, and it has one turn left."""
+"""A job that reaches a limit: calls are refused, the model is told, and it has one turn left."""
 
 from typing import Any
 
