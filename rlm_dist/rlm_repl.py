@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -74,6 +75,10 @@ class RLM_REPL(RLM):  # noqa: N801  # the name is the seed's
         enable_logging: write on stderr what happens in a job, one line an event, without any texts.
     """
 
+    messages: list[dict[str, str]]
+    query: str | None
+    repl_env: ReplView | None
+
     def __init__(
         self,
         api_key: str | None = None,
@@ -123,7 +128,7 @@ class RLM_REPL(RLM):  # noqa: N801  # the name is the seed's
             client = self._client
         shown = _contents(context)
         asked = _NO_QUERY if query is None else query
-        job = client.submit(shown, asked, max_iterations=self.max_iterations, **self._models())
+        job = client.submit(shown, asked, **self._options())
         try:
             result = self._follow(job)
         except BaseException:  # nobody else knows the job, and it must not go on costing money
@@ -135,9 +140,10 @@ class RLM_REPL(RLM):  # noqa: N801  # the name is the seed's
         self._costs.append(result.costs)
         return _answer(result)
 
-    def _models(self) -> dict[str, str]:
-        named = {"model": self.model, "sub_model": self.recursive_model}
-        return {role: name for role, name in named.items() if name != "auto"}
+    def _options(self) -> dict[str, Any]:
+        models = {"model": self.model, "sub_model": self.recursive_model}
+        named = {option: name for option, name in models.items() if name != "auto"}
+        return {"max_iterations": self.max_iterations, **named}
 
     def _follow(self, job: Job) -> Result:
         """Wait for the job's result, and keep its chat."""
@@ -175,9 +181,9 @@ class RLM_REPL(RLM):  # noqa: N801  # the name is the seed's
     def reset(self) -> None:
         """Start again: no costs, no messages, no REPL."""
         self._costs: list[Costs] = []
-        self.messages: list[dict[str, str]] = []
-        self.repl_env: ReplView | None = None
-        self.query: str | None = None
+        self.messages = []
+        self.repl_env = None
+        self.query = None
 
     def close(self) -> None:
         """Stop the embedded cluster, if there is one; the next completion starts another."""

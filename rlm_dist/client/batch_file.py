@@ -43,7 +43,8 @@ class _Checklist:
             item = read()
             first = self._first_use.setdefault(item.custom_id, number)
             if first != number:
-                raise InputError((f"id: {item.custom_id!r} is already used in {self._noun} {first}",))
+                name = "custom_id" if item.form == "openai" else "id"
+                raise InputError((f"{name}: {item.custom_id!r} is already used in {self._noun} {first}",))
         except InputError as error:
             self.bad.add(number)
             if len(self._messages) < SHOWN_PROBLEMS:

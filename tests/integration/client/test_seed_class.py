@@ -103,18 +103,22 @@ def test_the_seeds_class_tells_of_its_last_completion(
     rlm: RLM_REPL, client: Client, worker: Callable[..., None]
 ) -> None:
     assert (rlm.model, rlm.recursive_model, rlm.max_iterations) == ("big", "small", 3)
-    assert (rlm.max_output_length, rlm.messages, rlm.repl_env, rlm.query) == (500_000, [], None, None)
+    assert (rlm.max_output_length, rlm.messages) == (500_000, [])
+    assert (rlm.repl_env, rlm.query) == (None, None)
     rlm.model, rlm.max_iterations = "bigger", 5
     worker(Outcome(state=JobState.SUCCEEDED, answer="[1]", answer_json=[1]))
     assert rlm.completion("context", "question") == "[1]"
     spec = client.store.jobs.newest(1)[0].spec
     assert (spec.model, spec.sub_model, spec.limits.max_iterations) == ("bigger", "small", 5)
-    assert rlm.repl_env is not None
-    assert rlm.repl_env.locals == {"context": "context", "answer": {"content": [1], "ready": True}}
-    assert {"llm_query", "FINAL_VAR"} <= rlm.repl_env.globals
+    view = rlm.repl_env
+    assert view is not None
+    assert view.locals == {"context": "context", "answer": {"content": [1], "ready": True}}
+    assert {"llm_query", "FINAL_VAR"} <= view.globals
     worker(Outcome(state=JobState.EXHAUSTED, partial_answer="half"))
     assert rlm.completion(["a", "b"]) is None
-    assert rlm.repl_env.locals == {"context": ["a", "b"], "answer": {"content": "half", "ready": False}}
+    view = rlm.repl_env
+    assert view is not None
+    assert view.locals == {"context": ["a", "b"], "answer": {"content": "half", "ready": False}}
     rlm.reset()
     assert (rlm.messages, rlm.repl_env, rlm.query) == ([], None, None)
 
