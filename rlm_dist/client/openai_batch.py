@@ -6,7 +6,7 @@
 that would change the kind of answer (``tools``, ``n``, …) are refused. A null field is as if left out.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -33,9 +33,8 @@ IGNORED = frozenset(
         "verbosity",
     }
 )
-_MEANINGLESS = frozenset(
-    {"parallel_tool_calls", "stream_options", "top_logprobs"}
-)  # without what they belong to
+# They go with fields that are refused.
+_MEANINGLESS = frozenset({"parallel_tool_calls", "stream_options", "top_logprobs"})
 
 
 def _only(*harmless: object, reason: str) -> AfterValidator:
@@ -62,21 +61,21 @@ _STRUCTURED = "structured answers are not there yet: remove response_format"
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    without_effect: ClassVar[frozenset[str]] = frozenset()
+
     @model_validator(mode="before")
     @classmethod
     def _given(cls, value: Any) -> Any:
-        """Leave out null fields, and those that mean nothing here."""
+        """Leave out null fields, and those without effect."""
         if not isinstance(value, dict):
             return value
-        return {name: part for name, part in value.items() if part is not None and name not in cls.left_out()}
-
-    @classmethod
-    def left_out(cls) -> frozenset[str]:
-        """The names of fields without effect."""
-        return frozenset()
+        left_out = cls.without_effect
+        return {name: part for name, part in value.items() if part is not None and name not in left_out}
 
 
 class _Body(_Strict):
+    without_effect = IGNORED | _MEANINGLESS
+
     model: str = Field(min_length=1)
     messages: Annotated[tuple[ChatMessage, ...], AfterValidator(check_messages)] = Field(strict=False)
     metadata: dict[str, JsonValue] = Field(default={})
@@ -93,10 +92,6 @@ class _Body(_Strict):
     tool_choice: Annotated[object, _only("auto", "none", reason=_NO_TOOLS)] = None
     functions: Annotated[object, _only([], reason=_NO_TOOLS)] = None
     function_call: Annotated[object, _only("auto", "none", reason=_NO_TOOLS)] = None
-
-    @classmethod
-    def left_out(cls) -> frozenset[str]:
-        return IGNORED | _MEANINGLESS
 
 
 class OpenAILine(_Strict):
