@@ -6,12 +6,20 @@ from collections.abc import Callable, Iterator
 import typer
 
 from rlm_dist.cli.output import CANCELLED, Output, between, clean, duration, money, usd
+from rlm_dist.client.chat_request import Reading
 from rlm_dist.client.handles import Batch, Job
 from rlm_dist.errors import InputError
-from rlm_dist.operations.estimate import Estimate
+from rlm_dist.operations.estimate import LONG_PROMPT_CHARS, Estimate
 from rlm_dist.operations.forecast import Pilot, Quantiles, pilot
+from rlm_dist.operations.trace_text import calls
 
 _LINE_S = 10.0
+_READINGS: dict[Reading, str] = {
+    "native": "native line",
+    "long": "long request: it is the context",
+    "turns": "short request: the earlier messages are the context",
+    "alone": "short request alone: it is also the context",
+}
 
 
 def estimate_lines(estimate: Estimate) -> Iterator[str]:
@@ -19,10 +27,25 @@ def estimate_lines(estimate: Estimate) -> Iterator[str]:
     floor = f"{estimate.floor_tokens:,} tokens, {money(estimate.floor_usd)}"
     reading = f"{estimate.reading_tokens:,} tokens, {money(estimate.reading_usd)}"
     yield f"jobs      {estimate.jobs:,}"
+    if set(estimate.readings) != {"native"}:
+        yield from _reading_lines(estimate)
     yield f"contexts  {estimate.contexts:,} different, {estimate.context_chars:,} characters"
     yield f"at least  {floor}: one turn of the root model for each job"
     yield f"reading   {reading}: if the sub model reads the context of each job once"
+    if estimate.long_prompts:
+        prompts = f"{calls(estimate.long_prompts, 'root prompt')} of over {LONG_PROMPT_CHARS:,} characters"
+        more = ", …" if estimate.long_prompts > len(estimate.long_prompt_ids) else ""
+        yield f"warning   {prompts}, sent with every turn: {', '.join(estimate.long_prompt_ids)}{more}"
+        yield "          put a long text into the context; in a chat request, into the last user message"
     yield "nothing was enqueued"
+
+
+def _reading_lines(estimate: Estimate) -> Iterator[str]:
+    label = "read as"
+    for reading, text in _READINGS.items():
+        if reading in estimate.readings:
+            yield f"{label:8}  {estimate.readings[reading]:,} × {text}"
+            label = ""
 
 
 def run_pilot(batch: Batch, jobs: list[Job], total: int, out: Output) -> Pilot:

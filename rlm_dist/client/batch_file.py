@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from rlm_dist.client.batch_item import BatchItem, read_item
-from rlm_dist.client.openai_batch import IGNORED
+from rlm_dist.client.openai_batch import without_effect
 from rlm_dist.contexts.encoding import check_value, reading_files
 from rlm_dist.contexts.text_files import FileText, open_text
 from rlm_dist.errors import InputError
@@ -43,7 +43,8 @@ class _Checklist:
             item = read()
             first = self._first_use.setdefault(item.custom_id, number)
             if first != number:
-                raise InputError((f"id: {item.custom_id!r} is already used in {self._noun} {first}",))
+                name = "custom_id" if item.form == "openai" else "id"
+                raise InputError((f"{name}: {item.custom_id!r} is already used in {self._noun} {first}",))
         except InputError as error:
             self.bad.add(number)
             if len(self._messages) < SHOWN_PROBLEMS:
@@ -113,7 +114,7 @@ class BatchFile:
         else:
             self._check_file(item.context_file)
         if item.form == "openai":
-            self.ignored |= IGNORED & parsed["body"].keys()
+            self.ignored |= without_effect(parsed)
         return item
 
 
@@ -132,8 +133,9 @@ class BatchList:
         self._items: list[BatchItem] = []
 
         def read(line: Mapping[str, Any]) -> BatchItem:
-            item = read_item(dict(line) if isinstance(line, Mapping) else line, Path.cwd())
-            digest.update(_fingerprint(item))
+            fields = dict(line) if isinstance(line, Mapping) else line
+            item = read_item(fields, Path.cwd())
+            digest.update(_fingerprint(fields, item))
             return item
 
         for number, line in enumerate(lines):
@@ -152,10 +154,16 @@ class BatchList:
         return iter(self._items)
 
 
-def _fingerprint(item: BatchItem) -> bytes:
-    """Bytes that are equal for two items only if they are the same job."""
-    fields = [item.custom_id, item.query, item.encode().ref.sha256, item.form, item.metadata]
-    return (json.dumps(fields) + item.options.model_dump_json()).encode()
+def _fingerprint(line: Mapping[str, Any], item: BatchItem) -> bytes:
+    """Bytes that are equal for two items only if they are the same job.
+
+    They are made of what the caller gave, so that a release which reads a line differently, or knows more
+    options, still takes it for the same.
+    """
+    context = item.encode().ref.sha256
+    given = {name: value for name, value in line.items() if name not in ("context", "context_file")}
+    of_native = context if item.form == "native" else None  # an OpenAI line's is part of its body
+    return json.dumps([of_native, given], sort_keys=True, default=str).encode()
 
 
 def _lines(file: FileText, on_chunk: Callable[[bytes], object]) -> Iterator[tuple[int, bytes]]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
+from rlm_dist.client.chat_request import Reading
 from rlm_dist.client.openai_batch import OpenAILine
 from rlm_dist.client.options import JobOptions, problems_of
 from rlm_dist.contexts.encoding import Encoded, encode, encode_files
@@ -21,7 +22,10 @@ _NO_OPTIONS = JobOptions()
 
 @dataclass(frozen=True)
 class BatchItem:
-    """A checked job of a batch; its context is ``value``, or the file at the path or URL ``context_file``."""
+    """A checked job of a batch; its context is ``value``, or the file at the path or URL ``context_file``.
+
+    ``reading`` names the rule by which an OpenAI line's messages became query and context.
+    """
 
     custom_id: str
     query: str
@@ -30,6 +34,7 @@ class BatchItem:
     context_file: str | None = None
     metadata: dict[str, JsonValue] = field(default_factory=dict)
     form: Literal["native", "openai"] = "native"
+    reading: Reading = "native"
 
     def encode(self) -> Encoded:
         """The item's context, ready to be stored."""
@@ -84,11 +89,16 @@ def _native_item(line: dict[str, Any], base: Path) -> BatchItem:
 
 def _openai_item(line: dict[str, Any]) -> BatchItem:
     request = OpenAILine.model_validate(line)
+    body = request.body
+    reading, query, context = request.read()
     return BatchItem(
         custom_id=request.custom_id,
-        query=request.query,
-        options=JobOptions(model=request.body.model),
-        value=request.context,
-        metadata=request.body.metadata or {},
+        query=query,
+        options=JobOptions(
+            model=body.model, temperature=body.temperature, reasoning_effort=body.reasoning_effort
+        ),
+        value=context,
+        metadata=body.metadata,
         form="openai",
+        reading=reading,
     )

@@ -1,17 +1,17 @@
-"""The OpenAI Batch form of a job: a chat request that is read as query and context, and its output line.
+"""The OpenAI Batch form of a job: a line that holds a chat request, and its output line.
 
-The last message must be a user message: it is the query, and the messages before it are the context. If there
-is one, the context is a ``str``, its text; if there are several, it is a ``list`` of items ``role: text``.
-
-Fields of the body that control the sampling of a single reply (``temperature``, ``max_tokens``, …) have no
-effect here; they are accepted and ignored. Fields that would change the kind of answer (``tools``, ``n``, …)
-are rejected.
+``chat_request`` says how the messages become query and context. ``model``, ``temperature`` and
+``reasoning_effort`` are the root model's. Other fields that shape a single reply (``max_tokens``, ``top_p``,
+…) have no effect: an answer takes many replies, and a root turn that is cut short cannot end its code. Fields
+that would change the kind of answer (``tools``, ``n``, …) are refused. A null field is as if left out.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from rlm_dist.client.chat_request import ChatMessage, ReadRequest, check_messages, read_request
 from rlm_dist.schema import JobState, Result
 
 IGNORED = frozenset(
@@ -22,95 +22,94 @@ IGNORED = frozenset(
         "max_tokens",
         "presence_penalty",
         "prompt_cache_key",
-        "reasoning_effort",
+        "prompt_cache_retention",
         "safety_identifier",
         "seed",
         "service_tier",
         "stop",
         "store",
-        "temperature",
         "top_p",
         "user",
         "verbosity",
     }
 )
-_HARMLESS: dict[str, tuple[object, ...]] = {
-    "n": (1, None),
-    "stream": (False, None),
-    "logprobs": (False, None),
-    "response_format": ({"type": "text"}, None),
-    "tools": ([], None),
-}
+# They go with fields that are refused.
+_MEANINGLESS = frozenset({"parallel_tool_calls", "stream_options", "top_logprobs"})
 
 
-def _text_of(content: object) -> object:
-    if not isinstance(content, list):
-        return content
-    texts = []
-    for part in content:
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise ValueError("only text parts can be used")
-        texts.append(part["text"])
-    return "\n".join(texts)
+def _only(*harmless: object, reason: str) -> AfterValidator:
+    """Accept these values alone."""
+
+    def check(value: object) -> object:
+        if value not in harmless:
+            raise ValueError(reason)
+        return value
+
+    return AfterValidator(check)
+
+
+def _path_of_chat(url: str) -> str:
+    if not urlsplit(url).path.endswith("/chat/completions"):
+        raise ValueError("only chat completions can be run here")
+    return url
+
+
+_NO_TOOLS = "cannot be used here: a job has no tools of its caller"
+_STRUCTURED = "structured answers are not there yet: remove response_format"
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-
-class _ChatMessage(_Strict):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_text_of)]
-    name: str | None = None
-
-
-class _Body(_Strict):
-    model: str = Field(min_length=1)
-    messages: tuple[_ChatMessage, ...] = Field(strict=False)
-    metadata: dict[str, JsonValue] | None = None
+    without_effect: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
-    def _without_ignored(cls, value: Any) -> Any:
+    def _given(cls, value: Any) -> Any:
+        """Leave out null fields, and those without effect."""
         if not isinstance(value, dict):
             return value
-        rejected = [name for name, harmless in _HARMLESS.items() if value.get(name) not in harmless]
-        if rejected:
-            raise ValueError(f"{', '.join(rejected)} cannot be used here")
-        return {name: part for name, part in value.items() if name not in IGNORED and name not in _HARMLESS}
+        left_out = cls.without_effect
+        return {name: part for name, part in value.items() if part is not None and name not in left_out}
 
-    @model_validator(mode="after")
-    def _has_query_and_context(self) -> "_Body":
-        if not self.messages or self.messages[-1].role != "user":
-            raise ValueError("the last message must be a user message: it is the query")
-        if len(self.messages) == 1:
-            raise ValueError(
-                "there is no message before the last user message, so there is no context: "
-                "put the long text in a separate message before the question"
-            )
-        return self
+
+class _Body(_Strict):
+    without_effect = IGNORED | _MEANINGLESS
+
+    model: str = Field(min_length=1)
+    messages: Annotated[tuple[ChatMessage, ...], AfterValidator(check_messages)] = Field(strict=False)
+    metadata: dict[str, JsonValue] = Field(default={})
+    temperature: float | None = Field(default=None, ge=0)
+    reasoning_effort: str | None = Field(default=None, min_length=1)
+    n: Annotated[object, _only(1, reason="cannot be used here: a job has one answer")] = None
+    stream: Annotated[object, _only(False, reason="cannot be used here: a batch is not streamed")] = None
+    logprobs: Annotated[
+        object, _only(False, reason="cannot be used here: an answer has no log probabilities")
+    ] = None
+    modalities: Annotated[object, _only(["text"], reason="cannot be used here: answers are text")] = None
+    response_format: Annotated[object, _only({"type": "text"}, reason=_STRUCTURED)] = None
+    tools: Annotated[object, _only([], reason=_NO_TOOLS)] = None
+    tool_choice: Annotated[object, _only("auto", "none", reason=_NO_TOOLS)] = None
+    functions: Annotated[object, _only([], reason=_NO_TOOLS)] = None
+    function_call: Annotated[object, _only("auto", "none", reason=_NO_TOOLS)] = None
 
 
 class OpenAILine(_Strict):
-    """One line of an OpenAI Batch input file."""
+    """One line of an OpenAI Batch input file; ``custom_id`` and ``body`` suffice."""
 
     custom_id: str = Field(min_length=1)
-    method: Literal["POST"]
-    url: Literal["/v1/chat/completions"]
+    method: Literal["POST"] = "POST"
+    url: Annotated[str, AfterValidator(_path_of_chat)] = "/v1/chat/completions"
     body: _Body
 
-    @property
-    def query(self) -> str:
-        """The last user message."""
-        return self.body.messages[-1].content
+    def read(self) -> ReadRequest:
+        """The query and the context."""
+        return read_request(self.body.messages)
 
-    @property
-    def context(self) -> str | list[str]:
-        """The messages before the query."""
-        earlier = self.body.messages[:-1]
-        if len(earlier) == 1:
-            return earlier[0].content
-        return [f"{message.role}: {message.content}" for message in earlier]
+
+def without_effect(line: dict[str, Any]) -> frozenset[str]:
+    """The fields of a checked line's body that its writer set and that have no effect here."""
+    return frozenset(name for name in IGNORED & line["body"].keys() if line["body"][name] is not None)
 
 
 def openai_line(result: Result, model: str, *, created_s: int) -> dict[str, JsonValue]:

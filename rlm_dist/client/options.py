@@ -159,10 +159,15 @@ def _field(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location) or "the line"
 
 
+_KINDS = {"model_type": "must be an object", "tuple_type": "must be a list"}
+
+
 def _message(item: Any) -> str:
     if item["type"] == "extra_forbidden":
         return "is not known"
     if item["type"] == "missing":
         return "is missing"
+    if item["type"] in _KINDS:  # Pydantic's own words name our classes
+        return _KINDS[item["type"]]
     message: str = item["msg"].removeprefix("Value error, ")
     return message[0].lower() + message[1:]

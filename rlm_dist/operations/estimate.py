@@ -5,9 +5,11 @@ an empty reply. How often a model then reads a context is the model's own choice
 also says what it would take if the sub model read each job's context once.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 
 from rlm_dist.client.batch_item import BatchItem
+from rlm_dist.client.chat_request import Reading
 from rlm_dist.client.options import JobOptions
 from rlm_dist.contexts.encoding import reading_files
 from rlm_dist.engine.prompts import opening
@@ -16,11 +18,21 @@ from rlm_dist.llm.prices import Prices
 from rlm_dist.schema import CHARS_PER_TOKEN, NANO, JobSpec, Role, Usage, Wire
 from rlm_dist.settings import Settings
 
+LONG_PROMPT_CHARS = 20_000
+_SHOWN_IDS = 10
+
 
 class Estimate(Wire):
-    """``contexts`` and ``context_chars`` count equal contexts once; money is None if a price is unknown."""
+    """``contexts`` and ``context_chars`` count equal contexts once; money is None if a price is unknown.
+
+    ``readings`` counts the lines by the rule by which they are read. ``long_prompts`` counts the jobs whose
+    first prompt to the root model is over 20,000 characters; ``long_prompt_ids`` has the first ten.
+    """
 
     jobs: int
+    readings: dict[Reading, int]
+    long_prompts: int
+    long_prompt_ids: tuple[str, ...]
     contexts: int
     context_chars: int
     floor_tokens: int
@@ -54,7 +66,9 @@ def estimate(items: Iterable[BatchItem], defaults: JobOptions, settings: Setting
     prices = Prices(settings.prices)
     floor, reading = (_Sum(prices, endpoints_of(settings, role)[0].url) for role in (Role.ROOT, Role.SUB))
     contexts: dict[str, int] = {}
-    jobs = 0
+    readings: Counter[Reading] = Counter()
+    long_prompts = 0
+    long_prompt_ids: list[str] = []
 
     ref_of_file = reading_files(lambda encoded: encoded.ref)
     for item in items:
@@ -65,9 +79,15 @@ def estimate(items: Iterable[BatchItem], defaults: JobOptions, settings: Setting
         floor.add(options.model or settings.model, chars)
         reading.add(options.sub_model or settings.sub_model, ref.info.chars)
         contexts[ref.sha256] = ref.info.chars
-        jobs += 1
+        readings[item.reading] += 1
+        if chars > LONG_PROMPT_CHARS:
+            long_prompts += 1
+            long_prompt_ids += [item.custom_id][: _SHOWN_IDS - len(long_prompt_ids)]
     return Estimate(
-        jobs=jobs,
+        jobs=readings.total(),
+        readings=readings,
+        long_prompts=long_prompts,
+        long_prompt_ids=tuple(long_prompt_ids),
         contexts=len(contexts),
         context_chars=sum(contexts.values()),
         floor_tokens=floor.tokens,

@@ -178,11 +178,49 @@ def test_a_dry_run_counts_and_needs_nothing(
     assert (plan["jobs"], plan["contexts"], plan["context_chars"], plan["left_out"]) == (3, 1, 4, 0)
     assert (plan["reading_tokens"], plan["floor_usd"]) == (3, None)
     assert plan["floor_tokens"] > 1000
+    assert (plan["readings"], plan["long_prompts"], plan["long_prompt_ids"]) == ({"native": 3}, 0, [])
     (tmp_path / "prices.json").write_text('{"*": {"input": 1, "output": 1}}')
     monkeypatch.setenv("RLM_PRICES", str(tmp_path / "prices.json"))
     done = cli("submit", batch_file, "--dry-run")
     assert f"at least  {plan['floor_tokens']:,} tokens, ${plan['floor_tokens'] / 1e6:.6f}" in done.out
     assert done.out.endswith("nothing was enqueued\n")
+    assert "read as" not in done.out
+    assert "warning" not in done.out
+    assert not home.exists()
+
+
+def test_a_dry_run_says_how_lines_are_read_and_which_prompts_are_long(
+    cli: Cli, home: Path, tmp_path: Path
+) -> None:
+    def request(name: str, *contents: str, system: str = "Be brief.") -> dict[str, object]:
+        messages = [{"role": "user", "content": content} for content in contents]
+        body = {"model": "m", "messages": [{"role": "system", "content": system}, *messages]}
+        return {"custom_id": name, "body": body}
+
+    lines = [
+        request("long", "text " * 10_000),
+        request("turns", "text", "What?"),
+        *(request(f"alone{n}", "What is 2 + 2?") for n in range(2)),
+        request("document as instructions", "What?", system="text " * 10_000),
+        {"id": "native", "query": "What?" * 5000, "context": "text"},
+    ]
+    path = tmp_path / "batch.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plan = cli("submit", path, "--dry-run", "--json").document
+    assert plan["readings"] == {"native": 1, "long": 1, "turns": 1, "alone": 3}
+    assert plan["long_prompts"] == 2
+    assert plan["long_prompt_ids"] == ["document as instructions", "native"]
+    assert cli("submit", path, "--dry-run").out.splitlines()[1:6] == [
+        "read as   1 × native line",
+        "          1 × long request: it is the context",
+        "          1 × short request: the earlier messages are the context",
+        "          3 × short request alone: it is also the context",
+        "contexts  4 different, 50,023 characters",
+    ]
+    warning = (
+        "2 root prompts of over 20,000 characters, sent with every turn: document as instructions, native\n"
+    )
+    assert warning in cli("submit", path, "--dry-run").out
     assert not home.exists()
 
 

@@ -59,7 +59,8 @@ def context(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def batch_file(tmp_path: Path) -> Path:
-    chat = [{"role": "system", "content": "a\nb"}, {"role": "user", "content": "How many lines contain 'b'?"}]
+    request = "a\nb\n" * 2000 + "How many lines contain 'b'?"
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": request}]
     lines = [
         {"id": "needle", "query": NEEDLE, "context": TEXT},
         {"id": "short", "query": NEEDLE, "context": TEXT, "max_iterations": 1},
@@ -133,7 +134,7 @@ def test_a_batch_goes_in_and_its_results_come_out(cli: Cli, batch_file: Path, tm
     first, second = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
     (lost,) = (json.loads(line) for line in (tmp_path / "errors.jsonl").read_text().splitlines())
     assert (first["custom_id"], first["answer"]) == ("needle", "4711")
-    assert second["response"]["body"]["choices"][0]["message"]["content"] == "1"
+    assert second["response"]["body"]["choices"][0]["message"]["content"] == "2001"
     assert (lost["custom_id"], lost["state"]) == ("short", "exhausted")
 
     status = cli("status", "b1", "--watch", "--json").document

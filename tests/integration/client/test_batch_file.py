@@ -5,12 +5,14 @@ import io
 import json
 import os
 import tracemalloc
+from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rlm_dist.client.batch_file import BatchFile
+from rlm_dist.client.batch_file import BatchFile, BatchList
 from rlm_dist.errors import InputError
 
 GOOD = b'{"id": "q1", "query": "How many?", "context": "text"}'
@@ -69,6 +71,14 @@ def test_every_bad_line_is_listed_with_its_number(path: Path) -> None:
     assert "digits" in problems[6]
     assert problems[7] == "line 10: is nested too deeply"
     assert problems[8] == "line 11: query: input should be a valid string; colour: is not known"
+
+
+def test_an_id_that_is_used_twice_is_named_as_the_line_names_it(path: Path) -> None:
+    path.write_bytes(b"\n".join([line(1), chat(1), chat(1)]))
+    assert problems_of(path) == (
+        "line 2: custom_id: 'q1' is already used in line 1",
+        "line 3: custom_id: 'q1' is already used in line 1",
+    )
 
 
 def test_skip_invalid_keeps_the_good_lines(path: Path) -> None:
@@ -134,20 +144,53 @@ def test_a_file_that_changes_after_the_check_is_named(path: Path) -> None:
 
 
 def test_openai_lines_tell_which_fields_had_no_effect(path: Path) -> None:
-    messages = [{"role": "user", "content": "text"}, {"role": "user", "content": "q"}]
-    body = {"model": "m", "messages": messages, "temperature": 0.5, "max_tokens": 9}
-    request = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    body = {"model": "m", "messages": [{"role": "user", "content": "q"}]}
+    fields = {"temperature": 0.5, "max_tokens": 9, "seed": None}
+    request = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body | fields}
     path.write_text(json.dumps(request), encoding="utf-8")
     batch = BatchFile(path)
-    assert batch.ignored == {"temperature", "max_tokens"}
+    assert batch.ignored == {"max_tokens"}
     assert [item.form for item in batch.items()] == ["openai"]
 
 
-def test_a_large_file_is_never_in_memory(path: Path) -> None:
+def test_a_list_has_the_same_digest_in_every_release(tmp_path: Path) -> None:
+    """By it a batch id attaches, so it holds what was handed in, not how this release reads it."""
+    (tmp_path / "text.txt").write_text("text")
+    file = {"id": "q2", "query": "?", "context_file": str(tmp_path / "text.txt"), "max_usd": Decimal("0.5")}
+    body = {"model": "m", "messages": [{"role": "user", "content": "q"}], "temperature": 0.5}
+    lines: list[dict[str, Any]] = [
+        {"id": "q1", "query": "?", "context": ["a", "b"]},
+        file,
+        {"custom_id": "q3", "body": body},
+    ]
+    digest = BatchList(lines).digest
+    assert digest == "259c155d4aa275b24e546f8a210151d9f878c7f6e24a4f2b45a7df649136b8f3"
+    assert BatchList([dict(reversed(line.items())) for line in lines]).digest == digest
+    (tmp_path / "text.txt").write_text("TEXT")
+    assert BatchList(lines).digest != digest
+
+
+@pytest.mark.parametrize("name", ["query", "context", "model"])
+def test_another_list_has_another_digest(name: str) -> None:
+    item = {"id": "q1", "query": "a", "context": "b", "model": "c"}
+    assert BatchList([item]).digest != BatchList([item | {name: "d"}]).digest
+
+
+def native(number: int) -> bytes:
+    return line(number, context="x" * 16_000)
+
+
+def chat(number: int) -> bytes:
+    messages = [{"role": "user", "content": "x" * 8000} for _ in range(2)]
+    return json.dumps({"custom_id": f"q{number}", "body": {"model": "m", "messages": messages}}).encode()
+
+
+@pytest.mark.parametrize("made", [native, chat])
+def test_a_large_file_is_never_in_memory(path: Path, made: Callable[[int], bytes]) -> None:
     """A file of 32 MiB in 2000 lines takes little more memory than its ids and one line."""
     with path.open("wb") as file:
         for number in range(2000):
-            file.write(line(number, context="x" * 16_000) + b"\n")
+            file.write(made(number) + b"\n")
     tracemalloc.start()
     try:
         assert sum(1 for _ in BatchFile(path).items()) == 2000

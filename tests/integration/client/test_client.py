@@ -1,9 +1,7 @@
 """The Python API against a real server; the tests play the workers."""
 
 import json
-import threading
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,27 +15,22 @@ from rlm_dist.client.batch_item import BatchItem
 from rlm_dist.client.client import Client
 from rlm_dist.client.options import JobOptions
 from rlm_dist.contexts.encoding import encode_files
-from rlm_dist.errors import Cancelled, InputError, JobFailed, NotFound, Unreachable
-from rlm_dist.rlm_repl import RLM_REPL
+from rlm_dist.errors import InputError, NotFound, Unreachable
 from rlm_dist.schema import (
     BatchState,
     CallParameters,
-    CallResult,
-    ErrorInfo,
     JobLimits,
     JobState,
     Outcome,
     Role,
-    Usage,
 )
 from rlm_dist.schema.events import JobEnded, Marked
 from rlm_dist.settings import Settings
-from rlm_dist.store import OpenCall, Settlement, Spend, Store, connect
+from rlm_dist.store import connect
 from rlm_dist.store.trace import TraceSink
 from tests.support.context_decoder import decode
+from tests.support.played_jobs import LEASE_MS, ROOT_LIST, answered, pay, play
 from tests.support.redis_servers import flavours, running
-
-LEASE_MS = 60_000
 
 
 @pytest.fixture
@@ -49,10 +42,6 @@ def server(redis_url: str) -> Iterator[redis.Redis]:
 @pytest.fixture
 def settings(server: redis.Redis, redis_url: str, tmp_path: Path) -> Settings:
     return Settings(redis_url=redis_url, home=tmp_path / "home")
-
-
-# kombu's list for messages of normal priority.
-ROOT_LIST = "rlm.root\x06\x163"
 
 
 @pytest.fixture
@@ -68,31 +57,6 @@ def messages(server: redis.Redis) -> list[dict[str, Any]]:
 
 def job_ids_sent(server: redis.Redis) -> list[str]:
     return [message["headers"]["argsrepr"].removeprefix("job=") for message in messages(server)]
-
-
-def take(store: Store, job_id: str) -> int:
-    """The epoch of a job in this worker's hands; the worker takes the job if it has not yet."""
-    return store.jobs.start(job_id, "worker", LEASE_MS) or store.jobs.get(job_id).epoch
-
-
-def play(store: Store, job_id: str, outcome: Outcome) -> None:
-    """Act as a root worker would on a job."""
-    assert store.jobs.finish(job_id, take(store, job_id), outcome)
-
-
-def answered(text: str) -> Outcome:
-    return Outcome(state=JobState.SUCCEEDED, answer=text, iterations=2)
-
-
-def pay(store: Store, job_id: str, role: Role, nanousd: int | None) -> None:
-    """Act as a worker would on a call that cost something."""
-    epoch = take(store, job_id)
-    call_id = uuid.uuid4().hex
-    store.calls.open(job_id, epoch, [OpenCall(call_id, "{}", 1, 1, role)])
-    if role is Role.SUB:  # a root call is held by whoever opened it
-        assert store.calls.claim(job_id, [call_id], "worker", LEASE_MS) == ["{}"]
-    spend = Spend("model", Usage(input_tokens=100, output_tokens=10), nanousd)
-    store.calls.settle(job_id, "worker", [Settlement(call_id, role, CallResult().model_dump_json(), spend)])
 
 
 def test_a_job_is_stored_with_its_context_and_sent(
@@ -379,75 +343,6 @@ def test_a_file_is_submitted_line_by_line(client: Client, server: redis.Redis, t
 def test_a_redis_that_does_not_answer_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match=r"none\.sock"):
         Client(Settings(home=tmp_path), redis_url=f"unix://{tmp_path}/none.sock")
-
-
-@pytest.fixture
-def worker(client: Client) -> Iterator[Callable[[Outcome], None]]:
-    """A thread that plays the next submitted job, which costs 1 USD."""
-    threads = []
-
-    def play_next(outcome: Outcome, nanousd: int | None = 1_000_000_000) -> None:
-        known = {record.spec.id for record in client.store.jobs.newest(100)}
-
-        def work() -> None:
-            with connect(str(client.settings.redis_url), client_name="test") as own:
-                own.blmpop(30, 1, ROOT_LIST, direction="RIGHT")
-                (job_id,) = {record.spec.id for record in client.store.jobs.newest(100)} - known
-                pay(client.store, job_id, Role.ROOT, nanousd)
-                play(client.store, job_id, outcome)
-
-        threads.append(threading.Thread(target=work))
-        threads[-1].start()
-
-    yield play_next
-    for thread in threads:
-        thread.join()
-
-
-@pytest.fixture
-def rlm(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[RLM_REPL]:
-    monkeypatch.setenv("RLM_REDIS_URL", str(settings.redis_url))
-    monkeypatch.setenv("RLM_HOME", str(settings.home))
-    with RLM_REPL(model="big", recursive_model="small", max_iterations=3) as rlm:
-        yield rlm
-
-
-def test_the_seeds_class_answers_and_counts(
-    rlm: RLM_REPL, client: Client, worker: Callable[..., None]
-) -> None:
-    worker(answered("42"))
-    assert rlm.completion("context", "question") == "42"
-    worker(Outcome(state=JobState.EXHAUSTED, partial_answer="half"))
-    assert rlm.completion(["context"]) is None
-    assert rlm.cost_summary() == {
-        "total_cost": 2.0,
-        "root_llm_cost": 2.0,
-        "sub_llm_cost": 0,
-        "root_llm_tokens": 220,
-        "sub_llm_tokens": 0,
-        "root_llm_calls": 2,
-        "sub_llm_calls": 0,
-    }
-    worker(answered("42"), nanousd=None)
-    rlm.completion("context", "question")
-    assert (rlm.cost_summary()["total_cost"], rlm.cost_summary()["root_llm_calls"]) == (None, 3)
-    rlm.reset()
-    assert set(rlm.cost_summary().values()) == {0}
-    spec = client.store.jobs.newest(1)[0].spec
-    assert (spec.model, spec.sub_model) == ("big", "small")
-    assert (spec.limits.max_iterations, spec.max_output_chars) == (3, 500_000)
-
-
-def test_the_seeds_class_raises_where_the_job_failed(rlm: RLM_REPL, worker: Callable[..., None]) -> None:
-    worker(Outcome(state=JobState.FAILED, error=ErrorInfo(type="auth", message="bad key")))
-    with pytest.raises(JobFailed, match="auth: bad key"):
-        rlm.completion("context", "question")
-    assert rlm.cost_summary()["total_cost"] == 1.0
-    worker(Outcome(state=JobState.CANCELLED))
-    with pytest.raises(Cancelled):
-        rlm.completion("context", "question")
-    with pytest.raises(InputError):
-        rlm.completion("", "question")
 
 
 def test_a_unix_socket_and_a_database_are_used_by_store_and_broker(tmp_path: Path) -> None:

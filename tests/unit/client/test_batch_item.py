@@ -1,4 +1,4 @@
-"""Single lines of a batch in both forms, and lines of OpenAI's output format."""
+"""Single native lines of a batch, and lines of OpenAI's output format; its input: ``test_openai_line.py``."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -18,19 +18,6 @@ BASE = Path("/base")
 
 def native(**fields: object) -> dict[str, Any]:
     return {"id": "q1", "query": "How many?", "context": "text"} | fields
-
-
-def request(*messages: dict[str, Any], **body: object) -> dict[str, Any]:
-    return {
-        "custom_id": "r1",
-        "method": "POST",
-        "url": "/v1/chat/completions",
-        "body": {"model": "gpt", "messages": list(messages)} | body,
-    }
-
-
-def said(role: str, content: object) -> dict[str, Any]:
-    return {"role": role, "content": content}
 
 
 def problems_of(line: object) -> tuple[str, ...]:
@@ -97,48 +84,6 @@ def test_a_bad_native_line_names_its_field(line: object, problem: str) -> None:
 
 def test_all_bad_fields_of_a_line_are_listed() -> None:
     assert len(problems_of({"id": 1, "query": 2, "colour": "red", "context": "c"})) == 3
-
-
-def test_one_message_before_the_query_is_a_str() -> None:
-    item = read_item(request(said("system", "the long text"), said("user", "the question")), BASE)
-    assert (item.custom_id, item.query, item.value) == ("r1", "the question", "the long text")
-    assert (item.options.model, item.form) == ("gpt", "openai")
-
-
-def test_several_messages_before_the_query_are_a_list() -> None:
-    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
-    earlier = [said("developer", "be brief"), said("user", parts), said("assistant", "yes?")]
-    item = read_item(request(*earlier, said("user", "the question")), BASE)
-    assert item.value == ["developer: be brief", "user: one\ntwo", "assistant: yes?"]
-
-
-def test_sampling_fields_are_left_aside() -> None:
-    messages = (said("user", "text"), said("user", "question"))
-    line = request(*messages, temperature=0, max_tokens=5, n=1, stream=False, metadata={"k": "v"})
-    assert read_item(line, BASE).metadata == {"k": "v"}
-
-
-@pytest.mark.parametrize(
-    ("line", "problem"),
-    [
-        (request(said("user", "q")), "there is no message before the last user message"),
-        (request(said("user", "q"), said("assistant", "a")), "the last message must be a user message"),
-        (request(), "the last message must be a user message"),
-        (request(said("tool", "t"), said("user", "q")), "body.messages.0.role"),
-        (request(said("user", None), said("user", "q")), "body.messages.0.content"),
-        (request(said("user", [{"type": "image_url"}]), said("user", "q")), "only text parts can be used"),
-        (request(said("user", "t"), said("user", "q"), n=2, stream=True), "n, stream cannot be used here"),
-        (request(said("user", "t"), said("user", "q"), tools=[{}]), "tools cannot be used here"),
-        (request(said("user", "t"), said("user", "q"), colour=1), "body.colour: is not known"),
-        (request(said("user", "t"), said("user", "")), "query: is empty"),
-        (request(said("user", "t"), said("user", "q")) | {"url": "/v1/embeddings"}, "url: "),
-        (request(said("user", "t"), said("user", "q")) | {"method": "GET"}, "method: "),
-        (request() | {"body": None}, "body: "),
-        ({"custom_id": "a"}, "method: is missing"),
-    ],
-)
-def test_a_bad_openai_line_says_what_is_wrong(line: object, problem: str) -> None:
-    assert any(problem in found for found in problems_of(line))
 
 
 def test_no_problem_shows_a_text() -> None:

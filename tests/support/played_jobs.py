@@ -1,0 +1,35 @@
+"""Jobs played by a test that acts as their worker: taken up, paid for, ended."""
+
+import uuid
+
+from rlm_dist.schema import CallResult, JobState, Outcome, Role, Usage
+from rlm_dist.store import OpenCall, Settlement, Spend, Store
+
+LEASE_MS = 60_000
+# kombu's list for messages of normal priority.
+ROOT_LIST = "rlm.root\x06\x163"
+
+
+def take(store: Store, job_id: str) -> int:
+    """The epoch of a job in this worker's hands; the worker takes the job if it has not yet."""
+    return store.jobs.start(job_id, "worker", LEASE_MS) or store.jobs.get(job_id).epoch
+
+
+def play(store: Store, job_id: str, outcome: Outcome) -> None:
+    """Act as a root worker would on a job."""
+    assert store.jobs.finish(job_id, take(store, job_id), outcome)
+
+
+def answered(text: str) -> Outcome:
+    return Outcome(state=JobState.SUCCEEDED, answer=text, iterations=2)
+
+
+def pay(store: Store, job_id: str, role: Role, nanousd: int | None) -> None:
+    """Act as a worker would on a call that cost something."""
+    epoch = take(store, job_id)
+    call_id = uuid.uuid4().hex
+    store.calls.open(job_id, epoch, [OpenCall(call_id, "{}", 1, 1, role)])
+    if role is Role.SUB:  # a root call is held by whoever opened it
+        assert store.calls.claim(job_id, [call_id], "worker", LEASE_MS) == ["{}"]
+    spend = Spend("model", Usage(input_tokens=100, output_tokens=10), nanousd)
+    store.calls.settle(job_id, "worker", [Settlement(call_id, role, CallResult().model_dump_json(), spend)])
