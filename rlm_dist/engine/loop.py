@@ -46,6 +46,7 @@ _HINTS = {
         "RLM_MAX_OUTPUT_CHARS."
     ),
     FailureKind.INVALID: "The endpoint does not accept this request as it stands.",
+    FailureKind.NO_ANSWER: "The model's reply had no answer: use another model, or raise its output limit.",
     FailureKind.RATE: "The endpoint kept refusing the call because of its rate limit: retry the job later.",
     FailureKind.TRANSIENT: "The endpoint did not recover: retry the job later.",
     FailureKind.OUTAGE: "Retry the job once the endpoint is back.",

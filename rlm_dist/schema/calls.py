@@ -82,6 +82,11 @@ class Completion(Wire):
     model: str
     endpoint: str | None = Field(default=None, exclude_if=_is_none)
 
+    @property
+    def truncated(self) -> bool:
+        """Whether the text was cut off at the output limit."""
+        return self.finish_reason == "length"
+
 
 class CallFailure(Wire):
     """Why a call failed for good; ``kind`` is a value of ``errors.FailureKind``."""
@@ -108,9 +113,13 @@ class CallResult(Wire):
 
 
 class Answer(Wire):
-    """A settled call as its caller sees it: ``text`` or the failure, and the kinds of its failed attempts."""
+    """A settled call as its caller sees it: ``text`` or the failure, and the kinds of its failed attempts.
+
+    ``truncated`` says that the text was cut off at the output limit.
+    """
 
     call_id: str
     text: str | None = None
+    truncated: bool = False
     failure: CallFailure | None = None
     failed_attempts: tuple[str, ...] = ()

@@ -12,11 +12,12 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from aiohttp import web
+from pydantic import JsonValue
 
 from rlm_dist.schema import Message, Role
 from rlm_dist.simulated import rules, scripts
@@ -257,11 +258,19 @@ class SimulatedEndpoint:
         self._repeats[chat_hash] += 1
         return pick(self.faults, parsed.role, ordinal, parsed.prompt, self._repeats[chat_hash] - 1)
 
-    def _count_answer(self, parsed: ParsedRequest, text: str | None, *, empty: bool = False) -> web.Response:
-        """Answer with ``text`` and its usage, and count it."""
+    def _count_answer(
+        self,
+        parsed: ParsedRequest,
+        text: str | None,
+        *,
+        empty: bool = False,
+        choice: Mapping[str, JsonValue] | None = None,
+    ) -> web.Response:
+        """Answer with ``text`` and its usage, and count it; ``choice`` has other fields for its choice."""
         usage = self._tally.answered(parsed.model, parsed.messages, text or "")
         body = completion_body(parsed, text, usage)
-        return web.json_response({**body, "choices": []} if empty else body)
+        choices = [] if empty else [{**body["choices"][0], **(choice or {})}]
+        return web.json_response({**body, "choices": choices})
 
     def _text(self, parsed: ParsedRequest) -> str:
         return self._respond[parsed.role](parsed.messages)
@@ -277,6 +286,8 @@ class SimulatedEndpoint:
                 return html_page()
             case "empty_choices":
                 return self._count_answer(parsed, "", empty=True)
+            case "choice":
+                return self._count_answer(parsed, self._text(parsed), choice=fault.choice)
             case "null_content":
                 return self._count_answer(parsed, None)
             case "no_usage":
