@@ -18,7 +18,7 @@ _SHOWN_PARTS = ("text", "output_text", "refusal")
 
 
 class ReplyParts(NamedTuple):
-    """What a choice holds: ``tool_calls`` as one line of text each, ``error`` if the endpoint broke it off."""
+    """What a choice holds: ``tool_calls`` as one line of text each, ``error`` if it was broken off."""
 
     finish_reason: str = "unknown"
     content: str = ""

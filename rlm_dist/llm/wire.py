@@ -66,7 +66,8 @@ def read_reply(
 ) -> Attempt:
     """Parse a response of either route: it ends an attempt with a completion or a failure.
 
-    A failure's text has nothing of ``hidden``, nor of the prompt. A sub model's thoughts are dropped unless they are kept.
+    A failure's text has nothing of ``hidden``, nor of the prompt. A sub model's thoughts are dropped unless
+    they are kept.
     """
     try:
         data = json.loads(body)

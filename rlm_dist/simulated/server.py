@@ -284,12 +284,8 @@ class SimulatedEndpoint:
                 return web.json_response({"error": error}, status=fault.status, headers=fault.headers)
             case "html":
                 return html_page()
-            case "empty_choices":
-                return self._count_answer(parsed, "", empty=True)
-            case "choice":
-                return self._count_answer(parsed, self._text(parsed), choice=fault.choice)
-            case "null_content":
-                return self._count_answer(parsed, None)
+            case "empty_choices" | "null_content" | "choice":
+                return self._odd_reply(fault, parsed)
             case "no_usage":
                 return web.json_response(completion_body(parsed, self._text(parsed), None))
             case "half_body" | "drip" | "disconnect":
@@ -304,6 +300,12 @@ class SimulatedEndpoint:
             case "hang":
                 await asyncio.Event().wait()
         raise AssertionError(fault.kind)
+
+    def _odd_reply(self, fault: Fault, parsed: ParsedRequest) -> web.Response:
+        if fault.kind == "choice":
+            return self._count_answer(parsed, self._text(parsed), choice=fault.choice)
+        empty = fault.kind == "empty_choices"
+        return self._count_answer(parsed, "" if empty else None, empty=empty)
 
     async def _cut_short(
         self, fault: Fault, request: web.Request, parsed: ParsedRequest

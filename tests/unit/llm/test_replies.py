@@ -1,4 +1,4 @@
-"""A reply of a sub model is an answer only if it has text; a root model's reply is always shown to its loop."""
+"""A sub model's reply is an answer only if it has text; a root model's reply always goes to its loop."""
 
 import json
 from typing import Any
