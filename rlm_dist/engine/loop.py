@@ -240,6 +240,7 @@ class _Loop:
                 seconds=result.seconds,
                 calls=result.calls,
                 failed_calls=result.failed_calls,
+                truncated_calls=result.truncated_calls,
                 state_lost=result.state_lost,
                 replayed=replayed,
             )

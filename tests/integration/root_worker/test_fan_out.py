@@ -73,7 +73,8 @@ class Bench:
         for call_id, packed in reversed(list(zip(call_ids, claimed, strict=True))):
             prompt = CallRequest.model_validate_json(packed or "").messages[0].content
             self.answered.append(prompt)
-            done = Completion(text=f"re {prompt}", usage=USAGE, finish_reason="stop", model="m")
+            finish = "length" if prompt == "long" else "stop"
+            done = Completion(text=f"re {prompt}", usage=USAGE, finish_reason=finish, model="m")
             result = CallResult(completion=done).model_dump_json()
             self.store.calls.settle(
                 "j", "sub-1", [Settlement(call_id, Role.SUB, result, Spend("m", USAGE, None))]
@@ -120,6 +121,11 @@ def test_answers_come_in_the_order_asked(bench: Bench) -> None:
     (event,) = bench.events
     assert isinstance(event, SubCallsAnswered)
     assert (event.calls, event.failed, event.from_store) == (5 * WINDOW + 3, 0, 0)
+
+
+def test_33_an_answer_that_was_cut_off_says_so(bench: Bench) -> None:
+    asked = [(Message(role="user", content=text),) for text in ("short", "long")]
+    assert [answer.truncated for answer in bench.fan_out.query(asked, None)] == [False, True]
 
 
 def test_no_prompts_have_no_answers(bench: Bench) -> None:
