@@ -41,8 +41,8 @@ def read_choice(choices: object) -> ReplyParts | None:
     finish = choice.get("finish_reason")
     finish_reason = finish if isinstance(finish, str) and finish else "unknown"
     message = _message(choice)
-    if finish_reason == "error":
-        return ReplyParts(finish_reason, error=_error_text(choice.get("error")))
+    if finish_reason == "error" or choice.get("error"):
+        return ReplyParts("error", error=_error_text(choice.get("error")))
     if message is None:
         return None
     parts = list(_content_parts(message.get("content")))
@@ -65,12 +65,17 @@ def reply_text(parts: ReplyParts, request: CallRequest, *, secrets: Secrets, kee
     if parts.finish_reason == "error":
         detail = shown(parts.error, secrets)
         raise CallError(FailureKind.TRANSIENT, f"the endpoint broke its reply off with an error: {detail}")
-    text = parts.content
+    text = parts.content if parts.content.strip() else parts.refusal
     if not text.strip() and not parts.tool_calls and parts.finish_reason == "stop":
         text = parts.thinking  # some servers put the whole reply there
     if request.role is Role.ROOT:
-        text = text if text.strip() else parts.refusal
-        return "\n".join([*([text] if text.strip() else []), *parts.tool_calls]) if parts.tool_calls else text
+        return "\n".join(part for part in (text, *parts.tool_calls) if part.strip())
+    return _sub_text(text, parts, request, secrets, keep_thoughts)
+
+
+def _sub_text(
+    text: str, parts: ReplyParts, request: CallRequest, secrets: Secrets, keep_thoughts: bool
+) -> str:
     if parts.refusal.strip():
         raise _no_answer(f"the model refused: {shown(parts.refusal, secrets)}")
     if parts.finish_reason == "content_filter":
@@ -92,10 +97,9 @@ def _no_answer(reason: str) -> CallError:
 def _why_empty(parts: ReplyParts, request: CallRequest) -> str:
     if parts.finish_reason == "length":
         limit = request.max_output_tokens
-        value = f"is {limit}" if limit else "is not set, so the limit is the endpoint's own"
         return (
-            "thinking used up the output limit before there was an answer: sub_max_output_tokens "
-            f"{value}. Raise it, or lower the reasoning effort"
+            "thinking used up the output limit before there was an answer: sub_max_output_tokens is "
+            f"{limit or 'not set'}. Raise it, or lower the reasoning effort"
         )
     if parts.served.strip():
         return "the model's reply has thoughts but no answer"

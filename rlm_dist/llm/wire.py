@@ -71,7 +71,7 @@ def read_reply(
     """
     try:
         data = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Attempt(
             failure=CallError(FailureKind.TRANSIENT, f"the response is not JSON but {_describe(body)}")
         )

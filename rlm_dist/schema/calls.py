@@ -71,7 +71,7 @@ class CallRequest(Wire):
 
 
 class Completion(Wire):
-    """A model's answer; ``text`` is empty if the endpoint sent null content.
+    """A model's answer; ``text`` is empty if a root model's reply has none.
 
     ``endpoint`` is the address of the endpoint that served it, if the role has several.
     """

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from rlm_dist.errors import FailureKind
+from rlm_dist.llm import client
+from rlm_dist.llm.permits import AttemptEnd
 from rlm_dist.llm.wire import Attempt, read_reply
 from rlm_dist.schema import CallRequest, Charge, Completion, Message, Role, Usage
 
@@ -121,6 +123,8 @@ def test_a_reply_that_ended_in_an_error_is_asked_again(role: Role) -> None:
     for choice in (
         {**said("half of", "error"), "error": {"code": 502, "message": "upstream went away"}},
         {"finish_reason": "error", "error": {"code": 502, "message": "upstream went away"}},
+        {**said("half of", None), "error": {"code": 502, "message": "upstream went away"}},
+        {**said("half of", "length"), "error": "upstream went away"},
     ):
         assert "upstream went away" in reason(read(choice, role), FailureKind.TRANSIENT)
     assert "error" in reason(read(said("half of", "error"), role), FailureKind.TRANSIENT)
@@ -134,6 +138,33 @@ def test_34_thoughts_are_dropped_from_a_sub_answer_unless_they_are_kept(text: st
     assert completion(read(said(text))).text == "Paris"
     assert completion(read(said(text), keep_thoughts=True)).text == text
     assert completion(read(said(text), Role.ROOT)).text == text
+
+
+def test_34_the_channel_of_thoughts_is_dropped_too() -> None:
+    thoughts = "<|channel|>analysis<|message|>hm"
+    text = f"{thoughts}<|end|><|start|>assistant<|channel|>final<|message|>Paris<|return|>"
+    assert completion(read(said(text))).text == "Paris"
+    assert "output limit" in reason(read(said(thoughts, "length")))
+
+
+@pytest.mark.parametrize("error", [None, {}, ""])
+def test_an_empty_error_beside_a_reply_is_none(error: object) -> None:
+    assert completion(read({**said("hi"), "error": error})).text == "hi"
+
+
+def test_the_words_of_an_error_have_no_key_and_no_prompt() -> None:
+    for words in ("bad key sk-7", f"no: {PROMPT}"):
+        body = json.dumps({"choices": [{"finish_reason": "error", "error": {"message": words}}]})
+        failure = read_reply(body, request(), "m", hidden=("sk-7",)).failure
+        assert failure is not None
+        assert "sk-7" not in failure.message
+        assert "quick brown fox" not in failure.message
+
+
+def test_no_answer_is_an_answer_with_its_tokens_for_the_limits() -> None:
+    attempt = read(said(None, refusal="No."))
+    assert client._end_of(attempt) is AttemptEnd.ANSWERED
+    assert client._release_details(attempt)["tokens"] == USAGE.total
 
 
 def test_34_thoughts_alone_are_no_answer_even_if_they_are_kept() -> None:
@@ -191,7 +222,9 @@ def test_a_root_reply_without_text_is_an_empty_reply(choice: object) -> None:
 
 
 def test_the_refusal_of_a_root_model_is_its_reply() -> None:
-    assert completion(read(said(None, refusal="I cannot."), Role.ROOT)).text == "I cannot."
+    for reply in (said(None, refusal="I cannot."), said("", refusal="I cannot.", reasoning="hm")):
+        assert completion(read(reply, Role.ROOT)).text == "I cannot."
+    assert completion(read(said("Well.", refusal="I cannot."), Role.ROOT)).text == "Well."
 
 
 def test_native_tool_calls_of_a_root_model_are_lines_of_its_text() -> None:

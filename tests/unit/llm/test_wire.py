@@ -56,7 +56,9 @@ def test_a_paid_body_without_a_reply_is_not_asked_for_again(text: str) -> None:
     assert attempt.charge == Charge(model="m", usage=Usage(input_tokens=10, cached_tokens=4, output_tokens=3))
 
 
-@pytest.mark.parametrize("text", ["", "<html>", '{"choices": [{"mess', "[]", "3", "null", '{"error": "x"}'])
+@pytest.mark.parametrize(
+    "text", ["", "<html>", '{"choices": [{"mess', "[]", "3", "null", '{"error": "x"}', "[" * 100_000]
+)
 def test_anything_else_is_transient_and_free(text: str) -> None:
     attempt = read_reply(text, REQUEST, "m")
     assert attempt.failure is not None
