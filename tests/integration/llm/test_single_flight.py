@@ -96,8 +96,7 @@ def test_a_call_that_is_to_be_made_anew_is(make_llm: MakeLLM, request_: CallRequ
     "fault", [Fault(kind="status", status=400, on=(0,)), Fault(kind="null_content", on=(0,))]
 )
 def test_a_failure_is_not_kept_and_the_next_one_makes_the_call(make_llm: MakeLLM, fault: Fault) -> None:
-    faults = [fault]
-    with SimulatedEndpoint(faults=faults) as endpoint:
+    with SimulatedEndpoint(faults=[fault]) as endpoint:
         llms = [make_llm(endpoint.url) for _ in range(2)]
         futures = [llm.submit(ask()) for llm in llms for _ in range(2)]
         results = [future.result() for future in futures]
