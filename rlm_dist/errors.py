@@ -211,6 +211,7 @@ class FailureKind(StrEnum):
     TRANSIENT = "transient"  # retry with backoff
     TIMEOUT = "timeout"  # the call's deadline passed; retry as transient
     INVALID = "invalid"  # fail the call: the endpoint will never accept it
+    NO_ANSWER = "no_answer"  # fail the call: the reply was paid for and has no answer; it would come again
     TOO_LONG = "too_long"  # fail the call: the prompt is longer than the model's window
     AUTH = "auth"  # key or permission: pause the batch, fail a job without a batch
     QUOTA = "quota"  # the account has no credit left: pause the batch, fail a job without one

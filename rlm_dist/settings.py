@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     sub_extra_body: Body = None
     extra_headers: SecretStr | None = None
     sub_extra_headers: SecretStr | None = None
+    keep_thoughts: bool = False
     endpoints: Path | None = None
     redis_url: str | None = None
     blob_url: str | None = None

@@ -218,6 +218,7 @@ def _cost_lines(costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:
     yield from cost_lines(by_model)
     yield (
         f"  {costs.cache_hits} answered from the store, {costs.failed_calls} failed, "
+        f"{costs.truncated_calls} cut off at the output limit, "
         f"{costs.duplicate_paid_calls} paid twice, {costs.estimated_calls} with estimated tokens"
     )
     if costs.pending_calls:

@@ -5,10 +5,10 @@ An entry is one JSON object with ``"v": 1`` and a type ``"t"``:
 ``{"v":1,"t":"reply","turn":0,"completion":{…}}``
     a root model's reply, as ``schema.Completion``
 ``{"v":1,"t":"cell","turn":0,"block":0,"code":"<sha256>","output":["head","tail",omitted],"error":null,
-"final":[text,value,by]|null,"partial":null,"state_lost":false,"calls":0,"failed_calls":0,"seconds":0.1,
-"began_ns":1}``
-    what a code block did, as ``schema.CellResult``, and the Unix time at which it began (absent in 0.1.0);
-    ``"limits":[[kind,used,limit,needed]]`` if it met any
+"final":[text,value,by]|null,"partial":null,"state_lost":false,"calls":0,"failed_calls":0,"truncated_calls":0,
+"seconds":0.1,"began_ns":1}``
+    what a code block did, as ``schema.CellResult``, and the Unix time at which it began; earlier versions
+    did not write ``began_ns`` and ``truncated_calls``. ``"limits":[[kind,used,limit,needed]]`` if it met any
 ``{"v":1,"t":"hint","turn":0,"text":"…"|null,"last":[kind,used,limit,needed]|null}``
     the sentence on the budget that the model got after a turn, so that a replayed chat is the same, and the
     limit that made the next turn the last one (absent if there was none)
@@ -133,6 +133,7 @@ def _pack(result: CellResult) -> dict[str, object]:
         "state_lost": result.state_lost,
         "calls": result.calls,
         "failed_calls": result.failed_calls,
+        "truncated_calls": result.truncated_calls,
         "seconds": result.seconds,
         **({"limits": result.limits} if result.limits else {}),
     }
@@ -148,6 +149,7 @@ def _unpack(entry: dict[str, Any]) -> CellResult:
         state_lost=entry["state_lost"],
         calls=entry["calls"],
         failed_calls=entry["failed_calls"],
+        truncated_calls=entry.get("truncated_calls", 0),
         seconds=entry["seconds"],
         limits=tuple(ReachedLimit(*limit) for limit in entry.get("limits", ())),
     )

@@ -50,6 +50,7 @@ _HINTS = {
         "RLM_MAX_OUTPUT_CHARS."
     ),
     FailureKind.INVALID: "The endpoint does not accept this request as it stands.",
+    FailureKind.NO_ANSWER: "The model's reply had no answer: use another model, or raise its output limit.",
     FailureKind.RATE: "The endpoint kept refusing the call because of its rate limit: retry the job later.",
     FailureKind.TRANSIENT: "The endpoint did not recover: retry the job later.",
     FailureKind.OUTAGE: "Retry the job once the endpoint is back.",
@@ -279,6 +280,7 @@ class _Loop:
                 seconds=result.seconds,
                 calls=result.calls,
                 failed_calls=result.failed_calls,
+                truncated_calls=result.truncated_calls,
                 state_lost=result.state_lost,
                 replayed=replayed,
             )

@@ -65,6 +65,12 @@ def _block_text(block: BlockResult, share: int) -> str:
             f"[{result.failed_calls:,} of {result.calls:,} sub-calls failed. In a batch such an answer "
             "says so and its .ok is False; the others are good.]"
         )
+    if result.truncated_calls:
+        were, their = ("was", "its") if result.truncated_calls == 1 else ("were", "their")
+        parts.append(
+            f"[{result.truncated_calls:,} of {result.calls:,} answers {were} cut off at the output limit; "
+            f"{their} .truncated is True]"
+        )
     if result.state_lost:
         parts.append(
             f"[The REPL process was ended: its variables are gone. {block.rebuilt}]".replace(" ]", "]")

@@ -99,7 +99,9 @@ class LLM:
         limits: LimiterRegistry | None = None,
         cache: SingleFlightCache | None = None,
         slots: int | None = None,
+        keep_thoughts: bool = False,
     ) -> None:
+        """``keep_thoughts``: whether a sub model's thoughts stay in its answers."""
         # httpx2 logs a line for each request: in a worker's log, hundreds a second.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
         self._endpoints = endpoints
@@ -107,6 +109,7 @@ class LLM:
         self._retry = retry or RetryPolicy()
         self._limits = limits or LimiterRegistry()
         self._cache = cache
+        self._keep_thoughts = keep_thoughts
         self._patience_s = call_timeout_s * self._retry.deadline_factor
         self._slots = Slots(slots)
         self._on_wire: dict[str, int] = {}
@@ -189,8 +192,9 @@ class LLM:
         identity = endpoint.url, key, *sorted(endpoint.headers.items())
         if identity not in self._connections:
             self._connections[identity] = Connection(
-                url=endpoint.url, key=key, headers=endpoint.headers, timeout_s=self._call_timeout_s
-            )
+                url=endpoint.url, key=key, headers=endpoint.headers,
+                timeout_s=self._call_timeout_s, keep_thoughts=self._keep_thoughts,
+            )  # fmt: skip
         return self._connections[identity]
 
     async def _answer(self, request: CallRequest, job_id: str) -> CallResult:
@@ -398,9 +402,9 @@ def _end_of(attempt: Attempt) -> AttemptEnd:
 
 def _release_details(attempt: Attempt) -> dict[str, Any]:
     """What else the limiter has to know about an attempt."""
-    completion, failure = attempt.completion, attempt.failure
+    paid, failure = attempt.completion or attempt.charge, attempt.failure
     return {
-        "tokens": completion.usage.total if completion else None,
+        "tokens": paid.usage.total if paid else None,
         "retry_after_s": (failure.retry_after_s if failure else None) or 0.0,
         "blocked_s": attempt.blocked_s or 0.0,
     }

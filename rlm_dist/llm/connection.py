@@ -25,7 +25,7 @@ from rlm_dist.llm.failures import (
     to_call_error,
 )
 from rlm_dist.llm.retry import requested_delay_s
-from rlm_dist.llm.wire import Attempt, chat_body, plain_body, read_chat, read_models, read_plain
+from rlm_dist.llm.wire import Attempt, chat_body, plain_body, read_models, read_reply
 from rlm_dist.schema import CallRequest
 
 CONNECT_TIMEOUT_S = 10.0
@@ -38,13 +38,22 @@ NO_KEY = "no-key"
 class Connection:
     """The HTTP client of one endpoint; made and used only in the event loop's thread."""
 
-    def __init__(self, *, url: str, key: str, headers: Mapping[str, str], timeout_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        url: str,
+        key: str,
+        headers: Mapping[str, str],
+        timeout_s: float,
+        keep_thoughts: bool = False,
+    ) -> None:
         self.url = url.rstrip("/")
         self.shown_url = shown_url(self.url)
         self._key = key
         # An endpoint may quote a part of a value, such as the token after "Bearer".
         self._hidden = (key, *(part for value in headers.values() for part in value.split()))
         self._timeout_s = timeout_s
+        self._keep_thoughts = keep_thoughts
         self._has_chat = True
         self._models: asyncio.Task[list[str]] | None = None
         self._probe: asyncio.Task[bool] | None = None
@@ -112,9 +121,7 @@ class Connection:
             if not await self._lacks_chat(refusal):
                 raise
             return await self._plain(request, model)
-        return read_chat(response.text, request, model)._replace(
-            blocked_s=requested_delay_s(response.headers)
-        )
+        return self._read(response, request, model)
 
     async def _lacks_chat(self, refusal: HTTPRefusal) -> bool:
         """Whether the endpoint has only the plain route: it refuses the chat route, but lists its models."""
@@ -134,9 +141,13 @@ class Connection:
             self._has_chat = self._has_chat or refusal.maybe_no_route
             raise
         self._has_chat = False
-        return read_plain(response.text, request, model)._replace(
-            blocked_s=requested_delay_s(response.headers)
+        return self._read(response, request, model)
+
+    def _read(self, response: httpx2.Response, request: CallRequest, model: str) -> Attempt:
+        attempt = read_reply(
+            response.text, request, model, hidden=self._hidden, keep_thoughts=self._keep_thoughts
         )
+        return attempt._replace(blocked_s=requested_delay_s(response.headers))
 
     async def _post(self, path: str, body: object, request: CallRequest, model: str) -> httpx2.Response:
         try:

@@ -44,8 +44,12 @@ class ResultCache(Protocol):
 class SingleFlightCache:
     """The cache for one process; used in the event loop of its ``LLM``."""
 
-    def __init__(self, results: ResultCache, *, ttl_s: int, lease_ms: int = LEASE_MS) -> None:
+    def __init__(
+        self, results: ResultCache, *, ttl_s: int, lease_ms: int = LEASE_MS, keep_thoughts: bool = False
+    ) -> None:
+        """Answers with thoughts (``keep_thoughts``) and without them are stored separately."""
         self._results = results
+        self._keep_thoughts = keep_thoughts
         self._ttl_s = ttl_s
         self._lease_ms = lease_ms
         self._holder = uuid.uuid4().hex
@@ -54,7 +58,7 @@ class SingleFlightCache:
 
     async def result(self, url: str, model: str, request: CallRequest, make: Make) -> CallResult:
         """The result of an identical call, or else that of ``make``."""
-        digest = _digest(url, model, request)
+        digest = _digest(url, model, request, "whole" if self._keep_thoughts else "visible")
         lock = self._locks.setdefault(digest, asyncio.Lock())
         async with lock:
             while (reply := await self._take(digest)) is CacheRole.FOLLOWER:
@@ -106,6 +110,6 @@ def _log_error(leaving: "asyncio.Future[None]") -> None:
         log.warning("result_not_cached", error=type(error).__name__)
 
 
-def _digest(url: str, model: str, request: CallRequest) -> str:
-    content = [url, model, request.model_dump(exclude={"role", "model", "cache"})]
+def _digest(url: str, model: str, request: CallRequest, text: str) -> str:
+    content = [text, url, model, request.model_dump(exclude={"role", "model", "cache"})]
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=20).hexdigest()

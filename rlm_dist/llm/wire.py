@@ -1,7 +1,7 @@
 """Builds request bodies and parses response bodies: the API's two JSON forms, chat and plain completions.
 
-Only this module judges a response body: anything but a complete answer is a transient failure. Usage that
-such a body reports is kept as a charge.
+A body that is no reply is a transient failure; ``replies`` judges a reply. What the endpoint charged for a
+failure is kept as a charge.
 """
 
 import json
@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from rlm_dist.errors import CallError, FailureKind
+from rlm_dist.llm.failures import Secrets
+from rlm_dist.llm.replies import ReplyParts, read_choice, reply_text
 from rlm_dist.schema import CHARS_PER_TOKEN, CallRequest, Charge, Completion, Message, Usage
 
 # Many servers default to 16 tokens on this route; nothing useful fits into that.
@@ -41,20 +43,6 @@ class _ReportedUsage(BaseModel):
     prompt_tokens_details: _CachedTokens | None = None
 
 
-class _ReplyMessage(BaseModel):
-    content: str | None = None
-
-
-class _ChatChoice(BaseModel):
-    message: _ReplyMessage
-    finish_reason: str | None = None
-
-
-class _PlainChoice(BaseModel):
-    text: str | None
-    finish_reason: str | None = None
-
-
 def chat_body(request: CallRequest, model: str) -> dict[str, Any]:
     """The body for ``/chat/completions``."""
     messages = [{"role": message.role, "content": _sendable(message.content)} for message in request.messages]
@@ -73,14 +61,40 @@ def transcript(messages: Sequence[Message]) -> str:
     return "\n\n".join([*turns, "Assistant:"])
 
 
-def read_chat(body: str, request: CallRequest, model: str) -> Attempt:
-    """Parse a response of ``/chat/completions``."""
-    return _read(body, request, model, _ChatChoice)
+def read_reply(
+    body: str, request: CallRequest, model: str, *, hidden: Sequence[str] = (), keep_thoughts: bool = False
+) -> Attempt:
+    """Parse a response of either route: it ends an attempt with a completion or a failure.
 
-
-def read_plain(body: str, request: CallRequest, model: str) -> Attempt:
-    """Parse a response of ``/completions``."""
-    return _read(body, request, model, _PlainChoice)
+    A failure's text has nothing of ``hidden``, nor of the prompt. A sub model's thoughts are dropped unless
+    they are kept.
+    """
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return Attempt(
+            failure=CallError(FailureKind.TRANSIENT, f"the response is not JSON but {_describe(body)}")
+        )
+    reply: dict[str, Any] = data if isinstance(data, dict) else {}
+    # An error in the body would be looked at here, before the choices.
+    usage = _reported_usage(reply.get("usage"))
+    parts = read_choice(reply.get("choices"))
+    if parts is None:
+        if usage is None or not usage.total:
+            return Attempt(failure=CallError(FailureKind.TRANSIENT, "the endpoint's response has no reply"))
+        parts = ReplyParts()  # it was paid for
+    secrets = Secrets(hidden, tuple(message.content for message in request.messages))
+    try:
+        text = reply_text(parts, request, secrets=secrets, keep_thoughts=keep_thoughts)
+    except CallError as failure:
+        return Attempt(failure=failure, charge=_charge(failure, parts, request, model, usage))
+    completion = Completion(
+        text=_sendable(text),
+        usage=usage or _estimated_usage(request, parts.served),
+        finish_reason=parts.finish_reason,
+        model=model,
+    )
+    return Attempt(completion=completion)
 
 
 def read_models(body: str) -> list[str]:
@@ -93,33 +107,13 @@ def read_models(body: str) -> list[str]:
         ) from None
 
 
-def _read(
-    body: str, request: CallRequest, model: str, form: type[_ChatChoice] | type[_PlainChoice]
-) -> Attempt:
-    try:
-        data = json.loads(body)
-    except ValueError:
-        return Attempt(
-            failure=CallError(FailureKind.TRANSIENT, f"the response is not JSON but {_describe(body)}")
-        )
-    reply: dict[str, Any] = data if isinstance(data, dict) else {}
-    usage = _reported_usage(reply.get("usage"))
-    choices: Any = reply.get("choices")
-    try:
-        choice = form.model_validate(choices[0])
-    except (ValidationError, LookupError, TypeError):
-        charge = Charge(model=model, usage=usage) if usage else None
-        problem = "no choices" if not choices else "a malformed choice"
-        failure = CallError(FailureKind.TRANSIENT, f"the endpoint's answer has {problem}")
-        return Attempt(failure=failure, charge=charge)
-    text = _sendable((choice.message.content if isinstance(choice, _ChatChoice) else choice.text) or "")
-    completion = Completion(
-        text=text,
-        usage=usage or _estimated_usage(request, text),
-        finish_reason=choice.finish_reason or "unknown",
-        model=model,
-    )
-    return Attempt(completion=completion)
+def _charge(
+    failure: CallError, parts: ReplyParts, request: CallRequest, model: str, usage: Usage | None
+) -> Charge | None:
+    """What a reply that is no answer costs; one that the endpoint broke off costs what it reports."""
+    if usage is None and failure.kind is FailureKind.NO_ANSWER:
+        usage = _estimated_usage(request, parts.served)
+    return Charge(model=model, usage=usage) if usage else None
 
 
 def _parameters(request: CallRequest) -> dict[str, Any]:

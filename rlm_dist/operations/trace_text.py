@@ -108,6 +108,7 @@ def _cell(event: CellRan) -> Iterator[str]:
     yield f"  code block {event.block}: {event.seconds:.1f} s" + _suffix(
         calls(event.calls) if event.calls else "",
         f"{event.failed_calls} failed" if event.failed_calls else "",
+        f"{event.truncated_calls} cut off" if event.truncated_calls else "",
         "run again to replay the journal" if event.replayed else "",
         "the REPL was restarted" if event.state_lost else "",
     )

@@ -326,9 +326,13 @@ class FanOut:
         if packed is None:
             raise AssertionError(f"call {call_id} was announced as settled but has no result")
         result = CallResult.model_validate_json(self._payloads.unpack(packed))
-        text = result.completion.text if result.completion else None
+        completion = result.completion
         return Answer(
-            call_id=call_id, text=text, failure=result.failure, failed_attempts=result.failed_attempts
+            call_id=call_id,
+            text=completion.text if completion else None,
+            truncated=completion is not None and completion.truncated,
+            failure=result.failure,
+            failed_attempts=result.failed_attempts,
         )
 
     def _start_reader(self) -> None:

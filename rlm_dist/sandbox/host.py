@@ -155,7 +155,8 @@ class Sandbox:
                 error=f"The block has {len(code):,} characters; at most {_MAX_CODE_CHARS:,} are run."
             )
         self._cell += 1
-        began, calls, failed = time.monotonic(), session.calls, session.failed_calls
+        began, calls = time.monotonic(), session.calls
+        failed, truncated = session.failed_calls, session.truncated_calls
         clock_ns = time.time_ns() if began_ns is None else began_ns
         session.order({"op": "run", "cell": self._cell, "code": code, "began_ns": clock_ns})
         reply, timed_out = self._reply(session, self._limits.code_timeout_s)
@@ -170,6 +171,7 @@ class Sandbox:
             result,
             calls=session.calls - calls,
             failed_calls=session.failed_calls - failed,
+            truncated_calls=session.truncated_calls - truncated,
             seconds=time.monotonic() - began,
         )
 

@@ -29,6 +29,7 @@ _LIVENESS_S = 0.5
 # Far longer than an honest process does not read: its reader is a thread of its own, but code that holds the
 # interpreter's lock can keep it from running for as long as a block may run.
 UNREAD_S = 300.0
+_ReplyAnswer = dict[str, str | bool]  # an answer in a reply frame
 
 
 class Query(Protocol):
@@ -89,6 +90,7 @@ class Session:
         self.process = process
         self.calls = 0
         self.failed_calls = 0
+        self.truncated_calls = 0
         self._channel = channel
         self._query = query
         self._changed = threading.Condition()
@@ -238,8 +240,10 @@ class Session:
         """Answer one query frame; the stopwatch resumes before the reply is written."""
         answers = self._answers(message)
         failed = sum("failure" in answer for answer in answers)
+        truncated = sum("truncated" in answer for answer in answers)
         with self._changed:
             self.failed_calls += failed
+            self.truncated_calls += truncated
             del self._open[message.id]
             if not self._open:
                 self._stopwatch.go()
@@ -247,7 +251,7 @@ class Session:
         for at, part in _parts(answers):
             self._send({"op": "reply", "id": message.id, "at": at, "answers": part})
 
-    def _answers(self, message: QueryAsked) -> list[dict[str, str]]:
+    def _answers(self, message: QueryAsked) -> list[_ReplyAnswer]:
         count = len(message.prompts)
         try:
             answers = self._query(message.prompts, message.model)
@@ -261,7 +265,7 @@ class Session:
             return [{"failure": str(error) if isinstance(error, RLMError) else "internal error"}] * count
 
 
-def _reply_answer(answer: Answer) -> dict[str, str]:
+def _reply_answer(answer: Answer) -> _ReplyAnswer:
     if answer.failure is not None:
         return {"failure": f"{answer.failure.kind}: {answer.failure.message}"}
     text = answer.text or ""
@@ -270,12 +274,12 @@ def _reply_answer(answer: Answer) -> dict[str, str]:
         return {
             "failure": f"the answer has {size:,} bytes, and at most {_MAX_ANSWER_BYTES:,} can be handed on"
         }
-    return {"text": text}
+    return {"text": text, "truncated": True} if answer.truncated else {"text": text}
 
 
-def _parts(answers: list[dict[str, str]]) -> list[tuple[int, list[dict[str, str]]]]:
+def _parts(answers: list[_ReplyAnswer]) -> list[tuple[int, list[_ReplyAnswer]]]:
     """The answers in groups that each fit into one frame, with the index of each group's first answer."""
-    parts: list[tuple[int, list[dict[str, str]]]] = [(0, [])]
+    parts: list[tuple[int, list[_ReplyAnswer]]] = [(0, [])]
     size = 0
     for at, answer in enumerate(answers):
         length = len(encoded(answer))

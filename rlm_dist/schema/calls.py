@@ -75,7 +75,7 @@ class CallRequest(Wire):
 
 
 class Completion(Wire):
-    """A model's answer; ``text`` is empty if the endpoint sent null content.
+    """A model's answer; ``text`` is empty if a root model's reply has none.
 
     ``endpoint`` is the address of the endpoint that served it, if the role has several.
     """
@@ -85,6 +85,11 @@ class Completion(Wire):
     finish_reason: str
     model: str
     endpoint: str | None = Field(default=None, exclude_if=_is_none)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the text was cut off at the output limit."""
+        return self.finish_reason == "length"
 
 
 class CallFailure(Wire):
@@ -112,9 +117,13 @@ class CallResult(Wire):
 
 
 class Answer(Wire):
-    """A settled call as its caller sees it: ``text`` or the failure, and the kinds of its failed attempts."""
+    """A settled call as its caller sees it: ``text`` or the failure, and the kinds of its failed attempts.
+
+    ``truncated`` says that the text was cut off at the output limit.
+    """
 
     call_id: str
     text: str | None = None
+    truncated: bool = False
     failure: CallFailure | None = None
     failed_attempts: tuple[str, ...] = ()

@@ -42,8 +42,9 @@ class Costs(Wire):
     """What a job or batch used: the seed's keys, and their parts.
 
     Money is in USD, null if a price is unknown. Tokens are input + output. ``retries`` counts the attempts
-    after the first of each call, ``rate_limited`` the attempts that a 429 refused. ``pending_calls`` counts
-    the calls that were in flight when their job ended and whose costs are still to come; 0: costs are final.
+    after the first of each call, ``rate_limited`` the attempts that a 429 refused, ``truncated_calls`` the
+    sub-calls whose answer was cut off at the output limit. ``pending_calls`` counts the calls that were in
+    flight when their job ended and whose costs are still to come; 0: costs are final.
     """
 
     total_cost: float | None = 0.0
@@ -62,6 +63,7 @@ class Costs(Wire):
     estimated_calls: int = 0
     cache_hits: int = 0
     failed_calls: int = 0
+    truncated_calls: int = 0
     duplicate_paid_calls: int = 0
     retries: int = 0
     rate_limited: int = 0

@@ -62,6 +62,7 @@ class CellRan(Wire):
     seconds: float
     calls: int
     failed_calls: int
+    truncated_calls: int = 0
     state_lost: bool
     replayed: bool = False
 

@@ -193,7 +193,7 @@ class Result(Wire):
     partial_answer: str | None
     error: ErrorInfo | None
     iterations: int
-    limits_reached: tuple[str, ...]
+    limits_reached: tuple[str, ...] = ()
     isolation: str | None
     costs: Costs
     timing: Timing

@@ -19,6 +19,7 @@ FaultKind = Literal[
     "half_body",
     "empty_choices",
     "null_content",
+    "choice",
     "no_usage",
     "disconnect",
     "drip",
@@ -31,6 +32,7 @@ FaultKind = Literal[
 class Fault(Wire):
     """One rule; ``status``, ``headers`` and ``error`` (the JSON error object) are for kind ``status``.
 
+    ``choice`` answers with the fields ``choice`` in place of those of the normal choice, and its usage.
     ``limits`` answers normally, with ``headers`` that report what remains of rate limits. ``drip`` sends
     blanks for ever, and ``hang`` sends nothing. ``hold`` answers normally, but only after the endpoint's
     ``release()``.
@@ -40,6 +42,7 @@ class Fault(Wire):
     status: int = 500
     headers: dict[str, str] = Field(default={})
     error: dict[str, JsonValue] | None = None
+    choice: dict[str, JsonValue] = Field(default={})
     role: Role | None = None
     on: tuple[int, ...] | None = None
     contains: str = ""

@@ -12,11 +12,12 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from aiohttp import web
+from pydantic import JsonValue
 
 from rlm_dist.schema import Message, Role
 from rlm_dist.simulated import rules, scripts
@@ -257,11 +258,19 @@ class SimulatedEndpoint:
         self._repeats[chat_hash] += 1
         return pick(self.faults, parsed.role, ordinal, parsed.prompt, self._repeats[chat_hash] - 1)
 
-    def _count_answer(self, parsed: ParsedRequest, text: str | None, *, empty: bool = False) -> web.Response:
-        """Answer with ``text`` and its usage, and count it."""
+    def _count_answer(
+        self,
+        parsed: ParsedRequest,
+        text: str | None,
+        *,
+        empty: bool = False,
+        choice: Mapping[str, JsonValue] | None = None,
+    ) -> web.Response:
+        """Answer with ``text`` and its usage, and count it; ``choice`` has other fields for its choice."""
         usage = self._tally.answered(parsed.model, parsed.messages, text or "")
         body = completion_body(parsed, text, usage)
-        return web.json_response({**body, "choices": []} if empty else body)
+        choices = [] if empty else [{**body["choices"][0], **(choice or {})}]
+        return web.json_response({**body, "choices": choices})
 
     def _text(self, parsed: ParsedRequest) -> str:
         return self._respond[parsed.role](parsed.messages)
@@ -275,10 +284,8 @@ class SimulatedEndpoint:
                 return web.json_response({"error": error}, status=fault.status, headers=fault.headers)
             case "html":
                 return html_page()
-            case "empty_choices":
-                return self._count_answer(parsed, "", empty=True)
-            case "null_content":
-                return self._count_answer(parsed, None)
+            case "empty_choices" | "null_content" | "choice":
+                return self._odd_reply(fault, parsed)
             case "no_usage":
                 return web.json_response(completion_body(parsed, self._text(parsed), None))
             case "half_body" | "drip" | "disconnect":
@@ -293,6 +300,12 @@ class SimulatedEndpoint:
             case "hang":
                 await asyncio.Event().wait()
         raise AssertionError(fault.kind)
+
+    def _odd_reply(self, fault: Fault, parsed: ParsedRequest) -> web.Response:
+        if fault.kind == "choice":
+            return self._count_answer(parsed, self._text(parsed), choice=fault.choice)
+        empty = fault.kind == "empty_choices"
+        return self._count_answer(parsed, "" if empty else None, empty=empty)
 
     async def _cut_short(
         self, fault: Fault, request: web.Request, parsed: ParsedRequest

@@ -95,6 +95,7 @@ class Settlement:
     - ``returned``, if not None, gives the call back instead, so that it is made again. Its text says why the
       batch is to be paused, '' if it is not; with a text but no batch, the result counts.
     - ``cached`` says that the answer is another call's and cost nothing.
+    - ``truncated`` says that it is a sub-call's answer and was cut off at the output limit.
     - ``retries`` and ``rate_limited`` go into the counters of those names.
     - ``token`` makes it safe to settle the same object again. Two settlements with different tokens are two
       payments for one call.
@@ -107,6 +108,7 @@ class Settlement:
     wasted: Sequence[Spend] = ()
     returned: str | None = None
     cached: bool = False
+    truncated: bool = False
     retries: int = 0
     rate_limited: int = 0
     token: str = field(default_factory=new_token)
@@ -205,7 +207,7 @@ class CallStore(StorePart):
                 args += _settle_args(settlement)
             reply = fenced(self._script("calls_settle", keys.job_keys(job_id), *args), job_id)
             firsts += [bool(first) for first in reply]
-        self._count(job_id, remainders)
+        self._count(job_id, remainders, firsts)
         return firsts
 
     def _unless_returned(self, job_id: str, owner: str, settlement: Settlement) -> Settlement:
@@ -217,13 +219,16 @@ class CallStore(StorePart):
         (given_back,) = self._script("calls_return", keys.job_keys(job_id), *args)
         return replace(settlement, result_json="") if given_back or not pause_reason else settlement
 
-    def _count(self, job_id: str, settlements: Sequence[Settlement]) -> None:
+    def _count(self, job_id: str, settlements: Sequence[Settlement], firsts: Sequence[bool]) -> None:
         retries = sum(settlement.retries for settlement in settlements)
         refused = sum(settlement.rate_limited for settlement in settlements)
         hits = sum(settlement.cached for settlement in settlements)
-        if retries or refused or hits:
+        cut = sum(first and item.truncated for first, item in zip(firsts, settlements, strict=True))
+        if retries or refused or hits or cut:
             token = f"r{settlements[0].token}"
-            counts = ("retries", retries, "rate_limited", refused, "cache_hits", hits)
+            counts = (
+                "retries", retries, "rate_limited", refused, "cache_hits", hits, "truncated_calls", cut,
+            )  # fmt: skip
             fenced(self._script("job_count", keys.job_keys(job_id), token, *counts), job_id)
 
     def answers(self, job_id: str, call_ids: Sequence[str]) -> list[str | None]:

@@ -5,11 +5,11 @@ The hash holds integers. Totals: ``spent_nanousd``, ``spent_tokens`` (all that w
 ``reserved_tokens`` (set aside for open calls, and kept for the next root call), ``kept_nanousd``,
 ``kept_tokens`` (the latter alone; not of a batch), ``in_flight`` (calls that somebody has begun; given back
 like reservations), ``pending_calls`` (those of jobs that have ended since), ``sub_calls`` (opened),
-``estimated_calls``, ``failed_calls``, ``cache_hits``, ``duplicate_paid_calls``, ``retries`` (attempts after a
-call's first), ``rate_limited`` (attempts refused by a 429). Lines: ``line:<role>:<metric>:<model>`` with the
-metrics ``calls``, ``input``, ``cached``, ``output``, ``nanousd`` and ``unpriced`` (calls with an unknown
-price). A line counts only calls that the endpoint served and charged for, so that its calls, tokens and money
-belong together.
+``estimated_calls``, ``failed_calls``, ``cache_hits``, ``truncated_calls`` (sub-calls whose answer was cut
+off), ``duplicate_paid_calls``, ``retries`` (attempts after a call's first), ``rate_limited`` (attempts
+refused by a 429). Lines: ``line:<role>:<metric>:<model>`` with the metrics ``calls``, ``input``, ``cached``,
+``output``, ``nanousd`` and ``unpriced`` (calls with an unknown price). A line counts only calls that the
+endpoint served and charged for, so that its calls, tokens and money belong together.
 
 A charge is ``<call id> <role> <input> <cached> <output> <estimated 0/1> <nanousd or -> <model>``, with the
 tokens of one attempt. The list of charges holds every payment, whatever became of its call, so that the
@@ -27,6 +27,7 @@ _COUNTERS = (
     "estimated_calls",
     "cache_hits",
     "failed_calls",
+    "truncated_calls",
     "duplicate_paid_calls",
     "retries",
     "rate_limited",

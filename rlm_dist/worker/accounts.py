@@ -48,6 +48,11 @@ def _charge(completion: Completion) -> Charge:
     return Charge(model=completion.model, usage=completion.usage, endpoint=completion.endpoint)
 
 
+def _is_truncated(role: Role, completion: Completion | None) -> bool:
+    """Whether a sub-call's answer was cut off at the output limit."""
+    return role is Role.SUB and completion is not None and completion.truncated
+
+
 class Accounts:
     """Turns requests and results into tokens and nano-dollars."""
 
@@ -95,6 +100,7 @@ class Accounts:
             wasted=tuple(self._spend(request, charge) for charge in result.wasted),
             returned=_pause_reason(result.failure),
             cached=result.cached,
+            truncated=_is_truncated(request.role, result.completion),
             retries=max(0, result.attempts - 1),
             rate_limited=result.failed_attempts.count(FailureKind.RATE),
         )

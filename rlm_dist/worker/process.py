@@ -50,7 +50,10 @@ class Worker:
         self.llm = LLM(
             endpoints,
             call_timeout_s=settings.call_timeout_s,
-            cache=SingleFlightCache(self.store.cache, ttl_s=settings.cache_ttl_s),
+            cache=SingleFlightCache(
+                self.store.cache, ttl_s=settings.cache_ttl_s, keep_thoughts=settings.keep_thoughts
+            ),
+            keep_thoughts=settings.keep_thoughts,
             slots=slots,
             limits=LimiterRegistry(
                 # A report that fails is sent again later, so this store need not wait for Redis.

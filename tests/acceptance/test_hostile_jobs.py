@@ -10,8 +10,8 @@ from tests.support.bench import WAIT_S, MakeBench
 
 pytestmark = pytest.mark.acceptance
 
-# Asks for more than the socket to the host holds, and sends frames itself. Its reader waits at a pipe from then
-# on: what the host sends is never read.
+# Asks for more than the socket to the host holds, and sends frames itself. From then on its reader waits at a
+# pipe: what the host sends is never read.
 NEVER_READS = """\
 import json, os, stat, time
 own = next(fd for fd in range(3, 64) if os.path.exists(f"/proc/self/fd/{fd}") and

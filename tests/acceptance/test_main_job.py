@@ -1,12 +1,15 @@
 """The main job through real worker processes, a real Redis server and real HTTP."""
 
+import json
 import signal
 from collections import Counter
 from collections.abc import Sequence
 
 import pytest
+from pydantic import JsonValue
 
 from rlm_dist.schema import JobState, Message, Role
+from rlm_dist.schema.events import MessageAdded
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from tests.support.bench import Bench, MakeBench
 from tests.support.waiting import wait_until
@@ -165,9 +168,55 @@ def test_a_failing_endpoint_is_paid_exactly_what_it_served(make_bench: MakeBench
         job = bench.client.submit(lines, "Label the first 200 lines.")
         result = job.result(RESULT_S)
         assert result.state is JobState.SUCCEEDED
-        assert result.costs.failed_calls >= 1  # the line that is always refused with a 400
+        # The line that is always refused with a 400, and the replies that are no answers.
+        assert result.costs.failed_calls > 1
         assert len(endpoint.served.faults) == 5
         assert same_as_served(bench, endpoint, [job.id])
+
+
+REPLIES: list[tuple[str, dict[str, JsonValue]]] = [
+    ("refuse", {"message": {"content": None, "refusal": "I cannot help with that."}}),
+    ("filter", {"message": {"content": "half"}, "finish_reason": "content_filter"}),
+    ("ponder", {"message": {"content": "<think>so"}, "finish_reason": "length"}),
+    ("muse", {"message": {"content": "<think>FINAL(no)</think>whole"}}),
+    ("list", {"message": {"content": [{"type": "text", "text": "pa"}, {"type": "text", "text": "rts"}]}}),
+    ("write", {"message": {"content": "half of"}, "finish_reason": "length"}),
+]
+ASK_ALL = (
+    "prompts = ['refuse', 'filter', 'ponder', 'muse', 'list', 'write']\n"
+    "found = [[a if a.ok else None, a.ok, a.truncated] for a in llm_query_batched(prompts)]\n"
+    "try:\n    llm_query('refuse again')\nexcept LLMQueryError as error:\n    print(error)"
+)
+
+
+def test_32_to_35_what_the_code_gets_of_each_kind_of_reply(make_bench: MakeBench) -> None:
+    """The root model's first reply is a native tool call; what is no answer fails, and is paid for once."""
+    call: JsonValue = {"function": {"name": "python", "arguments": json.dumps({"code": ASK_ALL})}}
+    first: dict[str, JsonValue] = {"message": {"content": None, "tool_calls": [call]}}
+    faults = [
+        Fault(kind="choice", role=Role.ROOT, on=(0,), choice=first),
+        *(Fault(kind="choice", role=Role.SUB, contains=word, choice=choice) for word, choice in REPLIES),
+    ]
+    with SimulatedEndpoint(root=lambda _: "FINAL_VAR(found)", faults=faults) as endpoint:
+        bench = make_bench(endpoint)
+        bench.start(Role.ROOT, concurrency=1)
+        bench.start(Role.SUB, concurrency=8)
+        bench.wait_ready()
+        job = bench.client.submit("x", "Ask.", sub_model="simulated-sub")
+        result = job.result(RESULT_S)
+        assert result.answer_json == [
+            *[[None, False, False]] * 3,
+            ["whole", True, False],
+            ["parts", True, False],
+            ["half of", True, True],
+        ]
+        costs = result.costs
+        assert (costs.failed_calls, costs.truncated_calls, costs.sub_llm_calls) == (4, 1, 7)
+        assert same_as_served(bench, endpoint, [job.id])
+        shown = "\n".join(event.text for event in job.events() if isinstance(event, MessageAdded))
+        assert "no_answer: the model refused: I cannot help with that." in shown
+        assert "[4 of 7 sub-calls failed." in shown
+        assert "[1 of 7 answers was cut off at the output limit; its .truncated is True]" in shown
 
 
 def test_a_job_is_cancelled_while_its_calls_hang(make_bench: MakeBench) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from rlm_dist.engine.parsing.answers import TextAnswer, find_answer
 from rlm_dist.engine.parsing.fences import Fence, Kind, compiles, split
-from rlm_dist.engine.parsing.thoughts import without_thoughts
 from rlm_dist.engine.parsing.tools import ToolCalls, take_tool_calls
+from rlm_dist.thoughts import without_thoughts
 
 __all__ = ["ParsedReply", "TextAnswer", "parse"]
 

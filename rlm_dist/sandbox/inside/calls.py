@@ -30,15 +30,17 @@ LLMQueryError.__module__ = "__main__"  # so that it is shown by its bare name
 
 
 class SubAnswer(str):
-    """An answer of the sub model within a batch."""
+    """An answer of the sub model; ``truncated`` says that it was cut off at the output limit."""
 
     ok = True
+    truncated = False
 
 
 class Failed(str):
     """Takes the place of a failed answer in a batch; its text says why it failed."""
 
     ok = False
+    truncated = False
 
 
 class _Request:
@@ -47,9 +49,9 @@ class _Request:
     def __init__(self, count: int) -> None:
         self.done = threading.Event()
         self.missing = count
-        self.answers: list[dict[str, str]] = [{}] * count
+        self.answers: list[dict[str, Any]] = [{}] * count
 
-    def fill(self, at: int, answers: list[dict[str, str]]) -> None:
+    def fill(self, at: int, answers: list[dict[str, Any]]) -> None:
         """Store a part of the answers, the first of which has the index ``at``."""
         self.answers[at : at + len(answers)] = answers
         self.missing -= len(answers)
@@ -77,7 +79,7 @@ class CallFunctions:
         (answer,) = self._ask([_prompt(prompt, "prompt")], model)
         if "text" not in answer:
             raise LLMQueryError(answer["failure"])
-        return answer["text"]
+        return _sub_answer(answer)
 
     def llm_query_batched(self, prompts: Iterable[Any], model: str | None = None) -> list[str]:
         """Ask many things at once, answered in order; a failed one is a str whose ``.ok`` is False."""
@@ -86,14 +88,12 @@ class CallFunctions:
             raise TypeError(f"llm_query_batched takes a list of prompts, not {type(prompts).__name__}")
         messages = [_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
         return [
-            SubAnswer(answer["text"])
-            if "text" in answer
-            else Failed(f"[llm_query failed: {answer['failure']}]")
+            _sub_answer(answer) if "text" in answer else Failed(f"[llm_query failed: {answer['failure']}]")
             for answer in self._ask(messages, model)
         ]
 
-    def _ask(self, prompts: list[Prompt], model: str | None) -> list[dict[str, str]]:
-        answers: list[dict[str, str]] = []
+    def _ask(self, prompts: list[Prompt], model: str | None) -> list[dict[str, Any]]:
+        answers: list[dict[str, Any]] = []
         in_flight: deque[tuple[int, _Request]] = deque()
         try:
             for chunk in _chunks(prompts):
@@ -110,12 +110,19 @@ class CallFunctions:
                 self._open.pop(request_id, None)
         return answers
 
-    def _await(self, in_flight: deque[tuple[int, _Request]]) -> list[dict[str, str]]:
+    def _await(self, in_flight: deque[tuple[int, _Request]]) -> list[dict[str, Any]]:
         request_id, request = in_flight[0]
         request.done.wait()
         in_flight.popleft()
         self._open.pop(request_id, None)
         return request.answers
+
+
+def _sub_answer(answer: dict[str, Any]) -> SubAnswer:
+    text = SubAnswer(answer["text"])
+    if answer.get("truncated"):
+        text.truncated = True
+    return text
 
 
 def rlm_query(*args: object, **kwargs: object) -> str:

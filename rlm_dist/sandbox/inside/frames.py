@@ -17,9 +17,11 @@ host to child::
     {"op": "start", "limits": {...}, "max_output_chars": int}
     {"op": "run", "cell": int, "code": str, "began_ns": int}
     {"op": "resolve", "path": str}
-    {"op": "reply", "id": int, "at": int, "answers": [{"text": str} | {"failure": str}, ...]}
+    {"op": "reply", "id": int, "at": int,
+     "answers": [{"text": str, "truncated": true} | {"failure": str}, ...]}
 
-A reply may come in several frames; ``at`` is the index of its first answer.
+A reply may come in several frames; ``at`` is the index of its first answer. ``truncated`` is there if the
+text was cut off at the output limit.
 """
 
 import json

@@ -42,9 +42,11 @@ def make_llm() -> Iterator[MakeLLM]:
         timeout_s: float = 20,
         retry: RetryPolicy = FAST,
         headers: Mapping[str, str] | None = None,
+        keep_thoughts: bool = False,
     ) -> LLM:
         endpoint = Endpoint(url, SecretStr(key) if key else None, model, headers or {})
-        made.append(LLM(dict.fromkeys(Role, (endpoint,)), call_timeout_s=timeout_s, retry=retry))
+        endpoints = dict.fromkeys(Role, (endpoint,))
+        made.append(LLM(endpoints, call_timeout_s=timeout_s, retry=retry, keep_thoughts=keep_thoughts))
         return made[-1]
 
     yield make
@@ -241,7 +243,7 @@ def test_a_deterministic_failure_is_not_tried_again(
         Fault(kind="html"),
         Fault(kind="half_body"),
         Fault(kind="disconnect"),
-        Fault(kind="empty_choices"),
+        Fault(kind="choice", choice={"finish_reason": "error"}),
     ],
     ids=lambda fault: f"{fault.kind}-{fault.status}",
 )
@@ -252,7 +254,7 @@ def test_a_passing_failure_is_tried_again(make_llm: MakeLLM, fault: Fault) -> No
         assert text_of(result)
         assert result.attempts == 3 == endpoint.served.requests
         assert spent([result]) == endpoint.served.usage
-        assert len(result.wasted) == (2 if fault.kind == "empty_choices" else 0)
+        assert len(result.wasted) == (2 if fault.kind == "choice" else 0)
 
 
 @pytest.mark.parametrize(("fault", "kind"), [(status(500), "transient"), (Fault(kind="html"), "transient")])
@@ -266,18 +268,42 @@ def test_a_lasting_failure_ends_after_a_bounded_number_of_attempts(
 
 
 def test_the_last_attempt_is_charged_too(make_llm: MakeLLM) -> None:
-    with SimulatedEndpoint(faults=[Fault(kind="empty_choices")]) as endpoint:
+    with SimulatedEndpoint(faults=[Fault(kind="choice", choice={"finish_reason": "error"})]) as endpoint:
         result = make_llm(endpoint.url).submit(ask()).result()
         assert failure_of(result)[0] == FailureKind.TRANSIENT
         assert len(result.wasted) == FAST.attempts
         assert spent([result]) == endpoint.served.usage != Usage()
 
 
-def test_null_content_is_an_empty_reply_that_was_paid_for(make_llm: MakeLLM) -> None:
-    with SimulatedEndpoint(faults=[Fault(kind="null_content")]) as endpoint:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(kind="null_content"),
+        Fault(kind="empty_choices"),
+        Fault(kind="choice", choice={"message": {"content": None, "refusal": "I cannot."}}),
+        Fault(kind="choice", choice={"message": {"content": "half"}, "finish_reason": "content_filter"}),
+        Fault(kind="choice", choice={"message": {"content": "<think>so"}, "finish_reason": "length"}),
+    ],
+    ids=["null", "no choice", "refusal", "filter", "thoughts"],
+)
+def test_32_no_answer_fails_the_call_and_is_paid_for_once(make_llm: MakeLLM, fault: Fault) -> None:
+    with SimulatedEndpoint(faults=[fault]) as endpoint:
         result = make_llm(endpoint.url).submit(ask()).result()
-        assert text_of(result) == ""
+        assert failure_of(result)[0] == FailureKind.NO_ANSWER
+        assert (result.attempts, result.failed_attempts) == (1, (FailureKind.NO_ANSWER,))
+        assert len(result.wasted) == endpoint.served.requests == 1
         assert spent([result]) == endpoint.served.usage != Usage()
+
+
+def test_33_34_an_answer_cut_by_length_has_its_text_without_thoughts(make_llm: MakeLLM) -> None:
+    choice = {"message": {"content": "<think>hm</think>half of it"}, "finish_reason": "length"}
+    with SimulatedEndpoint(faults=[Fault.model_validate({"kind": "choice", "choice": choice})]) as endpoint:
+        result = make_llm(endpoint.url).submit(ask()).result()
+        assert text_of(result) == "half of it"
+        assert result.completion is not None
+        assert result.completion.truncated
+        whole = make_llm(endpoint.url, keep_thoughts=True).submit(ask()).result()
+        assert text_of(whole) == "<think>hm</think>half of it"
 
 
 def test_missing_usage_is_estimated(make_llm: MakeLLM) -> None:

@@ -14,7 +14,7 @@ from rlm_dist.store.keys import cached
 from tests.support.scripts import script
 from tests.support.waiting import wait_until
 
-MakeLLM = Callable[[str], LLM]
+MakeLLM = Callable[..., LLM]
 
 # Makes one call that never ends.
 MAKER = """
@@ -41,12 +41,17 @@ def make_llm(redis_url: str) -> Iterator[MakeLLM]:
     made: list[LLM] = []
     with connect(redis_url, client_name="test") as client:
 
-        def make(url: str) -> LLM:
+        def make(url: str, *, keep_thoughts: bool = False) -> LLM:
             store = Store(client, retention_s=1000)
             endpoint = Endpoint(url, None, "simulated-sub")
-            cache = SingleFlightCache(store.cache, ttl_s=1000)
+            cache = SingleFlightCache(store.cache, ttl_s=1000, keep_thoughts=keep_thoughts)
             retry = RetryPolicy(base_s=0.001, cap_s=0.005)
-            made.append(LLM(dict.fromkeys(Role, (endpoint,)), call_timeout_s=60, retry=retry, cache=cache))
+            made.append(
+                LLM(
+                    dict.fromkeys(Role, (endpoint,)), call_timeout_s=60, retry=retry, cache=cache,
+                    keep_thoughts=keep_thoughts,
+                )
+            )  # fmt: skip
             return made[-1]
 
         yield make
@@ -87,15 +92,29 @@ def test_a_call_that_is_to_be_made_anew_is(make_llm: MakeLLM, request_: CallRequ
         assert endpoint.served.requests == 2
 
 
-def test_a_failure_is_not_kept_and_the_next_one_makes_the_call(make_llm: MakeLLM) -> None:
-    faults = [Fault(kind="status", status=400, on=(0,))]
-    with SimulatedEndpoint(faults=faults) as endpoint:
+@pytest.mark.parametrize(
+    "fault", [Fault(kind="status", status=400, on=(0,)), Fault(kind="null_content", on=(0,))]
+)
+def test_a_failure_is_not_kept_and_the_next_one_makes_the_call(make_llm: MakeLLM, fault: Fault) -> None:
+    with SimulatedEndpoint(faults=[fault]) as endpoint:
         llms = [make_llm(endpoint.url) for _ in range(2)]
         futures = [llm.submit(ask()) for llm in llms for _ in range(2)]
         results = [future.result() for future in futures]
         assert sum(result.failure is not None for result in results) == 1
         assert sum(result.cached for result in results) == 2
         assert endpoint.served.requests == 2
+
+
+def test_34_a_cached_answer_is_the_text_that_its_caller_would_see(make_llm: MakeLLM) -> None:
+    """A worker that keeps thoughts does not share its answers with one that drops them."""
+    choice = {"message": {"content": "<think>hm</think>Paris"}, "finish_reason": "length"}
+    with SimulatedEndpoint(faults=[Fault.model_validate({"kind": "choice", "choice": choice})]) as endpoint:
+        llms = [make_llm(endpoint.url, keep_thoughts=keep) for keep in (True, False, True, False)]
+        results = [llm.submit(ask()).result() for llm in llms]
+        texts = [result.completion and result.completion.text for result in results]
+        assert texts == ["<think>hm</think>Paris", "Paris"] * 2
+        assert [result.cached for result in results] == [False, False, True, True]
+        assert all(result.completion and result.completion.truncated for result in results)
 
 
 def test_a_call_whose_maker_is_killed_is_made_by_one_who_waits(make_llm: MakeLLM, redis_url: str) -> None:

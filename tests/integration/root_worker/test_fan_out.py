@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import redis
@@ -50,7 +50,7 @@ class _Accounts(Accounts):
 class Bench:
     """A fan-out, the calls it sent, and workers that answer on demand."""
 
-    def __init__(self, store: Store, client: redis.Redis, home: Path, **limits: int) -> None:
+    def __init__(self, store: Store, client: redis.Redis, home: Path, **limits: Any) -> None:
         self.store = store
         self.sent: list[Sequence[str]] = []
         self.events: list[Event] = []
@@ -82,7 +82,8 @@ class Bench:
         for call_id, packed in reversed(list(zip(call_ids, claimed, strict=True))):
             prompt = CallRequest.model_validate_json(packed or "").messages[0].content
             self.answered.append(prompt)
-            done = Completion(text=f"re {prompt}", usage=USAGE, finish_reason="stop", model="m")
+            finish = "length" if prompt == "long" else "stop"
+            done = Completion(text=f"re {prompt}", usage=USAGE, finish_reason=finish, model="m")
             result = CallResult(completion=done).model_dump_json()
             self.store.calls.settle(
                 "j", "sub-1", [Settlement(call_id, Role.SUB, result, Spend("m", USAGE, None))]
@@ -129,6 +130,11 @@ def test_answers_come_in_the_order_asked(bench: Bench) -> None:
     (event,) = bench.events
     assert isinstance(event, SubCallsAnswered)
     assert (event.calls, event.failed, event.from_store) == (5 * WINDOW + 3, 0, 0)
+
+
+def test_33_an_answer_that_was_cut_off_says_so(bench: Bench) -> None:
+    asked = [(Message(role="user", content=text),) for text in ("short", "long")]
+    assert [answer.truncated for answer in bench.fan_out.query(asked, None)] == [False, True]
 
 
 def test_no_prompts_have_no_answers(bench: Bench) -> None:

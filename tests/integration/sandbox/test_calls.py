@@ -48,7 +48,7 @@ def test_an_answer_is_a_str_and_the_model_name_is_handed_on(repl: Sandbox) -> No
     assert shown(repl, "llm_query('q'), llm_query('q', model='m'), llm_query('q', 'm')") == (
         "('None:q', 'm:q', 'm:q')\n"
     )
-    assert shown(repl, "type(llm_query('q')) is str") == "True\n"
+    assert shown(repl, "isinstance(llm_query('q'), str)") == "True\n"
 
 
 def test_23_a_message_list_is_handed_on_as_it_is(context: Path) -> None:
@@ -159,6 +159,34 @@ def test_22_a_failed_call_in_a_batch_fails_its_slot_alone(context: Path) -> None
         assert shown(repl, "[x.ok for x in a], a[0], isinstance(a[1], str), a[1]") == (
             "([True, False, True], 'X', True, '[llm_query failed: invalid: the endpoint refused it]')\n"
         )
+
+
+def cut_on(word: str) -> Query:
+    """A sub model whose answer to a prompt that contains ``word`` is cut off."""
+
+    def query(prompts: Prompts, model: str | None) -> list[Answer]:
+        texts = [prompt[-1].content for prompt in prompts]
+        return [Answer(call_id="c", text=text.upper(), truncated=word in text) for text in texts]
+
+    return query
+
+
+def test_33_an_answer_that_was_cut_off_says_so(context: Path) -> None:
+    with over(context, cut_on("long")) as repl:
+        result = repl.run(
+            "a = llm_query_batched(['x', 'long', 'y'])\nb, c = llm_query('long'), llm_query('z')"
+        )
+        assert (result.error, result.calls, result.failed_calls, result.truncated_calls) == (None, 5, 0, 2)
+        assert shown(repl, "[x.truncated for x in a], [x.ok for x in a], a[1]") == (
+            "([False, True, False], [True, True, True], 'LONG')\n"
+        )
+        assert shown(repl, "b.truncated, b.ok, b, c.truncated, c.ok") == "(True, True, 'LONG', False, True)\n"
+        assert repl.run("a[1]").truncated_calls == 0
+
+
+def test_33_a_failed_answer_is_not_cut_off(context: Path) -> None:
+    with over(context, failing_on("bad")) as repl:
+        assert shown(repl, "[x.truncated for x in llm_query_batched(['x', 'bad'])]") == "[False, False]\n"
 
 
 def test_a_call_error_of_the_query_fails_these_calls_alone(context: Path) -> None:

@@ -210,6 +210,15 @@ def test_failed_and_wasted_attempts_are_counted(store: Store) -> None:
     assert (costs.sub_llm_tokens, costs.total_cost, costs.duplicate_paid_calls) == (16, 7e-9, 0)
 
 
+def test_an_answer_that_was_cut_off_is_counted_once(store: Store) -> None:
+    epoch = running_job(store)
+    store.calls.open("j", epoch, opens("a", "b"))
+    cut = replace(settlement("a"), truncated=True)
+    for settled in ([cut, settlement("b")], [cut], [replace(settlement("a"), truncated=True)]):
+        store.calls.settle("j", "sub-1", settled)
+    assert store.jobs.costs("j").truncated_calls == 1
+
+
 def test_a_repeat_of_an_aborted_attempt_is_not_charged_again(store: Store) -> None:
     """Its reply was lost, and meanwhile another worker has answered the call."""
     epoch = running_job(store)

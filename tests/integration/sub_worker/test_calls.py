@@ -13,12 +13,16 @@ from structlog.testing import capture_logs
 
 from rlm_dist.blobs.payloads import INLINE_CHARS, Payloads
 from rlm_dist.blobs.store import open_blobs
+from rlm_dist.errors import FailureKind
+from rlm_dist.llm import LLM
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.prices import Prices
 from rlm_dist.schema import CallRequest, CallResult, Completion, Message, Role, Usage
+from rlm_dist.simulated import Fault, SimulatedEndpoint
 from rlm_dist.store import OpenCall, Store
 from rlm_dist.sub_worker.calls import SubCalls
 from rlm_dist.worker.accounts import Accounts
+from rlm_dist.worker.model_client import ModelClient
 from tests.support.store_values import running_job
 from tests.support.waiting import wait_until
 
@@ -57,7 +61,14 @@ class Model:
 class Worker:
     """A sub worker's calls; ``run`` does in a pool thread what a task does in one of Celery's."""
 
-    def __init__(self, store: Store, client: redis.Redis, home: Path, slots: int = SLOTS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        client: redis.Redis,
+        home: Path,
+        slots: int = SLOTS,
+        llm: ModelClient | None = None,
+    ) -> None:
         self.model = Model()
         self.woken = 0
         blobs = open_blobs("redis", home=home, client=client, retention_s=1000)
@@ -68,7 +79,7 @@ class Worker:
             resolve=lambda _, name: name,
         )
         self.calls = SubCalls(
-            calls=store.calls, payloads=self.payloads, llm=self.model, accounts=accounts,
+            calls=store.calls, payloads=self.payloads, llm=llm or self.model, accounts=accounts,
             owner="sub-1", slots=slots, wants_more=self._wake,
         )  # fmt: skip
         self.pool = ThreadPoolExecutor(8)
@@ -95,12 +106,14 @@ def worker(store: Store, redis_client: redis.Redis, tmp_path: Path) -> Iterator[
         yield made
 
 
-def opened(store: Store, worker: Worker, *call_ids: str, job_id: str = "j", prompt: str = "{}") -> None:
+def opened(
+    store: Store, worker: Worker, *call_ids: str, job_id: str = "j", prompt: str = "{}", model: str = "m"
+) -> None:
     """Start a job and open calls, each with its id as its prompt."""
     epoch = running_job(store, job_id)
     requests = {
         call_id: CallRequest(
-            role=Role.SUB, model="m", messages=(Message(role="user", content=prompt.format(call_id)),)
+            role=Role.SUB, model=model, messages=(Message(role="user", content=prompt.format(call_id)),)
         ).model_dump_json()
         for call_id in call_ids
     }
@@ -129,6 +142,31 @@ def test_calls_of_several_tasks_share_the_slots(store: Store, worker: Worker) ->
     assert all(answered(store, "a", "b", "c") + answered(store, "d", "e", "f", job_id="k"))
     assert worker.calls.held() == {}
     assert store.jobs.costs("j").sub_llm_calls == store.jobs.costs("k").sub_llm_calls == 3
+
+
+def test_replies_over_http_are_settled_with_what_they_cost(
+    store: Store, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    """32 and 33: a refusal is a failed call and is paid for once; an answer that was cut off is counted."""
+    faults = [
+        Fault(kind="choice", contains="refuse", choice={"message": {"content": "", "refusal": "I cannot."}}),
+        Fault(kind="choice", contains="cut", choice={"finish_reason": "length"}),
+    ]
+    with SimulatedEndpoint(faults=faults) as endpoint:
+        llm = LLM({Role.SUB: (Endpoint(endpoint.url),)}, call_timeout_s=60)
+        with closing(llm), closing(Worker(store, redis_client, tmp_path, llm=llm)) as worker:
+            opened(store, worker, "refuse", "cut", "whole", model="simulated-sub")
+            assert worker.run("refuse", "cut", "whole").result()
+        stored = store.calls.answers("j", ["refuse", "cut", "whole"])
+        results = [CallResult.model_validate_json(packed or "") for packed in stored]
+        failure = results[0].failure
+        assert failure is not None
+        assert (failure.kind, failure.message) == (FailureKind.NO_ANSWER, "the model refused: I cannot.")
+        assert [r.completion and r.completion.truncated for r in results] == [None, True, False]
+        costs, usage = store.jobs.costs("j"), endpoint.served.usage
+        assert (costs.failed_calls, costs.truncated_calls, costs.sub_llm_calls) == (1, 1, 3)
+        assert (costs.sub_input_tokens, costs.sub_output_tokens) == (usage.input_tokens, usage.output_tokens)
+        assert store.audits.job("j").differences == []
 
 
 def test_what_ends_together_is_settled_together(

@@ -1,6 +1,8 @@
 """A journal runs a step once and returns its result afterwards."""
 
+import json
 import time
+from dataclasses import replace
 
 from rlm_dist.engine.journal import BudgetHint, Journal
 from rlm_dist.schema import CellResult, Clipped, FinalValue
@@ -13,6 +15,7 @@ CELL = CellResult(
     partial="p",
     calls=2,
     failed_calls=1,
+    truncated_calls=1,
     seconds=0.5,
 )
 
@@ -32,6 +35,15 @@ def test_what_was_written_comes_back_equal() -> None:
     run = again.cell(0, 0, "x = 1", lambda _: CELL)
     assert (run.shown, run.actual, run.replayed, run.diverged) == (CELL, CELL, True, False)
     assert again.hint(0, lambda: BudgetHint("other")) == BudgetHint()
+
+
+def test_a_cell_of_an_earlier_version_has_no_truncated_calls() -> None:
+    written: list[str] = []
+    Journal([], written.append).cell(0, 0, "x", lambda _: CELL)
+    old = json.loads(written[0])
+    del old["truncated_calls"]
+    shown = Journal([json.dumps(old)], lambda _: refuse()).cell(0, 0, "x", lambda _: CELL).shown
+    assert shown == replace(CELL, truncated_calls=0)
 
 
 def test_a_half_journal_does_the_rest() -> None:

@@ -75,6 +75,7 @@ def cell(output: str = "3\n", code: str = "print(1+2)", error: str | None = None
         seconds=0.25,
         calls=4,
         failed_calls=1,
+        truncated_calls=2,
         state_lost=False,
     )
 
@@ -200,7 +201,7 @@ def test_the_text_form_shows_turns_code_output_calls_times_and_the_end() -> None
         "    print(1+2)",
         "    ```",
         "  4 sub-calls answered in 0.5 s, 1 failed, 2 were answered before",
-        "  code block 1: 0.2 s, 4 sub-calls, 1 failed",
+        "  code block 1: 0.2 s, 4 sub-calls, 1 failed, 2 cut off",
         "    > print(1+2)",
         "    3",
         "    ! ValueError: no",

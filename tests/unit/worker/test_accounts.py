@@ -49,6 +49,18 @@ def paid(own: Accounts, asked: str, answered: str) -> int | None:
     return settlement.spend.nanousd
 
 
+@pytest.mark.parametrize(
+    ("role", "finish", "truncated"),
+    [(Role.SUB, "length", True), (Role.SUB, "stop", False), (Role.ROOT, "length", False)],
+)
+def test_33_sub_answers_that_were_cut_off_are_counted(
+    prices: Prices, role: Role, finish: str, truncated: bool
+) -> None:
+    done = Completion(text="x", usage=USAGE, finish_reason=finish, model="mine")
+    settlement = accounts(prices).settlement("c", request("mine", role), CallResult(completion=done), "")
+    assert settlement.truncated is truncated
+
+
 def test_the_price_of_a_call_is_set_aside_or_unknown(prices: Prices) -> None:
     own = accounts(prices)
     assert own.reserve(request("mine")) == (100 + 1024, 1_124_000)

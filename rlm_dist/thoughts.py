@@ -1,8 +1,11 @@
-"""Drops what a model thinks aloud: ``<think>…</think>``, with any content.
+"""Drops what a model thinks aloud: ``<think>…</think>``, with any content, and the channel ``analysis``.
 
 A tag inside a fenced block is code and stays. A closing tag without an opening one ends thoughts that began
 with the reply (chat templates swallow the opening tag). An opening tag without a closing one begins thoughts
 that were cut off; everything after it is dropped.
+
+A text that begins with ``<|channel|>`` or ``<|start|>`` is made of messages, each
+``<|channel|>NAME<|message|>TEXT``. Their texts are kept, but for those of the channel ``analysis``.
 """
 
 import re
@@ -11,10 +14,17 @@ _OPEN = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
 _CLOSE = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _FENCE = re.compile(r"[ \t]*(?:```|~~~)")
 _INLINE = re.compile(r"`[^`\n]*`")
+_CHANNELS = ("<|channel|>", "<|start|>")
+_HEADER = re.compile(
+    r"<\|channel\|>\s{0,10}(\w{1,50})[^<\n]{0,200}(?:<\|constrain\|>[^<\n]{0,100})?<\|message\|>"
+)
+_START = re.compile(r"<\|start\|>[^<\n]{0,100}\Z")
 
 
 def without_thoughts(text: str) -> str:
     """Return the text without thoughts."""
+    if text.lstrip().startswith(_CHANNELS):
+        text = _without_analysis(text)
     if not _OPEN.search(text) and not _CLOSE.search(text):
         return text
     lines: list[str] = []
@@ -58,3 +68,22 @@ def _orphan(line: str, fenced: bool) -> int | None:
     if _CLOSE.match(stripped) or (not fenced and line[closings[-1].end() :].strip() == ""):
         return closings[-1].end()
     return None
+
+
+def _without_analysis(text: str) -> str:
+    """The texts of the messages in all channels but that of thoughts, one below the other."""
+    headers = list(_HEADER.finditer(text))
+    ends = [header.start() for header in headers[1:]] + [len(text)] if headers else []
+    return "\n".join(
+        _message_text(text[header.end() : end])
+        for header, end in zip(headers, ends, strict=True)
+        if header[1] != "analysis"
+    )
+
+
+def _message_text(text: str) -> str:
+    """A message's text without the marks of its end and of the next one's start."""
+    text = _START.sub("", text.rstrip()).rstrip()
+    for mark in ("<|end|>", "<|return|>", "<|call|>"):
+        text = text.removesuffix(mark)
+    return text.rstrip()
