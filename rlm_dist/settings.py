@@ -1,10 +1,16 @@
-"""Settings: ``RLM_`` variables from the environment or a ``.env`` file; only this module reads them."""
+"""Settings: ``RLM_`` variables from the environment or a file; only this module reads them.
+
+The file is ``.env`` in the current folder, or the one that ``RLM_ENV_FILE`` names. The current folder may be
+anybody's: unless it is named, its file may not say where texts and keys go, or what confines model-written
+code. A key of the environment never goes to an address that only a file gives.
+"""
 
 import difflib
 import json
+import os
 import re
 from base64 import b64decode
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -32,6 +38,7 @@ _NOT_SETTINGS = frozenset(
     {
         "RLM_CHAOS_DIE_AT",
         "RLM_CHAOS_SEED",
+        "RLM_ENV_FILE",
         "RLM_FLOWER_PORT",
         "RLM_LIFELINE_FD",
         "RLM_REDIS_PASSWORD",
@@ -39,6 +46,24 @@ _NOT_SETTINGS = frozenset(
     }
 )
 _OF_TESTS = "RLM_TEST_"
+_ENV_FILE = "RLM_ENV_FILE"
+# Where texts and keys go, and what confines model-written code: not for a file that happens to be there.
+_NOT_FROM_FOLDER = frozenset(
+    {
+        *("RLM_API_URL", "RLM_API_KEY", "RLM_SUB_API_URL", "RLM_SUB_API_KEY", "OPENAI_API_KEY"),
+        *("RLM_EXTRA_HEADERS", "RLM_SUB_EXTRA_HEADERS", "RLM_ENDPOINTS", "RLM_REDIS_URL", "RLM_BLOB_URL"),
+        *("RLM_HOME", "RLM_SANDBOX", "RLM_SANDBOX_MIN", "RLM_SANDBOX_PACKAGES", "RLM_WEBHOOK_SECRET"),
+    }
+)
+# By address: what is sent to it alone, and the keys that are sent if it has none of its own.
+_SENT_TO = (
+    ("RLM_API_URL", ("RLM_API_KEY", "RLM_EXTRA_HEADERS"), ("OPENAI_API_KEY",)),
+    (
+        "RLM_SUB_API_URL",
+        ("RLM_SUB_API_KEY", "RLM_SUB_EXTRA_HEADERS"),
+        ("RLM_API_KEY", "OPENAI_API_KEY"),
+    ),
+)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -61,7 +86,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="RLM_",
-        env_file=".env",
+        env_file=None,  # see ``load_settings``
         extra="ignore",
         frozen=True,
         populate_by_name=True,
@@ -213,15 +238,65 @@ def _is_header(name: str, value: object) -> bool:
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Read the environment and ``.env``; ``overrides`` (field names) win.
+    """Read the environment and the file; ``overrides`` (field names) win.
 
     Raises:
-        SettingsError: it names every variable that has a bad value, and never shows a key.
+        SettingsError: it names every variable that has a bad value, or that its file may not set. It never
+            shows a key.
     """
+    lines = _lines_of_file()
+    given = {f"RLM_{field.upper()}" for field in overrides} | {
+        name for name, value in os.environ.items() if value
+    }
+    problems = [*_untrusted(lines), *_sent_elsewhere(lines.keys(), given)]
+    if problems:
+        raise SettingsError(tuple(problems))
+    if "RLM_API_KEY" in lines.keys() - given:  # or else OPENAI_API_KEY of the environment would win
+        overrides = {"api_key": SecretStr(lines["RLM_API_KEY"]), **overrides}
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks each value itself
+        # pydantic checks each value itself
+        return Settings(_env_file=_env_file() if lines else None, **overrides)  # type: ignore[arg-type, call-arg]
     except ValidationError as error:
         raise SettingsError(tuple(_problem(item["loc"], item["msg"]) for item in error.errors())) from None
+
+
+def _env_file() -> Path:
+    return Path(os.environ.get(_ENV_FILE) or ".env").expanduser()
+
+
+def _lines_of_file() -> dict[str, str]:
+    """The variables that the file sets, with their names in capital letters."""
+    path = _env_file()
+    if os.environ.get(_ENV_FILE) and not path.is_file():
+        raise SettingsError((f"{_ENV_FILE}: there is no file {path}",))
+    try:
+        variables = DotEnvSettingsSource(Settings, env_file=path).env_vars
+    except (OSError, ValueError) as error:
+        raise SettingsError((f"{path}: cannot be read: {type(error).__name__}",)) from None
+    return {name.upper(): value for name, value in variables.items() if value}
+
+
+def _untrusted(lines: Iterable[str]) -> list[str]:
+    """The settings that a file which nobody named must not make."""
+    if os.environ.get(_ENV_FILE):
+        return []
+    names = sorted(_NOT_FROM_FOLDER.intersection(lines))
+    why = (
+        f"is set by .env in the current folder, which may be anybody's; if it is yours, set {_ENV_FILE}=.env"
+    )
+    return [f"{name}: {why}" for name in names]
+
+
+def _sent_elsewhere(lines: Set[str], given: Set[str]) -> Iterator[str]:
+    """The addresses of the file to which a key or a header of the environment would be sent."""
+    for address, own, others in _SENT_TO:
+        names = own if own[0] in lines else own + others
+        for name in given.intersection(names) if address in lines - given else ():
+            yield (
+                f"{name}: is in the environment, but {address} only in {_env_file()}: keys and headers of "
+                f"the environment are never sent to an address of a file. Set {address} in the environment, or "
+                f"{own[0]} in the file"
+            )
 
 
 def _problem(location: tuple[int | str, ...], message: str) -> str:
@@ -242,10 +317,10 @@ class UnknownVariable(NamedTuple):
 
 
 def unknown_variables() -> list[UnknownVariable]:
-    """The variables of the environment and of ``.env`` that begin with ``RLM_`` and that nothing reads."""
+    """The variables of the environment and of the file that begin with ``RLM_`` and that nothing reads."""
     variables: dict[str, str | None] = {}
     with suppress(OSError, ValueError):  # what is wrong with the file is said when the settings are read
-        variables |= DotEnvSettingsSource(Settings).env_vars
+        variables |= DotEnvSettingsSource(Settings, env_file=_env_file()).env_vars
     variables |= EnvSettingsSource(Settings).env_vars
     names = {name.upper() for name in variables if name.upper().startswith("RLM_")}
     unknown = sorted(name for name in names - _SETTINGS - _NOT_SETTINGS if not name.startswith(_OF_TESTS))
