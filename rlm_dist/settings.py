@@ -255,7 +255,7 @@ def load_settings(**overrides: object) -> Settings:
         overrides = {"api_key": SecretStr(lines["RLM_API_KEY"]), **overrides}
     try:
         # pydantic checks each value itself
-        return Settings(_env_file=_env_file() if lines else None, **overrides)  # type: ignore[arg-type, call-arg]
+        return Settings(_env_file=_env_file() if lines else None, **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         raise SettingsError(tuple(_problem(item["loc"], item["msg"]) for item in error.errors())) from None
 
@@ -291,11 +291,11 @@ def _sent_elsewhere(lines: Set[str], given: Set[str]) -> Iterator[str]:
     """The addresses of the file to which a key or a header of the environment would be sent."""
     for address, own, others in _SENT_TO:
         names = own if own[0] in lines else own + others
-        for name in given.intersection(names) if address in lines - given else ():
+        for name in sorted(given & set(names)) if address in lines - given else ():
             yield (
                 f"{name}: is in the environment, but {address} only in {_env_file()}: keys and headers of "
-                f"the environment are never sent to an address of a file. Set {address} in the environment, or "
-                f"{own[0]} in the file"
+                f"the environment are never sent to an address of a file. Set {address} there too, or {own[0]} "
+                "in the file"
             )
 
 
