@@ -294,8 +294,8 @@ def _sent_elsewhere(lines: Set[str], given: Set[str]) -> Iterator[str]:
         for name in sorted(given & set(names)) if address in lines - given else ():
             yield (
                 f"{name}: is in the environment, but {address} only in {_env_file()}: keys and headers of "
-                f"the environment are never sent to an address of a file. Set {address} there too, or {own[0]} "
-                "in the file"
+                f"the environment are never sent to an address of a file. Set {address} there too, or "
+                f"{own[0]} in the file"
             )
 
 
