@@ -280,7 +280,11 @@ class LLM:
             message = f"no complete answer from {connection.shown_url} within {timeout_s:.3g} s"
             failure = CallError(FailureKind.TIMEOUT, message)
             return Attempt(failure=failure, unheard=not await connection.answers())
-        return attempt if len(self._endpoints[request.role]) == 1 else _with_endpoint(attempt, connection.url)
+        return (
+            attempt
+            if len(self._endpoints[request.role]) == 1
+            else _with_endpoint(attempt, connection.shown_url)
+        )
 
     def _delay_s(
         self, upstream: Upstream, pool: EndpointPool, model: str, attempt: Attempt, progress: _CallProgress

@@ -20,6 +20,7 @@ PLAIN_OUTPUT_TOKENS = 2048
 class Attempt(NamedTuple):
     """The end of one request: a completion, or a failure and what the endpoint charged nevertheless.
 
+    ``error_body`` is an error that came with HTTP 200 in place of an answer; the connection sorts it.
     ``blocked_s`` is how long the endpoint wants no calls, if its answer said so. ``unheard`` means that the
     endpoint itself did not answer: no connection, or a proxy reported that nothing is behind it.
     """
@@ -27,6 +28,7 @@ class Attempt(NamedTuple):
     completion: Completion | None = None
     failure: CallError | None = None
     charge: Charge | None = None
+    error_body: object = None
     blocked_s: float | None = None
     unheard: bool = False
 
@@ -85,12 +87,34 @@ def read_plain(body: str, request: CallRequest, model: str) -> Attempt:
 
 def read_models(body: str) -> list[str]:
     """The names that ``/models`` lists; CallError if the body is something else."""
+    data = _parsed(body)
+    if isinstance(data, dict):
+        lists = [data[key] for key in ("data", "models") if isinstance(data.get(key), list)]
+    else:
+        lists = [data] if isinstance(data, list) and data else []
+    names = [_model_name(item) for item in next(filter(None, lists), [])]
+    if not lists or "" in names:
+        raise CallError(FailureKind.TRANSIENT, f"the response is no list of models but {_describe(body)}")
+    return names
+
+
+def error_in(body: str) -> object:
+    """The body of ``/models``, parsed, if it is an error although it came with HTTP 200; else None."""
+    data = _parsed(body)
+    return data if isinstance(data, dict) and data.get("error") else None
+
+
+def _parsed(body: str) -> object:
     try:
-        return [str(item["id"]) for item in json.loads(body)["data"]]
-    except (ValueError, KeyError, TypeError):
-        raise CallError(
-            FailureKind.TRANSIENT, f"the response is no list of models but {_describe(body)}"
-        ) from None
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+def _model_name(item: object) -> str:
+    """The name of a listed model: servers call it ``id``, ``model`` or ``name``, or list bare names."""
+    values = [item.get(key) for key in ("id", "model", "name")] if isinstance(item, dict) else [item]
+    return next((value for value in values if isinstance(value, str) and value), "")
 
 
 def _read(
@@ -111,8 +135,13 @@ def _read(
         charge = Charge(model=model, usage=usage) if usage else None
         problem = "no choices" if not choices else "a malformed choice"
         failure = CallError(FailureKind.TRANSIENT, f"the endpoint's answer has {problem}")
-        return Attempt(failure=failure, charge=charge)
+        return Attempt(failure=failure, charge=charge, error_body=_error_body(reply))
     text = _sendable((choice.message.content if isinstance(choice, _ChatChoice) else choice.text) or "")
+    error_body = None if text else _error_body(reply)
+    if error_body is not None:
+        charge = Charge(model=model, usage=usage) if usage else None
+        failure = CallError(FailureKind.TRANSIENT, "the endpoint's answer is an error")
+        return Attempt(failure=failure, charge=charge, error_body=error_body)
     completion = Completion(
         text=text,
         usage=usage or _estimated_usage(request, text),
@@ -120,6 +149,15 @@ def _read(
         model=model,
     )
     return Attempt(completion=completion)
+
+
+def _error_body(reply: dict[str, Any]) -> object:
+    """The error in an answer, at its top or in its choice; None if there is none."""
+    if reply.get("error") or ("choices" not in reply and reply.keys() & {"message", "detail"}):
+        return reply
+    choices = reply.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    return choice.get("error") if isinstance(choice, dict) else None
 
 
 def _parameters(request: CallRequest) -> dict[str, Any]:

@@ -3,21 +3,19 @@
 import pickle
 
 import httpx2
-import openai
 import pytest
 
-from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.llm.failures import Secrets, shown, shown_models, shown_url, to_call_error
+from rlm_dist.errors import FailureKind
+from rlm_dist.llm.failures import HTTPRefusal, Secrets, refusal, shown, shown_models, shown_url, to_call_error
 
 URL = "http://127.0.0.1:9/v1/chat/completions"
 KEY = "sk-very-secret-key"
 NOTHING = Secrets(())
 
 
-def refused(status: int, error: object = None, headers: dict[str, str] | None = None) -> CallError:
+def refused(status: int, error: object = None, headers: dict[str, str] | None = None) -> HTTPRefusal:
     """The failure for a response with ``status`` and the JSON error object ``error``."""
-    response = httpx2.Response(status, headers=headers, request=httpx2.Request("POST", URL))
-    return to_call_error(openai.APIStatusError("x", response=response, body=error), URL, NOTHING)
+    return refusal(status, headers or {}, error, URL, NOTHING)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +43,7 @@ def refused(status: int, error: object = None, headers: dict[str, str] | None = 
         (429, {"message": "no money", "type": "insufficient_quota"}, FailureKind.QUOTA),
         (500, "<html>boom</html>", FailureKind.TRANSIENT),
         (503, {"message": "Loading model", "code": 503}, FailureKind.TRANSIENT),
-        (529, None, FailureKind.TRANSIENT),
+        (529, None, FailureKind.RATE),
     ],
 )
 def test_a_status_has_its_kind(status: int, error: object, kind: FailureKind) -> None:
