@@ -2,7 +2,8 @@
 
 Providers nest the same few facts differently: ``{"error": {"message": ...}}``, ``{"error": "text"}``,
 ``{"message": ...}``, ``{"detail": [...]}``, ``[{"error": ...}]``, JSON inside a text, plain text, or HTML.
-All are walked in the same way. Values that may quote the prompt (``input``, ``failed_generation``) are not read.
+All are walked in the same way. Fields that may quote the prompt (``input``, ``failed_generation``) are not
+read.
 """
 
 import json
@@ -16,7 +17,17 @@ _MAX_DEPTH = 8
 _MAX_ITEMS = 8
 _MAX_TEXT_CHARS = 2000
 _MAX_NESTED_CHARS = 65_536
-_CODE_FIELDS = ("code", "type", "status", "reason", "statusCode", "error_type", "limit_source", "__type")
+_CODE_FIELDS = (
+    "code",
+    "type",
+    "status",
+    "reason",
+    "statusCode",
+    "error_code",
+    "error_type",
+    "limit_source",
+    "__type",
+)
 # In this order: the general message before the details.
 _TEXT_FIELDS = ("message", "msg", "error", "title", "detail", "errors", "raw")
 # These repeat the message, or hold only codes and delays.

@@ -67,13 +67,13 @@ _RULES = (
         frozenset({
             "insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_disabled",
             "insufficient_balance", "insufficient_credits", "account_deactivated", "budget_exceeded",
-            "quota_per_day",
+            "enforced_spend_limit_reached",            "quota_per_day",
         }),
         _words(
             r"credit balance is too low",
             r"insufficient[ _](?:account )?(?:balance|credits?|funds|quota)",
             r"(?:requires? more|out of|not enough|used all available|n[o']t have any) credits",
-            r"spending limit",
+            r"spending limit|reached your specified .{0,40}usage limits",
             r"billing (?:hard limit|(?:is|has been) (?:not active|disabled))",
             r"account\b.{0,60}? (?:is|has been) (?:not active|deactivated|suspended|disabled)",
             r"budget has been exceeded|exceeded ?budget|over budget",
@@ -85,7 +85,8 @@ _RULES = (
         _REFUSED,
         frozenset({
             "model_not_found", "unknown_model", "invalid_model", "model_not_available",
-            "model_decommissioned", "deploymentnotfound", "key_model_access_denied", "team_model_access_denied",
+            "model_decommissioned", "deploymentnotfound", "key_model_access_denied",
+            "team_model_access_denied",
         }),
     ),
     _Rule(FailureKind.AUTH, {401, 403}),

@@ -29,7 +29,7 @@ _REFUSED_CODES = frozenset(
 )
 _REFUSED_WORDS = re.compile(
     r"unsupported|not support|unrecognized|unknown|not permitted|extra_forbidden|not allowed|deprecated"
-    r"|unexpected|cannot find field|does(?: not|n't) accept",
+    r"|unexpected|cannot find field|does(?: not|n't) accept|may only be|only [\d.]+ is allowed",
     re.I,
 )
 _NEAR_CHARS = 60
