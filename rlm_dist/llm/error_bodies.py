@@ -9,7 +9,7 @@ read.
 import json
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rlm_dist.llm.retry import requested_delay_s
 
@@ -70,6 +70,20 @@ def read_error(body: object) -> ErrorBody:
     text = ": ".join(walk.texts)[:_MAX_TEXT_CHARS]
     delay_s = walk.delay_s if walk.delay_s is not None else asked_delay_s(text)
     return ErrorBody(text, frozenset(walk.codes), walk.status, walk.parameter, delay_s, walk.sizes)
+
+
+def error_in_reply(reply: Mapping[str, Any]) -> object:
+    """The error that a body with HTTP 200 has in place of an answer, at its top or in its choice, or None."""
+    choices = reply.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if isinstance(choice, dict):
+        message = choice.get("message")
+        if choice.get("error"):
+            return choice["error"]
+        if message.get("content") if isinstance(message, dict) else choice.get("text"):
+            return None
+    has_error = reply.get("error") or (not choices and reply.keys() & {"message", "detail"})
+    return reply if has_error else None
 
 
 def asked_delay_s(text: str) -> float | None:

@@ -113,7 +113,8 @@ _RULES = (
         _ANY,
         frozenset({
             "rate_limit_exceeded", "rate_limit_error", "too_many_requests", "too_many_requests_error",
-            "resource_exhausted", "capacity_exceeded", "overloaded_error", "throttlingexception",
+            "resource_exhausted", "capacity_exceeded", "flex_tier_capacity_exceeded",
+            "overloaded_error", "throttlingexception",
         }),
     ),
     _Rule(
@@ -130,7 +131,8 @@ _RULES = (
         FailureKind.UNKNOWN_MODEL,
         {*_MALFORMED, 404},
         words=_words(
-            r"models?\b.{0,120}?\b(?:not found|not exist|unknown|not available|decommissioned)",
+            r"models?\b.{0,120}?\b(?:not found|not exist|unknown(?! (?:param|field|name|arg))|not available"
+            r"|decommissioned)",
             r"not a valid model", r"(?:invalid|unknown|unable to access) model", r"no endpoints found for",
             r"^model: ",
         ),

@@ -10,7 +10,7 @@ part of a key: endpoints quote keys masked in the middle.
 import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import aiohttp
@@ -70,6 +70,9 @@ class HTTPRefusal(CallError):
         self.args = (kind, message, retry_after_s, status)
         self.status = status
         self.error = ErrorBody()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args
 
     @property
     def maybe_no_route(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from rlm_dist.errors import CallError, FailureKind
+from rlm_dist.llm.error_bodies import error_in_reply
 from rlm_dist.schema import CHARS_PER_TOKEN, CallRequest, Charge, Completion, Message, Usage
 
 # Many servers default to 16 tokens on this route; nothing useful fits into that.
@@ -128,6 +129,11 @@ def _read(
         )
     reply: dict[str, Any] = data if isinstance(data, dict) else {}
     usage = _reported_usage(reply.get("usage"))
+    error = error_in_reply(reply)
+    if error is not None:
+        charge = Charge(model=model, usage=usage) if usage else None
+        failure = CallError(FailureKind.TRANSIENT, "the endpoint answered with an error")
+        return Attempt(failure=failure, charge=charge, error_body=error)
     choices: Any = reply.get("choices")
     try:
         choice = form.model_validate(choices[0])
@@ -135,13 +141,8 @@ def _read(
         charge = Charge(model=model, usage=usage) if usage else None
         problem = "no choices" if not choices else "a malformed choice"
         failure = CallError(FailureKind.TRANSIENT, f"the endpoint's answer has {problem}")
-        return Attempt(failure=failure, charge=charge, error_body=_error_body(reply))
+        return Attempt(failure=failure, charge=charge)
     text = _sendable((choice.message.content if isinstance(choice, _ChatChoice) else choice.text) or "")
-    error_body = None if text else _error_body(reply)
-    if error_body is not None:
-        charge = Charge(model=model, usage=usage) if usage else None
-        failure = CallError(FailureKind.TRANSIENT, "the endpoint's answer is an error")
-        return Attempt(failure=failure, charge=charge, error_body=error_body)
     completion = Completion(
         text=text,
         usage=usage or _estimated_usage(request, text),
@@ -149,15 +150,6 @@ def _read(
         model=model,
     )
     return Attempt(completion=completion)
-
-
-def _error_body(reply: dict[str, Any]) -> object:
-    """The error in an answer, at its top or in its choice; None if there is none."""
-    if reply.get("error") or ("choices" not in reply and reply.keys() & {"message", "detail"}):
-        return reply
-    choices = reply.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    return choice.get("error") if isinstance(choice, dict) else None
 
 
 def _parameters(request: CallRequest) -> dict[str, Any]:

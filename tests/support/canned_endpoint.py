@@ -62,7 +62,7 @@ def canned_endpoint(reply: Callable[[Asked], Reply]) -> Iterator[CannedEndpoint]
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield CannedEndpoint(f"http://127.0.0.1:{server.server_port}", asked)

@@ -95,6 +95,15 @@ def test_a_query_is_not_shown(stack: ExitStack, serve: Serve) -> None:
     assert "key=" not in message
 
 
+def test_a_deployment_that_lists_no_models_is_checked_by_its_answer(serve: Serve) -> None:
+    """Azure's deployments have no ``/models``; elsewhere a missing route is a wrong address."""
+    endpoint = serve(lambda _: Reply(404, error("Resource not found", code="404")))
+    assert check_endpoint(Endpoint(f"{endpoint.url}/d?api-version=1", model="gpt-5")) == ["gpt-5"]
+    for other in (Endpoint(f"{endpoint.url}/d?api-version=1"), Endpoint(f"{endpoint.url}/d", model="gpt-5")):
+        with pytest.raises(CallError, match="no such route"):
+            check_endpoint(other)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed(stack: ExitStack, serve: Serve, status: int) -> None:
     """Neither key nor prompt go where nobody sent them; the new address is named, without its query."""
