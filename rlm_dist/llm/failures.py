@@ -46,10 +46,12 @@ _WINDOW = re.compile(
 _NUMBER = re.compile(r"\b\d{2,9}\b")
 # A key as endpoints quote it: with stars or dots in the middle, or whole, by the prefixes that keys have.
 _KEY_PART = re.compile(
-    r"[^\s'\"`(:=]*\*{2,}[^\s'\"`)]*|[\w-]{2,}\.{3}[\w-]{2,}"
+    r"[^\s'\"`(:=]*\*{2,}[^\s'\"`),;]*|[\w-]{2,}\.{3}[\w-]{2,}"
     r"|\b(?:(?:sk|rk|gsk|csk|hf|xai|nvapi|fw|tgp|pplx)[-_]|AIza)[\w-]+|\b[0-9a-f]{32,}\b"
 )
 _REDIRECTS = range(300, 400)
+# Statuses of errors that validate the request, and may quote it.
+_QUOTING = frozenset({UNKNOWN_STATUS, 400, 422, 500})
 
 
 class Secrets(NamedTuple):
@@ -121,13 +123,15 @@ def to_call_error(error: Exception, url: str, secrets: Secrets) -> CallError:
 def refusal(status: int, headers: Mapping[str, str], body: object, url: str, secrets: Secrets) -> HTTPRefusal:
     """The failure for a response with an HTTP error status; ``body`` is its text, or the JSON in it."""
     error = read_error(body)
+    words = shown(error.text, secrets)
+    error = _without_prompt(error, status, secrets)
     kind = FailureKind.INVALID if status in _REDIRECTS else kind_of(status, error)
     delay_s = requested_delay_s(headers)
     answer = f"{shown_url(url)} answered HTTP {status}"
     if status in _REDIRECTS:
         message = _moved(answer, url, headers.get("location", ""), secrets)
     else:
-        message = _message(kind, status, answer, error, secrets)
+        message = _message(kind, status, answer, error, words)
     failure = HTTPRefusal(kind, message, error.delay_s if delay_s is None else delay_s, status)
     failure.error = error
     return failure
@@ -136,11 +140,13 @@ def refusal(status: int, headers: Mapping[str, str], body: object, url: str, sec
 def error_in_answer(body: object, url: str, secrets: Secrets) -> CallError:
     """The failure for an error that came with HTTP 200: sorted as the status that it names would be."""
     error = read_error(body)
+    words = shown(error.text, secrets)
     status = error.status or UNKNOWN_STATUS
+    error = _without_prompt(error, status, secrets)
     kind = kind_of(status, error)
     answer = f"{shown_url(url)} answered HTTP 200 with error {status}" if status else ""
     answer = answer or f"{shown_url(url)} answered HTTP 200 with an error"
-    return CallError(kind, _message(kind, status, answer, error, secrets), error.delay_s)
+    return CallError(kind, _message(kind, status, answer, error, words), error.delay_s)
 
 
 def shown(text: str, secrets: Secrets) -> str:
@@ -169,6 +175,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__
 
 
+def _without_prompt(error: ErrorBody, status: int, secrets: Secrets) -> ErrorBody:
+    """``error`` without its text if that repeats the prompt, whose words say nothing about the error."""
+    is_quoting = status in _QUOTING and any(_echoes(error.text, prompt) for prompt in secrets.prompts)
+    return error._replace(text="") if is_quoting else error
+
+
 def _moved(answer: str, url: str, location: str, secrets: Secrets) -> str:
     """The text for a redirect, which is not followed: it would take the key and the prompt elsewhere."""
     if not location:
@@ -181,8 +193,7 @@ def _moved(answer: str, url: str, location: str, secrets: Secrets) -> str:
     )
 
 
-def _message(kind: FailureKind, status: int, answer: str, error: ErrorBody, secrets: Secrets) -> str:
-    words = shown(error.text, secrets)
+def _message(kind: FailureKind, status: int, answer: str, error: ErrorBody, words: str) -> str:
     quote = f": {words}" if words else ""
     if kind is FailureKind.AUTH and (status == 401 or KEY_WORDS.search(error.text)):
         return f"{answer}: the key is missing or wrong (RLM_API_KEY, RLM_SUB_API_KEY){quote}"

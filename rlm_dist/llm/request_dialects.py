@@ -32,6 +32,8 @@ _REFUSED_WORDS = re.compile(
     r"|unexpected|cannot find field|does(?: not|n't) accept|may only be|only [\d.]+ is allowed",
     re.I,
 )
+# The model takes the field, with another value: the user has to choose one.
+_HAS_OTHER_VALUES = re.compile(r"supported values are|must be one of|expected one of|valid values", re.I)
 _NEAR_CHARS = 60
 _WANTS_STREAM = re.compile(
     r"\bstream\W{0,4}(?:parameter )?(?:must|should|needs to|has to) be (?:set to )?['`\"]?true"
@@ -95,6 +97,8 @@ def dialect_of(model: str) -> Dialect:
 
 def _refused_field(error: ErrorBody, sent: list[str]) -> str | None:
     """The field among ``sent`` that ``error`` says is not supported, or None."""
+    if _HAS_OTHER_VALUES.search(error.text):
+        return None
     if error.parameter in sent and error.codes & _REFUSED_CODES:
         return error.parameter
     found = []

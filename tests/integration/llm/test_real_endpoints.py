@@ -422,12 +422,29 @@ def test_what_one_model_refuses_another_is_asked_for(stack: ExitStack, serve: Se
     assert asked == [("a", 0.2), ("a", None), ("b", 0.2)]
 
 
-def test_a_wrong_value_is_not_left_out(stack: ExitStack, serve: Serve) -> None:
-    """The model takes a temperature, but not this one: the user is told."""
-    endpoint = serve(refusing("temperature", error("temperature must be below 2", param="temperature")))
-    result = ask(client(stack, endpoint.url), temperature=3.0)
+@pytest.mark.parametrize(
+    ("parameters", "refusal"),
+    [
+        ({"temperature": 3.0}, error("temperature must be below 2", param="temperature")),
+        (
+            {"reasoning_effort": "minimal"},
+            error(
+                "Unsupported value: 'reasoning_effort' does not support 'minimal' with this model. Supported "
+                "values are: 'low', 'medium', and 'high'.",
+                param="reasoning_effort",
+                code="unsupported_value",
+            ),
+        ),
+    ],
+)
+def test_a_wrong_value_is_not_left_out(
+    stack: ExitStack, serve: Serve, parameters: dict[str, Any], refusal: dict[str, Any]
+) -> None:
+    """The model takes the parameter, with another value: the user is told."""
+    endpoint = serve(refusing(*parameters, refusal))
+    result = ask(client(stack, endpoint.url), **parameters)
     assert failure_of(result)[0] == FailureKind.INVALID
-    assert "temperature must be below 2" in failure_of(result)[1]
+    assert refusal["error"]["message"] in failure_of(result)[1]
     assert len(endpoint.asked) == 1
 
 

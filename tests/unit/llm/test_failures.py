@@ -6,7 +6,16 @@ import httpx2
 import pytest
 
 from rlm_dist.errors import FailureKind
-from rlm_dist.llm.failures import HTTPRefusal, Secrets, refusal, shown, shown_models, shown_url, to_call_error
+from rlm_dist.llm.failures import (
+    HTTPRefusal,
+    Secrets,
+    error_in_answer,
+    refusal,
+    shown,
+    shown_models,
+    shown_url,
+    to_call_error,
+)
 
 URL = "http://127.0.0.1:9/v1/chat/completions"
 KEY = "sk-very-secret-key"
@@ -147,6 +156,32 @@ def test_a_repeated_prompt_is_left_out() -> None:
     assert "secret" not in shown(quoted, Secrets((), (prompt,)))
     assert "secret" not in shown("bad input 'secret line'", Secrets((), ("secret line",)))
     assert shown("temperature: too high", Secrets((), (prompt,))) == "temperature: too high"
+
+
+@pytest.mark.parametrize("status", [200, 400, 422])
+def test_words_of_the_prompt_decide_nothing(status: int) -> None:
+    """A context may be about anything, such as wrong keys; quoting it must not pause the batch."""
+    prompt = "Line 1: Incorrect API key provided, your credit balance is too low, said the server."
+    secrets = Secrets((), (prompt,))
+    body = {"message": f"validation error at messages[0]: {prompt!r}", "type": "invalid_request_error"}
+    failure = (
+        error_in_answer(body, URL, secrets) if status == 200 else refusal(status, {}, body, URL, secrets)
+    )
+    assert failure.kind is FailureKind.INVALID
+    assert failure.message.endswith("(the message is left out, as it repeats the prompt)")
+
+
+def test_the_beginning_of_another_key_is_blotted_out_too() -> None:
+    """Endpoints quote the key that they got, or a part of it, and that need not be the one we know."""
+    for quoted in (
+        "sk-proj-abcDEF123",
+        "gsk_abcDEF123",
+        "AIzaSyAbc-123",
+        "ab***yz",
+        "sk-...wxyz",
+        "*****wxyz",
+    ):
+        assert shown(f"wrong key: {quoted}, sorry", NOTHING) == "wrong key: ***, sorry"
 
 
 def test_what_an_endpoint_says_is_bounded_and_on_one_line() -> None:
