@@ -17,6 +17,7 @@ _MAX_DEPTH = 8
 _MAX_ITEMS = 8
 _MAX_TEXT_CHARS = 2000
 _MAX_NESTED_CHARS = 65_536
+_MOST_DELAY_S = 1e7  # a longer one is no delay but nonsense
 _CODE_FIELDS = (
     "code",
     "type",
@@ -88,12 +89,12 @@ def error_in_reply(reply: Mapping[str, Any]) -> object:
 
 def asked_delay_s(text: str) -> float | None:
     """The seconds in words such as "Please try again in 6m0s" or "Please retry after 7 seconds"."""
-    asked = _ASKED_DELAY.search(text)
-    if asked is None:
+    phrase = _ASKED_DELAY.search(text)
+    if phrase is None:
         return None
-    units = [(float(number), _unit_s(unit)) for number, unit in _DURATION.findall(asked[1])]
-    known = [number * unit_s for number, unit_s in units if unit_s is not None]
-    return sum(known) if known else None
+    units = [(float(number), _unit_s(unit)) for number, unit in _DURATION.findall(phrase[1])]
+    parts_s = [number * unit_s for number, unit_s in units if unit_s is not None]
+    return sum(parts_s) if parts_s and sum(parts_s) < _MOST_DELAY_S else None
 
 
 class _Walk:
@@ -132,7 +133,7 @@ class _Walk:
             title = _TITLE.search(text[:5000])
             text = f"an HTML page, {title[1].strip()!r}" if title else "an HTML page"
         text = " ".join(text[: 2 * _MAX_TEXT_CHARS].split())
-        if text and not silent and not any(text in known for known in self.texts):
+        if text and not silent and not any(text in earlier for earlier in self.texts):
             self.texts.append(text[:_MAX_TEXT_CHARS])
 
     def _visit_object(self, node: dict[str, object], depth: int, *, silent: bool) -> None:
@@ -164,7 +165,7 @@ class _Walk:
     def _note_code(self, code: object) -> None:
         if isinstance(code, str) and code:
             self.codes.add(code[:100].lower())
-        number = int(code) if isinstance(code, str) and code.isascii() and code.isdigit() else code
+        number = int(code) if isinstance(code, str) and re.fullmatch(r"[0-9]{3}", code) else code
         if isinstance(number, int) and 400 <= number < 600 and self.status is None:
             self.status = number
 
@@ -198,7 +199,7 @@ def _seconds(value: object) -> float | None:
         except ValueError:
             return None
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and 0 <= value < 1e9 else None  # type: ignore[operator, arg-type]
+    return float(value) if is_number and 0 <= value < _MOST_DELAY_S else None  # type: ignore[operator, arg-type]
 
 
 def _unit_s(unit: str) -> float | None:

@@ -101,11 +101,11 @@ def _refused_field(error: ErrorBody, sent: list[str]) -> str | None:
         return None
     if error.parameter in sent and error.codes & _REFUSED_CODES:
         return error.parameter
-    found = []
+    mentions = []
     for name in sent:
         place = re.search(rf"(?<![a-z_])(?:{_NAMES[name]})(?![a-z_])", error.text, re.I)
         if place is not None:
             near = error.text[max(0, place.start() - _NEAR_CHARS) : place.end() + _NEAR_CHARS]
             if _REFUSED_WORDS.search(near):
-                found.append((place.start(), name))
-    return min(found)[1] if found else None
+                mentions.append((place.start(), name))
+    return min(mentions)[1] if mentions else None

@@ -16,7 +16,7 @@ class Reply(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-class Asked(NamedTuple):
+class ReceivedRequest(NamedTuple):
     """One request: its path with the query, its headers in lower case, and its JSON body."""
 
     path: str
@@ -28,13 +28,13 @@ class CannedEndpoint(NamedTuple):
     """The address of the server, without a path, and the requests that it got so far."""
 
     url: str
-    asked: list[Asked]
+    requests: list[ReceivedRequest]
 
 
 @contextmanager
-def canned_endpoint(reply: Callable[[Asked], Reply]) -> Iterator[CannedEndpoint]:
+def canned_endpoint(reply: Callable[[ReceivedRequest], Reply]) -> Iterator[CannedEndpoint]:
     """Serve ``reply`` for each request; it is called by one thread for each connection."""
-    asked: list[Asked] = []
+    requests: list[ReceivedRequest] = []
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -48,8 +48,8 @@ def canned_endpoint(reply: Callable[[Asked], Reply]) -> Iterator[CannedEndpoint]
         def answer(self) -> None:
             data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            asked.append(Asked(self.path, headers, json.loads(data) if data else None))
-            status, body, extra = reply(asked[-1])
+            requests.append(ReceivedRequest(self.path, headers, json.loads(data) if data else None))
+            status, body, extra = reply(requests[-1])
             sent = (body if isinstance(body, str) else json.dumps(body)).encode()
             self.send_response(status)
             for name, value in {"Content-Length": str(len(sent)), **extra}.items():
@@ -65,7 +65,7 @@ def canned_endpoint(reply: Callable[[Asked], Reply]) -> Iterator[CannedEndpoint]
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield CannedEndpoint(f"http://127.0.0.1:{server.server_port}", asked)
+            yield CannedEndpoint(f"http://127.0.0.1:{server.server_port}", requests)
         finally:
             server.shutdown()
             thread.join()

@@ -13,14 +13,14 @@ from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.llm import LLM, RetryPolicy, check_endpoint
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.schema import CallRequest, CallResult, Message, Role, Usage
-from tests.support.canned_endpoint import Asked, CannedEndpoint, Reply, canned_endpoint
+from tests.support.canned_endpoint import CannedEndpoint, ReceivedRequest, Reply, canned_endpoint
 
 KEY = "sk-test-51a7e0c3"
 PROMPT = "the quick brown fox jumps over the lazy dog, and keeps it to itself"
 FAST = RetryPolicy(base_s=0.001, cap_s=0.005)
 ANSWER = {"choices": [{"message": {"content": "here"}, "finish_reason": "stop"}]}
 
-Serve = Callable[[Callable[[Asked], Reply]], CannedEndpoint]
+Serve = Callable[[Callable[[ReceivedRequest], Reply]], CannedEndpoint]
 Call = Callable[..., CallResult]
 
 
@@ -79,10 +79,10 @@ def test_a_query_in_the_address_stays_behind_the_path(stack: ExitStack, serve: S
     url = f"{endpoint.url}/openai/deployments/d/?api-version=2024-10-21"
     llm = client(stack, url, key=None, headers={"api-key": KEY})
     assert text_of(ask(llm)) == "here"
-    (asked,) = endpoint.asked
-    assert asked.path == "/openai/deployments/d/chat/completions?api-version=2024-10-21"
-    assert asked.headers["api-key"] == KEY
-    assert "authorization" not in asked.headers
+    (request,) = endpoint.requests
+    assert request.path == "/openai/deployments/d/chat/completions?api-version=2024-10-21"
+    assert request.headers["api-key"] == KEY
+    assert "authorization" not in request.headers
 
 
 def test_a_query_is_not_shown(stack: ExitStack, serve: Serve) -> None:
@@ -116,14 +116,14 @@ def test_a_redirect_is_not_followed(stack: ExitStack, serve: Serve, status: int)
     assert f"it has moved to {other.url}/v2/chat/completions." in message
     assert f"set RLM_API_URL (or RLM_SUB_API_URL) to {other.url}/v2" in message
     assert "token" not in message
-    assert (len(endpoint.asked), result.attempts, other.asked) == (1, 1, [])
+    assert (len(endpoint.requests), result.attempts, other.requests) == (1, 1, [])
 
 
 def test_a_redirect_of_the_list_of_models_is_not_followed(stack: ExitStack, serve: Serve) -> None:
     endpoint = serve(lambda _: Reply(301, "", {"Location": "/other/models"}))
     with pytest.raises(CallError, match=f"set RLM_API_URL .* to {endpoint.url}/other$"):
         check_endpoint(Endpoint(f"{endpoint.url}/v1"))
-    assert [asked.path for asked in endpoint.asked] == ["/v1/models"]
+    assert [request.path for request in endpoint.requests] == ["/v1/models"]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_an_error_with_http_200_is_asked_again_as_its_status_says(
     endpoint = serve(lambda _: Reply(200, body))
     result = ask(client(stack, endpoint.url))
     assert failure_of(result)[0] == kind
-    assert result.attempts == len(endpoint.asked) == attempts
+    assert result.attempts == len(endpoint.requests) == attempts
 
 
 def test_what_an_error_with_http_200_cost_is_charged(stack: ExitStack, serve: Serve) -> None:
@@ -180,12 +180,12 @@ def test_a_delay_in_the_body_is_obeyed(stack: ExitStack, serve: Serve) -> None:
     endpoint = serve(lambda _: Reply(429, body))
     result = ask(client(stack, endpoint.url))
     assert failure_of(result)[0] == FailureKind.RATE
-    assert result.attempts == len(endpoint.asked) == 1
+    assert result.attempts == len(endpoint.requests) == 1
 
 
 def test_an_unknown_model_is_said_in_the_endpoints_words_too(stack: ExitStack, serve: Serve) -> None:
-    def reply(asked: Asked) -> Reply:
-        if asked.path == "/models":
+    def reply(request: ReceivedRequest) -> Reply:
+        if request.path == "/models":
             return Reply(200, {"data": [{"id": "a"}]})
         return Reply(404, error("The model `m` does not exist or you do not have access to it."))
 
@@ -233,7 +233,9 @@ def test_an_endpoint_that_only_streams_is_asked_for_a_stream(
 ) -> None:
     """The first call learns it, without a failed attempt; the others know it."""
     endpoint = serve(
-        lambda asked: Reply(200, STREAM, SSE) if asked.body.get("stream") else Reply(400, {"detail": words})
+        lambda request: (
+            Reply(200, STREAM, SSE) if request.body.get("stream") else Reply(400, {"detail": words})
+        )
     )
     llm = client(stack, endpoint.url)
     results = [ask(llm), ask(llm)]
@@ -242,8 +244,8 @@ def test_an_endpoint_that_only_streams_is_asked_for_a_stream(
     assert results[0].completion is not None
     assert results[0].completion.usage == Usage(input_tokens=5, output_tokens=2)
     assert results[0].completion.finish_reason == "length"
-    assert [asked.body.get("stream") for asked in endpoint.asked] == [None, True, True]
-    assert endpoint.asked[1].body["stream_options"] == {"include_usage": True}
+    assert [request.body.get("stream") for request in endpoint.requests] == [None, True, True]
+    assert endpoint.requests[1].body["stream_options"] == {"include_usage": True}
 
 
 def test_a_stream_that_nobody_asked_for_is_read(stack: ExitStack, serve: Serve) -> None:
@@ -251,23 +253,23 @@ def test_a_stream_that_nobody_asked_for_is_read(stack: ExitStack, serve: Serve) 
     endpoint = serve(lambda _: Reply(200, STREAM, SSE))
     llm = client(stack, endpoint.url)
     assert [text_of(ask(llm)), text_of(ask(llm))] == ["here\u2028"] * 2
-    assert [asked.body.get("stream") for asked in endpoint.asked] == [None, True]
+    assert [request.body.get("stream") for request in endpoint.requests] == [None, True]
 
 
 def test_usage_in_a_stream_is_not_asked_for_again_where_that_is_refused(
     stack: ExitStack, serve: Serve
 ) -> None:
-    def reply(asked: Asked) -> Reply:
-        if not asked.body.get("stream"):
+    def reply(request: ReceivedRequest) -> Reply:
+        if not request.body.get("stream"):
             return Reply(400, error("streaming is required"))
-        if "stream_options" in asked.body:
+        if "stream_options" in request.body:
             return Reply(400, error("Unrecognized request argument supplied: stream_options"))
         return Reply(200, STREAM, SSE)
 
     endpoint = serve(reply)
     llm = client(stack, endpoint.url)
     assert text_of(ask(llm)) == text_of(ask(llm)) == "here\u2028"
-    assert len(endpoint.asked) == 4
+    assert len(endpoint.requests) == 4
 
 
 def test_a_stream_that_breaks_off_is_asked_for_again(stack: ExitStack, serve: Serve) -> None:
@@ -318,17 +320,17 @@ NO_TEMPERATURE = error(
 )
 
 
-def refusing(field: str, refusal: object, status: int = 400) -> Callable[[Asked], Reply]:
+def refusing(field: str, refusal: object, status: int = 400) -> Callable[[ReceivedRequest], Reply]:
     """An endpoint that refuses requests that have this field."""
-    return lambda asked: Reply(status, refusal) if field in asked.body else Reply(200, ANSWER)
+    return lambda request: Reply(status, refusal) if field in request.body else Reply(200, ANSWER)
 
 
 @pytest.mark.parametrize("model", ["gpt-5-mini", "o1", "o3-mini", "o4-mini", "openai/gpt-5.1"])
 def test_a_reasoning_model_is_known_by_its_name(stack: ExitStack, serve: Serve, model: str) -> None:
     endpoint = serve(refusing("max_tokens", TOO_NEW))
     assert text_of(ask(client(stack, endpoint.url), model=model, max_output_tokens=7)) == "here"
-    (asked,) = endpoint.asked
-    assert asked.body["max_completion_tokens"] == 7
+    (request,) = endpoint.requests
+    assert request.body["max_completion_tokens"] == 7
 
 
 @pytest.mark.parametrize(
@@ -347,7 +349,7 @@ def test_the_name_of_the_output_limit_is_learnt(
     results = [ask(llm, model=model, max_output_tokens=7) for _ in range(3)]
     assert [text_of(result) for result in results] == ["here"] * 3
     assert [(result.attempts, result.failed_attempts) for result in results] == [(1, ())] * 3
-    assert [asked.body.get(wanted) for asked in endpoint.asked] == [None, 7, 7, 7]
+    assert [request.body.get(wanted) for request in endpoint.requests] == [None, 7, 7, 7]
     assert not any(result.completion and result.completion.dropped_parameters for result in results)
 
 
@@ -356,8 +358,8 @@ def test_an_output_limit_that_is_refused_by_both_names_is_not_left_out(
 ) -> None:
     """Without it the call could cost more than the user allowed."""
 
-    def reply(asked: Asked) -> Reply:
-        return Reply(400, TOO_NEW if "max_tokens" in asked.body else error("unknown max_completion_tokens"))
+    def reply(request: ReceivedRequest) -> Reply:
+        return Reply(400, TOO_NEW if "max_tokens" in request.body else error("unknown max_completion_tokens"))
 
     result = ask(client(stack, serve(reply).url), max_output_tokens=7)
     assert failure_of(result)[0] == FailureKind.INVALID
@@ -367,9 +369,9 @@ def test_an_output_limit_that_is_refused_by_both_names_is_not_left_out(
 def test_a_limit_in_the_extra_body_is_left_as_it_is(stack: ExitStack, serve: Serve) -> None:
     endpoint = serve(lambda _: Reply(200, ANSWER))
     ask(client(stack, endpoint.url), extra_body={"max_completion_tokens": 9}, max_output_tokens=7)
-    (asked,) = endpoint.asked
-    assert asked.body["max_completion_tokens"] == 9
-    assert "max_tokens" not in asked.body
+    (request,) = endpoint.requests
+    assert request.body["max_completion_tokens"] == 9
+    assert "max_tokens" not in request.body
 
 
 @pytest.mark.parametrize(
@@ -403,23 +405,23 @@ def test_a_parameter_that_a_model_does_not_take_is_left_out_and_said(
         (field,)
     ] * 3
     assert [result.attempts for result in results] == [1, 1, 1]
-    assert len(endpoint.asked) == 4
+    assert len(endpoint.requests) == 4
     other = ({"temperature", "reasoning_effort"} - {field}).pop()
-    assert all(asked.body[other] == parameters[other] for asked in endpoint.asked)
+    assert all(request.body[other] == parameters[other] for request in endpoint.requests)
     assert [entry["refused"] for entry in logs if entry["event"] == "request_dialect_learnt"] == [[field]]
 
 
 def test_what_one_model_refuses_another_is_asked_for(stack: ExitStack, serve: Serve) -> None:
-    def reply(asked: Asked) -> Reply:
-        is_refused = asked.body["model"] == "a" and "temperature" in asked.body
+    def reply(request: ReceivedRequest) -> Reply:
+        is_refused = request.body["model"] == "a" and "temperature" in request.body
         return Reply(400, NO_TEMPERATURE) if is_refused else Reply(200, ANSWER)
 
     endpoint = serve(reply)
     llm = client(stack, endpoint.url)
     for model in ("a", "b"):
         assert text_of(ask(llm, model=model, temperature=0.2)) == "here"
-    asked = [(asked.body["model"], asked.body.get("temperature")) for asked in endpoint.asked]
-    assert asked == [("a", 0.2), ("a", None), ("b", 0.2)]
+    bodies = [(request.body["model"], request.body.get("temperature")) for request in endpoint.requests]
+    assert bodies == [("a", 0.2), ("a", None), ("b", 0.2)]
 
 
 @pytest.mark.parametrize(
@@ -441,11 +443,11 @@ def test_a_wrong_value_is_not_left_out(
     stack: ExitStack, serve: Serve, parameters: dict[str, Any], refusal: dict[str, Any]
 ) -> None:
     """The model takes the parameter, with another value: the user is told."""
-    endpoint = serve(refusing(*parameters, refusal))
+    endpoint = serve(refusing(next(iter(parameters)), refusal))
     result = ask(client(stack, endpoint.url), **parameters)
     assert failure_of(result)[0] == FailureKind.INVALID
     assert refusal["error"]["message"] in failure_of(result)[1]
-    assert len(endpoint.asked) == 1
+    assert len(endpoint.requests) == 1
 
 
 def test_many_calls_at_once_learn_together(stack: ExitStack, serve: Serve) -> None:
@@ -460,4 +462,4 @@ def test_many_calls_at_once_learn_together(stack: ExitStack, serve: Serve) -> No
     results = [future.result(60) for future in [llm.submit(request) for request in requests]]
     assert [text_of(result) for result in results] == ["here"] * 20
     assert [result.failed_attempts for result in results] == [()] * 20
-    assert len(endpoint.asked) <= 40
+    assert len(endpoint.requests) <= 40

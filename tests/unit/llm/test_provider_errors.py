@@ -1,5 +1,6 @@
 """Each provider's errors, in its own words: the table is ``provider_errors.toml``, which reads as a list."""
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -55,6 +56,20 @@ def test_an_error_in_place_of_an_answer_is_sorted_as_its_status_would_be(case: C
     attempt = read_chat(case.body, request, "m")
     assert attempt.completion is None
     check(case, error_in_answer(attempt.error_body, URL, SECRETS))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"code": "9" * 5000, "message": ["x"], "status": [], "retry_after": "9" * 400}},
+        {"error": {"code": True, "retry_after": float("inf"), "param": {}, "loc": [None], "msg": 3}},
+        {"error": {"message": f"try again in {'9' * 400}s", "metadata": {"headers": {"retry-after": 1e999}}}},
+        {"error": {"details": [{"retryDelay": {"seconds": "soon"}}, {"retryDelay": None}], "errors": 3}},
+    ],
+)
+def test_nonsense_is_no_harm(body: dict[str, object]) -> None:
+    failure = refusal(429, {}, json.dumps(body), URL, SECRETS)
+    assert (failure.kind, failure.retry_after_s) == (FailureKind.RATE, None)
 
 
 @pytest.mark.parametrize("body", ["[" * 100_000, "[" * 900 + "]" * 900, '{"error":' * 900 + "1" + "}" * 900])
