@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import structlog
 import uvloop
@@ -22,7 +23,7 @@ import uvloop
 from rlm_dist.errors import DENIED, CallError, FailureKind, Unreachable
 from rlm_dist.llm.connection import Connection
 from rlm_dist.llm.endpoints import Endpoint
-from rlm_dist.llm.failures import shown_url
+from rlm_dist.llm.failures import HTTPRefusal, shown_url
 from rlm_dist.llm.limiter import LimiterRegistry
 from rlm_dist.llm.permits import AttemptEnd
 from rlm_dist.llm.retry import RetryPolicy
@@ -284,7 +285,11 @@ class LLM:
             message = f"no complete answer from {connection.shown_url} within {timeout_s:.3g} s"
             failure = CallError(FailureKind.TIMEOUT, message)
             return Attempt(failure=failure, unheard=not await connection.answers())
-        return attempt if len(self._endpoints[request.role]) == 1 else _with_endpoint(attempt, connection.url)
+        return (
+            attempt
+            if len(self._endpoints[request.role]) == 1
+            else _with_endpoint(attempt, connection.shown_url)
+        )
 
     def _delay_s(
         self, upstream: Upstream, pool: EndpointPool, model: str, attempt: Attempt, progress: _CallProgress
@@ -372,11 +377,19 @@ def check_endpoint(endpoint: Endpoint, timeout_s: float = 10.0) -> list[str]:
     try:
         return llm.models(Role.ROOT)
     except CallError as error:
+        if _lists_no_models(endpoint, error):
+            return [endpoint.model]
         if error.kind in (FailureKind.TRANSIENT, FailureKind.TIMEOUT):
             raise Unreachable("the model endpoint", shown_url(endpoint.url), error.message, HINTS) from None
         raise
     finally:
         llm.close()
+
+
+def _lists_no_models(endpoint: Endpoint, error: CallError) -> bool:
+    """Whether ``endpoint`` is one deployment, as Azure has them (with a query), and its model is named."""
+    is_deployment = endpoint.model != "auto" and bool(urlsplit(endpoint.url).query)
+    return is_deployment and isinstance(error, HTTPRefusal) and error.maybe_no_route
 
 
 def check_endpoints(endpoints: Sequence[Endpoint]) -> None:

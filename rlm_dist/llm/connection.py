@@ -3,36 +3,49 @@
 The SDK makes the client and the headers, once. Requests are built here and go straight to that client:
 building each one in the SDK takes a quarter of a call's CPU time.
 
-Everything here runs in the event loop of its ``LLM``, so there are no locks. Two facts are learnt once and
-kept: the list of ``/models`` (a failed request for it is not kept), and whether there is a chat route.
+Everything here runs in the event loop of its ``LLM``, so there are no locks. Three facts are learnt once and
+kept: the list of ``/models`` (a failed request for it is not kept), whether there is a chat route, and the
+dialect that each model's requests must be in. Redirects are not followed: key and prompt stay at the address
+that the user set.
 """
 
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import httpx2
 import openai
+import structlog
 
 from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.llm.failures import (
     TROUBLE,
     HTTPRefusal,
     Secrets,
+    error_in_answer,
     is_unheard,
+    refusal,
     shown_models,
     shown_url,
     to_call_error,
 )
+from rlm_dist.llm.request_dialects import Dialect, dialect_of
 from rlm_dist.llm.retry import requested_delay_s
-from rlm_dist.llm.wire import Attempt, chat_body, plain_body, read_models, read_reply
+from rlm_dist.llm.streams import is_stream, joined
+from rlm_dist.llm.wire import Attempt, chat_body, error_in, plain_body, read_models, read_reply
 from rlm_dist.schema import CallRequest
+
+log = structlog.get_logger()
 
 CONNECT_TIMEOUT_S = 10.0
 MODELS_TIMEOUT_S = 30.0
 PROBE_TIMEOUT_S = 10.0
-# The SDK insists on a key; a local server takes any.
+# The SDK insists on a key; it is not sent.
 NO_KEY = "no-key"
+# A value in the address's query may be a key; a shorter one, such as a version, is not hidden.
+MIN_SECRET_CHARS = 20
 
 
 class Connection:
@@ -51,10 +64,12 @@ class Connection:
         self.shown_url = shown_url(self.url)
         self._key = key
         # An endpoint may quote a part of a value, such as the token after "Bearer".
-        self._hidden = (key, *(part for value in headers.values() for part in value.split()))
+        query = [value for _, value in parse_qsl(urlsplit(url).query) if len(value) >= MIN_SECRET_CHARS]
+        self._hidden = (key, *query, *(part for value in headers.values() for part in value.split()))
         self._timeout_s = timeout_s
         self._keep_thoughts = keep_thoughts
         self._has_chat = True
+        self._dialects: dict[str, Dialect] = {}
         self._models: asyncio.Task[list[str]] | None = None
         self._probe: asyncio.Task[bool] | None = None
         self._http = openai.DefaultAioHttpClient()
@@ -107,7 +122,11 @@ class Connection:
 
     async def _request_models(self) -> list[str]:
         async with asyncio.timeout(min(MODELS_TIMEOUT_S, self._timeout_s)):
-            models = read_models((await self._send("/models", None, ())).text)
+            body = (await self._send("/models", None, ())).text
+        error = error_in(body)
+        if error is not None:
+            raise error_in_answer(error, self._address("/models"), self._secrets(()))
+        models = read_models(body)
         if not models:
             raise CallError(FailureKind.UNKNOWN_MODEL, f"{self.shown_url} lists no model")
         return models
@@ -116,18 +135,65 @@ class Connection:
         if not self._has_chat:
             return await self._plain(request, model)
         try:
-            response = await self._post("/chat/completions", chat_body(request, model), request, model)
-        except HTTPRefusal as refusal:
-            if not await self._lacks_chat(refusal):
+            return await self._chat(request, model)
+        except HTTPRefusal as refused:
+            if not await self._lacks_chat(refused):
                 raise
-            return await self._plain(request, model)
-        return self._read(response, request, model)
+        return await self._plain(request, model)
 
-    async def _lacks_chat(self, refusal: HTTPRefusal) -> bool:
+    async def _chat(self, request: CallRequest, model: str) -> Attempt:
+        """One request on the chat route, repeated at once if a refusal teaches another way to make it."""
+        body = chat_body(request, model)
+        while True:
+            dialect = self._dialect(model)
+            sent = dialect.translated(body)
+            try:
+                response = await self._post("/chat/completions", sent, request, model)
+            except HTTPRefusal as refused:
+                is_refused_field = refused.status in (400, 422) and refused.kind is FailureKind.INVALID
+                learnt = dialect.learnt(refused.error, sent) if is_refused_field else None
+                if learnt is None:
+                    raise
+                if self._dialect(model) == dialect:  # else another call has learnt meanwhile
+                    self._learn(model, learnt)
+                continue
+            if is_stream(response.text):
+                self._dialects[model] = replace(self._dialect(model), stream=True)
+            attempt = self._read(response, "/chat/completions", request, model)
+            dropped = dialect.dropped(body)
+            if dropped and attempt.completion:
+                completion = attempt.completion.model_copy(update={"dropped_parameters": dropped})
+                attempt = attempt._replace(completion=completion)
+            return attempt
+
+    def _dialect(self, model: str) -> Dialect:
+        if model not in self._dialects:
+            self._dialects[model] = dialect_of(model)
+        return self._dialects[model]
+
+    def _learn(self, model: str, dialect: Dialect) -> None:
+        self._dialects[model] = dialect
+        log.info(
+            "request_dialect_learnt", endpoint=self.shown_url, model=model[:100],
+            refused=sorted(dialect.refused), stream=dialect.stream,
+        )  # fmt: skip
+
+    def _read(self, response: httpx2.Response, path: str, request: CallRequest, model: str) -> Attempt:
+        """The end of an attempt, with what the headers say; if the answer was an error, it is sorted."""
+        text = joined(response.text) if is_stream(response.text) else response.text
+        attempt = read_reply(text, request, model, hidden=self._hidden, keep_thoughts=self._keep_thoughts)
+        blocked_s = requested_delay_s(response.headers)
+        if attempt.error_body is None:
+            return attempt._replace(blocked_s=blocked_s)
+        secrets = self._secrets(_prompts(request))
+        failure = error_in_answer(attempt.error_body, self._address(path), secrets)
+        return attempt._replace(blocked_s=blocked_s, failure=failure, error_body=None)
+
+    async def _lacks_chat(self, refused: HTTPRefusal) -> bool:
         """Whether the endpoint has only the plain route: it refuses the chat route, but lists its models."""
-        if not refusal.maybe_no_route:
+        if not refused.maybe_no_route:
             return False
-        if refusal.status != 501:
+        if refused.status != 501:
             try:
                 await self.models()
             except (CallError, TimeoutError):
@@ -137,25 +203,20 @@ class Connection:
     async def _plain(self, request: CallRequest, model: str) -> Attempt:
         try:
             response = await self._post("/completions", plain_body(request, model), request, model)
-        except HTTPRefusal as refusal:
-            self._has_chat = self._has_chat or refusal.maybe_no_route
+        except HTTPRefusal as refused:
+            self._has_chat = self._has_chat or refused.maybe_no_route
             raise
         self._has_chat = False
-        return self._read(response, request, model)
-
-    def _read(self, response: httpx2.Response, request: CallRequest, model: str) -> Attempt:
-        attempt = read_reply(
-            response.text, request, model, hidden=self._hidden, keep_thoughts=self._keep_thoughts
-        )
-        return attempt._replace(blocked_s=requested_delay_s(response.headers))
+        return self._read(response, "/completions", request, model)
 
     async def _post(self, path: str, body: object, request: CallRequest, model: str) -> httpx2.Response:
         try:
-            return await self._send(path, body, tuple(message.content for message in request.messages))
+            return await self._send(path, body, _prompts(request))
         except CallError as failure:
             if failure.kind is not FailureKind.UNKNOWN_MODEL:
                 raise
-        raise await self._unknown_model(model)
+            words = failure.message
+        raise await self._unknown_model(model, words)
 
     async def _send(self, path: str, body: object, prompts: tuple[str, ...]) -> httpx2.Response:
         """The response with its body unparsed: callers read it as JSON, whatever its content type says."""
@@ -164,20 +225,21 @@ class Connection:
                 FailureKind.AUTH, "the key contains characters that are not allowed in an HTTP header"
             )
         try:
-            response = await self._http.send(self._request(path, body))
+            response = await self._http.send(self._request(path, body), follow_redirects=False)
             response.encoding = "utf-8"  # JSON is UTF-8, whatever the headers say; this saves reading them
-            if not response.is_success:
-                raise openai.APIStatusError("refused", response=response, body=_error_of(response))
-            return response
+            if response.is_success:
+                return response
+            status, headers, said = response.status_code, response.headers, response.text
+            failure: CallError = refusal(status, headers, said, self._address(path), self._secrets(prompts))
         except TROUBLE as error:
-            failure = to_call_error(error, self.url + path, Secrets(self._hidden, prompts))
-        # Raised outside the handler: else its context would be the SDK's error, which holds the request.
+            failure = to_call_error(error, self._address(path), self._secrets(prompts))
+        # Raised outside the handler: else its context would be the client's error, which holds the request.
         raise failure
 
     def _request(self, path: str, body: object) -> httpx2.Request:
         content = None if body is None else json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
         if path not in self._urls:
-            self._urls[path] = httpx2.URL(self.url + path)
+            self._urls[path] = httpx2.URL(self._address(path))
         return httpx2.Request(
             "GET" if body is None else "POST",
             self._urls[path],
@@ -186,13 +248,21 @@ class Connection:
             extensions={"timeout": self._timeouts},
         )
 
-    async def _unknown_model(self, model: str) -> CallError:
+    def _address(self, path: str) -> str:
+        """The address of a route; a query in the endpoint's address, such as Azure's version, is kept."""
+        parts = urlsplit(self.url)
+        return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + path, parts.query, ""))
+
+    def _secrets(self, prompts: tuple[str, ...]) -> Secrets:
+        return Secrets(self._hidden, prompts)
+
+    async def _unknown_model(self, model: str, words: str) -> CallError:
         try:
             listing = f"it has: {shown_models(await self.models())}"
         except (CallError, TimeoutError):
             listing = "and it does not list its models"
         return CallError(
-            FailureKind.UNKNOWN_MODEL, f"{self.shown_url} has no model {model[:100]!r}; {listing}"
+            FailureKind.UNKNOWN_MODEL, f"{self.shown_url} has no model {model[:100]!r}; {listing} ({words})"
         )
 
 
@@ -208,16 +278,13 @@ def _headers(http: httpx2.AsyncClient, key: str, overrides: Mapping[str, str]) -
     for name, value in {**sdk.default_headers, **sdk.auth_headers, **overrides}.items():
         if isinstance(value, str):  # the SDK marks omitted headers by other types
             headers[name] = value
+    if not key and "authorization" not in {name.lower() for name in overrides}:
+        del headers["authorization"]  # it would be the SDK's placeholder, beside a key in another header
     return headers
 
 
-def _error_of(response: httpx2.Response) -> object:
-    """The error object in a refusal's body, or None."""
-    try:
-        body = response.json()
-    except ValueError:
-        return None
-    return body.get("error", body) if isinstance(body, dict) else None
+def _prompts(request: CallRequest) -> tuple[str, ...]:
+    return tuple(message.content for message in request.messages)
 
 
 def _failed(task: "asyncio.Task[list[str]]") -> bool:

@@ -1,20 +1,24 @@
 """Turns HTTP errors of a model call into ``CallError`` with one of ``errors.FailureKind``.
 
 An error text quotes an endpoint's message on one line of bounded length. The message is left out if it
-repeats the prompt, and a key or a header's value in it is replaced by ``***``.
+repeats the prompt. A key or a header's value in it is replaced by ``***``, and so is whatever looks like a
+part of a key: endpoints quote keys masked in the middle.
+
+``error_bodies`` reads an endpoint's words, ``error_kinds`` sorts them.
 """
 
 import re
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import aiohttp
 import httpx2
-import openai
 
 from rlm_dist.errors import CallError, FailureKind
+from rlm_dist.llm.error_bodies import ErrorBody, read_error
+from rlm_dist.llm.error_kinds import KEY_WORDS, UNKNOWN_STATUS, kind_of
 from rlm_dist.llm.retry import requested_delay_s
 
 SHOWN_CHARS = 300
@@ -22,7 +26,6 @@ SHOWN_MODELS = 20
 ECHO_CHARS = 32
 # Besides the HTTP client's own errors: its transport does not translate everything that aiohttp raises.
 TROUBLE = (
-    openai.APIStatusError,
     httpx2.HTTPError,
     httpx2.InvalidURL,
     aiohttp.ClientError,
@@ -35,21 +38,20 @@ _NOTHING_BEHIND_PROXY = frozenset({502, 503, 504})
 # These stand at the end of an error's chain of causes. The transport's own classes say little: it reports
 # a lost connection as a timeout.
 _NO_CONNECTION = (aiohttp.ClientConnectorError, ConnectionRefusedError, socket.gaierror)
-_NO_MODEL = re.compile(r"model\b.{0,120}?\b(not found|not exist|unknown|not available)", re.I | re.S)
-_NO_MODEL_CODES = frozenset({"model_not_found", "unknown_model", "invalid_model"})
-_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "insufficient_balance"})
-_TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
-_TOO_LONG = re.compile(
-    r"maximum context length|maximum model length|context size|context length|context window"
-    r"|prompt is too long|too many tokens|request too large",
-    re.I,
-)
 _WINDOW = re.compile(
-    r"(?:maximum (?:context|model) length|context length|context size|context window)"
-    r"[^\d\n]{0,20}(\d{2,9})|(\d{2,9}) maximum",
+    r"(?:maximum (?:context|model) length|context length|context size|context window|tokens allowed|limit is"
+    r"|must be <=|less than)[^\d\n]{0,20}(\d{2,9})|(\d{2,9}) maximum",
     re.I,
 )
 _NUMBER = re.compile(r"\b\d{2,9}\b")
+# A key as endpoints quote it: with stars or dots in the middle, or whole, by the prefixes that keys have.
+_KEY_PART = re.compile(
+    r"[^\s'\"`(:=]*\*{2,}[^\s'\"`),;]*|[\w-]{2,}\.{3}[\w-]{2,}"
+    r"|\b(?:(?:sk|rk|gsk|csk|hf|xai|nvapi|fw|tgp|pplx)[-_]|AIza)[\w-]+|\b[0-9a-f]{32,}\b"
+)
+_REDIRECTS = range(300, 400)
+# Statuses of errors that validate the request, and may quote it.
+_QUOTING = frozenset({UNKNOWN_STATUS, 400, 422, 500})
 
 
 class Secrets(NamedTuple):
@@ -60,12 +62,19 @@ class Secrets(NamedTuple):
 
 
 class HTTPRefusal(CallError):
-    """The endpoint answered with an HTTP error status."""
+    """The endpoint answered with an HTTP error status.
+
+    ``error`` has what it said; it may quote the prompt, so it is neither pickled nor shown.
+    """
 
     def __init__(self, kind: str, message: str, retry_after_s: float | None = None, status: int = 0) -> None:
         CallError.__init__(self, kind, message, retry_after_s)
         self.args = (kind, message, retry_after_s, status)
         self.status = status
+        self.error = ErrorBody()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args
 
     @property
     def maybe_no_route(self) -> bool:
@@ -100,8 +109,6 @@ def shown_models(models: Iterable[str]) -> str:
 
 def to_call_error(error: Exception, url: str, secrets: Secrets) -> CallError:
     """``error``, raised by a request to ``url``, as a CallError with its kind and text."""
-    if isinstance(error, openai.APIStatusError):
-        return _refused(error, shown_url(url), secrets)
     if isinstance(error, (ValueError, httpx2.InvalidURL)):
         # The error's own text may quote the header or the address that cannot be used.
         return CallError(FailureKind.INVALID, f"cannot build a request for {shown_url(url)}")
@@ -113,12 +120,41 @@ def to_call_error(error: Exception, url: str, secrets: Secrets) -> CallError:
     return kind(FailureKind.TRANSIENT, f"the connection to {shown_url(url)} failed: {detail}")
 
 
+def refusal(status: int, headers: Mapping[str, str], body: object, url: str, secrets: Secrets) -> HTTPRefusal:
+    """The failure for a response with an HTTP error status; ``body`` is its text, or the JSON in it."""
+    error = read_error(body)
+    words = shown(error.text, secrets)
+    error = _without_prompt(error, status, secrets)
+    kind = FailureKind.INVALID if status in _REDIRECTS else kind_of(status, error)
+    delay_s = requested_delay_s(headers)
+    answer = f"{shown_url(url)} answered HTTP {status}"
+    if status in _REDIRECTS:
+        message = _moved(answer, url, headers.get("location", ""), secrets)
+    else:
+        message = _message(kind, status, answer, error, words)
+    failure = HTTPRefusal(kind, message, error.delay_s if delay_s is None else delay_s, status)
+    failure.error = error
+    return failure
+
+
+def error_in_answer(body: object, url: str, secrets: Secrets) -> CallError:
+    """The failure for an error that came with HTTP 200: sorted as the status that it names would be."""
+    error = read_error(body)
+    words = shown(error.text, secrets)
+    status = error.status or UNKNOWN_STATUS
+    error = _without_prompt(error, status, secrets)
+    kind = kind_of(status, error)
+    answer = f"{shown_url(url)} answered HTTP 200 with error {status}" if status else ""
+    answer = answer or f"{shown_url(url)} answered HTTP 200 with an error"
+    return CallError(kind, _message(kind, status, answer, error, words), error.delay_s)
+
+
 def shown(text: str, secrets: Secrets) -> str:
     """``text`` from an endpoint, safe to show: one line of bounded length without secrets."""
     line = " ".join(text.split())
     for hidden in sorted(filter(None, secrets.hidden), key=len, reverse=True):
         line = line.replace(hidden, "***")
-    line = line[:SHOWN_CHARS]
+    line = _KEY_PART.sub("***", line[: 2 * SHOWN_CHARS])[:SHOWN_CHARS]
     if any(_echoes(line, prompt) for prompt in secrets.prompts):
         return "(the message is left out, as it repeats the prompt)"
     return line
@@ -139,61 +175,49 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__
 
 
-def _refused(error: openai.APIStatusError, url: str, secrets: Secrets) -> HTTPRefusal:
-    status = error.status_code
-    body = error.body if isinstance(error.body, dict) else {}
-    text = _text(body)
-    quote = f": {shown(text, secrets)}" if text else ""
-    delay_s = requested_delay_s(error.response.headers)
-    kind = _kind(status, text, {str(body.get(name)) for name in ("code", "type")})
-    return HTTPRefusal(kind, _message(kind, status, url, body, quote), delay_s, status)
+def _without_prompt(error: ErrorBody, status: int, secrets: Secrets) -> ErrorBody:
+    """``error`` without its text if that repeats the prompt, whose words say nothing about the error."""
+    is_quoting = status in _QUOTING and any(_echoes(error.text, prompt) for prompt in secrets.prompts)
+    return error._replace(text="") if is_quoting else error
 
 
-def _text(body: dict[str, Any]) -> str:
-    message = body.get("message") or body.get("detail") or body.get("error") or ""
-    return message if isinstance(message, str) else str(message)
+def _moved(answer: str, url: str, location: str, secrets: Secrets) -> str:
+    """The text for a redirect, which is not followed: it would take the key and the prompt elsewhere."""
+    if not location:
+        return f"{answer}: a redirect, which is not followed; check the address in RLM_API_URL"
+    address = shown(shown_url(urljoin(url, location)), secrets)
+    base = re.sub(r"/(?:chat/completions|completions|models)/?$", "", address)
+    return (
+        f"{answer}: it has moved to {address}. Redirects are not followed; set RLM_API_URL "
+        f"(or RLM_SUB_API_URL) to {base}"
+    )
 
 
-def _kind(status: int, text: str, codes: set[str]) -> FailureKind:
-    if status in (401, 403):
-        return FailureKind.AUTH
-    if status == 402 or codes & _QUOTA_CODES:
-        return FailureKind.QUOTA
-    if status == 429:
-        return FailureKind.RATE
-    if codes & _TOO_LONG_CODES or status == 413 or (status in (400, 422, 500) and _TOO_LONG.search(text)):
-        return FailureKind.TOO_LONG
-    if codes & _NO_MODEL_CODES or (status in (400, 404) and _NO_MODEL.search(text)):
-        return FailureKind.UNKNOWN_MODEL
-    if status in (408, 409) or (status >= 500 and status != 501):
-        return FailureKind.TRANSIENT
-    return FailureKind.INVALID
-
-
-def _message(kind: FailureKind, status: int, url: str, body: dict[str, Any], quote: str) -> str:
-    answer = f"{url} answered HTTP {status}"
-    if status == 401:
-        # Endpoints often quote a part of the key here, and the message says nothing else of use.
-        return f"{answer}: the key is missing or wrong (RLM_API_KEY, RLM_SUB_API_KEY)"
+def _message(kind: FailureKind, status: int, answer: str, error: ErrorBody, words: str) -> str:
+    quote = f": {words}" if words else ""
+    if kind is FailureKind.AUTH and (status == 401 or KEY_WORDS.search(error.text)):
+        return f"{answer}: the key is missing or wrong (RLM_API_KEY, RLM_SUB_API_KEY){quote}"
     if kind is FailureKind.AUTH:
         return f"{answer}: this key is not allowed to do that{quote}"
     if kind is FailureKind.TOO_LONG:
-        prompt, window = _sizes(body)
-        sizes = f"the prompt has {prompt} tokens, the model's window is {window}"
-        return (
-            sizes if prompt and window else f"the prompt exceeds the model's window{quote or f' ({answer})'}"
-        )
+        return _too_long(answer, error, quote)
     if status in (404, 405, 501) and kind is FailureKind.INVALID:
         return f"{answer}: no such route; check the address (it usually ends in /v1){quote}"
     return answer + quote
 
 
-def _sizes(body: dict[str, Any]) -> tuple[int | None, int | None]:
-    """The tokens of the prompt and of the model's window, as far as the endpoint reported them."""
-    fields = body.get("n_prompt_tokens"), body.get("n_ctx")
-    if isinstance(fields[0], int) and isinstance(fields[1], int):
-        return fields
-    text = _text(body).replace(",", "")
+def _too_long(answer: str, error: ErrorBody, quote: str) -> str:
+    if "per min" in error.text:  # a limit of the account: the numbers in the text are not the model's window
+        return f"the request is larger than the endpoint allows in a minute{quote}"
+    prompt, window = error.sizes or _sizes(error.text)
+    if prompt and window:
+        return f"the prompt has {prompt} tokens, the model's window is {window}"
+    return f"the prompt exceeds the model's window{quote or f' ({answer})'}"
+
+
+def _sizes(text: str) -> tuple[int | None, int | None]:
+    """The tokens of the prompt and of the model's window, as far as the endpoint's words have them."""
+    text = text.replace(",", "")
     window = _WINDOW.search(text)
     if window is None:
         return None, None

@@ -18,14 +18,13 @@ _SHOWN_PARTS = ("text", "output_text", "refusal")
 
 
 class ReplyParts(NamedTuple):
-    """What a choice holds: ``tool_calls`` as one line of text each, ``error`` if it was broken off."""
+    """What a choice holds; ``tool_calls`` are one line of text each."""
 
     finish_reason: str = "unknown"
     content: str = ""
     thinking: str = ""
     refusal: str = ""
     tool_calls: tuple[str, ...] = ()
-    error: str = ""
 
     @property
     def served(self) -> str:
@@ -41,10 +40,8 @@ def read_choice(choices: object) -> ReplyParts | None:
     finish = choice.get("finish_reason")
     finish_reason = finish if isinstance(finish, str) and finish else "unknown"
     message = _message(choice)
-    if finish_reason == "error" or choice.get("error"):
-        return ReplyParts("error", error=_error_text(choice.get("error")))
     if message is None:
-        return None
+        return ReplyParts(finish_reason) if finish_reason == "error" else None
     parts = list(_content_parts(message.get("content")))
     refusal = message.get("refusal")
     return ReplyParts(
@@ -63,8 +60,7 @@ def reply_text(parts: ReplyParts, request: CallRequest, *, secrets: Secrets, kee
         CallError: the endpoint broke the reply off, or it is a sub model's and no answer.
     """
     if parts.finish_reason == "error":
-        detail = shown(parts.error, secrets)
-        raise CallError(FailureKind.TRANSIENT, f"the endpoint broke its reply off with an error: {detail}")
+        raise CallError(FailureKind.TRANSIENT, "the endpoint broke its reply off with an error")
     text = parts.content if parts.content.strip() else parts.refusal
     if not text.strip() and not parts.tool_calls and parts.finish_reason == "stop":
         text = parts.thinking  # some servers put the whole reply there
@@ -153,7 +149,3 @@ def _arguments(arguments: object) -> object:
         return arguments
     return value if isinstance(value, dict) else arguments
 
-
-def _error_text(error: object) -> str:
-    message = error.get("message") if isinstance(error, dict) else error
-    return message if isinstance(message, str) and message.strip() else "it did not say which"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from rlm_dist.errors import CallError, FailureKind
+from rlm_dist.llm.error_bodies import error_in_reply
 from rlm_dist.llm.failures import Secrets
 from rlm_dist.llm.replies import ReplyParts, read_choice, reply_text
 from rlm_dist.schema import CHARS_PER_TOKEN, CallRequest, Charge, Completion, Message, Usage
@@ -22,6 +23,7 @@ PLAIN_OUTPUT_TOKENS = 2048
 class Attempt(NamedTuple):
     """The end of one request: a completion, or a failure and what the endpoint charged nevertheless.
 
+    ``error_body`` is an error that came with HTTP 200 in place of an answer; the connection sorts it.
     ``blocked_s`` is how long the endpoint wants no calls, if its answer said so. ``unheard`` means that the
     endpoint itself did not answer: no connection, or a proxy reported that nothing is behind it.
     """
@@ -29,6 +31,7 @@ class Attempt(NamedTuple):
     completion: Completion | None = None
     failure: CallError | None = None
     charge: Charge | None = None
+    error_body: object = None
     blocked_s: float | None = None
     unheard: bool = False
 
@@ -76,8 +79,12 @@ def read_reply(
             failure=CallError(FailureKind.TRANSIENT, f"the response is not JSON but {_describe(body)}")
         )
     reply: dict[str, Any] = data if isinstance(data, dict) else {}
-    # An error in the body would be looked at here, before the choices.
     usage = _reported_usage(reply.get("usage"))
+    error = error_in_reply(reply)
+    if error is not None:
+        charge = Charge(model=model, usage=usage) if usage else None
+        failure = CallError(FailureKind.TRANSIENT, "the endpoint answered with an error")
+        return Attempt(failure=failure, charge=charge, error_body=error)
     parts = read_choice(reply.get("choices"))
     if parts is None:
         if usage is None or not usage.total:
@@ -99,12 +106,34 @@ def read_reply(
 
 def read_models(body: str) -> list[str]:
     """The names that ``/models`` lists; CallError if the body is something else."""
+    data = _parsed(body)
+    if isinstance(data, dict):
+        lists = [data[key] for key in ("data", "models") if isinstance(data.get(key), list)]
+    else:
+        lists = [data] if isinstance(data, list) and data else []
+    names = [_model_name(item) for item in next(filter(None, lists), [])]
+    if not lists or "" in names:
+        raise CallError(FailureKind.TRANSIENT, f"the response is no list of models but {_describe(body)}")
+    return names
+
+
+def error_in(body: str) -> object:
+    """The body of ``/models``, parsed, if it is an error although it came with HTTP 200; else None."""
+    data = _parsed(body)
+    return data if isinstance(data, dict) and data.get("error") else None
+
+
+def _parsed(body: str) -> object:
     try:
-        return [str(item["id"]) for item in json.loads(body)["data"]]
-    except (ValueError, KeyError, TypeError):
-        raise CallError(
-            FailureKind.TRANSIENT, f"the response is no list of models but {_describe(body)}"
-        ) from None
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+def _model_name(item: object) -> str:
+    """The name of a listed model: servers call it ``id``, ``model`` or ``name``, or list bare names."""
+    values = [item.get(key) for key in ("id", "model", "name")] if isinstance(item, dict) else [item]
+    return next((value for value in values if isinstance(value, str) and value), "")
 
 
 def _charge(

@@ -16,6 +16,7 @@ import redis
 from rlm_dist.blobs.store import Blobs
 from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
 from rlm_dist.llm.endpoints import Endpoint, endpoints_of
+from rlm_dist.llm.failures import shown_url
 from rlm_dist.schema import Role, Wire
 from rlm_dist.settings import Settings, UnknownVariable
 from rlm_dist.store import reaching
@@ -155,7 +156,8 @@ def _endpoint(name: str, endpoint: Endpoint, probes: Probes) -> Check:
     def check() -> Check:
         models = probes.models(endpoint)
         names = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
-        detail = f"{endpoint.url} serves {names}" if names else f"{endpoint.url} lists no models"
+        address = shown_url(endpoint.url)
+        detail = f"{address} serves {names}" if names else f"{address} lists no models"
         return Check(name=name, status="ok", detail=detail)
 
     return _guarded(name, check)

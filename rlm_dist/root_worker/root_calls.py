@@ -60,6 +60,7 @@ class RootCalls:
         self._call_ids = CallIds(spec.id)
         self._last: tuple[CallRequest, Completion] | None = None
         self._error: RLMError | None = None
+        self._marked_parameters: set[str] = set()
 
     def complete(self, messages: Sequence[Message]) -> Completion:
         """Ask the root model, or take the answer from the store if an earlier run of the job received it.
@@ -77,11 +78,13 @@ class RootCalls:
             **self._spec.root_parameters.model_dump(),
         )  # fmt: skip
         call_id = self._call_ids.name(request)
-        result = self._stored_result(call_id, request) or self._ask(call_id, request)
+        stored = self._stored_result(call_id, request)
+        result = stored or self._ask(call_id, request)
         if result.failure is not None:
             raise CallError(result.failure.kind, result.failure.message)
         assert result.completion is not None  # a result has a failure or a completion
         self._last = request, result.completion
+        self._mark_dropped(result.completion, is_new=stored is None)
         return result.completion
 
     def keep_room(self) -> None:
@@ -138,6 +141,13 @@ class RootCalls:
             return None
         (packed,) = self._calls.answers(self._spec.id, [call_id])
         return CallResult.model_validate_json(self._payloads.unpack(packed or ""))
+
+    def _mark_dropped(self, completion: Completion, *, is_new: bool) -> None:
+        """Put parameters that the model does not take into the trace, once for the job."""
+        names = [name for name in completion.dropped_parameters if name not in self._marked_parameters]
+        self._marked_parameters.update(names)
+        if names and is_new:  # an earlier run of the job marked those of a stored answer
+            self._emit(Marked(turn=0, kind="parameters_not_taken", detail=", ".join(names)))
 
     def _ask(self, call_id: str, request: CallRequest) -> CallResult:
         failpoint("root.opened", self._spec.id)

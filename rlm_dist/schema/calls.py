@@ -15,6 +15,10 @@ _NOT_EXTRA = frozenset(
 )
 
 
+def _is_empty(value: tuple[str, ...]) -> bool:
+    return not value
+
+
 def _only_extra(body: dict[str, JsonValue]) -> dict[str, JsonValue]:
     refused = sorted(_NOT_EXTRA & body.keys())
     if refused:
@@ -78,6 +82,7 @@ class Completion(Wire):
     """A model's answer; ``text`` is empty if a root model's reply has none.
 
     ``endpoint`` is the address of the endpoint that served it, if the role has several.
+    ``dropped_parameters`` names parameters of the request that the model does not take: it answered without.
     """
 
     text: str
@@ -85,6 +90,7 @@ class Completion(Wire):
     finish_reason: str
     model: str
     endpoint: str | None = Field(default=None, exclude_if=_is_none)
+    dropped_parameters: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
 
     @property
     def truncated(self) -> bool:

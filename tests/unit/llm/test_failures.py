@@ -3,21 +3,28 @@
 import pickle
 
 import httpx2
-import openai
 import pytest
 
-from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.llm.failures import Secrets, shown, shown_models, shown_url, to_call_error
+from rlm_dist.errors import FailureKind
+from rlm_dist.llm.failures import (
+    HTTPRefusal,
+    Secrets,
+    error_in_answer,
+    refusal,
+    shown,
+    shown_models,
+    shown_url,
+    to_call_error,
+)
 
 URL = "http://127.0.0.1:9/v1/chat/completions"
 KEY = "sk-very-secret-key"
 NOTHING = Secrets(())
 
 
-def refused(status: int, error: object = None, headers: dict[str, str] | None = None) -> CallError:
+def refused(status: int, error: object = None, headers: dict[str, str] | None = None) -> HTTPRefusal:
     """The failure for a response with ``status`` and the JSON error object ``error``."""
-    response = httpx2.Response(status, headers=headers, request=httpx2.Request("POST", URL))
-    return to_call_error(openai.APIStatusError("x", response=response, body=error), URL, NOTHING)
+    return refusal(status, headers or {}, error, URL, NOTHING)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +52,7 @@ def refused(status: int, error: object = None, headers: dict[str, str] | None = 
         (429, {"message": "no money", "type": "insufficient_quota"}, FailureKind.QUOTA),
         (500, "<html>boom</html>", FailureKind.TRANSIENT),
         (503, {"message": "Loading model", "code": 503}, FailureKind.TRANSIENT),
-        (529, None, FailureKind.TRANSIENT),
+        (529, None, FailureKind.RATE),
     ],
 )
 def test_a_status_has_its_kind(status: int, error: object, kind: FailureKind) -> None:
@@ -151,6 +158,32 @@ def test_a_repeated_prompt_is_left_out() -> None:
     assert shown("temperature: too high", Secrets((), (prompt,))) == "temperature: too high"
 
 
+@pytest.mark.parametrize("status", [200, 400, 422])
+def test_words_of_the_prompt_decide_nothing(status: int) -> None:
+    """A context may be about anything, such as wrong keys; quoting it must not pause the batch."""
+    prompt = "Line 1: Incorrect API key provided, your credit balance is too low, said the server."
+    secrets = Secrets((), (prompt,))
+    body = {"message": f"validation error at messages[0]: {prompt!r}", "type": "invalid_request_error"}
+    failure = (
+        error_in_answer(body, URL, secrets) if status == 200 else refusal(status, {}, body, URL, secrets)
+    )
+    assert failure.kind is FailureKind.INVALID
+    assert failure.message.endswith("(the message is left out, as it repeats the prompt)")
+
+
+def test_the_beginning_of_another_key_is_blotted_out_too() -> None:
+    """Endpoints quote the key that they got, or a part of it, and that need not be the one we know."""
+    for quoted in (
+        "sk-proj-abcDEF123",
+        "gsk_abcDEF123",
+        "AIzaSyAbc-123",
+        "ab***yz",
+        "sk-...wxyz",
+        "*****wxyz",
+    ):
+        assert shown(f"wrong key: {quoted}, sorry", NOTHING) == "wrong key: ***, sorry"
+
+
 def test_what_an_endpoint_says_is_bounded_and_on_one_line() -> None:
     assert shown("a\nb" * 10_000, NOTHING).startswith("a ba b")
     assert len(shown("a\nb" * 10_000, NOTHING)) == 300
@@ -167,6 +200,8 @@ def test_a_long_list_of_models_is_bounded() -> None:
 
 
 def test_a_refusal_survives_pickle() -> None:
-    failure = refused(503, None, {"retry-after": "2"})
+    failure = refused(503, {"message": "down"}, {"retry-after": "2"})
+    assert failure.error.text == "down"
     again = pickle.loads(pickle.dumps(failure))  # noqa: S301  # our own bytes
+    assert again.error.text == ""  # it may quote the prompt
     assert (str(again), again.retry_after_s, again.status) == (str(failure), 2, 503)

@@ -126,7 +126,7 @@ def test_a_reply_that_ended_in_an_error_is_asked_again(role: Role) -> None:
         {**said("half of", None), "error": {"code": 502, "message": "upstream went away"}},
         {**said("half of", "length"), "error": "upstream went away"},
     ):
-        assert "upstream went away" in reason(read(choice, role), FailureKind.TRANSIENT)
+        assert read(choice, role).error_body == choice["error"]  # the connection sorts it
     assert "error" in reason(read(said("half of", "error"), role), FailureKind.TRANSIENT)
 
 
