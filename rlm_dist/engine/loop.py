@@ -12,9 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from rlm_dist.engine import prompts
+from rlm_dist.engine.blocks import BlockOrder, NotRun
 from rlm_dist.engine.journal import Journal
 from rlm_dist.engine.observation import BlockResult, cut, observation
 from rlm_dist.engine.parsing import ParsedReply, TextAnswer, parse
+from rlm_dist.engine.parsing.expressions import Expression, expression, template_names
+from rlm_dist.engine.parsing.programs import assigned_names
+from rlm_dist.engine.repeats import NOTICE_AFTER, RepeatedErrors
 from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded, ReplayDiverged, SandboxError
 from rlm_dist.schema import (
     REPL_NAMES,
@@ -33,8 +37,13 @@ from rlm_dist.schema.events import REPLAY_DIVERGED, CellRan, Emit, Marked, Messa
 Complete = Callable[[Sequence[Message]], Completion]
 
 _PATH = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*|\[[^\[\]\n]{1,200}\])*")
+_NAME = re.compile(r"[^\W\d]\w*")
 # In a text answer these count as words: they mean something outside the REPL, or name the answer variable.
 _WORDS = frozenset({"answer", "exit", "quit"})
+_PLACEHOLDERS = frozenset(
+    {*("...", "…", "answer", "your answer", "the answer", "final answer", "your final answer"), "result", "value"}
+)
+_MAX_NAMES = 100  # of a text answer, looked up in the REPL
 _WARN_AT_TURNS_LEFT = 3
 _EMPTY_REPLY = "(empty reply)"  # endpoints refuse a message without content
 _HINTS = {
@@ -67,10 +76,20 @@ class Repl(Protocol):
 
 
 class _FinalDecision(NamedTuple):
-    """What became of a text answer: the final value, or a note that says why it was not accepted."""
+    """What became of a text answer: the final value, or a note that says why it was not accepted.
+
+    ``cell`` is what happened if it was evaluated in the REPL.
+    """
 
     final: FinalValue | None = None
     note: str = ""
+    cell: BlockResult | None = None
+
+
+class _BlocksRun(NamedTuple):
+    results: list[BlockResult]
+    not_run: list[NotRun]
+    final: FinalValue | None
 
 
 def run(
@@ -128,6 +147,8 @@ class _Loop:
         self._cells: list[tuple[str, int]] = []
         self._code_ran = False
         self._deferred = False
+        self._assigned: set[str] = set()
+        self._repeats = RepeatedErrors()
         self._draft: str | None = None
         self._last_words: str | None = None
 
@@ -137,6 +158,8 @@ class _Loop:
         limit = self._spec.limits.max_iterations
         turns = limit + 1 if self._spec.ask_at_limit else limit
         for self._turn in range(turns):
+            if self._repeats.exceeded and self._turn < limit:
+                return self._end_by_repeated_error()
             final = self._take_turn(limit - self._turn - 1, last=self._turn == turns - 1)
             if final is not None:
                 return Outcome(
@@ -147,10 +170,14 @@ class _Loop:
                 )
         raise LimitExceeded("max_iterations", limit, limit)
 
+    def _end_by_repeated_error(self) -> Outcome:
+        message = f"the code raised the same {self._repeats.kind} in {self._repeats.turns} turns in a row"
+        return self.end_without_answer(JobState.EXHAUSTED, "RepeatedError", message)
+
     def recover_partial_answer(self) -> None:
         """Read the draft that a cell stopped halfway left in ``answer``."""
         with contextlib.suppress(LimitExceeded, Cancelled, SandboxError):
-            content = self._repl.resolve("answer['content']").final
+            content = self._resolve("answer").final
             if content is not None and content.text:
                 self._draft = content.text
 
@@ -176,22 +203,34 @@ class _Loop:
         completion = self._ask()
         reply = parse(completion.text)
         self._last_words = reply.visible.strip() or self._last_words
-        results, final = self._run_blocks(reply.blocks)
+        self._assigned.update(reply.assigned, *map(assigned_names, reply.blocks))
+        results, not_run, final = self._run_blocks(reply)
         if final is not None:
             return final
         decision = self._text_answer(reply, results, at_limit=turns_left < 0)
         if decision.final is not None or last:
             return decision.final
+        results += [decision.cell] if decision.cell else []
         notes = [note for note in (decision.note, *_complaints(reply, completion)) if note]
+        notes += self._standing_notes(results, turns_left)
+        max_chars = self._spec.max_output_chars
+        self._say("user", observation(results, max_chars=max_chars, not_run=not_run, notes=notes))
+        return None
+
+    def _standing_notes(self, results: Sequence[BlockResult], turns_left: int) -> list[str]:
+        """The notes on what the job has left, and on errors that repeat."""
+        notes = []
+        self._repeats.add([block.result for block in results])
+        turns = self._repeats.turns
+        if turns >= NOTICE_AFTER:
+            notes.append(prompts.repeated_error(turns, self._repeats.kind, 2 * NOTICE_AFTER - turns))
         hint = self._journal.hint(self._turn, self._budget) if self._budget else None
         notes += [hint] if hint else []
         if turns_left == 0:
             notes.append(prompts.AT_LIMIT)
         elif turns_left <= _WARN_AT_TURNS_LEFT:
             notes.append(prompts.turns_left(turns_left))
-        max_chars = self._spec.max_output_chars
-        self._say("user", observation(results, len(reply.blocks), max_chars=max_chars, notes=notes))
-        return None
+        return notes
 
     def _ask(self) -> Completion:
         start_s = time.monotonic()
@@ -211,17 +250,25 @@ class _Loop:
         self._say("assistant", completion.text if completion.text.strip() else _EMPTY_REPLY)
         return completion
 
-    def _run_blocks(self, blocks: Sequence[str]) -> tuple[list[BlockResult], FinalValue | None]:
-        """Run the blocks until one hands in an answer, raises, or ends the REPL."""
+    def _run_blocks(self, reply: ParsedReply) -> _BlocksRun:
+        """Run the blocks until one hands in an answer; one that fails may keep others from running."""
+        order = BlockOrder(reply.blocks, reply.repl)
         results: list[BlockResult] = []
-        for number, code in enumerate(blocks):
-            block = self._run_cell(number, code)
+        not_run: list[NotRun] = []
+        for index, code in enumerate(reply.blocks):
+            why = order.reason_to_skip(index)
+            if why:
+                not_run.append(NotRun(index + 1, why))
+                continue
+            block = self._run_cell(index, code)
             results.append(block)
             if block.result.final is not None:
-                return results, block.result.final
-            if block.result.error is not None or block.result.state_lost:
-                break
-        return results, None
+                return _BlocksRun(results, not_run, block.result.final)
+            if block.result.state_lost:
+                order.stop(index)
+            elif block.result.error is not None:
+                order.fail(index)
+        return _BlocksRun(results, not_run, None)
 
     def _run_cell(self, block: int, code: str) -> BlockResult:
         result, repl_result, began_ns, replayed, diverged = self._journal.cell(
@@ -249,8 +296,8 @@ class _Loop:
                 raise ReplayDiverged(self._turn, block)
         if not repl_result.state_lost:
             self._cells.append((code, began_ns))
-            return BlockResult(result)
-        return BlockResult(result, self._rebuild() if result.final is None else "")
+            return BlockResult(result, number=block + 1)
+        return BlockResult(result, self._rebuild() if result.final is None else "", block + 1)
 
     def _rebuild(self) -> str:
         """Restart the REPL and rebuild the variables of earlier blocks; return a note on the result."""
@@ -279,35 +326,74 @@ class _Loop:
             if at_limit and not reply.blocks and not reply.cut and not reply.empty:
                 return _FinalDecision(FinalValue(reply.visible.strip(), None, "FINAL"))
             return _FinalDecision()
-        if not at_limit and not self._deferred and any(_has_output(block.result) for block in results):
+        if reply.cut and not at_limit:
+            return _FinalDecision()
+        printed = any(_has_output(block.result) for block in results)
+        if not at_limit and not self._deferred and (printed or reply.unfenced):
             self._deferred = True
-            return _FinalDecision(note=prompts.DEFERRED)
+            return _FinalDecision(note=prompts.DEFERRED if printed else prompts.UNFENCED_CODE)
         self._deferred = False
-        if not self._code_ran and self._spec.early_final == "refuse" and not at_limit:
+        parsed = expression(answer.argument) if answer.kind == "FINAL" and not answer.quoted else None
+        is_code = parsed is not None and not parsed.wordlike
+        if not self._code_ran and not is_code and self._spec.early_final == "refuse" and not at_limit:
             return _FinalDecision(note=prompts.LOOK_FIRST)
-        decision = self._accept_answer(answer)
+        decision = self._accept_answer(answer, parsed, reply)
         if decision.final is not None and not self._code_ran:
             self._mark("early_final", "answered before any code ran")
         return decision
 
-    def _accept_answer(self, answer: TextAnswer) -> _FinalDecision:
+    def _accept_answer(
+        self, answer: TextAnswer, parsed: Expression | None, reply: ParsedReply
+    ) -> _FinalDecision:
         text = answer.argument
+        literal = _FinalDecision(FinalValue(text, None, "FINAL"))
         if answer.kind == "FINAL_VAR":
-            resolved = self._resolve(text)
-            if not resolved.found:
-                return _FinalDecision(note=prompts.unknown_variable(text, resolved.names))
-            return _FinalDecision(resolved.final, "" if resolved.final else prompts.NO_ANSWER)
+            return self._accept_variable(text, reply) or self._refuse_variable(text)
+        if parsed is None and any(self._is_variable(name) for name in sorted(template_names(text))[:_MAX_NAMES]):
+            return _FinalDecision(note=prompts.FORMATTED)
         if answer.quoted:
-            return _FinalDecision(FinalValue(text, None, "FINAL"))
+            return literal
         if text in ("", "None"):
             return _FinalDecision(note=prompts.NO_ANSWER)
-        if text.startswith(("f'", 'f"')):
+        if parsed is None and text.startswith(("f'", 'f"')):
             return _FinalDecision(note=prompts.FORMATTED)
         if _PATH.fullmatch(text) and text not in REPL_NAMES - _WORDS:
-            resolved = self._resolve(text)
-            if resolved.found:
-                return _FinalDecision(resolved.final, "" if resolved.final else prompts.NO_ANSWER)
-        return _FinalDecision(FinalValue(text, None, "FINAL"))
+            decision = self._accept_variable(text, reply)
+            if decision is not None:
+                return decision
+        if text.lower() in _PLACEHOLDERS:
+            return _FinalDecision(note=prompts.PLACEHOLDER)
+        return literal if parsed is None else self._accept_expression(text, parsed, reply)
+
+    def _accept_variable(self, path: str, reply: ParsedReply) -> _FinalDecision | None:
+        """Hand in the value of a variable; None if it does not exist."""
+        resolved = self._resolve(path)
+        if not resolved.found:
+            return None
+        if reply.unfenced or reply.reassigns(_NAME.findall(path)[:1]):
+            return _FinalDecision(note=prompts.UNFENCED_CODE)
+        return _FinalDecision(resolved.final, "" if resolved.final else prompts.NO_ANSWER)
+
+    def _refuse_variable(self, path: str) -> _FinalDecision:
+        return _FinalDecision(note=prompts.unknown_variable(path, self._resolve(path).names))
+
+    def _accept_expression(self, text: str, parsed: Expression, reply: ParsedReply) -> _FinalDecision:
+        """Evaluate what is Python; words that only parse as Python are the answer as they stand."""
+        if parsed.wordlike:
+            names = [name for name in parsed.names[:_MAX_NAMES] if not self._is_variable(name)]
+            tried = any("_" in name or name in self._assigned for name in parsed.names)
+            if len(names) == len(parsed.names[:_MAX_NAMES]) and not tried:
+                return _FinalDecision(FinalValue(text, None, "FINAL"))
+            if names or parsed.words:
+                live = self._repl.resolve(names[0]).names if names else ()
+                return _FinalDecision(note=prompts.unknown_words(text, names, live))
+        if reply.unfenced or reply.reassigns(parsed.names):
+            return _FinalDecision(note=prompts.UNFENCED_CODE)
+        cell = self._run_cell(len(reply.blocks), parsed.code)
+        return _FinalDecision(cell.result.final, prompts.EVALUATED, cell)
+
+    def _is_variable(self, name: str) -> bool:
+        return name not in REPL_NAMES - _WORDS and self._repl.resolve(name).found
 
     def _resolve(self, path: str) -> Resolved:
         """Look up a path; ``answer`` alone means its content, as it does for a model that rebinds it."""
