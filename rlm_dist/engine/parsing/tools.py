@@ -24,6 +24,7 @@ _OPENINGS = ("<tool_call>", "<function=", "<invoke ", "<function_calls>", "<|pyt
 _CLOSINGS = re.compile(r"</(?:tool_call|function|invoke|function_calls|parameter)>")
 _NAME = re.compile(r"<(?:function=|invoke name=)\"?([\w.:-]{1,100})\"?>")
 _PARAMETER = re.compile(r"<parameter(?:=|\s+name=)\"?(\w{1,50})\"?>")
+_MAX_TRIALS = 32  # each takes time that grows with the length of the reply
 _DECODER = json.JSONDecoder(strict=False)
 _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})")
 
@@ -81,9 +82,11 @@ def _tagged_calls(body: str) -> Iterator[tuple[str, str | None]]:
             yield from _calls(opening + piece)
         return
     at = body.find("<tool_call>")
+    failed_trials = 0
     while at >= 0:
         at += len("<tool_call>")
-        json_end = _json_end(body, at)
+        json_end = _json_end(body, at) if failed_trials < _MAX_TRIALS else None
+        failed_trials += json_end is None
         end = body.find("<tool_call>", json_end or at)
         yield from _calls(body[at : json_end or (end if end >= 0 else len(body))])
         at = end

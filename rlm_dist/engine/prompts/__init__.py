@@ -28,7 +28,8 @@ LOOK_FIRST = (
     "```repl block first."
 )
 NO_ANSWER = (
-    "None is not an answer. Compute the answer in a ```repl block, or hand in another one with FINAL(...)."
+    "None is not an answer, nor is a function, a module or a generator. Compute the answer in a ```repl block, or "
+    "hand in another one with FINAL(...)."
 )
 NOTHING_FOUND = "Your reply has no code block and no answer. " + AWAITED
 MISPLACED = (

@@ -258,6 +258,12 @@ def test_any_text_parses(text: str) -> None:
         "`",
         "- ",
         "\n",
+        "```\n```python\n",
+        "x = 1\n",
+        "x-",
+        "FINAL(a and ",
+        '<tool_call>{"name": "python"}',
+        '<tool_call>{"a',
     ],
 )
 def test_a_long_reply_parses_in_time(piece: str) -> None:
