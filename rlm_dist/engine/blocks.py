@@ -36,7 +36,9 @@ class BlockOrder:
         if not reason and self._missing:
             missing = sorted(read_names(self._blocks[index]) & self._missing.keys())
             if missing:
-                reason = f"it uses {missing[0]}, which block {self._missing[missing[0]]} did not get to assign"
+                reason = (
+                    f"it uses {missing[0]}, which block {self._missing[missing[0]]} did not get to assign"
+                )
         if reason:
             self._miss(index)
         return reason

@@ -38,10 +38,13 @@ Complete = Callable[[Sequence[Message]], Completion]
 
 _PATH = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*|\[[^\[\]\n]{1,200}\])*")
 _NAME = re.compile(r"[^\W\d]\w*")
-# In a text answer these count as words: they mean something outside the REPL, or name the answer variable.
-_WORDS = frozenset({"answer", "exit", "quit"})
+_WORDS = REPL_NAMES - {"answer"}  # never looked up for a text answer, in which they are plain words
 _PLACEHOLDERS = frozenset(
-    {*("...", "…", "answer", "your answer", "the answer", "final answer", "your final answer"), "result", "value"}
+    {
+        *("...", "…", "answer", "your answer", "the answer", "final answer", "your final answer"),
+        "result",
+        "value",
+    }
 )
 _MAX_NAMES = 100  # of a text answer, looked up in the REPL
 _WARN_AT_TURNS_LEFT = 3
@@ -349,7 +352,9 @@ class _Loop:
         literal = _FinalDecision(FinalValue(text, None, "FINAL"))
         if answer.kind == "FINAL_VAR":
             return self._accept_variable(text, reply) or self._refuse_variable(text)
-        if parsed is None and any(self._is_variable(name) for name in sorted(template_names(text))[:_MAX_NAMES]):
+        if parsed is None and any(
+            self._is_variable(name) for name in sorted(template_names(text))[:_MAX_NAMES]
+        ):
             return _FinalDecision(note=prompts.FORMATTED)
         if answer.quoted:
             return literal
@@ -357,7 +362,7 @@ class _Loop:
             return _FinalDecision(note=prompts.NO_ANSWER)
         if parsed is None and text.startswith(("f'", 'f"')):
             return _FinalDecision(note=prompts.FORMATTED)
-        if _PATH.fullmatch(text) and text not in REPL_NAMES - _WORDS:
+        if _PATH.fullmatch(text) and text not in _WORDS:
             decision = self._accept_variable(text, reply)
             if decision is not None:
                 return decision
@@ -393,7 +398,7 @@ class _Loop:
         return _FinalDecision(cell.result.final, prompts.EVALUATED, cell)
 
     def _is_variable(self, name: str) -> bool:
-        return name not in REPL_NAMES - _WORDS and self._repl.resolve(name).found
+        return name not in _WORDS and self._repl.resolve(name).found
 
     def _resolve(self, path: str) -> Resolved:
         """Look up a path; ``answer`` alone means its content, as it does for a model that rebinds it."""
@@ -431,6 +436,8 @@ def _complaints(reply: ParsedReply, completion: Completion) -> list[str]:
         return [prompts.CUT_REPLY]
     if reply.skipped:
         return [prompts.only_skipped(reply.skipped)]
+    if reply.loose:
+        return [prompts.UNFENCED_CODE]
     return [prompts.MISPLACED if reply.names_final else prompts.NOTHING_FOUND]
 
 

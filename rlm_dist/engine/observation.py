@@ -27,7 +27,11 @@ class BlockResult:
 
 
 def observation(
-    results: Sequence[BlockResult], *, max_chars: int, not_run: Sequence[NotRun] = (), notes: Sequence[str] = ()
+    results: Sequence[BlockResult],
+    *,
+    max_chars: int,
+    not_run: Sequence[NotRun] = (),
+    notes: Sequence[str] = (),
 ) -> str:
     """The message after a turn in which the blocks of ``results`` ran; ``notes`` come last."""
     blocks = len(results) + len(not_run)

@@ -1,8 +1,8 @@
 """Tells whether the argument of a text ``FINAL(...)`` is Python or words.
 
 ``FINAL(len(hits))`` is Python. ``FINAL(The cat)`` does not parse, so it is words. In between are words that
-happen to parse: ``well-known``, ``Alice and Bob``, ``Smith (2020)``. Such an argument is ``wordlike``: whether
-it is code depends on whether its names exist in the REPL.
+happen to parse: ``well-known``, ``Alice and Bob``, ``Smith (2020)``. Such an argument is ``wordlike``:
+whether it is code depends on whether its names exist in the REPL.
 """
 
 import ast
@@ -14,6 +14,7 @@ from rlm_dist.engine.parsing.programs import SourceText
 
 _TEMPLATE = re.compile(r"\{[ \t]*([^\W\d][^{}\n]{0,200})\}")
 _NAME = re.compile(r"[^\W\d]\w*")
+_WORDLIKE = (ast.Name, ast.Attribute, ast.Tuple, ast.List, ast.Set, ast.BoolOp, ast.UnaryOp)
 _JOINTS = {ast.Sub: b"-", ast.Div: b"/"}
 
 
@@ -36,7 +37,7 @@ def expression(text: str) -> Expression | None:
     source = f"({text}\n)"
     node = _parsed(source)
     if node is None:
-        return None
+        return _arguments(text)
     nodes = list(ast.walk(node))
     names = tuple(dict.fromkeys(part.id for part in nodes if isinstance(part, ast.Name)))
     if not names and not any(isinstance(part, ast.Call | ast.IfExp | ast.Lambda) for part in nodes):
@@ -44,12 +45,23 @@ def expression(text: str) -> Expression | None:
             return None
         if isinstance(node, ast.List | ast.Set | ast.Dict):
             return None
-    try:
-        wordlike = bool(names) and _wordlike(node, SourceText(source))
-    except RecursionError:
-        wordlike = False
+    text_of = SourceText(source)
+    wordlike = bool(names) and all(
+        _is_wordlike(part, text_of) for part in nodes if isinstance(part, ast.expr)
+    )
     code = f"FINAL({text})" if "\n" not in text and _is_one_argument(text) else f"FINAL(({text}\n))"
     return Expression(code, names, wordlike, wordlike and any(map(_is_word_operator, nodes)))
+
+
+def _arguments(text: str) -> Expression | None:
+    """The text as arguments that are no expression, such as ``value=len(hits)`` and ``*hits``."""
+    code = f"FINAL({text}\n)"
+    call = _parsed(code)
+    if not isinstance(call, ast.Call):
+        return None
+    parts = [part for argument in (*call.args, *call.keywords) for part in ast.walk(argument)]
+    names = tuple(dict.fromkeys(part.id for part in parts if isinstance(part, ast.Name)))
+    return Expression(code, names, wordlike=False, words=False) if names else None
 
 
 def template_names(text: str) -> frozenset[str]:
@@ -81,35 +93,18 @@ def _is_word_operator(node: ast.AST) -> bool:
     return isinstance(node, ast.BoolOp | ast.Compare | ast.Not)
 
 
-def _wordlike(node: ast.expr, source: SourceText) -> bool:
+def _is_wordlike(node: ast.AST, source: SourceText) -> bool:
+    """Whether words may give this node by itself, whatever is inside it."""
     match node:
-        case ast.Name():
-            return True
-        case ast.Constant(value):
-            return not isinstance(value, str | bytes)
-        case ast.Attribute():
-            return _wordlike(node.value, source)
-        case ast.Tuple() | ast.List() | ast.Set():
-            return all(_wordlike(part, source) for part in node.elts)
-        case ast.BoolOp():
-            return all(_wordlike(part, source) for part in node.values)
-        case ast.UnaryOp():
-            return _wordlike(node.operand, source)
+        case ast.Constant():
+            return not _is_text(node)
         case ast.Compare():
-            by_word = all(isinstance(op, ast.Is | ast.IsNot | ast.In | ast.NotIn) for op in node.ops)
-            return by_word and all(_wordlike(part, source) for part in (node.left, *node.comparators))
+            return all(isinstance(op, ast.Is | ast.IsNot | ast.In | ast.NotIn) for op in node.ops)
         case ast.BinOp():
             tight = source.between(node.left, node.right) == _JOINTS.get(type(node.op))
-            joined = tight or isinstance(node.op, ast.BitAnd)
-            return joined and _wordlike(node.left, source) and _wordlike(node.right, source)
+            return tight or isinstance(node.op, ast.BitAnd)
         case ast.Call():
-            parts = (node.func, *node.args)
-            return (
-                not node.keywords
-                and source.space_after(node.func)
-                and all(_wordlike(part, source) for part in parts)
-            )
+            return not node.keywords and source.space_after(node.func)
         case ast.Subscript():
-            spaced = source.space_after(node.value)
-            return spaced and _wordlike(node.value, source) and _wordlike(node.slice, source)
-    return False
+            return source.space_after(node.value)
+    return isinstance(node, _WORDLIKE)

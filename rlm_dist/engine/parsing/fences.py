@@ -114,7 +114,7 @@ class _Splitter:
     def _wraps(self, opening: re.Match[str], at: int) -> bool:
         """Whether this fence holds nothing but fences, so that the code is in those."""
         _, _, tag, rest = opening.groups()
-        if rest or tag.lower() not in _WRAPPER_TAGS:
+        if rest or (tag.lower() not in _WRAPPER_TAGS and _kind(tag) is not Kind.CODE):
             return False
         inner = next((line for line in self._lines[at + 1 :] if line.strip()), "")
         match = _OPEN.match(inner)

@@ -17,7 +17,15 @@ _FINALS = ("FINAL", "FINAL_VAR")
 _BUILTINS = frozenset(dir(builtins))
 _DOING = (
     *(ast.Assign, ast.AugAssign, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.If, ast.Try),
-    *(ast.TryStar, ast.Match, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom),
+    *(
+        ast.TryStar,
+        ast.Match,
+        ast.FunctionDef,
+        ast.AsyncFunctionDef,
+        ast.ClassDef,
+        ast.Import,
+        ast.ImportFrom,
+    ),
 )
 _CALL_LINE = re.compile(
     r"^[ \t]*(?!FINAL)(?:[a-z_]\w*[ \t]*=[ \t]*)?(?:await[ \t]+)?[a-z_][\w.]*\(.*\)[ \t]*(?:#.*)?$"
@@ -151,13 +159,16 @@ def _does_something(statement: ast.stmt, source: SourceText) -> bool:
 
 def _is_code(tree: ast.Module, source: SourceText) -> bool:
     """Whether a single statement uses names of the REPL, or calls something that exists without it."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in REPL_NAMES:
-            return True
-        if isinstance(node, ast.Call) and not source.space_after(node.func):
-            if isinstance(tree.body[0], ast.Assign) or _called(node) in _BUILTINS:
-                return True
-    return False
+    assigns = isinstance(tree.body[0], ast.Assign)
+    return any(
+        (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in REPL_NAMES)
+        or (
+            isinstance(node, ast.Call)
+            and not source.space_after(node.func)
+            and (assigns or _called(node) in _BUILTINS)
+        )
+        for node in ast.walk(tree)
+    )
 
 
 def _called(node: ast.expr) -> str | None:

@@ -8,8 +8,8 @@ Known shapes, in which the tool's name means running Python and its code is a st
     <|python_tag|>…
     {"name": "python", "arguments": {"code": "…"}}                              as the whole reply
 
-``<tool_call>`` may be repeated; in JSON its code may hold anything, also tags and fences. Native tool calls of
-an endpoint arrive in this shape after the text beside them. Nothing inside a fenced block counts as a tool
+``<tool_call>`` may be repeated; in JSON its code may hold anything, also tags and fences. Native tool calls
+of an endpoint arrive in this shape after the text beside them. Nothing inside a fenced block counts as a tool
 call.
 """
 

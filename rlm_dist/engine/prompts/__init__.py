@@ -28,8 +28,8 @@ LOOK_FIRST = (
     "```repl block first."
 )
 NO_ANSWER = (
-    "None is not an answer, nor is a function, a module or a generator. Compute the answer in a ```repl block, or "
-    "hand in another one with FINAL(...)."
+    "None is not an answer, nor is a function, a module or a generator. Compute the answer in a ```repl "
+    "block, or hand in another one with FINAL(...)."
 )
 NOTHING_FOUND = "Your reply has no code block and no answer. " + AWAITED
 MISPLACED = (
@@ -54,8 +54,8 @@ EVALUATED = (
 )
 PLACEHOLDER = "Your answer was not taken: it is a placeholder. Hand in the answer itself. " + AWAITED
 UNFENCED_CODE = (
-    "Your answer was not taken, because your reply has code outside a ```repl block, which was not run. Put "
-    "all code into one ```repl block, and call FINAL(...) in it."
+    "Your reply has code outside a ```repl block. It was not run, so no answer was taken. Put all code into one "
+    "```repl block, and call FINAL(...) in it."
 )
 
 
@@ -101,8 +101,8 @@ def unknown_words(text: str, unknown: Sequence[str], names: tuple[str, ...]) -> 
     why = f"no variable is called {unknown[0][:100]}" if unknown else "it may be Python or plain words"
     variables = f" The variables there are: {', '.join(names)}." if names else ""
     return (
-        f"FINAL({text[:200]}) was not taken: {why}.{variables} To hand in a value, call FINAL(...) in a ```repl "
-        'block; to hand in a text as it stands, put it in quotes: FINAL("...").'
+        f"FINAL({text[:200]}) was not taken: {why}.{variables} To hand in a value, call FINAL(...) in a "
+        '```repl block; to hand in a text as it stands, put it in quotes: FINAL("...").'
     )
 
 
@@ -110,8 +110,8 @@ def repeated_error(turns: int, kind: str, left: int) -> str:
     """The note on turns that only raised the same error."""
     return (
         f"Your code has raised the same {kind} in {turns} turns in a row. Change the approach: do not send "
-        f"this code again. After {left} more such {'turn' if left == 1 else 'turns'} the work ends without an "
-        "answer."
+        f"this code again. After {left} more such {'turn' if left == 1 else 'turns'} the work ends without "
+        "an answer."
     )
 
 

@@ -85,10 +85,9 @@ class AnswerBox:
             ValueError: "ready" is set but the content cannot be an answer; "ready" is then reset.
         """
         if value is not self.current and value is not DELETED:
-            is_box = isinstance(value, dict) and ("content" in value or "ready" in value)
-            self.rebound = not is_box
-            if is_box:
-                self.current = {**fresh(), **value}
+            self.rebound = not (isinstance(value, dict) and ("content" in value or "ready" in value))
+            if isinstance(value, dict) and not self.rebound:
+                self.current = fresh() | value
         else:
             self.rebound = False
         for name, default in fresh().items():

@@ -1,4 +1,4 @@
-"""``llm_query``, ``rlm_query`` and their batched forms: they send query frames and block until the host has replied.
+"""``llm_query``, ``rlm_query`` and their batched forms: they send query frames and await the host's replies.
 
 Safe for many threads at once. If its caller is interrupted, a request is dropped but not cancelled at the
 host; its reply is ignored.

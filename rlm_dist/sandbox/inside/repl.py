@@ -1,8 +1,8 @@
 """The REPL: one namespace that lives as long as the process, and the cells that run in it.
 
 The namespace is the dict of a module ``__main__``, so that pickles and dataclasses find the classes in it.
-The names that belong to the REPL are restored after every block, whatever the block did; only ``answer`` stays
-what the model assigned to it.
+The names that belong to the REPL are restored after every block, whatever the block did; only ``answer``
+stays what the model assigned to it.
 """
 
 import builtins

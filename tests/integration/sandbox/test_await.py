@@ -72,7 +72,9 @@ def test_variables_of_a_block_that_awaits_stay(repl: Sandbox) -> None:
 
 def test_an_answer_and_errors_come_out_of_a_block_that_awaits(repl: Sandbox) -> None:
     assert repl.run("FINAL(await double(21))\nprint('never')").final == FinalValue("42", 42, "FINAL")
-    assert repl.run("answer.update(content=await double(1), ready=True)").final == FinalValue("2", 2, "answer")
+    assert repl.run("answer.update(content=await double(1), ready=True)").final == FinalValue(
+        "2", 2, "answer"
+    )
     result = repl.run("x = await double(1)\n1 / 0")
     assert result.error is not None
     assert result.error.startswith('Traceback (most recent call last):\n  File "<cell')

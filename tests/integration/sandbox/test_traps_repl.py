@@ -105,13 +105,16 @@ def cells(*codes: str) -> list[str]:
             cells("llm_query = 3\ncontext = ''", "FINAL(llm_query(context))"), "<some text>", id="20"
         ),
         pytest.param([*cells("answer = llm_query('q')"), "FINAL(answer)"], "<q>", id="09-own"),
-        pytest.param([*cells("answer = ['a']", "answer.append('b')"), "FINAL_VAR(answer)"], "['a', 'b']", id="09-list"),
+        pytest.param(
+            [*cells("answer = ['a']", "answer.append('b')"), "FINAL_VAR(answer)"], "['a', 'b']", id="09-list"
+        ),
         pytest.param([*cells("from datetime import date"), "FINAL(date)", "FINAL(1)"], "1", id="09-class"),
         pytest.param(["hits = [1, 2]\nFINAL(len(hits))"], "2", id="29"),
         pytest.param(["FINAL(llm_query(context[:4]))"], "<some>", id="30-call"),
         pytest.param([*cells("n = ['a', 'b']"), "FINAL(', '.join(n))"], "a, b", id="30-join"),
         pytest.param(["FINAL(len(hits))", "FINAL(1)"], "1", id="30-unknown"),
         pytest.param(["FINAL(max)"], "max", id="30-builtin"),
+        pytest.param(["FINAL(exit)"], "exit", id="30-exit"),
         pytest.param(["FINAL(well-known)"], "well-known", id="30-words"),
         pytest.param(["FINAL(f'{len(context)} characters')"], "9 characters", id="30-format"),
         pytest.param(["FINAL(w for w in context)", "FINAL(1)"], "1", id="30-generator"),

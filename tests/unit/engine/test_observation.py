@@ -1,6 +1,5 @@
 """What the model sees of a turn."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 

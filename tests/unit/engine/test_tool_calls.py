@@ -16,7 +16,7 @@ from rlm_dist.engine.parsing import TextAnswer, parse
         '<tool_call>{"name": "python", "arguments": "\\"print(1)\\""}</tool_call>',
         '<tool_call> {"name": "repl", "arguments": {"code": "print(1)"}}',
         '```json\n{}\n```\n<tool_call>{"name": "python", "arguments": {"code": "print(1)"}}</tool_call>',
-        '```python\nprint(1)\n```\n<tool_call>{"name": "python", "arguments": {"code": "print(1)"}}</tool_call>',
+        '```py\nprint(1)\n```\n<tool_call>{"name": "python", "arguments": {"code": "print(1)"}}</tool_call>',
     ],
 )
 def test_a_call_of_python_is_code(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Traps 29 to 31, 36 and 37 of protocol.md: replies as models write them, and no wrong answer as a success."""
+"""Traps 29 to 31, 36 and 37 of protocol.md: replies as models write them, no wrong answer as a success."""
 
 from typing import Any
 
@@ -42,14 +42,14 @@ def test_29_output_of_a_program_without_a_fence_is_shown() -> None:
     "prose",
     [
         "Paris", "Yes\nNo", "Paris (France)", "Total: 42", "Alice and Bob", "not found", "42",
-        "global warming", "raise awareness", "import duties", "pass", "# Plan\n# Count first", '{"answer": 3}',
-        "I will look at the context first.", "Answer: Paris\nCity: Paris", "del Toro",
+        "global warming", "raise awareness", "import duties", "pass", "# Plan\n# Count",
+        '{"answer": 3}',        "I will look at the context first.", "Answer: Paris\nCity: Paris", "del Toro",
     ],
 )  # fmt: skip
 def test_29_words_that_parse_are_no_program(prose: str) -> None:
     run = Run(prose, "FINAL(1)")
     assert run.repl.ran == []
-    assert "no code block" in run.script.last_message()
+    assert "FINAL(...)" in run.script.last_message()
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,12 @@ def test_29_prose_and_code_without_a_fence_give_no_stale_answer() -> None:
         run = Run(HITS, text, text, text.replace("len(hits)", "hits"), "FINAL(1)")
         assert run.answer == "1"
         assert [run.script.last_message(n).count("was not run") for n in (2, 3, 4)] == [1, 1, 1]
+
+
+def test_29_code_without_a_fence_after_prose_is_said_back() -> None:
+    run = Run("I split the text first.\n\nimport re\nparts = re.split('x', context)", "FINAL(1)")
+    assert run.repl.ran == []
+    assert "code outside a ```repl block. It was not run" in run.script.last_message()
 
 
 def test_29_a_literal_beside_code_without_a_fence_waits_once() -> None:
@@ -108,6 +114,7 @@ def test_11_a_text_answer_beside_a_cut_block_is_not_taken() -> None:
         ("FINAL(sum(\n    len(hit)\n    for hit in hits\n))", "2"),
         ("FINAL(max(hits))", "b"),
         ("FINAL(hits[0])", "a"),
+        ("FINAL(value=len(hits))", "2"),
     ],
 )
 def test_30_an_expression_over_names_of_the_repl_is_evaluated(text: str, answer: str) -> None:
@@ -123,8 +130,9 @@ def test_30_a_value_that_is_no_text_stays_json() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "FINAL(Paris)", "FINAL(The cat)", "FINAL(42)", "FINAL(-5)", "FINAL(3 + 4 apples)", "FINAL(2024-01-15)",
-        "FINAL(1,234)", "FINAL(3/4)", "FINAL(well-known)", "FINAL(COVID-19)", "FINAL(and/or)",
+        "FINAL(Paris)", "FINAL(The cat)", "FINAL(42)", "FINAL(-5)", "FINAL(3 + 4 apples)",
+        "FINAL(2024-01-15)", "FINAL(1,234)", "FINAL(3/4)", "FINAL(exit)", "FINAL(context)",
+        "FINAL(well-known)", "FINAL(COVID-19)", "FINAL(and/or)",
         "FINAL(Paris/London)", "FINAL(Paris, London)", "FINAL(Alice and Bob)", "FINAL(AT&T)",
         "FINAL(Tom & Jerry)", "FINAL(example.com)", "FINAL(U.S.A)", "FINAL(Smith (2020))",
         "FINAL(Paris (France))", "FINAL(not available)", "FINAL(True)", "FINAL(max)", "FINAL([1, 2])",
@@ -148,6 +156,9 @@ def test_30_words_and_plain_values_stay_as_they_are(text: str) -> None:
         ("FINAL(results + 1)", "NameError"),
         ("FINAL(f'{results} hits')", "NameError"),
         ("FINAL(total-found_before)", "no variable is called found_before"),
+        ("FINAL(value=len(nothing))", "NameError"),
+        ("FINAL(note=total)", "TypeError"),
+        ("FINAL(*hits)", "TypeError"),
         ("FINAL(total-rest)", "no variable is called rest"),
         ("FINAL(not total)", "may be Python or plain words"),
         ("FINAL(total in hits)", "may be Python or plain words"),
@@ -279,6 +290,8 @@ def test_36_of_blocks_of_one_kind_an_error_stops_the_rest() -> None:
         "```\n```python\nFINAL('in')\n```\n```",
         "````markdown\n```repl\nFINAL('in')\n```\n````",
         "Here:\n\n```markdown\n```repl\nFINAL('in')\n```\n```\nThat is it.",
+        "```python\n```python\nFINAL('in')\n```\n```",
+        "```\n```python\nFINAL('in')\n```",
         "~~~\n\n```repl\nFINAL('in')\n```\n~~~",
     ],
 )
@@ -304,7 +317,12 @@ def test_37_the_same_error_turn_after_turn_is_said_and_then_ends_the_job() -> No
 
 def test_37_another_error_or_output_or_success_begins_the_count_again() -> None:
     fails = "```repl\n1 / 0\n```"
-    others: list[Any] = ["```repl\n[][1]\n```", "```repl\nx = 1\n```", "```repl\nprint(1)\n1 / 0\n```", "words"]
+    others: list[Any] = [
+        "```repl\n[][1]\n```",
+        "```repl\nx = 1\n```",
+        "```repl\nprint(1)\n1 / 0\n```",
+        "words",
+    ]
     for other in others:
         steps = [*[fails] * 9, other, *[fails] * 9, "FINAL(1)"]
         assert Run(*steps, limits=JobLimits(max_iterations=30)).answer == "1"
@@ -317,7 +335,9 @@ def test_37_the_limit_of_turns_comes_first() -> None:
 
 
 def test_13_native_tool_calls_arrive_as_text() -> None:
-    first = '<tool_call>{"name": "python", "arguments": {"code": "x = \'</tool_call>\'\\nprint(x)"}}</tool_call>'
+    first = (
+        '<tool_call>{"name": "python", "arguments": {"code": "x = \'</tool_call>\'\\nprint(x)"}}</tool_call>'
+    )
     second = '<tool_call>{"name": "python", "arguments": "{\\"code\\": \\"FINAL(x)\\"}"}</tool_call>'
     run = Run(f"I look first. FINAL(no)\n{first}\n{second}")
     assert (run.answer, run.repl.ran) == ("</tool_call>", ["x = '</tool_call>'\nprint(x)", "FINAL(x)"])
