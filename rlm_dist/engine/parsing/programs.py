@@ -30,21 +30,21 @@ _DOING = (
 _CALL_LINE = re.compile(
     r"^[ \t]*(?!FINAL)(?:[a-z_]\w*[ \t]*=[ \t]*)?(?:await[ \t]+)?[a-z_][\w.]*\(.*\)[ \t]*(?:#.*)?$"
     r"|^[ \t]*(?:import[ \t]+[\w., \t]+|from[ \t]+[\w.]+[ \t]+import\b.+)$"
-    r"|^[ \t]*(?:async[ \t]+)?(?:for[ \t].+[ \t]in[ \t].+|with[ \t].+[ \t]as[ \t].+):[ \t]*$"
-    r"|^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+\w+.*:[ \t]*$",
+    r"|^[ \t]*(?:async[ \t]+)?(?:for[ \t].{1,200}?[ \t]in|with[ \t].{1,200}?[ \t]as)[ \t].{1,200}:[ \t]*$"
+    r"|^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+\w+.{0,200}:[ \t]*$",
     re.MULTILINE,
 )
 _ASSIGNING_LINE = re.compile(
-    r"^[ \t]*([^\W\d]\w*(?:[ \t]*,[ \t]*[^\W\d]\w*)*)(?:[ \t]*:[ \t]*[\w.\[\], ]+)?"
-    r"[ \t]*(?:[-+*/%|&^@]|//|\*\*|<<|>>)?=(?!=)"
+    r"^[ \t]*([^\W\d]\w*(?:[ \t]*,[ \t]*[^\W\d]\w*)*)(?:[ \t]{0,8}:[\w.\[\], \t]{1,100})?"
+    r"[ \t]{0,8}(?:[-+*/%|&^@]|//|\*\*|<<|>>)?=(?!=)"
     r"|^[ \t]*(?:async[ \t]+)?for[ \t]+(.{1,200}?)[ \t]+in[ \t]"
     r"|^[ \t]*(?:from[ \t]+[\w.]+[ \t]+)?import[ \t]+(.{1,200})$"
     r"|^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)",
     re.MULTILINE,
 )
 _CHANGE = re.compile(
-    r"([^\W\d]\w*)\.(?:add|append|clear|extend|insert|pop|remove|reverse|setdefault|sort|update)\("
-    r"|([^\W\d]\w*)\[[^\n]*\][ \t]*(?:[-+*/%|&^]|//|\*\*)?=(?!=)"
+    r"\b([^\W\d]\w*)\.(?:add|append|clear|extend|insert|pop|remove|reverse|setdefault|sort|update)\("
+    r"|\b([^\W\d]\w*)\[[^\n]{0,200}\][ \t]{0,8}(?:[-+*/%|&^]|//|\*\*)?=(?!=)"
 )
 _NAME = re.compile(r"[^\W\d]\w*")
 

@@ -54,8 +54,8 @@ EVALUATED = (
 )
 PLACEHOLDER = "Your answer was not taken: it is a placeholder. Hand in the answer itself. " + AWAITED
 UNFENCED_CODE = (
-    "Your reply has code outside a ```repl block. It was not run, so no answer was taken. Put all code into one "
-    "```repl block, and call FINAL(...) in it."
+    "Your reply has code outside a ```repl block. It was not run, so no answer was taken. Put all code into "
+    "one ```repl block, and call FINAL(...) in it."
 )
 
 

@@ -46,6 +46,8 @@ def test_another_call_is_said_back_and_is_no_empty_reply(text: str, name: str) -
         "s = '''\n```repl\nFINAL(1)\n```\n'''\nprint(s)",
         'for a in b:\n\tprint("\\n")',
         "print('<function=bash>')",
+        "print('<think>')",
+        "t = text.split('</think>')[-1]",
     ],
 )
 def test_code_in_a_tool_call_survives(code: str) -> None:
@@ -63,6 +65,13 @@ def test_prose_before_a_tool_call_is_prose_and_its_blocks_run_first() -> None:
     reply = parse(f"```repl\nx = 1\n```\nFINAL(3)\n{call}")
     assert reply.blocks == ("x = 1", "y = 2")
     assert reply.answer == TextAnswer("FINAL", "3")
+
+
+def test_thoughts_around_a_tool_call_are_dropped_and_tags_in_it_stay() -> None:
+    call = '<tool_call>\n{"name": "python", "arguments": {"code": "x = \'<think>\'"}}\n</tool_call>'
+    assert parse(f"<think>\n{call}\n</think>\nhm").blocks == ()
+    assert parse(f"I think.\n</think>\n{call}\n<think>FINAL(1)").blocks == ("x = '<think>'",)
+    assert parse(f"<think>a</think>{call}").blocks == ("x = '<think>'",)
 
 
 def test_a_tool_call_in_a_fence_is_text() -> None:
