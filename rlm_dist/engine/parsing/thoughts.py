@@ -1,8 +1,8 @@
 """Drops what a model thinks aloud: ``<think>…</think>``, with any content.
 
-A tag inside a fenced block or a tool call is code and stays. A closing tag without an opening one ends thoughts that began
-with the reply (chat templates swallow the opening tag). An opening tag without a closing one begins thoughts
-that were cut off; everything after it is dropped.
+A tag inside a fenced block or a tool call is code and stays. A closing tag without an opening one ends
+thoughts that began with the reply (chat templates swallow the opening tag). An opening tag without a closing
+one begins thoughts that were cut off; everything after it is dropped.
 """
 
 import re
@@ -26,7 +26,7 @@ def without_thoughts(text: str) -> str:
                 continue
             thinking, line = False, line[closing.end() :]
         called = called or (not fenced and line.lstrip().startswith("<tool_call>"))
-        if called:
+        if called and not _CLOSE.match(line.strip()):
             called = "</tool_call>" not in line
             lines.append(line)
             continue

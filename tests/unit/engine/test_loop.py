@@ -89,13 +89,14 @@ def test_superseded_goes_through() -> None:
         Run(Superseded("j1", 2))
 
 
-def test_a_limit_in_the_middle_of_a_cell_keeps_what_the_cell_left_in_answer() -> None:
+@pytest.mark.parametrize("code", ["answer['content'] = 'half'", "answer = 'half'"])
+def test_a_limit_in_the_middle_of_a_cell_keeps_what_the_cell_left_in_answer(code: str) -> None:
     class Limited(FakeRepl):
         def run(self, code: str, began_ns: int, turn: int = 0, /) -> CellResult:
             super().run(code, began_ns)
             raise LimitExceeded("max_sub_calls", 5, 5)
 
-    run = Run("```repl\nanswer['content'] = 'half'\n```", repl=Limited())
+    run = Run(f"```repl\n{code}\n```", repl=Limited())
     assert (run.outcome.state, run.outcome.partial_answer) == (JobState.EXHAUSTED, "half")
 
 

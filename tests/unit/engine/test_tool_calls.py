@@ -71,6 +71,7 @@ def test_thoughts_around_a_tool_call_are_dropped_and_tags_in_it_stay() -> None:
     call = '<tool_call>\n{"name": "python", "arguments": {"code": "x = \'<think>\'"}}\n</tool_call>'
     assert parse(f"<think>\n{call}\n</think>\nhm").blocks == ()
     assert parse(f"I think.\n</think>\n{call}\n<think>FINAL(1)").blocks == ("x = '<think>'",)
+    assert parse(f"<tool_call> is what I may write\n</think>\n{call}").blocks == ("x = '<think>'",)
     assert parse(f"<think>a</think>{call}").blocks == ("x = '<think>'",)
 
 
