@@ -6,7 +6,6 @@ over makes the same decisions again.
 """
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
@@ -15,13 +14,12 @@ from rlm_dist.engine import prompts
 from rlm_dist.engine.blocks import BlockOrder, NotRun
 from rlm_dist.engine.journal import Journal
 from rlm_dist.engine.observation import BlockResult, cut, observation
-from rlm_dist.engine.parsing import ParsedReply, TextAnswer, parse
-from rlm_dist.engine.parsing.expressions import Expression, expression, template_names
-from rlm_dist.engine.parsing.programs import assigned_names
+from rlm_dist.engine.parsing import ParsedReply, parse
+from rlm_dist.engine.parsing.expressions import expression, unmarked
 from rlm_dist.engine.repeats import NOTICE_AFTER, RepeatedErrors
+from rlm_dist.engine.text_answers import AnswerDecision, TextAnswers
 from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded, ReplayDiverged, SandboxError
 from rlm_dist.schema import (
-    REPL_NAMES,
     CellResult,
     Completion,
     ErrorInfo,
@@ -36,17 +34,6 @@ from rlm_dist.schema.events import REPLAY_DIVERGED, CellRan, Emit, Marked, Messa
 
 Complete = Callable[[Sequence[Message]], Completion]
 
-_PATH = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*|\[[^\[\]\n]{1,200}\])*")
-_NAME = re.compile(r"[^\W\d]\w*")
-_WORDS = REPL_NAMES - {"answer"}  # never looked up for a text answer, in which they are plain words
-_PLACEHOLDERS = frozenset(
-    {
-        *("...", "…", "answer", "your answer", "the answer", "final answer", "your final answer"),
-        "result",
-        "value",
-    }
-)
-_MAX_NAMES = 100  # of a text answer, looked up in the REPL
 _WARN_AT_TURNS_LEFT = 3
 _EMPTY_REPLY = "(empty reply)"  # endpoints refuse a message without content
 _HINTS = {
@@ -76,17 +63,6 @@ class Repl(Protocol):
 
     def restart(self) -> None:
         """Start a fresh REPL that holds only the context."""
-
-
-class _FinalDecision(NamedTuple):
-    """What became of a text answer: the final value, or a note that says why it was not accepted.
-
-    ``cell`` is what happened if it was evaluated in the REPL.
-    """
-
-    final: FinalValue | None = None
-    note: str = ""
-    cell: BlockResult | None = None
 
 
 class _BlocksRun(NamedTuple):
@@ -150,7 +126,7 @@ class _Loop:
         self._cells: list[tuple[str, int]] = []
         self._code_ran = False
         self._deferred = False
-        self._assigned: set[str] = set()
+        self._answers = TextAnswers(repl.resolve, self._run_cell)
         self._repeats = RepeatedErrors()
         self._draft: str | None = None
         self._last_words: str | None = None
@@ -180,7 +156,7 @@ class _Loop:
     def recover_partial_answer(self) -> None:
         """Read the draft that a cell stopped halfway left in ``answer``."""
         with contextlib.suppress(LimitExceeded, Cancelled, SandboxError):
-            content = self._resolve("answer").final
+            content = self._answers.resolve("answer").final
             if content is not None and content.text:
                 self._draft = content.text
 
@@ -206,7 +182,7 @@ class _Loop:
         completion = self._ask()
         reply = parse(completion.text)
         self._last_words = reply.visible.strip() or self._last_words
-        self._assigned.update(reply.assigned, *map(assigned_names, reply.blocks))
+        self._answers.note_code(reply)
         results, not_run, final = self._run_blocks(reply)
         if final is not None:
             return final
@@ -321,92 +297,30 @@ class _Loop:
 
     def _text_answer(
         self, reply: ParsedReply, results: Sequence[BlockResult], *, at_limit: bool
-    ) -> _FinalDecision:
+    ) -> AnswerDecision:
         """Accept the answer in the reply's text, if it may be accepted now."""
         answer = reply.answer
         if answer is None:
             self._deferred = False
             if at_limit and not reply.blocks and not reply.cut and not reply.empty:
-                return _FinalDecision(FinalValue(reply.visible.strip(), None, "FINAL"))
-            return _FinalDecision()
+                return AnswerDecision(FinalValue(reply.visible.strip(), None, "FINAL"))
+            return AnswerDecision()
         if reply.cut and not at_limit:
-            return _FinalDecision()
+            return AnswerDecision()
         printed = any(_has_output(block.result) for block in results)
         if not at_limit and not self._deferred and (printed or reply.unfenced):
             self._deferred = True
-            return _FinalDecision(note=prompts.DEFERRED if printed else prompts.UNFENCED_CODE)
+            return AnswerDecision(note=prompts.DEFERRED if printed else prompts.UNFENCED_CODE)
         self._deferred = False
-        parsed = expression(answer.argument) if answer.kind == "FINAL" and not answer.quoted else None
+        bare = unmarked(answer.argument)
+        parsed = expression(bare) if answer.kind == "FINAL" and not answer.quoted else None
         is_code = parsed is not None and not parsed.wordlike
         if not self._code_ran and not is_code and self._spec.early_final == "refuse" and not at_limit:
-            return _FinalDecision(note=prompts.LOOK_FIRST)
-        decision = self._accept_answer(answer, parsed, reply)
+            return AnswerDecision(note=prompts.LOOK_FIRST)
+        decision = self._answers.accept(answer, parsed, reply)
         if decision.final is not None and not self._code_ran:
             self._mark("early_final", "answered before any code ran")
         return decision
-
-    def _accept_answer(
-        self, answer: TextAnswer, parsed: Expression | None, reply: ParsedReply
-    ) -> _FinalDecision:
-        text = answer.argument
-        literal = _FinalDecision(FinalValue(text, None, "FINAL"))
-        if answer.kind == "FINAL_VAR":
-            return self._accept_variable(text, reply) or self._refuse_variable(text)
-        if parsed is None and any(
-            self._is_variable(name) for name in sorted(template_names(text))[:_MAX_NAMES]
-        ):
-            return _FinalDecision(note=prompts.FORMATTED)
-        if answer.quoted:
-            return literal
-        if text in ("", "None"):
-            return _FinalDecision(note=prompts.NO_ANSWER)
-        if parsed is None and text.startswith(("f'", 'f"')):
-            return _FinalDecision(note=prompts.FORMATTED)
-        if _PATH.fullmatch(text) and text not in _WORDS:
-            decision = self._accept_variable(text, reply)
-            if decision is not None:
-                return decision
-        if text.lower() in _PLACEHOLDERS:
-            return _FinalDecision(note=prompts.PLACEHOLDER)
-        return literal if parsed is None else self._accept_expression(text, parsed, reply)
-
-    def _accept_variable(self, path: str, reply: ParsedReply) -> _FinalDecision | None:
-        """Hand in the value of a variable; None if it does not exist."""
-        resolved = self._resolve(path)
-        if not resolved.found:
-            return None
-        if reply.unfenced or reply.reassigns(_NAME.findall(path)[:1]):
-            return _FinalDecision(note=prompts.UNFENCED_CODE)
-        return _FinalDecision(resolved.final, "" if resolved.final else prompts.NO_ANSWER)
-
-    def _refuse_variable(self, path: str) -> _FinalDecision:
-        return _FinalDecision(note=prompts.unknown_variable(path, self._resolve(path).names))
-
-    def _accept_expression(self, text: str, parsed: Expression, reply: ParsedReply) -> _FinalDecision:
-        """Evaluate what is Python; words that only parse as Python are the answer as they stand."""
-        if parsed.wordlike:
-            names = [name for name in parsed.names[:_MAX_NAMES] if not self._is_variable(name)]
-            tried = any("_" in name or name in self._assigned for name in parsed.names)
-            if len(names) == len(parsed.names[:_MAX_NAMES]) and not tried:
-                return _FinalDecision(FinalValue(text, None, "FINAL"))
-            if names or parsed.words:
-                live = self._repl.resolve(names[0]).names if names else ()
-                return _FinalDecision(note=prompts.unknown_words(text, names, live))
-        if reply.unfenced or reply.reassigns(parsed.names):
-            return _FinalDecision(note=prompts.UNFENCED_CODE)
-        cell = self._run_cell(len(reply.blocks), parsed.code)
-        return _FinalDecision(cell.result.final, prompts.EVALUATED, cell)
-
-    def _is_variable(self, name: str) -> bool:
-        return name not in _WORDS and self._repl.resolve(name).found
-
-    def _resolve(self, path: str) -> Resolved:
-        """Look up a path; ``answer`` alone means its content, as it does for a model that rebinds it."""
-        if path == "answer":
-            content = self._repl.resolve("answer['content']")
-            if content.found and content.final is not None:
-                return content
-        return self._repl.resolve(path)
 
     def _say(self, role: str, text: str) -> None:
         message = Message.model_validate({"role": role, "content": _clean(text)})

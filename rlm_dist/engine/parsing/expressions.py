@@ -14,6 +14,8 @@ from rlm_dist.engine.parsing.programs import SourceText
 
 _TEMPLATE = re.compile(r"\{[ \t]*([^\W\d][^{}\n]{0,200})\}")
 _NAME = re.compile(r"[^\W\d]\w*")
+_MARKED = re.compile(r"(`{1,3}|\*\*)([^`*\n]+)\1")
+_MAX_MISSING = 3  # closing parentheses that a model forgot
 _WORDLIKE = (ast.Name, ast.Attribute, ast.Tuple, ast.List, ast.Set, ast.BoolOp, ast.UnaryOp)
 _JOINTS = {ast.Sub: b"-", ast.Div: b"/"}
 
@@ -34,6 +36,9 @@ class Expression:
 
 def expression(text: str) -> Expression | None:
     """The argument as an expression; None if it can only be words or a plain value."""
+    missing = text.count("(") - text.count(")")
+    if 0 < missing <= _MAX_MISSING and _parsed(f"({text}\n)") is None:
+        text += ")" * missing
     source = f"({text}\n)"
     node = _parsed(source)
     if node is None:
@@ -62,6 +67,12 @@ def _arguments(text: str) -> Expression | None:
     parts = [part for argument in (*call.args, *call.keywords) for part in ast.walk(argument)]
     names = tuple(dict.fromkeys(part.id for part in parts if isinstance(part, ast.Name)))
     return Expression(code, names, wordlike=False, words=False) if names else None
+
+
+def unmarked(text: str) -> str:
+    """The text without the marks of Markdown around the whole of it."""
+    marked = _MARKED.fullmatch(text)
+    return marked.group(2).strip() if marked else text
 
 
 def template_names(text: str) -> frozenset[str]:

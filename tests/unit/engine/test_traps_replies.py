@@ -115,6 +115,11 @@ def test_11_a_text_answer_beside_a_cut_block_is_not_taken() -> None:
         ("FINAL(max(hits))", "b"),
         ("FINAL(hits[0])", "a"),
         ("FINAL(value=len(hits))", "2"),
+        ("FINAL(`total`)", "5"),
+        ("FINAL(**total**)", "5"),
+        ("FINAL(`len(hits)`)", "2"),
+        ("FINAL(str(total)", "5"),
+        ("FINAL_VAR(`total`)", "5"),
     ],
 )
 def test_30_an_expression_over_names_of_the_repl_is_evaluated(text: str, answer: str) -> None:
@@ -137,7 +142,8 @@ def test_30_a_value_that_is_no_text_stays_json() -> None:
         "FINAL(Tom & Jerry)", "FINAL(example.com)", "FINAL(U.S.A)", "FINAL(Smith (2020))",
         "FINAL(Paris (France))", "FINAL(not available)", "FINAL(True)", "FINAL(max)", "FINAL([1, 2])",
         'FINAL({"a": 1})', "FINAL(C++)", "FINAL(10%)", "FINAL(a = 5)",
-        "FINAL(The f(x) is 3)", "FINAL(See {this})",
+        "FINAL(The f(x) is 3)", "FINAL(See {this})", "FINAL(sad :( face)",
+        "FINAL(`Paris`)", "FINAL(**Paris**)",
     ],
 )  # fmt: skip
 def test_30_words_and_plain_values_stay_as_they_are(text: str) -> None:
@@ -168,6 +174,9 @@ def test_30_words_and_plain_values_stay_as_they_are(text: str) -> None:
         ("FINAL(...)", "placeholder"),
         ("FINAL(your answer)", "placeholder"),
         ("FINAL(result)", "placeholder"),
+        ("FINAL(<answer>)", "placeholder"),
+        ("FINAL(`final_answer`)", "no variable is called final_answer"),
+        ("FINAL(Total)", "no variable is called Total"),
     ],
 )
 def test_30_what_cannot_be_evaluated_is_said_back(text: str, said: str) -> None:
