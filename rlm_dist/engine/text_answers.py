@@ -18,9 +18,17 @@ _PATH = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*|\[[^\[\]\n]{1,200}\])*")
 _NAME = re.compile(r"[^\W\d]\w*")
 _WORDS = REPL_NAMES - {"answer"}  # never looked up for a text answer, in which they are plain words
 _PLACEHOLDERS = frozenset(
-    "... | … | answer | your answer | the answer | final answer | your final answer | result | value".split(
-        " | "
-    )
+    [
+        "...",
+        "…",
+        "answer",
+        "your answer",
+        "the answer",
+        "final answer",
+        "your final answer",
+        "result",
+        "value",
+    ]
 )
 _MAX_NAMES = 100  # of a text answer, looked up in the REPL
 
