@@ -302,7 +302,7 @@ class _Loop:
         answer = reply.answer
         if answer is None:
             self._deferred = False
-            if at_limit and not reply.blocks and not reply.cut and not reply.empty:
+            if at_limit and reply.plain:
                 return AnswerDecision(FinalValue(reply.visible.strip(), None, "FINAL"))
             return AnswerDecision()
         if reply.cut and not at_limit:

@@ -47,6 +47,11 @@ class ParsedReply:
         return not self.visible.strip()
 
     @property
+    def plain(self) -> bool:
+        """Whether the reply is text alone: no code, no tool call, and not empty."""
+        return not (self.blocks or self.cut or self.loose or self.unknown_tools or self.empty)
+
+    @property
     def unfenced(self) -> bool:
         """Whether code stands in the prose, and none in a block."""
         return self.loose and not self.blocks

@@ -81,7 +81,7 @@ def unfenced_program(text: str) -> str | None:
     try:
         if not any(_does_something(statement, source) for statement in tree.body):
             return None
-        several = sum(isinstance(node, ast.stmt) for node in ast.walk(tree)) > 2 or len(tree.body) > 1
+        several = sum(isinstance(node, ast.stmt) for node in ast.walk(tree)) > 1
         return code if several or _is_code(tree, source) else None
     except RecursionError:
         return None
@@ -161,7 +161,8 @@ def _is_code(tree: ast.Module, source: SourceText) -> bool:
     """Whether a single statement uses names of the REPL, or calls something that exists without it."""
     assigns = isinstance(tree.body[0], ast.Assign)
     return any(
-        (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in REPL_NAMES)
+        isinstance(node, ast.Await)
+        or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in REPL_NAMES)
         or (
             isinstance(node, ast.Call)
             and not source.space_after(node.func)

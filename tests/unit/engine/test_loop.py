@@ -60,6 +60,20 @@ def test_one_more_reply_may_be_asked_for_at_the_limit(last: str) -> None:
     assert "no turns left" in run.script.last_message()
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        "I count.\n\nimport re\nprint(len(context))",
+        '<tool_call>{"name": "search", "arguments": {"q": "x"}}</tool_call>',
+        "```repl\nfor x in",
+        "hits = [1]\nprint(hits)",
+    ],
+)
+def test_code_and_tool_calls_in_the_last_reply_are_no_answer(last: str) -> None:
+    run = Run("hm", last, limits=JobLimits(max_iterations=1), ask_at_limit=True)
+    assert (run.outcome.state, run.answer) == (JobState.EXHAUSTED, None)
+
+
 def test_a_cut_reply_without_code_is_said_to_be_cut() -> None:
     run = Run(reply("Let me think about", "length"), "FINAL(1)")
     assert "cut off at the length limit" in run.script.last_message()

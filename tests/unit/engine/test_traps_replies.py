@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from rlm_dist.engine import repeats
+from rlm_dist.engine.parsing import parse
 from rlm_dist.schema import JobLimits, JobState
 from tests.support.fake_repl import FakeRepl, Run, reply
 
@@ -30,6 +31,11 @@ def test_29_a_program_without_a_fence_is_run(program: str, answer: str) -> None:
     run = Run(program)
     assert (run.answer, run.outcome.state) == (answer, JobState.SUCCEEDED)
     assert len(run.repl.ran) == 1
+
+
+@pytest.mark.parametrize("code", ["def f():\n    return 1", "x = len(context)", "await f()", "SHOW_VARS()"])
+def test_29_one_statement_is_a_program_if_only_code_reads_so(code: str) -> None:
+    assert parse(code).blocks == (code,)
 
 
 def test_29_output_of_a_program_without_a_fence_is_shown() -> None:
