@@ -1,8 +1,8 @@
 """Drops what a model thinks aloud: ``<think>…</think>``, with any content, and the channel ``analysis``.
 
-A tag inside a fenced block is code and stays. A closing tag without an opening one ends thoughts that began
-with the reply (chat templates swallow the opening tag). An opening tag without a closing one begins thoughts
-that were cut off; everything after it is dropped.
+A tag inside a fenced block or a tool call is code and stays. A closing tag without an opening one ends
+thoughts that began with the reply (chat templates swallow the opening tag). An opening tag without a closing
+one begins thoughts that were cut off; everything after it is dropped.
 
 A text that begins with ``<|channel|>`` or ``<|start|>`` is made of messages, each
 ``<|channel|>NAME<|message|>TEXT``. Their texts are kept, but for those of the channel ``analysis``.
@@ -28,15 +28,21 @@ def without_thoughts(text: str) -> str:
     if not _OPEN.search(text) and not _CLOSE.search(text):
         return text
     lines: list[str] = []
-    thinking = fenced = False
+    thinking = fenced = called = False
     for line in text.split("\n"):
         if thinking:
             closing = _CLOSE.search(line)
             if closing is None:
                 continue
             thinking, line = False, line[closing.end() :]
+        called = called or (not fenced and line.lstrip().startswith("<tool_call>"))
+        if called and not _CLOSE.match(line.strip()):
+            called = "</tool_call>" not in line
+            lines.append(line)
+            continue
         if not fenced:
             line, thinking = _cut(line)
+            called = line.lstrip().startswith("<tool_call>") and "</tool_call>" not in line
         orphan = None if thinking else _orphan(line, fenced)
         if orphan is not None:
             lines, fenced, line = [], False, line[orphan:]

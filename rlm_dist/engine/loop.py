@@ -6,18 +6,20 @@ over makes the same decisions again.
 """
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from rlm_dist.engine import prompts
+from rlm_dist.engine.blocks import BlockOrder, NotRun
 from rlm_dist.engine.journal import BudgetHint, Journal
 from rlm_dist.engine.observation import BlockResult, cut, observation
-from rlm_dist.engine.parsing import ParsedReply, TextAnswer, parse
+from rlm_dist.engine.parsing import ParsedReply, parse
+from rlm_dist.engine.parsing.expressions import expression, unmarked
+from rlm_dist.engine.repeats import NOTICE_AFTER, RepeatedErrors
+from rlm_dist.engine.text_answers import AnswerDecision, TextAnswers
 from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded, ReplayDiverged, SandboxError
 from rlm_dist.schema import (
-    REPL_NAMES,
     CellResult,
     Completion,
     ErrorInfo,
@@ -34,9 +36,6 @@ from rlm_dist.schema.events import REPLAY_DIVERGED, CellRan, Emit, Marked, Messa
 Complete = Callable[[Sequence[Message]], Completion]
 Budget = Callable[[int], BudgetHint]
 
-_PATH = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*|\[[^\[\]\n]{1,200}\])*")
-# In a text answer these count as words: they mean something outside the REPL, or name the answer variable.
-_WORDS = frozenset({"answer", "exit", "quit"})
 _WARN_AT_TURNS_LEFT = 3
 # What is shown of an output before the last turn of a job that has reached a limit; room is kept for it.
 LAST_OUTPUT_CHARS = 4000
@@ -71,11 +70,10 @@ class Repl(Protocol):
         """Start a fresh REPL that holds only the context."""
 
 
-class _FinalDecision(NamedTuple):
-    """What became of a text answer: the final value, or a note that says why it was not accepted."""
-
-    final: FinalValue | None = None
-    note: str = ""
+class _BlocksRun(NamedTuple):
+    results: list[BlockResult]
+    not_run: list[NotRun]
+    final: FinalValue | None
 
 
 def run(
@@ -135,6 +133,8 @@ class _Loop:
         self._deferred = False
         # The limits that calls did not fit into; once there is one, the next turn is the last.
         self._limits: dict[str, ReachedLimit] = {}
+        self._answers = TextAnswers(repl.resolve, self._run_cell)
+        self._repeats = RepeatedErrors()
         self._draft: str | None = None
         self._last_words: str | None = None
 
@@ -144,6 +144,8 @@ class _Loop:
         limit = self._spec.limits.max_iterations
         turns = limit + 1 if self._spec.ask_at_limit else limit
         for self._turn in range(turns):
+            if self._repeats.exceeded and self._turn < limit:
+                return self._end_by_repeated_error()
             reached = next(iter(self._limits.values()), None)
             last = reached is not None or self._turn == turns - 1
             final = self._take_turn(limit - self._turn - 1, last=last)
@@ -159,10 +161,14 @@ class _Loop:
                 raise LimitExceeded(*reached)
         raise LimitExceeded("max_iterations", limit, limit)
 
+    def _end_by_repeated_error(self) -> Outcome:
+        message = f"the code raised the same {self._repeats.kind} in {self._repeats.turns} turns in a row"
+        return self.end_without_answer(JobState.EXHAUSTED, "RepeatedError", message)
+
     def recover_partial_answer(self) -> None:
         """Read the draft that a cell stopped halfway left in ``answer``."""
         with contextlib.suppress(LimitExceeded, Cancelled, SandboxError):
-            content = self._repl.resolve("answer['content']").final
+            content = self._answers.resolve("answer").final
             if content is not None and content.text:
                 self._draft = content.text
 
@@ -194,22 +200,33 @@ class _Loop:
         completion = self._ask()
         reply = parse(completion.text)
         self._last_words = reply.visible.strip() or self._last_words
-        results, final = self._run_blocks(reply.blocks)
+        self._answers.note_code(reply)
+        results, not_run, final = self._run_blocks(reply)
         if final is not None:
             return final
         decision = self._text_answer(reply, results, at_limit=turns_left < 0)
         if decision.final is not None or last:
             return decision.final
+        results += [decision.cell] if decision.cell else []
         notes = [note for note in (decision.note, *_complaints(reply, completion)) if note]
-        self._say("user", self._observation(results, len(reply.blocks), notes, turns_left))
+        notes += self._repeat_notes(results)
+        self._say("user", self._observation(results, not_run, notes, turns_left))
         return None
 
+    def _repeat_notes(self, results: Sequence[BlockResult]) -> list[str]:
+        """The note on errors that repeat, if they do."""
+        self._repeats.add([block.result for block in results])
+        turns = self._repeats.turns
+        if turns < NOTICE_AFTER:
+            return []
+        return [prompts.repeated_error(turns, self._repeats.kind, 2 * NOTICE_AFTER - turns)]
+
     def _observation(
-        self, results: Sequence[BlockResult], blocks: int, notes: list[str], turns_left: int
+        self, results: Sequence[BlockResult], not_run: Sequence[NotRun], notes: list[str], turns_left: int
     ) -> str:
         """The message after a turn, with the notes on what is left of the job's limits."""
         max_chars = self._spec.max_output_chars
-        text = observation(results, blocks, max_chars=max_chars, notes=notes)
+        text = observation(results, max_chars=max_chars, not_run=not_run, notes=notes)
         if self._budget and not self._limits:
             budget, chars = self._budget, sum(len(message.content) for message in self._chat) + len(text)
             hint = self._journal.hint(self._turn, lambda: budget(chars))
@@ -225,7 +242,7 @@ class _Loop:
             notes = [*notes, prompts.AT_LIMIT]
         elif turns_left <= _WARN_AT_TURNS_LEFT:
             notes = [*notes, prompts.turns_left(turns_left)]
-        return observation(results, blocks, max_chars=max_chars, notes=notes)
+        return observation(results, max_chars=max_chars, not_run=not_run, notes=notes)
 
     def _note_limits(self, limits: Iterable[ReachedLimit]) -> None:
         for limit in limits:
@@ -251,17 +268,25 @@ class _Loop:
         self._say("assistant", completion.text if completion.text.strip() else _EMPTY_REPLY)
         return completion
 
-    def _run_blocks(self, blocks: Sequence[str]) -> tuple[list[BlockResult], FinalValue | None]:
-        """Run the blocks until one hands in an answer, raises, or ends the REPL."""
+    def _run_blocks(self, reply: ParsedReply) -> _BlocksRun:
+        """Run the blocks until one hands in an answer; one that fails may keep others from running."""
+        order = BlockOrder(reply.blocks, reply.repl)
         results: list[BlockResult] = []
-        for number, code in enumerate(blocks):
-            block = self._run_cell(number, code)
+        not_run: list[NotRun] = []
+        for index, code in enumerate(reply.blocks):
+            why = order.reason_to_skip(index)
+            if why:
+                not_run.append(NotRun(index + 1, why))
+                continue
+            block = self._run_cell(index, code)
             results.append(block)
             if block.result.final is not None:
-                return results, block.result.final
-            if block.result.error is not None or block.result.state_lost:
-                break
-        return results, None
+                return _BlocksRun(results, not_run, block.result.final)
+            if block.result.state_lost:
+                order.stop(index)
+            elif block.result.error is not None:
+                order.fail(index)
+        return _BlocksRun(results, not_run, None)
 
     def _run_cell(self, block: int, code: str) -> BlockResult:
         result, repl_result, began_ns, replayed, diverged = self._journal.cell(
@@ -291,8 +316,8 @@ class _Loop:
                 raise ReplayDiverged(self._turn, block)
         if not repl_result.state_lost:
             self._cells.append((code, began_ns))
-            return BlockResult(result)
-        return BlockResult(result, self._rebuild() if result.final is None else "")
+            return BlockResult(result, number=block + 1)
+        return BlockResult(result, self._rebuild() if result.final is None else "", block + 1)
 
     def _rebuild(self) -> str:
         """Restart the REPL and rebuild the variables of earlier blocks; return a note on the result."""
@@ -313,51 +338,30 @@ class _Loop:
 
     def _text_answer(
         self, reply: ParsedReply, results: Sequence[BlockResult], *, at_limit: bool
-    ) -> _FinalDecision:
+    ) -> AnswerDecision:
         """Accept the answer in the reply's text, if it may be accepted now."""
         answer = reply.answer
         if answer is None:
             self._deferred = False
-            if at_limit and not reply.blocks and not reply.cut and not reply.empty:
-                return _FinalDecision(FinalValue(reply.visible.strip(), None, "FINAL"))
-            return _FinalDecision()
-        if not at_limit and not self._deferred and any(_has_output(block.result) for block in results):
+            if at_limit and reply.plain:
+                return AnswerDecision(FinalValue(reply.visible.strip(), None, "FINAL"))
+            return AnswerDecision()
+        if reply.cut and not at_limit:
+            return AnswerDecision()
+        printed = any(_has_output(block.result) for block in results)
+        if not at_limit and not self._deferred and (printed or reply.unfenced):
             self._deferred = True
-            return _FinalDecision(note=prompts.DEFERRED)
+            return AnswerDecision(note=prompts.DEFERRED if printed else prompts.UNFENCED_CODE)
         self._deferred = False
-        if not self._code_ran and self._spec.early_final == "refuse" and not at_limit:
-            return _FinalDecision(note=prompts.LOOK_FIRST)
-        decision = self._accept_answer(answer)
+        bare = unmarked(answer.argument)
+        parsed = expression(bare) if answer.kind == "FINAL" and not answer.quoted else None
+        is_code = parsed is not None and not parsed.wordlike
+        if not self._code_ran and not is_code and self._spec.early_final == "refuse" and not at_limit:
+            return AnswerDecision(note=prompts.LOOK_FIRST)
+        decision = self._answers.accept(answer, parsed, reply)
         if decision.final is not None and not self._code_ran:
             self._mark("early_final", "answered before any code ran")
         return decision
-
-    def _accept_answer(self, answer: TextAnswer) -> _FinalDecision:
-        text = answer.argument
-        if answer.kind == "FINAL_VAR":
-            resolved = self._resolve(text)
-            if not resolved.found:
-                return _FinalDecision(note=prompts.unknown_variable(text, resolved.names))
-            return _FinalDecision(resolved.final, "" if resolved.final else prompts.NO_ANSWER)
-        if answer.quoted:
-            return _FinalDecision(FinalValue(text, None, "FINAL"))
-        if text in ("", "None"):
-            return _FinalDecision(note=prompts.NO_ANSWER)
-        if text.startswith(("f'", 'f"')):
-            return _FinalDecision(note=prompts.FORMATTED)
-        if _PATH.fullmatch(text) and text not in REPL_NAMES - _WORDS:
-            resolved = self._resolve(text)
-            if resolved.found:
-                return _FinalDecision(resolved.final, "" if resolved.final else prompts.NO_ANSWER)
-        return _FinalDecision(FinalValue(text, None, "FINAL"))
-
-    def _resolve(self, path: str) -> Resolved:
-        """Look up a path; ``answer`` alone means its content, as it does for a model that rebinds it."""
-        if path == "answer":
-            content = self._repl.resolve("answer['content']")
-            if content.found and content.final is not None:
-                return content
-        return self._repl.resolve(path)
 
     def _say(self, role: str, text: str) -> None:
         message = Message.model_validate({"role": role, "content": _clean(text)})
@@ -387,6 +391,8 @@ def _complaints(reply: ParsedReply, completion: Completion) -> list[str]:
         return [prompts.CUT_REPLY]
     if reply.skipped:
         return [prompts.only_skipped(reply.skipped)]
+    if reply.loose:
+        return [prompts.UNFENCED_CODE]
     return [prompts.MISPLACED if reply.names_final else prompts.NOTHING_FOUND]
 
 

@@ -4,9 +4,11 @@ One bound holds for everything that the blocks of a turn printed and raised. A t
 the bound is cut in the middle, and the message says how many characters are left out.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rlm_dist.engine.blocks import NotRun
 from rlm_dist.schema import CellResult, Clipped
 
 _EMPTY = "(no output)"
@@ -14,23 +16,32 @@ _EMPTY = "(no output)"
 
 @dataclass(frozen=True)
 class BlockResult:
-    """One block of a turn: its result and, if the REPL lost its variables, whether they were rebuilt."""
+    """One block of a turn: its result and, if the REPL lost its variables, whether they were rebuilt.
+
+    ``number`` counts the blocks of the reply from 1.
+    """
 
     result: CellResult
     rebuilt: str = ""
+    number: int = 1
 
 
 def observation(
-    results: Sequence[BlockResult], blocks: int, *, max_chars: int, notes: Sequence[str] = ()
+    results: Sequence[BlockResult],
+    *,
+    max_chars: int,
+    not_run: Sequence[NotRun] = (),
+    notes: Sequence[str] = (),
 ) -> str:
-    """The message after a turn of ``blocks`` blocks, of which ``results`` ran; ``notes`` come last."""
+    """The message after a turn in which the blocks of ``results`` ran; ``notes`` come last."""
+    blocks = len(results) + len(not_run)
     parts = []
     shares = _shares([_length(block.result) for block in results], max_chars)
-    for number, (block, share) in enumerate(zip(results, shares, strict=True), start=1):
-        title = f"Output of block {number} of {blocks}:" if blocks > 1 else "Output of your code:"
+    for block, share in zip(results, shares, strict=True):
+        title = f"Output of block {block.number} of {blocks}:" if blocks > 1 else "Output of your code:"
         parts.append(f"{title}\n{_block_text(block, share)}")
-    if blocks > len(results) > 0:
-        parts.append(_not_run(len(results), blocks, results[-1].result))
+    if not_run:
+        parts.append(_not_run(not_run))
     if any(
         _length(block.result) > share or block.result.output.omitted
         for block, share in zip(results, shares, strict=True)
@@ -78,10 +89,18 @@ def _block_text(block: BlockResult, share: int) -> str:
     return "\n".join(part for part in parts if part) or _EMPTY
 
 
-def _not_run(run_count: int, blocks: int, last: CellResult) -> str:
-    which = f"Block {blocks} was" if blocks == run_count + 1 else f"Blocks {run_count + 1} to {blocks} were"
-    why = "raised an error" if last.error else "handed in an answer" if last.final else "ended the REPL"
-    return f"{which} not run, because block {run_count} {why}."
+def _not_run(blocks: Sequence[NotRun]) -> str:
+    lines = []
+    for why, group in itertools.groupby(blocks, key=lambda block: block.why):
+        numbers = [block.number for block in group]
+        if len(numbers) == 1:
+            which = f"Block {numbers[0]} was"
+        elif numbers[-1] - numbers[0] == len(numbers) - 1:
+            which = f"Blocks {numbers[0]} to {numbers[-1]} were"
+        else:
+            which = f"Blocks {', '.join(map(str, numbers))} were"
+        lines.append(f"{which} not run, because {why}.")
+    return "\n".join(lines)
 
 
 def _chars(text: Clipped) -> int:

@@ -148,4 +148,3 @@ def _arguments(arguments: object) -> object:
     except (ValueError, RecursionError):
         return arguments
     return value if isinstance(value, dict) else arguments
-

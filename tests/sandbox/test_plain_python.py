@@ -93,6 +93,7 @@ def repl(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             "    found = list(pool.map(llm_query, [f'q{i}' for i in range(64)]))\nfound[63]",
             "'Q63'",
         ),
+        ("import asyncio\nawait asyncio.to_thread(llm_query, await asyncio.sleep(0.001, 'a'))", "'A'"),
         (
             "import asyncio\nasync def one(i):\n    await asyncio.sleep(0.001)\n"
             "    return await asyncio.to_thread(llm_query, f'a{i}')\n"

@@ -75,6 +75,7 @@ class FakeRepl:
             except Exception:  # noqa: BLE001
                 error = traceback.format_exc()
         box = self.space["answer"]
+        box = box if isinstance(box, dict) else {"content": box}
         if self.final is None and box.get("ready"):
             self.final = _final(box["content"], "answer")
         return CellResult(
@@ -87,7 +88,8 @@ class FakeRepl:
 
     def resolve(self, path: str, /) -> Resolved:
         try:
-            value = eval(compile(ast.parse(path, mode="eval"), "<path>", "eval"), {}, self.space)  # noqa: S307
+            code = compile(ast.parse(path, mode="eval"), "<path>", "eval")
+            value = eval(code, {"__builtins__": {}}, self.space)  # noqa: S307
         except Exception:  # noqa: BLE001
             mine = [name for name in self.space if name not in ("context", "lose") and name.islower()]
             return Resolved(found=False, names=tuple(mine))

@@ -6,7 +6,7 @@ at the balanced closing parenthesis. Parentheses in quotes do not count; an apos
 
 import ast
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 _START = re.compile(r"^[ \t]*(?:\*\*|__)?(FINAL(?:_VAR)?)[ \t]*\(", re.MULTILINE)
@@ -14,6 +14,7 @@ _QUOTED = re.compile(
     r'"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\''
     r'|"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\'(?!\w)'
 )
+_STRING = re.compile(r"[rRuU]?['\"]")
 _MARKS = re.compile(r"[()'\"]")
 _MAX_TRIALS = 8
 
@@ -23,12 +24,13 @@ class TextAnswer:
     """An answer handed in as text.
 
     ``argument`` is the text between the parentheses, without outer white space and quotes; ``quoted`` says
-    that it was a string literal.
+    that it was a string literal. ``span`` is where the whole stands in the prose.
     """
 
     kind: Literal["FINAL", "FINAL_VAR"]
     argument: str
     quoted: bool = False
+    span: tuple[int, int] = field(default=(0, 0), compare=False)
 
 
 def find_answer(prose: str) -> TextAnswer | None:
@@ -41,7 +43,7 @@ def find_answer(prose: str) -> TextAnswer | None:
             continue
         argument, quoted = _unquote(prose[start.end() : end].strip())
         kind: Literal["FINAL", "FINAL_VAR"] = "FINAL_VAR" if start.group(1) == "FINAL_VAR" else "FINAL"
-        return TextAnswer(kind, argument, quoted)
+        return TextAnswer(kind, argument, quoted, (start.start(), end + 1))
     return None
 
 
@@ -90,7 +92,7 @@ def _in_a_sentence(prose: str, start: int, end: int) -> bool:
 
 
 def _unquote(argument: str) -> tuple[str, bool]:
-    if argument[:1] not in ('"', "'"):
+    if not _STRING.match(argument):
         return argument, False
     try:
         value = ast.literal_eval(argument)
@@ -102,6 +104,8 @@ def _unquote(argument: str) -> tuple[str, bool]:
 def _strip_quotes(argument: str) -> str | None:
     """The text inside one pair of quotes, for text that Python would reject, such as several lines."""
     quote = argument[0]
+    if quote not in "'\"":
+        return None
     for marks in (quote * 3, quote):
         inner = argument[len(marks) : -len(marks)]
         if len(argument) >= 2 * len(marks) and argument == f"{marks}{inner}{marks}" and marks not in inner:

@@ -12,7 +12,9 @@ import warnings
 from dataclasses import dataclass
 from enum import Enum
 
-_RUN_TAGS = frozenset({"repl", "python", "py", "python3", "ipython", "pycon", "py3"})
+from rlm_dist.engine.parsing.programs import RUN_TAGS, compiles, tree_of
+
+_WRAPPER_TAGS = frozenset({"", "markdown", "md"})
 _OPEN = re.compile(r"([ \t]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?)(`{3,}|~{3,})[ \t]*([^\s`~]*)[ \t]*(.*)")
 _TRAILING_OPEN = re.compile(r"(?:```|~~~)[ \t]*(repl|python3?|py)[ \t]*$", re.IGNORECASE)
 _CLOSE = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*$")
@@ -40,27 +42,13 @@ class Fence:
     @property
     def runnable(self) -> bool:
         """Whether a block without a tag is code: it compiles, and does more than evaluate names or values."""
-        tree = _tree(self.code)
+        tree = tree_of(self.code)
         return tree is not None and any(not _plain(statement) for statement in tree.body)
-
-
-def compiles(code: str) -> bool:
-    """Whether ``code`` is a complete Python program."""
-    return _tree(code) is not None
 
 
 def split(text: str) -> tuple[list[Fence], str]:
     """Return the fenced blocks in order, and the text around them with an empty line for each block."""
     return _Splitter(text.split("\n")).split()
-
-
-def _tree(code: str) -> ast.Module | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a bad escape in a string of the model's code is not worth a warning
-        try:
-            return ast.parse(code)
-        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-            return None
 
 
 def _open_string(code: str) -> bool:
@@ -93,9 +81,18 @@ class _Splitter:
         fences: list[Fence] = []
         prose: list[str] = []
         at = 0
+        wrapper: str | None = None
         while at < len(self._lines):
             line = self._lines[at]
+            if wrapper is not None and fences and self._closing_marks[at].startswith(wrapper):
+                wrapper = None
+                at += 1
+                continue
             opening = _OPEN.match(line)
+            if opening is not None and self._wraps(opening, at):
+                wrapper = opening.group(2)
+                at += 1
+                continue
             trailing = None if opening else _TRAILING_OPEN.search(line)
             if trailing is not None:
                 prose.append(line[: trailing.start()])
@@ -113,6 +110,15 @@ class _Splitter:
             fences.append(fence)
             prose.append("")
         return fences, "\n".join(prose)
+
+    def _wraps(self, opening: re.Match[str], at: int) -> bool:
+        """Whether this fence holds nothing but fences, so that the code is in those."""
+        _, _, tag, rest = opening.groups()
+        if rest or (tag.lower() not in _WRAPPER_TAGS and _kind(tag) is not Kind.CODE):
+            return False
+        inner = next((line for line in self._lines[at + 1 :] if line.strip()), "")
+        match = _OPEN.match(inner)
+        return match is not None and _kind(match.group(3)) is Kind.CODE and not match.group(4)
 
     def _one_line(self, opening: re.Match[str]) -> Fence | None:
         _, marks, tag, rest = opening.groups()
@@ -204,4 +210,4 @@ def _kind(tag: str) -> Kind:
     name = tag.strip("{}.,:").lower()
     if not name:
         return Kind.UNTAGGED
-    return Kind.CODE if name in _RUN_TAGS else Kind.OTHER
+    return Kind.CODE if name in RUN_TAGS else Kind.OTHER

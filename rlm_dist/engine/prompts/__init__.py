@@ -28,7 +28,8 @@ LOOK_FIRST = (
     "```repl block first."
 )
 NO_ANSWER = (
-    "None is not an answer. Compute the answer in a ```repl block, or hand in another one with FINAL(...)."
+    "None is not an answer, nor is a function, a module or a generator. Compute the answer in a ```repl "
+    "block, or hand in another one with FINAL(...)."
 )
 NOTHING_FOUND = "Your reply has no code block and no answer. " + AWAITED
 MISPLACED = (
@@ -44,7 +45,17 @@ UNCLOSED_CODE = (
     "Your last code block has no closing fence and is no whole program, so it was not run. Write it again."
 )
 FORMATTED = (
-    'FINAL(f"...") outside a code block is not evaluated. Call it inside a ```repl block, where it is Python.'
+    "Your answer was not taken: names in braces are not filled in outside a code block. Call "
+    'FINAL(f"...") inside a ```repl block, where it is Python.'
+)
+EVALUATED = (
+    "FINAL(...) outside a code block was run as Python, because what is in it is an expression. To hand in a "
+    'text as it stands, put it in quotes: FINAL("...").'
+)
+PLACEHOLDER = "Your answer was not taken: it is a placeholder. Hand in the answer itself. " + AWAITED
+UNFENCED_CODE = (
+    "Your reply has code outside a ```repl block. It was not run, so no answer was taken. Put all code into "
+    "one ```repl block, and call FINAL(...) in it."
 )
 
 
@@ -83,6 +94,25 @@ def unknown_variable(path: str, names: tuple[str, ...]) -> str:
     """The note on ``FINAL_VAR`` with a name that does not exist."""
     variables = "The variables there are: " + ", ".join(names) if names else "There are no variables yet"
     return f"FINAL_VAR({path[:200]}): there is no such variable. {variables}. " + AWAITED
+
+
+def unknown_words(text: str, unknown: Sequence[str], names: tuple[str, ...]) -> str:
+    """The note on ``FINAL`` with what reads as Python, but has names that do not exist."""
+    why = f"no variable is called {unknown[0][:100]}" if unknown else "it may be Python or plain words"
+    variables = f" The variables there are: {', '.join(names)}." if names else ""
+    return (
+        f"FINAL({text[:200]}) was not taken: {why}.{variables} To hand in a value, call FINAL(...) in a "
+        '```repl block; to hand in a text as it stands, put it in quotes: FINAL("...").'
+    )
+
+
+def repeated_error(turns: int, kind: str, left: int) -> str:
+    """The note on turns that only raised the same error."""
+    return (
+        f"Your code has raised the same {kind} in {turns} turns in a row. Change the approach: do not send "
+        f"this code again. After {left} more such {'turn' if left == 1 else 'turns'} the work ends without "
+        "an answer."
+    )
 
 
 def turns_left(turns: int) -> str:

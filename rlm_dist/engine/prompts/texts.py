@@ -27,7 +27,7 @@ a loop. A failed call gives a str with `.ok` False in its place.
 `answer["content"] = value` (as often as you like, as a draft) and then `answer["ready"] = True`.
 - `SHOW_VARS()`: the variables there are, with types and sizes.
 - `history`: the earlier blocks and their whole outputs.
-`rlm_query` is not available yet; use `llm_query`.
+`rlm_query(prompt, context=None)` is a plain `llm_query` of the two here.
 
 What you print is cut in the middle when it is long, so print samples, counts and short findings, not the \
 whole input.
@@ -99,6 +99,6 @@ see it; your code can. Write one block of code tagged `repl`.
 - FINAL(value) hands in the answer. FINAL_VAR("name") hands in a variable. So does answer["content"] = value \
 with answer["ready"] = True.
 - context_0, context_1, … and context_paths are there when several texts or files were given. SHOW_VARS() \
-lists the variables, history has the earlier output. rlm_query is not available yet.
+lists the variables, history has the earlier output. rlm_query is llm_query here.
 - Long output is cut.
 """

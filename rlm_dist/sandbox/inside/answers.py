@@ -13,8 +13,13 @@ from .frames import MAX_TEXT_BYTES, encoded
 
 _MAX_JSON_CHARS = 1 << 20
 _MAX_NAMES = 100
+_NO_DATA = (
+    *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, types.CoroutineType),
+    *(types.MethodDescriptorType, type),
+)
 
 Final = dict[str, str | None]
+DELETED = object()  # in place of a value of ``answer``
 
 
 class AnswerGiven(BaseException):
@@ -38,10 +43,13 @@ def final(value: object, by: str) -> Final:
     """An answer as it is sent to the host: its text, and JSON if it is not a str.
 
     Raises:
-        ValueError: the value is None, or too large.
+        ValueError: the value is None, no data (a function, a generator), or too large.
     """
     if value is None or isinstance(value, _Untouched):
         raise ValueError(f"{by}: None is not an answer; hand in a value")
+    if isinstance(value, _NO_DATA) or hasattr(type(value), "__next__"):
+        kind = type(value).__name__
+        raise ValueError(f"{by}: this is a {kind} and not a value; call it, or hand in list(...) of it")
     text = str(value)
     size = len(encoded(text))
     if size > MAX_TEXT_BYTES:
@@ -58,24 +66,34 @@ def _json(value: object) -> str | None:
 
 
 class AnswerBox:
-    """The dict ``answer``: read after each block, and restored for the next one."""
+    """The dict ``answer``: read after each block, and restored for the next one.
+
+    A variable ``answer`` of the model's own is ``rebound`` and left alone, as long as it exists.
+    """
 
     def __init__(self) -> None:
         self.current = fresh()
+        self.rebound = False
 
     def look(self, value: object) -> tuple[Final | None, str | None]:
         """Read ``answer`` as the block left it; return the final answer and the partial text, each or None.
 
-        A dict with "content" or "ready" replaces the REPL's own; any other value that the model bound to the
-        name becomes the content.
+        A dict with "content" or "ready" replaces the REPL's own. The text of any other value that the model
+        bound to the name is the partial text. After DELETED the dict is back.
 
         Raises:
             ValueError: "ready" is set but the content cannot be an answer; "ready" is then reset.
         """
-        if value is not self.current and value is not None:
-            self.current = _box_of(value)
+        if value is not self.current and value is not DELETED:
+            self.rebound = not (isinstance(value, dict) and ("content" in value or "ready" in value))
+            if isinstance(value, dict) and not self.rebound:
+                self.current = fresh() | value
+        else:
+            self.rebound = False
         for name, default in fresh().items():
             self.current.setdefault(name, default)
+        if self.rebound and value is not None:
+            return None, _partial(value)
         content, ready = self.current["content"], self.current["ready"]
         empty = content is None or isinstance(content, _Untouched)
         if not ready:
@@ -85,15 +103,6 @@ class AnswerBox:
             raise ValueError('answer["ready"] is set, but answer["content"] holds nothing: set it first')
         answer = final(content, "answer")
         return answer, answer["text"]
-
-
-def _box_of(value: object) -> dict[str, Any]:
-    box = fresh()
-    if isinstance(value, dict) and ("content" in value or "ready" in value):
-        box.update(value)
-    else:
-        box["content"] = value
-    return box
 
 
 def _partial(content: object) -> str | None:

@@ -1,10 +1,11 @@
-"""``llm_query`` and ``llm_query_batched``: they send query frames and block until the host has replied.
+"""``llm_query``, ``rlm_query`` and their batched forms: they send query frames and await the host's replies.
 
 Safe for many threads at once. If its caller is interrupted, a request is dropped but not cancelled at the
 host; its reply is ignored.
 """
 
 import itertools
+import json
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -92,6 +93,33 @@ class CallFunctions:
             for answer in self._ask(messages, model)
         ]
 
+    def rlm_query(self, prompt: Any, context: Any = None, model: str | None = None) -> str:
+        """Ask one thing about a context; at this depth it is a plain ``llm_query``.
+
+        The sub model gets the prompt, an empty line, the line "Context:" and the context. Of a list or dict,
+        each item follows a line "[its index or key]"; what is no str in it is written as JSON.
+        """
+        return self.llm_query(_with_context(prompt, context, "context"), model)
+
+    def rlm_query_batched(
+        self, prompts: Iterable[Any], contexts: Iterable[Any] | None = None, model: str | None = None
+    ) -> list[str]:
+        """As ``llm_query_batched``; ``contexts`` has one context for each prompt, as in ``rlm_query``."""
+        if contexts is None or isinstance(prompts, (str, bytes, dict)) or not isinstance(prompts, Iterable):
+            return self.llm_query_batched(prompts, model)
+        if isinstance(contexts, (str, bytes, dict)) or not isinstance(contexts, Iterable):
+            raise TypeError(
+                "rlm_query_batched takes a list with one context for each prompt, "
+                f"not {type(contexts).__name__}"
+            )
+        prompts, contexts = list(prompts), list(contexts)
+        if len(prompts) != len(contexts):
+            raise ValueError(f"there are {len(prompts):,} prompts and {len(contexts):,} contexts")
+        pairs = enumerate(zip(prompts, contexts, strict=True))
+        return self.llm_query_batched(
+            [_with_context(prompt, context, f"contexts[{i}]") for i, (prompt, context) in pairs], model
+        )
+
     def _ask(self, prompts: list[Prompt], model: str | None) -> list[dict[str, Any]]:
         answers: list[dict[str, Any]] = []
         in_flight: deque[tuple[int, _Request]] = deque()
@@ -125,27 +153,39 @@ def _sub_answer(answer: dict[str, Any]) -> SubAnswer:
     return text
 
 
-def rlm_query(*args: object, **kwargs: object) -> str:
-    """Raise NotImplementedError: recursion deeper than one level does not exist yet."""
-    raise NotImplementedError(
-        "rlm_query is not available: recursion deeper than one level is not there yet. "
-        "Use llm_query(prompt) or llm_query_batched(prompts) instead."
-    )
-
-
-def rlm_query_batched(*args: object, **kwargs: object) -> list[str]:
-    """Raise NotImplementedError: recursion deeper than one level does not exist yet."""
-    raise NotImplementedError(
-        "rlm_query_batched is not available: recursion deeper than one level is not there yet. "
-        "Use llm_query_batched(prompts) instead."
-    )
-
-
 def _check_model(model: object) -> None:
     if model is not None and not isinstance(model, str):
         raise TypeError(f"model must be a str or None, not {type(model).__name__}")
     if model is not None and not model.strip():
         raise ValueError("model is empty; leave it out to use the default sub model")
+
+
+def _with_context(prompt: Any, context: object, name: str) -> Any:
+    """The prompt with the context after it; of a message list, the context is in a last message."""
+    if context is None:
+        return prompt
+    text = f"Context:\n{_context_text(context, name)}"
+    if isinstance(prompt, str):
+        return f"{prompt}\n\n{text}" if prompt.strip() else prompt
+    if isinstance(prompt, (list, tuple)):
+        return [*prompt, {"role": "user", "content": text}]
+    return prompt
+
+
+def _context_text(context: object, name: str) -> str:
+    if isinstance(context, str):
+        return context
+    if isinstance(context, (list, tuple)):
+        items: Iterable[tuple[object, object]] = enumerate(context)
+    elif isinstance(context, dict):
+        items = context.items()
+    else:
+        raise TypeError(f"{name} must be a str, list or dict, not {type(context).__name__}")
+    return "\n\n".join(f"[{key}]\n{_item_text(value)}" for key, value in items)
+
+
+def _item_text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _prompt(prompt: object, name: str) -> Prompt:

@@ -5,9 +5,12 @@ package.
 """
 
 import ast
+import asyncio
+import inspect
 import linecache
 import os
 import traceback
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,18 +23,44 @@ _ERROR_CHARS = 8000
 def run(code: str, name: str, namespace: dict[str, Any]) -> Any:
     """Run ``code`` in ``namespace``; return the value of its last expression, None if it has none.
 
-    The whole block is compiled before any of it runs, and the last expression is evaluated once.
+    The whole block is compiled before any of it runs, and the last expression is evaluated once. ``await``
+    works at the top level: then the block runs in an event loop of its own.
     """
     linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
-    tree: Any = compile(code, name, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    tree: Any = compile(code, name, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    body = compile(tree, name, "exec", dont_inherit=True)
-    if not isinstance(last, ast.Expr):
-        exec(body, namespace)  # noqa: S102  # what this process is for
-        return None
-    expression = compile(ast.Expression(last.value), name, "eval", dont_inherit=True)
-    exec(body, namespace)  # noqa: S102
-    return eval(expression, namespace)  # noqa: S307
+    parts = [compile(tree, name, "exec", flags, dont_inherit=True)]
+    if isinstance(last, ast.Expr):
+        parts.append(compile(ast.Expression(last.value), name, "eval", flags, dont_inherit=True))
+    if any(part.co_flags & inspect.CO_COROUTINE for part in parts):
+        return _run_in_loop(parts, namespace)
+    value = None
+    for part in parts:
+        value = eval(part, namespace)  # noqa: S307  # what this process is for
+    return value
+
+
+def _run_in_loop(parts: list[types.CodeType], namespace: dict[str, Any]) -> Any:
+    """Run the parts in one event loop; an error is raised without the frames of the loop."""
+    errors: list[BaseException] = []
+
+    async def play() -> Any:
+        value = None
+        try:
+            for part in parts:
+                value = eval(part, namespace)  # noqa: S307
+                if part.co_flags & inspect.CO_COROUTINE:
+                    value = await value
+        except BaseException as error:  # noqa: BLE001  # raised again below
+            errors.append(error)
+        return value
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        value = runner.run(play())
+    if errors:
+        raise errors[0]
+    return value
 
 
 def describe(error: BaseException) -> str:

@@ -1,7 +1,8 @@
 """The REPL: one namespace that lives as long as the process, and the cells that run in it.
 
 The namespace is the dict of a module ``__main__``, so that pickles and dataclasses find the classes in it.
-The names that belong to the REPL are restored after every block, whatever the block did.
+The names that belong to the REPL are restored after every block, whatever the block did; only ``answer``
+stays what the model assigned to it.
 """
 
 import builtins
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sized
 from typing import Any, NoReturn
 
 from . import answers, cells
-from .calls import CallFunctions, LLMQueryError, rlm_query, rlm_query_batched
+from .calls import CallFunctions, LLMQueryError
 from .output import Recorder, Stream, clip
 
 _RESERVE_BYTES = 16 << 20
@@ -47,8 +48,8 @@ class CellRunner:
             **self._functions(),
             "llm_query": calls.llm_query,
             "llm_query_batched": calls.llm_query_batched,
-            "rlm_query": rlm_query,
-            "rlm_query_batched": rlm_query_batched,
+            "rlm_query": calls.rlm_query,
+            "rlm_query_batched": calls.rlm_query_batched,
             "LLMQueryError": LLMQueryError,
             "__builtins__": builtins,
             "__name__": "__main__",
@@ -97,7 +98,7 @@ class CellRunner:
             sys.stdout.write(repr(value) + "\n")
 
     def _read_answer(self) -> None:
-        final, self._partial = self._box.look(self._namespace.get("answer"))
+        final, self._partial = self._box.look(self._namespace.get("answer", answers.DELETED))
         self._final = self._final or final
 
     def _run_guarded(self, action: Callable[[], None]) -> str | None:
@@ -125,7 +126,8 @@ class CellRunner:
 
     def _reinstall(self) -> None:
         self._namespace.update(self._own)
-        self._namespace["answer"] = self._box.current
+        if not self._box.rebound:
+            self._namespace["answer"] = self._box.current
         self._namespace["history"] = list(self._history)
         sys.modules["__main__"] = self._module
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc, assignment]
@@ -136,7 +138,10 @@ class CellRunner:
                 self._reserve = bytes(_RESERVE_BYTES)
 
     def _names(self) -> list[str]:
-        return [name[:200] for name in answers.live(self._namespace, {*self._own, "answer", "history"})]
+        return [name[:200] for name in answers.live(self._namespace, self._own_names())]
+
+    def _own_names(self) -> set[str]:
+        return {*self._own, "history", *(() if self._box.rebound else ("answer",))}
 
     def _content(self, value: Any) -> Any:
         """``value``, or its content if it is the dict ``answer``."""
@@ -181,7 +186,7 @@ class CellRunner:
             ) from None
 
     def _visible_variables(self) -> dict[str, object]:
-        variables = answers.live(self._namespace, {*self._own, "answer", "history"})
+        variables = answers.live(self._namespace, self._own_names())
         return {**self._context, **variables}
 
 

@@ -83,8 +83,16 @@ def test_23_a_message_list_is_handed_on_as_it_is(context: Path) -> None:
         ("llm_query_batched(5)", "TypeError: llm_query_batched takes a list of prompts, not int"),
         ("llm_query_batched(['a', ''])", "ValueError: prompts[1] is empty"),
         ("llm_query_batched(['a', 5])", "TypeError: prompts[1] must be a str"),
-        ("rlm_query('x')", "recursion deeper than one level is not there yet. Use llm_query"),
-        ("rlm_query_batched(['x'], context='c')", "Use llm_query_batched"),
+        ("rlm_query('')", "ValueError: prompt is empty"),
+        ("rlm_query('', 'text')", "ValueError: prompt is empty"),
+        ("rlm_query(5, 'text')", "TypeError: prompt must be a str"),
+        ("rlm_query('x', 5)", "TypeError: context must be a str, list or dict, not int"),
+        ("rlm_query('x', 'c', '')", "ValueError: model is empty"),
+        ("rlm_query_batched('x')", "TypeError: llm_query_batched takes a list of prompts, not str"),
+        ("rlm_query_batched('x', ['c'])", "TypeError: llm_query_batched takes a list of prompts, not str"),
+        ("rlm_query_batched(['x'], 'c')", "TypeError: rlm_query_batched takes a list with one context"),
+        ("rlm_query_batched(['x'], ['c', 'd'])", "ValueError: there are 1 prompts and 2 contexts"),
+        ("rlm_query_batched(['x'], [5])", "TypeError: contexts[0] must be a str, list or dict"),
     ],
 )
 def test_23_a_call_that_cannot_be_made_is_a_clear_error_and_asks_nothing(
@@ -95,6 +103,29 @@ def test_23_a_call_that_cannot_be_made_is_a_clear_error_and_asks_nothing(
     assert said in result.error
     assert "inside" not in result.error
     assert result.calls == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "sent"),
+    [
+        ("rlm_query('q')", "q"),
+        ("rlm_query('q', 'some text')", "q\n\nContext:\nsome text"),
+        ("rlm_query('q', context=['a', 'b'])", "q\n\nContext:\n[0]\na\n\n[1]\nb"),
+        ("rlm_query('q', {'k': 'a', 'l': [1, 'é']})", 'q\n\nContext:\n[k]\na\n\n[l]\n[1, "é"]'),
+        ("rlm_query([{'role': 'user', 'content': 'q'}], 'c')", "Context:\nc"),
+    ],
+)
+def test_rlm_query_is_a_plain_call_of_prompt_and_context(repl: Sandbox, call: str, sent: str) -> None:
+    assert shown(repl, call) == f"{f'None:{sent}'!r}\n"
+    result = repl.run(f"type({call}) is str")
+    assert (result.output.head, result.calls) == ("True\n", 1)
+
+
+def test_rlm_query_batched_pairs_prompts_and_contexts(repl: Sandbox) -> None:
+    assert shown(repl, "rlm_query_batched(['p', 'q'], model='m')") == "['m:p', 'm:q']\n"
+    assert shown(repl, "rlm_query_batched(['p', 'q'], ['a', None])") == (
+        "['None:p\\n\\nContext:\\na', 'None:q']\n"
+    )
 
 
 def test_23_ten_thousand_prompts_are_answered_in_order_some_at_a_time(context: Path) -> None:

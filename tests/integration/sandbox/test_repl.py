@@ -254,6 +254,14 @@ def test_2_9_14_an_answer_is_taken(repl: Sandbox, code: str, text: str, value: o
         ("answer.update(content=None, ready=True)", 'answer["content"] holds nothing'),
         ("class A:\n    def __str__(self): raise ValueError('odd')\nFINAL(A())", "ValueError: odd"),
         ("FINAL('x' * 9_000_000)", "at most"),
+        ("FINAL(n for n in rows)", "this is a generator and not a value"),
+        ("FINAL(map(str, rows))", "this is a map and not a value"),
+        ("FINAL(len)", "this is a builtin_function_or_method and not a value"),
+        ("FINAL('a'.upper)", "and not a value; call it"),
+        ("FINAL(str)", "this is a type and not a value"),
+        ("import re\nFINAL(re)", "this is a module and not a value"),
+        ("def f(): pass\nFINAL(f)", "this is a function and not a value"),
+        ("async def f(): pass\nFINAL(f())", "this is a coroutine and not a value"),
     ],
 )
 def test_what_is_no_answer_is_said_back(repl: Sandbox, code: str, said: str) -> None:
@@ -271,9 +279,49 @@ def test_9_a_partial_answer_is_reported_whatever_became_of_the_name(repl: Sandbo
     assert repl.run("1/0").partial == "half"
     assert repl.run("answer = None").partial == "half"
     assert repl.run("answer = ['rebound']").partial == "['rebound']"
-    assert shown(repl, "answer") == "{'content': ['rebound'], 'ready': False}\n"
+    assert repl.run("answer = {'content': 'new'}").partial == "new"
     assert repl.run("answer.clear()").partial is None
     assert repl.run("answer['ready']").error is None
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "text"),
+    [
+        ("answer = llm_query('q')", "'None:q'", "None:q"),
+        ("answer = ['a', 'b']", "['a', 'b']", "['a', 'b']"),
+        ("answer = {'total': 3}", "{'total': 3}", "{'total': 3}"),
+        ("answer = 0", "0", "0"),
+        ("answer = ''", "''", ""),
+    ],
+)
+def test_9_a_variable_answer_of_the_models_own_stays(repl: Sandbox, code: str, value: str, text: str) -> None:
+    result = repl.run(code)
+    assert (result.final, result.partial) == (None, text or None)
+    assert repl.run("1 / 0").partial == (text or None)
+    assert shown(repl, "answer") == f"{value}\n"
+    assert "answer: " in shown(repl, "SHOW_VARS()")
+    found = repl.resolve("answer")
+    assert found.final is not None
+    assert (found.final.text, found.names) == (text, ("answer",))
+    final = repl.run("FINAL_VAR('answer')").final
+    assert final is not None
+    assert final.text == text
+
+
+def test_9_without_it_the_dict_answer_is_back_and_hands_in(repl: Sandbox) -> None:
+    shown(repl, "answer = 'own'")
+    assert repl.run("answer['ready'] = True").final is None
+    shown(repl, "del answer")
+    assert shown(repl, "answer") == "{'content': '', 'ready': False}\n"
+    assert "answer" not in shown(repl, "SHOW_VARS()")
+    shown(repl, "answer = 'own'")
+    assert repl.run("answer = {'content': 'done', 'ready': True}").final == FinalValue("done", None, "answer")
+
+
+def test_9_none_in_answer_stays_none_and_is_no_answer(repl: Sandbox) -> None:
+    shown(repl, "answer = None")
+    assert shown(repl, "answer is None") == "True\n"
+    assert repl.resolve("answer").final is None
 
 
 def test_an_answer_of_an_earlier_block_does_not_end_the_next(repl: Sandbox) -> None:

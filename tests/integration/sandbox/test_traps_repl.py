@@ -104,6 +104,23 @@ def cells(*codes: str) -> list[str]:
         pytest.param(
             cells("llm_query = 3\ncontext = ''", "FINAL(llm_query(context))"), "<some text>", id="20"
         ),
+        pytest.param([*cells("answer = llm_query('q')"), "FINAL(answer)"], "<q>", id="09-own"),
+        pytest.param(
+            [*cells("answer = ['a']", "answer.append('b')"), "FINAL_VAR(answer)"], "['a', 'b']", id="09-list"
+        ),
+        pytest.param([*cells("from datetime import date"), "FINAL(date)", "FINAL(1)"], "1", id="09-class"),
+        pytest.param(["hits = [1, 2]\nFINAL(len(hits))"], "2", id="29"),
+        pytest.param(["FINAL(llm_query(context[:4]))"], "<some>", id="30-call"),
+        pytest.param([*cells("n = ['a', 'b']"), "FINAL(', '.join(n))"], "a, b", id="30-join"),
+        pytest.param(["FINAL(len(hits))", "FINAL(1)"], "1", id="30-unknown"),
+        pytest.param(["FINAL(max)"], "max", id="30-builtin"),
+        pytest.param(["FINAL(exit)"], "exit", id="30-exit"),
+        pytest.param(["FINAL(well-known)"], "well-known", id="30-words"),
+        pytest.param(["FINAL(f'{len(context)} characters')"], "9 characters", id="30-format"),
+        pytest.param(["FINAL(w for w in context)", "FINAL(1)"], "1", id="30-generator"),
+        pytest.param(["FINAL(final_answer)", "FINAL(Paris)"], "Paris", id="31"),
+        pytest.param(["```python\nfor x in\n```\n```repl\nFINAL(len(context))\n```"], "9", id="36"),
+        pytest.param(["```repl\nimport asyncio\nFINAL(await asyncio.sleep(0, 'up'))\n```"], "up", id="await"),
     ],
 )
 def test_an_answer_comes_out(tmp_path: Path, steps: list[str], answer: str) -> None:

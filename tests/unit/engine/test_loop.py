@@ -61,6 +61,20 @@ def test_one_more_reply_may_be_asked_for_at_the_limit(last: str) -> None:
     assert "no turns left" in run.script.last_message()
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        "I count.\n\nimport re\nprint(len(context))",
+        '<tool_call>{"name": "search", "arguments": {"q": "x"}}</tool_call>',
+        "```repl\nfor x in",
+        "hits = [1]\nprint(hits)",
+    ],
+)
+def test_code_and_tool_calls_in_the_last_reply_are_no_answer(last: str) -> None:
+    run = Run("hm", last, limits=JobLimits(max_iterations=1), ask_at_limit=True)
+    assert (run.outcome.state, run.answer) == (JobState.EXHAUSTED, None)
+
+
 def test_a_cut_reply_without_code_is_said_to_be_cut() -> None:
     run = Run(reply("Let me think about", "length"), "FINAL(1)")
     assert "cut off at the length limit" in run.script.last_message()
@@ -90,13 +104,14 @@ def test_superseded_goes_through() -> None:
         Run(Superseded("j1", 2))
 
 
-def test_a_limit_in_the_middle_of_a_cell_keeps_what_the_cell_left_in_answer() -> None:
+@pytest.mark.parametrize("code", ["answer['content'] = 'half'", "answer = 'half'"])
+def test_a_limit_in_the_middle_of_a_cell_keeps_what_the_cell_left_in_answer(code: str) -> None:
     class Limited(FakeRepl):
         def run(self, code: str, began_ns: int, turn: int = 0, /) -> CellResult:
             super().run(code, began_ns)
             raise LimitExceeded("max_sub_calls", 5, 5)
 
-    run = Run("```repl\nanswer['content'] = 'half'\n```", repl=Limited())
+    run = Run(f"```repl\n{code}\n```", repl=Limited())
     assert (run.outcome.state, run.outcome.partial_answer) == (JobState.EXHAUSTED, "half")
 
 

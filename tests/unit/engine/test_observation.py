@@ -1,17 +1,16 @@
 """What the model sees of a turn."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlm_dist.engine.blocks import NotRun
 from rlm_dist.engine.observation import BlockResult, cut, observation
-from rlm_dist.schema import CellResult, Clipped, FinalValue
+from rlm_dist.schema import CellResult, Clipped
 
 
-def show(*results: CellResult, blocks: int | None = None, max_chars: int = 1000) -> str:
-    return observation(
-        [BlockResult(result) for result in results], blocks or len(results), max_chars=max_chars
-    )
+def show(*results: CellResult, max_chars: int = 1000) -> str:
+    blocks = [BlockResult(result, number=number) for number, result in enumerate(results, start=1)]
+    return observation(blocks, max_chars=max_chars)
 
 
 def test_short_output_is_whole() -> None:
@@ -55,13 +54,12 @@ def test_a_short_block_leaves_its_share_to_a_long_one() -> None:
     assert "left out" not in text
 
 
-@pytest.mark.parametrize(
-    ("last", "why"),
-    [
-        (CellResult(error="E"), "raised an error"),
-        (CellResult(final=FinalValue("1", 1, "FINAL")), "handed in an answer"),
-        (CellResult(state_lost=True), "ended the REPL"),
-    ],
-)
-def test_blocks_that_were_not_run_are_named(last: CellResult, why: str) -> None:
-    assert f"Blocks 2 to 3 were not run, because block 1 {why}." in show(last, blocks=3)
+def test_blocks_that_were_not_run_are_named() -> None:
+    failed = BlockResult(CellResult(error="E"))
+    why = "block 1 raised an error"
+    text = observation([failed], max_chars=100, not_run=[NotRun(2, why), NotRun(3, why)])
+    assert text == f"Output of block 1 of 3:\nE\n\nBlocks 2 to 3 were not run, because {why}."
+    last = BlockResult(CellResult(Clipped("ok")), number=3)
+    text = observation([failed, last], max_chars=100, not_run=[NotRun(2, why), NotRun(4, "it uses x")])
+    assert "Output of block 3 of 4:\nok" in text
+    assert f"Block 2 was not run, because {why}.\nBlock 4 was not run, because it uses x." in text

@@ -5,6 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlm_dist.engine.parsing import TextAnswer, parse
+from rlm_dist.engine.parsing.expressions import expression, template_names
+from rlm_dist.engine.parsing.programs import assigned_names, changed_names, read_names, unfenced_code
 
 
 @pytest.mark.parametrize(
@@ -258,8 +260,32 @@ def test_any_text_parses(text: str) -> None:
         "`",
         "- ",
         "\n",
+        "```\n```python\n",
+        "x = 1\n",
+        "x-",
+        "FINAL(a and ",
+        '<tool_call>{"name": "python"}',
+        '<tool_call>{"a',
+        "for in ",
+        "a: ",
+        "a,",
+        "a[",
+        "f(#",
+        "{a",
     ],
 )
 def test_a_long_reply_parses_in_time(piece: str) -> None:
     """Quadratic time would exceed this test's time limit."""
     parse("\n" + piece * (100_000 // len(piece)))
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("piece", ["a", "a-", "a[", "a(", "{a} ", "a = ", "for in ", "x: ", "a.pop", "not "])
+def test_long_code_and_long_arguments_are_looked_at_in_time(piece: str) -> None:
+    text = piece * (100_000 // len(piece))
+    assert len(assigned_names(text)) < 3
+    assert len(changed_names(text)) < 3
+    assert len(read_names(text)) < 3
+    unfenced_code(text)
+    expression(text)
+    assert template_names(text) <= {"a"}

@@ -12,7 +12,7 @@ from tests.support.fake_repl import spec
 
 NAMES = (
     "context", "context_0", "context_paths", "llm_query", "llm_query_batched", "FINAL", "FINAL_VAR", "answer",
-    "SHOW_VARS", "history", "rlm_query is not available",
+    "SHOW_VARS", "history", "rlm_query",
 )  # fmt: skip
 
 
