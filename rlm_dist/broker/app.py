@@ -19,10 +19,10 @@ SUB_TASK = SUB_QUEUE = "rlm.sub"
 # The age at which a message that a worker holds counts as lost; a live worker keeps renewing its own.
 _VISIBILITY_S = 60
 _APPS = {Role.ROOT: "rlm_dist.root_worker.app", Role.SUB: "rlm_dist.sub_worker.app"}
-# kombu names the lists of a queue by these numbers. The list of 0 has the name of the queue itself, so it is that
-# of the normal priority: LLEN and every tool that knows only names then see the jobs that most users have.
+# kombu names the lists of a queue by these numbers. The list of 0 has the name of the queue itself, so it is
+# that of the normal priority: LLEN, and every tool that knows only names, then sees the jobs of most users.
 _PRIORITIES: dict[Priority, int] = {"high": 3, "normal": 0, "low": 6}
-# A pool process of a root worker holds about 30 MB. One that has grown over this bound is replaced after its job.
+# A pool process of a root worker holds about 30 MB. One that has grown over this is replaced after its job.
 _ROOT_PROCESS_KIB = 512 * 1024
 _LIST_SEPARATOR = "\x06\x16"  # kombu's
 _QUEUES = {Role.ROOT: (ROOT_QUEUE, AGAIN_QUEUE), Role.SUB: (SUB_QUEUE,)}
@@ -102,12 +102,22 @@ def priority_lists(name: str) -> dict[Priority, str]:
     }
 
 
+def message_lists(prefix: str) -> dict[str, str]:
+    """All Redis lists of messages with this ``RLM_BROKER_PREFIX``, by ``<queue>:<priority>``."""
+    lists = {
+        f"{name}:{priority}": f"{prefix}{key}"
+        for name in _QUEUES[Role.ROOT]
+        for priority, key in priority_lists(name).items()
+    }
+    return {**lists, f"{SUB_QUEUE}:normal": f"{prefix}{SUB_QUEUE}"}
+
+
 def _transport_options(settings: Settings, role: Role | None) -> dict[str, object]:
     suffix = role or "client"
     return {
         "global_keyprefix": settings.broker_prefix,
-        # A worker takes from the lists in this order; kombu's own channel, of processes that only send, needs the
-        # numbers sorted.
+        # A worker takes from the lists in this order (see kombu_fixes). Processes that only send use kombu's
+        # own channel, which needs the numbers sorted.
         "priority_steps": list(_PRIORITIES.values()) if role else sorted(_PRIORITIES.values()),
         "socket_timeout": 30.0,
         "socket_connect_timeout": 5.0,

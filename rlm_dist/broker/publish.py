@@ -107,8 +107,8 @@ def _publisher(
     """A function that sends one task of this name.
 
     The messages equal those of ``send_task``, which takes three times as long because it finds the route and
-    declares the queue for each message. Flower shows ``shadow`` as the task's name, and makes a metric's label of
-    it, so it names the batch and not the job. ``stamps`` are what ``revoke_by_stamped_headers`` looks at.
+    declares the queue for each message. Flower shows ``shadow`` as the task's name, and makes a metric's
+    label of it, so it names the batch and not the job. ``revoke_by_stamped_headers`` looks at ``stamps``.
     """
     make: Any = app.amqp.create_task_message  # unknown to the stubs
     # These are the same for all messages; Celery and kombu would look them up for each.

@@ -1,9 +1,9 @@
 """The ids of tasks, by which Celery's tools name them.
 
-- A root task has the id of its job, ``<job>``; one that is sent again has ``<job>.r<Unix ms>``. Workers remember
-  the ids of revoked tasks for hours, so a job that is retried after that must not be sent under its first id.
-- A sub task has ``<job>.<n>``, where n counts the sub tasks of a run. In a run after the first, whose epoch is
-  then above 1, it has ``<job>.<epoch>-<n>``.
+- A root task has the id of its job, ``<job>``; one that is sent again has ``<job>.r<Unix ms>``. Workers
+  remember the ids of revoked tasks for hours, so a job that is retried must not be sent under its first id.
+- A sub task has ``<job>.<n>``, where n counts the sub tasks of a run. In the runs after the first, whose
+  epochs are above 1, it has ``<job>.<epoch>-<n>``.
 """
 
 import re

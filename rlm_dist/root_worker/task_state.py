@@ -1,13 +1,13 @@
 """What Celery's tools see of a job that has ended: a root task succeeds only if its job has an answer.
 
-=============================  ==================  ============================================================
-the job                        the task            how
-=============================  ==================  ============================================================
-succeeded                      SUCCESS             it returns
-failed, exhausted              FAILURE             it raises ``NoAnswer``
-cancelled                      REVOKED             it raises ``JobCancelled``, which ``RootRequest`` understands
-goes on elsewhere, or later    SUCCESS             it returns: this task has done its part
-=============================  ==================  ============================================================
+============================  ================  ====================================================
+the job                       the task          how
+============================  ================  ====================================================
+succeeded                     SUCCESS           it returns
+failed, exhausted             FAILURE           it raises ``NoAnswer``
+cancelled                     REVOKED           it raises ``JobCancelled``; see ``RootRequest``
+goes on elsewhere, or later   SUCCESS           it returns: this task has done its part
+============================  ================  ====================================================
 
 The message was acknowledged when the task began, and the job's state is stored before the task ends. So
 nothing here changes whether a job runs again.
@@ -33,7 +33,7 @@ class RootRequest(UnstoppableRequest):
     """A root task in the worker's main process."""
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        """Announce the task of a cancelled job as revoked; Celery only knows tasks that are killed as such."""
+        """Announce the task of a cancelled job as revoked; Celery does so only if its process was killed."""
         error = exc_info.exception
         if isinstance(getattr(error, "exc", error), JobCancelled):
             request: Any = self  # the stubs lack it

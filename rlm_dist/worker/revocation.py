@@ -36,7 +36,7 @@ class UnstoppableRequest(Request):
     A sub task belongs to a job that may not be cancelled; its calls would only be made again.
     """
 
-    def terminate(self, pool: Any, signal: str | None = None) -> None:
+    def terminate(self, pool: Any, signal: Any = None) -> None:
         """Do nothing."""
 
 

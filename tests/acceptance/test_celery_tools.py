@@ -172,3 +172,19 @@ def test_purged_jobs_come_back_at_every_priority(suite: Suite) -> None:
     suite.endpoint.release()
     assert [suite.ended(job_id) for job_id in (*busy, *purged)] == [JobState.SUCCEEDED] * 5
     assert all(suite.events.ids(job_id) != {job_id} for job_id in purged)
+
+
+def test_the_backlog_is_published(suite: Suite) -> None:
+    suite.endpoint.faults = (Fault(kind="hold", role=Role.SUB),)
+    job_ids = [suite.submit(f"backlog{n}") for n in range(3)]
+    expected = {
+        "jobs_running": "2", "jobs_waiting": "1", "rlm.root:normal": "1", "calls_waiting": "6",
+        "calls_claimed": "2", "calls_in_flight": "2", "root_slots": "2", "sub_slots": "2",
+    }  # fmt: skip
+
+    def published() -> bool:
+        return expected.items() <= suite.redis.hgetall("rlm:backlog").items()  # type: ignore[union-attr]
+
+    wait_until(published)
+    suite.endpoint.release()
+    assert [suite.ended(job_id) for job_id in job_ids] == [JobState.SUCCEEDED] * 3

@@ -134,7 +134,7 @@ def test_a_worker_takes_by_priority_then_by_age(redis_url: str, app: celery.Cele
     send_root(app, *(with_priority(f"j{n}", priority) for n, priority in enumerate(submitted)))
     repair_broker()
     with make_app(Settings(redis_url=redis_url), Role.ROOT) as worker, worker.connection() as link:
-        queue = link.SimpleQueue(worker.amqp.queues[ROOT_QUEUE])
+        queue = link.SimpleQueue(ROOT_QUEUE)
         taken = [queue.get(timeout=5) for _ in submitted]
         assert [message.headers["id"] for message in taken] == ["j2", "j4", "j1", "j5", "j0", "j3"]
         for message in taken:

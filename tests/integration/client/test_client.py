@@ -52,7 +52,7 @@ def settings(server: redis.Redis, redis_url: str, tmp_path: Path) -> Settings:
 
 
 # kombu's list for messages of normal priority.
-ROOT_LIST = "rlm.root\x06\x163"
+ROOT_LIST = "rlm.root"
 
 
 @pytest.fixture
