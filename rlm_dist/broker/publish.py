@@ -112,7 +112,9 @@ def _publisher(
     """
     make: Any = app.amqp.create_task_message  # unknown to the stubs
     # These are the same for all messages; Celery and kombu would look them up for each.
-    common = {"kwargs": {}, "ignore_result": True, "origin": f"gen{os.getpid()}@{socket.gethostname()}"}
+    # The states of root tasks are stored if CELERY_RESULT_BACKEND names a place for them.
+    ignored = name != ROOT_TASK or not app.conf.result_backend
+    common = {"kwargs": {}, "ignore_result": ignored, "origin": f"gen{os.getpid()}@{socket.gethostname()}"}
     serializer = app.conf.task_serializer
 
     def publish(task: _Task) -> None:

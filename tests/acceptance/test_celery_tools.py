@@ -155,7 +155,9 @@ def test_the_calls_of_a_revoked_or_purged_sub_task_are_made_all_the_same(suite: 
     suite.endpoint.faults = (Fault(kind="hold", role=Role.SUB),)
     job_id = suite.submit("subs")
     wait_until(lambda: suite.endpoint.served.in_flight == 2 and suite.redis.llen(SUB_QUEUE))
-    suite.app.control.revoke([f"{job_id}.{n}" for n in range(1, 9)], terminate=True, signal="SIGKILL")
+    task_ids = [f"{job_id}.{n}" for n in range(1, 9)]
+    replies = suite.app.control.revoke(task_ids, terminate=True, signal="SIGKILL", reply=True, timeout=5)
+    assert [list(reply) for answer in replies for reply in answer.values()] == [["ok"], ["ok"]]
     suite.redis.delete(SUB_QUEUE)
     suite.endpoint.release()
     result = suite.bench.client.job(job_id).result(WAIT_S)
@@ -183,8 +185,35 @@ def test_the_backlog_is_published(suite: Suite) -> None:
     }  # fmt: skip
 
     def published() -> bool:
-        return expected.items() <= suite.redis.hgetall("rlm:backlog").items()  # type: ignore[union-attr]
+        return expected.items() <= suite.redis.hgetall("rlm:backlog").items()
 
     wait_until(published)
     suite.endpoint.release()
     assert [suite.ended(job_id) for job_id in job_ids] == [JobState.SUCCEEDED] * 3
+
+
+def test_a_result_backend_has_the_same_states(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = {"CELERY_RESULT_BACKEND": str(suite.bench.settings.redis_url)}
+    monkeypatch.setenv(*next(iter(backend.items())))
+    suite.root.terminate()
+    suite.endpoint.faults = (
+        Fault(kind="status", status=400, role=Role.ROOT, contains="in stored-bad"),
+        Fault(kind="hold", role=Role.ROOT, contains="in stored-cut"),
+    )
+    bench = Bench(
+        redis_url=backend["CELERY_RESULT_BACKEND"], api_url=suite.endpoint.url, folder=suite.bench.folder
+    )
+    suite.bench.start(Role.ROOT, concurrency=2, **backend).wait_ready()
+    good, bad, cut = (
+        submit(bench.client, name, f"{LINES} {SECRET} in {name}?", QUERY)
+        for name in ("stored-good", "stored-bad", "stored-cut")
+    )
+    assert [suite.ended(job_id) for job_id in (good, bad)] == [JobState.SUCCEEDED, JobState.FAILED]
+    bench.client.job(cut).cancel()
+    assert suite.ended(cut) is JobState.CANCELLED
+    with make_app(bench.settings) as app:
+        for job_id, state in ((good, "SUCCESS"), (bad, "FAILURE"), (cut, "REVOKED")):
+            wait_until(lambda job_id=job_id, state=state: app.AsyncResult(job_id).state == state)  # type: ignore[misc]
+        stored = app.AsyncResult(bad)
+        assert SECRET not in f"{stored.result!r} {stored.traceback}"
+    bench.client.close()

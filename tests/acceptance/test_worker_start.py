@@ -87,7 +87,7 @@ def test_a_root_worker_autoscales_and_replaces_processes_that_have_grown(make_be
     with SimulatedEndpoint(faults=[Fault(kind="hold", role=Role.ROOT)]) as endpoint:
         bench = make_bench(endpoint)
         options = ("--autoscale=3,1", "--max-memory-per-child=1")  # KiB: each process has grown over it
-        worker = bench.start(Role.ROOT, concurrency=1, options=options).wait_ready()
+        bench.start(Role.ROOT, concurrency=1, options=options).wait_ready()
         bench.start(Role.SUB, concurrency=2).wait_ready()
         jobs = [submit(bench.client, f"scaled{n}", CONTEXT, QUERY) for n in range(3)]
         wait_until(lambda: endpoint.served.in_flight == 3)
