@@ -1,5 +1,6 @@
 """What Celery's own tools see and do is true: states of tasks, their ids, revoke, purge."""
 
+import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -151,17 +152,26 @@ def test_to_revoke_by_a_stamp_cancels_the_jobs_of_a_batch_which_can_be_retried(s
     assert suite.ended(single) in (JobState.CANCELLED, JobState.SUCCEEDED)  # it may have been faster
 
 
-def test_the_calls_of_a_revoked_or_purged_sub_task_are_made_all_the_same(suite: Suite) -> None:
+@pytest.mark.parametrize("how", ["revoked", "purged"])
+def test_the_calls_of_a_lost_sub_task_are_made_all_the_same(suite: Suite, how: str) -> None:
     suite.endpoint.faults = (Fault(kind="hold", role=Role.SUB),)
-    job_id = suite.submit("subs")
-    wait_until(lambda: suite.endpoint.served.in_flight == 2 and suite.redis.llen(SUB_QUEUE))
-    task_ids = [f"{job_id}.{n}" for n in range(1, 9)]
-    replies = suite.app.control.revoke(task_ids, terminate=True, signal="SIGKILL", reply=True, timeout=5)
-    assert [list(reply) for answer in replies for reply in answer.values()] == [["ok"], ["ok"]]
-    suite.redis.delete(SUB_QUEUE)
+    lines = "\n".join(f"Who is number {n}?" for n in range(40))
+    job_id = submit(suite.bench.client, f"subs-{how}", lines, "Label the first 40 lines.")
+    wait_until(lambda: suite.endpoint.served.in_flight == 2 and suite.redis.llen(SUB_QUEUE) >= 5)
+    headers = [json.loads(message)["headers"] for message in suite.redis.lrange(SUB_QUEUE, 0, -1)]
+    task_ids = {f"{job_id}.{n}" for n in range(1, 11)}
+    assert {header["id"] for header in headers} <= task_ids
+    assert {(header["parent_id"], header["root_id"]) for header in headers} == {(job_id, job_id)}
+    if how == "purged":
+        suite.redis.delete(SUB_QUEUE)
+    else:
+        replies = suite.app.control.revoke(
+            list(task_ids), terminate=True, signal="SIGKILL", reply=True, timeout=5
+        )
+        assert [list(reply) for answer in replies or [] for reply in answer.values()] == [["ok"], ["ok"]]
     suite.endpoint.release()
     result = suite.bench.client.job(job_id).result(WAIT_S)
-    assert result.state is JobState.SUCCEEDED
+    assert (result.state, result.costs.sub_llm_calls) == (JobState.SUCCEEDED, 40)
     assert result.costs.duplicate_paid_calls == 0
 
 
