@@ -11,6 +11,7 @@
     ├── Cancelled          end the job as ``cancelled``                    (exit 4)
     ├── UnknownPrice       a money budget, but no price for the model: end the job as ``failed``
     ├── JobFailed          the awaited job ended as ``failed``             (exit 1)
+    ├── NoAnswer           tells Celery that the job of this task ended as ``failed`` or ``exhausted``
     ├── Superseded         another worker now holds the job: stop, write nothing
     ├── Parked             this worker releases the job; another worker continues it, now or later
     ├── ReplayDiverged     a replayed cell differs from its journal: end the job as ``failed``
@@ -139,6 +140,19 @@ class JobFailed(RLMError):
 
     def __str__(self) -> str:
         return f"job {self.job_id} failed: {self.kind}: {self.message}"
+
+
+class NoAnswer(RLMError):
+    """A root task's job ended without an answer; no field holds a text of a prompt, context or answer."""
+
+    def __init__(self, job_id: str, state: str, reason: str) -> None:
+        super().__init__(job_id, state, reason)
+        self.job_id = job_id
+        self.state = state
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} ended as {self.state}: {self.reason}"
 
 
 class Superseded(RLMError):

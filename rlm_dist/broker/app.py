@@ -19,8 +19,12 @@ SUB_TASK = SUB_QUEUE = "rlm.sub"
 # The age at which a message that a worker holds counts as lost; a live worker keeps renewing its own.
 _VISIBILITY_S = 60
 _APPS = {Role.ROOT: "rlm_dist.root_worker.app", Role.SUB: "rlm_dist.sub_worker.app"}
-# kombu names the lists of a queue by these numbers, and takes from the lowest first.
-_PRIORITIES: dict[Priority, int] = {"high": 0, "normal": 3, "low": 6}
+# kombu names the lists of a queue by these numbers. The list of 0 has the name of the queue itself, so it is
+# that of the normal priority: LLEN, and every tool that knows only names, then sees the jobs of most users.
+_PRIORITIES: dict[Priority, int] = {"high": 3, "normal": 0, "low": 6}
+# A pool process of a root worker holds about 30 MB. One that has grown over this is replaced after its job.
+_ROOT_PROCESS_KIB = 512 * 1024
+_LIST_SEPARATOR = "\x06\x16"  # kombu's
 _QUEUES = {Role.ROOT: (ROOT_QUEUE, AGAIN_QUEUE), Role.SUB: (SUB_QUEUE,)}
 
 
@@ -48,6 +52,7 @@ def make_app(settings: Settings, role: Role | None = None) -> celery.Celery:
         worker_concurrency=settings.sub_concurrency if role is Role.SUB else settings.root_concurrency,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=role is Role.ROOT,
+        worker_max_memory_per_child=_ROOT_PROCESS_KIB if role is Role.ROOT else None,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         # Events of sub tasks cost a tenth of a sub worker's time; Flower turns them on while it runs.
         worker_send_task_events=role is Role.ROOT,
@@ -90,11 +95,30 @@ def queue(name: str) -> kombu.Queue:
     return kombu.Queue(name, kombu.Exchange(name, type="direct"), routing_key=name)
 
 
+def priority_lists(name: str) -> dict[Priority, str]:
+    """The Redis lists of a queue by priority, without ``RLM_BROKER_PREFIX``."""
+    return {
+        priority: f"{name}{_LIST_SEPARATOR}{step}" if step else name for priority, step in _PRIORITIES.items()
+    }
+
+
+def message_lists(prefix: str) -> dict[str, str]:
+    """All Redis lists of messages with this ``RLM_BROKER_PREFIX``, by ``<queue>:<priority>``."""
+    lists = {
+        f"{name}:{priority}": f"{prefix}{key}"
+        for name in _QUEUES[Role.ROOT]
+        for priority, key in priority_lists(name).items()
+    }
+    return {**lists, f"{SUB_QUEUE}:normal": f"{prefix}{SUB_QUEUE}"}
+
+
 def _transport_options(settings: Settings, role: Role | None) -> dict[str, object]:
     suffix = role or "client"
     return {
         "global_keyprefix": settings.broker_prefix,
-        "priority_steps": list(_PRIORITIES.values()),
+        # A worker takes from the lists in this order (see kombu_fixes). Processes that only send use kombu's
+        # own channel, which needs the numbers sorted.
+        "priority_steps": list(_PRIORITIES.values()) if role else sorted(_PRIORITIES.values()),
         "socket_timeout": 30.0,
         "socket_connect_timeout": 5.0,
         "socket_keepalive": True,

@@ -1,4 +1,4 @@
-"""Three fixes of kombu 5.7's Redis transport.
+"""Four fixes of kombu 5.7's Redis transport.
 
 1. In kombu, a message that a worker holds counts as lost once it is older than the visibility timeout, even
    if the worker is alive. Here a live worker renews the time of the messages it holds. The timeout can then
@@ -9,6 +9,9 @@
    channel raises ConnectionError, which is expected. It gives nothing back: the calls of those messages are
    either claimed by this worker or free for any, and the job that waits for them sends them again.
 3. A channel keeps its client, and makes a new one only when its connection pool changes.
+4. In kombu, the list with the queue's own name is always the first that a worker takes from. Here a worker
+   takes from the lists in the order of ``priority_steps``, which need not be sorted, so that a priority above
+   the normal one can exist.
 """
 
 import time
@@ -41,7 +44,7 @@ class _QoS(transport.QoS):
 
 
 class _Channel(transport.Channel):
-    """Raises ConnectionError if it is disconnected, and keeps its client."""
+    """Raises ConnectionError if it is disconnected, keeps its client, and knows priorities in any order."""
 
     QoS = _QoS
     _kept_client: Any = None
@@ -49,6 +52,10 @@ class _Channel(transport.Channel):
     def is_connected(self) -> bool:
         """Whether this channel can still reach the broker."""
         return self.connection is not None and self.connection.client is not None
+
+    def priority(self, n: int) -> int:
+        """The step of a message's priority: the highest that is not above it."""
+        return max(step for step in self.priority_steps if step <= n)
 
     def _connparams(self, asynchronous: bool = False) -> Any:
         if not self.is_connected():

@@ -23,6 +23,7 @@ COMMANDS = {
     "top": "top:top",
     "results": "batches:results",
     "cost": "status:cost",
+    "metrics": "metrics:metrics",
     "cancel": "control:cancel",
     "pause": "control:pause",
     "resume": "control:resume",

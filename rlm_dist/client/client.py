@@ -241,7 +241,8 @@ class Client:
         job_ids = self.store.batches.retry(batch_id)
         if job_ids:
             self._wake()
-            send_root(self._app, *(job.spec for job in self.store.jobs.records(job_ids) if job))
+            specs = [job.spec for job in self.store.jobs.records(job_ids) if job]
+            send_root(self._app, *specs, retried=True)
         return len(job_ids)
 
     def _fill(

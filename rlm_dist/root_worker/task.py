@@ -4,7 +4,7 @@ import mmap
 from collections.abc import Callable
 
 import structlog
-from celery import Celery
+from celery import Celery, Task
 from celery.signals import (
     worker_init,
     worker_process_init,
@@ -15,10 +15,12 @@ from celery.signals import (
 
 from rlm_dist.broker.app import AGAIN_QUEUE, ROOT_TASK, queue
 from rlm_dist.broker.kombu_fixes import repair_broker
-from rlm_dist.errors import RLMError
+from rlm_dist.errors import NoAnswer, RLMError
+from rlm_dist.root_worker.task_state import RootRequest, show_outcome
 from rlm_dist.root_worker.worker import RootWorker, start_fork_server
 from rlm_dist.sandbox.fork_server_process import ForkServerProcess
 from rlm_dist.settings import Settings
+from rlm_dist.worker.revocation import cancel_revoked_jobs
 from rlm_dist.worker.task_support import ID, load_and_freeze, no_values_in_errors
 
 log = structlog.get_logger()
@@ -54,10 +56,14 @@ def add_root_task(app: Celery, settings: Settings) -> None:
     # soon have its own copy of the pages with everything imported before the fork.
     worker_init.connect(load_and_freeze, weak=False)
 
-    @app.task(name=ROOT_TASK)
-    def root(job_id: str) -> None:
+    cancel_revoked_jobs(settings)
+
+    @app.task(name=ROOT_TASK, bind=True, Request=RootRequest, throws=(NoAnswer,))
+    def root(self: Task[[str], None], job_id: str) -> None:
         with no_values_in_errors():
-            workers[0].run(ID.validate_python(job_id, strict=True))
+            outcome = workers[0].run(ID.validate_python(job_id, strict=True), str(self.request.id))
+        if outcome is not None:
+            show_outcome(job_id, outcome)
 
 
 def _shared_fork_server(settings: Settings) -> Callable[[], ForkServerProcess | None]:

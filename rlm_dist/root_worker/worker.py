@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -10,8 +12,8 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from rlm_dist.broker.app import SUB_QUEUE
-from rlm_dist.broker.publish import queued, send_root, send_sub
-from rlm_dist.errors import Parked, RLMError, Superseded, Unreachable
+from rlm_dist.broker.publish import SubTasks, queued, send_root, send_sub
+from rlm_dist.errors import NotFound, Parked, RLMError, Superseded, Unreachable
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.failures import shown_url
 from rlm_dist.root_worker.fan_out import FanOut
@@ -68,13 +70,17 @@ class RootWorker(Worker):
         self._repls.close()
         super().close()
 
-    def run(self, job_id: str) -> None:
-        """Run this job to its end, unless it is final, cancelled or leased by another worker."""
+    def run(self, job_id: str, task_id: str) -> Outcome | None:
+        """Run this job to its end, unless it is final, cancelled or leased by another worker.
+
+        Returns the job's outcome, whoever brought it about, or None if it has not ended. ``task_id`` is that
+        of the Celery task.
+        """
         isolation = self._repls.level.isolation
         epoch = None if self._stopping() else self.store.jobs.start(job_id, self.owner, LEASE_MS, isolation)
         if epoch is None:
             log.info("job_not_started", job=job_id)
-            return
+            return self._stored_outcome(job_id)
         failpoint("root.started", job_id)
         record = self.store.jobs.get(job_id)
         now_ms = self.store.connection.clock()
@@ -85,8 +91,9 @@ class RootWorker(Worker):
                 record, self.store.jobs, ran_ms=ran_ms,
                 stopping=self._stopping, waits=self._endpoint_away, each_beat=emit.flush,
             ) as lease:  # fmt: skip
-                outcome = self._outcome(record, lease, emit)
-                self._finish(record, outcome, emit)
+                outcome = self._outcome(record, task_id, lease, emit)
+                if self._finish(record, outcome, emit):
+                    return outcome
         except Parked as parked:
             self._park(record, parked, emit)
         except Superseded:
@@ -94,14 +101,21 @@ class RootWorker(Worker):
         except Unreachable as error:
             # Nothing is lost: once the lease has lapsed, the first worker to reach Redis takes the job up.
             log.error("job_left", job=job_id, epoch=epoch, error=str(error))
+            return None
+        return self._stored_outcome(job_id)
 
-    def _outcome(self, record: JobRecord, lease: JobLease, emit: TraceSink) -> Outcome:
+    def _stored_outcome(self, job_id: str) -> Outcome | None:
+        with suppress(NotFound):  # its retention may be over
+            return self.store.jobs.get(job_id).outcome
+        return None
+
+    def _outcome(self, record: JobRecord, task_id: str, lease: JobLease, emit: TraceSink) -> Outcome:
         context = record.spec.context
         try:
             # The context may be stored in Redis, which may be away.
             self.store.connection.patiently(lambda: self.contexts.path(context))
             with self.contexts.hold(context) as path:
-                return self._job(record, lease, emit, path).run()
+                return self._job(record, task_id, lease, emit, path).run()
         except (Parked, Superseded):
             raise
         except RLMError as error:
@@ -112,7 +126,8 @@ class RootWorker(Worker):
             log.exception("job_crashed", job=record.spec.id)
             return _failed_outcome(RLMError(f"internal error: {type(error).__name__}"))
 
-    def _finish(self, record: JobRecord, outcome: Outcome, emit: TraceSink) -> None:
+    def _finish(self, record: JobRecord, outcome: Outcome, emit: TraceSink) -> bool:
+        """Store the outcome; False if the job had ended already, or another worker holds it."""
         if outcome.state is not JobState.CANCELLED:  # its calls have been given up
             self._await_calls(record)
         emit(
@@ -122,8 +137,9 @@ class RootWorker(Worker):
         )
         emit.flush()
         failpoint("root.finishing", record.spec.id)
-        self.store.jobs.finish(record.spec.id, record.epoch, outcome)
+        ended = self.store.jobs.finish(record.spec.id, record.epoch, outcome)
         failpoint("root.finished", record.spec.id)
+        return ended
 
     def _await_calls(self, record: JobRecord) -> None:
         """Wait, not for long, until the job's calls in flight have ended, so that its costs are final."""
@@ -140,7 +156,9 @@ class RootWorker(Worker):
             send_root(self.app, record.spec, again=True)
         log.info("job_parked", job=record.spec.id, epoch=record.epoch, why=parked.why)
 
-    def _job(self, record: JobRecord, lease: JobLease, emit: TraceSink, context_path: Path) -> RootJob:
+    def _job(
+        self, record: JobRecord, task_id: str, lease: JobLease, emit: TraceSink, context_path: Path
+    ) -> RootJob:
         spec, epoch = record.spec, record.epoch
         calls = RootCalls(
             spec=spec, epoch=epoch, owner=self.owner,
@@ -148,7 +166,8 @@ class RootWorker(Worker):
         )  # fmt: skip
         fan_out = FanOut(
             spec=spec, epoch=epoch, store=self.store, payloads=self.payloads, accounts=self.accounts,
-            send=self._send, queue_is_empty=self._queue_is_empty, emit=emit,
+            send=partial(self._send, SubTasks(spec, epoch=epoch, root_task_id=task_id)),
+            queue_is_empty=self._queue_is_empty, emit=emit,
         )  # fmt: skip
         limits = SandboxLimits(
             code_timeout_s=self.settings.code_timeout_s, max_output_chars=spec.max_output_chars
@@ -171,10 +190,10 @@ class RootWorker(Worker):
             record=record, lease=lease, store=self.store, calls=calls, fan_out=fan_out, repl=repl, emit=emit
         )
 
-    def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
+    def _send(self, tasks: SubTasks, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
         """Put sub tasks on the queue; if that fails, they are sent again once their calls count as lost."""
         try:
-            send_sub(self.app, job_id, turn, chunks)
+            send_sub(self.app, tasks, turn, chunks)
         except (OperationalError, redis.RedisError) as error:
             log.warning("sub_tasks_not_sent", job=job_id, error=type(error).__name__)
 

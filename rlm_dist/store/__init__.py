@@ -9,6 +9,7 @@ import redis
 from rlm_dist.schema.cache import CacheRole
 from rlm_dist.schema.limits import Ceilings, Report, Scope, ScopeState, Share
 from rlm_dist.store.audit import Audit, AuditStore, Difference
+from rlm_dist.store.backlog import BacklogStore
 from rlm_dist.store.batches import BatchStore
 from rlm_dist.store.cache import CacheStore
 from rlm_dist.store.calls import CallRefused, CallState, CallStore, OpenCall, Settlement, Spend
@@ -53,6 +54,7 @@ class Store:
         self.calls = CallStore(self.connection)
         self.journals = JournalStore(self.connection)
         self.workers = WorkerStore(self.connection)
+        self.backlog = BacklogStore(self.connection)
         self.limits = LimitStore(self.connection)
         self.cache = CacheStore(self.connection)
         self.audits = AuditStore(self.connection)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from rlm_dist.schema import Role
 from rlm_dist.store import keys
 from rlm_dist.store.connection import StorePart
 
@@ -21,9 +22,9 @@ class Window(NamedTuple):
 class WorkerStore(StorePart):
     """The part of the store for the workers' slots."""
 
-    def announce_slots(self, worker: str, slots: int, ttl_ms: int) -> None:
-        """Announce how many calls a worker can run at once; valid for ``ttl_ms``."""
-        self._script("slots_announce", [keys.SLOTS, keys.SLOTS_UNTIL], worker, slots, ttl_ms)
+    def announce_slots(self, worker: str, slots: int, ttl_ms: int, role: Role = Role.SUB) -> None:
+        """Announce how many calls, or jobs of a root worker, it can run at once; valid for ``ttl_ms``."""
+        self._script("slots_announce", keys.slots(role), worker, slots, ttl_ms)
 
     def announce_requests(self, worker: str, requests: Mapping[str, int], ttl_ms: int) -> None:
         """Announce how many requests of each job a worker has at endpoints; valid for ``ttl_ms``."""
@@ -37,7 +38,7 @@ class WorkerStore(StorePart):
 
     def fair_window(self) -> Window:
         """Twice one job's share of the live slots, within bounds, so that no slot waits for the job."""
-        slots, workers, running = self._script("slots_live", [keys.SLOTS, keys.SLOTS_UNTIL, keys.LEASES])
+        slots, workers, running = self._script("slots_live", [*keys.slots(Role.SUB), keys.LEASES])
         calls = 2 * int(slots) // max(1, int(running))
         return Window(min(max(calls, _LEAST_WINDOW), _LARGEST_WINDOW), int(workers))
 

@@ -1,7 +1,7 @@
 """The names of all Redis keys of the store; no other module makes one.
 
 "J" stands for ``rlm:job:<job id>``, "B" for ``rlm:batch:<batch id>``, "L" for ``rlm:limits:<scope id>`` (a
-scope is an endpoint and model). Retention is ``RLM_RETENTION_S``.
+scope is an endpoint and model), "P" for ``RLM_BROKER_PREFIX``. Retention is ``RLM_RETENTION_S``.
 
 =====================  ======  =======================  ==================================================
 key                    type    TTL                      holds
@@ -40,8 +40,12 @@ rlm:jobs, rlm:batches  zset    none: pruned             ids by creation time
 rlm:queued             zset    none: empties itself     waiting jobs by the time they were last sent
 rlm:leases             zset    none: empties itself     running jobs by the end of their lease
 rlm:webhooks           zset    none: empties itself     ended batches (B) by when their webhook is due
-rlm:slots              hash    longest ttl announced    worker → its slots
-rlm:slots:until        zset    longest ttl announced    worker → end of its announcement
+rlm:slots              hash    longest ttl announced    sub worker → its slots
+rlm:slots:until        zset    longest ttl announced    sub worker → end of its announcement
+rlm:slots:root         hash    longest ttl announced    as rlm:slots, of the processes of root workers
+rlm:slots:root:until   zset    longest ttl announced    as rlm:slots:until, of the processes of root workers
+P + rlm:backlog        hash    a lease's length         a number by name; see ``schema.backlog``
+P + rlm:backlog:by     string  a few seconds            the worker that wrote it last
 rlm:requests           hash    longest ttl announced    worker → end of its announcement, and by job the
                                                         number of its requests under way at endpoints
 L                      hash    1 hour from last report  what all workers together may call there now; see
@@ -58,6 +62,8 @@ rlm:blob:<sha>:jobs    set     vanishes when empty      jobs in progress that us
 The scripts of jobs and calls get ``job_keys`` as their KEYS. They find the keys of the batch and blobs by
 reading the job; only the suffixes of those keys are spelled again, in ``lua/prelude.lua``.
 """
+
+from rlm_dist.schema import Role
 
 JOBS = "rlm:jobs"
 BATCHES = "rlm:batches"
@@ -89,6 +95,16 @@ def batch(batch_id: str, part: str = "") -> str:
 def blob(sha256: str) -> str:
     """The key of a blob."""
     return f"rlm:blob:{sha256}"
+
+
+def slots(role: Role) -> list[str]:
+    """The KEYS of the scripts of slots (``slots_*.lua``), but for the leases: those of workers of a role."""
+    return [SLOTS, SLOTS_UNTIL] if role is Role.SUB else ["rlm:slots:root", "rlm:slots:root:until"]
+
+
+def backlog(prefix: str) -> tuple[str, str]:
+    """The published backlog, and the lock of its writers."""
+    return f"{prefix}rlm:backlog", f"{prefix}rlm:backlog:by"
 
 
 def cached(digest: str) -> list[str]:

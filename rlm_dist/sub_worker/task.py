@@ -15,6 +15,7 @@ from rlm_dist.broker.backpressure import limit_intake
 from rlm_dist.broker.kombu_fixes import repair_broker
 from rlm_dist.settings import Settings
 from rlm_dist.sub_worker.worker import SubWorker
+from rlm_dist.worker.revocation import UnstoppableRequest, cancel_revoked_jobs
 from rlm_dist.worker.task_support import ID, IDS, load_and_freeze, no_values_in_errors
 
 
@@ -48,7 +49,9 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
         for worker in workers:
             worker.close()
 
-    @app.task(name=SUB_TASK)
+    cancel_revoked_jobs(settings)
+
+    @app.task(name=SUB_TASK, Request=UnstoppableRequest)
     def sub(job_id: str, call_ids: list[str]) -> None:
         with no_values_in_errors():
             is_complete = workers[0].calls.run(

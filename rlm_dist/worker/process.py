@@ -7,6 +7,7 @@ import structlog
 from celery import Celery
 
 from rlm_dist.blobs.payloads import open_storage
+from rlm_dist.broker.app import message_lists
 from rlm_dist.contexts.cache import ContextCache
 from rlm_dist.llm import LLM
 from rlm_dist.llm.endpoints import endpoints_of
@@ -14,7 +15,7 @@ from rlm_dist.llm.limiter import LimiterRegistry
 from rlm_dist.llm.prices import Prices
 from rlm_dist.llm.single_flight import SingleFlightCache
 from rlm_dist.schema import Role
-from rlm_dist.schema.leases import LEASE_MS, RENEW_S
+from rlm_dist.schema.leases import LEASE_MS, RENEW_S, SWEEP_S
 from rlm_dist.schema.limits import Ceilings
 from rlm_dist.settings import Settings
 from rlm_dist.store import Store, connect
@@ -26,6 +27,8 @@ from rlm_dist.worker.webhook_sender import WebhookSender
 log = structlog.get_logger()
 # Jobs survive Redis being away for this long; every script may be repeated.
 REDIS_PATIENCE_S = 300.0
+# Each process looks every SWEEP_S, and one of them publishes the backlog.
+_BACKLOG_EVERY_MS = int(SWEEP_S * 1000) - 500
 
 
 class Worker:
@@ -76,16 +79,31 @@ class Worker:
         self._requests: dict[str, int] = {}
         self._announcer = PeriodicThread(self._announce_requests, period_s=RENEW_S, name="requests")
         self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)
+        self._role = role
+        self._backlog = PeriodicThread(self._publish_backlog, period_s=SWEEP_S, name="backlog")
         secret = settings.webhook_secret
         self._webhook_sender = WebhookSender(self.store, secret=secret.get_secret_value() if secret else None)
 
     def close(self) -> None:
         """Close the threads and connections made here."""
         self._announcer.close()
+        self._backlog.close()
         self._reaper.close()
         self._webhook_sender.close()
         self.llm.close()
         self._client.close()
+
+    def _publish_backlog(self) -> None:
+        """Announce this process if it runs jobs, and publish the backlog unless another worker just has."""
+        if self._role is Role.ROOT:
+            self.store.workers.announce_slots(self.owner, 1, LEASE_MS, role=Role.ROOT)
+        self.store.backlog.publish(
+            message_lists(self.settings.broker_prefix),
+            prefix=self.settings.broker_prefix,
+            owner=self.owner,
+            every_ms=_BACKLOG_EVERY_MS,
+            ttl_ms=LEASE_MS,
+        )
 
     def _announce_requests(self) -> None:
         """Publish the requests in flight for operators; write nothing while there are none."""

@@ -1,6 +1,7 @@
 """What every worker does before it takes work: check that it can run, and watch for its parent's end."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from typing import NoReturn
 
@@ -16,6 +17,10 @@ from rlm_dist.settings import Settings, load_settings, unknown_variables
 from rlm_dist.store import connect, reaching
 from rlm_dist.worker.logging_setup import configure_logs
 
+_NO_AUTOSCALE = (
+    "--autoscale: a sub worker is one process, whose threads cost nothing while they wait. Set its size with "
+    "RLM_SUB_CONCURRENCY or -c, and run more or fewer sub workers"
+)
 EXIT_BAD_SETTINGS = 2
 EXIT_UNREACHABLE = 5
 
@@ -35,7 +40,9 @@ def worker_settings(role: Role) -> Settings:
         _say(f"warning: {variable}")
 
     @celeryd_init.connect(weak=False)
-    def start(**_: object) -> None:
+    def start(options: Mapping[str, object], **_: object) -> None:
+        if role is Role.SUB and options.get("autoscale"):
+            _exit(SettingsError((_NO_AUTOSCALE,)), EXIT_BAD_SETTINGS)
         watch_lifeline()
         configure_logs(settings.log_level)
         try:

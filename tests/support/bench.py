@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import redis
@@ -33,10 +33,14 @@ class Bench:
         self.client = Client(self.settings)
         self._workers: list[WorkerProcess] = []
 
-    def start(self, role: Role, *, concurrency: int, **env: str) -> WorkerProcess:
-        """Start a worker; ``wait_ready`` waits for all of them together."""
+    def start(
+        self, role: Role, *, concurrency: int, options: Sequence[str] = (), **env: str
+    ) -> WorkerProcess:
+        """Start a worker; ``wait_ready`` waits for all of them together, ``options`` are Celery's."""
         log = self.folder / f"{role}{len(self._workers)}.log"
-        worker = WorkerProcess(role, env={**self.env, **env}, log=log, concurrency=concurrency)
+        worker = WorkerProcess(
+            role, env={**self.env, **env}, log=log, concurrency=concurrency, options=options
+        )
         self._workers.append(worker)
         return worker
 

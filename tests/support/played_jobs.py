@@ -7,7 +7,7 @@ from rlm_dist.store import OpenCall, Settlement, Spend, Store
 
 LEASE_MS = 60_000
 # kombu's list for messages of normal priority.
-ROOT_LIST = "rlm.root\x06\x163"
+ROOT_LIST = "rlm.root"
 
 
 def take(store: Store, job_id: str) -> int:

@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,10 +22,18 @@ class WorkerProcess:
     """One ``celery -A workers.… worker`` process; its log is kept for assertions and for failures."""
 
     def __init__(
-        self, role: Role, *, env: Mapping[str, str], log: Path, concurrency: int, name: str = ""
+        self,
+        role: Role,
+        *,
+        env: Mapping[str, str],
+        log: Path,
+        concurrency: int,
+        name: str = "",
+        options: Sequence[str] = (),
     ) -> None:
         self.log = log
         argv = worker_argv(role, Settings(), concurrency=concurrency, name=name or f"{role}-{log.stem}")
+        argv += options
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 argv,

@@ -1,42 +1,142 @@
-"""Messages to the root workers are built by hand for speed, and equal Celery's own."""
+"""Messages are built by hand for speed, and equal Celery's own; tools rely on their ids, stamps and lists."""
 
 import base64
 import json
+from collections.abc import Iterator
 from typing import Any
 
+import celery
+import pytest
 import redis
 
-from rlm_dist.broker.app import AGAIN_QUEUE, ROOT_QUEUE, ROOT_TASK, make_app
-from rlm_dist.broker.publish import send_root
+from rlm_dist.broker.app import AGAIN_QUEUE, ROOT_QUEUE, ROOT_TASK, SUB_QUEUE, make_app, priority_lists
+from rlm_dist.broker.kombu_fixes import repair_broker
+from rlm_dist.broker.publish import SubTasks, queued, send_root, send_sub
+from rlm_dist.broker.task_ids import job_of_root_task
+from rlm_dist.schema import JobSpec, Priority, Role
 from rlm_dist.settings import Settings
 from tests.support.store_values import spec
 
-NORMAL = 3  # kombu's name for a queue's messages of this priority
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    """A client of the broker."""
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
 
 
-def sent(client: redis.Redis, queue: str) -> Any:
-    """The one message on a queue as kombu writes it, without its random parts."""
-    (raw,) = client.lrange(f"{queue}\x06\x16{NORMAL}", 0, -1)
-    message = json.loads(raw)
-    message["body"] = json.loads(base64.b64decode(message["body"]))
-    assert message["properties"].pop("delivery_tag")
-    assert message["properties"].pop("correlation_id") == message["headers"].pop("id")
-    assert message["headers"].pop("root_id")
-    # For replies, which are not used, and for texts that the headers have too.
+@pytest.fixture
+def app(redis_url: str) -> Iterator[celery.Celery]:
+    """An application that only sends."""
+    with make_app(Settings(redis_url=redis_url)) as app:
+        yield app
+
+
+def with_priority(job_id: str, priority: Priority) -> JobSpec:
+    """A job of this priority."""
+    return spec(job_id).model_copy(update={"priority": priority})
+
+
+def messages(client: redis.Redis, key: str) -> list[Any]:
+    """The messages of a list as kombu writes them, the oldest first."""
+    found = [json.loads(raw) for raw in reversed(client.lrange(key, 0, -1))]
+    for message in found:
+        message["body"] = json.loads(base64.b64decode(message["body"]))
+        assert message["properties"].pop("delivery_tag")
+    return found
+
+
+def sent(client: redis.Redis, key: str) -> Any:
+    """The one message of a list, without what is unused (for replies) or in its headers too."""
+    (message,) = messages(client, key)
     for name in ("reply_to", "argsrepr", "kwargsrepr"):
         message["properties"].pop(name, None)
     return message
 
 
-def test_a_message_is_that_of_celerys_send_task(redis_url: str) -> None:
-    with make_app(Settings(redis_url=redis_url)) as app, redis.Redis.from_url(redis_url) as client:
-        app.send_task(
-            ROOT_TASK, args=["j1"], queue=ROOT_QUEUE, priority=NORMAL,
-            ignore_result=True, argsrepr="job=j1", kwargsrepr="{}",
-        )  # fmt: skip
-        expected = sent(client, ROOT_QUEUE)
-        client.flushall()
-        send_root(app, spec("j1"))
-        assert sent(client, ROOT_QUEUE) == expected
-        send_root(app, spec("j1"), again=True)
-        assert sent(client, AGAIN_QUEUE)["body"] == expected["body"]
+def headers(client: redis.Redis, key: str) -> list[dict[str, Any]]:
+    """The headers of the messages of a list, the oldest first."""
+    return [message["headers"] for message in messages(client, key)]
+
+
+def test_a_message_is_that_of_celerys_send_task(app: celery.Celery, client: redis.Redis) -> None:
+    app.send_task(
+        ROOT_TASK, args=["j1"], task_id="j1", queue=ROOT_QUEUE, priority=0, ignore_result=True,
+        argsrepr="job=j1", kwargsrepr="id=j1", shadow=ROOT_TASK, stamped_headers=["job"], job="j1",
+    )  # fmt: skip
+    expected = sent(client, ROOT_QUEUE)
+    client.flushall()
+    send_root(app, spec("j1"))
+    message = sent(client, ROOT_QUEUE)
+    assert message == expected
+    assert message["properties"]["correlation_id"] == message["headers"]["id"] == "j1"
+    send_root(app, spec("j1"), again=True)
+    assert sent(client, AGAIN_QUEUE)["body"] == expected["body"]
+
+
+def test_a_root_task_has_its_jobs_id_and_names_its_batch_and_its_line(
+    app: celery.Celery, client: redis.Redis
+) -> None:
+    send_root(app, spec("j1", batch_id="nightly").model_copy(update={"custom_id": "q7"}))
+    (header,) = headers(client, ROOT_QUEUE)
+    assert (header["id"], header["root_id"], header["parent_id"]) == ("j1", "j1", None)
+    assert header["shadow"] == "rlm.root nightly"
+    assert header["kwargsrepr"] == "batch=nightly id=q7"
+    assert sorted(header["stamped_headers"]) == ["batch", "job"]
+    assert header["stamps"] == {"job": "j1", "batch": "nightly"}
+
+
+def test_a_job_that_is_sent_again_has_another_task_id_that_names_it(
+    app: celery.Celery, client: redis.Redis
+) -> None:
+    """Workers remember revoked task ids for hours: a job that is retried must not have such an id."""
+    send_root(app, spec("j1"), again=True)
+    send_root(app, spec("j1"), retried=True)
+    ids = [headers(client, queue)[0]["id"] for queue in (AGAIN_QUEUE, ROOT_QUEUE)]
+    assert len({"j1", *ids}) == 3
+    assert [job_of_root_task(task_id) for task_id in ids] == ["j1", "j1"]
+
+
+def test_sub_tasks_are_numbered_within_their_job_and_belong_to_its_root_task(
+    app: celery.Celery, client: redis.Redis
+) -> None:
+    first = SubTasks(spec("j1", batch_id="nightly"), epoch=1, root_task_id="j1")
+    send_sub(app, first, 0, [["a", "b"], ["c"]])
+    send_sub(app, first, 1, [["a"]])
+    send_sub(app, SubTasks(spec("j1"), epoch=2, root_task_id="j1.r17"), 1, [["c"]])
+    found = headers(client, SUB_QUEUE)
+    assert [header["id"] for header in found] == ["j1.1", "j1.2", "j1.3", "j1.2-1"]
+    assert [header["root_id"] for header in found] == ["j1", "j1", "j1", "j1.r17"]
+    assert [header["parent_id"] for header in found] == ["j1", "j1", "j1", "j1.r17"]
+    assert [header["stamps"].get("job") for header in found] == ["j1"] * 4
+    assert found[0]["stamps"]["batch"] == "nightly"
+    assert (found[0]["shadow"], found[3]["shadow"]) == ("rlm.sub nightly", "rlm.sub")
+    assert [job_of_root_task(header["id"]) for header in found] == [None] * 4
+
+
+def test_the_list_of_a_queues_name_holds_the_jobs_of_normal_priority(
+    app: celery.Celery, client: redis.Redis
+) -> None:
+    submitted: tuple[Priority, ...] = ("low", "normal", "high", "normal")
+    send_root(app, *(with_priority(f"j{n}", priority) for n, priority in enumerate(submitted)))
+    assert client.llen(ROOT_QUEUE) == 2
+    lists = priority_lists(ROOT_QUEUE)
+    assert {priority: client.llen(key) for priority, key in lists.items()} == {
+        "high": 1,
+        "normal": 2,
+        "low": 1,
+    }
+    assert queued(app, ROOT_QUEUE) == [4]
+
+
+def test_a_worker_takes_by_priority_then_by_age(redis_url: str, app: celery.Celery) -> None:
+    submitted: tuple[Priority, ...] = ("low", "normal", "high", "low", "high", "normal")
+    send_root(app, *(with_priority(f"j{n}", priority) for n, priority in enumerate(submitted)))
+    repair_broker()
+    with make_app(Settings(redis_url=redis_url), Role.ROOT) as worker, worker.connection() as link:
+        queue = link.SimpleQueue(ROOT_QUEUE)
+        taken = [queue.get(timeout=5) for _ in submitted]
+        assert [message.headers["id"] for message in taken] == ["j2", "j4", "j1", "j5", "j0", "j3"]
+        for message in taken:
+            message.ack()
+        queue.close()
