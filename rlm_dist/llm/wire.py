@@ -8,10 +8,11 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.schema import CHARS_PER_TOKEN, CallRequest, Charge, Completion, Message, Usage
+from rlm_dist.llm.usage import estimated_usage, reported_usage
+from rlm_dist.schema import CallRequest, Charge, Completion, Message
 
 # Many servers default to 16 tokens on this route; nothing useful fits into that.
 PLAIN_OUTPUT_TOKENS = 2048
@@ -29,16 +30,6 @@ class Attempt(NamedTuple):
     charge: Charge | None = None
     blocked_s: float | None = None
     unheard: bool = False
-
-
-class _CachedTokens(BaseModel):
-    cached_tokens: NonNegativeInt | None = None
-
-
-class _ReportedUsage(BaseModel):
-    prompt_tokens: NonNegativeInt
-    completion_tokens: NonNegativeInt = 0
-    prompt_tokens_details: _CachedTokens | None = None
 
 
 class _ReplyMessage(BaseModel):
@@ -103,7 +94,7 @@ def _read(
             failure=CallError(FailureKind.TRANSIENT, f"the response is not JSON but {_describe(body)}")
         )
     reply: dict[str, Any] = data if isinstance(data, dict) else {}
-    usage = _reported_usage(reply.get("usage"))
+    usage = reported_usage(reply)
     choices: Any = reply.get("choices")
     try:
         choice = form.model_validate(choices[0])
@@ -115,7 +106,7 @@ def _read(
     text = _sendable((choice.message.content if isinstance(choice, _ChatChoice) else choice.text) or "")
     completion = Completion(
         text=text,
-        usage=usage or _estimated_usage(request, text),
+        usage=usage or estimated_usage(reply, request, text),
         finish_reason=choice.finish_reason or "unknown",
         model=model,
     )
@@ -139,28 +130,6 @@ def _sendable(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode(errors="replace").decode()
     return text
-
-
-def _reported_usage(data: object) -> Usage | None:
-    try:
-        usage = _ReportedUsage.model_validate(data)
-    except ValidationError:
-        return None
-    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
-    return Usage(
-        input_tokens=usage.prompt_tokens,
-        cached_tokens=min(cached or 0, usage.prompt_tokens),
-        output_tokens=usage.completion_tokens,
-    )
-
-
-def _estimated_usage(request: CallRequest, text: str) -> Usage:
-    prompt_chars = sum(len(message.content) for message in request.messages)
-    return Usage(
-        input_tokens=-(-prompt_chars // CHARS_PER_TOKEN),
-        output_tokens=-(-len(text) // CHARS_PER_TOKEN),
-        estimated=True,
-    )
 
 
 def _describe(body: str) -> str:

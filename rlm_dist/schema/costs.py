@@ -1,20 +1,57 @@
 """What calls use: tokens, and money in USD or nano-dollars (1e-9 USD)."""
 
+import re
+from typing import Literal
+
 from pydantic import Field
 
-from rlm_dist.schema.base import Role, Wire, _is_none
+from rlm_dist.schema.base import Role, Wire, _is_none, _is_zero
+
+Tier = Literal["default", "flex", "priority"]
+DEFAULT_TIER = "default"
+# Names that endpoints have for the tier at their listed price.
+_DEFAULT_NAMES = frozenset({DEFAULT_TIER, "auto", "on_demand", "standard", "standard_only"})
+_TIER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
+_TOKENS = (
+    "input_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "input_audio_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "output_audio_tokens",
+)
+
+
+def tier_name(value: object) -> str | None:
+    """A service tier as we name it; ``other`` if it cannot be a name, None if there is none."""
+    if not isinstance(value, str) or not value:
+        return None
+    name = value.lower()
+    if name in _DEFAULT_NAMES:
+        return DEFAULT_TIER
+    return name if _TIER_NAME.fullmatch(name) else "other"
 
 
 class Usage(Wire):
-    """Tokens of one or more calls; ``cached_tokens`` are part of ``input_tokens``.
+    """Tokens of one or more calls; for one call, also the tier and the money that the endpoint reported.
 
-    ``estimated`` is true if the endpoint reported no usage and the numbers are our own count.
+    ``cached_tokens``, ``cache_write_tokens`` and ``input_audio_tokens`` are parts of ``input_tokens`` that do
+    not overlap; so are ``reasoning_tokens`` and ``output_audio_tokens`` of ``output_tokens``. ``estimated`` is
+    true if the endpoint reported no usage and the numbers are our own count. ``tier`` is named by
+    ``tier_name``.
     """
 
     input_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = Field(default=0, exclude_if=_is_zero)
+    input_audio_tokens: int = Field(default=0, exclude_if=_is_zero)
     output_tokens: int = 0
+    reasoning_tokens: int = Field(default=0, exclude_if=_is_zero)
+    output_audio_tokens: int = Field(default=0, exclude_if=_is_zero)
     estimated: bool = False
+    tier: str | None = Field(default=None, exclude_if=_is_none)
+    billed_nanousd: int | None = Field(default=None, exclude_if=_is_none)
 
     @property
     def total(self) -> int:
@@ -22,12 +59,8 @@ class Usage(Wire):
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            input_tokens=self.input_tokens + other.input_tokens,
-            cached_tokens=self.cached_tokens + other.cached_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            estimated=self.estimated or other.estimated,
-        )
+        sums = {name: getattr(self, name) + getattr(other, name) for name in _TOKENS}
+        return Usage(**sums, estimated=self.estimated or other.estimated)
 
 
 class Charge(Wire):
