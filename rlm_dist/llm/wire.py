@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.llm.usage import estimated_usage, reported_usage
-from rlm_dist.schema import CallRequest, Charge, Completion, Message
+from rlm_dist.schema import DEFAULT_TIER, CallRequest, Charge, Completion, Message
 
 # Many servers default to 16 tokens on this route; nothing useful fits into that.
 PLAIN_OUTPUT_TOKENS = 2048
@@ -118,9 +118,16 @@ def _parameters(request: CallRequest) -> dict[str, Any]:
         "max_tokens": request.max_output_tokens,
         "temperature": request.temperature,
         "reasoning_effort": request.reasoning_effort,
+        "service_tier": None if request.tier == DEFAULT_TIER else request.tier,
     }
     named = {name: value for name, value in parameters.items() if value is not None}
-    return {**named, **(request.extra_body or {})}
+    return {**named, **_extra(request)}
+
+
+def _extra(request: CallRequest) -> dict[str, Any]:
+    """The extra fields, without a service tier if the request has its own."""
+    extra = request.extra_body or {}
+    return {name: value for name, value in extra.items() if request.tier is None or name != "service_tier"}
 
 
 def _sendable(text: str) -> str:

@@ -14,7 +14,7 @@ from rlm_dist.schema.calls import (
     Message,
 )
 from rlm_dist.schema.cells import REPL_NAMES, CellResult, Clipped, FinalValue, Resolved
-from rlm_dist.schema.costs import DEFAULT_TIER, Charge, Costs, ModelCosts, Tier, Usage, tier_name
+from rlm_dist.schema.costs import DEFAULT_TIER, FLEX, Charge, Costs, ModelCosts, Tier, Usage, tier_name
 from rlm_dist.schema.jobs import (
     ContextInfo,
     ContextRef,
@@ -36,6 +36,7 @@ from rlm_dist.schema.jobs import (
 __all__ = [
     "CHARS_PER_TOKEN",
     "DEFAULT_TIER",
+    "FLEX",
     "NANO",
     "REPL_NAMES",
     "Answer",

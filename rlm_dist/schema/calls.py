@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, JsonValue
 
 from rlm_dist.schema.base import Role, Wire, _is_none
-from rlm_dist.schema.costs import Charge, Usage
+from rlm_dist.schema.costs import Charge, Tier, Usage, tier_name
 
 CHARS_PER_TOKEN = 4
 _EXPECTED_OUTPUT_TOKENS = 1024
@@ -29,12 +29,14 @@ class CallParameters(Wire):
     """What the calls of one role send besides model and prompt; None leaves the value to the endpoint.
 
     ``extra_body`` has further fields of the request, such as ``top_p``; an endpoint need not support them.
+    ``tier``, if set, takes the place of a ``service_tier`` there.
     """
 
     temperature: float | None = Field(default=None, ge=0)
     max_output_tokens: int | None = Field(default=None, ge=1)
     reasoning_effort: str | None = Field(default=None, min_length=1)
     extra_body: ExtraBody | None = None
+    tier: Tier | None = None
 
 
 class Message(Wire):
@@ -59,6 +61,12 @@ class CallRequest(Wire):
     # Left out of call ids if None, so that calls of jobs older than these fields keep their ids.
     reasoning_effort: str | None = Field(default=None, exclude_if=_is_none)
     extra_body: dict[str, JsonValue] | None = Field(default=None, exclude_if=_is_none)
+    tier: Tier | None = Field(default=None, exclude_if=_is_none)
+
+    @property
+    def asked_tier(self) -> str | None:
+        """The service tier that the request asks for; None if it names none."""
+        return self.tier or tier_name((self.extra_body or {}).get("service_tier"))
 
     @property
     def expected(self) -> "Usage":
@@ -67,6 +75,7 @@ class CallRequest(Wire):
         return Usage(
             input_tokens=chars // CHARS_PER_TOKEN,
             output_tokens=self.max_output_tokens or _EXPECTED_OUTPUT_TOKENS,
+            tier=self.asked_tier,
         )
 
 

@@ -8,7 +8,8 @@ from pydantic import Field
 from rlm_dist.schema.base import Role, Wire, _is_none, _is_zero
 
 Tier = Literal["default", "flex", "priority"]
-DEFAULT_TIER = "default"
+DEFAULT_TIER: Tier = "default"
+FLEX: Tier = "flex"
 # Names that endpoints have for the tier at their listed price.
 _DEFAULT_NAMES = frozenset({DEFAULT_TIER, "auto", "on_demand", "standard", "standard_only"})
 _TIER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
@@ -74,13 +75,15 @@ class Charge(Wire):
 class Costs(Wire):
     """What a job or batch used: the seed's keys, and their parts.
 
-    Money is in USD, null if a price is unknown. Tokens are input + output. ``retries`` counts the attempts
-    after the first of each call, ``rate_limited`` the attempts that a 429 refused.
+    Money is in USD, null if a price is unknown; ``tiers`` splits it by the tier that served the calls. Tokens
+    are input + output. ``retries`` counts the attempts after the first of each call, ``rate_limited`` the attempts
+    that a 429 refused.
     """
 
     total_cost: float | None = 0.0
     root_llm_cost: float | None = 0.0
     sub_llm_cost: float | None = 0.0
+    tiers: dict[str, float | None] = Field(default={})
     root_llm_tokens: int = 0
     sub_llm_tokens: int = 0
     root_llm_calls: int = 0
@@ -100,12 +103,21 @@ class Costs(Wire):
 
 
 class ModelCosts(Wire):
-    """One line of ``rlm-dist cost``: what one model used in one role."""
+    """One line of ``rlm-dist cost``: what one model used in one role and tier.
+
+    ``cache_write_tokens`` are part of the input, ``reasoning_tokens`` of the output, and ``audio_tokens`` of
+    both. ``billed_calls`` counts the calls whose cost is what the endpoint billed.
+    """
 
     role: Role
     model: str
+    tier: str = DEFAULT_TIER
     calls: int
     input_tokens: int
     cached_tokens: int
+    cache_write_tokens: int = 0
     output_tokens: int
+    reasoning_tokens: int = 0
+    audio_tokens: int = 0
+    billed_calls: int = 0
     cost: float | None

@@ -12,6 +12,7 @@ from rlm_dist.errors import FailureKind, LimitExceeded, RLMError, UnknownPrice
 from rlm_dist.schema import NANO, CallFailure, CallResult, Role, Usage
 from rlm_dist.store import keys
 from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart, fenced, new_token
+from rlm_dist.store.ledger import charge_label
 
 MAX_LAPSES = 3
 _UNPRICED = "unpriced"
@@ -77,11 +78,15 @@ class CallRefused:
 
 @dataclass(frozen=True)
 class Spend:
-    """One attempt that the endpoint charged for; ``nanousd`` is None if the price is unknown."""
+    """One attempt that the endpoint charged for; ``nanousd`` is None if the price is unknown.
+
+    ``usage`` has the tier that the money is for. ``billed`` says that the endpoint itself named the money.
+    """
 
     model: str
     usage: Usage
     nanousd: int | None
+    billed: bool = False
 
 
 @dataclass(frozen=True)
@@ -245,7 +250,7 @@ def _settle_args(settlement: Settlement) -> list[str | int]:
     ]
     for spend in spends:
         args += [
-            settlement.role,
+            charge_label(settlement.role, spend.usage, billed=spend.billed),
             spend.model,
             spend.usage.input_tokens,
             spend.usage.cached_tokens,

@@ -1,12 +1,12 @@
 """What a call costs, before it is made and after: tokens and nano-dollars."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.errors import PAUSING, BlobError, CallError, FailureKind
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.prices import Prices
-from rlm_dist.schema import CallFailure, CallRequest, CallResult, Charge, Completion, Role
+from rlm_dist.schema import FLEX, CallFailure, CallRequest, CallResult, Charge, Completion, Role
 from rlm_dist.store import Settlement, Spend
 
 
@@ -46,6 +46,15 @@ def _pause_reason(failure: CallFailure | None) -> str | None:
 
 def _charge(completion: Completion) -> Charge:
     return Charge(model=completion.model, usage=completion.usage, endpoint=completion.endpoint)
+
+
+def _paid_tier(request: CallRequest, charge: Charge) -> str | None:
+    """The tier that the endpoint reported. If it reported none, that of the request, but no discount."""
+    return charge.usage.tier or (None if request.asked_tier == FLEX else request.asked_tier)
+
+
+def _first(prices: Iterable[int | None]) -> int | None:
+    return next((price for price in prices if price is not None), None)
 
 
 class Accounts:
@@ -99,12 +108,18 @@ class Accounts:
         )
 
     def _spend(self, request: CallRequest, charge: Charge) -> Spend:
-        """The charge at the price of the model that answered, or else of the model requested."""
+        """The charge by the user's prices, or as the endpoint billed it, or by the published prices.
+
+        The price is that of the model that answered, or else of the model requested.
+        """
         url = charge.endpoint or self._endpoints[request.role][0].url
         names = (charge.model, self.resolved(request.role, request.model))
-        prices = (self._prices.nanousd(name, charge.usage, url) for name in names)
-        nanousd = next((price for price in prices if price is not None), None)
-        return Spend(model=charge.model, usage=charge.usage, nanousd=nanousd)
+        usage = charge.usage.model_copy(update={"tier": _paid_tier(request, charge)})
+        own = _first(self._prices.own_nanousd(name, usage) for name in names)
+        if own is None and usage.billed_nanousd is not None:
+            return Spend(charge.model, usage, usage.billed_nanousd, billed=True)
+        published = (self._prices.published_nanousd(name, usage, url) for name in names)
+        return Spend(charge.model, usage, _first(published) if own is None else own)
 
     def _model(self, request: CallRequest) -> str:
         key = (request.role, request.model)
