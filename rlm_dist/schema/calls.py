@@ -25,6 +25,10 @@ def _only_extra(body: dict[str, JsonValue]) -> dict[str, JsonValue]:
 ExtraBody = Annotated[dict[str, JsonValue], AfterValidator(_only_extra)]
 
 
+def _asked_tier(tier: Tier | None, extra_body: dict[str, JsonValue] | None) -> str | None:
+    return tier or tier_name((extra_body or {}).get("service_tier"))
+
+
 class CallParameters(Wire):
     """What the calls of one role send besides model and prompt; None leaves the value to the endpoint.
 
@@ -37,6 +41,11 @@ class CallParameters(Wire):
     reasoning_effort: str | None = Field(default=None, min_length=1)
     extra_body: ExtraBody | None = None
     tier: Tier | None = None
+
+    @property
+    def asked_tier(self) -> str | None:
+        """The service tier that these calls ask for; None if they name none."""
+        return _asked_tier(self.tier, self.extra_body)
 
 
 class Message(Wire):
@@ -66,7 +75,7 @@ class CallRequest(Wire):
     @property
     def asked_tier(self) -> str | None:
         """The service tier that the request asks for; None if it names none."""
-        return self.tier or tier_name((self.extra_body or {}).get("service_tier"))
+        return _asked_tier(self.tier, self.extra_body)
 
     @property
     def expected(self) -> "Usage":
