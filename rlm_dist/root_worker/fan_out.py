@@ -22,6 +22,7 @@ import structlog
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.errors import CallError, RLMError
+from rlm_dist.root_worker.named_models import NamedModels
 from rlm_dist.schema import Answer, CallRequest, CallResult, JobSpec, Message, Role
 from rlm_dist.schema.events import Emit, SubCallsAnswered
 from rlm_dist.schema.leases import RENEW_S
@@ -90,6 +91,7 @@ class FanOut:
         self._send = send
         self._queue_is_empty = queue_is_empty
         self._emit = emit
+        self._named_models = NamedModels(spec, accounts.resolve)
         self._call_ids = CallIds(spec.id)
         self._changed = threading.Condition()
         self._outstanding: dict[str, _OpenQuery] = {}
@@ -107,11 +109,12 @@ class FanOut:
 
         Raises:
             LimitExceeded, UnknownPrice: if a budget of the job or its batch does not allow a call.
+            ModelNotAllowed: if the job may not use ``model``.
             CallError: if every further call would fail in the same way (key, quota, unknown model).
             RLMError: the error passed to ``abort``.
         """
         started = time.monotonic()
-        ids, by_id, from_store = self._query_all(prompts, model or self._spec.sub_model, turn)
+        ids, by_id, from_store = self._query_all(prompts, self._named_models.model(model), turn)
         failpoint("calls.answered", self._spec.id)
         answers = [by_id[call_id] for call_id in ids]
         if from_store:

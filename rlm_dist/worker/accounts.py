@@ -80,13 +80,20 @@ class Accounts:
         """
         usage = request.expected
         try:
-            model = self._model(request)
+            model = self._model(request.role, request.model)
         except CallError:  # the endpoint does not list its models; the call itself will report this
             return usage.total, 0
         endpoints = self._endpoints[request.role]
         prices = [self._prices.nanousd(endpoint.named(model), usage, endpoint.url) for endpoint in endpoints]
         amounts = [price for price in prices if price is not None]
         return usage.total, max(amounts) if len(amounts) == len(prices) else None
+
+    def resolve(self, role: Role, name: str) -> str:
+        """The model that serves a role's calls for a name; the name itself if its endpoint cannot tell."""
+        try:
+            return self._model(role, name)
+        except CallError:
+            return name
 
     def resolved(self, role: Role, name: str) -> str:
         """The model that serves a role's calls for a name; the name itself while that is unknown."""
@@ -121,8 +128,8 @@ class Accounts:
         published = (self._prices.published_nanousd(name, usage, url) for name in names)
         return Spend(charge.model, usage, _first(published) if own is None else own)
 
-    def _model(self, request: CallRequest) -> str:
-        key = (request.role, request.model)
+    def _model(self, role: Role, name: str) -> str:
+        key = (role, name)
         if key not in self._models:
-            self._models[key] = self._resolve(*key) if request.model == "auto" else request.model
+            self._models[key] = self._resolve(role, name) if name == "auto" else name
         return self._models[key]
