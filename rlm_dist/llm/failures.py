@@ -38,6 +38,9 @@ _NO_CONNECTION = (aiohttp.ClientConnectorError, ConnectionRefusedError, socket.g
 _NO_MODEL = re.compile(r"model\b.{0,120}?\b(not found|not exist|unknown|not available)", re.I | re.S)
 _NO_MODEL_CODES = frozenset({"model_not_found", "unknown_model", "invalid_model"})
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "insufficient_balance"})
+# Groq's status and code, and OpenAI's code, for a flex tier that has no room.
+_NO_ROOM = 498
+_NO_ROOM_CODES = frozenset({"flex_tier_capacity_exceeded", "resource_unavailable"})
 _TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 _TOO_LONG = re.compile(
     r"maximum context length|maximum model length|context size|context length|context window"
@@ -71,6 +74,10 @@ class HTTPRefusal(CallError):
     def maybe_no_route(self) -> bool:
         """Whether the endpoint may simply lack this route."""
         return self.status in (404, 405, 501) and self.kind is not FailureKind.UNKNOWN_MODEL
+
+
+class TierUnavailable(HTTPRefusal):
+    """The service tier that was asked for has no room; the endpoint's other tiers may have."""
 
 
 class NotConnected(CallError):
@@ -145,8 +152,10 @@ def _refused(error: openai.APIStatusError, url: str, secrets: Secrets) -> HTTPRe
     text = _text(body)
     quote = f": {shown(text, secrets)}" if text else ""
     delay_s = requested_delay_s(error.response.headers)
-    kind = _kind(status, text, {str(body.get(name)) for name in ("code", "type")})
-    return HTTPRefusal(kind, _message(kind, status, url, body, quote), delay_s, status)
+    codes = {str(body.get(name)) for name in ("code", "type")}
+    kind = _kind(status, text, codes)
+    form = TierUnavailable if status == _NO_ROOM or codes & _NO_ROOM_CODES else HTTPRefusal
+    return form(kind, _message(kind, status, url, body, quote), delay_s, status)
 
 
 def _text(body: dict[str, Any]) -> str:
@@ -159,7 +168,7 @@ def _kind(status: int, text: str, codes: set[str]) -> FailureKind:
         return FailureKind.AUTH
     if status == 402 or codes & _QUOTA_CODES:
         return FailureKind.QUOTA
-    if status == 429:
+    if status in (429, _NO_ROOM):
         return FailureKind.RATE
     if codes & _TOO_LONG_CODES or status == 413 or (status in (400, 422, 500) and _TOO_LONG.search(text)):
         return FailureKind.TOO_LONG
