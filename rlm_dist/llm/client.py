@@ -264,8 +264,7 @@ class LLM:
         may_fall_back: MayFallBack | None,
     ) -> bool:
         """Whether the call is to go on in the default tier, as the flex tier has had no room for it."""
-        has_no_room = request.asked_tier == FLEX and isinstance(attempt.failure, TierUnavailable)
-        if not has_no_room or progress.without_room < _FLEX_ATTEMPTS or may_fall_back is None:
+        if not _lacks_room(request, attempt) or progress.without_room < _FLEX_ATTEMPTS or may_fall_back is None:
             return False
         try:
             return await asyncio.to_thread(may_fall_back)
@@ -312,7 +311,7 @@ class LLM:
             self._on_wire[job_id] -= 1
             if not self._on_wire[job_id]:
                 del self._on_wire[job_id]
-            limiter.release(permit, _end_of(attempt), **_release_details(attempt))
+            limiter.release(permit, _end_of(request, attempt), **_release_details(attempt))
         return attempt
 
     async def _timed_attempt(self, upstream: Upstream, request: CallRequest, deadline: float) -> Attempt:
@@ -433,13 +432,17 @@ def check_endpoints(endpoints: Sequence[Endpoint]) -> None:
     raise errors[0]
 
 
-def _end_of(attempt: Attempt) -> AttemptEnd:
+def _lacks_room(request: CallRequest, attempt: Attempt) -> bool:
+    """Whether the flex tier had no room, which says nothing about how many calls the endpoint takes."""
+    return request.asked_tier == FLEX and isinstance(attempt.failure, TierUnavailable)
+
+
+def _end_of(request: CallRequest, attempt: Attempt) -> AttemptEnd:
     """How an attempt ended, as far as the limits are concerned."""
     if attempt.unheard:
         return AttemptEnd.UNHEARD
-    # That a tier has no room says nothing about how many calls the endpoint takes.
-    is_load = not isinstance(attempt.failure, TierUnavailable)
-    if attempt.failure is not None and attempt.failure.kind is FailureKind.RATE and is_load:
+    refused = attempt.failure is not None and attempt.failure.kind is FailureKind.RATE
+    if refused and not _lacks_room(request, attempt):
         return AttemptEnd.REFUSED
     return AttemptEnd.ANSWERED if attempt.failure or attempt.completion else AttemptEnd.ABORTED
 

@@ -51,6 +51,7 @@ def event_lines(event: Event) -> Iterator[str]:
             yield f"  {calls(event.calls)} answered in {event.seconds:.1f} s" + _suffix(
                 f"{event.failed} failed" if event.failed else "",
                 f"{event.from_store} were answered before" if event.from_store else "",
+                *(f"{count} by the tier {tier}" for tier, count in sorted(event.tiers.items())),
             )
         case Marked():
             yield f"  ! {event.kind}" + (f": {event.detail}" if event.detail else "")

@@ -23,7 +23,7 @@ import structlog
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.errors import CallError, RLMError
 from rlm_dist.root_worker.named_models import NamedModels
-from rlm_dist.schema import Answer, CallRequest, CallResult, JobSpec, Message, Role
+from rlm_dist.schema import DEFAULT_TIER, Answer, CallRequest, CallResult, JobSpec, Message, Role
 from rlm_dist.schema.events import Emit, SubCallsAnswered
 from rlm_dist.schema.leases import RENEW_S
 from rlm_dist.store import CallRefused, CallState, OpenCall, Store, Window
@@ -128,6 +128,9 @@ class FanOut:
                     failed=len(failures),
                     from_store=from_store,
                     failed_attempts=Counter(kind for answer in answers for kind in answer.failed_attempts),
+                    tiers=Counter(
+                        answer.tier for answer in answers if answer.tier not in (None, DEFAULT_TIER)
+                    ),
                     seconds=time.monotonic() - started,
                 )
             )
@@ -297,8 +300,9 @@ class FanOut:
         result = CallResult.model_validate_json(self._payloads.unpack(packed))
         text = result.completion.text if result.completion else None
         return Answer(
-            call_id=call_id, text=text, failure=result.failure, failed_attempts=result.failed_attempts
-        )
+            call_id=call_id, text=text, failure=result.failure, failed_attempts=result.failed_attempts,
+            tier=result.completion.usage.tier if result.completion else None,
+        )  # fmt: skip
 
     def _start_reader(self) -> None:
         if self._reader is None:

@@ -13,6 +13,7 @@ from rlm_dist.store import CallRefused, CallState, CallStore, OpenCall
 from rlm_dist.worker.accounts import Accounts, end_of_call
 from rlm_dist.worker.call_ids import CallIds
 from rlm_dist.worker.failpoints import failpoint
+from rlm_dist.worker.fallback import fallback
 from rlm_dist.worker.model_client import ModelClient
 
 _POLL_S = 0.2
@@ -90,7 +91,10 @@ class RootCalls:
 
     def _ask(self, call_id: str, request: CallRequest) -> CallResult:
         failpoint("root.opened", self._spec.id)
-        result = self._wait(self._llm.submit(request, self._spec.id))
+        may_fall_back = fallback(
+            self._spec.id, call_id, "root", request, calls=self._calls, accounts=self._accounts
+        )
+        result = self._wait(self._llm.submit(request, self._spec.id, may_fall_back))
         if result.failed_attempts:
             kinds = ", ".join(result.failed_attempts)
             self._emit(Marked(turn=0, kind="root_attempts_failed", detail=kinds))

@@ -126,9 +126,13 @@ class CallResult(Wire):
 
 
 class Answer(Wire):
-    """A settled call as its caller sees it: ``text`` or the failure, and the kinds of its failed attempts."""
+    """A settled call as its caller sees it: ``text`` or the failure, and the kinds of its failed attempts.
+
+    ``tier`` is the service tier that the endpoint reported.
+    """
 
     call_id: str
+    tier: str | None = None
     text: str | None = None
     failure: CallFailure | None = None
     failed_attempts: tuple[str, ...] = ()

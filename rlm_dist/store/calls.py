@@ -171,6 +171,14 @@ class CallStore(StorePart):
             {job for job, reply in pairs if reply == 0}, {job for job, reply in pairs if reply == 2}
         )
 
+    def reserve_more(self, job_id: str, call_id: str, owner: str, nanousd: int | None) -> bool:
+        """Reserve this much money for a call that ``owner`` holds, if the budgets have room for it.
+
+        None is an unknown price, which no budget of money allows. The holder of a root call is ``root``.
+        """
+        args = (call_id, owner, "" if nanousd is None else nanousd)
+        return bool(self._script("calls_reserve", keys.job_keys(job_id), *args))
+
     def settle(self, job_id: str, owner: str, settlements: Sequence[Settlement]) -> list[bool]:
         """End calls and count what was paid; True for each whose result is now the call's answer.
 
