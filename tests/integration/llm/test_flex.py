@@ -34,9 +34,11 @@ def served_by(stack: ExitStack, *faults: Fault) -> SimulatedEndpoint:
     return stack.enter_context(SimulatedEndpoint(faults=faults))
 
 
-def llm_of(stack: ExitStack, endpoint: SimulatedEndpoint, timeout_s: float = 20) -> LLM:
+def llm_of(
+    stack: ExitStack, endpoint: SimulatedEndpoint, timeout_s: float = 20, retry: RetryPolicy = FAST
+) -> LLM:
     """A model client of this endpoint."""
-    llm = LLM(dict.fromkeys(Role, (Endpoint(endpoint.url),)), call_timeout_s=timeout_s, retry=FAST)
+    llm = LLM(dict.fromkeys(Role, (Endpoint(endpoint.url),)), call_timeout_s=timeout_s, retry=retry)
     stack.callback(llm.close)
     return llm
 
@@ -114,12 +116,10 @@ def test_only_flex_falls_back(stack: ExitStack) -> None:
 
 
 def test_a_lack_of_room_in_flex_is_no_limit_of_the_endpoint(stack: ExitStack) -> None:
-    """Twenty refusals of other calls would make every worker wait."""
+    """As many refusals of other calls would make every worker wait."""
     endpoint = served_by(stack, REFUSALS[0].model_copy(update={"on": tuple(range(60))}))
-    llm = llm_of(stack, endpoint)
-    futures: list[Future[CallResult]] = [
-        llm.submit(request(tier="flex"), "j", lambda: True) for _ in range(20)
-    ]
+    llm = llm_of(stack, endpoint, retry=RetryPolicy(base_s=0.001, cap_s=0.005, rate_attempts=60))
+    futures: list[Future[CallResult]] = [llm.submit(request(tier="flex")) for _ in range(20)]
     assert all(future.result().completion for future in futures)
     limiter = llm._limits.limiter(endpoint.url, "auto")
     assert limiter.blocked_until == 0
