@@ -56,9 +56,10 @@ JOB_OPTIONS: Mapping[str, Any] = {
     "sub_models": Annotated[
         str | None,
         typer.Option(
-            metavar="NAMES", callback=lambda names: names.split(",") if names else None,
+            metavar="NAMES",
+            callback=lambda names: names.split(",") if names else None,
             help="Models that code may name too, with commas. [default: RLM_SUB_MODELS]",
-        ),  # fmt: skip
+        ),
     ],
     "tier": Annotated[Tier | None, typer.Option(help="Service tier of all calls. [default: RLM_TIER]")],
     "sub_tier": Annotated[Tier | None, typer.Option(help="That of sub-calls. [default: RLM_SUB_TIER]")],

@@ -72,7 +72,7 @@ class JobOptions(BaseModel):
         return JobLimits.model_validate(limits)
 
     def parameters(self, role: Role) -> CallParameters:
-        """The parameters that the job's calls of ``role`` send to the endpoint; ``tier`` is for both roles."""
+        """The parameters that the job's calls of ``role`` send; ``tier`` is for both roles."""
         prefix = "sub_" if role is Role.SUB else ""
         values = {name: getattr(self, prefix + name) for name in CallParameters.model_fields}
         return CallParameters.model_validate({**values, "tier": values["tier"] or self.tier})

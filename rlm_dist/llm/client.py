@@ -128,7 +128,7 @@ class LLM:
         """Start a call; its result reports every failure. Cancelling the future aborts the request.
 
         When calls wait for a slot or for the shared limits, their jobs take turns. ``may_fall_back`` is
-        asked, in another thread, if the call asks for the flex tier and that has no room; None never allows it.
+        asked, in another thread, if the call asks for the flex tier and that has no room; None forbids it.
         """
         return self._loop.submit(self._answer(request, job_id, may_fall_back))
 
@@ -227,9 +227,7 @@ class LLM:
         """The time for all attempts."""
         return self._timeout_s(request) * self._retry.deadline_factor
 
-    async def _call(
-        self, request: CallRequest, job_id: str, may_fall_back: MayFallBack | None
-    ) -> CallResult:
+    async def _call(self, request: CallRequest, job_id: str, may_fall_back: MayFallBack | None) -> CallResult:
         now = time.monotonic()
         progress = _CallProgress(now, now + self._patience_s(request))
         pool = self._pool(request.role)
@@ -264,7 +262,11 @@ class LLM:
         may_fall_back: MayFallBack | None,
     ) -> bool:
         """Whether the call is to go on in the default tier, as the flex tier has had no room for it."""
-        if not _lacks_room(request, attempt) or progress.without_room < _FLEX_ATTEMPTS or may_fall_back is None:
+        if (
+            not _lacks_room(request, attempt)
+            or progress.without_room < _FLEX_ATTEMPTS
+            or may_fall_back is None
+        ):
             return False
         try:
             return await asyncio.to_thread(may_fall_back)

@@ -54,14 +54,12 @@ def estimated_usage(reply: Mapping[str, Any], request: CallRequest, text: str) -
 
 
 def _tier(reply: Mapping[str, Any]) -> str | None:
-    return tier_name(reply.get("service_tier")) or tier_name(
-        _mapping(reply.get("usage")).get("service_tier")
-    )
+    return tier_name(reply.get("service_tier")) or tier_name(_mapping(reply.get("usage")).get("service_tier"))
 
 
 def _billed_nanousd(usage: Mapping[str, Any]) -> int | None:
     """The endpoint's own bill (``cost``, in USD); None if a user's own key paid a part of it elsewhere."""
-    cost = usage.get("cost")
+    cost: Any = usage.get("cost")
     if not _is_number(cost) or not 0 <= cost <= _MOST_USD or usage.get("is_byok"):
         return None
     return int((Decimal(str(cost)) * NANO).to_integral_value(ROUND_HALF_UP))

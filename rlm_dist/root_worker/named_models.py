@@ -1,7 +1,7 @@
 """Which models the code of a job may name in its sub-calls.
 
-A context can carry instructions, and 10,000 calls to the dearest model of an endpoint are one line of code. So
-a name counts only if the job has it: as its sub model, its root model, or one that the user listed.
+A context can carry instructions, and 10,000 calls to the dearest model of an endpoint are one line of code.
+So a name counts only if the job has it: as its sub model, its root model, or one that the user listed.
 """
 
 from collections.abc import Callable

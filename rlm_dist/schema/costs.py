@@ -37,8 +37,8 @@ def tier_name(value: object) -> str | None:
 class Usage(Wire):
     """Tokens of one or more calls; for one call, also the tier and the money that the endpoint reported.
 
-    ``cached_tokens``, ``cache_write_tokens`` and ``input_audio_tokens`` are parts of ``input_tokens`` that do
-    not overlap; so are ``reasoning_tokens`` and ``output_audio_tokens`` of ``output_tokens``. ``estimated`` is
+    ``cached_tokens``, ``cache_write_tokens`` and ``input_audio_tokens`` are separate parts of
+    ``input_tokens``, ``reasoning_tokens`` and ``output_audio_tokens`` of ``output_tokens``. ``estimated`` is
     true if the endpoint reported no usage and the numbers are our own count. ``tier`` is named by
     ``tier_name``.
     """
@@ -75,9 +75,9 @@ class Charge(Wire):
 class Costs(Wire):
     """What a job or batch used: the seed's keys, and their parts.
 
-    Money is in USD, null if a price is unknown; ``tiers`` splits it by the tier that served the calls. Tokens
-    are input + output. ``retries`` counts the attempts after the first of each call, ``rate_limited`` the attempts
-    that a 429 refused.
+    Money is in USD, null if a price is unknown; ``tiers`` splits it by the tier that served the calls.
+    Tokens are input + output. ``retries`` counts the attempts after the first of each call, ``rate_limited``
+    the attempts that a 429 refused.
     """
 
     total_cost: float | None = 0.0

@@ -73,8 +73,8 @@ class JobSpec(Wire):
     job). ``form`` is the shape of its result. ``broker_prefix`` is not empty if the client has separate
     workers; only those may run the job. ``on_divergence`` says what happens to the job if a cell that is run
     again, after its worker died, gives a result that differs from its journal. Of the waiting jobs, those
-    with a higher ``priority`` start first, then those submitted first. ``sub_models`` are models that its code
-    may name besides ``model`` and ``sub_model``; None, in jobs of earlier versions, allows every name.
+    with a higher ``priority`` start first, then those submitted first. ``sub_models`` are the models that its
+    code may name besides ``model`` and ``sub_model``; None, in jobs of earlier versions, allows every name.
     """
 
     id: str

@@ -247,7 +247,9 @@ class SubCalls:
         """Send the request of a call; if it cannot be read, the call fails."""
         try:
             request = self._request(call, packed)
-            future = self._llm.submit(request, call.job_id, self._fallback(call, request)) if request else None
+            future = (
+                self._llm.submit(request, call.job_id, self._fallback(call, request)) if request else None
+            )
         except Exception:
             log.exception("call_not_started", job=call.job_id)
             request = future = None

@@ -10,7 +10,7 @@ from rlm_dist.worker.accounts import Accounts
 def fallback(
     job_id: str, call_id: str, owner: str, request: CallRequest, *, calls: CallStore, accounts: Accounts
 ) -> Callable[[], bool] | None:
-    """A function that reserves the price of the default tier and returns whether the budgets have room for it.
+    """A function that reserves the price of the default tier, if the budgets have room, and says whether.
 
     None if the call does not ask for the flex tier. ``owner`` is the call's holder, ``root`` for a root call.
     """

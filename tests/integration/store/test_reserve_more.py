@@ -1,6 +1,7 @@
 """A call that needs more than it reserved gets it only within the budgets of its job and its batch."""
 
 from functools import partial
+from typing import Any
 
 import redis
 
@@ -15,7 +16,7 @@ def reserved(client: redis.Redis, name: str = "job:j") -> int:
     return int(client.hget(f"rlm:{name}:ledger", "reserved_nanousd") or 0)
 
 
-def claimed(store: Store, *call_ids: str, nanousd: int = 10, **fields: object) -> None:
+def claimed(store: Store, *call_ids: str, nanousd: int = 10, **fields: Any) -> None:
     """A running job with claimed calls."""
     epoch = running_job(store, **fields)
     store.calls.open("j", epoch, opens(*call_ids, nanousd=nanousd))

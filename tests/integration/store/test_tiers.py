@@ -80,6 +80,6 @@ def test_charges_and_lines_of_the_default_tier_are_as_they_were(
     store.calls.settle("j", "sub-1", [settlement("a", nanousd=3, model="my model", cached=4)])
     assert redis_client.lrange("rlm:job:j:charges", 0, -1) == ["a sub 10 4 2 0 3 my model"]
     ledger = redis_client.hgetall("rlm:job:j:ledger")
-    assert {name for name in ledger if name.startswith("line:")} == {
+    assert {name for name in map(str, ledger) if name.startswith("line:")} == {
         f"line:sub:{metric}:my model" for metric in ("calls", "input", "cached", "output", "nanousd")
     }

@@ -1,7 +1,7 @@
 """A call of the flex tier that finds no room there is made at the default tier, if the budget has room."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,9 @@ HELLO = (Message(role="user", content="q"),)
 class Cluster:
     """One job with a budget, a root worker's and a sub worker's calls, and an endpoint."""
 
-    def __init__(self, stack: ExitStack, store: Store, client: redis.Redis, home: Path, max_nanousd: int) -> None:
+    def __init__(
+        self, stack: ExitStack, store: Store, client: redis.Redis, home: Path, max_nanousd: int
+    ) -> None:
         self.store = store
         self.events: list[Event] = []
         self.endpoint = stack.enter_context(SimulatedEndpoint(faults=[NO_ROOM], models=["m"]))
@@ -62,7 +64,13 @@ class Cluster:
         )  # fmt: skip
         stack.enter_context(closing(self.fan_out))
         self.root = RootCalls(
-            spec=spec, epoch=epoch, owner="root-1", calls=store.calls, llm=llm, emit=self.events.append, **shared
+            spec=spec,
+            epoch=epoch,
+            owner="root-1",
+            calls=store.calls,
+            llm=llm,
+            emit=self.events.append,
+            **shared,
         )
 
     def _flex(self, spec: JobSpec) -> JobSpec:
@@ -71,7 +79,8 @@ class Cluster:
             update={"model": "m", "sub_model": "m", "root_parameters": flex, "sub_parameters": flex}
         )
 
-    def _send(self, job_id: str, _turn: int, chunks: list[list[str]]) -> None:
+    def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
+        assert turn == 0
         for chunk in chunks:
             self.subs.run(job_id, chunk)
 

@@ -47,7 +47,9 @@ def test_tiers_and_the_models_that_code_may_name_are_read(monkeypatch: pytest.Mo
     assert read.variables()["RLM_SUB_MODELS"] == "gpt-5,qwen:7b"
 
 
-@pytest.mark.parametrize(("name", "value"), [("RLM_TIER", "scale"), ("RLM_SUB_TIER", "x"), ("RLM_SUB_MODELS", "a,,b")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("RLM_TIER", "scale"), ("RLM_SUB_TIER", "x"), ("RLM_SUB_MODELS", "a,,b")]
+)
 def test_a_bad_tier_or_list_of_models_names_its_setting(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:

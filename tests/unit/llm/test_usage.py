@@ -110,7 +110,10 @@ def test_the_tier_that_served_the_call(reported: object, tier: str | None) -> No
 
 @pytest.mark.parametrize(("cost", "nanousd"), [(0.00014, 140_000), (0, 0), (5e-10, 1), (1, 10**9)])
 def test_the_endpoints_own_bill_is_read_to_the_nano_dollar(cost: float, nanousd: int) -> None:
-    assert read(TOKENS | {"cost": cost, "cost_details": {"upstream_inference_cost": 9}}).billed_nanousd == nanousd
+    assert (
+        read(TOKENS | {"cost": cost, "cost_details": {"upstream_inference_cost": 9}}).billed_nanousd
+        == nanousd
+    )
     assert read({"cost": cost}).billed_nanousd == nanousd
 
 
