@@ -57,7 +57,7 @@ JOB_OPTIONS: Mapping[str, Any] = {
         str | None,
         typer.Option(
             metavar="NAMES",
-            callback=lambda names: names.split(",") if names else None,
+            callback=lambda names: [name.strip() for name in names.split(",")] if names else None,
             help="Models that code may name too, with commas. [default: RLM_SUB_MODELS]",
         ),
     ],

@@ -39,7 +39,14 @@ def test_each_is_an_option_of_the_python_api() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [([], {}), (["--max-usd", "0", "--model", "m", "--quick"], {"max_usd": 0.0, "model": "m"})],
+    [
+        ([], {}),
+        (["--max-usd", "0", "--model", "m", "--quick"], {"max_usd": 0.0, "model": "m"}),
+        (
+            ["--sub-models", "a, b:7b", "--tier", "flex", "--sub-tier", "default", "--quick"],
+            {"sub_models": ["a", "b:7b"], "tier": "flex", "sub_tier": "default"},
+        ),
+    ],
 )
 def test_a_command_gets_those_that_were_given(arguments: list[str], expected: Mapping[str, Any]) -> None:
     seen: list[tuple[object, bool]] = []
