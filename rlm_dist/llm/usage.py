@@ -16,12 +16,19 @@ _CACHED = ("cached_tokens", "cache_read_input_tokens")
 _CACHE_WRITES = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
 
 
-def reported_usage(reply: Mapping[str, Any]) -> Usage | None:
-    """The usage that a response reports; None if it has no number of tokens that can be true."""
+def reported_usage(reply: Mapping[str, Any], request: CallRequest) -> Usage | None:
+    """The usage that a response without an answer reports; None if it reports no use that can be true."""
+    usage = _mapping(reply.get("usage"))
+    tokens = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    return usage_of(reply, request, "") if any((*tokens, _billed_nanousd(usage))) else None
+
+
+def usage_of(reply: Mapping[str, Any], request: CallRequest, text: str) -> Usage:
+    """The usage of the answer ``text``: as reported, or our own count."""
     usage = _mapping(reply.get("usage"))
     prompt, output = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens", 0))
     if prompt is None or output is None:
-        return None
+        return _estimated_usage(reply, request, text)
     # Some endpoints put what they know of the cache beside the details. The details come first.
     inputs = {**usage, **_known(usage.get("prompt_tokens_details"))}
     outputs = _mapping(usage.get("completion_tokens_details"))
@@ -41,15 +48,17 @@ def reported_usage(reply: Mapping[str, Any]) -> Usage | None:
     )
 
 
-def estimated_usage(reply: Mapping[str, Any], request: CallRequest, text: str) -> Usage:
-    """Our own count of the tokens, with the tier and the bill if the response has them."""
+def _estimated_usage(reply: Mapping[str, Any], request: CallRequest, text: str) -> Usage:
+    """Our own count of the tokens that are not reported, with the tier and the bill if there are any."""
+    usage = _mapping(reply.get("usage"))
+    prompt, output = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
     prompt_chars = sum(len(message.content) for message in request.messages)
     return Usage(
-        input_tokens=-(-prompt_chars // CHARS_PER_TOKEN),
-        output_tokens=-(-len(text) // CHARS_PER_TOKEN),
+        input_tokens=-(-prompt_chars // CHARS_PER_TOKEN) if prompt is None else prompt,
+        output_tokens=-(-len(text) // CHARS_PER_TOKEN) if output is None else output,
         estimated=True,
         tier=_tier(reply),
-        billed_nanousd=_billed_nanousd(_mapping(reply.get("usage"))),
+        billed_nanousd=_billed_nanousd(usage),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.llm.usage import estimated_usage, reported_usage
+from rlm_dist.llm.usage import reported_usage, usage_of
 from rlm_dist.schema import DEFAULT_TIER, CallRequest, Charge, Completion, Message
 
 # Many servers default to 16 tokens on this route; nothing useful fits into that.
@@ -94,11 +94,11 @@ def _read(
             failure=CallError(FailureKind.TRANSIENT, f"the response is not JSON but {_describe(body)}")
         )
     reply: dict[str, Any] = data if isinstance(data, dict) else {}
-    usage = reported_usage(reply)
     choices: Any = reply.get("choices")
     try:
         choice = form.model_validate(choices[0])
     except (ValidationError, LookupError, TypeError):
+        usage = reported_usage(reply, request)
         charge = Charge(model=model, usage=usage) if usage else None
         problem = "no choices" if not choices else "a malformed choice"
         failure = CallError(FailureKind.TRANSIENT, f"the endpoint's answer has {problem}")
@@ -106,7 +106,7 @@ def _read(
     text = _sendable((choice.message.content if isinstance(choice, _ChatChoice) else choice.text) or "")
     completion = Completion(
         text=text,
-        usage=usage or estimated_usage(reply, request, text),
+        usage=usage_of(reply, request, text),
         finish_reason=choice.finish_reason or "unknown",
         model=model,
     )

@@ -81,7 +81,9 @@ def test_the_parts_are_never_more_than_the_whole() -> None:
 @pytest.mark.parametrize("bad", [10**18, 10**400, math.inf, math.nan, 2.5, True])
 @pytest.mark.parametrize("field", TOKENS)
 def test_tokens_that_cannot_be_true_are_estimated(field: str, bad: object) -> None:
-    assert read(TOKENS | {field: bad}) == Usage(input_tokens=2, output_tokens=1, estimated=True)
+    expected = {"input_tokens": 100, "output_tokens": 50}
+    expected |= {"input_tokens": 2} if field == "prompt_tokens" else {"output_tokens": 1}
+    assert read(TOKENS | {field: bad}) == Usage.model_validate(expected | {"estimated": True})
 
 
 @pytest.mark.parametrize(
@@ -131,6 +133,25 @@ def test_what_is_charged_for_a_malformed_answer_keeps_its_tier_and_bill() -> Non
     charge = read_chat(body, REQUEST, "m").charge
     assert charge is not None
     assert (charge.usage.tier, charge.usage.billed_nanousd) == ("flex", 500_000_000)
+
+
+@pytest.mark.parametrize(
+    ("usage", "charged"),
+    [
+        ({"prompt_tokens": 100, "completion_tokens": None}, {"input_tokens": 100}),
+        ({"prompt_tokens": None, "completion_tokens": 50}, {"input_tokens": 2, "output_tokens": 50}),
+        ({"cost": 0.5}, {"input_tokens": 2, "billed_nanousd": 500_000_000}),
+    ],
+)
+def test_a_charge_without_all_numbers_is_still_one(usage: dict[str, Any], charged: dict[str, Any]) -> None:
+    charge = read_chat(json.dumps({"choices": [], "usage": usage}), REQUEST, "m").charge
+    assert charge is not None
+    assert charge.usage == Usage.model_validate(charged | {"estimated": True})
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": -1, "cost": "much"}, {"cost": 0}, 7])
+def test_without_any_number_nothing_is_charged(usage: object) -> None:
+    assert read_chat(json.dumps({"choices": [], "usage": usage}), REQUEST, "m").charge is None
 
 
 def test_usage_without_parts_is_stored_as_before() -> None:
