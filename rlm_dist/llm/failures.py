@@ -38,9 +38,9 @@ _NO_CONNECTION = (aiohttp.ClientConnectorError, ConnectionRefusedError, socket.g
 _NO_MODEL = re.compile(r"model\b.{0,120}?\b(not found|not exist|unknown|not available)", re.I | re.S)
 _NO_MODEL_CODES = frozenset({"model_not_found", "unknown_model", "invalid_model"})
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "insufficient_balance"})
-# Groq's status and code, and OpenAI's code, for a flex tier that has no room.
+# For a flex tier that has no room, Groq has a status, and OpenAI words in a 429.
 _NO_ROOM = 498
-_NO_ROOM_CODES = frozenset({"flex_tier_capacity_exceeded", "resource_unavailable"})
+_NO_ROOM_WORDS = re.compile(r"\bresource[ _]unavailable\b", re.I)
 _TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 _TOO_LONG = re.compile(
     r"maximum context length|maximum model length|context size|context length|context window"
@@ -154,7 +154,8 @@ def _refused(error: openai.APIStatusError, url: str, secrets: Secrets) -> HTTPRe
     delay_s = requested_delay_s(error.response.headers)
     codes = {str(body.get(name)) for name in ("code", "type")}
     kind = _kind(status, text, codes)
-    form = TierUnavailable if status == _NO_ROOM or codes & _NO_ROOM_CODES else HTTPRefusal
+    no_room = kind is FailureKind.RATE and any(map(_NO_ROOM_WORDS.search, (text, *codes)))
+    form = TierUnavailable if status == _NO_ROOM or no_room else HTTPRefusal
     return form(kind, _message(kind, status, url, body, quote), delay_s, status)
 
 

@@ -27,10 +27,12 @@ from genai_prices.types import ModelInfo, ModelPrice
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from rlm_dist.errors import SettingsError
-from rlm_dist.schema import DEFAULT_TIER, NANO, Usage
+from rlm_dist.schema import DEFAULT_TIER, FLEX, NANO, Usage
 
 _MILLION = 1_000_000
 _CACHED_MODELS = 1024
+# Tiers without prices in the package, of which the provider says that they cost what the default tier costs.
+_AT_DEFAULT_PRICE = frozenset({("groq", FLEX)})
 
 
 class _TierPrice(BaseModel):
@@ -115,7 +117,8 @@ def _published_usd(model: str, usage: Usage, api_url: str) -> Decimal | None:
         price = calc_price(priced, model, provider_api_url=api_url, price_context=context)
     except ValueError:  # parts that its units for this model cannot tell apart
         return None
-    known = _complete(price.model_price, usage) and (not context or _has_price(price.model, context))
+    at_default = not context or (price.provider.id, usage.tier) in _AT_DEFAULT_PRICE
+    known = _complete(price.model_price, usage) and (at_default or _has_price(price.model, context))
     return price.total_price if known else None
 
 

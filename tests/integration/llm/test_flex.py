@@ -15,9 +15,11 @@ from rlm_dist.simulated import Fault, SimulatedEndpoint
 
 FAST = RetryPolicy(base_s=0.001, cap_s=0.005, rate_attempts=8)
 OPENAI = {"message": "Resource unavailable", "type": "rate_limit_error", "code": "resource_unavailable"}
-GROQ = {"message": "Flex tier capacity exceeded", "code": "flex_tier_capacity_exceeded"}
+IN_WORDS = {"message": "Resource Unavailable: try again later", "type": "", "code": "429"}
+GROQ = {"message": "Flex tier capacity exceeded", "type": "capacity_exceeded"}
 REFUSALS = [
     Fault(kind="status", status=429, error=dict(OPENAI)),
+    Fault(kind="status", status=429, error=dict(IN_WORDS)),
     Fault(kind="status", status=498, error=dict(GROQ)),
 ]
 

@@ -13,6 +13,7 @@ from rlm_dist.schema import Usage
 OPENAI = "https://api.openai.com/v1"
 ANTHROPIC = "https://api.anthropic.com/v1"
 GOOGLE = "https://generativelanguage.googleapis.com/v1beta/openai"
+GROQ = "https://api.groq.com/openai/v1"
 LOCAL = "http://localhost:8080/v1"
 
 
@@ -42,6 +43,14 @@ def test_a_published_price_is_that_of_the_tier(tier: str | None) -> None:
 def test_the_price_of_a_tier_that_is_not_listed_is_unknown(model: str, tier: str) -> None:
     assert Prices(None).nanousd(model, used(), OPENAI) is not None
     assert Prices(None).nanousd(model, used(tier=tier), OPENAI) is None
+
+
+def test_groqs_flex_tier_has_the_default_price() -> None:
+    prices = Prices(None)
+    default = prices.nanousd("llama-3.3-70b-versatile", used(), GROQ)
+    assert default
+    assert prices.nanousd("llama-3.3-70b-versatile", used(tier="flex"), GROQ) == default
+    assert prices.nanousd("llama-3.3-70b-versatile", used(tier="performance"), GROQ) is None
 
 
 def test_tokens_written_to_the_cache_have_their_own_price() -> None:
