@@ -299,9 +299,12 @@ class FanOut:
             raise AssertionError(f"call {call_id} was announced as settled but has no result")
         result = CallResult.model_validate_json(self._payloads.unpack(packed))
         text = result.completion.text if result.completion else None
+        tier = result.completion.usage.tier if result.completion else None
+        if result.completion is not None:
+            self._accounts.note_tier(Role.SUB, self._spec.sub_parameters.asked_tier, tier)
         return Answer(
             call_id=call_id, text=text, failure=result.failure, failed_attempts=result.failed_attempts,
-            tier=result.completion.usage.tier if result.completion else None,
+            tier=tier,
         )  # fmt: skip
 
     def _start_reader(self) -> None:

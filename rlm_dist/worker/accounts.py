@@ -72,13 +72,19 @@ class Accounts:
         self._endpoints = endpoints
         self._resolve = resolve
         self._models: dict[tuple[Role, str], str] = {}
+        self._unconfirmed: set[Role] = (
+            set()
+        )  # those of which an endpoint served a flex call and named no tier
 
     def reserve(self, request: CallRequest) -> tuple[int, int | None]:
         """Tokens and nano-dollars to reserve before the call; None if its price is unknown.
 
-        If there are several endpoints, the most expensive counts.
+        If there are several endpoints, the most expensive counts. A flex call reserves the default price once
+        an endpoint has served one without naming the tier, as such a call is paid at that price.
         """
         usage = request.expected
+        if usage.tier == FLEX and request.role in self._unconfirmed:
+            usage = usage.model_copy(update={"tier": None})
         try:
             model = self._model(request.role, request.model)
         except CallError:  # the endpoint does not list its models; the call itself will report this
@@ -87,6 +93,11 @@ class Accounts:
         prices = [self._prices.nanousd(endpoint.named(model), usage, endpoint.url) for endpoint in endpoints]
         amounts = [price for price in prices if price is not None]
         return usage.total, max(amounts) if len(amounts) == len(prices) else None
+
+    def note_tier(self, role: Role, asked: str | None, served: str | None) -> None:
+        """Learn from a call that was served which tier its endpoint named, if any."""
+        if asked == FLEX and served is None:
+            self._unconfirmed.add(role)
 
     def resolve(self, role: Role, name: str) -> str:
         """The model that serves a role's calls for a name; the name itself if its endpoint cannot tell."""
@@ -119,6 +130,7 @@ class Accounts:
 
         The price is that of the model that answered, or else of the model requested.
         """
+        self.note_tier(request.role, request.asked_tier, charge.usage.tier)
         url = charge.endpoint or self._endpoints[request.role][0].url
         names = (charge.model, self.resolved(request.role, request.model))
         usage = charge.usage.model_copy(update={"tier": _paid_tier(request, charge)})

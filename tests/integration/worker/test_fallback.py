@@ -11,7 +11,7 @@ import redis
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.blobs.store import open_blobs
-from rlm_dist.errors import CallError, FailureKind
+from rlm_dist.errors import CallError, FailureKind, LimitExceeded
 from rlm_dist.llm import LLM, RetryPolicy
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.prices import Prices
@@ -49,14 +49,18 @@ class Cluster:
         endpoints = dict.fromkeys(Role, (Endpoint(self.endpoint.url),))
         llm = LLM(endpoints, call_timeout_s=20, retry=FAST)
         stack.callback(llm.close)
-        accounts = Accounts(prices=Prices(prices), endpoints=endpoints, resolve=llm.resolve_model)
+
+        def accounts() -> Accounts:  # each worker has its own
+            return Accounts(prices=Prices(prices), endpoints=endpoints, resolve=llm.resolve_model)
+
         payloads = Payloads(
             store=store, blobs=open_blobs("redis", home=home, client=client, retention_s=1000)
         )
-        shared: dict[str, Any] = {"payloads": payloads, "accounts": accounts}
         self.subs = SubCalls(
-            calls=store.calls, llm=llm, owner="sub-1", slots=4, wants_more=lambda: None, **shared
-        )
+            calls=store.calls, llm=llm, owner="sub-1", slots=4, wants_more=lambda: None, payloads=payloads,
+            accounts=accounts(),
+        )  # fmt: skip
+        shared: dict[str, Any] = {"payloads": payloads, "accounts": accounts()}
         stack.enter_context(closing(self.subs))
         self.fan_out = FanOut(
             spec=spec, epoch=epoch, store=store, send=self._send, queue_is_empty=lambda: True,
@@ -122,6 +126,14 @@ def test_a_sub_call_falls_back_within_the_budget(cluster: Cluster) -> None:
     assert cluster.ask_sub().text is not None
     assert cluster.served() == {FLEX: 3, "{}": 1}
     assert 0 < paid(cluster) <= AT_DEFAULT / NANO
+
+
+@ENOUGH
+def test_the_root_worker_learns_that_an_endpoint_does_not_confirm_the_discount(cluster: Cluster) -> None:
+    cluster.endpoint.faults = (NO_ROOM.model_copy(update={"on": (0, 1, 2)}),)
+    cluster.ask_sub()  # served by the default tier, of which this endpoint says nothing
+    with pytest.raises(LimitExceeded, match="max_usd"):
+        cluster.ask_sub()
 
 
 @ENOUGH

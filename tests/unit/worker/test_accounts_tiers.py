@@ -82,6 +82,18 @@ def test_a_call_costs_what_the_tier_costs_that_served_it(
     assert (spend.nanousd, spend.usage.tier, spend.billed) == (nanousd, line, False)
 
 
+def test_a_discount_that_an_endpoint_has_not_confirmed_is_not_reserved_again() -> None:
+    """Else the calls in flight would cost twice what was reserved for them."""
+    own = accounts()
+    flex = request(tier="flex")
+    paid(own, flex, tier="flex")
+    assert own.reserve(flex) == (2024, FLEX)
+    paid(own, flex, tier=None)
+    assert own.reserve(flex) == (2024, DEFAULT)
+    assert own.reserve(request(tier="priority")) == (2024, PRIORITY)
+    assert own.reserve(flex.model_copy(update={"role": Role.ROOT})) == (2024, FLEX)
+
+
 def test_the_endpoints_own_bill_wins_over_a_published_price() -> None:
     spend = paid(accounts(), request(), billed_nanousd=7)
     assert (spend.nanousd, spend.billed) == (7, True)
