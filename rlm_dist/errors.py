@@ -17,6 +17,7 @@
     ├── ReplayDiverged     a replayed cell differs from its journal: end the job as ``failed``
     ├── BlobError          a stored text is missing, damaged, or cannot be written
     ├── SandboxError       the REPL cannot be started
+    ├── ModelNotAllowed    model-written code named a model that its job may not use: raise it there
     └── CallError          one model call failed; ``kind`` says what to do with it
 
 Every field goes positionally to ``super().__init__`` and ``__str__`` makes the text, so that an error
@@ -216,6 +217,20 @@ class SandboxError(RLMError):
 
     def __str__(self) -> str:
         return f"sandbox: {self.detail}"
+
+
+class ModelNotAllowed(RLMError):
+    """Model-written code named a model that its job may not use; ``allowed`` are those that it may."""
+
+    def __init__(self, model: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(model, allowed)
+        self.model = model
+        self.allowed = tuple(allowed)
+
+    def __str__(self) -> str:
+        return f"model {self.model[:100]!r} cannot be used here; leave it out, or use one of: " + ", ".join(
+            self.allowed
+        )
 
 
 class FailureKind(StrEnum):

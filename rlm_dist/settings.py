@@ -28,7 +28,7 @@ from pydantic_settings import (
 )
 
 from rlm_dist.errors import SettingsError
-from rlm_dist.schema import ExtraBody, PromptFamily
+from rlm_dist.schema import ExtraBody, PromptFamily, Tier
 
 SandboxLevel = Literal["namespaces", "landlock", "seccomp", "off"]
 
@@ -101,6 +101,7 @@ class Settings(BaseSettings):
     sub_api_key: SecretStr | None = None
     model: str = Field(default="auto", min_length=1)
     sub_model: str = Field(default="auto", min_length=1)
+    sub_models: Annotated[tuple[str, ...], NoDecode] = ()
     temperature: Temperature = None
     sub_temperature: Temperature = None
     max_output_tokens: OutputTokens = None
@@ -109,6 +110,8 @@ class Settings(BaseSettings):
     sub_reasoning_effort: Effort = None
     extra_body: Body = None
     sub_extra_body: Body = None
+    tier: Tier | None = None
+    sub_tier: Tier | None = None
     extra_headers: SecretStr | None = None
     sub_extra_headers: SecretStr | None = None
     keep_thoughts: bool = False
@@ -167,10 +170,18 @@ class Settings(BaseSettings):
                 raise ValueError("the part after whsec_ must be base64") from None
         return value
 
+    @field_validator("sub_models", mode="before")
+    @classmethod
+    def _models(cls, value: str | Iterable[str]) -> tuple[str, ...]:
+        names = _split(value)
+        if not all(names):
+            raise ValueError("must be names of models, such as gpt-5-mini,gpt-5")
+        return names
+
     @field_validator("sandbox_packages", mode="before")
     @classmethod
     def _names(cls, value: str | Iterable[str]) -> tuple[str, ...]:
-        names = tuple(name.strip() for name in (value.split(",") if isinstance(value, str) else value))
+        names = _split(value)
         if not all(name.isidentifier() for name in names):
             raise ValueError("must be names of packages as they are imported, such as numpy,pandas")
         return names
@@ -205,6 +216,10 @@ class Settings(BaseSettings):
         """These settings as environment variables for a child process, with keys in clear text."""
         values = ((name, getattr(self, name)) for name in type(self).model_fields)
         return {f"RLM_{name.upper()}": _spelled(value) for name, value in values if value is not None}
+
+
+def _split(value: str | Iterable[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (value.split(",") if isinstance(value, str) else value))
 
 
 def _spelled(value: object) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rlm_dist.schema import OnDivergence, Priority, PromptFamily
+from rlm_dist.schema import OnDivergence, Priority, PromptFamily, Tier
 
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document on stdout, and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")]
@@ -53,6 +53,16 @@ JOB_OPTIONS: Mapping[str, Any] = {
     "sub_model": Annotated[
         str | None, typer.Option(metavar="NAME", help="Sub model. [default: RLM_SUB_MODEL]")
     ],
+    "sub_models": Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            callback=lambda names: [name.strip() for name in names.split(",")] if names else None,
+            help="Models that code may name too, with commas. [default: RLM_SUB_MODELS]",
+        ),
+    ],
+    "tier": Annotated[Tier | None, typer.Option(help="Service tier of all calls. [default: RLM_TIER]")],
+    "sub_tier": Annotated[Tier | None, typer.Option(help="That of sub-calls. [default: RLM_SUB_TIER]")],
     "max_iterations": Annotated[
         int | None, typer.Option(min=1, help="Root turns. [default: RLM_MAX_ITERATIONS]")
     ],

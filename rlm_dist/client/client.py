@@ -30,7 +30,7 @@ from rlm_dist.client.batch_file import BatchFile, BatchList
 from rlm_dist.client.batch_item import BatchItem, read_item
 from rlm_dist.client.context_upload import StoredJob, upload_contexts
 from rlm_dist.client.handles import Batch, ClusterAccess, Job
-from rlm_dist.client.job_specs import JobSpecFactory
+from rlm_dist.client.job_specs import JobSpecFactory, options_of
 from rlm_dist.client.options import JobOptions, read_batch_options, read_budget, read_options
 from rlm_dist.contexts.encoding import Encoded, encode, store_context
 from rlm_dist.errors import InputError
@@ -143,7 +143,9 @@ class Client:
                 ``priority`` (``high``, ``normal`` or ``low``: the order in which waiting jobs are started);
                 and parameters that are sent with each call: ``temperature``, ``max_output_tokens``,
                 ``reasoning_effort`` and ``extra_body`` (a dict of further fields) for the root model, and
-                the same names with the prefix ``sub_`` for the sub model.
+                the same names with the prefix ``sub_`` for the sub model; ``tier`` (``default``, ``flex`` or
+                ``priority``) for both, ``sub_tier`` for the sub model alone; ``sub_models``, a list of
+                the models that code may name besides the job's two.
 
         Raises:
             InputError: if context or query is empty, or an option is unknown or bad.
@@ -272,8 +274,7 @@ class Client:
     @cached_property
     def _defaults(self) -> JobOptions:
         """The values of the settings that have the name of an option, for jobs that do not set it."""
-        names = JobOptions.model_fields.keys() & Settings.model_fields.keys()
-        return JobOptions.model_validate({name: getattr(self.settings, name) for name in names})
+        return options_of(self.settings)
 
     def _enqueue(self, specs: Sequence[JobSpec]) -> None:
         # Messages go out for jobs that already existed, too: the process that created them may have died

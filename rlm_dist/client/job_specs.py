@@ -8,6 +8,12 @@ from rlm_dist.schema import ContextRef, JobSpec, Role
 from rlm_dist.settings import Settings
 
 
+def options_of(settings: Settings) -> JobOptions:
+    """The values of the settings that have the name of an option, for jobs that do not set it."""
+    names = JobOptions.model_fields.keys() & Settings.model_fields.keys()
+    return JobOptions.model_validate({name: getattr(settings, name) for name in names})
+
+
 class JobSpecFactory:
     """Makes the specs of jobs that share settings; may be used by several threads."""
 
@@ -51,6 +57,7 @@ class JobSpecFactory:
         return {
             "model": options.model or settings.model,
             "sub_model": options.sub_model or settings.sub_model,
+            "sub_models": options.sub_models or (),
             "prompts": settings.prompts,
             "max_output_chars": settings.max_output_chars,
             "early_final": settings.early_final,

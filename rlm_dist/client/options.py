@@ -1,6 +1,7 @@
 """The options of one job, beside query and context: models, their parameters, and limits.
 
-All have the names that users see. The names of those for the sub model's calls begin with ``sub_``.
+All have the names that users see. The names of those for the sub model's calls begin with ``sub_``; of them
+only ``sub_tier`` has the root model's as its default.
 
 Money is entered in USD (``max_usd``) and stored as integer nano-dollars (``JobLimits.max_nanousd``).
 """
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rlm_dist.errors import InputError
-from rlm_dist.schema import NANO, CallParameters, ExtraBody, JobLimits, OnDivergence, Priority, Role
+from rlm_dist.schema import NANO, CallParameters, ExtraBody, JobLimits, OnDivergence, Priority, Role, Tier
 
 _MOST = 2**53
 _MOST_USD = 10**9
@@ -29,6 +30,7 @@ class JobOptions(BaseModel):
 
     model: Name | None = None
     sub_model: Name | None = None
+    sub_models: Annotated[tuple[Name, ...], Field(strict=False)] | None = None
     max_iterations: int | None = Field(default=None, ge=1, le=_MOST)
     max_usd: Annotated[Decimal, Field(strict=False)] | None = Field(default=None, ge=0, le=_MOST_USD)
     max_tokens: int | None = Field(default=None, ge=1, le=_MOST)
@@ -46,6 +48,8 @@ class JobOptions(BaseModel):
     sub_reasoning_effort: Name | None = None
     extra_body: ExtraBody | None = None
     sub_extra_body: ExtraBody | None = None
+    tier: Tier | None = None
+    sub_tier: Tier | None = None
 
     @field_validator("max_depth")
     @classmethod
@@ -68,11 +72,10 @@ class JobOptions(BaseModel):
         return JobLimits.model_validate(limits)
 
     def parameters(self, role: Role) -> CallParameters:
-        """The parameters that the job's calls of ``role`` send to the endpoint."""
+        """The parameters that the job's calls of ``role`` send; ``tier`` is for both roles."""
         prefix = "sub_" if role is Role.SUB else ""
-        return CallParameters.model_validate(
-            {name: getattr(self, prefix + name) for name in CallParameters.model_fields}
-        )
+        values = {name: getattr(self, prefix + name) for name in CallParameters.model_fields}
+        return CallParameters.model_validate({**values, "tier": values["tier"] or self.tier})
 
 
 _NAMES = frozenset(JobOptions.model_fields)

@@ -1,6 +1,8 @@
 """The model client of one process: an event loop in a thread, a ``Connection`` per endpoint, the retry loop.
 
-After a failed attempt, the next one goes to another endpoint of the role, if one takes calls.
+After a failed attempt, the next one goes to another endpoint of the role, if one takes calls. A call that
+asks for the flex tier has more time. If that tier has no room, it goes to the default tier after a few
+attempts, provided that its submitter says that the budget has room for the price.
 
 Create it after the fork, in the process that uses it. ``submit`` may be called from any thread; cancelling
 its future aborts the HTTP request.
@@ -14,16 +16,17 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
 import uvloop
 
-from rlm_dist.errors import DENIED, CallError, FailureKind, Unreachable
+from rlm_dist.errors import DENIED, CallError, FailureKind, RLMError, Unreachable
 from rlm_dist.llm.connection import Connection
 from rlm_dist.llm.endpoints import Endpoint
-from rlm_dist.llm.failures import HTTPRefusal, shown_url
+from rlm_dist.llm.failures import HTTPRefusal, TierUnavailable, shown_url
 from rlm_dist.llm.limiter import LimiterRegistry
 from rlm_dist.llm.permits import AttemptEnd
 from rlm_dist.llm.retry import RetryPolicy
@@ -31,9 +34,13 @@ from rlm_dist.llm.single_flight import SingleFlightCache
 from rlm_dist.llm.slots import Slots
 from rlm_dist.llm.upstreams import EndpointPool, Upstream
 from rlm_dist.llm.wire import Attempt
-from rlm_dist.schema import CallFailure, CallRequest, CallResult, Charge, Role
+from rlm_dist.schema import DEFAULT_TIER, FLEX, CallFailure, CallRequest, CallResult, Charge, Role
 
 T = TypeVar("T")
+# Whether a call may go from the flex tier to the default one; it may block.
+MayFallBack = Callable[[], bool]
+FLEX_TIMEOUT_S = 900.0
+_FLEX_ATTEMPTS = 3  # without room in the tier, until the default tier is asked
 log = structlog.get_logger()
 
 HINTS = (
@@ -53,6 +60,7 @@ class _CallProgress:
     failures: list[FailureKind] = field(default_factory=list)
     counted: int = 0  # failed attempts since the endpoint was last away: the retry policy counts these
     tried: list[Upstream] = field(default_factory=list)  # since the call last paused
+    without_room: int = 0  # attempts for which the tier had no room
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -69,9 +77,10 @@ class _CallProgress:
         if attempt.failure is not None:
             self.failures.append(attempt.failure.kind)
             self.counted += 1
+            self.without_room += isinstance(attempt.failure, TierUnavailable)
 
     def start_over(self, seconds: float) -> None:
-        """Reset the retry count and the deadline: the endpoint was away."""
+        """Reset the retry count and the deadline: the endpoint was away, or another tier is asked."""
         self.counted = 0
         self.deadline = time.monotonic() + seconds
 
@@ -111,19 +120,21 @@ class LLM:
         self._limits = limits or LimiterRegistry()
         self._cache = cache
         self._keep_thoughts = keep_thoughts
-        self._patience_s = call_timeout_s * self._retry.deadline_factor
         self._slots = Slots(slots)
         self._on_wire: dict[str, int] = {}
         self._connections: dict[tuple[object, ...], Connection] = {}
         self._pools: dict[Role, EndpointPool] = {}
         self._loop = _LoopThread("rlm-llm")
 
-    def submit(self, request: CallRequest, job_id: str = "") -> "Future[CallResult]":
+    def submit(
+        self, request: CallRequest, job_id: str = "", may_fall_back: MayFallBack | None = None
+    ) -> "Future[CallResult]":
         """Start a call; its result reports every failure. Cancelling the future aborts the request.
 
-        When calls wait for a slot or for the shared limits, their jobs take turns.
+        When calls wait for a slot or for the shared limits, their jobs take turns. ``may_fall_back`` is
+        asked, in another thread, if the call asks for the flex tier and that has no room; None forbids it.
         """
-        return self._loop.submit(self._answer(request, job_id))
+        return self._loop.submit(self._answer(request, job_id, may_fall_back))
 
     @property
     def away(self) -> bool:
@@ -198,20 +209,32 @@ class LLM:
             )  # fmt: skip
         return self._connections[identity]
 
-    async def _answer(self, request: CallRequest, job_id: str) -> CallResult:
+    async def _answer(
+        self, request: CallRequest, job_id: str, may_fall_back: MayFallBack | None
+    ) -> CallResult:
         """Use the cache if the request asks for it; not at a temperature above 0, which wants new answers."""
         if self._cache is None or not request.cache or request.temperature:
-            return await self._call(request, job_id)
+            return await self._call(request, job_id, may_fall_back)
         try:
             model = await self._resolve_model(request.role, request.model)
         except CallError:  # the call itself will report this
-            return await self._call(request, job_id)
+            return await self._call(request, job_id, may_fall_back)
         url = self._endpoints[request.role][0].url
-        return await self._cache.result(url, model, request, lambda: self._call(request, job_id))
+        make = partial(self._call, request, job_id, may_fall_back)
+        return await self._cache.result(url, model, request, make)
 
-    async def _call(self, request: CallRequest, job_id: str) -> CallResult:
+    def _timeout_s(self, request: CallRequest) -> float:
+        """The time for one attempt."""
+        flex = request.asked_tier == FLEX
+        return max(self._call_timeout_s, FLEX_TIMEOUT_S) if flex else self._call_timeout_s
+
+    def _patience_s(self, request: CallRequest) -> float:
+        """The time for all attempts."""
+        return self._timeout_s(request) * self._retry.deadline_factor
+
+    async def _call(self, request: CallRequest, job_id: str, may_fall_back: MayFallBack | None) -> CallResult:
         now = time.monotonic()
-        progress = _CallProgress(now, now + self._patience_s)
+        progress = _CallProgress(now, now + self._patience_s(request))
         pool = self._pool(request.role)
         while True:
             try:
@@ -224,13 +247,37 @@ class LLM:
             if attempt.unheard and limiter.away:
                 if limiter.outage is not None and not pool.elsewhere(upstream, request.model):
                     return progress.result(attempt._replace(failure=limiter.outage))
-                progress.start_over(self._patience_s)
+                progress.start_over(self._patience_s(request))
+            if await self._leaves_flex(request, attempt, progress, may_fall_back):
+                request = request.model_copy(update={"tier": DEFAULT_TIER})
+                progress.start_over(self._patience_s(request))
+                continue  # what that tier asked to wait for does not hold for this one
             delay_s = self._delay_s(upstream, pool, request.model, attempt, progress)
             if delay_s is None:
                 return progress.result(attempt)
             if delay_s:
                 progress.tried.clear()
                 await asyncio.sleep(delay_s)
+
+    async def _leaves_flex(
+        self,
+        request: CallRequest,
+        attempt: Attempt,
+        progress: _CallProgress,
+        may_fall_back: MayFallBack | None,
+    ) -> bool:
+        """Whether the call is to go on in the default tier, as the flex tier has had no room for it."""
+        if (
+            not _lacks_room(request, attempt)
+            or progress.without_room < _FLEX_ATTEMPTS
+            or may_fall_back is None
+        ):
+            return False
+        try:
+            return await asyncio.to_thread(may_fall_back)
+        except RLMError as error:  # then it goes on asking the flex tier
+            log.warning("fallback_not_reserved", error=type(error).__name__)
+            return False
 
     async def _next_attempt(
         self, pool: EndpointPool, request: CallRequest, job_id: str, progress: _CallProgress
@@ -271,12 +318,12 @@ class LLM:
             self._on_wire[job_id] -= 1
             if not self._on_wire[job_id]:
                 del self._on_wire[job_id]
-            limiter.release(permit, _end_of(attempt), **_release_details(attempt))
+            limiter.release(permit, _end_of(request, attempt), **_release_details(attempt))
         return attempt
 
     async def _timed_attempt(self, upstream: Upstream, request: CallRequest, deadline: float) -> Attempt:
         """Make one attempt under a total deadline: a limit per read would let a dripping server go on."""
-        timeout_s = min(self._call_timeout_s, deadline - time.monotonic())
+        timeout_s = min(self._timeout_s(request), deadline - time.monotonic())
         connection = upstream.connection
         try:
             async with asyncio.timeout(timeout_s):
@@ -404,11 +451,17 @@ def check_endpoints(endpoints: Sequence[Endpoint]) -> None:
     raise errors[0]
 
 
-def _end_of(attempt: Attempt) -> AttemptEnd:
+def _lacks_room(request: CallRequest, attempt: Attempt) -> bool:
+    """Whether the flex tier had no room, which says nothing about how many calls the endpoint takes."""
+    return request.asked_tier == FLEX and isinstance(attempt.failure, TierUnavailable)
+
+
+def _end_of(request: CallRequest, attempt: Attempt) -> AttemptEnd:
     """How an attempt ended, as far as the limits are concerned."""
     if attempt.unheard:
         return AttemptEnd.UNHEARD
-    if attempt.failure is not None and attempt.failure.kind is FailureKind.RATE:
+    refused = attempt.failure is not None and attempt.failure.kind is FailureKind.RATE
+    if refused and not _lacks_room(request, attempt):
         return AttemptEnd.REFUSED
     return AttemptEnd.ANSWERED if attempt.failure or attempt.completion else AttemptEnd.ABORTED
 

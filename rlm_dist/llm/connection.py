@@ -75,7 +75,8 @@ class Connection:
         self._http = openai.DefaultAioHttpClient()
         self._headers = _headers(self._http, key, headers)
         self._urls: dict[str, httpx2.URL] = {}
-        self._timeouts = httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)).as_dict()
+        # Whoever sends a request bounds its whole time: calls of the flex tier may take longer than others.
+        self._timeouts = httpx2.Timeout(None, connect=min(CONNECT_TIMEOUT_S, timeout_s)).as_dict()
 
     async def attempt(self, request: CallRequest, model: str) -> Attempt:
         """Send ``request`` once; a problem with the endpoint is reported in the result."""

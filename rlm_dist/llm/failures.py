@@ -38,6 +38,9 @@ _NOTHING_BEHIND_PROXY = frozenset({502, 503, 504})
 # These stand at the end of an error's chain of causes. The transport's own classes say little: it reports
 # a lost connection as a timeout.
 _NO_CONNECTION = (aiohttp.ClientConnectorError, ConnectionRefusedError, socket.gaierror)
+# For a flex tier that has no room, Groq has a status, and OpenAI words or a code in a 429.
+_NO_ROOM = 498
+_NO_ROOM_WORDS = re.compile(r"\bresource[ _]unavailable\b", re.I)
 _WINDOW = re.compile(
     r"(?:maximum (?:context|model) length|context length|context size|context window|tokens allowed|limit is"
     r"|must be <=|less than)[^\d\n]{0,20}(\d{2,9})|(\d{2,9}) maximum",
@@ -80,6 +83,10 @@ class HTTPRefusal(CallError):
     def maybe_no_route(self) -> bool:
         """Whether the endpoint may simply lack this route."""
         return self.status in (404, 405, 501) and self.kind is not FailureKind.UNKNOWN_MODEL
+
+
+class TierUnavailable(HTTPRefusal):
+    """The service tier that was asked for has no room; the endpoint's other tiers may have."""
 
 
 class NotConnected(CallError):
@@ -132,7 +139,8 @@ def refusal(status: int, headers: Mapping[str, str], body: object, url: str, sec
         message = _moved(answer, url, headers.get("location", ""), secrets)
     else:
         message = _message(kind, status, answer, error, words)
-    failure = HTTPRefusal(kind, message, error.delay_s if delay_s is None else delay_s, status)
+    form = TierUnavailable if _lacks_room(kind, status, error) else HTTPRefusal
+    failure = form(kind, message, error.delay_s if delay_s is None else delay_s, status)
     failure.error = error
     return failure
 
@@ -173,6 +181,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__
+
+
+def _lacks_room(kind: FailureKind, status: int, error: ErrorBody) -> bool:
+    """Whether the service tier has no room, though another tier may have."""
+    words = (error.text, *error.codes)
+    return status == _NO_ROOM or (kind is FailureKind.RATE and any(map(_NO_ROOM_WORDS.search, words)))
 
 
 def _without_prompt(error: ErrorBody, status: int, secrets: Secrets) -> ErrorBody:

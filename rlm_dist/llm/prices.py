@@ -2,15 +2,18 @@
 
 Prices come first from the user's file (``RLM_PRICES``; an exact model name before ``*``), then from the
 published prices in the genai-prices package, without network access. A published price counts only if the
-endpoint's address is that provider's: a private server may call its model ``gpt-4o`` too.
+endpoint's address is that provider's: a private server may call its model ``gpt-4o`` too. It is the price of
+the tier in the usage; if none is published for that tier, the price is unknown.
 
-The file is JSON or TOML (by its suffix): ``{model: {"input": N, "output": N, "cached": N}}`` in USD per
-million tokens; without ``cached``, cached input costs the same as other input.
+The file is JSON or TOML (by its suffix): ``{model: {"input": N, "output": N, "cached": N, "cache_write": N,
+"tiers": {tier: {"input": N, …}}}}`` in USD per million tokens. Without ``cached`` or ``cache_write``, such
+input costs the same as other input. A tier that is not named costs what the model costs.
 """
 
 import json
 import tomllib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -20,17 +23,19 @@ from typing import Any
 import genai_prices.data  # noqa: F401
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
-from genai_prices.types import ModelPrice
+from genai_prices.types import ModelInfo, ModelPrice
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from rlm_dist.errors import SettingsError
-from rlm_dist.schema import NANO, Usage
+from rlm_dist.schema import DEFAULT_TIER, FLEX, NANO, Usage
 
 _MILLION = 1_000_000
 _CACHED_MODELS = 1024
+# Tiers without prices in the package, of which the provider says that they cost what the default tier costs.
+_AT_DEFAULT_PRICE = frozenset({("groq", FLEX)})
 
 
-class _Price(BaseModel):
+class _TierPrice(BaseModel):
     """USD per million tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +43,27 @@ class _Price(BaseModel):
     input: Decimal = Field(ge=0)
     output: Decimal = Field(ge=0)
     cached: Decimal | None = Field(default=None, ge=0)
+    cache_write: Decimal | None = Field(default=None, ge=0)
+
+    def usd(self, usage: Usage) -> Decimal:
+        """What these tokens cost."""
+        cached = min(usage.cached_tokens, usage.input_tokens)
+        written = min(usage.cache_write_tokens, usage.input_tokens - cached)
+        parts = [
+            (self.input, usage.input_tokens - cached - written),
+            (self.input if self.cached is None else self.cached, cached),
+            (self.input if self.cache_write is None else self.cache_write, written),
+            (self.output, usage.output_tokens),
+        ]
+        return sum((price * tokens for price, tokens in parts), Decimal()) / _MILLION
+
+
+class _Price(_TierPrice):
+    tiers: dict[str, _TierPrice] = Field(default_factory=dict)
+
+    def of(self, tier: str | None) -> _TierPrice:
+        """The price of a tier."""
+        return self.tiers.get(tier or DEFAULT_TIER, self)
 
 
 _TABLE: TypeAdapter[dict[str, _Price]] = TypeAdapter(dict[str, _Price])
@@ -56,16 +82,22 @@ class Prices:
 
     def nanousd(self, model: str, usage: Usage, api_url: str) -> int | None:
         """The cost of one call at this endpoint, rounded half up."""
-        override = self._overrides.get(model) or self._overrides.get("*")
-        usd = _user_usd(override, usage) if override else _published_usd(model, usage, api_url)
-        return None if usd is None else int((usd * NANO).to_integral_value(ROUND_HALF_UP))
+        own = self.own_nanousd(model, usage)
+        return self.published_nanousd(model, usage, api_url) if own is None else own
+
+    def own_nanousd(self, model: str, usage: Usage) -> int | None:
+        """The cost by the user's file; None if that does not name the model."""
+        price = self._overrides.get(model) or self._overrides.get("*")
+        return _nanousd(price.of(usage.tier).usd(usage)) if price else None
+
+    def published_nanousd(self, model: str, usage: Usage, api_url: str) -> int | None:
+        """The cost by the published prices."""
+        usd = _published_usd(model, usage, api_url)
+        return None if usd is None else _nanousd(usd)
 
 
-def _user_usd(price: _Price, usage: Usage) -> Decimal:
-    cached = min(usage.cached_tokens, usage.input_tokens)
-    cached_price = price.input if price.cached is None else price.cached
-    total = price.input * (usage.input_tokens - cached) + cached_price * cached
-    return (total + price.output * usage.output_tokens) / _MILLION
+def _nanousd(usd: Decimal) -> int:
+    return int((usd * NANO).to_integral_value(ROUND_HALF_UP))
 
 
 def _published_usd(model: str, usage: Usage, api_url: str) -> Decimal | None:
@@ -74,10 +106,36 @@ def _published_usd(model: str, usage: Usage, api_url: str) -> Decimal | None:
     priced = PricedUsage(
         input_tokens=usage.input_tokens,
         cache_read_tokens=min(usage.cached_tokens, usage.input_tokens),
+        cache_write_tokens=usage.cache_write_tokens,
+        input_audio_tokens=usage.input_audio_tokens,
+        cache_audio_read_tokens=0,  # endpoints do not say how much of the cached input was audio
         output_tokens=usage.output_tokens,
+        output_audio_tokens=usage.output_audio_tokens,
     )
-    price = calc_price(priced, model, provider_api_url=api_url)
-    return price.total_price if _complete(price.model_price, usage) else None
+    context = _price_context(usage.tier)
+    try:
+        price = calc_price(priced, model, provider_api_url=api_url, price_context=context)
+    except ValueError:  # parts that its units for this model cannot tell apart
+        return None
+    at_default = not context or (price.provider.id, usage.tier) in _AT_DEFAULT_PRICE
+    known = _complete(price.model_price, usage) and (at_default or _has_price(price.model, context))
+    return price.total_price if known else None
+
+
+def _price_context(tier: str | None) -> dict[str, str]:
+    """The package's name for a tier; empty for the default one."""
+    if tier in (None, DEFAULT_TIER):
+        return {}
+    return {"processing": "batch"} if tier == "batch" else {"service_tier": str(tier)}
+
+
+def _has_price(model: ModelInfo, context: Mapping[str, str]) -> bool:
+    """Whether the package has prices for this context; without any, it would take the default ones."""
+    now = datetime.now(UTC)
+    return any(
+        variant.when == context and (variant.constraint is None or variant.constraint.active(now))
+        for variant in model.price_variants or ()
+    )
 
 
 @lru_cache(_CACHED_MODELS)

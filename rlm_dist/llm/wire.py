@@ -8,13 +8,12 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, NonNegativeInt, ValidationError
-
 from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.llm.error_bodies import error_in_reply
 from rlm_dist.llm.failures import Secrets
 from rlm_dist.llm.replies import ReplyParts, read_choice, reply_text
-from rlm_dist.schema import CHARS_PER_TOKEN, CallRequest, Charge, Completion, Message, Usage
+from rlm_dist.llm.usage import reported_usage, usage_of
+from rlm_dist.schema import DEFAULT_TIER, CallRequest, Charge, Completion, Message
 
 # Many servers default to 16 tokens on this route; nothing useful fits into that.
 PLAIN_OUTPUT_TOKENS = 2048
@@ -34,16 +33,6 @@ class Attempt(NamedTuple):
     error_body: object = None
     blocked_s: float | None = None
     unheard: bool = False
-
-
-class _CachedTokens(BaseModel):
-    cached_tokens: NonNegativeInt | None = None
-
-
-class _ReportedUsage(BaseModel):
-    prompt_tokens: NonNegativeInt
-    completion_tokens: NonNegativeInt = 0
-    prompt_tokens_details: _CachedTokens | None = None
 
 
 def chat_body(request: CallRequest, model: str) -> dict[str, Any]:
@@ -79,27 +68,28 @@ def read_reply(
             failure=CallError(FailureKind.TRANSIENT, f"the response is not JSON but {_describe(body)}")
         )
     reply: dict[str, Any] = data if isinstance(data, dict) else {}
-    usage = _reported_usage(reply.get("usage"))
+    usage = reported_usage(reply, request)
+    charge = Charge(model=model, usage=usage) if usage else None
     error = error_in_reply(reply)
     if error is not None:
-        charge = Charge(model=model, usage=usage) if usage else None
         failure = CallError(FailureKind.TRANSIENT, "the endpoint answered with an error")
         return Attempt(failure=failure, charge=charge, error_body=error)
     parts = read_choice(reply.get("choices"))
     if parts is None:
-        if usage is None or not usage.total:
+        if usage is None:
             return Attempt(failure=CallError(FailureKind.TRANSIENT, "the endpoint's response has no reply"))
         parts = ReplyParts()  # it was paid for
+    served = usage_of(reply, request, parts.served)
     secrets = Secrets(hidden, tuple(message.content for message in request.messages))
     try:
         text = reply_text(parts, request, secrets=secrets, keep_thoughts=keep_thoughts)
     except CallError as failure:
-        return Attempt(failure=failure, charge=_charge(failure, parts, request, model, usage))
+        # One that the endpoint broke off costs what it reports.
+        if failure.kind is FailureKind.NO_ANSWER:
+            charge = Charge(model=model, usage=served)
+        return Attempt(failure=failure, charge=charge)
     completion = Completion(
-        text=_sendable(text),
-        usage=usage or _estimated_usage(request, parts.served),
-        finish_reason=parts.finish_reason,
-        model=model,
+        text=_sendable(text), usage=served, finish_reason=parts.finish_reason, model=model
     )
     return Attempt(completion=completion)
 
@@ -136,23 +126,21 @@ def _model_name(item: object) -> str:
     return next((value for value in values if isinstance(value, str) and value), "")
 
 
-def _charge(
-    failure: CallError, parts: ReplyParts, request: CallRequest, model: str, usage: Usage | None
-) -> Charge | None:
-    """What a reply that is no answer costs; one that the endpoint broke off costs what it reports."""
-    if usage is None and failure.kind is FailureKind.NO_ANSWER:
-        usage = _estimated_usage(request, parts.served)
-    return Charge(model=model, usage=usage) if usage else None
-
-
 def _parameters(request: CallRequest) -> dict[str, Any]:
     parameters = {
         "max_tokens": request.max_output_tokens,
         "temperature": request.temperature,
         "reasoning_effort": request.reasoning_effort,
+        "service_tier": None if request.tier == DEFAULT_TIER else request.tier,
     }
     named = {name: value for name, value in parameters.items() if value is not None}
-    return {**named, **(request.extra_body or {})}
+    return {**named, **_extra(request)}
+
+
+def _extra(request: CallRequest) -> dict[str, Any]:
+    """The extra fields, without a service tier if the request has its own."""
+    extra = request.extra_body or {}
+    return {name: value for name, value in extra.items() if request.tier is None or name != "service_tier"}
 
 
 def _sendable(text: str) -> str:
@@ -162,28 +150,6 @@ def _sendable(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode(errors="replace").decode()
     return text
-
-
-def _reported_usage(data: object) -> Usage | None:
-    try:
-        usage = _ReportedUsage.model_validate(data)
-    except ValidationError:
-        return None
-    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
-    return Usage(
-        input_tokens=usage.prompt_tokens,
-        cached_tokens=min(cached or 0, usage.prompt_tokens),
-        output_tokens=usage.completion_tokens,
-    )
-
-
-def _estimated_usage(request: CallRequest, text: str) -> Usage:
-    prompt_chars = sum(len(message.content) for message in request.messages)
-    return Usage(
-        input_tokens=-(-prompt_chars // CHARS_PER_TOKEN),
-        output_tokens=-(-len(text) // CHARS_PER_TOKEN),
-        estimated=True,
-    )
 
 
 def _describe(body: str) -> str:

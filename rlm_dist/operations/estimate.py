@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from rlm_dist.client.batch_item import BatchItem
 from rlm_dist.client.chat_request import Reading
+from rlm_dist.client.job_specs import options_of
 from rlm_dist.client.options import JobOptions
 from rlm_dist.contexts.encoding import reading_files
 from rlm_dist.engine.prompts import opening
@@ -50,10 +51,10 @@ class _Sum:
         self._nanousd: int | None = 0
         self.tokens = 0
 
-    def add(self, model: str, chars: int) -> None:
+    def add(self, model: str, chars: int, tier: str | None) -> None:
         tokens = chars // CHARS_PER_TOKEN
         self.tokens += tokens
-        price = self._prices.nanousd(model, Usage(input_tokens=tokens), self._url)
+        price = self._prices.nanousd(model, Usage(input_tokens=tokens, tier=tier), self._url)
         self._nanousd = None if price is None or self._nanousd is None else self._nanousd + price
 
     @property
@@ -65,6 +66,7 @@ def estimate(items: Iterable[BatchItem], defaults: JobOptions, settings: Setting
     """Estimate a batch from its jobs; contexts in files and URLs are read."""
     prices = Prices(settings.prices)
     floor, reading = (_Sum(prices, endpoints_of(settings, role)[0].url) for role in (Role.ROOT, Role.SUB))
+    defaults = defaults.over(options_of(settings))
     contexts: dict[str, int] = {}
     readings: Counter[Reading] = Counter()
     long_prompts = 0
@@ -76,8 +78,9 @@ def estimate(items: Iterable[BatchItem], defaults: JobOptions, settings: Setting
         options = item.options.over(defaults)
         spec = JobSpec(id="", custom_id="", query=item.query, context=ref, prompts=settings.prompts)
         chars = sum(len(message.content) for message in opening(spec))
-        floor.add(options.model or settings.model, chars)
-        reading.add(options.sub_model or settings.sub_model, ref.info.chars)
+        floor.add(options.model or settings.model, chars, options.parameters(Role.ROOT).asked_tier)
+        tier = options.parameters(Role.SUB).asked_tier
+        reading.add(options.sub_model or settings.sub_model, ref.info.chars, tier)
         contexts[ref.sha256] = ref.info.chars
         readings[item.reading] += 1
         if chars > LONG_PROMPT_CHARS:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rlm_dist.schema import ContextInfo, ModelCosts, Usage
+from rlm_dist.schema import DEFAULT_TIER, ContextInfo, ModelCosts, Usage
 from rlm_dist.schema.events import (
     CellRan,
     Event,
@@ -51,6 +51,7 @@ def event_lines(event: Event) -> Iterator[str]:
             yield f"  {calls(event.calls)} answered in {event.seconds:.1f} s" + _suffix(
                 f"{event.failed} failed" if event.failed else "",
                 f"{event.from_store} were answered before" if event.from_store else "",
+                *(f"{count} by the tier {tier}" for tier, count in sorted(event.tiers.items())),
             )
         case Marked():
             yield f"  ! {event.kind}" + (f": {event.detail}" if event.detail else "")
@@ -59,13 +60,28 @@ def event_lines(event: Event) -> Iterator[str]:
 
 
 def cost_lines(costs: Sequence[ModelCosts]) -> Iterator[str]:
-    """Calls, tokens and money of each model, one line each; an unknown price is shown as unknown."""
+    """Calls, tokens and money of each model and tier, one line each; an unknown price is shown as unknown."""
     for line in costs:
         money = "price unknown" if line.cost is None else f"${line.cost:.6f}"
+        inputs = _parts((line.cached_tokens, "cached"), (line.cache_write_tokens, "written to the cache"))
+        outputs = _parts((line.reasoning_tokens, "reasoning")) if line.reasoning_tokens else ""
         yield (
-            f"  {line.role} {line.model}: {calls(line.calls, 'call')}, {line.input_tokens:,} tokens in "
-            f"({line.cached_tokens:,} cached), {line.output_tokens:,} out, {money}"
+            f"  {line.role} {line.model}{_tier(line.tier)}: {calls(line.calls, 'call')}, "
+            f"{line.input_tokens:,} tokens in{inputs}, {line.output_tokens:,} out{outputs}, {money}"
+        ) + _suffix(
+            f"{line.audio_tokens:,} tokens of audio" if line.audio_tokens else "",
+            f"{calls(line.billed_calls, 'call')} as billed by the endpoint" if line.billed_calls else "",
         )
+
+
+def _tier(tier: str | None) -> str:
+    return "" if tier in (None, DEFAULT_TIER) else f" ({tier})"
+
+
+def _parts(first: tuple[int, str], *others: tuple[int, str]) -> str:
+    """Counts with their names in brackets; those after the first are left out if they are 0."""
+    shown = [first, *(part for part in others if part[0])]
+    return " (" + ", ".join(f"{count:,} {name}" for count, name in shown) + ")"
 
 
 def calls(count: int, noun: str = "sub-call") -> str:
@@ -77,7 +93,7 @@ def tokens(usage: Usage) -> str:
     """Tokens in a few words, with "about" if they are our own estimate."""
     cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
     about = "about " if usage.estimated else ""
-    return f"{about}{usage.input_tokens:,} tokens in{cached}, {usage.output_tokens:,} out"
+    return f"{about}{usage.input_tokens:,} tokens in{cached}, {usage.output_tokens:,} out{_tier(usage.tier)}"
 
 
 def context_text(info: ContextInfo) -> str:

@@ -22,7 +22,9 @@ import structlog
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.errors import CallError, FailureKind, LimitExceeded, RLMError
+from rlm_dist.root_worker.named_models import NamedModels
 from rlm_dist.schema import (
+    DEFAULT_TIER,
     Answer,
     CallFailure,
     CallRequest,
@@ -99,6 +101,7 @@ class FanOut:
         self._send = send
         self._queue_is_empty = queue_is_empty
         self._emit = emit
+        self._named_models = NamedModels(spec, accounts.resolve)
         self._call_ids = CallIds(spec.id)
         self._changed = threading.Condition()
         self._outstanding: dict[str, _OpenQuery] = {}
@@ -120,11 +123,12 @@ class FanOut:
 
         Raises:
             UnknownPrice: if there is a money budget, but no price for the model.
+            ModelNotAllowed: if the job may not use ``model``.
             CallError: if every further call would fail in the same way (key, quota, unknown model).
             RLMError: the error passed to ``abort``.
         """
         started = time.monotonic()
-        ids, by_id, from_store = self._query_all(prompts, model or self._spec.sub_model, turn)
+        ids, by_id, from_store = self._query_all(prompts, self._named_models.model(model), turn)
         failpoint("calls.answered", self._spec.id)
         answers = [by_id[call_id] for call_id in ids]
         if from_store:
@@ -138,6 +142,9 @@ class FanOut:
                     failed=len(failures),
                     from_store=from_store,
                     failed_attempts=Counter(kind for answer in answers for kind in answer.failed_attempts),
+                    tiers=Counter(
+                        answer.tier for answer in answers if answer.tier not in (None, DEFAULT_TIER)
+                    ),
                     seconds=time.monotonic() - started,
                 )
             )
@@ -327,12 +334,16 @@ class FanOut:
             raise AssertionError(f"call {call_id} was announced as settled but has no result")
         result = CallResult.model_validate_json(self._payloads.unpack(packed))
         completion = result.completion
+        tier = completion.usage.tier if completion else None
+        if completion is not None:
+            self._accounts.note_tier(Role.SUB, self._spec.sub_parameters.asked_tier, tier)
         return Answer(
             call_id=call_id,
             text=completion.text if completion else None,
             truncated=completion is not None and completion.truncated,
             failure=result.failure,
             failed_attempts=result.failed_attempts,
+            tier=tier,
         )
 
     def _start_reader(self) -> None:

@@ -24,6 +24,7 @@ from rlm_dist.store import CallRefused, CallState, CallStore, OpenCall, Settleme
 from rlm_dist.worker.accounts import Accounts, end_of_call
 from rlm_dist.worker.call_ids import CallIds
 from rlm_dist.worker.failpoints import failpoint
+from rlm_dist.worker.fallback import fallback
 from rlm_dist.worker.model_client import ModelClient
 
 _POLL_S = 0.2
@@ -121,6 +122,7 @@ class RootCalls:
         return Usage(
             input_tokens=round(chars * tokens_a_char),
             output_tokens=max(expected.output_tokens, used.output_tokens),
+            tier=request.asked_tier,
         )
 
     def abort(self, error: RLMError) -> None:
@@ -151,7 +153,10 @@ class RootCalls:
 
     def _ask(self, call_id: str, request: CallRequest) -> CallResult:
         failpoint("root.opened", self._spec.id)
-        result = self._wait(call_id, self._llm.submit(request, self._spec.id))
+        may_fall_back = fallback(
+            self._spec.id, call_id, "root", request, calls=self._calls, accounts=self._accounts
+        )
+        result = self._wait(call_id, self._llm.submit(request, self._spec.id, may_fall_back))
         if result.failed_attempts:
             kinds = ", ".join(result.failed_attempts)
             self._emit(Marked(turn=0, kind="root_attempts_failed", detail=kinds))

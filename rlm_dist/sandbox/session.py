@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from rlm_dist.errors import CallError, RLMError, SandboxError
+from rlm_dist.errors import CallError, ModelNotAllowed, RLMError, SandboxError
 from rlm_dist.sandbox.inside.frames import CHUNK_BYTES, MAX_FRAME, FrameError, encoded, pack, receive
 from rlm_dist.sandbox.messages import ChildMessage, QueryAsked, parse
 from rlm_dist.schema import Answer, Message
@@ -35,7 +35,8 @@ _ReplyAnswer = dict[str, str | bool]  # an answer in a reply frame
 class Query(Protocol):
     """Serves ``llm_query``; called from several threads at once.
 
-    Returns one answer for each prompt, in order. CallError fails only these calls; other errors end the cell.
+    Returns one answer for each prompt, in order. CallError fails only these calls, ModelNotAllowed is raised
+    where they were asked for, and other errors end the cell.
     """
 
     def __call__(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]: ...
@@ -244,6 +245,7 @@ class Session:
         with self._changed:
             self.failed_calls += failed
             self.truncated_calls += truncated
+            self.calls -= sum("refused" in answer for answer in answers)  # none of these was made
             del self._open[message.id]
             if not self._open:
                 self._stopwatch.go()
@@ -258,6 +260,8 @@ class Session:
             if len(answers) != count:
                 raise SandboxError(f"the query returned {len(answers)} answers for {count} calls")
             return [_reply_answer(answer) for answer in answers]
+        except ModelNotAllowed as error:
+            return [{"refused": str(error)}] * count
         except CallError as error:
             return [{"failure": str(error)}] * count
         except BaseException as error:  # noqa: BLE001  # the edge of a thread: ``run`` raises it

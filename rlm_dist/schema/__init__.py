@@ -14,7 +14,7 @@ from rlm_dist.schema.calls import (
     Message,
 )
 from rlm_dist.schema.cells import REPL_NAMES, CellResult, Clipped, FinalValue, ReachedLimit, Resolved
-from rlm_dist.schema.costs import Charge, Costs, ModelCosts, Usage
+from rlm_dist.schema.costs import DEFAULT_TIER, FLEX, Charge, Costs, ModelCosts, Tier, Usage, tier_name
 from rlm_dist.schema.jobs import (
     ContextInfo,
     ContextRef,
@@ -35,6 +35,8 @@ from rlm_dist.schema.jobs import (
 
 __all__ = [
     "CHARS_PER_TOKEN",
+    "DEFAULT_TIER",
+    "FLEX",
     "NANO",
     "REPL_NAMES",
     "Answer",
@@ -70,7 +72,9 @@ __all__ = [
     "Result",
     "Role",
     "Running",
+    "Tier",
     "Timing",
     "Usage",
     "Wire",
+    "tier_name",
 ]

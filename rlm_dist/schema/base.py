@@ -22,3 +22,7 @@ class Wire(BaseModel):
 
 def _is_none(value: object) -> bool:
     return value is None
+
+
+def _is_zero(value: object) -> bool:
+    return value == 0

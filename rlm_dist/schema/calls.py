@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, JsonValue
 
 from rlm_dist.schema.base import Role, Wire, _is_none
-from rlm_dist.schema.costs import Charge, Usage
+from rlm_dist.schema.costs import Charge, Tier, Usage, tier_name
 
 CHARS_PER_TOKEN = 4
 _EXPECTED_OUTPUT_TOKENS = 1024
@@ -29,16 +29,27 @@ def _only_extra(body: dict[str, JsonValue]) -> dict[str, JsonValue]:
 ExtraBody = Annotated[dict[str, JsonValue], AfterValidator(_only_extra)]
 
 
+def _asked_tier(tier: Tier | None, extra_body: dict[str, JsonValue] | None) -> str | None:
+    return tier or tier_name((extra_body or {}).get("service_tier"))
+
+
 class CallParameters(Wire):
     """What the calls of one role send besides model and prompt; None leaves the value to the endpoint.
 
     ``extra_body`` has further fields of the request, such as ``top_p``; an endpoint need not support them.
+    ``tier``, if set, takes the place of a ``service_tier`` there.
     """
 
     temperature: float | None = Field(default=None, ge=0)
     max_output_tokens: int | None = Field(default=None, ge=1)
     reasoning_effort: str | None = Field(default=None, min_length=1)
     extra_body: ExtraBody | None = None
+    tier: Tier | None = None
+
+    @property
+    def asked_tier(self) -> str | None:
+        """The service tier that these calls ask for; None if they name none."""
+        return _asked_tier(self.tier, self.extra_body)
 
 
 class Message(Wire):
@@ -63,6 +74,12 @@ class CallRequest(Wire):
     # Left out of call ids if None, so that calls of jobs older than these fields keep their ids.
     reasoning_effort: str | None = Field(default=None, exclude_if=_is_none)
     extra_body: dict[str, JsonValue] | None = Field(default=None, exclude_if=_is_none)
+    tier: Tier | None = Field(default=None, exclude_if=_is_none)
+
+    @property
+    def asked_tier(self) -> str | None:
+        """The service tier that the request asks for; None if it names none."""
+        return _asked_tier(self.tier, self.extra_body)
 
     @property
     def chars(self) -> int:
@@ -75,6 +92,7 @@ class CallRequest(Wire):
         return Usage(
             input_tokens=self.chars // CHARS_PER_TOKEN,
             output_tokens=self.max_output_tokens or _EXPECTED_OUTPUT_TOKENS,
+            tier=self.asked_tier,
         )
 
 
@@ -125,10 +143,12 @@ class CallResult(Wire):
 class Answer(Wire):
     """A settled call as its caller sees it: ``text`` or the failure, and the kinds of its failed attempts.
 
-    ``truncated`` says that the text was cut off at the output limit.
+    ``truncated`` says that the text was cut off at the output limit; ``tier`` is the service tier that the
+    endpoint reported.
     """
 
     call_id: str
+    tier: str | None = None
     text: str | None = None
     truncated: bool = False
     failure: CallFailure | None = None

@@ -70,7 +70,8 @@ class CellRan(Wire):
 class SubCallsAnswered(Wire):
     """One ``llm_query`` or ``llm_query_batched`` returned; ``from_store`` of its calls were answered earlier.
 
-    ``failed_attempts`` counts the failed requests by kind of failure; most of them were retried.
+    ``failed_attempts`` counts the failed requests by kind of failure; most of them were retried. ``tiers``
+    counts the calls that a tier other than the default one served.
     """
 
     event: Literal["sub_calls_answered"] = "sub_calls_answered"
@@ -79,6 +80,7 @@ class SubCallsAnswered(Wire):
     failed: int
     from_store: int
     failed_attempts: dict[str, int] = Field(default={})
+    tiers: dict[str, int] = Field(default={})
     seconds: float
 
 

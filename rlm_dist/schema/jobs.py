@@ -73,7 +73,8 @@ class JobSpec(Wire):
     job). ``form`` is the shape of its result. ``broker_prefix`` is not empty if the client has separate
     workers; only those may run the job. ``on_divergence`` says what happens to the job if a cell that is run
     again, after its worker died, gives a result that differs from its journal. Of the waiting jobs, those
-    with a higher ``priority`` start first, then those submitted first.
+    with a higher ``priority`` start first, then those submitted first. ``sub_models`` are the models that its
+    code may name besides ``model`` and ``sub_model``; None, in jobs of earlier versions, allows every name.
     """
 
     id: str
@@ -84,6 +85,7 @@ class JobSpec(Wire):
     context: ContextRef
     model: str = "auto"
     sub_model: str = "auto"
+    sub_models: tuple[str, ...] | None = None
     prompts: PromptFamily = "coder"
     max_output_chars: int = 20_000
     early_final: Literal["take", "refuse"] = "take"

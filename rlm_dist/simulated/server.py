@@ -2,7 +2,8 @@
 
 Routes: ``/v1/models``, ``/v1/chat/completions``, ``/v1/completions``, and ``/served``, the count as JSON.
 The model's name decides a request's role. ``simulated-root`` is listed first, and hence is what ``auto``
-means for both roles, so it plays the sub model if the chat does not offer a REPL.
+means for both roles, so it plays the sub model if the chat does not offer a REPL. Every service tier that is
+asked for serves the request.
 """
 
 import asyncio
@@ -205,7 +206,7 @@ class SimulatedEndpoint:
         self, request: web.Request, body: dict[str, Any], messages: tuple[Message, ...], *, chat: bool
     ) -> web.StreamResponse:
         model = body["model"]
-        parsed = ParsedRequest(model, _role(model, messages), messages, chat)
+        parsed = ParsedRequest(model, _role(model, messages), messages, chat, body.get("service_tier"))
         parameters = {name: body[name] for name in body.keys() - _PROMPT}
         ordinal = self._tally.arrived(parsed.role, parameters)
         reason = self._refusal_reason()

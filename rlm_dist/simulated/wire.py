@@ -22,6 +22,7 @@ class ParsedRequest:
     role: Role
     messages: tuple[Message, ...]
     chat: bool
+    tier: str | None = None
 
     @property
     def prompt(self) -> str:
@@ -50,6 +51,8 @@ def completion_body(request: ParsedRequest, text: str | None, usage: Usage | Non
         "model": request.model,
         "choices": [{"index": 0, "finish_reason": "stop", **content}],
     }
+    if request.tier is not None:
+        body["service_tier"] = request.tier
     return body if usage is None else {**body, "usage": _usage_body(usage)}
 
 

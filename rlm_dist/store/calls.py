@@ -12,6 +12,7 @@ from rlm_dist.errors import FailureKind, LimitExceeded, RLMError, UnknownPrice
 from rlm_dist.schema import NANO, CallFailure, CallResult, Role, Usage
 from rlm_dist.store import keys
 from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart, fenced, new_token
+from rlm_dist.store.ledger import charge_label
 
 MAX_LAPSES = 3
 _UNPRICED = "unpriced"
@@ -79,11 +80,15 @@ class CallRefused:
 
 @dataclass(frozen=True)
 class Spend:
-    """One attempt that the endpoint charged for; ``nanousd`` is None if the price is unknown."""
+    """One attempt that the endpoint charged for; ``nanousd`` is None if the price is unknown.
+
+    ``usage`` has the tier that the money is for. ``billed`` says that the endpoint itself named the money.
+    """
 
     model: str
     usage: Usage
     nanousd: int | None
+    billed: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,6 +198,14 @@ class CallStore(StorePart):
             {job for job, reply in pairs if reply == 0}, {job for job, reply in pairs if reply == 2}
         )
 
+    def reserve_more(self, job_id: str, call_id: str, owner: str, nanousd: int | None) -> bool:
+        """Reserve this much money for a call that ``owner`` holds, if the budgets have room for it.
+
+        None is an unknown price, which no budget of money allows. The holder of a root call is ``root``.
+        """
+        args = (call_id, owner, "" if nanousd is None else nanousd)
+        return bool(self._script("calls_reserve", keys.job_keys(job_id), *args))
+
     def settle(self, job_id: str, owner: str, settlements: Sequence[Settlement]) -> list[bool]:
         """End calls and count what was paid; True for each whose result is now the call's answer.
 
@@ -277,7 +290,7 @@ def _settle_args(settlement: Settlement) -> list[str | int]:
     ]
     for spend in spends:
         args += [
-            settlement.role,
+            charge_label(settlement.role, spend.usage, billed=spend.billed),
             spend.model,
             spend.usage.input_tokens,
             spend.usage.cached_tokens,

@@ -21,6 +21,7 @@ _NAMES = (
     "calls_lost",
     "calls_open",
     "calls_renew",
+    "calls_reserve",
     "calls_return",
     "calls_settle",
     "calls_stop",

@@ -24,6 +24,7 @@ from rlm_dist.schema.leases import LEASE_MS
 from rlm_dist.store import CallStore, Settlement
 from rlm_dist.worker.accounts import Accounts, end_of_call
 from rlm_dist.worker.failpoints import failpoint
+from rlm_dist.worker.fallback import fallback
 from rlm_dist.worker.model_client import ModelClient
 
 log = structlog.get_logger()
@@ -246,7 +247,9 @@ class SubCalls:
         """Send the request of a call; if it cannot be read, the call fails."""
         try:
             request = self._request(call, packed)
-            future = self._llm.submit(request, call.job_id) if request else None
+            future = (
+                self._llm.submit(request, call.job_id, self._fallback(call, request)) if request else None
+            )
         except Exception:
             log.exception("call_not_started", job=call.job_id)
             request = future = None
@@ -256,6 +259,11 @@ class SubCalls:
         with self._changed:
             self._claimed[call] = future
         future.add_done_callback(lambda done: self._note(_EndedCall(call, request, done)))
+
+    def _fallback(self, call: _Call, request: CallRequest) -> Callable[[], bool] | None:
+        return fallback(
+            call.job_id, call.id, self._owner, request, calls=self._calls, accounts=self._accounts
+        )
 
     def _request(self, call: _Call, packed: str) -> CallRequest | None:
         try:

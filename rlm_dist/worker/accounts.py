@@ -1,12 +1,12 @@
 """What a call costs, before it is made and after: tokens and nano-dollars."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.errors import PAUSING, BlobError, CallError, FailureKind
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.prices import Prices
-from rlm_dist.schema import CallFailure, CallRequest, CallResult, Charge, Completion, Role, Usage
+from rlm_dist.schema import FLEX, CallFailure, CallRequest, CallResult, Charge, Completion, Role, Usage
 from rlm_dist.store import Settlement, Spend
 
 
@@ -53,6 +53,15 @@ def _is_truncated(role: Role, completion: Completion | None) -> bool:
     return role is Role.SUB and completion is not None and completion.truncated
 
 
+def _paid_tier(request: CallRequest, charge: Charge) -> str | None:
+    """The tier that the endpoint reported. If it reported none, that of the request, but no discount."""
+    return charge.usage.tier or (None if request.asked_tier == FLEX else request.asked_tier)
+
+
+def _first(prices: Iterable[int | None]) -> int | None:
+    return next((price for price in prices if price is not None), None)
+
+
 class Accounts:
     """Turns requests and results into tokens and nano-dollars."""
 
@@ -68,22 +77,39 @@ class Accounts:
         self._endpoints = endpoints
         self._resolve = resolve
         self._models: dict[tuple[Role, str], str] = {}
+        # The roles of which an endpoint served a flex call and named no tier.
+        self._unconfirmed: set[Role] = set()
 
     def reserve(self, request: CallRequest, usage: Usage | None = None) -> tuple[int, int | None]:
         """Tokens and nano-dollars to reserve before the call; None if its price is unknown.
 
         ``usage`` replaces the estimate from the request. If there are several endpoints, the most expensive
-        counts.
+        counts. A flex call reserves the default price once an endpoint has served one without naming the
+        tier, as such a call is paid at that price.
         """
         usage = usage or request.expected
+        if usage.tier == FLEX and request.role in self._unconfirmed:
+            usage = usage.model_copy(update={"tier": None})
         try:
-            model = self._model(request)
+            model = self._model(request.role, request.model)
         except CallError:  # the endpoint does not list its models; the call itself will report this
             return usage.total, 0
         endpoints = self._endpoints[request.role]
         prices = [self._prices.nanousd(endpoint.named(model), usage, endpoint.url) for endpoint in endpoints]
         amounts = [price for price in prices if price is not None]
         return usage.total, max(amounts) if len(amounts) == len(prices) else None
+
+    def note_tier(self, role: Role, asked: str | None, served: str | None) -> None:
+        """Learn from a call that was served which tier its endpoint named, if any."""
+        if asked == FLEX and served is None:
+            self._unconfirmed.add(role)
+
+    def resolve(self, role: Role, name: str) -> str:
+        """The model that serves a role's calls for a name; the name itself if its endpoint cannot tell."""
+        try:
+            return self._model(role, name)
+        except CallError:
+            return name
 
     def resolved(self, role: Role, name: str) -> str:
         """The model that serves a role's calls for a name; the name itself while that is unknown."""
@@ -106,15 +132,22 @@ class Accounts:
         )
 
     def _spend(self, request: CallRequest, charge: Charge) -> Spend:
-        """The charge at the price of the model that answered, or else of the model requested."""
+        """The charge by the user's prices, or as the endpoint billed it, or by the published prices.
+
+        The price is that of the model that answered, or else of the model requested.
+        """
+        self.note_tier(request.role, request.asked_tier, charge.usage.tier)
         url = charge.endpoint or self._endpoints[request.role][0].url
         names = (charge.model, self.resolved(request.role, request.model))
-        prices = (self._prices.nanousd(name, charge.usage, url) for name in names)
-        nanousd = next((price for price in prices if price is not None), None)
-        return Spend(model=charge.model, usage=charge.usage, nanousd=nanousd)
+        usage = charge.usage.model_copy(update={"tier": _paid_tier(request, charge)})
+        own = _first(self._prices.own_nanousd(name, usage) for name in names)
+        if own is None and usage.billed_nanousd is not None:
+            return Spend(charge.model, usage, usage.billed_nanousd, billed=True)
+        published = (self._prices.published_nanousd(name, usage, url) for name in names)
+        return Spend(charge.model, usage, _first(published) if own is None else own)
 
-    def _model(self, request: CallRequest) -> str:
-        key = (request.role, request.model)
+    def _model(self, role: Role, name: str) -> str:
+        key = (role, name)
         if key not in self._models:
-            self._models[key] = self._resolve(*key) if request.model == "auto" else request.model
+            self._models[key] = self._resolve(role, name) if name == "auto" else name
         return self._models[key]

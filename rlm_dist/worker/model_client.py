@@ -1,5 +1,6 @@
 """The protocol of a model client, as the workers use it; ``llm.LLM`` implements it."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -13,8 +14,13 @@ class ModelClient(Protocol):
     def away(self) -> bool:
         """Whether every endpoint that was called is away."""
 
-    def submit(self, request: CallRequest, job_id: str = "", /) -> "Future[CallResult]":
-        """Start a call; its result reports every failure, and cancelling the future aborts the request."""
+    def submit(
+        self, request: CallRequest, job_id: str = "", may_fall_back: Callable[[], bool] | None = None, /
+    ) -> "Future[CallResult]":
+        """Start a call; its result reports every failure, and cancelling the future aborts the request.
+
+        ``may_fall_back`` is asked before a call goes from the flex tier to the default one.
+        """
 
     def drop(self, job_id: str, /) -> None:
         """End the waiting calls of a job as ``returned``; calls in flight go on."""

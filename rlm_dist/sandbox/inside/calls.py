@@ -143,6 +143,10 @@ class CallFunctions:
         request.done.wait()
         in_flight.popleft()
         self._open.pop(request_id, None)
+        if "refused" in request.answers[0]:
+            for _, other in in_flight:  # all are refused, and none of them counts as a call of a later block
+                other.done.wait()
+            raise ValueError(request.answers[0]["refused"])
         return request.answers
 
 

@@ -1,6 +1,6 @@
 -- Settles calls of a job: the first settlement of a call is its answer, a later one is a payment in vain.
 -- ARGV: 1 owner, then for each settlement: call id, token, result ('' for none: only charges), failed (0/1),
---       number of charges, and for each: role, model, input, cached, output, estimated (0/1), nanousd or ''
+--       number of charges, and for each: label, model, input, cached, output, estimated (0/1), nanousd or ''
 -- Returns for each settlement 1 if its result is the call's answer, else 0; or NOT_FOUND.
 -- Atomic: answer, money, reservation and reply change together, and once, whatever is delivered or repeated twice.
 local job = get(JOB, 'state', 'batch')

@@ -23,16 +23,19 @@ local function answer(id, token, record, owner, result, failed, plus)
   call('XADD', REPLIES, 'MAXLEN', '~', MOST_REPLIES, '*', unpack(reply))
 end
 
--- Adds the charges of the settlement at ARGV[at] to its lines and to the totals, and lists them in ``paid``.
+-- Adds the charges of the settlement at ARGV[at] to its lines and to the totals, and lists them in ``paid``. The
+-- label of a charge is <role>[@<tier>][,<metric>=<n>...].
 local function charge(at, plus, totals, paid)
   for first = at + 5, at + 4 + ARGV[at + 4] * 7, 7 do
-    local line = function(metric) return 'line:' .. ARGV[first] .. ':' .. metric .. ':' .. ARGV[first + 1] end
+    local role, tier, parts = ARGV[first]:match('^(%a+)(@?[^,]*)(.*)$')
+    local line = function(metric) return 'line:' .. role .. ':' .. metric .. tier .. ':' .. ARGV[first + 1] end
     local tokens, nanousd = ARGV[first + 2] + ARGV[first + 4], ARGV[first + 6]
     plus(line('calls'), 1)
     plus(line('input'), ARGV[first + 2])
     plus(line('cached'), ARGV[first + 3])
     plus(line('output'), ARGV[first + 4])
     plus(line(nanousd == '' and 'unpriced' or 'nanousd'), nanousd == '' and 1 or nanousd)
+    for metric, n in parts:gmatch('(%a+)=(%d+)') do plus(line(metric), n) end
     plus('estimated_calls', ARGV[first + 5])
     paid[#paid + 1] = table.concat({ARGV[at], ARGV[first], ARGV[first + 2], ARGV[first + 3], ARGV[first + 4],
       ARGV[first + 5], nanousd == '' and '-' or nanousd, ARGV[first + 1]}, ' ')

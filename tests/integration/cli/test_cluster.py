@@ -201,6 +201,20 @@ def test_trace_tells_code_output_sub_calls_and_costs(cli: Cli, context: Path) ->
     assert document["query"] == NEEDLE
 
 
+def test_a_tier_is_asked_for_counted_and_shown(cli: Cli, context: Path) -> None:
+    asked = ("--tier", "flex", "--sub-tier", "priority")
+    result = cli("run", "--context", context, "--query", NEEDLE, *asked, "--json").document
+    assert result["costs"]["tiers"] == {"flex": None, "priority": None}  # the simulated models have no price
+    cost = cli("cost", result["id"], "--check").out
+    assert "root simulated-root (flex): " in cost
+    assert "sub simulated-root (priority): 1 call, " in cost
+    lines = cli("cost", result["id"], "--json").document["models"]
+    assert [(line["role"], line["tier"]) for line in lines] == [("root", "flex"), ("sub", "priority")]
+    trace = cli("trace", result["id"]).out
+    assert " out (flex), " in trace
+    assert "1 by the tier priority" in trace
+
+
 def test_flower_shows_ids_and_no_text_of_the_user(cli: Cli, up: Up, context: Path) -> None:
     job = cli("run", "--context", context, "--query", NEEDLE, "--json").document["id"]
 

@@ -1,5 +1,6 @@
 """The root model's calls of one job over a real store; a client that answers at once plays the endpoint."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -22,7 +23,13 @@ class Refusing:
 
     away = False
 
-    def submit(self, request: CallRequest, job_id: str = "", /) -> "Future[CallResult]":
+    def submit(
+        self,
+        request: CallRequest,
+        job_id: str = "",
+        may_fall_back: Callable[[], bool] | None = None,
+        /,
+    ) -> "Future[CallResult]":
         answer = Completion(
             text="re " + request.messages[-1].content, usage=Usage(input_tokens=1), finish_reason="stop",
             model="m", dropped_parameters=("temperature",),

@@ -45,6 +45,7 @@ def life_of_a_batch(store: Store) -> None:
         "request b",
         "request c",
     ]
+    assert store.calls.reserve_more("j", "a", "sub-1", 5) is True
     assert store.calls.settle("j", "root-2", [settlement("r", role=Role.ROOT)]) == [True]
     assert store.calls.settle("j", "sub-1", [settlement("a"), settlement("b")]) == [True, True]
     assert store.calls.settle("j", "sub-2", [settlement("b")]) == [False]

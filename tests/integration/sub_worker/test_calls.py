@@ -36,7 +36,9 @@ class Model:
         self.asked: dict[str, Future[CallResult]] = {}
         self.away = False
 
-    def submit(self, request: CallRequest, _job_id: str = "", /) -> Future[CallResult]:
+    def submit(
+        self, request: CallRequest, _job_id: str = "", _may_fall_back: Callable[[], bool] | None = None, /
+    ) -> Future[CallResult]:
         future: Future[CallResult] = Future()
         self.asked[request.messages[0].content] = future
         return future

@@ -25,7 +25,8 @@ def declared(command: str) -> dict[str, tuple[object, ...]]:
 def test_run_and_submit_declare_the_same_options_of_a_job() -> None:
     run, submit = declared("run"), declared("submit")
     assert set(JOB_OPTIONS) == {
-        *("model", "sub_model", "max_iterations", "max_usd", "max_tokens", "max_seconds", "max_sub_calls"),
+        *("model", "sub_model", "sub_models", "tier", "sub_tier"),
+        *("max_iterations", "max_usd", "max_tokens", "max_seconds", "max_sub_calls"),
     }
     for name in JOB_OPTIONS:
         assert run[name] == submit[name], name
@@ -38,7 +39,14 @@ def test_each_is_an_option_of_the_python_api() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [([], {}), (["--max-usd", "0", "--model", "m", "--quick"], {"max_usd": 0.0, "model": "m"})],
+    [
+        ([], {}),
+        (["--max-usd", "0", "--model", "m", "--quick"], {"max_usd": 0.0, "model": "m"}),
+        (
+            ["--sub-models", "a, b:7b", "--tier", "flex", "--sub-tier", "default", "--quick"],
+            {"sub_models": ["a", "b:7b"], "tier": "flex", "sub_tier": "default"},
+        ),
+    ],
 )
 def test_a_command_gets_those_that_were_given(arguments: list[str], expected: Mapping[str, Any]) -> None:
     seen: list[tuple[object, bool]] = []

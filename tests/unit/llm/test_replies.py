@@ -152,9 +152,9 @@ def test_an_empty_error_beside_a_reply_is_none(error: object) -> None:
     assert completion(read({**said("hi"), "error": error})).text == "hi"
 
 
-def test_the_words_of_an_error_have_no_key_and_no_prompt() -> None:
+def test_the_words_of_a_refusal_have_no_key_and_no_prompt() -> None:
     for words in ("bad key sk-7", f"no: {PROMPT}"):
-        body = json.dumps({"choices": [{"finish_reason": "error", "error": {"message": words}}]})
+        body = json.dumps({"choices": [said(None, refusal=words)]})
         failure = read_reply(body, request(), "m", hidden=("sk-7",)).failure
         assert failure is not None
         assert "sk-7" not in failure.message
@@ -163,7 +163,7 @@ def test_the_words_of_an_error_have_no_key_and_no_prompt() -> None:
 
 def test_no_answer_is_an_answer_with_its_tokens_for_the_limits() -> None:
     attempt = read(said(None, refusal="No."))
-    assert client._end_of(attempt) is AttemptEnd.ANSWERED
+    assert client._end_of(request(), attempt) is AttemptEnd.ANSWERED
     assert client._release_details(attempt)["tokens"] == USAGE.total
 
 

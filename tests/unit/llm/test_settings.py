@@ -37,6 +37,27 @@ def test_parameters_and_headers_are_read_from_the_environment(monkeypatch: pytes
     assert load_settings() == read
 
 
+def test_tiers_and_the_models_that_code_may_name_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (load_settings().tier, load_settings().sub_tier, load_settings().sub_models) == (None, None, ())
+    monkeypatch.setenv("RLM_TIER", "priority")
+    monkeypatch.setenv("RLM_SUB_TIER", "flex")
+    monkeypatch.setenv("RLM_SUB_MODELS", "gpt-5, qwen:7b")
+    read = load_settings()
+    assert (read.tier, read.sub_tier, read.sub_models) == ("priority", "flex", ("gpt-5", "qwen:7b"))
+    assert read.variables()["RLM_SUB_MODELS"] == "gpt-5,qwen:7b"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("RLM_TIER", "scale"), ("RLM_SUB_TIER", "x"), ("RLM_SUB_MODELS", "a,,b")]
+)
+def test_a_bad_tier_or_list_of_models_names_its_setting(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name):
+        load_settings()
+
+
 @pytest.mark.parametrize(
     ("sub_url", "sub_headers", "sent"),
     [

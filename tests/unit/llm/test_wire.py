@@ -89,6 +89,28 @@ def test_effort_and_extra_fields_are_sent_as_they_were_given(
     assert {name: sent[name] for name in extra} == extra
 
 
+@pytest.mark.parametrize(
+    ("tier", "extra", "sent"),
+    [
+        (None, None, None),
+        ("flex", None, "flex"),
+        ("priority", {"service_tier": "flex", "top_p": 0.5}, "priority"),
+        ("default", {"service_tier": "flex", "top_p": 0.5}, None),
+        (None, {"service_tier": "auto"}, "auto"),
+    ],
+)
+@pytest.mark.parametrize("write", [chat_body, plain_body])
+def test_a_tier_is_sent_unless_it_is_the_default_one(
+    write: Callable[[CallRequest, str], dict[str, Any]],
+    tier: str | None,
+    extra: dict[str, Any] | None,
+    sent: str | None,
+) -> None:
+    body = write(REQUEST.model_copy(update={"tier": tier, "extra_body": extra}), "m")
+    assert body.get("service_tier") == sent
+    assert body.get("top_p") == (extra or {}).get("top_p")
+
+
 def test_the_plain_route_gets_a_transcript_and_room_to_answer() -> None:
     sent = plain_body(REQUEST, "m")
     assert sent["prompt"] == "System: be brief\n\nUser: 12345678\n\nAssistant:"

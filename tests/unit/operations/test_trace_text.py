@@ -1,0 +1,37 @@
+"""Lines of costs, as ``cost`` and ``trace`` show them."""
+
+from typing import Any
+
+import pytest
+
+from rlm_dist.operations.trace_text import cost_lines, tokens
+from rlm_dist.schema import ModelCosts, Role, Usage
+
+
+def line(**fields: Any) -> str:
+    """The line of one model."""
+    basis = {"calls": 2, "input_tokens": 1000, "cached_tokens": 400, "output_tokens": 50, "cost": 0.5}
+    (text,) = cost_lines([ModelCosts.model_validate({"role": Role.SUB, "model": "m:7b", **basis, **fields})])
+    return text
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({}, "  sub m:7b: 2 calls, 1,000 tokens in (400 cached), 50 out, $0.500000"),
+        ({"cost": None}, "  sub m:7b: 2 calls, 1,000 tokens in (400 cached), 50 out, price unknown"),
+        ({"tier": "flex"}, "  sub m:7b (flex): 2 calls, 1,000 tokens in (400 cached), 50 out, $0.500000"),
+        (
+            {"cache_write_tokens": 7, "reasoning_tokens": 30, "audio_tokens": 11, "billed_calls": 1},
+            "  sub m:7b: 2 calls, 1,000 tokens in (400 cached, 7 written to the cache), "
+            "50 out (30 reasoning), $0.500000, 11 tokens of audio, 1 call as billed by the endpoint",
+        ),
+    ],
+)
+def test_a_line_of_costs_has_what_is_known(fields: dict[str, Any], text: str) -> None:
+    assert line(**fields) == text
+
+
+def test_the_trace_names_the_tier_unless_it_is_the_default_one() -> None:
+    assert tokens(Usage(input_tokens=5, output_tokens=2, tier="flex")) == "5 tokens in, 2 out (flex)"
+    assert tokens(Usage(input_tokens=5, output_tokens=2, tier="default")) == "5 tokens in, 2 out"
