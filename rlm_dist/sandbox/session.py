@@ -26,6 +26,7 @@ _MAX_OPEN_BYTES = 256 << 20
 _MAX_ANSWER_BYTES = MAX_FRAME // 2
 _MAX_UNREAD_BYTES = 64 << 20
 _LIVENESS_S = 0.5
+_LAST_WORDS_S = 1.0
 # Far longer than an honest process does not read: its reader is a thread of its own, but code that holds the
 # interpreter's lock can keep it from running for as long as a block may run.
 UNREAD_S = 300.0
@@ -145,7 +146,10 @@ class Session:
         if unread:
             self.end("it did not read what was sent to it")
         elif reply is None and not self.process.alive():
+            self._reader.join(_LAST_WORDS_S)  # the process may have replied before it ended
             self.end()
+            with self._changed:
+                reply, self._reply = self._reply, None
         return reply
 
     @property

@@ -96,6 +96,7 @@ def test_run_json_is_one_document_in_the_shape_of_results(cli: Cli, context: Pat
         "partial_answer",
         "error",
         "iterations",
+        "limits_reached",
         "isolation",
         "costs",
         "timing",

@@ -117,7 +117,7 @@ def test_23_a_call_that_cannot_be_made_is_a_clear_error_and_asks_nothing(
 )
 def test_rlm_query_is_a_plain_call_of_prompt_and_context(repl: Sandbox, call: str, sent: str) -> None:
     assert shown(repl, call) == f"{f'None:{sent}'!r}\n"
-    result = repl.run(f"type({call}) is str")
+    result = repl.run(f"isinstance({call}, str)")
     assert (result.output.head, result.calls) == ("True\n", 1)
 
 

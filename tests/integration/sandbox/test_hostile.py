@@ -7,12 +7,13 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from rlm_dist.errors import Cancelled, SandboxError
+from rlm_dist.sandbox import session
 from rlm_dist.sandbox.host import Query, Sandbox, SandboxLimits
 from rlm_dist.sandbox.process import PlainStart
 from rlm_dist.sandbox.session import Session
@@ -258,6 +259,32 @@ def test_a_grandchild_that_holds_the_socket_does_not_hide_the_end_of_the_process
         assert result.state_lost
         assert result.error is not None
         assert "exited with code 9" in result.error
+
+
+def test_the_last_words_of_a_process_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends while its reply is still unread, and whoever waits looks first whether it is alive."""
+    receive, hold = session.receive, threading.Event()
+
+    def late(read: Callable[[int], bytes]) -> bytes | None:
+        payload = receive(read)
+        if payload and b'"done"' in payload:
+            hold.wait(5)
+        return payload
+
+    monkeypatch.setattr(session, "receive", late)
+    monkeypatch.setattr(session, "_LIVENESS_S", 0.01)
+    with fake(tmp_path, READY + "done(output={'head': 'h', 'tail': '', 'omitted': 0})") as repl:
+        repl_process = session_of(repl).process
+        alive = repl_process.alive
+
+        def seen_dead() -> bool:
+            is_alive = alive()
+            if not is_alive:
+                threading.Timer(0.1, hold.set).start()
+            return is_alive
+
+        monkeypatch.setattr(repl_process, "alive", seen_dead)
+        assert repl.run("1").output.head == "h"
 
 
 # It asks for more than its socket holds, never reads an answer, and says that the cell is over.
