@@ -186,7 +186,13 @@ class Settings(BaseSettings):
             raise ValueError("must be names of packages as they are imported, such as numpy,pandas")
         return names
 
-    @field_validator("home", "endpoints")
+    @field_validator("blob_url")
+    @classmethod
+    def _absolute_folder(cls, value: str | None) -> str | None:
+        is_folder = value is not None and value != "redis" and "://" not in value
+        return str(Path(value or "").expanduser().absolute()) if is_folder else value
+
+    @field_validator("home", "endpoints", "prices")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().absolute() if value else value

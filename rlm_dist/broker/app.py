@@ -81,9 +81,12 @@ def broker_url(redis_url: str) -> str:
 def worker_argv(
     role: Role, settings: Settings, *, concurrency: int | None = None, name: str | None = None
 ) -> list[str]:
-    """The command line of a worker of ``role``; its application sets the right queue, pool and size."""
+    """The command line of a worker of ``role``; its application sets the right queue, pool and size.
+
+    The worker imports modules from its current folder too, so this is to be one that nobody else can write.
+    """
     return [
-        *(sys.executable, "-m", "celery", "-A", _APPS[role], "worker"),
+        *(sys.executable, "-P", "-m", "celery", "-A", _APPS[role], "worker"),
         *(("-c", str(concurrency)) if concurrency else ()),
         *("-n", f"{name or role}@%h", "-l", settings.log_level),
         *("--without-gossip", "--without-mingle"),

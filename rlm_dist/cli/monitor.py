@@ -1,7 +1,6 @@
 """``rlm-dist flower`` and ``rlm-dist up``: Flower alone, and a whole cluster on this machine."""
 
 import socket
-import sys
 import threading
 from contextlib import ExitStack, closing, suppress
 from typing import Annotated
@@ -14,6 +13,7 @@ from rlm_dist.cli.local import small_model
 from rlm_dist.cli.output import Output, write_json
 from rlm_dist.cli.session import ClusterRecord, announce
 from rlm_dist.errors import InputError
+from rlm_dist.local.child_python import module_command
 from rlm_dist.local.cluster import hold_up, with_redis, workers
 from rlm_dist.local.lifeline import watch_lifeline
 from rlm_dist.operations.flower import serve_flower
@@ -55,7 +55,7 @@ def up(
     out = Output(as_json=as_json)
     configured = load_settings()
     flower_port = _free_port(port)
-    monitor = [sys.executable, "-m", "rlm_dist", "flower", "--port", str(flower_port)]
+    monitor = module_command("rlm_dist", "flower", "--port", str(flower_port))
     with ExitStack() as resources:
         settings = resources.enter_context(with_redis(configured))
         resources.enter_context(hold_up(configured.home))

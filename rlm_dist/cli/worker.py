@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from rlm_dist.broker.app import worker_argv
+from rlm_dist.local.child_python import worker_environment
 from rlm_dist.local.cluster import with_redis
+from rlm_dist.local.folders import own_folder
 from rlm_dist.local.lifeline import Lifeline
 from rlm_dist.schema import Role
 from rlm_dist.settings import load_settings
@@ -25,11 +27,13 @@ def worker(
     """Run a worker: celery -A rlm_dist.ROLE_worker.app worker, with the right queue, pool and options."""
     settings = load_settings()
     argv = worker_argv(role, settings, concurrency=concurrency, name=name)
+    os.chdir(own_folder(settings.home))  # Celery imports from the current folder, which may be anybody's
     if settings.redis_url is not None:
-        os.execv(argv[0], argv)  # signals then reach Celery itself, also in a container
+        # Signals then reach Celery itself, also in a container.
+        os.execve(argv[0], argv, worker_environment(settings.variables()))
     # The embedded server runs as long as it has users. This process is one, so it stays as the parent.
     with with_redis(settings) as resolved, Lifeline() as lifeline:
-        variables = {**os.environ, **resolved.variables(), **lifeline.variables}
+        variables = worker_environment(resolved.variables()) | lifeline.variables
         with subprocess.Popen(argv, env=variables, pass_fds=(lifeline.descriptor,)) as process:
             raise typer.Exit(_outlast(process))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from rlm_dist.broker.app import make_app, worker_argv
 from rlm_dist.errors import InputError
 from rlm_dist.local.file_lock import is_free, locked
+from rlm_dist.local.folders import own_folder
 from rlm_dist.local.processes import Cluster
 from rlm_dist.local.redis.server import server
 from rlm_dist.schema import Role
@@ -69,9 +70,7 @@ def workers(
     commands: dict[str, Sequence[str]] = {
         name: worker_argv(role, settings, name=f"{name}-{os.getpid()}") for name, role in names.items()
     }
-    cluster = Cluster(
-        {**commands, **(others or {})}, environment=settings.variables(), log_dir=settings.home / "logs"
-    )
+    cluster = Cluster({**commands, **(others or {})}, environment=settings.variables(), folder=settings.home)
     expected = {f"{name}-{os.getpid()}" for name in names}
     with make_app(settings) as app:
 
@@ -97,7 +96,7 @@ def hold_up(home: Path) -> Iterator[None]:
     Raises:
         InputError: if the home has a cluster already.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    own_folder(home)
     try:
         with locked(home / "up.lock", timeout_s=0):
             yield

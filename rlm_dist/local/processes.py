@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 
 from rlm_dist.errors import Unreachable
+from rlm_dist.local.child_python import worker_environment
+from rlm_dist.local.folders import own_folder
 from rlm_dist.local.lifeline import Lifeline
 
 _MAX_LOG_BYTES = 5 << 20
@@ -42,8 +44,8 @@ class _Child:
         self._backoff_s = _FIRST_BACKOFF_S
         self._next_start = 0.0
 
-    def start(self, environment: Mapping[str, str], descriptor: int) -> None:
-        """Start the process; its output is appended to the log."""
+    def start(self, environment: Mapping[str, str], descriptor: int, folder: Path) -> None:
+        """Start the process in a folder; its output is appended to the log."""
         self._start_time = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -52,6 +54,7 @@ class _Child:
                 stdout=log,
                 stderr=log,
                 env=environment,
+                cwd=folder,
                 pass_fds=(descriptor,),
                 start_new_session=True,
             )
@@ -95,22 +98,24 @@ class Cluster:
     Args:
         commands: the command line of each, by a name that also names its log.
         environment: variables for the workers, which override those of this process.
-        log_dir: created if it is missing.
+        folder: the current folder of the workers; their logs go to ``logs`` in it.
     """
 
     def __init__(
-        self, commands: Mapping[str, Sequence[str]], *, environment: Mapping[str, str], log_dir: Path
+        self, commands: Mapping[str, Sequence[str]], *, environment: Mapping[str, str], folder: Path
     ) -> None:
-        self._workers = [_Child(name, argv, log_dir / f"{name}.log") for name, argv in commands.items()]
+        self._folder = folder
+        self._log_dir = folder / "logs"
+        self._workers = [_Child(name, argv, self._log_dir / f"{name}.log") for name, argv in commands.items()]
         self._variables = dict(environment)
-        self._log_dir = log_dir
         self._lifeline: Lifeline | None = None
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True, name="cluster")
 
     def start(self) -> None:
         """Start every worker, and a thread that restarts those that die."""
-        self._log_dir.mkdir(parents=True, exist_ok=True)
+        own_folder(self._folder)
+        own_folder(self._log_dir)
         self._lifeline = Lifeline()
         for worker in self._workers:
             _bound(worker.log)
@@ -168,8 +173,8 @@ class Cluster:
 
     def _launch(self, worker: _Child) -> None:
         assert self._lifeline is not None
-        environment = os.environ | self._variables | self._lifeline.variables
-        worker.start(environment, self._lifeline.descriptor)
+        environment = worker_environment(self._variables) | self._lifeline.variables
+        worker.start(environment, self._lifeline.descriptor, self._folder)
 
     def _watch(self) -> None:
         while not self._stopping.wait(_WATCH_S):

@@ -1,5 +1,7 @@
 """What every worker does before it takes work: check that it can run, and watch for its parent's end."""
 
+import os
+import resource
 import sys
 from collections.abc import Mapping
 from contextlib import closing
@@ -44,6 +46,7 @@ def worker_settings(role: Role) -> Settings:
         if role is Role.SUB and options.get("autoscale"):
             _exit(SettingsError((_NO_AUTOSCALE,)), EXIT_BAD_SETTINGS)
         watch_lifeline()
+        _keep_private()
         configure_logs(settings.log_level)
         try:
             if role is Role.ROOT:  # before the fork, so that the processes of the pool need not probe again
@@ -55,6 +58,12 @@ def worker_settings(role: Role) -> Settings:
             _exit(error, EXIT_UNREACHABLE)
 
     return settings
+
+
+def _keep_private() -> None:
+    """Let no other user read what this process and its children write; leave no memory on disk."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _reach_redis(settings: Settings) -> None:

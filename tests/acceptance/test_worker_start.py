@@ -30,6 +30,33 @@ def started(app: str, env: Mapping[str, str], *options: str) -> "subprocess.Pope
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("role", list(Role))
+def test_a_worker_imports_nothing_from_the_folder_in_which_it_is_started(role: Role, tmp_path: Path) -> None:
+    """A folder may be anybody's, and hold modules with the names of those that a worker imports."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in (
+        "celery",
+        "kombu",
+        "redis",
+        "rlm_dist",
+        "sitecustomize",
+        "uvloop",
+        "aiohttp",
+        "queue",
+        "celeryconfig",
+    ):
+        (folder / f"{name}.py").write_text(f"open({str(tmp_path / 'hit')!r}, 'w').write({name!r})")
+    command = Path(sys.executable).with_name("rlm-dist")
+    settings = {"RLM_REDIS_URL": "redis://127.0.0.1:1/0", "RLM_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [str(command), "worker", role.value], env={**clean_environment(), **settings},
+        cwd=folder, text=True, timeout=START_S, capture_output=True, check=False,
+    )  # fmt: skip
+    assert not (tmp_path / "hit").exists()
+    assert (done.returncode, "127.0.0.1:1 cannot be reached" in done.stderr) == (5, True)
+
+
 @pytest.mark.parametrize("app", ["workers.root", "workers.sub"])
 def test_a_wrong_redis_address_is_told_without_its_password(app: str, tmp_path: Path) -> None:
     worker = started(app, {"RLM_REDIS_URL": "redis://:hush@127.0.0.1:1/0", "RLM_HOME": str(tmp_path)})

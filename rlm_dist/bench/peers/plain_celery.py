@@ -62,7 +62,7 @@ def main(url: str, calls: int, in_flight: int) -> None:
         }
         options = ["--pool", "threads", "--concurrency", str(in_flight)]
         command = module_command("celery", "-A", "rlm_dist.bench.peers.plain_celery", "worker", *options)
-        with Cluster({"plain": command}, environment=variables, log_dir=held.folder / "logs") as worker:
+        with Cluster({"plain": command}, environment=variables, folder=held.folder) as worker:
             worker.wait_ready(lambda: bool(app.control.ping()), _READY_S)
             measure(fan_out, calls, [held.pid])
 

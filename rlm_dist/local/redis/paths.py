@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from rlm_dist.errors import InputError
+from rlm_dist.local.folders import own_folder
 
 _MAX_LOG_BYTES = 1 << 20
 _ANSWER_S = 5
@@ -77,8 +78,9 @@ class ServerPaths:
             InputError: if they cannot; it names ``RLM_HOME``.
         """
         try:
-            self.data.mkdir(parents=True, exist_ok=True)
-            self.folder.chmod(0o700)
+            own_folder(self.home)
+            own_folder(self.folder)
+            own_folder(self.data)
             probe = self.folder / f"probe.{os.getpid()}"
             try:
                 probe.write_bytes(b"x" * 4096)

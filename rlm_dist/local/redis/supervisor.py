@@ -234,6 +234,7 @@ def _report(**fields: str) -> None:
 def main() -> int:
     """Run until the last user has gone; return 1 if the server could not be started or kept running."""
     paths = ServerPaths(Path(sys.argv[1]))
+    os.umask(0o077)
     _detach()
     try:
         with locked(paths.owner, timeout_s=_OWNER_S) as owner:

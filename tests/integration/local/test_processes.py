@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -39,8 +40,8 @@ PARENT = """
 import sys
 from pathlib import Path
 from rlm_dist.local.processes import Cluster
-worker, up, log_dir = sys.argv[1:]
-with Cluster({"w": [sys.executable, "-c", worker, up]}, environment={}, log_dir=Path(log_dir)):
+worker, up, folder = sys.argv[1:]
+with Cluster({"w": [sys.executable, "-c", worker, up]}, environment={}, folder=Path(folder)):
     sys.stdin.read()
 """
 
@@ -75,7 +76,7 @@ def dummy(up: Path, *arguments: str) -> list[str]:
 def test_workers_get_the_settings_and_their_words_go_to_a_log(up: Path, tmp_path: Path) -> None:
     settings = load_settings(model="m1", api_key="k", home=tmp_path, ask_at_limit=True)
     variables = settings.variables()
-    with Cluster({"w": dummy(up)}, environment=variables, log_dir=tmp_path / "logs") as cluster:
+    with Cluster({"w": dummy(up)}, environment=variables, folder=tmp_path) as cluster:
         cluster.wait_ready(up.exists, 30)
         assert cluster.pids() == {"w": pids(up)[0]}
         log = tmp_path / "logs" / "w.log"
@@ -91,7 +92,7 @@ def test_settings_come_back_from_their_variables(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("stubborn", [(), ("stubborn",)])
 def test_a_stop_ends_the_worker_and_its_children(up: Path, tmp_path: Path, stubborn: tuple[str, ...]) -> None:
-    with Cluster({"w": dummy(up, *stubborn)}, environment={}, log_dir=tmp_path) as cluster:
+    with Cluster({"w": dummy(up, *stubborn)}, environment={}, folder=tmp_path) as cluster:
         cluster.wait_ready(up.exists, 30)
         cluster.stop(grace_s=0.5 if stubborn else 30)
         assert not alive(pids(up)[0])
@@ -99,7 +100,7 @@ def test_a_stop_ends_the_worker_and_its_children(up: Path, tmp_path: Path, stubb
 
 
 def test_a_worker_that_dies_is_started_again_and_its_children_are_not_left(up: Path, tmp_path: Path) -> None:
-    with Cluster({"w": dummy(up)}, environment={}, log_dir=tmp_path) as cluster:
+    with Cluster({"w": dummy(up)}, environment={}, folder=tmp_path) as cluster:
         cluster.wait_ready(up.exists, 30)
         worker, child = pids(up)
         os.kill(worker, signal.SIGKILL)
@@ -117,7 +118,7 @@ def test_workers_vanish_when_their_parent_is_killed(
         parent.kill()
         wait_until(lambda: not alive(pids(up)[0]))
     if not stubborn:  # a worker that ends by itself takes care of its own children
-        assert "asked to end" in (tmp_path / "w.log").read_text()
+        assert "asked to end" in (tmp_path / "logs" / "w.log").read_text()
         os.kill(pids(up)[1], signal.SIGKILL)
     wait_until(lambda: not alive(pids(up)[1]))
 
@@ -133,12 +134,12 @@ def test_ctrl_c_reaches_the_parent_only_which_then_stops_its_workers(up: Path, t
 def test_a_worker_that_dies_at_its_start_is_an_error_with_its_last_words(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "raise SystemExit('no such thing')"]
     words = pytest.raises(Unreachable, match=r"(?s)worker w.*exit code 1.*no such thing")
-    with Cluster({"w": command}, environment={}, log_dir=tmp_path) as cluster, words:
+    with Cluster({"w": command}, environment={}, folder=tmp_path) as cluster, words:
         cluster.wait_ready(lambda: False, 30)
 
 
 def test_a_cluster_that_does_not_get_ready_is_an_error(up: Path, tmp_path: Path) -> None:
-    with Cluster({"w": dummy(up)}, environment={}, log_dir=tmp_path) as cluster:
+    with Cluster({"w": dummy(up)}, environment={}, folder=tmp_path) as cluster:
         wait_until(up.exists)
         with pytest.raises(Unreachable, match="not ready after"):
             cluster.wait_ready(lambda: False, 0.1)
@@ -147,9 +148,18 @@ def test_a_cluster_that_does_not_get_ready_is_an_error(up: Path, tmp_path: Path)
 def test_a_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_module, "_MAX_LOG_BYTES", 10_000)
     chatter = "import time\nwhile True:\n print('x' * 99, flush=True)\n time.sleep(0.001)"
-    with Cluster({"w": [sys.executable, "-c", chatter]}, environment={}, log_dir=tmp_path):
-        aside = tmp_path / "w.log.1"
+    with Cluster({"w": [sys.executable, "-c", chatter]}, environment={}, folder=tmp_path):
+        aside = tmp_path / "logs" / "w.log.1"
         wait_until(lambda: aside.exists() and aside.stat().st_size > 10_000)
-        inode = (tmp_path / "w.log").stat().st_ino
-        wait_until(lambda: (tmp_path / "w.log").stat().st_size > 0)
-        assert (tmp_path / "w.log").stat().st_ino == inode
+        inode = (tmp_path / "logs" / "w.log").stat().st_ino
+        wait_until(lambda: (tmp_path / "logs" / "w.log").stat().st_size > 0)
+        assert (tmp_path / "logs" / "w.log").stat().st_ino == inode
+
+
+def test_workers_run_in_a_folder_that_only_we_can_read(up: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "home"
+    folder.mkdir(mode=0o755)
+    with Cluster({"w": dummy(up)}, environment={}, folder=folder):
+        wait_until(up.exists)
+        assert os.readlink(f"/proc/{pids(up)[0]}/cwd") == str(folder)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (folder, folder / "logs")} == {0o700}
