@@ -101,11 +101,15 @@ class RootCalls:
         self._calls.keep(self._spec.id, self._epoch, tokens=tokens, nanousd=nanousd, partly=True)
 
     def keep_room_for_two(self, chars: int) -> ReachedLimit | None:
-        """Keep room for two more root calls, the first of ``chars``; the limit if they do not fit."""
+        """Keep room for two more root calls, the first of ``chars``; the limit if they do not fit.
+
+        What the first is expected to use suffices for it: the rest of its reservation comes back before the
+        second begins.
+        """
         if self._last is None:
             return None
-        request, _ = self._last
-        first = self._expected(chars)
+        request, completion = self._last
+        first = self._expected(chars, 2 * completion.usage.output_tokens)
         second = self._expected(chars + first.output_tokens * CHARS_PER_TOKEN + _NEXT_CHARS)
         pairs = [self._accounts.reserve(request, usage) for usage in (first, second)]
         tokens = sum(tokens for tokens, _ in pairs)
@@ -113,15 +117,19 @@ class RootCalls:
         refused = self._calls.keep(self._spec.id, self._epoch, tokens=tokens, nanousd=nanousd)
         return ReachedLimit(refused.kind, refused.used, refused.limit, refused.needed) if refused else None
 
-    def _expected(self, chars: int) -> Usage:
-        """The tokens of a call with so many characters, estimated from the last call's."""
+    def _expected(self, chars: int, output_tokens: int | None = None) -> Usage:
+        """The tokens of a call with so many characters, estimated from the last call's.
+
+        ``output_tokens`` replaces the most that it may write.
+        """
         assert self._last is not None
         request, completion = self._last
         used, expected = completion.usage, request.expected
         tokens_a_char = max(1 / CHARS_PER_TOKEN, used.input_tokens / max(1, request.chars))
+        most = max(expected.output_tokens, used.output_tokens)
         return Usage(
             input_tokens=round(chars * tokens_a_char),
-            output_tokens=max(expected.output_tokens, used.output_tokens),
+            output_tokens=most if output_tokens is None else min(most, output_tokens),
             tier=request.asked_tier,
         )
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
+import pytest
 import redis
 
 from rlm_dist.blobs.payloads import Payloads
@@ -11,11 +12,11 @@ from rlm_dist.blobs.store import open_blobs
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.prices import Prices
 from rlm_dist.root_worker.root_calls import RootCalls
-from rlm_dist.schema import CallRequest, CallResult, Completion, Message, Role, Usage
+from rlm_dist.schema import CallParameters, CallRequest, CallResult, Completion, Message, Role, Usage
 from rlm_dist.schema.events import Event, Marked
 from rlm_dist.store import Store
 from rlm_dist.worker.accounts import Accounts
-from tests.support.store_values import running_job
+from tests.support.store_values import LEASE_MS, running_job, spec
 
 
 class Refusing:
@@ -69,3 +70,20 @@ def test_parameters_that_the_model_does_not_take_are_marked_once(
         texts = [calls.complete([Message(role="user", content=text)]).text for text in ("a", "b")]
         assert texts == ["re a", "re b"]
     assert events == [Marked(turn=0, kind="parameters_not_taken", detail="temperature")]
+
+
+@pytest.mark.parametrize(("max_tokens", "reached"), [(6000, None), (4000, "max_tokens")])
+def test_there_is_room_for_two_calls_if_the_first_uses_what_is_usual(
+    store: Store, redis_client: redis.Redis, tmp_path: Path, max_tokens: int, reached: str | None
+) -> None:
+    """The most that a call may write is reserved for the second one alone."""
+    parameters = CallParameters(max_output_tokens=1000)
+    job = spec(max_tokens=max_tokens).model_copy(update={"root_parameters": parameters})
+    store.jobs.create([job])
+    epoch = store.jobs.start("j", "root-1", LEASE_MS) or 0
+    calls = root_calls(store, redis_client, tmp_path, epoch, [])
+    chat = "x" * 4000
+    calls.complete([Message(role="user", content=chat)])
+    limit = calls.keep_room_for_two(len(chat))
+    assert (limit.kind if limit else None) == reached
+    assert store.audits.job("j").differences == []
