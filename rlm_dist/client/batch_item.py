@@ -95,7 +95,10 @@ def _openai_item(line: dict[str, Any]) -> BatchItem:
         custom_id=request.custom_id,
         query=query,
         options=JobOptions(
-            model=body.model, temperature=body.temperature, reasoning_effort=body.reasoning_effort
+            model=body.model,
+            temperature=body.temperature,
+            reasoning_effort=body.reasoning_effort,
+            tier=request.tier,
         ),
         value=context,
         metadata=body.metadata,

@@ -1,9 +1,10 @@
 """The OpenAI Batch form of a job: a line that holds a chat request, and its output line.
 
 ``chat_request`` says how the messages become query and context. ``model``, ``temperature`` and
-``reasoning_effort`` are the root model's. Other fields that shape a single reply (``max_tokens``, ``top_p``,
-…) have no effect: an answer takes many replies, and a root turn that is cut short cannot end its code. Fields
-that would change the kind of answer (``tools``, ``n``, …) are refused. A null field is as if left out.
+``reasoning_effort`` are the root model's, ``service_tier`` is that of all calls. Other fields that shape a
+single reply (``max_tokens``, ``top_p``, …) have no effect: an answer takes many replies, and a root turn that
+is cut short cannot end its code. Fields that would change the kind of answer (``tools``, ``n``, …) are
+refused. A null field is as if left out.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from rlm_dist.client.chat_request import ChatMessage, ReadRequest, check_messages, read_request
-from rlm_dist.schema import JobState, Result
+from rlm_dist.schema import JobState, Result, Tier
 
 IGNORED = frozenset(
     {
@@ -25,7 +26,6 @@ IGNORED = frozenset(
         "prompt_cache_retention",
         "safety_identifier",
         "seed",
-        "service_tier",
         "stop",
         "store",
         "top_p",
@@ -81,6 +81,7 @@ class _Body(_Strict):
     metadata: dict[str, JsonValue] = Field(default={})
     temperature: float | None = Field(default=None, ge=0)
     reasoning_effort: str | None = Field(default=None, min_length=1)
+    service_tier: Literal["auto", "default", "flex", "priority"] | None = None
     n: Annotated[object, _only(1, reason="cannot be used here: a job has one answer")] = None
     stream: Annotated[object, _only(False, reason="cannot be used here: a batch is not streamed")] = None
     logprobs: Annotated[
@@ -101,6 +102,12 @@ class OpenAILine(_Strict):
     method: Literal["POST"] = "POST"
     url: Annotated[str, AfterValidator(_path_of_chat)] = "/v1/chat/completions"
     body: _Body
+
+    @property
+    def tier(self) -> Tier | None:
+        """The service tier of all calls; None leaves it to the settings."""
+        asked = self.body.service_tier
+        return None if asked == "auto" else asked
 
     def read(self) -> ReadRequest:
         """The query and the context."""

@@ -97,6 +97,17 @@ def test_parameters_of_the_answering_model_are_the_root_models() -> None:
 
 
 @pytest.mark.parametrize(
+    ("asked", "tier"), [("flex", "flex"), ("priority", "priority"), ("default", "default"), ("auto", None)]
+)
+def test_a_service_tier_is_that_of_all_calls(asked: str, tier: str | None) -> None:
+    assert read(said("user", "q"), service_tier=asked).options.tier == tier
+
+
+def test_a_service_tier_that_nobody_knows_is_refused() -> None:
+    assert problems_of(line(said("user", "q"), service_tier="best"))[0].startswith("body.service_tier: ")
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "/v1/chat/completions",
