@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
-from rlm_dist.contexts.text_files import FileText, FoundTexts, files_in, from_url, spool, too_large, unreadable
+from rlm_dist.contexts.text_files import (
+    FileText,
+    FoundTexts,
+    files_in,
+    from_url,
+    spool,
+    too_large,
+    unreadable,
+)
 from rlm_dist.errors import InputError
 from rlm_dist.one_line import one_line
 from rlm_dist.outbound import AddressRefused, exchange
@@ -27,7 +35,9 @@ _OUTSIDE = (
     "is not below the folder of the batch file; if it may be read, name a folder that contains it with "
     "--context-root (in Python context_root)"
 )
-_NOT_ALLOWED = "is not allowed; RLM_CONTEXT_URLS lists how allowed URLs begin, such as https://data.example.org/"
+_NOT_ALLOWED = (
+    "is not allowed; RLM_CONTEXT_URLS lists how allowed URLs begin, such as https://data.example.org/"
+)
 
 
 @dataclass(frozen=True)

@@ -87,18 +87,26 @@ def test_a_redirect_is_an_answer_and_not_followed() -> None:
     with canned_endpoint(lambda _: Reply(302, "", {"Location": "/other"})) as server:
         url = f"{server.url}/a path?q=ü#part"
         headers = {"X-Own": "1", "Content-Type": "application/json"}
-        with exchange("POST", url, deadline_s=30, private=True, body=b'{"a": 1}', headers=headers) as response:
+        with exchange(
+            "POST", url, deadline_s=30, private=True, body=b'{"a": 1}', headers=headers
+        ) as response:
             assert response.status == 302
     ((path, received, body),) = server.requests
     assert (path, body, received["x-own"]) == ("/a%20path?q=%C3%BC", {"a": 1}, "1")
     assert received["host"] == server.url.removeprefix("http://")
 
 
-@pytest.mark.parametrize("answer", [b"nonsense\r\n\r\n", b"", b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n"])
+@pytest.mark.parametrize(
+    "answer", [b"nonsense\r\n\r\n", b"", b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n"]
+)
 def test_who_speaks_no_http_is_an_error_of_the_network(answer: bytes) -> None:
     def serve(connection: socket.socket) -> None:
         connection.recv(2**16)
         connection.sendall(answer)
 
-    with receiver(serve) as url, pytest.raises(OSError, match="."), exchange("GET", url, deadline_s=30, private=True):
+    with (
+        receiver(serve) as url,
+        pytest.raises(OSError, match="."),
+        exchange("GET", url, deadline_s=30, private=True),
+    ):
         pass

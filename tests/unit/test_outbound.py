@@ -33,7 +33,17 @@ def test_it_is_public(address: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "localhost", "0", "::1", "169.254.169.254"],
+    [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "localhost",
+        "0",
+        "::1",
+        "169.254.169.254",
+    ],
 )
 def test_a_host_is_judged_by_what_the_system_makes_of_it(host: str) -> None:
     with pytest.raises(AddressRefused):
