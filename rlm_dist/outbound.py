@@ -1,8 +1,8 @@
 """HTTP requests to addresses that somebody else chose: a webhook, or a URL in a batch file.
 
-Invariant: a host is resolved once; unless private addresses are allowed, each of its addresses is checked, and
-the connection goes to a checked address, not to the name again. Redirects are not followed, no proxy of the
-environment is used, and the whole exchange has one deadline, however slowly the other side sends.
+Invariant: a host is resolved once; unless private addresses are allowed, each of its addresses is checked,
+and the connection goes to a checked address, not to the name again. Redirects are not followed, no proxy of
+the environment is used, and the whole exchange has one deadline, however slowly the other side sends.
 """
 
 import http.client

@@ -13,7 +13,7 @@ from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, json_line
 from rlm_dist.cli.session import open_client
 from rlm_dist.cli.trial import ask, estimate_lines, run_pilot
-from rlm_dist.client.batch_file import BatchFile, base_of, file_rules
+from rlm_dist.client.batch_file import BatchFile, file_rules
 from rlm_dist.client.handles import result_of
 from rlm_dist.client.job_specs import options_of
 from rlm_dist.client.openai_batch import openai_line
@@ -59,7 +59,7 @@ def submit(
     _, of_jobs = read_batch_options(asked)
     jobs = BatchFile(
         file, skip_invalid=skip_invalid, stdin=sys.stdin.buffer,
-        rules=file_rules(base_of(file), settings, context_root),
+        rules=file_rules(file, settings, context_root),
         ceilings=of_jobs.over(options_of(settings)) if cap else None,
     )  # fmt: skip
     _tell_left_out(jobs, out)

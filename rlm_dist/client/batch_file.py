@@ -16,7 +16,7 @@ from rlm_dist.client.ceilings import check_ceilings
 from rlm_dist.client.openai_batch import without_effect
 from rlm_dist.client.options import JobOptions
 from rlm_dist.contexts.encoding import check_value, reading_files
-from rlm_dist.contexts.named_files import ContextFile, FileRules
+from rlm_dist.contexts.named_files import FileRules
 from rlm_dist.contexts.text_files import FileText, open_text
 from rlm_dist.errors import InputError
 from rlm_dist.one_line import one_line
@@ -53,7 +53,7 @@ class _Checklist:
         except InputError as error:
             self.bad.add(number)
             if len(self._messages) < SHOWN_PROBLEMS:
-                self._messages.append(f"{self._noun} {number}: {'; '.join(error.problems)}")
+                self._messages.append(one_line(f"{self._noun} {number}: {'; '.join(error.problems)}"))
             return None
         self.good += 1
         return item
@@ -114,12 +114,6 @@ class BatchFile:
             if number not in self._skipped:
                 yield read_item(_parse(line), self._base, self._rules)
 
-    def _check_file(self, file: ContextFile) -> None:
-        try:
-            self._read_file(file)
-        except InputError as error:
-            raise InputError(tuple(f"context_file: {problem}" for problem in error.problems)) from None
-
     def _checked(self, line: bytes) -> BatchItem:
         parsed = _parse(line)
         item = read_item(parsed, self._base, self._rules)
@@ -128,7 +122,7 @@ class BatchFile:
         if item.context_file is None:
             check_value(item.value)
         else:
-            self._check_file(item.context_file)
+            self._read_file(item.context_file)
         if item.form == "openai":
             self.ignored |= without_effect(parsed)
         return item
@@ -183,8 +177,10 @@ def base_of(path: str | Path) -> Path:
     return Path.cwd() if str(path) == "-" or "://" in str(path) else Path(path).absolute().parent
 
 
-def file_rules(base: Path, settings: Settings, context_root: str | Path | None) -> FileRules:
-    """The rules for a batch's context files: in ``base`` or ``context_root`` or below, or at allowed URLs.
+def file_rules(path: str | Path, settings: Settings, context_root: str | Path | None) -> FileRules:
+    """The rules for a batch's context files: below its folder or ``context_root``, or at allowed URLs.
+
+    A batch from standard input has the working directory, one from a URL has no folder.
 
     Raises:
         InputError: if ``context_root`` is not a folder.
@@ -192,7 +188,9 @@ def file_rules(base: Path, settings: Settings, context_root: str | Path | None) 
     root = None if context_root is None else Path(context_root).expanduser().absolute()
     if root is not None and not root.is_dir():
         raise InputError((f"context root {one_line(str(root))}: is not a folder",))
-    folders = (base,) if root is None else (base, root)
+    folders = () if "://" in str(path) else (base_of(path),)
+    if root is not None:
+        folders = (*folders, root)
     return FileRules(folders, settings.context_urls, settings.max_context_bytes)
 
 

@@ -1,8 +1,8 @@
 """One job of a batch: a line of a batch file, or a dict, in this project's form or in OpenAI's Batch form.
 
 A native line has ``id``, ``query``, ``context`` (any JSON value) or ``context_file`` (a path, relative to the
-batch file or absolute, or a URL; ``contexts.named_files`` says which are read). It may also have ``metadata`` and the fields of ``options.JobOptions``. See
-``openai_batch`` for the other form.
+batch file or absolute, or a URL; ``contexts.named_files`` says which are read). It may also have ``metadata``
+and the fields of ``options.JobOptions``. See ``openai_batch`` for the other form.
 """
 
 from dataclasses import dataclass, field

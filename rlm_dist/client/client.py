@@ -26,7 +26,7 @@ import redis
 from rlm_dist.blobs.payloads import open_storage
 from rlm_dist.broker.app import make_app
 from rlm_dist.broker.publish import send_root
-from rlm_dist.client.batch_file import BatchFile, BatchList, base_of, file_rules
+from rlm_dist.client.batch_file import BatchFile, BatchList, file_rules
 from rlm_dist.client.batch_item import BatchItem, read_item
 from rlm_dist.client.context_upload import StoredJob, upload_contexts
 from rlm_dist.client.handles import Batch, ClusterAccess, Job
@@ -187,7 +187,7 @@ class Client:
             InputError: listing every bad item; nothing is submitted then. Also if the batch id is in use
                 for other items.
         """
-        rules = file_rules(Path.cwd(), self.settings, context_root)
+        rules = file_rules("-", self.settings, context_root)
         jobs = BatchList(items, rules=rules, ceilings=self._ceilings(options) if cap else None)
         return self.submit_checked(jobs, batch_id, **options)
 
@@ -202,7 +202,7 @@ class Client:
         **options: object,
     ) -> Batch:
         """Submit the jobs of a batch file, read as a stream; otherwise like ``submit_batch``."""
-        rules = file_rules(base_of(path), self.settings, context_root)
+        rules = file_rules(path, self.settings, context_root)
         ceilings = self._ceilings(options) if cap else None
         jobs = BatchFile(path, skip_invalid=skip_invalid, rules=rules, ceilings=ceilings)
         return self.submit_checked(jobs, batch_id, **options)

@@ -120,7 +120,10 @@ def encode_named(file: ContextFile) -> Encoded:
     Raises:
         InputError: the rules forbid it, or as ``encode_files``.
     """
-    return _encode_found(file.find(), 1)
+    try:
+        return _encode_found(file.find(), 1)
+    except InputError as error:
+        raise InputError(tuple(f"context_file: {problem}" for problem in error.problems)) from None
 
 
 def reading_files(read: Callable[[Encoded], T]) -> Callable[[ContextFile], T]:

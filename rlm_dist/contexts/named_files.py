@@ -1,8 +1,8 @@
-"""The files and URLs that lines of a batch name. The batch may come from anybody, so its names are not trusted.
+"""The files and URLs that lines of a batch name, which may come from anybody and is not trusted.
 
-Invariant: what is opened is a regular file inside one of the folders of the rules, also after symbolic links
-and however the folders change meanwhile; or a URL that begins as the rules allow. A name that the rules forbid
-is refused before it is looked at, so that the refusal does not tell whether such a file exists.
+Invariant: what is opened is a regular file inside one of the folders of the rules, also after symbolic
+links, and even if the folders change meanwhile; or a URL that begins as the rules allow. A name that the
+rules forbid is refused before it is looked at, so that the refusal does not tell whether such a file exists.
 """
 
 import os
@@ -35,9 +35,7 @@ _OUTSIDE = (
     "is not below the folder of the batch file; if it may be read, name a folder that contains it with "
     "--context-root (in Python context_root)"
 )
-_NOT_ALLOWED = (
-    "is not allowed; RLM_CONTEXT_URLS lists how allowed URLs begin, such as https://data.example.org/"
-)
+_NOT_ALLOWED = "is not allowed; RLM_CONTEXT_URLS lists how allowed URLs begin: https://data.example.org/"
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ class _NotRegular(Exception):
 
 
 def _open_below(root: Path, real: Path) -> BinaryIO:
-    """Open a file by way of each folder below ``root``; a symbolic link that appears meanwhile is an error."""
+    """Open a file by way of each folder below ``root``; a symbolic link on the way is an error."""
     *folders, name = real.relative_to(root).parts
     at = os.open(root, _FOLDER)
     try:
@@ -153,7 +151,7 @@ def _open_below(root: Path, real: Path) -> BinaryIO:
             below = os.open(folder, _FOLDER, dir_fd=at)
             os.close(at)
             at = below
-        # Before it is opened, as to open a device may do something; and after, as it may be another file by now.
+        # Before it is opened, as opening a device can have effects; and after, as the file may be another.
         _check_regular(os.stat(name, dir_fd=at, follow_symlinks=False))
         file = os.fdopen(os.open(name, _FILE, dir_fd=at), "rb")
     finally:

@@ -164,7 +164,12 @@ def _source(path: str | Path, stdin: BinaryIO | None) -> FileText:
 
 
 def from_url(url: str, max_bytes: int | None = None) -> FileText:
-    """Copy what fsspec finds at a URL to a temporary file; an OSError, ImportError or ValueError if it fails."""
+    """Copy what fsspec finds at a URL to a temporary file.
+
+    Raises:
+        OSError, ImportError, ValueError: it cannot be read.
+        InputError: as ``spool``.
+    """
     try:
         return spool(url, fsspec.open(url, "rb"), max_bytes)
     except (OSError, ImportError, ValueError, InputError):

@@ -8,8 +8,8 @@ Every worker process looks for webhooks that are due; the store gives each to on
 that it is sent again if its sender dies. A receiver may get one twice, with the same ``webhook-id``.
 
 The address comes from whoever submitted the batch, so it is not trusted: ``outbound`` refuses private ones,
-follows no redirect and ends a delivery after ten seconds. The batch's ``webhook`` is ``waiting``, ``retrying``,
-``delivered``, ``delivered unsigned``, ``refused`` or ``failed``; the log has the status.
+follows no redirect and ends a delivery after ten seconds. The batch's ``webhook`` is ``waiting``,
+``retrying``, ``delivered``, ``delivered unsigned``, ``refused`` or ``failed``; the log has the status.
 """
 
 import base64
@@ -88,7 +88,8 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = F
     """Send a webhook and return the HTTP status; the body of the response is not read.
 
     Raises:
-        OSError: as ``outbound.exchange``; AddressRefused if the address is not public and ``private`` is False.
+        AddressRefused: the address is not public, and ``private`` is False.
+        OSError: as ``outbound.exchange``.
     """
     with exchange(
         "POST", url, body=body, headers=headers, deadline_s=_DEADLINE_S, private=private

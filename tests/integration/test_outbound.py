@@ -52,9 +52,14 @@ def listen(connection: socket.socket) -> None:
 
 @pytest.mark.parametrize(
     "start",
-    [b"", b"HTTP/1.1 200 OK\r\nX-Long: ", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"],
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nX-Long: ",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n",
+    ],
     ids=["nothing", "in a header", "a body without an end", "a body"],
-)  # fmt: skip
+)
 def test_who_sends_a_byte_now_and_then_is_left_at_the_deadline(start: bytes) -> None:
     with (
         receiver(drip(start)) as url,
@@ -106,7 +111,7 @@ def test_who_speaks_no_http_is_an_error_of_the_network(answer: bytes) -> None:
 
     with (
         receiver(serve) as url,
-        pytest.raises(OSError, match="."),
+        pytest.raises(OSError, match=r"."),
         exchange("GET", url, deadline_s=30, private=True),
     ):
         pass

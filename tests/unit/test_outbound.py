@@ -70,5 +70,5 @@ def test_all_public_addresses_may_be_tried_in_order(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("host", ["a" * 70 + ".example", "x..y"])
 def test_a_name_that_cannot_be_one_is_an_error_of_the_network(host: str) -> None:
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError, match=r"."):
         resolve(host, 80, private=False)

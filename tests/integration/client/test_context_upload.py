@@ -10,8 +10,8 @@ from rlm_dist.client import context_upload
 from rlm_dist.client.batch_item import BatchItem
 from rlm_dist.client.context_upload import upload_contexts
 from rlm_dist.client.options import JobOptions
-from rlm_dist.contexts.named_files import ContextFile, FileRules
 from rlm_dist.contexts.encoding import encode
+from rlm_dist.contexts.named_files import ContextFile, FileRules
 
 
 @pytest.fixture

@@ -36,7 +36,8 @@ def refusal(name: str | Path, *folders: Path, urls: tuple[str, ...] = (), max_by
         read(name, *folders, urls=urls, max_bytes=max_bytes)
     assert SECRET not in str(caught.value)
     (problem,) = caught.value.problems
-    return problem
+    assert problem.startswith("context_file: ")
+    return problem.removeprefix("context_file: ")
 
 
 @pytest.mark.parametrize("name", ["docs/a.txt", "docs/../docs/./a.txt"])

@@ -226,7 +226,7 @@ def test_an_error_of_the_store_does_not_take_a_place_away() -> None:
 @pytest.mark.parametrize("secret", ["whsec_c2VjcmV0IG9mIG91cnM=", "fifteen bytes..", "whsec_"])
 def test_a_short_secret_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
     monkeypatch.setenv("RLM_WEBHOOK_SECRET", secret)
-    with pytest.raises(SettingsError, match="RLM_WEBHOOK_SECRET: .*at least 16 bytes") as caught:
+    with pytest.raises(SettingsError, match=r"RLM_WEBHOOK_SECRET: .*at least 16 bytes") as caught:
         load_settings()
     assert secret not in str(caught.value).replace("after whsec_", "")
 
