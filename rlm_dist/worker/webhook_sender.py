@@ -98,7 +98,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = F
 
 
 class WebhookSender:
-    """A thread that looks for webhooks that are due, and a thread for each delivery: at most eight at once."""
+    """A thread that looks for webhooks that are due, and a thread for each delivery, eight at most."""
 
     def __init__(self, store: Store, *, secret: str | None, post: Post = post) -> None:
         self._store = store
