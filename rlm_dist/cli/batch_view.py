@@ -67,7 +67,7 @@ def view(store: Store, record: BatchRecord, pace: Pace) -> BatchView:
 def batch_lines(record: BatchRecord, snapshot: BatchView) -> Iterator[str]:
     """A batch as text."""
     total = "?" if record.total is None else f"{record.total:,}"
-    why = f", {record.pause_reason}" if record.pause_reason else ""
+    why = f", {one_line(record.pause_reason)}" if record.pause_reason else ""
     yield f"batch {record.id}: {record.state}{why}"
     counts = ", ".join(f"{count:,} {state}" for state, count in record.counts.items() if count)
     yield f"  jobs     {total}: {counts or 'none yet'}"

@@ -53,7 +53,9 @@ class FileText:
         try:
             with self._open_file() as file:
                 file.seek(self._skip)
-                while chunk := file.read(_CHUNK_BYTES):
+                left = self.size_bytes  # a file that grows as fast as it is read would have no end
+                while chunk := file.read(min(_CHUNK_BYTES, left)):
+                    left -= len(chunk)
                     yield chunk
                 self._check_unchanged(file)
         except OSError as error:

@@ -1,13 +1,17 @@
 """An exchange with a receiver that does what it likes, over real connections."""
 
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
-from rlm_dist.outbound import AddressRefused, exchange
+from rlm_dist.outbound import AddressRefused, _tls, exchange
 from tests.support.canned_endpoint import Reply, canned_endpoint
 
 LATE_S = 0.3
@@ -76,6 +80,56 @@ def test_who_never_answers_is_left_at_the_deadline() -> None:
         exchange("POST", url, deadline_s=LATE_S, private=True, body=b"{}"),
     ):
         pass
+
+
+def test_a_handshake_that_never_ends_is_under_the_deadline_too() -> None:
+    with (
+        receiver(listen) as url,
+        pytest.raises(TimeoutError),
+        exchange("GET", url.replace("http:", "https:"), deadline_s=LATE_S, private=True),
+    ):
+        pass
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A new certificate of localhost and its key, in one file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    path = tmp_path / "localhost.pem"
+    made = f"req -x509 -newkey rsa:2048 -nodes -keyout {path} -out {path} -subj /CN=localhost"
+    subprocess.run(
+        [openssl, *made.split(), "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True
+    )
+    return path
+
+
+def test_over_tls_the_certificate_must_be_that_of_the_named_host(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.load_cert_chain(certificate)
+
+    def serve(connection: socket.socket) -> None:
+        with suppress(OSError), own.wrap_socket(connection, server_side=True) as secure:
+            secure.recv(2**16)
+            secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    def answer(host: str) -> bytes:
+        with receiver(serve) as url:
+            named = url.replace("http:", "https:").replace("127.0.0.1", host)
+            with exchange("GET", named, deadline_s=30, private=True) as response:
+                return response.read()
+
+    with pytest.raises(ssl.SSLCertVerificationError):  # nobody vouches for it
+        answer("localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    _tls.cache_clear()
+    assert answer("localhost") == b"ok"
+    with pytest.raises(ssl.SSLCertVerificationError):
+        answer("127.0.0.1")
+    _tls.cache_clear()
 
 
 def test_no_connection_is_made_to_a_private_address() -> None:

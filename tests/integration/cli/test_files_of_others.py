@@ -2,12 +2,14 @@
 
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rlm_dist import Client
+from rlm_dist import Batch, Client
 from rlm_dist.errors import InputError
 from rlm_dist.settings import load_settings
 from tests.support.command_line import Cli
@@ -86,7 +88,7 @@ def test_a_batch_from_a_url_may_read_no_file_of_this_machine(cli: Cli, folder: P
 
 
 def test_with_cap_the_options_are_ceilings(cli: Cli, folder: Path) -> None:
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"max_usd": 5},
         {"model": "dear"},
         {"extra_body": {"top_k": 9}},
@@ -106,10 +108,11 @@ def test_the_python_api_has_both(folder: Path) -> None:
     path = batch(folder, {"context_file": "../texts/a.txt", "max_usd": 5})
     items = [json.loads(path.read_text()) | {"context_file": "/etc/hostname"}]
     with Client(load_settings().model_copy(update={"broker_prefix": ""})) as client:
-        for submit in (
-            lambda **given: client.submit_file(path, **given),
-            lambda **given: client.submit_batch(items, **given),
-        ):
+        submits: list[Callable[..., Batch]] = [
+            partial(client.submit_file, path),
+            partial(client.submit_batch, items),
+        ]
+        for submit in submits:
             with pytest.raises(InputError, match=r"context_file: .*--context-root"):
                 submit()
             with pytest.raises(InputError, match="max_usd: is above the ceiling"):

@@ -8,7 +8,6 @@ from pathlib import Path
 import fsspec  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from rlm_dist.contexts import named_files
 from rlm_dist.contexts.encoding import Encoded, encode, encode_named
 from rlm_dist.contexts.named_files import ContextFile, FileRules
 from rlm_dist.errors import InputError
@@ -105,7 +104,7 @@ def test_a_folder_that_becomes_a_link_after_it_was_checked_is_not_followed(
             (folder / "docs").symlink_to(folder.parent)
         return found
 
-    monkeypatch.setattr(named_files.os.path, "realpath", replaced_after_the_check)
+    monkeypatch.setattr(os.path, "realpath", replaced_after_the_check)
     file = ContextFile(str(folder / "docs" / "a.txt"), FileRules((folder,)))
     with pytest.raises(InputError):
         encode_named(file)
