@@ -128,7 +128,7 @@ class ContextFile:
         beginnings = [each for each in self.rules.urls if _begins(self.name, each)]
         if not beginnings:
             raise InputError((f"{one_line(self.name)}: {_NOT_ALLOWED}",))
-        if not self.name.startswith(("http://", "https://")):
+        if urlsplit(self.name).scheme not in ("http", "https"):
             return from_url(self.name, self.rules.max_bytes)
         # Whoever names a host in the setting may mean a private one.
         private = any(urlsplit(each).netloc for each in beginnings)
