@@ -32,8 +32,8 @@ _DOWNLOAD_S = 3600.0
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _OUTSIDE = (
-    "is not below the folder of the batch file; if it may be read, name a folder that contains it with "
-    "--context-root (in Python context_root)"
+    "is not below the folder of the batch file, or is hidden; if it may be read, name a folder that contains "
+    "it with --context-root (in Python context_root)"
 )
 _NOT_ALLOWED = "is not allowed; RLM_CONTEXT_URLS lists how allowed URLs begin: https://data.example.org/"
 
@@ -120,7 +120,7 @@ class ContextFile:
         real = Path(os.path.realpath(path))
         for folder in self.rules.folders:
             root = Path(os.path.realpath(folder))
-            if real.is_relative_to(root):
+            if real.is_relative_to(root) and not _is_hidden(real.relative_to(root)):
                 return real, root
         raise InputError((f"{one_line(str(path))}: {_OUTSIDE}",))
 
@@ -136,6 +136,11 @@ class ContextFile:
             return spool(self.name, _download(self.name, private=private), self.rules.max_bytes)
         except AddressRefused as error:
             raise OSError(f"{error}; RLM_CONTEXT_URLS does not name its host") from None
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether a part of the path is hidden: keys are often in such files, as in ``.env`` and ``.ssh``."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 class _NotRegular(Exception):

@@ -110,6 +110,17 @@ def test_a_folder_that_becomes_a_link_after_it_was_checked_is_not_followed(
         encode_named(file)
 
 
+@pytest.mark.parametrize("name", [".env", "docs/.git/config", ".ssh/id"])
+def test_a_hidden_file_is_read_only_below_a_folder_that_is_named(folder: Path, name: str) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(SECRET)
+    (folder / "link").symlink_to(name)
+    assert "hidden" in refusal(folder / name, folder)
+    assert "hidden" in refusal(folder / "link", folder)
+    if not (folder / name).name.startswith("."):
+        assert read(folder / name, folder, (folder / name).parent).ref == encode(SECRET).ref
+
+
 @pytest.fixture
 def fifo(folder: Path) -> Path:
     os.mkfifo(folder / "fifo")
