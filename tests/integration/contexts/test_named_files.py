@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import fsspec  # type: ignore[import-untyped]  # it ships no types
@@ -93,21 +94,22 @@ def test_a_link_that_stays_inside_is_followed(folder: Path) -> None:
 def test_a_folder_that_becomes_a_link_after_it_was_checked_is_not_followed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The race: between the check of the path and its opening, its folder is replaced."""
+    """The race: between a check of the path and its opening, the folder is replaced."""
     (folder.parent / "a.txt").write_text(SECRET)
-    real_path = os.path.realpath
+    docs, real_path, checks = folder / "docs", os.path.realpath, count(1)
 
-    def replaced_after_the_check(path: str | Path) -> str:
+    def checked(path: str | Path) -> str:
         found = real_path(path)
-        if found.endswith("a.txt") and not (folder / "docs").is_symlink():
-            (folder / "docs").rename(folder / "before")
-            (folder / "docs").symlink_to(folder.parent)
+        if found.endswith("a.txt") and next(checks) == 2:  # the file is opened after the second check
+            docs.rename(folder / "before")
+            docs.symlink_to(folder.parent)
         return found
 
-    monkeypatch.setattr(os.path, "realpath", replaced_after_the_check)
-    file = ContextFile(str(folder / "docs" / "a.txt"), FileRules((folder,)))
+    monkeypatch.setattr(os.path, "realpath", checked)
+    file = ContextFile(str(docs / "a.txt"), FileRules((folder,)))
     with pytest.raises(InputError):
         encode_named(file)
+    assert docs.is_symlink()
 
 
 @pytest.mark.parametrize("name", [".env", "docs/.git/config", ".ssh/id"])
