@@ -53,6 +53,7 @@ _NOT_FROM_FOLDER = frozenset(
         *("RLM_API_URL", "RLM_API_KEY", "RLM_SUB_API_URL", "RLM_SUB_API_KEY", "OPENAI_API_KEY"),
         *("RLM_EXTRA_HEADERS", "RLM_SUB_EXTRA_HEADERS", "RLM_ENDPOINTS", "RLM_REDIS_URL", "RLM_BLOB_URL"),
         *("RLM_HOME", "RLM_SANDBOX", "RLM_SANDBOX_MIN", "RLM_SANDBOX_PACKAGES", "RLM_WEBHOOK_SECRET"),
+        *("RLM_CONTEXT_URLS", "RLM_WEBHOOK_PRIVATE"),
     }
 )
 # By address: what is sent to it alone, and the keys that are sent if it has none of its own.
@@ -64,6 +65,8 @@ _SENT_TO = (
         ("RLM_API_KEY", "OPENAI_API_KEY"),
     ),
 )
+_URL_BEGINNING = re.compile(r"[a-z][a-z0-9+.-]*://")
+_LEAST_SECRET_BYTES = 16
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -118,6 +121,8 @@ class Settings(BaseSettings):
     endpoints: Path | None = None
     redis_url: str | None = None
     blob_url: str | None = None
+    context_urls: Annotated[tuple[str, ...], NoDecode] = ()
+    max_context_bytes: int = Field(default=4 * 1024**3, ge=1)
     home: Path = Field(default_factory=_default_home)
     sandbox: SandboxLevel | Literal["auto"] = "auto"
     sandbox_min: SandboxLevel = "seccomp"
@@ -139,6 +144,7 @@ class Settings(BaseSettings):
     ask_at_limit: bool = False
     prices: Path | None = None
     webhook_secret: SecretStr | None = None
+    webhook_private: bool = False
     broker_prefix: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -163,12 +169,27 @@ class Settings(BaseSettings):
     @field_validator("webhook_secret")
     @classmethod
     def _key(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and value.get_secret_value().startswith("whsec_"):
+        if value is None:
+            return value
+        key = value.get_secret_value().encode()
+        if key.startswith(b"whsec_"):
             try:
-                b64decode(value.get_secret_value().removeprefix("whsec_"), validate=True)
+                key = b64decode(key.removeprefix(b"whsec_"), validate=True)
             except ValueError:
                 raise ValueError("the part after whsec_ must be base64") from None
+        if len(key) < _LEAST_SECRET_BYTES:
+            raise ValueError(f"must have at least {_LEAST_SECRET_BYTES} bytes, after base64 is decoded")
         return value
+
+    @field_validator("context_urls", mode="before")
+    @classmethod
+    def _beginnings(cls, value: str | Iterable[str]) -> tuple[str, ...]:
+        urls = _split(value)
+        if not all(_URL_BEGINNING.match(url) and "::" not in url for url in urls):
+            raise ValueError("must be beginnings of URLs, such as s3://my-bucket/,https://data.example.org/")
+        if any(url.startswith(("file:", "local:")) for url in urls):
+            raise ValueError("must not be of files on this machine: --context-root is for these")
+        return urls
 
     @field_validator("sub_models", mode="before")
     @classmethod

@@ -14,6 +14,7 @@ import kombu
 
 from rlm_dist.broker.app import _PRIORITIES, AGAIN_QUEUE, ROOT_QUEUE, ROOT_TASK, SUB_QUEUE, SUB_TASK
 from rlm_dist.broker.task_ids import root_task_id, sub_task_id
+from rlm_dist.one_line import one_line
 from rlm_dist.schema import JobSpec
 
 _MAX_ID_CHARS = 64
@@ -47,7 +48,7 @@ def send_root(app: celery.Celery, *specs: JobSpec, again: bool = False, retried:
                     id=task_id,
                     args=[spec.id],
                     argsrepr=f"job={spec.id}",
-                    kwargsrepr=f"{batch}id={spec.custom_id[:_MAX_ID_CHARS]}",
+                    kwargsrepr=f"{batch}id={one_line(spec.custom_id[:_MAX_ID_CHARS])}",
                     job_id=spec.id,
                     batch_id=spec.batch_id,
                     priority=_PRIORITIES[spec.priority],

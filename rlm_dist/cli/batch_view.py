@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from rlm_dist.cli.limit_lines import limit_lines
 from rlm_dist.cli.output import between, duration, money, usd
 from rlm_dist.cli.pace import Pace, Rates
+from rlm_dist.one_line import one_line
 from rlm_dist.operations.forecast import Projection, project
 from rlm_dist.operations.trace_text import calls
 from rlm_dist.schema import BatchRecord, BatchState, Costs, JobState, Running, Wire
@@ -66,7 +67,7 @@ def view(store: Store, record: BatchRecord, pace: Pace) -> BatchView:
 def batch_lines(record: BatchRecord, snapshot: BatchView) -> Iterator[str]:
     """A batch as text."""
     total = "?" if record.total is None else f"{record.total:,}"
-    why = f", {record.pause_reason}" if record.pause_reason else ""
+    why = f", {one_line(record.pause_reason)}" if record.pause_reason else ""
     yield f"batch {record.id}: {record.state}{why}"
     counts = ", ".join(f"{count:,} {state}" for state, count in record.counts.items() if count)
     yield f"  jobs     {total}: {counts or 'none yet'}"
@@ -85,7 +86,7 @@ def batch_lines(record: BatchRecord, snapshot: BatchView) -> Iterator[str]:
         yield f"  webhook  {record.webhook}"
     for slow in snapshot.slowest:
         yield (
-            f"  slowest  {slow.custom_id} ({slow.job.job_id}): {duration(slow.run_s)}, "
+            f"  slowest  {one_line(slow.custom_id)} ({slow.job.job_id}): {duration(slow.run_s)}, "
             f"{calls(slow.job.calls_in_flight, 'call')} in flight, {slow.job.tokens:,} tokens"
         )
 

@@ -13,8 +13,9 @@ from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, json_line
 from rlm_dist.cli.session import open_client
 from rlm_dist.cli.trial import ask, estimate_lines, run_pilot
-from rlm_dist.client.batch_file import BatchFile
+from rlm_dist.client.batch_file import BatchFile, file_rules
 from rlm_dist.client.handles import result_of
+from rlm_dist.client.job_specs import options_of
 from rlm_dist.client.openai_batch import openai_line
 from rlm_dist.client.options import read_batch_options
 from rlm_dist.errors import InputError
@@ -43,6 +44,8 @@ def submit(
     on_divergence: options.Divergence = None,
     priority: options.First = None,
     cache: options.Cache = None,
+    cap: options.Cap = False,
+    context_root: options.ContextRoot = None,
     prompts: options.Prompts = None,
     as_json: options.Json = False,
 ) -> None:
@@ -53,10 +56,14 @@ def submit(
         priority=priority, webhook=webhook, cache=cache,
     )  # fmt: skip
     settings = load_settings()
-    jobs = BatchFile(file, skip_invalid=skip_invalid, stdin=sys.stdin.buffer)
+    _, of_jobs = read_batch_options(asked)
+    jobs = BatchFile(
+        file, skip_invalid=skip_invalid, stdin=sys.stdin.buffer,
+        rules=file_rules(file, settings, context_root),
+        ceilings=of_jobs.over(options_of(settings)) if cap else None,
+    )  # fmt: skip
     _tell_left_out(jobs, out)
     if dry_run:
-        _, of_jobs = read_batch_options(asked)
         family = settings.model_copy(update={"prompts": prompts or settings.prompts})
         told = estimate(jobs.items(), of_jobs, family)
         out.result(told.model_dump() | {"left_out": jobs.bad_lines}, lambda: estimate_lines(told))

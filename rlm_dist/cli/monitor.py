@@ -62,7 +62,9 @@ def up(
         if local:
             settings = resources.enter_context(small_model(settings, out))
         cluster = resources.enter_context(workers(settings, roots=root, subs=sub, others={"flower": monitor}))
-        announce(configured.home, ClusterRecord(prompts=settings.prompts))
+        announce(
+            configured.home, ClusterRecord(prompts=settings.prompts, sandboxed=settings.sandbox != "off")
+        )
         url = f"http://127.0.0.1:{flower_port}"
         document = {"home": str(configured.home), "flower": url, "processes": cluster.pids()}
         out.result(

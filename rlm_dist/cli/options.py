@@ -38,6 +38,11 @@ Cache = Annotated[
 Prompts = Annotated[PromptFamily | None, typer.Option(help="Prompt family. [default: RLM_PROMPTS]")]
 Local = Annotated[bool, typer.Option("--local", help="Use the small model on this machine.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of Flower. [default: 5555]")]
+ContextRoot = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Context files may be here too. [default: only in the file's folder]"),
+]
+Cap = Annotated[bool, typer.Option("--cap", help="No line may exceed the options given here.")]
 OutFile = Annotated[Path | None, typer.Option("-o", "--output", help="Write there instead of to stdout.")]
 
 

@@ -31,6 +31,7 @@ from rlm_dist.errors import (
     SettingsError,
     Unreachable,
 )
+from rlm_dist.one_line import one_line
 from rlm_dist.operations.forecast import Range
 from rlm_dist.schema import JobState
 
@@ -42,6 +43,11 @@ _ESCAPES = re.compile(
 )
 # Single characters that do: all control characters except tab and newline, and marks that reorder a line.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# In JSON also line separators, at which some readers of JSON lines end a line.
+_ESCAPED = re.compile(_CONTROLS.pattern[:-1] + r"\u2028\u2029]")
+NOT_ISOLATED = (
+    "isolation: none (RLM_SANDBOX=off); model-written code runs as a plain process of the worker's user"
+)
 DONE, FAILED, USAGE, NO_ANSWER, CANCELLED, UNREACHABLE = range(6)
 _ERROR_CODES: dict[type[RLMError], int] = {
     SettingsError: USAGE,
@@ -116,7 +122,7 @@ def write_json(document: object) -> None:
 def json_line(document: object) -> bytes:
     """One value as one line of JSON, without its newline."""
     text = json.dumps(document, default=_plain, ensure_ascii=False)
-    text = _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    text = _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -163,7 +169,8 @@ def between(range_: Range, text: Callable[[float], str]) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows as lines with aligned columns; the first row is the head."""
+    """Rows as lines with aligned columns; the first row is the head. Control characters are escaped."""
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -10,7 +10,7 @@ import typer
 from rlm_dist.cli import options
 from rlm_dist.cli.follow import cost_note, follow, result_lines
 from rlm_dist.cli.local import small_model
-from rlm_dist.cli.output import Output, exit_code
+from rlm_dist.cli.output import NOT_ISOLATED, Output, exit_code
 from rlm_dist.cli.session import presence
 from rlm_dist.client.client import Client
 from rlm_dist.contexts.encoding import encode_files
@@ -45,9 +45,13 @@ def run(
         client = held.enter_context(Client(settings))
         if settings.redis_url is None and not is_up(settings.home):
             out.note("starting a root and a sub worker")
+            if settings.sandbox == "off":
+                out.note(NOT_ISOLATED)
         result = follow(client.submit(encoded, query, **job), out)
     out.result(result, lambda: list(result_lines(result)))
     out.note(cost_note(result))
+    if result.isolation == "none":
+        out.note(NOT_ISOLATED)
     raise typer.Exit(exit_code(result.state))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rlm_dist.blobs.payloads import Payloads, open_storage
-from rlm_dist.cli.output import Output
+from rlm_dist.cli.output import NOT_ISOLATED, Output
 from rlm_dist.client.client import Client
 from rlm_dist.local.cluster import is_up, with_redis
 from rlm_dist.schema import PromptFamily, Wire
@@ -20,9 +20,14 @@ from rlm_dist.store import Store, connect
 
 
 class ClusterRecord(Wire):
-    """What ``rlm-dist up`` records of its cluster: the prompt family that suits its workers' model."""
+    """What ``rlm-dist up`` records of its cluster.
+
+    ``prompts`` is the prompt family that suits its workers' model; ``sandboxed`` is False if they run
+    model-written code as a plain process.
+    """
 
     prompts: PromptFamily
+    sandboxed: bool = True
 
 
 def announce(home: Path, record: ClusterRecord) -> None:
@@ -54,6 +59,10 @@ def open_client(settings: Settings, out: Output, *, prompts: PromptFamily | None
     with with_redis(settings.model_copy(update={"prompts": family})) as resolved, Client(resolved) as client:
         if settings.redis_url is None and cluster is None:
             out.note("no workers are running here; rlm-dist up starts them")
+        if cluster is not None and not cluster.sandboxed:
+            out.note(NOT_ISOLATED)
+        elif cluster is None and settings.sandbox == "off":
+            out.note(f"for workers with the settings of this command: {NOT_ISOLATED}")
         yield client
 
 

@@ -19,7 +19,7 @@ from rlm_dist.cli.batch_view import (
     view,
 )
 from rlm_dist.cli.limit_lines import limit_lines
-from rlm_dist.cli.output import FAILED, Output, money, table
+from rlm_dist.cli.output import FAILED, NOT_ISOLATED, Output, money, table
 from rlm_dist.cli.pace import Pace
 from rlm_dist.cli.session import open_stores
 from rlm_dist.errors import NotFound
@@ -57,6 +57,8 @@ def status(
         if watch:
             _watch(store, id_, pace, out)
         record = find(store, id_)
+        if "none" in _isolations(store, record):
+            out.note(NOT_ISOLATED)
         if isinstance(record, JobRecord):
             scopes = _scopes(store, record)
             out.result({**job_document(record), "endpoints": scopes}, partial(job_lines, record, scopes))
@@ -205,6 +207,14 @@ def _watch(store: Store, id_: str, pace: Pace, out: Output) -> None:
             if record.state.final if isinstance(record, JobRecord) else record.state in ENDED_STATES:
                 return
             time.sleep(_LOOK_S)
+
+
+def _isolations(store: Store, record: JobRecord | BatchRecord) -> set[str | None]:
+    """How the job is isolated, or the first jobs of the batch."""
+    if isinstance(record, JobRecord):
+        return {record.isolation}
+    first = store.jobs.records(store.batches.job_ids(record.id, 0, _LIST_ROWS))
+    return {job.isolation for job in first if job}
 
 
 def _scopes(store: Store, record: JobRecord) -> list[ScopeState]:

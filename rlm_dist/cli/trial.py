@@ -9,6 +9,7 @@ from rlm_dist.cli.output import CANCELLED, Output, between, clean, duration, mon
 from rlm_dist.client.chat_request import Reading
 from rlm_dist.client.handles import Batch, Job
 from rlm_dist.errors import InputError
+from rlm_dist.one_line import one_line
 from rlm_dist.operations.estimate import LONG_PROMPT_CHARS, Estimate
 from rlm_dist.operations.forecast import Pilot, Quantiles, pilot
 from rlm_dist.operations.trace_text import calls
@@ -35,7 +36,8 @@ def estimate_lines(estimate: Estimate) -> Iterator[str]:
     if estimate.long_prompts:
         prompts = f"{calls(estimate.long_prompts, 'root prompt')} of over {LONG_PROMPT_CHARS:,} characters"
         more = ", …" if estimate.long_prompts > len(estimate.long_prompt_ids) else ""
-        yield f"warning   {prompts}, sent with every turn: {', '.join(estimate.long_prompt_ids)}{more}"
+        names = ", ".join(map(one_line, estimate.long_prompt_ids))
+        yield f"warning   {prompts}, sent with every turn: {names}{more}"
         yield "          put a long text into the context; in a chat request, into the last user message"
     yield "nothing was enqueued"
 

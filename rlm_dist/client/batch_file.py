@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from rlm_dist.client.batch_item import BatchItem, read_item
+from rlm_dist.client.ceilings import check_ceilings
 from rlm_dist.client.openai_batch import without_effect
+from rlm_dist.client.options import JobOptions
 from rlm_dist.contexts.encoding import check_value, reading_files
+from rlm_dist.contexts.named_files import FileRules
 from rlm_dist.contexts.text_files import FileText, open_text
 from rlm_dist.errors import InputError
+from rlm_dist.one_line import one_line
+from rlm_dist.settings import Settings
 
 SHOWN_PROBLEMS = 100
 
@@ -48,7 +53,7 @@ class _Checklist:
         except InputError as error:
             self.bad.add(number)
             if len(self._messages) < SHOWN_PROBLEMS:
-                self._messages.append(f"{self._noun} {number}: {'; '.join(error.problems)}")
+                self._messages.append(one_line(f"{self._noun} {number}: {'; '.join(error.problems)}"))
             return None
         self.good += 1
         return item
@@ -63,17 +68,26 @@ class BatchFile:
     """A checked batch file: its ``digest``, the ``total`` of good lines, and the lines as jobs.
 
     ``problems`` says what is wrong with the first hundred bad lines, which are skipped; ``bad_lines`` counts
-    all of them. ``ignored`` names the fields of OpenAI bodies that have no effect here.
+    all of them. ``ignored`` names the fields of OpenAI bodies that have no effect here. ``rules`` say which
+    context files the lines may name, see ``file_rules``; a line that asks for more than ``ceilings`` is bad.
 
     Raises:
         InputError: listing the bad lines, unless ``skip_invalid``; also if no good line remains.
     """
 
     def __init__(
-        self, path: str | Path, *, skip_invalid: bool = False, stdin: BinaryIO | None = None
+        self,
+        path: str | Path,
+        *,
+        skip_invalid: bool = False,
+        stdin: BinaryIO | None = None,
+        rules: FileRules | None = None,
+        ceilings: JobOptions | None = None,
     ) -> None:
         self._file = open_text(path, stdin=stdin)
-        self._base = Path.cwd() if str(path) == "-" or "://" in str(path) else Path(path).absolute().parent
+        self._base = base_of(path)
+        self._rules = rules
+        self._ceilings = ceilings
         self.ignored: set[str] = set()
         self._read_file = reading_files(lambda _: None)
         checklist = _Checklist("line")
@@ -88,7 +102,7 @@ class BatchFile:
         if self.problems and not skip_invalid:
             raise InputError(self.problems)
         if self.total == 0:
-            raise InputError((*self.problems, f"{self._file.name}: holds no jobs"))
+            raise InputError((*self.problems, f"{one_line(self._file.name)}: holds no jobs"))
 
     def items(self) -> Iterator[BatchItem]:
         """The jobs, in the order of the file.
@@ -98,21 +112,17 @@ class BatchFile:
         """
         for number, line in _lines(self._file, lambda chunk: None):
             if number not in self._skipped:
-                yield read_item(_parse(line), self._base)
-
-    def _check_file(self, path: str) -> None:
-        try:
-            self._read_file(path)
-        except InputError as error:
-            raise InputError(tuple(f"context_file: {problem}" for problem in error.problems)) from None
+                yield read_item(_parse(line), self._base, self._rules)
 
     def _checked(self, line: bytes) -> BatchItem:
         parsed = _parse(line)
-        item = read_item(parsed, self._base)
+        item = read_item(parsed, self._base, self._rules)
+        if self._ceilings is not None:
+            check_ceilings(item, self._ceilings)
         if item.context_file is None:
             check_value(item.value)
         else:
-            self._check_file(item.context_file)
+            self._read_file(item.context_file)
         if item.form == "openai":
             self.ignored |= without_effect(parsed)
         return item
@@ -121,20 +131,28 @@ class BatchFile:
 class BatchList:
     """A checked list of jobs, each a dict like a line of a batch file.
 
-    Relative paths start from the working directory.
+    Relative paths start from the working directory. ``rules`` and ``ceilings`` are as for a ``BatchFile``.
 
     Raises:
         InputError: listing the bad items, counted from 0; also if there are no items.
     """
 
-    def __init__(self, lines: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        lines: Iterable[Mapping[str, Any]],
+        *,
+        rules: FileRules | None = None,
+        ceilings: JobOptions | None = None,
+    ) -> None:
         checklist = _Checklist("item")
         digest = hashlib.sha256()
         self._items: list[BatchItem] = []
 
         def read(line: Mapping[str, Any]) -> BatchItem:
             fields = dict(line) if isinstance(line, Mapping) else line
-            item = read_item(fields, Path.cwd())
+            item = read_item(fields, Path.cwd(), rules)
+            if ceilings is not None:
+                check_ceilings(item, ceilings)
             digest.update(_fingerprint(fields, item))
             return item
 
@@ -152,6 +170,28 @@ class BatchList:
     def items(self) -> Iterator[BatchItem]:
         """The jobs, in the order of the list."""
         return iter(self._items)
+
+
+def base_of(path: str | Path) -> Path:
+    """The folder from which the relative paths in a batch file start."""
+    return Path.cwd() if str(path) == "-" or "://" in str(path) else Path(path).absolute().parent
+
+
+def file_rules(path: str | Path, settings: Settings, context_root: str | Path | None) -> FileRules:
+    """The rules for a batch's context files: below its folder or ``context_root``, or at allowed URLs.
+
+    A batch from standard input has the working directory, one from a URL has no folder.
+
+    Raises:
+        InputError: if ``context_root`` is not a folder.
+    """
+    root = None if context_root is None else Path(context_root).expanduser().absolute()
+    if root is not None and not root.is_dir():
+        raise InputError((f"context root {one_line(str(root))}: is not a folder",))
+    folders = () if "://" in str(path) else (base_of(path),)
+    if root is not None:
+        folders = (*folders, root)
+    return FileRules(folders, settings.context_urls, settings.max_context_bytes)
 
 
 def _fingerprint(line: Mapping[str, Any], item: BatchItem) -> bytes:

@@ -1,8 +1,8 @@
 """One job of a batch: a line of a batch file, or a dict, in this project's form or in OpenAI's Batch form.
 
-A native line has ``id``, ``query``, ``context`` (any JSON value) or ``context_file`` (relative to the batch
-file, absolute, or an fsspec URL). It may also have ``metadata`` and the fields of ``options.JobOptions``. See
-``openai_batch`` for the other form.
+A native line has ``id``, ``query``, ``context`` (any JSON value) or ``context_file`` (a path, relative to the
+batch file or absolute, or a URL; ``contexts.named_files`` says which are read). It may also have ``metadata``
+and the fields of ``options.JobOptions``. See ``openai_batch`` for the other form.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,8 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 from rlm_dist.client.chat_request import Reading
 from rlm_dist.client.openai_batch import OpenAILine
 from rlm_dist.client.options import JobOptions, problems_of
-from rlm_dist.contexts.encoding import Encoded, encode, encode_files
+from rlm_dist.contexts.encoding import Encoded, encode, encode_named
+from rlm_dist.contexts.named_files import ContextFile, FileRules
 from rlm_dist.errors import InputError
 
 _NO_OPTIONS = JobOptions()
@@ -22,7 +23,7 @@ _NO_OPTIONS = JobOptions()
 
 @dataclass(frozen=True)
 class BatchItem:
-    """A checked job of a batch; its context is ``value``, or the file at the path or URL ``context_file``.
+    """A checked job of a batch; its context is ``value``, or the file ``context_file``.
 
     ``reading`` names the rule by which an OpenAI line's messages became query and context.
     """
@@ -31,14 +32,14 @@ class BatchItem:
     query: str
     options: JobOptions
     value: object = None
-    context_file: str | None = None
+    context_file: ContextFile | None = None
     metadata: dict[str, JsonValue] = field(default_factory=dict)
     form: Literal["native", "openai"] = "native"
     reading: Reading = "native"
 
     def encode(self) -> Encoded:
         """The item's context, ready to be stored."""
-        return encode(self.value) if self.context_file is None else encode_files([self.context_file])
+        return encode(self.value) if self.context_file is None else encode_named(self.context_file)
 
 
 class _NativeLine(JobOptions):
@@ -57,8 +58,10 @@ class _NativeLine(JobOptions):
         return self
 
 
-def read_item(line: object, base: Path) -> BatchItem:
+def read_item(line: object, base: Path, rules: FileRules | None = None) -> BatchItem:
     """Check one parsed line of either form; relative paths start from ``base``.
+
+    ``rules`` say which files it may name; by default those in ``base`` and below.
 
     Raises:
         InputError: naming each bad field. An empty context is found only when it is encoded.
@@ -66,7 +69,7 @@ def read_item(line: object, base: Path) -> BatchItem:
     if not isinstance(line, dict):
         raise InputError(("is not a JSON object",))
     try:
-        item = _openai_item(line) if {"custom_id", "body"} & line.keys() else _native_item(line, base)
+        item = _openai_item(line) if {"custom_id", "body"} & line.keys() else _native_item(line, base, rules)
     except ValidationError as error:
         raise InputError(tuple(problems_of(error))) from None
     if not item.query.strip():
@@ -74,15 +77,18 @@ def read_item(line: object, base: Path) -> BatchItem:
     return item
 
 
-def _native_item(line: dict[str, Any], base: Path) -> BatchItem:
+def _native_item(line: dict[str, Any], base: Path, rules: FileRules | None) -> BatchItem:
     native = _NativeLine.model_validate(line)
-    name = native.context_file
+    file = None
+    if native.context_file is not None:
+        name = native.context_file if "://" in native.context_file else str(base / native.context_file)
+        file = ContextFile(name, rules or FileRules((base,)))
     return BatchItem(
         custom_id=native.id,
         query=native.query,
         options=native.over(_NO_OPTIONS),
         value=native.context,
-        context_file=name if name is None or "://" in name else str(base / name),
+        context_file=file,
         metadata=native.metadata,
     )
 

@@ -26,7 +26,7 @@ import redis
 from rlm_dist.blobs.payloads import open_storage
 from rlm_dist.broker.app import make_app
 from rlm_dist.broker.publish import send_root
-from rlm_dist.client.batch_file import BatchFile, BatchList
+from rlm_dist.client.batch_file import BatchFile, BatchList, file_rules
 from rlm_dist.client.batch_item import BatchItem, read_item
 from rlm_dist.client.context_upload import StoredJob, upload_contexts
 from rlm_dist.client.handles import Batch, ClusterAccess, Job
@@ -161,7 +161,13 @@ class Client:
         return self.job(job_id)
 
     def submit_batch(
-        self, items: Iterable[Mapping[str, Any]], batch_id: str | None = None, **options: object
+        self,
+        items: Iterable[Mapping[str, Any]],
+        batch_id: str | None = None,
+        *,
+        context_root: str | Path | None = None,
+        cap: bool = False,
+        **options: object,
     ) -> Batch:
         """Submit jobs together, each a dict like a line of a batch file, in either form.
 
@@ -170,6 +176,9 @@ class Client:
         Args:
             items: the jobs.
             batch_id: a name for the batch; the default is a random one.
+            context_root: a folder in which, or below which, a ``context_file`` may be, besides the working
+                directory (for ``submit_file``, the file's folder). The setting ``context_urls`` allows URLs.
+            cap: whether the options are ceilings that no job may exceed; see docs/batches.md.
             options: those of ``submit``, for jobs that do not set them; ``batch_max_usd`` and
                 ``batch_max_tokens``, budgets that all jobs share (they replace those of an existing batch);
                 and ``webhook``, an address that is notified when a new batch ends.
@@ -178,13 +187,28 @@ class Client:
             InputError: listing every bad item; nothing is submitted then. Also if the batch id is in use
                 for other items.
         """
-        return self.submit_checked(BatchList(items), batch_id, **options)
+        rules = file_rules("-", self.settings, context_root)
+        jobs = BatchList(items, rules=rules, ceilings=self._ceilings(options) if cap else None)
+        return self.submit_checked(jobs, batch_id, **options)
 
     def submit_file(
-        self, path: str | Path, batch_id: str | None = None, *, skip_invalid: bool = False, **options: object
+        self,
+        path: str | Path,
+        batch_id: str | None = None,
+        *,
+        skip_invalid: bool = False,
+        context_root: str | Path | None = None,
+        cap: bool = False,
+        **options: object,
     ) -> Batch:
         """Submit the jobs of a batch file, read as a stream; otherwise like ``submit_batch``."""
-        return self.submit_checked(BatchFile(path, skip_invalid=skip_invalid), batch_id, **options)
+        rules = file_rules(path, self.settings, context_root)
+        ceilings = self._ceilings(options) if cap else None
+        jobs = BatchFile(path, skip_invalid=skip_invalid, rules=rules, ceilings=ceilings)
+        return self.submit_checked(jobs, batch_id, **options)
+
+    def _ceilings(self, options: Mapping[str, object]) -> JobOptions:
+        return read_batch_options(options)[1].over(self._defaults)
 
     def submit_checked(self, jobs: JobSource, batch_id: str | None = None, **options: object) -> Batch:
         """Submit jobs that are already checked; otherwise like ``submit_batch``."""

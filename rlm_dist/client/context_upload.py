@@ -10,6 +10,7 @@ from typing import NamedTuple
 from rlm_dist.blobs.store import Blobs
 from rlm_dist.client.batch_item import BatchItem
 from rlm_dist.contexts.encoding import Encoded, reading_files, store_context
+from rlm_dist.contexts.named_files import ContextFile
 from rlm_dist.schema import ContextRef
 
 _CHUNK_JOBS = 200
@@ -29,6 +30,11 @@ class _UnstoredJob(NamedTuple):
     item: BatchItem
     encoded: Encoded | None  # None if the context is in a separate file
 
+    @property
+    def file(self) -> ContextFile:
+        assert self.item.context_file is not None
+        return self.item.context_file
+
 
 def upload_contexts(items: Iterable[tuple[int, BatchItem]], blobs: Blobs) -> Iterator[list[StoredJob]]:
     """Store the contexts of these jobs and yield the jobs in chunks, in order."""
@@ -36,8 +42,8 @@ def upload_contexts(items: Iterable[tuple[int, BatchItem]], blobs: Blobs) -> Ite
     for chunk in _chunks(items):
         _store([job.encoded for job in chunk if job.encoded is not None], blobs)
         yield [
-            StoredJob(position, item, encoded.ref if encoded else store_file(str(item.context_file)))
-            for position, item, encoded in chunk
+            StoredJob(job.position, job.item, job.encoded.ref if job.encoded else store_file(job.file))
+            for job in chunk
         ]
 
 

@@ -106,6 +106,8 @@ class BatchOptions(BatchBudget):
         parts = urlsplit(value or "http://none")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be an http:// or https:// address")
+        if value and not (value.isascii() and value.isprintable() and " " not in value):
+            raise ValueError("must be plain ASCII without spaces; quote other characters with %")
         if "@" in parts.netloc:
             raise ValueError("must not contain a user or password")
         return value

@@ -22,6 +22,7 @@ from typing import BinaryIO, Literal, NamedTuple, Protocol, TypeVar
 
 from rlm_dist.blobs.store import Blobs, text_pieces
 from rlm_dist.contexts import text_files
+from rlm_dist.contexts.named_files import ContextFile
 from rlm_dist.errors import InputError
 from rlm_dist.schema import ContextInfo, ContextRef
 
@@ -110,26 +111,32 @@ def encode_files(paths: Sequence[str | Path], *, stdin: BinaryIO | None = None) 
     Raises:
         InputError: it lists every path that is missing, cannot be read or is not UTF-8.
     """
-    sources, problems, folders = text_files.find(paths, stdin=stdin)
-    if problems:
-        raise InputError(tuple(problems))
-    if len(paths) == 1 and not folders:
-        return _assemble("str", sources, [])
-    names = [_Text(source.name) for source in sources]
-    return _assemble("list", sources, names, items=len(sources), several=not folders)
+    return _encode_found(text_files.find(paths, stdin=stdin), len(paths))
 
 
-def reading_files(read: Callable[[Encoded], T]) -> Callable[[str], T]:
-    """Return ``read`` as a cached function of a path, as many jobs name the same context file.
+def encode_named(file: ContextFile) -> Encoded:
+    """Encode the file, folder or URL that a line of a batch names, within its rules.
 
-    The returned function raises what ``encode_files`` raises.
+    Raises:
+        InputError: the rules forbid it, or as ``encode_files``.
+    """
+    try:
+        return _encode_found(file.find(), 1)
+    except InputError as error:
+        raise InputError(tuple(f"context_file: {problem}" for problem in error.problems)) from None
+
+
+def reading_files(read: Callable[[Encoded], T]) -> Callable[[ContextFile], T]:
+    """Return ``read`` as a cached function of a context file, as many jobs name the same one.
+
+    The returned function raises what ``encode_named`` raises.
     """
 
     @lru_cache(_CACHED_FILES)
-    def of_path(path: str) -> T:
-        return read(encode_files([path]))
+    def of_file(file: ContextFile) -> T:
+        return read(encode_named(file))
 
-    return of_path
+    return of_file
 
 
 def store_context(encoded: Encoded, blobs: Blobs) -> ContextRef:
@@ -146,6 +153,16 @@ def _parts_of(value: object) -> _Pieces:
     if isinstance(value, dict) and all(isinstance(part, str) for pair in value.items() for part in pair):
         return _Pieces("dict", [part for pair in value.items() for part in pair], len(value))
     return _Pieces("json", [_json(value)], len(value) if isinstance(value, (list, dict)) else 1)
+
+
+def _encode_found(found: text_files.FoundTexts, paths: int) -> Encoded:
+    sources, problems, folders = found
+    if problems:
+        raise InputError(tuple(problems))
+    if paths == 1 and not folders:
+        return _assemble("str", sources, [])
+    names = [_Text(source.name) for source in sources]
+    return _assemble("list", sources, names, items=len(sources), several=not folders)
 
 
 def _assemble(

@@ -9,7 +9,6 @@ URL) is first copied to a temporary file.
 
 import codecs
 import os
-import shutil
 import stat
 import tempfile
 import weakref
@@ -21,6 +20,7 @@ from typing import BinaryIO, NamedTuple
 import fsspec  # type: ignore[import-untyped]  # it ships no types
 
 from rlm_dist.errors import InputError
+from rlm_dist.one_line import one_line
 
 _CHUNK_BYTES = 1024 * 1024
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -37,6 +37,7 @@ class FileText:
 
     def __init__(self, name: str, open_file: Callable[[], AbstractContextManager[BinaryIO]]) -> None:
         self.name = name
+        self._shown = one_line(name)
         self._open_file = open_file
         with open_file() as file:
             self._stamp = _stamp(file)
@@ -52,11 +53,13 @@ class FileText:
         try:
             with self._open_file() as file:
                 file.seek(self._skip)
-                while chunk := file.read(_CHUNK_BYTES):
+                left = self.size_bytes  # a file that grows as fast as it is read would have no end
+                while chunk := file.read(min(_CHUNK_BYTES, left)):
+                    left -= len(chunk)
                     yield chunk
                 self._check_unchanged(file)
         except OSError as error:
-            raise InputError((_unreadable(self.name, error),)) from None
+            raise InputError((unreadable(self.name, error),)) from None
 
     def scan(self, update: Callable[[bytes], object]) -> int:
         """Pass all bytes to ``update`` and return the number of characters.
@@ -81,12 +84,12 @@ class FileText:
             return len(decoder.decode(chunk, final))
         except UnicodeDecodeError as error:
             hint = " (it looks like UTF-16)" if error.object.startswith(_UTF16) and offset == 0 else ""
-            problem = f"{self.name}: is not UTF-8, first bad byte at offset {offset + error.start}{hint}"
+            problem = f"{self._shown}: is not UTF-8, first bad byte at offset {offset + error.start}{hint}"
             raise InputError((problem,)) from None
 
     def _check_unchanged(self, file: BinaryIO) -> None:
         if _stamp(file) != self._stamp:
-            raise InputError((f"{self.name}: changed while it was read",))
+            raise InputError((f"{self._shown}: changed while it was read",))
 
 
 class FoundTexts(NamedTuple):
@@ -125,19 +128,24 @@ def _is_folder(path: str | Path) -> bool:
     return str(path) != "-" and "://" not in str(path) and Path(path).is_dir()
 
 
-def _find_in_folder(folder: Path, texts: FoundTexts) -> None:
-    problems: list[str] = []
+def files_in(folder: Path, problems: list[str]) -> list[Path]:
+    """The files of a folder, sorted, without hidden ones; ``problems`` gets what cannot be listed."""
+    failed: list[str] = []
 
     def note(error: OSError) -> None:
-        problems.append(_unreadable(str(error.filename), error))
+        failed.append(unreadable(str(error.filename), error))
 
     files: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=note):
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [Path(parent, name) for name in names if not name.startswith(".")]
     files = [path for path in files if path.is_file()]
-    texts.problems.extend(problems or ([] if files else [f"{folder}: holds no files"]))
-    for path in sorted(files, key=lambda path: path.relative_to(folder).parts):
+    problems.extend(failed or ([] if files else [f"{one_line(str(folder))}: holds no files"]))
+    return sorted(files, key=lambda path: path.relative_to(folder).parts)
+
+
+def _find_in_folder(folder: Path, texts: FoundTexts) -> None:
+    for path in files_in(folder, texts.problems):
         name = path.relative_to(folder).as_posix()
         _add(str(path), lambda path=path, name=name: _file(path, name), texts)  # type: ignore[misc]  # bound now
 
@@ -146,21 +154,27 @@ def _add(name: str, make: Callable[[], FileText], texts: FoundTexts) -> None:
     try:
         texts.sources.append(make())
     except (OSError, ImportError, ValueError) as error:
-        texts.problems.append(_unreadable(name, error))
+        texts.problems.append(unreadable(name, error))
 
 
 def _source(path: str | Path, stdin: BinaryIO | None) -> FileText:
     if path == "-" and stdin is not None:
-        return _spool("standard input", nullcontext(stdin))
+        return spool("standard input", nullcontext(stdin))
     if "://" in str(path):
-        return _from_url(str(path))
+        return from_url(str(path))
     return _file(Path(path), str(path))
 
 
-def _from_url(url: str) -> FileText:
+def from_url(url: str, max_bytes: int | None = None) -> FileText:
+    """Copy what fsspec finds at a URL to a temporary file.
+
+    Raises:
+        OSError, ImportError, ValueError: it cannot be read.
+        InputError: as ``spool``.
+    """
     try:
-        return _spool(url, fsspec.open(url, "rb"))
-    except (OSError, ImportError, ValueError):
+        return spool(url, fsspec.open(url, "rb"), max_bytes)
+    except (OSError, ImportError, ValueError, InputError):
         raise
     except Exception as error:  # each fsspec driver raises its own errors, which share no base class
         raise OSError(str(error)) from error
@@ -170,27 +184,41 @@ def _file(path: Path, name: str) -> FileText:
     status = path.stat()
     # A pipe can be read only once, and a file in /proc does not report its size.
     if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
-        return _spool(name, path.open("rb"))
+        return spool(name, path.open("rb"))
     return FileText(name, lambda: path.open("rb"))
 
 
-def _spool(name: str, source: AbstractContextManager[BinaryIO]) -> FileText:
-    spool = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the FileText that reads it
+def spool(name: str, source: AbstractContextManager[BinaryIO], max_bytes: int | None = None) -> FileText:
+    """Copy a stream to a temporary file.
+
+    Raises:
+        InputError: the stream has more than ``max_bytes``.
+    """
+    copy = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the FileText that reads it
     try:
         with source as file:
-            shutil.copyfileobj(file, spool, _CHUNK_BYTES)
-        spool.flush()
-        text = FileText(name, lambda: _rewind(spool))
+            _copy(file, copy, name, max_bytes)
+        copy.flush()
+        text = FileText(name, lambda: _rewind(copy))
     except BaseException:
-        spool.close()
+        copy.close()
         raise
-    weakref.finalize(text, spool.close)
+    weakref.finalize(text, copy.close)
     return text
 
 
-def _rewind(spool: BinaryIO) -> AbstractContextManager[BinaryIO]:
-    spool.seek(0)
-    return nullcontext(spool)
+def _copy(file: BinaryIO, copy: BinaryIO, name: str, max_bytes: int | None) -> None:
+    size_bytes = 0
+    while chunk := file.read(_CHUNK_BYTES):
+        size_bytes += len(chunk)
+        if max_bytes is not None and size_bytes > max_bytes:
+            raise InputError((too_large(name, max_bytes),))
+        copy.write(chunk)
+
+
+def _rewind(copy: BinaryIO) -> AbstractContextManager[BinaryIO]:
+    copy.seek(0)
+    return nullcontext(copy)
 
 
 def _stamp(file: BinaryIO) -> _Stamp:
@@ -198,8 +226,15 @@ def _stamp(file: BinaryIO) -> _Stamp:
     return _Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _unreadable(name: str, error: Exception) -> str:
+def too_large(name: str, max_bytes: int) -> str:
+    """What is said of a context with more bytes than are allowed."""
+    return f"{one_line(name)}: has more than the {max_bytes} bytes that RLM_MAX_CONTEXT_BYTES allows"
+
+
+def unreadable(name: str, error: Exception) -> str:
+    """What is said of a file that cannot be read."""
+    name = one_line(name)
     if isinstance(error, FileNotFoundError):
         return f"{name}: no such file"
     detail = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return f"{name}: cannot be read ({detail})"
+    return f"{name}: cannot be read ({one_line(detail)})"

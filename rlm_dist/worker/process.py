@@ -2,6 +2,7 @@
 
 import os
 import socket
+from functools import partial
 
 import structlog
 from celery import Celery
@@ -22,7 +23,7 @@ from rlm_dist.store import Store, connect
 from rlm_dist.worker.accounts import Accounts
 from rlm_dist.worker.heartbeats import PeriodicThread
 from rlm_dist.worker.reaper import Reaper
-from rlm_dist.worker.webhook_sender import WebhookSender
+from rlm_dist.worker.webhook_sender import WebhookSender, post
 
 log = structlog.get_logger()
 # Jobs survive Redis being away for this long; every script may be repeated.
@@ -82,7 +83,11 @@ class Worker:
         self._role = role
         self._backlog = PeriodicThread(self._publish_backlog, period_s=SWEEP_S, name="backlog")
         secret = settings.webhook_secret
-        self._webhook_sender = WebhookSender(self.store, secret=secret.get_secret_value() if secret else None)
+        self._webhook_sender = WebhookSender(
+            self.store,
+            secret=secret.get_secret_value() if secret else None,
+            post=partial(post, private=settings.webhook_private),
+        )
 
     def close(self) -> None:
         """Close the threads and connections made here."""

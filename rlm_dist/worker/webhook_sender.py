@@ -6,6 +6,10 @@ that secret the webhook is sent unsigned, and the log, the batch's status and th
 
 Every worker process looks for webhooks that are due; the store gives each to one of them, under a lease, so
 that it is sent again if its sender dies. A receiver may get one twice, with the same ``webhook-id``.
+
+The address comes from whoever submitted the batch, so it is not trusted: ``outbound`` refuses private ones,
+follows no redirect and ends a delivery after ten seconds. The batch's ``webhook`` is ``waiting``,
+``retrying``, ``delivered``, ``delivered unsigned``, ``refused`` or ``failed``; the log has the status.
 """
 
 import base64
@@ -13,13 +17,14 @@ import hashlib
 import hmac
 import json
 import random
+import threading
 import time
 from collections.abc import Callable, Mapping
 
-import httpx2
 import structlog
 
 from rlm_dist.errors import NotFound
+from rlm_dist.outbound import AddressRefused, exchange
 from rlm_dist.schema import BatchRecord
 from rlm_dist.schema.leases import SWEEP_S
 from rlm_dist.store import DueWebhook, Store
@@ -32,7 +37,8 @@ Post = Callable[[str, bytes, Mapping[str, str]], int]
 MOST_TRIES = 24  # over about ten hours
 _FIRST_PAUSE_S = 5.0
 _LONGEST_PAUSE_S = 3600.0
-_TIMEOUT_S = 10.0
+_DEADLINE_S = 10.0
+_AT_ONCE = 8
 _LEASE_MS = 60_000
 _SECRET_PREFIX = "whsec_"
 _GONE = 410
@@ -78,30 +84,57 @@ def key_of(secret: str) -> bytes:
     return secret.encode()
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
-    """Send a webhook and return the HTTP status; reads no response body and follows no redirect."""
-    with httpx2.stream(
-        "POST", url, content=body, headers=headers, timeout=_TIMEOUT_S, follow_redirects=False
+def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = False) -> int:
+    """Send a webhook and return the HTTP status; the body of the response is not read.
+
+    Raises:
+        AddressRefused: the address is not public, and ``private`` is False.
+        OSError: as ``outbound.exchange``.
+    """
+    with exchange(
+        "POST", url, body=body, headers=headers, deadline_s=_DEADLINE_S, private=private
     ) as response:
-        return int(response.status_code)
+        return response.status
 
 
 class WebhookSender:
-    """A thread that sends the webhooks that are due."""
+    """A thread that looks for webhooks that are due, and a thread for each delivery, eight at most."""
 
     def __init__(self, store: Store, *, secret: str | None, post: Post = post) -> None:
         self._store = store
         self._secret = secret
         self._post = post
+        self._slots = threading.Semaphore(_AT_ONCE)
+        self._closing = threading.Event()
         self._thread = PeriodicThread(self._round, period_s=SWEEP_S, name="webhooks")
 
     def close(self) -> None:
-        """Stop after the current round."""
+        """Start no more deliveries, and wait for those under way; none takes much over its deadline."""
+        self._closing.set()
         self._thread.close()
+        end = time.monotonic() + _DEADLINE_S
+        for _ in range(_AT_ONCE):
+            self._slots.acquire(timeout=max(0.0, end - time.monotonic()))
 
     def _round(self) -> None:
-        while (due := self._store.webhooks.take(_LEASE_MS)) is not None:
+        while not self._closing.is_set() and self._slots.acquire(timeout=_DEADLINE_S):
+            due = None
+            try:
+                due = self._store.webhooks.take(_LEASE_MS)
+            finally:
+                if due is None:
+                    self._slots.release()
+            if due is None:
+                return
+            threading.Thread(target=self._deliver, args=[due], name="webhook", daemon=True).start()
+
+    def _deliver(self, due: DueWebhook) -> None:
+        try:
             self._send(due)
+        except Exception as error:  # noqa: BLE001  # the edge of a thread; the webhook is due again later
+            log.warning("webhook_step_failed", batch=due.batch_id, error=type(error).__name__)
+        finally:
+            self._slots.release()
 
     def _send(self, due: DueWebhook) -> None:
         try:
@@ -115,15 +148,22 @@ class WebhookSender:
         try:
             status = self._post(due.url, body, headers)
             outcome = f"HTTP {status}"
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+        except AddressRefused:
+            self._store.webhooks.done(due, "refused")
+            log.error(
+                "webhook_refused", batch=due.batch_id, why="its address is private: RLM_WEBHOOK_PRIVATE"
+            )
+            return
+        except OSError as error:
             status, outcome = 0, type(error).__name__
+        # Whoever submits a batch is not told the status: it would show what listens in the workers' network.
         if 200 <= status < 300:
             self._store.webhooks.done(due, "delivered" if self._secret else "delivered unsigned")
         elif due.tries >= MOST_TRIES or status == _GONE:
-            self._store.webhooks.done(due, f"given up: {outcome}")
+            self._store.webhooks.done(due, "failed")
             log.error("webhook_given_up", batch=due.batch_id, told=outcome)
         else:
-            self._store.webhooks.done(due, f"try {due.tries} failed: {outcome}", _pause_ms(due.tries))
+            self._store.webhooks.done(due, "retrying", _pause_ms(due.tries))
             log.warning("webhook_failed", batch=due.batch_id, told=outcome, tries=due.tries)
 
 

@@ -118,7 +118,7 @@ def test_the_overnight_walk_through(environment: dict[str, str], tmp_path: Path,
     lines = block("Run 10,000 queries overnight", "bash").splitlines()
     assert len(lines) == 8
     assert lines[0].startswith("export RLM_API_URL=")
-    secret = "whsec_c2VjcmV0IG9mIG91cnM="
+    secret = "whsec_dGhpcyBzZWNyZXQgaXMgb3Vycw=="
     question = "What is the magic number for copper-fox?"
     messages = [{"role": "user", "content": NEEDLE}, {"role": "user", "content": question}]
     items: list[dict[str, object]] = [
@@ -142,6 +142,7 @@ def test_the_overnight_walk_through(environment: dict[str, str], tmp_path: Path,
             **environment,
             "ON_END": f"http://127.0.0.1:{ends.server_port}/done",
             "RLM_WEBHOOK_SECRET": secret,
+            "RLM_WEBHOOK_PRIVATE": "true",
         },
         cwd=tmp_path, capture_output=True, text=True, timeout=170, check=False,
     )  # fmt: skip

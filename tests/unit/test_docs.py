@@ -25,6 +25,7 @@ from tests.support.environment import PROJECT
 
 PACKAGE = Path(rlm_dist.__file__).parent
 DOCUMENTS = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", PROJECT / ".github" / "CONTRIBUTING.md"]
+DOCUMENTS += [PROJECT / ".github" / "SECURITY.md"]
 DOCUMENTS += sorted((PROJECT / "docs").glob("*.md"))
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

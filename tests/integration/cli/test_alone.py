@@ -256,7 +256,7 @@ def test_a_webhook_is_checked_and_one_that_may_go_out_unsigned_is_told(
     address = ["--webhook", "http://127.0.0.1:1/"]
     assert "RLM_WEBHOOK_SECRET is not set here" in cli("submit", batch_file, "--batch-id", "b1", *address).err
     assert "webhook  waiting" in cli("status", "b1").out
-    monkeypatch.setenv("RLM_WEBHOOK_SECRET", "whsec_c2VjcmV0")
+    monkeypatch.setenv("RLM_WEBHOOK_SECRET", "whsec_dGhpcyBzZWNyZXQgaXMgb3Vycw==")
     assert "RLM_WEBHOOK_SECRET" not in cli("submit", batch_file, "--batch-id", "b2", *address).err
 
 

@@ -27,5 +27,5 @@ def test_running_jobs_are_shown_with_their_calls_and_no_job_is_said_to_be_none(
         (document,) = cli("top", "--json").document["jobs"]
     assert first == "1 jobs running, 1 calls in flight, 0 sub workers"
     assert head.split() == ["JOB", "NAME", "BATCH", "RUNS", "CALLS", "TOKENS", "WORKER"]
-    assert row.split() == ["j", "j", "b", "0", "s", "1", "0", "root-1"]
+    assert row.split() == ["j\\x1b[2J", "j\\x1b[2J", "b", "0", "s", "1", "0", "root-1"]
     assert (document["calls_in_flight"], document["batch_id"]) == (1, "b")

@@ -153,8 +153,9 @@ def test_openai_lines_tell_which_fields_had_no_effect(path: Path) -> None:
     assert [item.form for item in batch.items()] == ["openai"]
 
 
-def test_a_list_has_the_same_digest_in_every_release(tmp_path: Path) -> None:
+def test_a_list_has_the_same_digest_in_every_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By it a batch id attaches, so it holds what was handed in, not how this release reads it."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("text")
     file = {"id": "q2", "query": "?", "context_file": str(tmp_path / "text.txt"), "max_usd": Decimal("0.5")}
     body = {"model": "m", "messages": [{"role": "user", "content": "q"}], "temperature": 0.5}

@@ -11,6 +11,7 @@ from rlm_dist.client.batch_item import BatchItem
 from rlm_dist.client.context_upload import upload_contexts
 from rlm_dist.client.options import JobOptions
 from rlm_dist.contexts.encoding import encode
+from rlm_dist.contexts.named_files import ContextFile, FileRules
 
 
 @pytest.fixture
@@ -31,7 +32,12 @@ def test_a_chunk_is_bounded_in_jobs_and_in_bytes(blobs: Blobs, monkeypatch: pyte
 
 def test_contexts_are_stored_before_their_jobs_are_told(blobs: Blobs, tmp_path: Path) -> None:
     (tmp_path / "book.txt").write_text("a book")
-    file = BatchItem(custom_id="f", query="?", options=JobOptions(), context_file=str(tmp_path / "book.txt"))
+    file = BatchItem(
+        custom_id="f",
+        query="?",
+        options=JobOptions(),
+        context_file=ContextFile(str(tmp_path / "book.txt"), FileRules((tmp_path,))),
+    )
     (chunk,) = upload_contexts([*items(30, 5), (30, file)], blobs)
     assert [ready.position for ready in chunk] == list(range(31))
     assert not blobs.missing(ready.context.sha256 for ready in chunk)

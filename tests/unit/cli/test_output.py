@@ -131,6 +131,18 @@ def test_json_holds_the_text_as_it_is_and_no_control_character(text: str) -> Non
     assert not set(line.decode()) & {*map(chr, [*range(32), *range(127, 160)]), "\u202e", "\u2066"}
 
 
+def test_a_line_of_json_is_one_line_for_every_reader() -> None:
+    value = {"custom_id": "a\nb\r\x0b\x0c\x1c\x85\u2028\u2029c"}
+    line = json_line(value).decode()
+    assert len(line.splitlines()) == 1
+    assert json.loads(line) == value
+
+
+def test_a_row_of_a_table_is_one_line() -> None:
+    _, row = table([("NAME", "N"), ("a\n\x1b[2Jb", "1")])
+    assert row == "a\\n\\x1b[2Jb  1"
+
+
 def test_json_is_utf_8_and_a_lone_surrogate_an_escape() -> None:
     line = json_line({"answer": "é\ud800"})
     assert line == '{"answer": "é\\ud800"}'.encode()

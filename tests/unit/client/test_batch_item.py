@@ -10,6 +10,7 @@ from openai.types.chat import ChatCompletion
 from rlm_dist.client.batch_item import read_item
 from rlm_dist.client.openai_batch import openai_line
 from rlm_dist.client.options import JobOptions, read_options
+from rlm_dist.contexts.named_files import ContextFile, FileRules
 from rlm_dist.errors import InputError
 from rlm_dist.schema import Costs, ErrorInfo, JobLimits, JobState, Result, Timing
 
@@ -48,7 +49,8 @@ def test_a_native_line_carries_models_limits_and_metadata() -> None:
 def test_a_context_file_is_relative_to_the_batch_file(name: str, path: str) -> None:
     line = native(context_file=name)
     del line["context"]
-    assert read_item(line, BASE).context_file == path
+    file = read_item(line, BASE).context_file
+    assert file == ContextFile(path, FileRules((BASE,)))
 
 
 @pytest.mark.parametrize(

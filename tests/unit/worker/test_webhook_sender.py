@@ -1,6 +1,7 @@
 """The webhook of a batch's end: its content, its signature, and what happens if nobody accepts it."""
 
 import json
+import threading
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,12 +12,14 @@ from structlog.testing import capture_logs
 
 from rlm_dist.client.options import read_batch_options
 from rlm_dist.errors import InputError, NotFound, SettingsError
+from rlm_dist.outbound import AddressRefused
 from rlm_dist.schema import BatchRecord, BatchState, Costs, JobState
 from rlm_dist.settings import load_settings
 from rlm_dist.store import DueWebhook, Store
-from rlm_dist.worker.webhook_sender import MOST_TRIES, WebhookSender, headers_of
+from rlm_dist.worker.webhook_sender import MOST_TRIES, WebhookSender, headers_of, post
+from tests.support.canned_endpoint import Reply, canned_endpoint
 
-SECRET = "whsec_c2VjcmV0IG9mIG91cnM="
+SECRET = "whsec_dGhpcyBzZWNyZXQgaXMgb3Vycw=="
 URL = "https://example.org/T0/secret-path"
 RECORD = BatchRecord(
     id="b1",
@@ -63,8 +66,8 @@ def sent(store: OneBatch, answer: int | Exception, secret: str | None = SECRET) 
         return answer
 
     sender = WebhookSender(cast(Store, store), secret=secret, post=post)
-    sender.close()
     sender._round()
+    sender.close()
     return posts
 
 
@@ -113,7 +116,7 @@ def test_what_is_not_taken_is_tried_again_later_and_later_and_then_given_up() ->
         store = OneBatch(tries)
         sent(store, 503)
         ((state, pause_ms),) = store.done
-        assert state == f"try {tries} failed: HTTP 503"
+        assert state == "retrying"
         assert pause_ms is not None
         pauses.append(pause_ms)
     assert 2500 <= pauses[0] <= 5000
@@ -121,23 +124,23 @@ def test_what_is_not_taken_is_tried_again_later_and_later_and_then_given_up() ->
     assert max(pauses) <= 3_600_000
     last = OneBatch(MOST_TRIES)
     sent(last, 503)
-    assert last.done == [("given up: HTTP 503", None)]
+    assert last.done == [("failed", None)]
     gone = OneBatch(1)
     sent(gone, 410)
-    assert gone.done == [("given up: HTTP 410", None)]
+    assert gone.done == [("failed", None)]
 
 
 def test_a_redirection_is_no_delivery() -> None:
     store = OneBatch()
     sent(store, 302)
-    assert store.done[0][0] == "try 1 failed: HTTP 302"
+    assert store.done[0][0] == "retrying"
 
 
 def test_a_connection_error_is_told_by_its_kind_and_no_log_has_the_address() -> None:
     store = OneBatch()
     with capture_logs() as logs:
         sent(store, ConnectionRefusedError(f"no way to {URL}"))
-    assert store.done[0][0] == "try 1 failed: ConnectionRefusedError"
+    assert store.done[0][0] == "retrying"
     assert "secret-path" not in str(logs)
 
 
@@ -151,12 +154,89 @@ def test_without_a_secret_nothing_is_signed_and_that_is_said_thrice() -> None:
     assert [entry["event"] for entry in logs] == ["webhook_not_signed"]
 
 
+def test_a_private_address_is_refused_for_good_and_the_log_names_the_setting() -> None:
+    store = OneBatch()
+    with capture_logs() as logs:
+        sent(store, AddressRefused())
+    assert store.done == [("refused", None)]
+    assert "RLM_WEBHOOK_PRIVATE" in str(logs)
+
+
+def test_by_default_nothing_is_sent_to_a_private_address() -> None:
+    with canned_endpoint(lambda _: Reply(200, "")) as server:
+        with pytest.raises(AddressRefused):
+            post(server.url, b"{}", {})
+        assert post(server.url, b"{}", {}, private=True) == 200
+    assert len(server.requests) == 1
+
+
+def test_slow_receivers_do_not_hold_up_the_others() -> None:
+    """Seven receivers do not answer until the eighth webhook has arrived."""
+    store, arrived = OneBatch(), threading.Event()
+    store.due = [DueWebhook(f"b{n}", "99", 1, f"https://slow.example/{n}", 1) for n in range(7)]
+    store.due.insert(0, DueWebhook("b8", "99", 1, URL, 1))  # the last to be taken
+
+    def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        if url == URL:
+            arrived.set()
+        assert arrived.wait(60)
+        return 200
+
+    sender = WebhookSender(cast(Store, store), secret=SECRET, post=post)
+    sender._round()
+    sender.close()
+    assert store.done == [("delivered", None)] * 8
+
+
+def test_deliveries_are_bounded() -> None:
+    store, go, under_way = OneBatch(), threading.Event(), threading.Semaphore(0)
+    store.due = [DueWebhook(f"b{n}", "99", 1, URL, 1) for n in range(20)]
+
+    def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        under_way.release()
+        assert go.wait(60)
+        return 200
+
+    sender = WebhookSender(cast(Store, store), secret=SECRET, post=post)
+    round_ = threading.Thread(target=sender._round)
+    round_.start()
+    for _ in range(8):
+        assert under_way.acquire(timeout=60)
+    assert len(store.due) == 12
+    go.set()
+    round_.join()
+    sender.close()
+    assert len(store.done) == 20
+
+
+def test_an_error_of_the_store_does_not_take_a_place_away() -> None:
+    store = OneBatch()
+
+    def fail(*_: object) -> None:
+        raise ConnectionError
+
+    store.webhooks.take = fail
+    sender = WebhookSender(cast(Store, store), secret=SECRET, post=lambda *_: 200)
+    for _ in range(9):
+        with pytest.raises(ConnectionError):
+            sender._round()
+    sender.close()
+
+
+@pytest.mark.parametrize("secret", ["whsec_c2VjcmV0IG9mIG91cnM=", "fifteen bytes..", "whsec_"])
+def test_a_short_secret_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    monkeypatch.setenv("RLM_WEBHOOK_SECRET", secret)
+    with pytest.raises(SettingsError, match=r"RLM_WEBHOOK_SECRET: .*at least 16 bytes") as caught:
+        load_settings()
+    assert secret not in str(caught.value).replace("after whsec_", "")
+
+
 def test_a_batch_whose_retention_is_over_is_let_be() -> None:
     assert sent(OneBatch(gone=True), 200) == []
 
 
 def test_a_secret_without_the_prefix_is_its_own_key() -> None:
-    plain = headers_of("m", 1, b"{}", "secret of ours")
+    plain = headers_of("m", 1, b"{}", "this secret is ours")
     assert plain["webhook-signature"] == headers_of("m", 1, b"{}", SECRET)["webhook-signature"]
 
 
@@ -168,7 +248,16 @@ def test_a_secret_that_is_no_base64_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://x/y", "example.org", "http://", "https://me:key@x/", "http://x/" + "y" * 2000]
+    "url",
+    [
+        "ftp://x/y",
+        "example.org",
+        "http://",
+        "https://me:key@x/",
+        "http://x/" + "y" * 2000,
+        "http://x/\nkey",
+        "http://x/ü",
+    ],
 )
 def test_an_address_that_cannot_be_used_is_refused_without_being_shown(url: str) -> None:
     with pytest.raises(InputError, match="webhook: ") as caught:
