@@ -57,8 +57,8 @@ AF_UNIX = 1
 SOCK_STREAM = 1
 SOCK_TYPE_MASK = 0xF
 
-CLONE_THREAD = 0x10000
-CLONE_NEW = 0x7E020000  # every new namespace
+PTHREAD = 0x3D0F00  # what the C library's pthread_create asks of clone, and nothing else
+CLONE_FLAGS = 0xFFFFFFFF & ~0x400000  # but CLONE_DETACHED, which the kernel ignores, and musl sets
 MAP_STACK = 0x20000
 MIN_STACK_BYTES = 1 << 20  # together with RLIMIT_AS, this bounds the number of threads
 AT_EMPTY_PATH = 0x1000

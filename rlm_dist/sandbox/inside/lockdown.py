@@ -12,6 +12,7 @@ import ctypes
 import ctypes.util
 import errno
 import os
+import random
 import resource
 import sysconfig
 import zoneinfo
@@ -26,7 +27,9 @@ from seccompy import Action, CmpOp, Filter
 from . import allowed, confine
 
 _NOBODY = 65534
-_OWN_USERS = 2_000_000_000  # plus the process id: a user for each REPL, in a range that nobody assigns
+_OWN_USERS = 2_000_000_000  # a user for each REPL, in a range that nobody assigns
+_MAX_PROCESSES = 1 << 22
+_BLOCKS = 500  # of users: fork-servers in two containers of one machine have the same process ids
 _PACKAGES = ("site-packages", "dist-packages")
 _PR_SET_SECUREBITS, _PR_CAPBSET_DROP = 28, 24
 _SECUREBITS = 0xEF  # root's user id gives no privilege, and all of these bits are locked
@@ -56,8 +59,14 @@ class Lockdown:
         self._ruleset = _ruleset() if landlock else None
         self._filter = _filter(paths=landlock)
         self._filter.program  # noqa: B018  # compiled now, once for all REPLs
-        users = (_OWN_USERS + os.getpid(), _NOBODY) if os.geteuid() == 0 else ()
+        self._first_user = _OWN_USERS + _MAX_PROCESSES * random.SystemRandom().randrange(_BLOCKS)
+        users = (self._own_user(), _NOBODY) if os.geteuid() == 0 else ()
         self._user = next(filter(_reads_library, users), None)
+
+    @property
+    def limits_threads(self) -> bool:
+        """Whether the kernel limits the number of a child's threads: the child's user is its own."""
+        return self._user is not None and self._user != _NOBODY
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -78,6 +87,9 @@ class Lockdown:
         _own_process_filter().load()
         self._filter.load()
 
+    def _own_user(self) -> int:
+        return self._first_user + os.getpid()
+
     def _give_up_root(self) -> None:
         """Become this REPL's own user, or nobody if a user namespace has no such user.
 
@@ -85,7 +97,9 @@ class Lockdown:
         """
         libc = ctypes.CDLL(None, use_errno=True)
         if self._user is not None:
-            user = _NOBODY if self._user == _NOBODY else _OWN_USERS + os.getpid()
+            user = self._own_user() if self.limits_threads else _NOBODY
+            if self.limits_threads:
+                _lower(resource.RLIMIT_NPROC, confine.MAX_THREADS)
             os.setgroups([])
             os.setresgid(user, user, user)
             os.setresuid(user, user, user)
@@ -136,8 +150,7 @@ def _filter(*, paths: bool) -> Filter:
         _allow(rules, "prctl", [(0, CmpOp.EQ, option)])
     for name in allowed.OWN_PROCESS:
         _allow(rules, name)
-    threads = allowed.CLONE_THREAD, allowed.CLONE_THREAD | allowed.CLONE_NEW
-    _allow(rules, "clone", [(0, CmpOp.MASKED_EQ, *threads)])
+    _allow(rules, "clone", [(0, CmpOp.MASKED_EQ, allowed.PTHREAD, allowed.CLONE_FLAGS), (1, CmpOp.NE, 0)])
     rules.errno("clone3", errno.ENOSYS)  # the C library falls back to clone, whose flags a filter can see
     _allow(rules, "mmap", [(3, CmpOp.MASKED_EQ, 0, allowed.MAP_STACK)])
     _allow(rules, "mmap", [(1, CmpOp.GE, allowed.MIN_STACK_BYTES)])
