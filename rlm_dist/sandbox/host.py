@@ -85,6 +85,7 @@ class Sandbox:
         self._closed = False
         self._cell = 0
         self._names: tuple[str, ...] = ()
+        self._partial: str | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -116,7 +117,7 @@ class Sandbox:
             session.end("it did not start")
             detail = reply.detail if isinstance(reply, Broken) else f"the REPL process: {session.gone}"
             raise SandboxError(detail)
-        self._names = ()
+        self._names, self._partial = (), None
 
     def _open_session(self) -> tuple[Session, ChildMessage | None]:
         """Start a process; return its session and first message, None if it ended without one."""
@@ -265,6 +266,10 @@ class Sandbox:
 
     def _result_of(self, reply: CellDone, stopped: str | None) -> CellResult:
         self._names = reply.names
+        partial = (
+            reply.partial if reply.partial != self._partial else None
+        )  # a REPL may send it again and again
+        self._partial = partial or self._partial
         error = reply.error
         if stopped is not None:
             notice = f"{stopped}. Its variables are kept."
@@ -273,7 +278,7 @@ class Sandbox:
             output=reply.output.clipped(self._limits.max_output_chars),
             error=error,
             final=_final(reply.final),
-            partial=reply.partial,
+            partial=partial,
         )
 
     def _lost_result(self, session: Session, stopped: str | None) -> CellResult:

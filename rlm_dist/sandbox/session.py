@@ -116,7 +116,7 @@ class Session:
         self._channel = channel
         self._query = query
         self._changed = threading.Condition()
-        self._open: dict[int, int] = {}  # id of a query → size of its frame
+        self._open: dict[int, int] = {}  # id of a query → its bytes of memory
         self._frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._unread_bytes = 0
         self._unread_since = 0.0
@@ -233,7 +233,7 @@ class Session:
         try:
             with contextlib.suppress(ConnectionResetError):  # the process ended with orders unread
                 while (payload := receive(self._channel.recv)) is not None:
-                    self._take(parse(payload), len(payload))
+                    self._take(parse(payload))
             self.process.await_exit()
         except (FrameError, SandboxError) as error:
             reason = f"it broke the frame protocol: {error}"
@@ -244,7 +244,7 @@ class Session:
             self._writer.join()
             self._channel.close()
 
-    def _take(self, message: ChildMessage, size: int) -> None:
+    def _take(self, message: ChildMessage) -> None:
         with self._changed:
             if not isinstance(message, QueryAsked):
                 if not self._reply_due:
@@ -255,15 +255,16 @@ class Session:
                 return
             if message.id in self._open:
                 raise SandboxError("a call id that is still open")
-            self._changed.wait_for(lambda: self._gone is not None or self._has_room(size))
+            cost = message.cost
+            self._changed.wait_for(lambda: self._gone is not None or self._has_room(cost))
             if self._gone is None:
-                self._open[message.id] = size
+                self._open[message.id] = cost
                 self._stopwatch.stop()
                 self.calls += len(message.prompts)
                 self._pool.submit(self._serve, message)
 
     def _has_room(self, size: int) -> bool:
-        """Whether a call may be opened whose frame has this size."""
+        """Whether a call may be opened that takes this many bytes of memory."""
         fits = len(self._open) < _MAX_OPEN_CALLS and sum(self._open.values()) + size <= _MAX_OPEN_BYTES
         return fits and self._unread_bytes <= _MAX_UNREAD_BYTES
 

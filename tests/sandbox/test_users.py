@@ -41,7 +41,9 @@ with closing(ForkServerStart(Level(sys.argv[1]))) as start:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the tests do not run as root")
 @pytest.mark.parametrize("level", [Level.LANDLOCK, Level.SECCOMP])
-def test_each_repl_of_a_root_worker_has_a_user_of_its_own_with_few_threads(level: Level, tmp_path: Path) -> None:
+def test_each_repl_of_a_root_worker_has_a_user_of_its_own_with_few_threads(
+    level: Level, tmp_path: Path
+) -> None:
     """Other users must be able to read the library; the level namespaces has a user namespace instead."""
     require(level)
     completed = subprocess.run(
