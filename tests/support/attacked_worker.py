@@ -35,8 +35,9 @@ PYTHON = os.path.realpath(sys.executable)  # the program that runs fork-servers
 SECRET = "RLM_API_KEY"
 PACKAGES = ("numpy", "pandas")
 _LIMITS = SandboxLimits(code_timeout_s=1.0)
-_NEIGHBOUR = """import os, resource
-{"pid": os.getpid(), "secret": secret, "files": resource.getrlimit(resource.RLIMIT_NOFILE),
+_NEIGHBOUR = """import fcntl, os, resource
+{"flags": [fcntl.fcntl(fd, fcntl.F_GETFL) for fd in range(3)],
+ "pid": os.getpid(), "secret": secret, "files": resource.getrlimit(resource.RLIMIT_NOFILE),
  "processors": sorted(os.sched_getaffinity(0)), "priority": os.getpriority(os.PRIO_PROCESS, 0)}"""
 _LARGE_BYTES = 10_000_000
 _MOST_TASKS = 1200
@@ -231,6 +232,7 @@ class StandIn:
         facts = {
             "hit": (word := secrets.token_hex(16)),
             "pid": os.getpid(),
+            "host_name": socket.gethostname(),
             "neighbour": neighbour,
             "address": ctypes.addressof(self._secrets.memory),
             "length": len(self._secrets.memory),

@@ -1,8 +1,9 @@
 """The system calls that the locked REPL may make: a call that is not named here fails with EPERM.
 
 Left out on purpose: everything that creates a socket or a process, executes a program, reaches into another
-process, creates memory which RLIMIT_AS does not count (memfd_create, System V shared memory) or changes a
-file, and the large kernel interfaces (io_uring, userfaultfd, bpf, keyctl, perf_event_open).
+process, tells something about another process or about the machine (sysinfo; uname, which has the host's name),
+creates memory which RLIMIT_AS does not count (memfd_create, System V shared memory) or changes a file, and the
+large kernel interfaces (io_uring, userfaultfd, bpf, keyctl, perf_event_open).
 """
 
 _PLAIN = """
@@ -10,16 +11,15 @@ read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek c
 fstatfs fadvise64 dup dup2 dup3 pipe pipe2
 poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2
 eventfd eventfd2 timerfd_create timerfd_settime timerfd_gettime
-recvfrom recvmsg shutdown getsockname getpeername getsockopt
+shutdown getsockname getpeername getsockopt
 mprotect munmap mremap brk madvise mincore membarrier
 futex futex_waitv get_robust_list set_robust_list rseq set_tid_address
 rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigsuspend rt_sigtimedwait sigaltstack
 restart_syscall pause alarm getitimer setitimer
 nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times
-getpid gettid getppid getpgrp getpgid getsid getuid geteuid getgid getegid getresuid getresgid getgroups
-getrlimit getrusage getpriority getcpu uname sysinfo getrandom
-sched_yield sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max
-sched_get_priority_min sched_rr_get_interval
+getpid gettid getppid getpgrp getuid geteuid getgid getegid getresuid getresgid getgroups
+getrlimit getrusage getcpu getrandom
+sched_yield sched_get_priority_max sched_get_priority_min
 exit exit_group
 """
 PLAIN = _PLAIN.split()
@@ -32,6 +32,15 @@ PATHS = _PATHS.split()
 
 # Calls whose first argument is a process: only the caller's own id, or these numbers, which mean the same.
 OWN_PROCESS: dict[str, tuple[int, ...]] = {"prlimit64": (0,), "sched_setaffinity": (0,), "tgkill": ()}
+
+# The same; the number 0 alone, so that the rule is the same in every process.
+OWN_BY_ZERO = """
+getpgid getsid sched_getaffinity sched_getparam sched_getscheduler sched_rr_get_interval
+""".split()
+
+# The position of the flags; MSG_OOB is not among them: urgent data in UNIX sockets is a large, little used part.
+MESSAGES = {"sendto": 3, "recvfrom": 3, "recvmsg": 2}
+MSG_OOB = 1
 
 FCNTL = {
     "F_DUPFD": 0,

@@ -237,6 +237,7 @@ def main(control_fd: int, level: str, packages: Mapping[str, Sequence[str]]) -> 
     preload.modules_of(packages["names"])
     if level == "seccomp":
         preload.without_files()
+    preload.hide_host_name()
     lockdown = Lockdown(landlock=level != "seccomp")
     for name in [name for name in sys.modules if name.partition(".")[0] in ("landlockpy", "seccompy")]:
         del sys.modules[name]  # hidden from model-written code

@@ -150,6 +150,9 @@ def _filter(*, paths: bool) -> Filter:
         _allow(rules, "prctl", [(0, CmpOp.EQ, option)])
     for name in allowed.OWN_PROCESS:
         _allow(rules, name)
+    for name in allowed.OWN_BY_ZERO:
+        _allow(rules, name, [(0, CmpOp.EQ, 0)])
+    _allow(rules, "getpriority", [(0, CmpOp.EQ, os.PRIO_PROCESS), (1, CmpOp.EQ, 0)])
     _allow(rules, "clone", [(0, CmpOp.MASKED_EQ, allowed.PTHREAD, allowed.CLONE_FLAGS), (1, CmpOp.NE, 0)])
     rules.errno("clone3", errno.ENOSYS)  # the C library falls back to clone, whose flags a filter can see
     _allow(rules, "mmap", [(3, CmpOp.MASKED_EQ, 0, allowed.MAP_STACK)])
@@ -157,7 +160,9 @@ def _filter(*, paths: bool) -> Filter:
     # A datagram socket of a pair could write to any UNIX datagram socket by its address.
     stream = (1, CmpOp.MASKED_EQ, allowed.SOCK_STREAM, allowed.SOCK_TYPE_MASK)
     _allow(rules, "socketpair", [(0, CmpOp.EQ, allowed.AF_UNIX), stream])
-    _allow(rules, "sendto", [(4, CmpOp.EQ, 0)])
+    for name, position in allowed.MESSAGES.items():
+        flags = (position, CmpOp.MASKED_EQ, 0, allowed.MSG_OOB)
+        _allow(rules, name, [flags, (4, CmpOp.EQ, 0)] if name == "sendto" else [flags])
     return rules
 
 

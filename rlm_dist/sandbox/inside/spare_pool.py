@@ -146,7 +146,14 @@ class SparePool:
 
 
 def leave_parent(*descriptors: int) -> None:
-    """In a fork of a fork-server: drop its signal handlers, and close all but these descriptors."""
+    """In a fork of a fork-server: drop its signal handlers, and close all but these descriptors.
+
+    The first three get a device of their own: flags of an open file are shared by all who inherit it.
+    """
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     confine.hold_only(*descriptors)
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in range(3):
+        os.dup2(null, descriptor)
+    os.close(null)
