@@ -34,8 +34,8 @@ _MiB = 1 << 20
 class SandboxLimits:
     """What the REPL process may use; ``memory_bytes`` None: computed from the size of its context.
 
-    A cell with its sub-calls may take 20 times ``code_timeout_s``, and ``outage_s`` more: for so long a sub-call
-    may wait for an endpoint that is away.
+    A cell with its sub-calls may take 20 times ``code_timeout_s``, and ``outage_s`` more: for so long a
+    sub-call may wait for an endpoint that is away.
     """
 
     code_timeout_s: float = 120.0

@@ -142,6 +142,12 @@ def _filter(*, paths: bool) -> Filter:
         _allow(
             rules, kind, [] if paths else [(3 if kind == "newfstatat" else 2, *_has(allowed.AT_EMPTY_PATH))]
         )
+    _allow_by_arguments(rules)
+    return rules
+
+
+def _allow_by_arguments(rules: Filter) -> None:
+    """Allow the calls that are harmless with some arguments only."""
     for command in allowed.FCNTL.values():
         _allow(rules, "fcntl", [(1, CmpOp.EQ, command)])
     for request in allowed.IOCTL.values():
@@ -150,6 +156,10 @@ def _filter(*, paths: bool) -> Filter:
         _allow(rules, "prctl", [(0, CmpOp.EQ, option)])
     for name in allowed.OWN_PROCESS:
         _allow(rules, name)
+    for name in allowed.CLOCKS:
+        _allow(rules, name, [(0, CmpOp.LT, allowed.FOREIGN_CLOCKS)])
+    for option in allowed.SOCKET_OPTIONS.values():
+        _allow(rules, "getsockopt", [(1, CmpOp.EQ, allowed.SOL_SOCKET), (2, CmpOp.EQ, option)])
     for name in allowed.OWN_BY_ZERO:
         _allow(rules, name, [(0, CmpOp.EQ, 0)])
     _allow(rules, "getpriority", [(0, CmpOp.EQ, os.PRIO_PROCESS), (1, CmpOp.EQ, 0)])
@@ -163,7 +173,6 @@ def _filter(*, paths: bool) -> Filter:
     for name, position in allowed.MESSAGES.items():
         flags = (position, CmpOp.MASKED_EQ, 0, allowed.MSG_OOB)
         _allow(rules, name, [flags, (4, CmpOp.EQ, 0)] if name == "sendto" else [flags])
-    return rules
 
 
 def _own_process_filter() -> Filter:

@@ -2,7 +2,14 @@
 
 buffer = ctypes.create_string_buffer(1000)
 attempt(lambda: works("sysinfo", buffer), "sysinfo")
-for path in ("/proc/loadavg", "/proc/stat", "/proc/meminfo", "/proc/vmstat", "/proc/net/unix", "/proc/sys/kernel/random/boot_id"):
+for path in (
+    "/proc/loadavg",
+    "/proc/stat",
+    "/proc/meminfo",
+    "/proc/vmstat",
+    "/proc/net/unix",
+    "/proc/sys/kernel/random/boot_id",
+):
     attempt(lambda: slurp(path) or True, path)
 attempt(lambda: os.getloadavg(), "the load")
 attempt(lambda: works("quotactl", 0, 0, 0, 0), "quotactl")

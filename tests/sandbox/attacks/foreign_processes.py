@@ -14,3 +14,10 @@ for pid in (facts["pid"], facts["neighbour"], os.getppid() or 1, 1):
         attempt(lambda: ask(pid), f"{name} of another process")
 for which, who in ((os.PRIO_PGRP, 0), (os.PRIO_USER, 0)):
     attempt(lambda: os.getpriority(which, who), "getpriority of many")
+GET_ROBUST_LIST = {"x86_64": 274, "aarch64": 100}[os.uname().machine]
+head, length = ctypes.c_void_p(), ctypes.c_size_t()
+for pid in (facts["pid"], facts["neighbour"]):
+    attempt(
+        lambda: works("syscall", GET_ROBUST_LIST, pid, ctypes.byref(head), ctypes.byref(length)),
+        "robust list",
+    )

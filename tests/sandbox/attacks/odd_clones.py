@@ -8,7 +8,16 @@ ctypes.c_void_p.from_address(local + 16).value = local
 word = ctypes.byref(ctypes.c_int())
 wait = ctypes.cast(libc.pause, ctypes.c_void_p)
 plain = VM | SIGHAND | THREAD
-odd = (plain, plain | FILES, plain | FS, PTHREAD | IO, PTHREAD & ~FILES, PTHREAD | NEWUTS, plain | PIDFD, PTHREAD | PTRACE)
+odd = (
+    plain,
+    plain | FILES,
+    plain | FS,
+    PTHREAD | IO,
+    PTHREAD & ~FILES,
+    PTHREAD | NEWUTS,
+    plain | PIDFD,
+    PTHREAD | PTRACE,
+)
 for number, flags in enumerate(odd, 1):
     top = ctypes.c_void_p((local + 8192 + 4096 * number) & ~15)
     if libc.clone(wait, top, flags, None, word, ctypes.c_void_p(local), word) > 0:
