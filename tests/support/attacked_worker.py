@@ -128,6 +128,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.tasks = self.processes = self.bytes = self.shared = self.own = 0
+        Path("/proc/self/clear_refs").write_text("5")  # the peak of this process's memory starts anew
         self._own = _own_bytes()
         self._shared = _shared_bytes()
         self._held = _resident_bytes(descendants())
@@ -140,6 +141,7 @@ class Watch:
         """Stop watching."""
         self._over.set()
         self._thread.join()
+        self._look()
 
     def asked(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]:
         """Look once, for an attack that calls the sub model at its peak; or fail if that is asked for."""
@@ -203,8 +205,9 @@ def _number(status: dict[str, str], name: str) -> int:
 
 
 def _own_bytes() -> int:
+    """The peak of this process's memory: while one call holds the interpreter's lock, nobody can look."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return _number(status, "VmRSS") * 1024
+    return _number(status, "VmHWM") * 1024
 
 
 def _long_texts(result: CellResult) -> Iterator[str]:

@@ -57,6 +57,7 @@ class Lockdown:
         if not seccompy.supported():
             raise OSError(errno.ENOSYS, "this kernel has no seccomp filters")
         self._ruleset = _ruleset() if landlock else None
+        self._template_ruleset = _ruleset() if landlock else None
         self._filter = _filter(paths=landlock)
         self._filter.program  # noqa: B018  # compiled now, once for all REPLs
         self._first_user = _OWN_USERS + _MAX_PROCESSES * random.SystemRandom().randrange(_BLOCKS)
@@ -70,8 +71,19 @@ class Lockdown:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """The descriptors that ``apply`` needs open, and closes."""
-        return (self._ruleset.fileno(),) if self._ruleset is not None else ()
+        """The descriptors that ``apply`` and ``apply_to_template`` need open."""
+        rulesets = (self._ruleset, self._template_ruleset)
+        return tuple(ruleset.fileno() for ruleset in rulesets if ruleset is not None)
+
+    def apply_to_template(self) -> None:
+        """Lock a process that loads a context and forks REPLs: it opens no file of the host and no socket."""
+        if self._template_ruleset is not None:
+            self._template_ruleset.restrict()
+        rules = Filter(default=Action.ALLOW)
+        for name in allowed.NOT_IN_A_TEMPLATE:
+            with suppress(ValueError):  # this processor architecture has no such call
+                rules.errno(name, errno.EPERM)
+        rules.load()
 
     def apply(self, parent: int) -> None:
         """Lock this process, which must not outlive the process ``parent``."""
@@ -84,6 +96,8 @@ class Lockdown:
         if self._ruleset is not None:
             self._ruleset.restrict()
             self._ruleset.close()
+        if self._template_ruleset is not None:
+            self._template_ruleset.close()
         _own_process_filter().load()
         self._filter.load()
 
