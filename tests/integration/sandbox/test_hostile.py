@@ -15,6 +15,7 @@ import pytest
 from rlm_dist.errors import Cancelled, SandboxError
 from rlm_dist.sandbox import session
 from rlm_dist.sandbox.host import Query, Sandbox, SandboxLimits
+from rlm_dist.sandbox.inside import frames
 from rlm_dist.sandbox.process import PlainStart
 from rlm_dist.sandbox.session import Session
 from rlm_dist.schema import Answer, Message
@@ -269,7 +270,7 @@ def test_a_grandchild_that_holds_the_socket_does_not_hide_the_end_of_the_process
 
 def test_the_last_words_of_a_process_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends while its reply is still unread, and whoever waits looks first whether it is alive."""
-    receive, hold = session.receive, threading.Event()
+    receive, hold = frames.receive, threading.Event()
 
     def late(read: Callable[[int], bytes]) -> bytes | None:
         payload = receive(read)
