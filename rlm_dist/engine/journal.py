@@ -155,11 +155,13 @@ def _unpack(entry: dict[str, Any]) -> CellResult:
     )
 
 
-def _same(one: CellResult, other: CellResult) -> bool:
-    return (one.output, one.error, one.final, one.partial, one.state_lost) == (
-        other.output,
-        other.error,
-        other.final,
-        other.partial,
-        other.state_lost,
+def _same(journaled: CellResult, actual: CellResult) -> bool:
+    """Whether a cell did the same again; earlier versions also wrote down a draft that had not changed."""
+    if actual.partial is not None and actual.partial != journaled.partial:
+        return False
+    return (journaled.output, journaled.error, journaled.final, journaled.state_lost) == (
+        actual.output,
+        actual.error,
+        actual.final,
+        actual.state_lost,
     )

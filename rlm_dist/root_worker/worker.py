@@ -170,7 +170,9 @@ class RootWorker(Worker):
             queue_is_empty=self._queue_is_empty, emit=emit,
         )  # fmt: skip
         limits = SandboxLimits(
-            code_timeout_s=self.settings.code_timeout_s, max_output_chars=spec.max_output_chars
+            code_timeout_s=self.settings.code_timeout_s,
+            outage_s=self.settings.outage_s,
+            max_output_chars=spec.max_output_chars,
         )
         if self._repls.level is Level.OFF:
             log.warning("job_not_isolated", job=spec.id)

@@ -19,11 +19,12 @@ _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 _TMP_BYTES = 16 << 20
 _BASE = ("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-cgroup-try")
 _ALWAYS = ("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv")
+_HOST = ("--unshare-uts", "--hostname", "sandbox")
 _PROC = ("--proc", "/proc")
 # If a machine refuses some of these options, the rest is still worth having: each set is tried in turn.
 _OPTIONAL = (
-    ("--unshare-uts", "--disable-userns", *_PROC),
-    ("--unshare-uts", *_PROC),  # an old bubblewrap, or a read-only /proc/sys
+    (*_HOST, "--disable-userns", *_PROC),
+    (*_HOST, *_PROC),  # an old bubblewrap, or a read-only /proc/sys
     _PROC,  # podman's profile
     (),  # a masked /proc
 )

@@ -2,7 +2,7 @@
 
 A process that does not end its cell in time gets up to three SIGINTs, half a second apart. If it obeys, it
 keeps its variables; otherwise it is killed and its variables are gone. The cell's clock stands still while a
-sub-call is open.
+sub-call is open; a second, longer limit counts that time, too.
 """
 
 import socket
@@ -23,6 +23,7 @@ __all__ = ["Query", "ReplStart", "Sandbox", "SandboxLimits"]
 
 _START_S = 120.0
 _RESOLVE_S = 10.0
+_WALL_FACTOR = 20
 _SIGNALS = 3
 _SIGNAL_GAP_S = 0.5
 _MAX_CODE_CHARS = 2_000_000
@@ -31,14 +32,24 @@ _MiB = 1 << 20
 
 @dataclass(frozen=True)
 class SandboxLimits:
-    """What the REPL process may use; ``memory_bytes`` None: computed from the size of its context."""
+    """What the REPL process may use; ``memory_bytes`` None: computed from the size of its context.
+
+    A cell with its sub-calls may take 20 times ``code_timeout_s``, and ``outage_s`` more: for so long a
+    sub-call may wait for an endpoint that is away.
+    """
 
     code_timeout_s: float = 120.0
+    outage_s: float = 0.0
     max_output_chars: int = 20_000
     memory_bytes: int | None = None
     cpu_s: int = 24 * 3600
     file_size_bytes: int = 16 * _MiB
     open_files: int = 128
+
+    @property
+    def wall_s(self) -> float:
+        """The most seconds of a cell, its sub-calls included."""
+        return _WALL_FACTOR * self.code_timeout_s + self.outage_s
 
 
 class ReplStart(Protocol):
@@ -74,6 +85,7 @@ class Sandbox:
         self._closed = False
         self._cell = 0
         self._names: tuple[str, ...] = ()
+        self._partial: str | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -105,7 +117,7 @@ class Sandbox:
             session.end("it did not start")
             detail = reply.detail if isinstance(reply, Broken) else f"the REPL process: {session.gone}"
             raise SandboxError(detail)
-        self._names = ()
+        self._names, self._partial = (), None
 
     def _open_session(self) -> tuple[Session, ChildMessage | None]:
         """Start a process; return its session and first message, None if it ended without one."""
@@ -122,7 +134,7 @@ class Sandbox:
             "open_files": self._limits.open_files,
         }
         session.order({"op": "start", "limits": limits, "max_output_chars": self._limits.max_output_chars})
-        reply, _ = self._reply(session, _START_S)
+        reply, _ = self._reply(session, _START_S, _START_S)
         self._raise_failure(session)
         return session, reply
 
@@ -159,14 +171,14 @@ class Sandbox:
         failed, truncated = session.failed_calls, session.truncated_calls
         clock_ns = time.time_ns() if began_ns is None else began_ns
         session.order({"op": "run", "cell": self._cell, "code": code, "began_ns": clock_ns})
-        reply, timed_out = self._reply(session, self._limits.code_timeout_s)
+        reply, stopped = self._reply(session, self._limits.code_timeout_s, self._limits.wall_s)
         self._raise_failure(session)
         if isinstance(reply, CellDone) and reply.cell == self._cell:
-            result = self._result_of(reply, timed_out)
+            result = self._result_of(reply, stopped)
         else:
             if reply is not None:
                 session.end("it broke the frame protocol")
-            result = self._lost_result(session, timed_out)
+            result = self._lost_result(session, stopped)
         return replace(
             result,
             calls=session.calls - calls,
@@ -184,7 +196,7 @@ class Sandbox:
         session = self._require_session()
         self._raise_failure(session)
         session.order({"op": "resolve", "path": path})
-        reply, _ = self._reply(session, _RESOLVE_S)
+        reply, _ = self._reply(session, _RESOLVE_S, _WALL_FACTOR * _RESOLVE_S)
         self._raise_failure(session)
         if not isinstance(reply, ResolvedPath):
             session.end("it did not answer")
@@ -219,51 +231,59 @@ class Sandbox:
         if self._closed:
             raise SandboxError("the REPL is closed")
 
-    def _reply(self, session: Session, limit_s: float) -> tuple[ChildMessage | None, bool]:
+    def _reply(
+        self, session: Session, limit_s: float, wall_s: float
+    ) -> tuple[ChildMessage | None, str | None]:
         """Wait for the reply to an order, and stop the child when its time is up.
 
-        Return the reply, None if the child ended without one, and whether it had to be interrupted.
+        Return the reply, None if the child ended without one, and why it had to be interrupted, None if it
+        had not.
         """
         signals, signal_at = 0, None
+        stopped = None
         while True:
             message = session.wait(limit_s, signal_at)
             if message is not None or session.gone is not None:
-                return message, signals > 0
+                return message, stopped
             failure = session.take_failure()
             self._failure = self._failure or failure
             if failure is not None and not isinstance(failure, LimitExceeded):
                 session.end("it was stopped")
-                return None, False
+                return None, None
             now = time.monotonic()
-            if signal_at is None and (failure is not None or session.counted_s >= limit_s):
-                signal_at = now
+            if signal_at is None:
+                over = _over(limit_s, session.counted_s, "")
+                over = over or _over(wall_s, session.total_s, ", sub-calls included")
+                if failure is not None or over is not None:
+                    signal_at, stopped = now, over or "Stopped"
             if signal_at is None or now < signal_at:
                 continue
             if signals == _SIGNALS:
                 session.end("it did not react to being interrupted")
-                return None, True
+                return None, stopped
             session.process.interrupt()
             signals, signal_at = signals + 1, now + _SIGNAL_GAP_S
 
-    def _result_of(self, reply: CellDone, timed_out: bool) -> CellResult:
+    def _result_of(self, reply: CellDone, stopped: str | None) -> CellResult:
         self._names = reply.names
+        partial = (
+            reply.partial if reply.partial != self._partial else None
+        )  # a REPL may send it again and again
+        self._partial = partial or self._partial
         error = reply.error
-        if timed_out:
-            notice = f"{self._timeout_text()}. Its variables are kept."
+        if stopped is not None:
+            notice = f"{stopped}. Its variables are kept."
             error = f"{notice}\n{error}" if error else notice
         return CellResult(
             output=reply.output.clipped(self._limits.max_output_chars),
             error=error,
             final=_final(reply.final),
-            partial=reply.partial,
+            partial=partial,
         )
 
-    def _timeout_text(self) -> str:
-        return f"Stopped: the block ran for more than {self._limits.code_timeout_s:g} s"
-
-    def _lost_result(self, session: Session, timed_out: bool) -> CellResult:
-        if timed_out:
-            reason = f"{self._timeout_text()}, and {session.gone}."
+    def _lost_result(self, session: Session, stopped: str | None) -> CellResult:
+        if stopped is not None:
+            reason = f"{stopped}, and {session.gone}."
         else:
             reason = f"The Python process of the REPL ended: {session.gone}."
         names = f" ({', '.join(self._names)})" if self._names else ""
@@ -276,6 +296,11 @@ def _memory_for(context_path: Path) -> int:
     except OSError as error:
         raise SandboxError(f"the context cannot be opened: {error}") from error
     return max(1024 * _MiB, 512 * _MiB + 12 * size)
+
+
+def _over(limit_s: float, used_s: float, what: str) -> str | None:
+    """The notice that a block's time is up; None if it is not."""
+    return f"Stopped: the block ran for more than {limit_s:g} s{what}" if used_s >= limit_s else None
 
 
 def _final(answer: HandedIn | None) -> FinalValue | None:

@@ -3,22 +3,45 @@
 The format is described in ``inside.frames``.
 """
 
+import itertools
 import json
+import re
+import sys
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from rlm_dist.errors import SandboxError
+from rlm_dist.sandbox.inside.frames import (
+    MAX_DETAIL_CHARS,
+    MAX_ERROR_CHARS,
+    MAX_JSON_CHARS,
+    MAX_MESSAGES,
+    MAX_MODEL_CHARS,
+    MAX_NAME_CHARS,
+    MAX_NAMES,
+    MAX_PARTIAL_BYTES,
+    MAX_PROMPTS,
+    MAX_TEXT_BYTES,
+)
 from rlm_dist.schema import Clipped, FinalValue, Message, Wire
 
 _MAX_DEPTH = 50  # of an answer's JSON; a value that is nested deeper is kept as text only
+# Of a frame: a value takes up to some hundred bytes of memory, however short its JSON is.
+_MAX_MARKS = 1 << 16
+_MAX_TOKENS = 1 << 18
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{,]', re.DOTALL)  # a text, or what comes before a value
+_MESSAGE_BYTES = 500  # of memory that a message takes besides its content
+_Number = Annotated[int, Field(ge=0, lt=1 << 53)]
+_Names = Annotated[tuple[Annotated[str, Field(max_length=MAX_NAME_CHARS)], ...], Field(max_length=MAX_NAMES)]
+_Prompt = Annotated[tuple[Message, ...], Field(min_length=1, max_length=MAX_MESSAGES)]
 
 
 class HandedIn(Wire):
     """An answer, as the child sends it."""
 
-    text: str
-    json_text: str | None = Field(alias="json")
+    text: str = Field(max_length=MAX_TEXT_BYTES)
+    json_text: str | None = Field(alias="json", max_length=MAX_JSON_CHARS)
     by: Literal["FINAL", "FINAL_VAR", "answer"]
 
     def value(self) -> FinalValue:
@@ -31,7 +54,7 @@ class PrintedOutput(Wire):
 
     head: str
     tail: str
-    omitted: int = Field(ge=0)
+    omitted: _Number
 
     def clipped(self, limit: int) -> Clipped:
         """The output for the engine, cut to ``limit`` characters even if the child exceeded them."""
@@ -51,28 +74,35 @@ class Broken(Wire):
     """The child cannot start."""
 
     op: Literal["broken"]
-    detail: str = Field(max_length=2000)
+    detail: str = Field(max_length=MAX_DETAIL_CHARS)
 
 
 class QueryAsked(Wire):
     """One ``llm_query``, or a part of a batch."""
 
     op: Literal["query"]
-    id: int = Field(ge=0)
-    prompts: tuple[Annotated[tuple[Message, ...], Field(min_length=1)], ...] = Field(min_length=1)
-    model: str | None = Field(max_length=1000)
+    id: _Number
+    prompts: tuple[_Prompt, ...] = Field(min_length=1, max_length=MAX_PROMPTS)
+    model: str | None = Field(max_length=MAX_MODEL_CHARS)
+
+    @property
+    def cost(self) -> int:
+        """The bytes of memory that its messages take."""
+        return sum(
+            _MESSAGE_BYTES + sys.getsizeof(message.content) for prompt in self.prompts for message in prompt
+        )
 
 
 class CellDone(Wire):
     """A cell ended."""
 
     op: Literal["done"]
-    cell: int
+    cell: _Number
     output: PrintedOutput
-    error: str | None
+    error: str | None = Field(max_length=MAX_ERROR_CHARS)
     final: HandedIn | None
-    partial: str | None
-    names: tuple[str, ...] = Field(max_length=100)
+    partial: str | None = Field(max_length=MAX_PARTIAL_BYTES)
+    names: _Names
 
 
 class ResolvedPath(Wire):
@@ -81,7 +111,7 @@ class ResolvedPath(Wire):
     op: Literal["resolved"]
     found: bool
     final: HandedIn | None
-    names: tuple[str, ...] = Field(max_length=100)
+    names: _Names
 
 
 ChildMessage = ContextReady | Broken | QueryAsked | CellDone | ResolvedPath
@@ -94,11 +124,20 @@ def parse(payload: bytes) -> ChildMessage:
     Raises:
         SandboxError: the payload is not a valid message. It may hold prompts, so the error does not show it.
     """
+    if _has_too_many_values(payload):
+        raise SandboxError("the REPL process sent a frame that is not valid (too many values)")
     try:
         return _MESSAGE.validate_json(payload, strict=True)
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
         raise SandboxError(f"the REPL process sent a frame that is not valid ({problem['type']})") from None
+
+
+def _has_too_many_values(payload: bytes) -> bool:
+    """Whether reading it would take far more memory than its bytes; found in little memory and time."""
+    if sum(payload.count(mark) for mark in (b"[", b"{", b",")) <= _MAX_MARKS:  # those in texts included
+        return False
+    return next(itertools.islice(_TOKEN.finditer(payload), _MAX_TOKENS, None), None) is not None
 
 
 def _lenient(text: str | None) -> JsonValue:
@@ -107,7 +146,7 @@ def _lenient(text: str | None) -> JsonValue:
         return None
     try:
         value: JsonValue = json.loads(text, parse_constant=_refuse)
-        json.dumps(value, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         return None
     return value if _depth_within(value, _MAX_DEPTH) else None

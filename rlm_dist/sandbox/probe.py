@@ -26,6 +26,8 @@ from rlm_dist.schema import Answer, Message
 _LIMITS = SandboxLimits(code_timeout_s=20, memory_bytes=1 << 30)
 _CONTEXT = b'{"v":1,"kind":"str","n":1,"several":false,"named":false}\n' + bytes(8)
 _ATTACKS = Path(__file__).with_name("probe_attacks.py")
+_THREADS = Path(__file__).with_name("probe_threads.py")
+_MOST_THREADS = 600  # more than a REPL may have, and fewer than the attack starts
 _REQUIREMENTS = {
     Level.NAMESPACES: "bubblewrap (the system's package, or rlm-dist[bubblewrap]), and user namespaces "
     "(Docker: --security-opt seccomp=unconfined, on Ubuntu also --security-opt "
@@ -94,6 +96,7 @@ def _run_attacks(start: ForkServerStart | PlainStart, folder: Path) -> list[str]
         code = f"facts = {facts!r}\n{_ATTACKS.read_text()}"
         with Sandbox(context_path=context, query=_no_query, limits=_LIMITS, start=start) as sandbox:
             result = sandbox.run(code)
+            threads = sandbox.run(_THREADS.read_text()).output.head
         hits = [
             f"a {kind} socket was reached" for kind, listener in listeners.items() if _was_reached(listener)
         ]
@@ -103,6 +106,8 @@ def _run_attacks(start: ForkServerStart | PlainStart, folder: Path) -> list[str]
         hits.append("a file of the host was read")
     if target.exists():
         hits.append("a file was written")
+    if int(threads or 0) > _MOST_THREADS:
+        hits.append(f"{threads.strip()} threads were possible")
     return hits + [f"{name} was possible" for name in json.loads(result.output.head.splitlines()[-1])]
 
 

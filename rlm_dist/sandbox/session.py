@@ -26,6 +26,7 @@ _MAX_OPEN_BYTES = 256 << 20
 _MAX_ANSWER_BYTES = MAX_FRAME // 2
 _MAX_UNREAD_BYTES = 64 << 20
 _LIVENESS_S = 0.5
+_AT_ONCE_S = 1.0
 _LAST_WORDS_S = 1.0
 # Far longer than an honest process does not read: its reader is a thread of its own, but code that holds the
 # interpreter's lock can keep it from running for as long as a block may run.
@@ -56,28 +57,47 @@ class ReplProcess(Protocol):
 
 
 class Stopwatch:
-    """Measures the time in which no sub-call is open; its user holds a lock around each use."""
+    """Measures the time in which no sub-call is open; its user holds a lock around each use.
+
+    If all calls failed at once, their time counts: otherwise a loop of such calls could run for ever.
+    """
 
     def __init__(self) -> None:
         self._used = 0.0
-        self._since: float | None = time.monotonic()
+        self._began = time.monotonic()
+        self._since: float | None = self._began
+        self._stopped_at = self._began
+        self._all_failed = True
 
     def stop(self) -> None:
-        """Stop counting."""
+        """Stop counting: a call is open."""
         if self._since is not None:
-            self._used += time.monotonic() - self._since
+            self._stopped_at = time.monotonic()
+            self._all_failed = True
+            self._used += self._stopped_at - self._since
             self._since = None
 
+    def note(self, *, all_failed: bool) -> None:
+        """Note how an open call ended."""
+        self._all_failed = self._all_failed and all_failed
+
     def go(self) -> None:
-        """Resume counting."""
+        """Resume counting: no call is open."""
         if self._since is None:
             self._since = time.monotonic()
+            if self._all_failed and self._since - self._stopped_at < _AT_ONCE_S:
+                self._used += self._since - self._stopped_at
 
     @property
     def elapsed_s(self) -> float:
         """Seconds counted so far."""
         running = time.monotonic() - self._since if self._since is not None else 0.0
         return self._used + running
+
+    @property
+    def total_s(self) -> float:
+        """Seconds since it was made, open calls included."""
+        return time.monotonic() - self._began
 
     @property
     def running(self) -> bool:
@@ -96,7 +116,7 @@ class Session:
         self._channel = channel
         self._query = query
         self._changed = threading.Condition()
-        self._open: dict[int, int] = {}  # id of a query → size of its frame
+        self._open: dict[int, int] = {}  # id of a query → its bytes of memory
         self._frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._unread_bytes = 0
         self._unread_since = 0.0
@@ -158,6 +178,12 @@ class Session:
         with self._changed:
             return self._stopwatch.elapsed_s
 
+    @property
+    def total_s(self) -> float:
+        """Seconds since the order."""
+        with self._changed:
+            return self._stopwatch.total_s
+
     def take_failure(self) -> BaseException | None:
         """The error that must end the cell; it is returned only once."""
         with self._changed:
@@ -207,7 +233,7 @@ class Session:
         try:
             with contextlib.suppress(ConnectionResetError):  # the process ended with orders unread
                 while (payload := receive(self._channel.recv)) is not None:
-                    self._take(parse(payload), len(payload))
+                    self._take(parse(payload))
             self.process.await_exit()
         except (FrameError, SandboxError) as error:
             reason = f"it broke the frame protocol: {error}"
@@ -218,7 +244,7 @@ class Session:
             self._writer.join()
             self._channel.close()
 
-    def _take(self, message: ChildMessage, size: int) -> None:
+    def _take(self, message: ChildMessage) -> None:
         with self._changed:
             if not isinstance(message, QueryAsked):
                 if not self._reply_due:
@@ -229,15 +255,16 @@ class Session:
                 return
             if message.id in self._open:
                 raise SandboxError("a call id that is still open")
-            self._changed.wait_for(lambda: self._gone is not None or self._has_room(size))
+            cost = message.cost
+            self._changed.wait_for(lambda: self._gone is not None or self._has_room(cost))
             if self._gone is None:
-                self._open[message.id] = size
+                self._open[message.id] = cost
                 self._stopwatch.stop()
                 self.calls += len(message.prompts)
                 self._pool.submit(self._serve, message)
 
     def _has_room(self, size: int) -> bool:
-        """Whether a call may be opened whose frame has this size."""
+        """Whether a call may be opened that takes this many bytes of memory."""
         fits = len(self._open) < _MAX_OPEN_CALLS and sum(self._open.values()) + size <= _MAX_OPEN_BYTES
         return fits and self._unread_bytes <= _MAX_UNREAD_BYTES
 
@@ -246,11 +273,13 @@ class Session:
         answers = self._answers(message)
         failed = sum("failure" in answer for answer in answers)
         truncated = sum("truncated" in answer for answer in answers)
+        refused = sum("refused" in answer for answer in answers)
         with self._changed:
             self.failed_calls += failed
             self.truncated_calls += truncated
-            self.calls -= sum("refused" in answer for answer in answers)  # none of these was made
+            self.calls -= refused  # none of these was made
             del self._open[message.id]
+            self._stopwatch.note(all_failed=failed + refused == len(answers))
             if not self._open:
                 self._stopwatch.go()
             self._changed.notify_all()

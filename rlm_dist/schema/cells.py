@@ -44,9 +44,9 @@ class CellResult:
 
     ``error`` is the plain traceback of an exception, or why the block was stopped. ``state_lost`` says that
     the REPL process had to be ended, and that its variables are lost. ``partial`` is the text of
-    ``answer["content"]`` after the block, ready or not (None if it is None or absent). ``truncated_calls``
-    counts the answers of sub-calls that were cut off at the output limit. ``limits`` are those for which
-    sub-calls of the block were not made.
+    ``answer["content"]`` after the block, ready or not, cut beyond 1 MiB; None if there is none or it is the
+    last one that was reported. ``truncated_calls`` counts the answers of sub-calls that were cut off at the
+    output limit. ``limits`` are those for which sub-calls of the block were not made.
     """
 
     output: Clipped = Clipped()

@@ -27,13 +27,23 @@ with closing(ForkServerStart(Level(sys.argv[1]))) as start:
     for repl in repls:
         repl.start()
     statuses = [Path(f"/proc/{process_of(repl)}/status").read_text().splitlines() for repl in repls]
+    for repl in repls[:1]:  # the kernel stops it before the fork-server would
+        limits = Path(f"/proc/{process_of(repl)}/limits").read_text()
+        assert "Max processes             512                  512" in limits, limits
+        block = "import threading\\ngo_on = threading.Event()\\nthreading.stack_size(1 << 20)\\n"
+        block += "for _ in range(600):\\n"
+        block += "    threading.Thread(target=go_on.wait, daemon=True).start()"
+        stopped = repl.run(block)
+        assert "can't start new thread" in (stopped.error or ""), stopped
     print(json.dumps([dict(line.split(":", 1) for line in status) for status in statuses]))
 """
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the tests do not run as root")
 @pytest.mark.parametrize("level", [Level.LANDLOCK, Level.SECCOMP])
-def test_each_repl_of_a_root_worker_has_a_user_of_its_own(level: Level, tmp_path: Path) -> None:
+def test_each_repl_of_a_root_worker_has_a_user_of_its_own_with_few_threads(
+    level: Level, tmp_path: Path
+) -> None:
     """Other users must be able to read the library; the level namespaces has a user namespace instead."""
     require(level)
     completed = subprocess.run(

@@ -21,12 +21,13 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.sandbox.fork_server_start import ForkServerStart, start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.process import PlainStart
-from rlm_dist.schema import Answer, Message
+from rlm_dist.schema import Answer, CellResult, Message
 from tests.support.environment import PROJECT
 from tests.support.sandboxes import write_context
 
@@ -35,13 +36,17 @@ PYTHON = os.path.realpath(sys.executable)  # the program that runs fork-servers
 SECRET = "RLM_API_KEY"
 PACKAGES = ("numpy", "pandas")
 _LIMITS = SandboxLimits(code_timeout_s=1.0)
-_NEIGHBOUR = """import os, resource
-{"pid": os.getpid(), "secret": secret, "files": resource.getrlimit(resource.RLIMIT_NOFILE),
+_NEIGHBOUR = """import fcntl, os, resource
+{"flags": [fcntl.fcntl(fd, fcntl.F_GETFL) for fd in range(3)],
+ "pid": os.getpid(), "secret": secret, "files": resource.getrlimit(resource.RLIMIT_NOFILE),
  "processors": sorted(os.sched_getaffinity(0)), "priority": os.getpriority(os.PRIO_PROCESS, 0)}"""
 _LARGE_BYTES = 10_000_000
 _MOST_TASKS = 1200
 _MOST_BYTES = 1_300_000_000
 _MOST_SHARED_BYTES = 300_000_000
+_MOST_OWN_BYTES = 300_000_000
+_MOST_ERROR_CHARS = 10_000
+_MOST_DRAFT_CHARS = 1 << 20
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -122,7 +127,9 @@ class Watch:
     """Watches the worker's descendants: how many there are, and how much memory they add."""
 
     def __init__(self) -> None:
-        self.tasks = self.processes = self.bytes = self.shared = 0
+        self.tasks = self.processes = self.bytes = self.shared = self.own = 0
+        Path("/proc/self/clear_refs").write_text("5")  # the peak of this process's memory starts anew
+        self._own = _own_bytes()
         self._shared = _shared_bytes()
         self._held = _resident_bytes(descendants())
         self._over = threading.Event()
@@ -134,9 +141,13 @@ class Watch:
         """Stop watching."""
         self._over.set()
         self._thread.join()
+        self._look()
 
     def asked(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]:
-        """Look once, for an attack that calls the sub model at its peak."""
+        """Look once, for an attack that calls the sub model at its peak; or fail if that is asked for."""
+        if prompts[0][0].content == "fail":
+            self._over.wait(0.05)
+            raise CallError(FailureKind.INVALID, "as asked")
         self._look()
         return [Answer(call_id="c", text="") for _ in prompts]
 
@@ -151,6 +162,7 @@ class Watch:
             self.tasks = max(self.tasks, sum(_number(status, "Threads") for status in found))
             self.bytes = max(self.bytes, _resident_bytes(found) - self._held)
             self.shared = max(self.shared, _shared_bytes() - self._shared)
+            self.own = max(self.own, _own_bytes() - self._own)
 
 
 def descendants() -> list[dict[str, str]]:
@@ -192,6 +204,20 @@ def _number(status: dict[str, str], name: str) -> int:
     return int(status.get(name, "0").split()[0])
 
 
+def _own_bytes() -> int:
+    """The peak of this process's memory: while one call holds the interpreter's lock, nobody can look."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return _number(status, "VmHWM") * 1024
+
+
+def _long_texts(result: CellResult) -> Iterator[str]:
+    """What of a block's result would fill the store."""
+    if len(result.error or "") > _MOST_ERROR_CHARS:
+        yield f"an error of {len(result.error or ''):,} characters"
+    if len(result.partial or "") > _MOST_DRAFT_CHARS:
+        yield f"a draft of {len(result.partial or ''):,} characters"
+
+
 def _shared_bytes() -> int:
     lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     return int(lines["Shmem"].split()[0]) * 1024
@@ -231,6 +257,7 @@ class StandIn:
         facts = {
             "hit": (word := secrets.token_hex(16)),
             "pid": os.getpid(),
+            "host_name": socket.gethostname(),
             "neighbour": neighbour,
             "address": ctypes.addressof(self._secrets.memory),
             "length": len(self._secrets.memory),
@@ -264,6 +291,7 @@ class StandIn:
                 *(f"reached: {name}" for name in self._listeners.reached()),
                 *_changes(before, self._state()),
                 *self._excesses(watch, usual),
+                *_long_texts(result),
                 *([f"{survivors} processes live on"] if survivors else []),
             ],
             "error": result.error,
@@ -285,6 +313,8 @@ class StandIn:
             yield f"{watch.tasks} threads"
         if watch.bytes > _MOST_BYTES:
             yield f"{watch.bytes >> 20} MB of memory"
+        if watch.own > _MOST_OWN_BYTES:
+            yield f"{watch.own >> 20} MB of the worker's memory"
         if watch.shared > _MOST_SHARED_BYTES:
             yield f"{watch.shared >> 20} MB of shared memory"
 

@@ -1,8 +1,9 @@
 """The system calls that the locked REPL may make: a call that is not named here fails with EPERM.
 
 Left out on purpose: everything that creates a socket or a process, executes a program, reaches into another
-process, creates memory which RLIMIT_AS does not count (memfd_create, System V shared memory) or changes a
-file, and the large kernel interfaces (io_uring, userfaultfd, bpf, keyctl, perf_event_open).
+process, tells of another process or of the machine (sysinfo; uname, which has the host's name), creates
+memory which RLIMIT_AS does not count (memfd_create, System V shared memory) or changes a file, and the large
+kernel interfaces (io_uring, userfaultfd, bpf, keyctl, perf_event_open).
 """
 
 _PLAIN = """
@@ -10,19 +11,25 @@ read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek c
 fstatfs fadvise64 dup dup2 dup3 pipe pipe2
 poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2
 eventfd eventfd2 timerfd_create timerfd_settime timerfd_gettime
-recvfrom recvmsg shutdown getsockname getpeername getsockopt
-mprotect munmap mremap brk madvise mincore membarrier
-futex futex_waitv get_robust_list set_robust_list rseq set_tid_address
+shutdown getsockname getpeername
+mprotect munmap mremap brk madvise
+futex futex_waitv set_robust_list rseq set_tid_address
 rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigsuspend rt_sigtimedwait sigaltstack
 restart_syscall pause alarm getitimer setitimer
-nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times
-getpid gettid getppid getpgrp getpgid getsid getuid geteuid getgid getegid getresuid getresgid getgroups
-getrlimit getrusage getpriority getcpu uname sysinfo getrandom
-sched_yield sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max
-sched_get_priority_min sched_rr_get_interval
+nanosleep gettimeofday time times
+getpid gettid getppid getpgrp getuid geteuid getgid getegid getresuid getresgid getgroups
+getrlimit getrusage getcpu getrandom
+sched_yield sched_get_priority_max sched_get_priority_min
 exit exit_group
 """
 PLAIN = _PLAIN.split()
+
+# A template forks and locks REPLs, so that an allow-list would be long.
+_NOT_IN_A_TEMPLATE = """
+socket connect bind execve execveat ptrace process_vm_readv process_vm_writev pidfd_getfd unshare setns mount
+io_uring_setup bpf userfaultfd perf_event_open keyctl memfd_create
+"""
+NOT_IN_A_TEMPLATE = _NOT_IN_A_TEMPLATE.split()
 
 # For reading only: writing calls are left out, and Landlock limits the files. Not at the level ``seccomp``.
 _PATHS = """
@@ -32,6 +39,30 @@ PATHS = _PATHS.split()
 
 # Calls whose first argument is a process: only the caller's own id, or these numbers, which mean the same.
 OWN_PROCESS: dict[str, tuple[int, ...]] = {"prlimit64": (0,), "sched_setaffinity": (0,), "tgkill": ()}
+
+# The same; the number 0 alone, so that the rule is the same in every process.
+_OWN_BY_ZERO = """
+getpgid getsid sched_getaffinity sched_getparam sched_getscheduler sched_rr_get_interval get_robust_list
+"""
+OWN_BY_ZERO = _OWN_BY_ZERO.split()
+
+# The position of the flags; MSG_OOB may not be among them: a part of the kernel that has had holes.
+MESSAGES = {"sendto": 3, "recvfrom": 3, "recvmsg": 2}
+MSG_OOB = 1
+
+# Clocks from this number on, and negative ones, are those of other processes and of devices.
+CLOCKS = ("clock_gettime", "clock_getres", "clock_nanosleep")
+FOREIGN_CLOCKS = 16
+
+SOL_SOCKET = 1
+SOCKET_OPTIONS = {
+    "SO_TYPE": 3,
+    "SO_ERROR": 4,
+    "SO_SNDBUF": 7,
+    "SO_RCVBUF": 8,
+    "SO_PROTOCOL": 38,
+    "SO_DOMAIN": 39,
+}
 
 FCNTL = {
     "F_DUPFD": 0,
@@ -57,8 +88,8 @@ AF_UNIX = 1
 SOCK_STREAM = 1
 SOCK_TYPE_MASK = 0xF
 
-CLONE_THREAD = 0x10000
-CLONE_NEW = 0x7E020000  # every new namespace
+PTHREAD = 0x3D0F00  # what the C library's pthread_create asks of clone, and nothing else
+CLONE_FLAGS = 0xFFFFFFFF & ~0x400000  # but CLONE_DETACHED, which the kernel ignores, and musl sets
 MAP_STACK = 0x20000
 MIN_STACK_BYTES = 1 << 20  # together with RLIMIT_AS, this bounds the number of threads
 AT_EMPTY_PATH = 0x1000

@@ -9,10 +9,10 @@ import types
 from collections.abc import Container, Mapping
 from typing import Any
 
-from .frames import MAX_TEXT_BYTES, encoded
+from .frames import MAX_JSON_CHARS, MAX_NAMES, MAX_PARTIAL_BYTES, MAX_TEXT_BYTES, clean, encoded
 
-_MAX_JSON_CHARS = 1 << 20
-_MAX_NAMES = 100
+_MAX_UTF8 = 4  # bytes of a character
+_MARK_BYTES = 100
 _NO_DATA = (
     *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, types.CoroutineType),
     *(types.MethodDescriptorType, type),
@@ -62,7 +62,7 @@ def _json(value: object) -> str | None:
         text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         return None
-    return text if len(text) <= _MAX_JSON_CHARS else None
+    return text if len(text) <= MAX_JSON_CHARS else None
 
 
 class AnswerBox:
@@ -101,15 +101,18 @@ class AnswerBox:
         self.current["ready"] = False
         if empty:
             raise ValueError('answer["ready"] is set, but answer["content"] holds nothing: set it first')
-        answer = final(content, "answer")
-        return answer, answer["text"]
+        return final(content, "answer"), _partial(content)
 
 
 def _partial(content: object) -> str | None:
-    text = str(content)
-    if len(encoded(text)) > MAX_TEXT_BYTES:
-        text = text[: MAX_TEXT_BYTES // 8]  # an escaped character takes up to six bytes
-    return text or None
+    text = clean(str(content))
+    if len(text) <= MAX_PARTIAL_BYTES // _MAX_UTF8:
+        return text or None
+    data = text.encode()
+    if len(data) > MAX_PARTIAL_BYTES:
+        head = data[: MAX_PARTIAL_BYTES - _MARK_BYTES].decode(errors="ignore")
+        return f"{head}\n[... {len(text) - len(head):,} characters left out ...]"
+    return text
 
 
 def live(namespace: Mapping[str, object], own: Container[str]) -> dict[str, object]:
@@ -122,7 +125,7 @@ def live(namespace: Mapping[str, object], own: Container[str]) -> dict[str, obje
         and name not in own
         and not isinstance(value, types.ModuleType)
     }
-    return dict(list(variables.items())[:_MAX_NAMES])
+    return dict(list(variables.items())[:MAX_NAMES])
 
 
 def follow(path: str, namespace: Mapping[str, Any]) -> Any:

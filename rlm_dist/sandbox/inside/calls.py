@@ -11,11 +11,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from .frames import CHUNK_BYTES, clean, encoded
+from .frames import CHUNK_BYTES, MAX_MESSAGES, MAX_MODEL_CHARS, MAX_PROMPTS, clean, encoded
 
 MAX_PROMPT_BYTES = 16 << 20
 _WINDOW = 16  # frames of one batch in flight at a time, to bound the memory at both ends
-_FRAME_PROMPTS = 256  # so that the first of many are sent while the others are still being prepared
+_FRAME_MESSAGES = 10_000
 _MAX_BYTES_PER_CHAR, _BYTES_PER_MESSAGE = 6, 64  # in JSON; the latter is for all but the content
 _ROLES = ("system", "user", "assistant")
 
@@ -162,6 +162,10 @@ def _check_model(model: object) -> None:
         raise TypeError(f"model must be a str or None, not {type(model).__name__}")
     if model is not None and not model.strip():
         raise ValueError("model is empty; leave it out to use the default sub model")
+    if model is not None and len(model) > MAX_MODEL_CHARS:
+        raise ValueError(
+            f"model has {len(model):,} characters; no model has a name of over {MAX_MODEL_CHARS}"
+        )
 
 
 def _with_context(prompt: Any, context: object, name: str) -> Any:
@@ -197,6 +201,8 @@ def _prompt(prompt: object, name: str) -> Prompt:
     if isinstance(prompt, str):
         messages = [{"role": "user", "content": clean(prompt)}]
     elif isinstance(prompt, (list, tuple)):
+        if len(prompt) > MAX_MESSAGES:
+            raise ValueError(f"{name} has {len(prompt):,} messages, and at most {MAX_MESSAGES:,} can be sent")
         messages = [_message(item, f"{name}[{i}]") for i, item in enumerate(prompt)]
     else:
         raise TypeError(
@@ -227,13 +233,15 @@ def _message(item: object, name: str) -> dict[str, str]:
 def _chunks(prompts: list[Prompt]) -> Iterator[list[Prompt]]:
     """The prompts in groups that each fit into one frame."""
     group: list[Prompt] = []
-    size = 0
+    size = messages = 0
     for prompt in prompts:
         length = len(encoded(prompt))
-        if group and (size + length > CHUNK_BYTES or len(group) == _FRAME_PROMPTS):
+        full = size + length > CHUNK_BYTES or messages + len(prompt) > _FRAME_MESSAGES
+        if group and (full or len(group) == MAX_PROMPTS):
             yield group
-            group, size = [], 0
+            group, size, messages = [], 0, 0
         group.append(prompt)
         size += length
+        messages += len(prompt)
     if group:
         yield group

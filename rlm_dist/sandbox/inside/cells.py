@@ -14,10 +14,11 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+from .frames import MAX_ERROR_CHARS
 from .output import Clip, clip
 
 _OWN_FOLDER = os.path.dirname(os.path.abspath(__file__))
-_ERROR_CHARS = 8000
+_ERROR_CHARS = MAX_ERROR_CHARS - 200  # the rest is for what is said about the cut, and about what to do
 
 
 def run(code: str, name: str, namespace: dict[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """Resource limits of the REPL process, and the tie that ends it when its parent ends.
 
-There is no limit on the number of processes: RLIMIT_NPROC counts all processes and threads of the user, so
-workers elsewhere would stop threads here. It does not bind root at all.
+RLIMIT_NPROC counts all processes and threads of the user, and does not bind root. So it holds the number of
+threads only where a REPL has a user of its own (``lockdown``); elsewhere its fork-server counts them.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from .exits import EXIT_BROKEN
 
+MAX_THREADS = 512
 _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = "800"  # of 1000: if memory runs out, the kernel ends this process before its worker
 _CPU_GRACE_S = 5

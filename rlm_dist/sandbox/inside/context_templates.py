@@ -2,7 +2,8 @@
 
 A template is itself a fork-server. Its only worker is the fork-server that it was forked from, which passes
 its own workers' orders on and receives how the REPLs ended. While a template loads its context, orders wait
-here with their descriptors. A template never runs model-written code.
+here with their descriptors. A template never runs model-written code. It is locked before it reads
+the context.
 """
 
 import contextlib
@@ -83,6 +84,7 @@ class ContextTemplate:
             leave_parent(link.fileno(), context_fd, *lockdown.descriptors)
             confine.tie_to_parent(parent)
             confine.first_to_go()
+            lockdown.apply_to_template()
             with confine.memory(self.key.memory_bytes), open(context_fd, "rb") as file:
                 names = context.load(file)
             gc.freeze()

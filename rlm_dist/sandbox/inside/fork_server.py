@@ -12,7 +12,8 @@ JSON; the worker's process chooses the ids. From a worker's process::
 To a worker's process::
 
     {"op": "up"}                                   it takes orders on this socket from now on
-    {"op": "failed", "id": int, "detail": str}     no REPL could be started, or its fork-server died
+    {"op": "failed", "id": int, "detail": str}     no REPL could be started, its fork-server died,
+                                                   or it was killed because it had too many threads
     {"op": "exited", "id": int, "code": int}       a REPL ended; code is negative: by this signal
 
 When one of these sockets is at its end, the REPLs that were ordered on it are killed; when all are, this
@@ -41,6 +42,7 @@ from .spare_pool import SparePool
 
 _MESSAGE_BYTES = 4096
 _QUIET_S = 0.05
+_LOOK_S = 0.02  # in which a REPL can start more than a thousand threads
 
 
 class _ReplRecord(NamedTuple):
@@ -80,7 +82,11 @@ class ForkServer:
             self._spare_pool.end()
 
     def _step(self) -> None:
-        ready = self._selector.select(None if self._spare_pool.is_ready else _QUIET_S)
+        pause = None if self._spare_pool.is_ready else _QUIET_S
+        if self._spare_pool.must_look:
+            pause = _LOOK_S
+            self._spare_pool.end_crowded()
+        ready = self._selector.select(pause)
         if not ready:
             self._spare_pool.refill()
         for key, _ in ready:
@@ -151,8 +157,8 @@ class ForkServer:
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._wake.recv(_MESSAGE_BYTES)
-        for job, code in self._spare_pool.ended():
-            self._report_end(job, {"op": "exited", "code": code})
+        for job, message in self._spare_pool.ended():
+            self._report_end(job, message)
 
     def _report_end(self, job: int, message: dict[str, object]) -> None:
         """Report how a job's REPL ended; a template ends with its last REPL."""
@@ -231,6 +237,7 @@ def main(control_fd: int, level: str, packages: Mapping[str, Sequence[str]]) -> 
     preload.modules_of(packages["names"])
     if level == "seccomp":
         preload.without_files()
+    preload.hide_host_name()
     lockdown = Lockdown(landlock=level != "seccomp")
     for name in [name for name in sys.modules if name.partition(".")[0] in ("landlockpy", "seccompy")]:
         del sys.modules[name]  # hidden from model-written code

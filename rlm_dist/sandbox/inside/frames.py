@@ -20,6 +20,7 @@ host to child::
     {"op": "reply", "id": int, "at": int,
      "answers": [{"text": str, "truncated": true} | {"failure": str}, ...]}
 
+``partial`` is the draft in ``answer``; null if there is none, or if it is the last one that was sent.
 A reply may come in several frames; ``at`` is the index of its first answer. ``truncated`` is there if the
 text was cut off at the output limit.
 """
@@ -31,6 +32,16 @@ from collections.abc import Callable
 MAX_FRAME = 32 << 20
 MAX_TEXT_BYTES = 8 << 20  # one answer or partial answer; a "done" frame holds two of them
 CHUNK_BYTES = 8 << 20  # prompts and answers beyond this go out in several frames
+# What the host takes in one frame; the child keeps within these, so that no honest block breaks the protocol.
+MAX_PROMPTS = 256  # also so that the first of many are sent while the others are still being prepared
+MAX_MESSAGES = 1000  # of one prompt
+MAX_MODEL_CHARS = 200
+MAX_PARTIAL_BYTES = 1 << 20
+MAX_JSON_CHARS = 1 << 20
+MAX_ERROR_CHARS = 8000
+MAX_DETAIL_CHARS = 2000
+MAX_NAMES = 100
+MAX_NAME_CHARS = 200
 _HEAD = 4
 _READ = 1 << 20
 _SURROGATE = re.compile("[\ud800-\udfff]")

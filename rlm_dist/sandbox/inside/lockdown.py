@@ -12,6 +12,7 @@ import ctypes
 import ctypes.util
 import errno
 import os
+import random
 import resource
 import sysconfig
 import zoneinfo
@@ -26,7 +27,9 @@ from seccompy import Action, CmpOp, Filter
 from . import allowed, confine
 
 _NOBODY = 65534
-_OWN_USERS = 2_000_000_000  # plus the process id: a user for each REPL, in a range that nobody assigns
+_OWN_USERS = 2_000_000_000  # a user for each REPL, in a range that nobody assigns
+_MAX_PROCESSES = 1 << 22
+_BLOCKS = 500  # of users: fork-servers in two containers of one machine have the same process ids
 _PACKAGES = ("site-packages", "dist-packages")
 _PR_SET_SECUREBITS, _PR_CAPBSET_DROP = 28, 24
 _SECUREBITS = 0xEF  # root's user id gives no privilege, and all of these bits are locked
@@ -54,15 +57,33 @@ class Lockdown:
         if not seccompy.supported():
             raise OSError(errno.ENOSYS, "this kernel has no seccomp filters")
         self._ruleset = _ruleset() if landlock else None
+        self._template_ruleset = _ruleset() if landlock else None
         self._filter = _filter(paths=landlock)
         self._filter.program  # noqa: B018  # compiled now, once for all REPLs
-        users = (_OWN_USERS + os.getpid(), _NOBODY) if os.geteuid() == 0 else ()
+        self._first_user = _OWN_USERS + _MAX_PROCESSES * random.SystemRandom().randrange(_BLOCKS)
+        users = (self._own_user(), _NOBODY) if os.geteuid() == 0 else ()
         self._user = next(filter(_reads_library, users), None)
 
     @property
+    def limits_threads(self) -> bool:
+        """Whether the kernel limits the number of a child's threads: the child's user is its own."""
+        return self._user is not None and self._user != _NOBODY
+
+    @property
     def descriptors(self) -> tuple[int, ...]:
-        """The descriptors that ``apply`` needs open, and closes."""
-        return (self._ruleset.fileno(),) if self._ruleset is not None else ()
+        """The descriptors that ``apply`` and ``apply_to_template`` need open."""
+        rulesets = (self._ruleset, self._template_ruleset)
+        return tuple(ruleset.fileno() for ruleset in rulesets if ruleset is not None)
+
+    def apply_to_template(self) -> None:
+        """Lock a process that loads a context and forks REPLs: it opens no file of the host and no socket."""
+        if self._template_ruleset is not None:
+            self._template_ruleset.restrict()
+        rules = Filter(default=Action.ALLOW)
+        for name in allowed.NOT_IN_A_TEMPLATE:
+            with suppress(ValueError):  # this processor architecture has no such call
+                rules.errno(name, errno.EPERM)
+        rules.load()
 
     def apply(self, parent: int) -> None:
         """Lock this process, which must not outlive the process ``parent``."""
@@ -75,8 +96,13 @@ class Lockdown:
         if self._ruleset is not None:
             self._ruleset.restrict()
             self._ruleset.close()
+        if self._template_ruleset is not None:
+            self._template_ruleset.close()
         _own_process_filter().load()
         self._filter.load()
+
+    def _own_user(self) -> int:
+        return self._first_user + os.getpid()
 
     def _give_up_root(self) -> None:
         """Become this REPL's own user, or nobody if a user namespace has no such user.
@@ -85,7 +111,9 @@ class Lockdown:
         """
         libc = ctypes.CDLL(None, use_errno=True)
         if self._user is not None:
-            user = _NOBODY if self._user == _NOBODY else _OWN_USERS + os.getpid()
+            user = self._own_user() if self.limits_threads else _NOBODY
+            if self.limits_threads:
+                _lower(resource.RLIMIT_NPROC, confine.MAX_THREADS)
             os.setgroups([])
             os.setresgid(user, user, user)
             os.setresuid(user, user, user)
@@ -128,6 +156,12 @@ def _filter(*, paths: bool) -> Filter:
         _allow(
             rules, kind, [] if paths else [(3 if kind == "newfstatat" else 2, *_has(allowed.AT_EMPTY_PATH))]
         )
+    _allow_by_arguments(rules)
+    return rules
+
+
+def _allow_by_arguments(rules: Filter) -> None:
+    """Allow the calls that are harmless with some arguments only."""
     for command in allowed.FCNTL.values():
         _allow(rules, "fcntl", [(1, CmpOp.EQ, command)])
     for request in allowed.IOCTL.values():
@@ -136,16 +170,23 @@ def _filter(*, paths: bool) -> Filter:
         _allow(rules, "prctl", [(0, CmpOp.EQ, option)])
     for name in allowed.OWN_PROCESS:
         _allow(rules, name)
-    threads = allowed.CLONE_THREAD, allowed.CLONE_THREAD | allowed.CLONE_NEW
-    _allow(rules, "clone", [(0, CmpOp.MASKED_EQ, *threads)])
+    for name in allowed.CLOCKS:
+        _allow(rules, name, [(0, CmpOp.LT, allowed.FOREIGN_CLOCKS)])
+    for option in allowed.SOCKET_OPTIONS.values():
+        _allow(rules, "getsockopt", [(1, CmpOp.EQ, allowed.SOL_SOCKET), (2, CmpOp.EQ, option)])
+    for name in allowed.OWN_BY_ZERO:
+        _allow(rules, name, [(0, CmpOp.EQ, 0)])
+    _allow(rules, "getpriority", [(0, CmpOp.EQ, os.PRIO_PROCESS), (1, CmpOp.EQ, 0)])
+    _allow(rules, "clone", [(0, CmpOp.MASKED_EQ, allowed.PTHREAD, allowed.CLONE_FLAGS), (1, CmpOp.NE, 0)])
     rules.errno("clone3", errno.ENOSYS)  # the C library falls back to clone, whose flags a filter can see
     _allow(rules, "mmap", [(3, CmpOp.MASKED_EQ, 0, allowed.MAP_STACK)])
     _allow(rules, "mmap", [(1, CmpOp.GE, allowed.MIN_STACK_BYTES)])
     # A datagram socket of a pair could write to any UNIX datagram socket by its address.
     stream = (1, CmpOp.MASKED_EQ, allowed.SOCK_STREAM, allowed.SOCK_TYPE_MASK)
     _allow(rules, "socketpair", [(0, CmpOp.EQ, allowed.AF_UNIX), stream])
-    _allow(rules, "sendto", [(4, CmpOp.EQ, 0)])
-    return rules
+    for name, position in allowed.MESSAGES.items():
+        flags = (position, CmpOp.MASKED_EQ, 0, allowed.MSG_OOB)
+        _allow(rules, name, [flags, (4, CmpOp.EQ, 0)] if name == "sendto" else [flags])
 
 
 def _own_process_filter() -> Filter:

@@ -18,7 +18,7 @@ from . import confine, context
 from .calls import CallFunctions
 from .clock import Clock, install
 from .exits import EXIT_BROKEN, EXIT_MEMORY
-from .frames import pack, receive
+from .frames import MAX_DETAIL_CHARS, pack, receive
 from .repl import CellRunner
 
 _SEED = 0
@@ -110,7 +110,7 @@ def _load_context(channel: HostChannel, context_fd: int) -> dict[str, Any]:
         detail = "the context does not fit into the memory limit"
     except Exception as error:  # noqa: BLE001  # the edge of the process: it reports the error and ends
         detail = f"the context cannot be loaded: {type(error).__name__}: {error}"
-    channel.write(pack({"op": "broken", "detail": detail}))
+    channel.write(pack({"op": "broken", "detail": detail[:MAX_DETAIL_CHARS]}))
     os._exit(EXIT_BROKEN)
 
 

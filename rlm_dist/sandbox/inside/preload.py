@@ -11,6 +11,9 @@ import encodings
 import importlib
 import os
 import pkgutil
+import platform
+import posix
+import socket
 import sys
 import time
 import warnings
@@ -38,6 +41,7 @@ zipfile zipimport zlib zoneinfo _pydecimal _strptime
 _MODULES = _NAMES.split()
 _NOT_LOADED = ("_test", "_xx", "xx", "_tkinter", "_curses", "_ctypes_test", "_dbm", "_gdbm", "readline")
 _SKIPPED_MODULES = ("tests", "conftest", "setup", "__main__")
+_HOST_NAME = "sandbox"
 _time_zones: list[object] = []
 
 
@@ -57,6 +61,15 @@ def without_files() -> None:
     python_zone_info = importlib.import_module("zoneinfo._zoneinfo").ZoneInfo  # pandas uses it, too
     for name in sorted(zoneinfo.available_timezones()):
         _time_zones.extend((zoneinfo.ZoneInfo(name), python_zone_info(name)))
+
+
+def hide_host_name() -> None:
+    """Answer from here on what the system would be asked for: that call is refused later."""
+    real = os.uname()
+    shown = os.uname_result((real.sysname, _HOST_NAME, real.release, real.version, real.machine))
+    os.uname = posix.uname = lambda: shown
+    socket.gethostname = lambda: _HOST_NAME
+    platform.__dict__["_uname_cache"] = None
 
 
 def packages(names: Sequence[str], folders: Sequence[str]) -> None:

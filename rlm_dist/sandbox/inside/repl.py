@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from . import answers, cells
 from .calls import CallFunctions, LLMQueryError
+from .frames import MAX_NAME_CHARS
 from .output import Recorder, Stream, clip
 
 _RESERVE_BYTES = 16 << 20
@@ -38,6 +39,7 @@ class CellRunner:
         self._history: list[dict[str, str | None]] = []
         self._final: answers.Final | None = None
         self._partial: str | None = None
+        self._sent_partial: str | None = None
         self._interruptible = False
         self._reserve: bytes | None = bytes(_RESERVE_BYTES)  # never written to: it takes no real memory
         self._module = types.ModuleType("__main__")
@@ -67,13 +69,15 @@ class CellRunner:
         output = self._recorder.take()
         self._history.append({"code": code, "output": output.joined(), "error": error})
         self._reinstall()
+        changed = self._partial != self._sent_partial
+        self._sent_partial = self._partial or self._sent_partial
         return {
             "op": "done",
             "cell": cell,
             "output": clip(output, self._max_output_chars)._asdict(),
             "error": error,
             "final": self._final,
-            "partial": self._partial,
+            "partial": self._partial if changed else None,
             "names": self._names(),
         }
 
@@ -138,7 +142,7 @@ class CellRunner:
                 self._reserve = bytes(_RESERVE_BYTES)
 
     def _names(self) -> list[str]:
-        return [name[:200] for name in answers.live(self._namespace, self._own_names())]
+        return [name[:MAX_NAME_CHARS] for name in answers.live(self._namespace, self._own_names())]
 
     def _own_names(self) -> set[str]:
         return {*self._own, "history", *(() if self._box.rebound else ("answer",))}

@@ -19,6 +19,8 @@ from .lockdown import Lockdown
 _MESSAGE_BYTES = 4096
 _LOCKED = b"locked"
 _TAKEN = b"taken"
+_OWN_LINKS = 2  # of a folder: the rest are its subfolders, here one for each thread
+_CROWDED = f"it started more than {confine.MAX_THREADS} threads"
 
 
 class _Spare(NamedTuple):
@@ -39,6 +41,7 @@ class SparePool:
         self._names = names
         self._jobs: dict[int, int] = {}  # process → job
         self._spare: _Spare | None = None
+        self._crowded: set[int] = set()
 
     @property
     def is_ready(self) -> bool:
@@ -66,14 +69,33 @@ class SparePool:
             if its_job == job:
                 os.kill(pid, number)
 
-    def ended(self) -> Iterator[tuple[int, int]]:
-        """The jobs whose children have ended, each with its exit code, or minus the signal that ended it."""
+    @property
+    def must_look(self) -> bool:
+        """Whether ``end_crowded`` must be called often."""
+        return bool(self._jobs) and not self._lockdown.limits_threads
+
+    def end_crowded(self) -> None:
+        """Kill the children that have too many threads; without /proc they cannot be counted."""
+        for pid in self._jobs:
+            with contextlib.suppress(OSError):
+                if os.stat(f"/proc/{pid}/task").st_nlink - _OWN_LINKS > confine.MAX_THREADS:
+                    self._crowded.add(pid)
+                    os.kill(pid, signal.SIGKILL)
+
+    def ended(self) -> Iterator[tuple[int, dict[str, object]]]:
+        """The jobs whose children have ended, each with the message that says how."""
         with contextlib.suppress(ChildProcessError):
             while (child := os.waitpid(-1, os.WNOHANG))[0]:
                 pid, status = child
                 job = self._jobs.pop(pid, None)
                 if job is not None:  # otherwise it was a spare, or a template
-                    yield job, os.waitstatus_to_exitcode(status)
+                    yield job, self._ending(pid, os.waitstatus_to_exitcode(status))
+
+    def _ending(self, pid: int, code: int) -> dict[str, object]:
+        if pid in self._crowded:
+            self._crowded.remove(pid)
+            return {"op": "failed", "detail": _CROWDED}
+        return {"op": "exited", "code": code}
 
     def end(self) -> None:
         """Kill every child that has a job."""
@@ -124,7 +146,14 @@ class SparePool:
 
 
 def leave_parent(*descriptors: int) -> None:
-    """In a fork of a fork-server: drop its signal handlers, and close all but these descriptors."""
+    """In a fork of a fork-server: drop its signal handlers, and close all but these descriptors.
+
+    The first three get a device of their own: flags of an open file are shared by all who inherit it.
+    """
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     confine.hold_only(*descriptors)
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in range(3):
+        os.dup2(null, descriptor)
+    os.close(null)

@@ -9,6 +9,7 @@ import pytest
 from rlm_dist.errors import (
     CallError,
     Cancelled,
+    FailureKind,
     LimitExceeded,
     RLMError,
     SandboxError,
@@ -285,6 +286,35 @@ def test_the_clock_goes_on_once_the_calls_are_answered(context: Path) -> None:
         assert result.error is not None
         assert result.error.startswith("Stopped: the block ran for more than 0.5 s. Its variables are kept.")
         assert shown(repl, "x") == "1\n"
+
+
+def test_a_loop_of_calls_that_fail_at_once_does_not_stop_the_clock(context: Path) -> None:
+    def query(prompts: Prompts, model: str | None) -> list[Answer]:
+        threading.Event().wait(0.05)
+        raise CallError(FailureKind.INVALID, "no")
+
+    with over(context, query, 0.5) as repl:
+        result = repl.run("x = 1\nwhile True:\n    try: llm_query('q')\n    except LLMQueryError: pass")
+        assert result.error is not None
+        assert result.error.startswith("Stopped: the block ran for more than 0.5 s. Its variables are kept.")
+        assert shown(repl, "x") == "1\n"
+
+
+def test_time_in_sub_calls_is_bounded_too(context: Path) -> None:
+    never = threading.Event()
+
+    def query(prompts: Prompts, model: str | None) -> list[Answer]:
+        never.wait(60)
+        return echo(prompts, model)
+
+    with over(context, query, 0.1) as repl:
+        result = repl.run("x = 1\nllm_query('q')")
+        assert result.error is not None
+        assert result.error.startswith(
+            "Stopped: the block ran for more than 2 s, sub-calls included. Its variables are kept."
+        )
+        assert shown(repl, "x") == "1\n"
+    never.set()
 
 
 @pytest.mark.parametrize(

@@ -250,3 +250,24 @@ def test_a_bubblewrap_that_is_refused_says_why(
         pytest.raises(SandboxError, match="No permissions to create new namespace"),
     ):
         over(context, server).start()
+
+
+THREADS = """
+import threading
+go_on = threading.Event()
+threading.stack_size(1 << 20)
+for _ in range(600):
+    threading.Thread(target=go_on.wait, daemon=True).start()
+go_on.wait()
+"""
+
+
+def test_a_repl_with_too_many_threads_is_killed_and_the_others_go_on(
+    context: Path, server: ForkServerStart
+) -> None:
+    with over(context, server) as one, over(context, server) as two:
+        result = one.run(THREADS)
+        assert result.state_lost
+        assert "it started more than 512 threads" in (result.error or "")
+        one.restart()
+        assert shown(one, "context") == shown(two, "context") == "'hello'\n"

@@ -15,7 +15,7 @@ import pytest
 from rlm_dist.errors import Cancelled, SandboxError
 from rlm_dist.sandbox import session
 from rlm_dist.sandbox.host import Query, Sandbox, SandboxLimits
-from rlm_dist.sandbox.inside.frames import receive
+from rlm_dist.sandbox.inside import frames
 from rlm_dist.sandbox.process import PlainStart
 from rlm_dist.sandbox.session import Session
 from rlm_dist.schema import Answer, Message
@@ -124,6 +124,12 @@ def test_a_frame_that_is_not_valid_ends_the_process_and_loses_the_cell(tmp_path:
         assert "All variables are gone." in result.error
 
 
+def test_a_draft_that_is_sent_again_and_again_is_reported_once(tmp_path: Path) -> None:
+    script = READY + "for cell in range(1, 4):\n    done(cell=cell, partial='x')\n    read()"
+    with fake(tmp_path, script) as repl:
+        assert [repl.run("1").partial for _ in range(3)] == ["x", None, None]
+
+
 def test_half_a_frame_and_silence_is_stopped_by_the_time_limit(tmp_path: Path) -> None:
     script = (
         READY + "raw((1000).to_bytes(4, 'big') + b'half')\nimport signal\nsignal.signal(2, signal.SIG_IGN)\n"
@@ -211,7 +217,7 @@ def test_lone_surrogates_in_a_value_do_not_get_through(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["[" * 60 + "]" * 60, "[" * 100_000, "NaN", "[Infinity]", "1" + "0" * 5000, "{"]
+    "value", ["[" * 60 + "]" * 60, "[" * 100_000, "NaN", "[Infinity]", "1" + "0" * 5000, "{", "1e999"]
 )
 def test_a_value_that_not_every_reader_takes_is_kept_as_text_alone(tmp_path: Path, value: str) -> None:
     script = (
@@ -264,7 +270,7 @@ def test_a_grandchild_that_holds_the_socket_does_not_hide_the_end_of_the_process
 
 def test_the_last_words_of_a_process_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends while its reply is still unread, and whoever waits looks first whether it is alive."""
-    hold = threading.Event()
+    receive, hold = frames.receive, threading.Event()
 
     def late(read: Callable[[int], bytes]) -> bytes | None:
         payload = receive(read)

@@ -207,3 +207,15 @@ def test_where_a_template_dies_while_it_loads_each_repl_loads_for_itself(
         os.kill(wait_until(lambda: loading(fork_server, slow)), signal.SIGKILL)
         start.result()
         assert template_of(one) == fork_server
+
+
+def test_a_template_is_locked_too(context: Path, server: ForkServerStart) -> None:
+    with over(context, server) as repl:
+        repl_process = process_of(repl)
+        filters = {}
+        for name, pid in (("repl", repl_process), ("template", parent_of(repl_process))):
+            status = Path(f"/proc/{pid}/status").read_text()
+            found = dict(line.split(":", 1) for line in status.splitlines())
+            assert found["NoNewPrivs"].strip() == "1"
+            filters[name] = int(found["Seccomp_filters"])
+        assert filters["repl"] - 2 == filters["template"] >= 1

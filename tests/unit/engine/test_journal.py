@@ -104,3 +104,11 @@ def test_a_cell_is_given_the_time_at_which_it_ran_first() -> None:
     old = [written[0].replace(f',"began_ns":{given[0]}', "")]
     Journal(old, written.append).cell(0, 0, "x", run)
     assert given[2] > given[1]
+
+
+def test_a_draft_that_an_earlier_version_wrote_down_with_each_cell_is_the_same_again() -> None:
+    written: list[str] = []
+    Journal([], written.append).cell(0, 0, "c", lambda _: CellResult(partial="p"))
+    again = Journal(written, written.append)
+    assert not again.cell(0, 0, "c", lambda _: CellResult(partial=None)).diverged
+    assert again.cell(0, 0, "c", lambda _: CellResult(partial="q")).diverged

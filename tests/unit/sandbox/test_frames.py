@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rlm_dist.errors import SandboxError
+from rlm_dist.sandbox import messages
 from rlm_dist.sandbox.inside.frames import MAX_FRAME, FrameError, clean, pack, receive
 from rlm_dist.sandbox.messages import CellDone, HandedIn, QueryAsked, parse
 
@@ -160,3 +161,75 @@ def test_the_host_cuts_output_that_the_child_did_not() -> None:
     assert isinstance(done, CellDone)
     clipped = done.output.clipped(60)
     assert (clipped.head, clipped.tail, clipped.omitted) == ("h" * 50, "t" * 10, 47)
+
+
+USER = {"role": "user", "content": "q"}
+LONG = "x" * 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        (1, {"detail": LONG}),
+        (2, {"prompts": [[USER]] * 257}),
+        (2, {"prompts": [[USER] * 1001]}),
+        (2, {"model": "m" * 201}),
+        (2, {"id": 10**30}),
+        (3, {"error": "x" * 8001}),
+        (3, {"names": ["x"] * 101}),
+        (3, {"names": ["x" * 201]}),
+        (3, {"partial": "x" * ((1 << 20) + 1)}),
+        (3, {"final": {"text": LONG, "json": None, "by": "FINAL"}}),
+        (3, {"final": {"text": "x", "json": "1" * ((1 << 20) + 1), "by": "FINAL"}}),
+        (3, {"output": {"head": "", "tail": "", "omitted": 10**30}}),
+        (3, {"cell": 10**30}),
+        (4, {"names": ["x" * 201]}),
+    ],
+)
+def test_each_field_has_a_bound(kind: int, changes: dict[str, object]) -> None:
+    with pytest.raises(SandboxError):
+        parse(json.dumps({**HONEST[kind], **changes}).encode())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "[" + "[0]," * 1_000_000 + "0]",
+        "[" + "0," * 8_000_000 + "0]",
+        '["' + "],[" * 10**6 + '"' + ",[0]" * 10**6 + "]",
+    ],
+)
+def test_a_frame_of_very_many_values_is_refused_before_it_is_read(
+    values: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As values they would take many times the memory of their bytes."""
+    monkeypatch.setattr(messages, "_MESSAGE", None)
+    with pytest.raises(SandboxError, match="too many values"):
+        parse(b'{"op": "ready", "x": ' + values.encode() + b"}")
+
+
+def test_a_text_without_an_end_is_refused_soon() -> None:
+    """Looking for its end again at each of its quotes would take hours."""
+    with pytest.raises(SandboxError):
+        parse(b'{"op": "ready", "x": "' + b"[" * 100_000 + b'\\"' * 1_000_000)
+
+
+def test_a_text_full_of_brackets_and_commas_is_one_value() -> None:
+    content = '[[{"a": [1, 2, 3,]}, {}, \\"],[' * 200_000
+    taken = parse(json.dumps({**HONEST[2], "prompts": [[{"role": "user", "content": content}]]}).encode())
+    assert isinstance(taken, QueryAsked)
+    assert taken.prompts[0][0].content == content
+
+
+def test_the_memory_of_a_query_is_that_of_its_texts_and_objects() -> None:
+    def cost(prompts: object) -> int:
+        taken = parse(json.dumps({**HONEST[2], "prompts": prompts}).encode())
+        assert isinstance(taken, QueryAsked)
+        return taken.cost
+
+    def text(content: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": content}]
+
+    assert cost([text("x" * 1000)]) > 1000
+    assert cost([text("x" * 1000 + "\U0001f600")]) > 4000
+    assert cost([text("x")] * 200) > 200 * 300
