@@ -48,6 +48,7 @@ log = structlog.get_logger()
 CONNECT_TIMEOUT_S = 10.0
 MODELS_TIMEOUT_S = 30.0
 PROBE_TIMEOUT_S = 10.0
+MAX_DIALECTS = 1000  # model names come from jobs
 # The SDK insists on a key; it is not sent.
 NO_KEY = "no-key"
 # A value in the address's query may be a key; a shorter one, such as a version, is not hidden.
@@ -171,8 +172,8 @@ class Connection:
                 if self._dialect(model) == dialect:  # else another call has learnt meanwhile
                     self._learn(model, learnt)
                 continue
-            if is_stream(response.text):
-                self._dialects[model] = replace(self._dialect(model), stream=True)
+            if is_stream(response.text) and not self._dialect(model).stream:
+                self._learn(model, replace(self._dialect(model), stream=True))
             attempt = self._read(response, "/chat/completions", request, model)
             dropped = dialect.dropped(body)
             if dropped and attempt.completion:
@@ -181,11 +182,11 @@ class Connection:
             return attempt
 
     def _dialect(self, model: str) -> Dialect:
-        if model not in self._dialects:
-            self._dialects[model] = dialect_of(model)
-        return self._dialects[model]
+        return self._dialects.get(model) or dialect_of(model)
 
     def _learn(self, model: str, dialect: Dialect) -> None:
+        if model not in self._dialects and len(self._dialects) >= MAX_DIALECTS:
+            del self._dialects[next(iter(self._dialects))]  # the oldest; it can be learnt again
         self._dialects[model] = dialect
         log.info(
             "request_dialect_learnt", endpoint=self.shown_url, model=model[:100],
