@@ -14,6 +14,7 @@ from typer.main import get_group
 
 from rlm_dist.cli.app import make_cli
 from rlm_dist.operations import flower as flower_app
+from rlm_dist.sandbox import fork_server_process
 from tests.support.environment import PROJECT
 
 COMPOSE = PROJECT / "docker-compose.yml"
@@ -165,6 +166,18 @@ def test_each_dependency_is_pinned_within_the_range_that_is_asked_for() -> None:
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     for requirement in map(Requirement, project["dependencies"]):
         assert requirement.specifier.contains(pins[requirement.name]), requirement
+
+
+def test_what_confines_the_sandbox_is_installed_by_its_hash_and_first() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    exact = {f"{item.name}{item.specifier}" for item in map(Requirement, project["dependencies"])}
+    lines = (PROJECT / "deploy/sandbox-hashes.txt").read_text().splitlines()
+    pins = dict(re.findall(r"^(\S+) --hash=sha256:([0-9a-f]{64})$", "\n".join(lines), re.MULTILINE))
+    assert {pin.partition("==")[0] for pin in pins} == set(fork_server_process._LOCKDOWN)
+    assert pins.keys() <= exact
+    assert pins.keys() <= set((PROJECT / "deploy/constraints.txt").read_text().splitlines())
+    image = (PROJECT / "deploy/Dockerfile").read_text()
+    assert 0 < image.index("--require-hashes -r sandbox-hashes.txt") < image.index("-c constraints.txt .")
 
 
 def test_the_flower_config_file_says_what_our_command_does() -> None:

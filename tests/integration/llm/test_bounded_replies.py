@@ -119,7 +119,7 @@ def test_text_is_read_to_the_bound(peak: Callable[[], float]) -> None:
     def pieces(_: RawEndpoint) -> Iterator[bytes]:
         yield head()
         yield REPLY[:-1]
-        for _ in range(200):
+        for _number in range(200):
             yield BLANKS
 
     result, endpoint = call(pieces)
