@@ -24,7 +24,7 @@ import openai
 import structlog
 
 from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.llm.bodies import ACCEPTED_ENCODING, read_body, too_large
+from rlm_dist.llm.bodies import ACCEPTED_ENCODING, MAX_LONG_BODIES, read_body, too_large
 from rlm_dist.llm.bounded_json import TooComplex
 from rlm_dist.llm.failures import (
     TROUBLE,
@@ -87,6 +87,7 @@ class Connection:
         self._models: asyncio.Task[list[str]] | None = None
         self._probe: asyncio.Task[bool] | None = None
         self._http = http_client()
+        self._long_bodies = asyncio.Semaphore(MAX_LONG_BODIES)
         self._headers = _headers(self._http, key, headers)
         self._urls: dict[str, httpx2.URL] = {}
         # Whoever sends a request bounds its whole time: calls of the flex tier may take longer than others.
@@ -245,7 +246,7 @@ class Connection:
         try:
             request = self._request(path, body)
             response = await self._http.send(request, stream=True, follow_redirects=False)
-            text = await read_body(response)
+            text = await read_body(response, self._long_bodies)
             if response.is_success:
                 return Response(text, response.headers)
             status, headers = response.status_code, response.headers

