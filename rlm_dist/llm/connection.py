@@ -13,13 +13,19 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
+import aiohttp
 import httpx2
 import openai
 import structlog
 
 from rlm_dist.errors import CallError, FailureKind
+from rlm_dist.llm.bodies import ACCEPTED_ENCODING, MAX_LONG_BODIES, read_body, too_large
+from rlm_dist.llm.bounded_json import TooComplex
 from rlm_dist.llm.failures import (
     TROUBLE,
     HTTPRefusal,
@@ -42,10 +48,18 @@ log = structlog.get_logger()
 CONNECT_TIMEOUT_S = 10.0
 MODELS_TIMEOUT_S = 30.0
 PROBE_TIMEOUT_S = 10.0
+MAX_DIALECTS = 1000  # model names come from jobs
 # The SDK insists on a key; it is not sent.
 NO_KEY = "no-key"
 # A value in the address's query may be a key; a shorter one, such as a version, is not hidden.
 MIN_SECRET_CHARS = 20
+
+
+class Response(NamedTuple):
+    """The text and the headers of a response that reports no error."""
+
+    text: str
+    headers: Mapping[str, str]
 
 
 class Connection:
@@ -72,7 +86,8 @@ class Connection:
         self._dialects: dict[str, Dialect] = {}
         self._models: asyncio.Task[list[str]] | None = None
         self._probe: asyncio.Task[bool] | None = None
-        self._http = openai.DefaultAioHttpClient()
+        self._http = http_client()
+        self._long_bodies = asyncio.Semaphore(MAX_LONG_BODIES)
         self._headers = _headers(self._http, key, headers)
         self._urls: dict[str, httpx2.URL] = {}
         # Whoever sends a request bounds its whole time: calls of the flex tier may take longer than others.
@@ -158,8 +173,8 @@ class Connection:
                 if self._dialect(model) == dialect:  # else another call has learnt meanwhile
                     self._learn(model, learnt)
                 continue
-            if is_stream(response.text):
-                self._dialects[model] = replace(self._dialect(model), stream=True)
+            if is_stream(response.text) and not self._dialect(model).stream:
+                self._learn(model, replace(self._dialect(model), stream=True))
             attempt = self._read(response, "/chat/completions", request, model)
             dropped = dialect.dropped(body)
             if dropped and attempt.completion:
@@ -168,22 +183,25 @@ class Connection:
             return attempt
 
     def _dialect(self, model: str) -> Dialect:
-        if model not in self._dialects:
-            self._dialects[model] = dialect_of(model)
-        return self._dialects[model]
+        return self._dialects.get(model) or dialect_of(model)
 
     def _learn(self, model: str, dialect: Dialect) -> None:
+        if model not in self._dialects and len(self._dialects) >= MAX_DIALECTS:
+            del self._dialects[next(iter(self._dialects))]  # the oldest; it can be learnt again
         self._dialects[model] = dialect
         log.info(
             "request_dialect_learnt", endpoint=self.shown_url, model=model[:100],
             refused=sorted(dialect.refused), stream=dialect.stream,
         )  # fmt: skip
 
-    def _read(self, response: httpx2.Response, path: str, request: CallRequest, model: str) -> Attempt:
+    def _read(self, response: Response, path: str, request: CallRequest, model: str) -> Attempt:
         """The end of an attempt, with what the headers say; if the answer was an error, it is sorted."""
-        text = joined(response.text) if is_stream(response.text) else response.text
-        attempt = read_reply(text, request, model, hidden=self._hidden, keep_thoughts=self._keep_thoughts)
         blocked_s = requested_delay_s(response.headers)
+        try:
+            text = joined(response.text) if is_stream(response.text) else response.text
+            attempt = read_reply(text, request, model, hidden=self._hidden, keep_thoughts=self._keep_thoughts)
+        except TooComplex as error:
+            attempt = Attempt(failure=too_large(str(error)))
         if attempt.error_body is None:
             return attempt._replace(blocked_s=blocked_s)
         secrets = self._secrets(_prompts(request))
@@ -210,7 +228,7 @@ class Connection:
         self._has_chat = False
         return self._read(response, "/completions", request, model)
 
-    async def _post(self, path: str, body: object, request: CallRequest, model: str) -> httpx2.Response:
+    async def _post(self, path: str, body: object, request: CallRequest, model: str) -> Response:
         try:
             return await self._send(path, body, _prompts(request))
         except CallError as failure:
@@ -219,19 +237,20 @@ class Connection:
             words = failure.message
         raise await self._unknown_model(model, words)
 
-    async def _send(self, path: str, body: object, prompts: tuple[str, ...]) -> httpx2.Response:
+    async def _send(self, path: str, body: object, prompts: tuple[str, ...]) -> Response:
         """The response with its body unparsed: callers read it as JSON, whatever its content type says."""
         if not (self._key.isascii() and self._key.isprintable()):
             raise CallError(
                 FailureKind.AUTH, "the key contains characters that are not allowed in an HTTP header"
             )
         try:
-            response = await self._http.send(self._request(path, body), follow_redirects=False)
-            response.encoding = "utf-8"  # JSON is UTF-8, whatever the headers say; this saves reading them
+            request = self._request(path, body)
+            response = await self._http.send(request, stream=True, follow_redirects=False)
+            text = await read_body(response, self._long_bodies)
             if response.is_success:
-                return response
-            status, headers, said = response.status_code, response.headers, response.text
-            failure: CallError = refusal(status, headers, said, self._address(path), self._secrets(prompts))
+                return Response(text, response.headers)
+            status, headers = response.status_code, response.headers
+            failure: CallError = refusal(status, headers, text, self._address(path), self._secrets(prompts))
         except TROUBLE as error:
             failure = to_call_error(error, self._address(path), self._secrets(prompts))
         # Raised outside the handler: else its context would be the client's error, which holds the request.
@@ -269,13 +288,32 @@ class Connection:
 
 def preload() -> None:
     """Load what the SDK loads with its first client, so that processes forked later share it."""
-    _headers(openai.DefaultAioHttpClient(), NO_KEY, {})
+    _headers(http_client(), NO_KEY, {})
+
+
+def http_client() -> httpx2.AsyncClient:
+    """The SDK's client; neither it nor the transport below keeps cookies, which an endpoint could heap up."""
+    http = openai.DefaultAioHttpClient(cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())))
+    for transport in (http._transport, *http._mounts.values()):
+        if transport is not None:  # None: no proxy for this address
+            transport.client = partial(_session, transport)  # type: ignore[attr-defined]
+    return http
+
+
+def _session(transport: Any) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(
+        limit=transport.limits.max_connections or 0,
+        keepalive_timeout=transport.limits.keepalive_expiry,
+        ssl=transport.ssl_context,
+    )
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
 def _headers(http: httpx2.AsyncClient, key: str, overrides: Mapping[str, str]) -> httpx2.Headers:
     """The headers that the SDK sends with each request; ``overrides`` replace or add to them."""
     sdk = openai.AsyncOpenAI(api_key=key or NO_KEY, http_client=http)
     headers = httpx2.Headers(http.headers)
+    headers["accept-encoding"] = ACCEPTED_ENCODING
     for name, value in {**sdk.default_headers, **sdk.auth_headers, **overrides}.items():
         if isinstance(value, str):  # the SDK marks omitted headers by other types
             headers[name] = value

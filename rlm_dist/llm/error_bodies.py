@@ -6,11 +6,11 @@ All are walked in the same way. Fields that may quote the prompt (``input``, ``f
 read.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from rlm_dist.llm.bounded_json import parse
 from rlm_dist.llm.retry import requested_delay_s
 
 _MAX_DEPTH = 8
@@ -123,8 +123,8 @@ class _Walk:
         text = text.strip()
         if text.startswith(("{", "[")) and (depth == 0 or len(text) <= _MAX_NESTED_CHARS):
             try:
-                parsed = json.loads(text)
-            except (ValueError, RecursionError):
+                parsed = parse(text)
+            except ValueError:
                 pass
             else:
                 self.visit(parsed, depth + 1, silent=silent)

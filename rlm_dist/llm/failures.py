@@ -15,6 +15,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import aiohttp
 import httpx2
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
 from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.llm.error_bodies import ErrorBody, read_error
@@ -24,6 +25,7 @@ from rlm_dist.llm.retry import requested_delay_s
 SHOWN_CHARS = 300
 SHOWN_MODELS = 20
 ECHO_CHARS = 32
+_MAX_LOOKED_AT_CHARS = 20_000
 # Besides the HTTP client's own errors: its transport does not translate everything that aiohttp raises.
 TROUBLE = (
     httpx2.HTTPError,
@@ -122,6 +124,10 @@ def to_call_error(error: Exception, url: str, secrets: Secrets) -> CallError:
     causes = list(_causes(error))
     if any(isinstance(cause, TimeoutError) for cause in causes):
         return CallError(FailureKind.TIMEOUT, f"no answer in time from {shown_url(url)}")
+    if any(isinstance(cause, BadHttpMessage) and _has_large_headers(cause) for cause in causes):
+        return CallError(
+            FailureKind.NO_ANSWER, f"the headers of the response of {shown_url(url)} are too large"
+        )
     detail = shown(str(causes[-1]) or type(causes[-1]).__name__, secrets)
     kind = NotConnected if any(isinstance(cause, _NO_CONNECTION) for cause in causes) else CallError
     return kind(FailureKind.TRANSIENT, f"the connection to {shown_url(url)} failed: {detail}")
@@ -159,7 +165,7 @@ def error_in_answer(body: object, url: str, secrets: Secrets) -> CallError:
 
 def shown(text: str, secrets: Secrets) -> str:
     """``text`` from an endpoint, safe to show: one line of bounded length without secrets."""
-    line = " ".join(text.split())
+    line = " ".join(text[:_MAX_LOOKED_AT_CHARS].split())
     for hidden in sorted(filter(None, secrets.hidden), key=len, reverse=True):
         line = line.replace(hidden, "***")
     line = _KEY_PART.sub("***", line[: 2 * SHOWN_CHARS])[:SHOWN_CHARS]
@@ -181,6 +187,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__
+
+
+def _has_large_headers(error: BadHttpMessage) -> bool:
+    """Whether a line of the headers is too long, or there are too many; both are limits of aiohttp."""
+    return isinstance(error, LineTooLong) or error.message.startswith("Too many headers")
 
 
 def _lacks_room(kind: FailureKind, status: int, error: ErrorBody) -> bool:

@@ -25,6 +25,7 @@ from rlm_dist.schema.limits import Ceilings, Report, Scope, Share
 log = structlog.get_logger()
 
 _RESEND_S = 1.0
+MAX_IDLE = 1000  # model names come from jobs
 
 Send = Callable[[Report], Share]
 
@@ -58,6 +59,11 @@ class EndpointLimiter:
     def quiet(self) -> bool:
         """Whether the share is so old that the next call has to wait for a report."""
         return self._permits.quiet
+
+    @property
+    def idle(self) -> bool:
+        """Whether no call is in flight or waits, and the share is given back."""
+        return not self._permits.in_flight and not self._permits.crowded and self._due == -math.inf
 
     @property
     def away(self) -> bool:
@@ -203,6 +209,7 @@ class EndpointLimiter:
 class LimiterRegistry:
     """The limiters of one process; without ``share`` it shares no limits with other processes.
 
+    Idle limiters are dropped when there are many: a new one learns again what the endpoint takes.
     ``gives_back`` and ``outage_s`` are those of ``Permits``.
     """
 
@@ -217,7 +224,7 @@ class LimiterRegistry:
         outage_s: float = math.inf,
     ) -> None:
         self._share = share
-        self._holder = f"{owner}:{uuid.uuid4().hex[:8]}"
+        self._owner = owner
         self._ceilings = ceilings or Ceilings()
         self._lease_ms = lease_ms
         self._gives_back = gives_back
@@ -230,6 +237,7 @@ class LimiterRegistry:
         """The limiter for a model at an endpoint; made on first use."""
         scope = Scope(url, model)
         if scope not in self._limiters:
+            self._drop_idle()
             permits = Permits(
                 time.monotonic,
                 lease_s=self._lease_ms / 1000,
@@ -265,11 +273,17 @@ class LimiterRegistry:
             await limiter.give_back()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def _drop_idle(self) -> None:
+        if len(self._limiters) >= MAX_IDLE:
+            self._limiters = {scope: limiter for scope, limiter in self._limiters.items() if not limiter.idle}
+
     def _sender(self, scope: Scope) -> Send | None:
         share = self._share
         if share is None:
             return None
-        return lambda report: share(scope, self._holder, report, self._ceilings, self._lease_ms)
+        # Its own for each limiter: a later one of the same scope counts its reports from 1 again.
+        holder = f"{self._owner}:{uuid.uuid4().hex[:8]}"
+        return lambda report: share(scope, holder, report, self._ceilings, self._lease_ms)
 
 
 def _failer(grant: "asyncio.Future[Permit]") -> Callable[[CallError], None]:

@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from rlm_dist.errors import CallError, FailureKind
+from rlm_dist.llm.bounded_json import parse
 from rlm_dist.llm.failures import Secrets, shown
 from rlm_dist.schema import CallRequest, Role
 from rlm_dist.thoughts import without_thoughts
 
+MAX_LINES = 1_000_000  # replies are taken apart line by line
+_MAX_FINISH_CHARS = 100
 _SHOWN_PARTS = ("text", "output_text", "refusal")
 
 
@@ -39,6 +42,7 @@ def read_choice(choices: object) -> ReplyParts | None:
         return None
     finish = choice.get("finish_reason")
     finish_reason = finish if isinstance(finish, str) and finish else "unknown"
+    finish_reason = finish_reason[:_MAX_FINISH_CHARS]
     message = _message(choice)
     if message is None:
         return ReplyParts(finish_reason) if finish_reason == "error" else None
@@ -64,6 +68,8 @@ def reply_text(parts: ReplyParts, request: CallRequest, *, secrets: Secrets, kee
     text = parts.content if parts.content.strip() else parts.refusal
     if not text.strip() and not parts.tool_calls and parts.finish_reason == "stop":
         text = parts.thinking  # some servers put the whole reply there
+    if text.count("\n") > MAX_LINES:
+        raise _no_answer(f"the model's reply has more than {MAX_LINES:,} lines")
     if request.role is Role.ROOT:
         return "\n".join(part for part in (text, *parts.tool_calls) if part.strip())
     return _sub_text(text, parts, request, secrets, keep_thoughts)
@@ -144,7 +150,7 @@ def _arguments(arguments: object) -> object:
     if not isinstance(arguments, str):
         return arguments
     try:
-        value = json.loads(arguments, strict=False)
-    except (ValueError, RecursionError):
+        value = parse(arguments, strict=False)
+    except ValueError:
         return arguments
     return value if isinstance(value, dict) else arguments

@@ -9,7 +9,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from rlm_dist.llm.bounded_json import TooComplex, parse
+
 _LINE_END = re.compile(r"\r\n|\n|\r")
+MAX_LINES = 500_000
 _BEGINNINGS = ("data:", "event:", ":", "id:", "retry:")
 _CUT = {"message": "the stream ended before the answer was complete", "type": "server_error"}
 
@@ -20,7 +23,7 @@ def is_stream(body: str) -> bool:
 
 
 def joined(body: str) -> str:
-    """The body, as JSON, of the answer that this stream has in parts."""
+    """The body, as JSON, of the answer that this stream has in parts. Raises TooComplex."""
     answer: dict[str, Any] = {}
     usage: Any = None
     choice = _Choice()
@@ -46,6 +49,8 @@ def joined(body: str) -> str:
 def _events(body: str) -> Iterator[tuple[str, str]]:
     """The name and the data of each event."""
     event, lines = "", []
+    if body.count("\n") + body.count("\r") > MAX_LINES:
+        raise TooComplex(f"the stream has more than {MAX_LINES:,} lines")
     for line in [*_LINE_END.split(body.lstrip("\ufeff")), ""]:
         field, _, value = line.partition(":")
         if field == "data":
@@ -60,7 +65,9 @@ def _events(body: str) -> Iterator[tuple[str, str]]:
 
 def _parsed(data: str) -> dict[str, Any] | None:
     try:
-        chunk = json.loads(data)
+        chunk = parse(data)
+    except TooComplex:
+        raise
     except ValueError:
         return None
     return chunk if isinstance(chunk, dict) else None

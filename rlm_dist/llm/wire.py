@@ -4,11 +4,11 @@ A body that is no reply is a transient failure; ``replies`` judges a reply. What
 failure is kept as a charge.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rlm_dist.errors import CallError, FailureKind
+from rlm_dist.llm.bounded_json import TooComplex, parse
 from rlm_dist.llm.error_bodies import error_in_reply
 from rlm_dist.llm.failures import Secrets
 from rlm_dist.llm.replies import ReplyParts, read_choice, reply_text
@@ -17,6 +17,7 @@ from rlm_dist.schema import DEFAULT_TIER, CallRequest, Charge, Completion, Messa
 
 # Many servers default to 16 tokens on this route; nothing useful fits into that.
 PLAIN_OUTPUT_TOKENS = 2048
+_MAX_NAME_CHARS = 1000
 
 
 class Attempt(NamedTuple):
@@ -59,11 +60,13 @@ def read_reply(
     """Parse a response of either route: it ends an attempt with a completion or a failure.
 
     A failure's text has nothing of ``hidden``, nor of the prompt. A sub model's thoughts are dropped unless
-    they are kept.
+    they are kept. Raises TooComplex.
     """
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
+        data = parse(body)
+    except TooComplex:
+        raise
+    except ValueError:
         return Attempt(
             failure=CallError(FailureKind.TRANSIENT, f"the response is not JSON but {_describe(body)}")
         )
@@ -115,7 +118,7 @@ def error_in(body: str) -> object:
 
 def _parsed(body: str) -> object:
     try:
-        return json.loads(body)
+        return parse(body)
     except ValueError:
         return None
 
@@ -123,7 +126,9 @@ def _parsed(body: str) -> object:
 def _model_name(item: object) -> str:
     """The name of a listed model: servers call it ``id``, ``model`` or ``name``, or list bare names."""
     values = [item.get(key) for key in ("id", "model", "name")] if isinstance(item, dict) else [item]
-    return next((value for value in values if isinstance(value, str) and value), "")
+    return next(
+        (value for value in values if isinstance(value, str) and 0 < len(value) <= _MAX_NAME_CHARS), ""
+    )
 
 
 def _parameters(request: CallRequest) -> dict[str, Any]:

