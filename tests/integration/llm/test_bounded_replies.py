@@ -86,6 +86,7 @@ def test_no_compression_is_asked_for() -> None:
         ("identity", REPLY),
         ("", REPLY),
     ],
+    ids=["gzip", "its old name", "deflate", "identity", "none"],
 )
 def test_a_server_may_compress_unasked(encoding: str, body: bytes) -> None:
     assert text_of(call(answering(body, Content_Encoding=encoding))[0]) == "here"
