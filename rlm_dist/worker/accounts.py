@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rlm_dist.blobs.payloads import Payloads
-from rlm_dist.errors import PAUSING, BlobError, CallError, FailureKind
+from rlm_dist.errors import PAUSING, BlobError, CallError, FailureKind, LimitExceeded, RLMError
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.prices import Prices
 from rlm_dist.schema import FLEX, CallFailure, CallRequest, CallResult, Charge, Completion, Role, Usage
@@ -22,16 +22,17 @@ def end_of_call(
     """The last step of a call: its result and settlement. A result that cannot be stored fails the call."""
     try:
         packed = payloads.pack(job_id, result.model_dump_json())
-    except BlobError as error:
+    except (BlobError, LimitExceeded) as error:
         result = _unstorable(result, error)
         packed = result.model_dump_json()
     return result, accounts.settlement(call_id, request, result, packed)
 
 
-def _unstorable(result: CallResult, error: BlobError) -> CallResult:
+def _unstorable(result: CallResult, error: RLMError) -> CallResult:
     """The failure that replaces a result which cannot be stored; its cost is still counted."""
     charges = (_charge(result.completion),) if result.completion else ()
-    failure = CallFailure(kind=FailureKind.INVALID, message=f"the answer cannot be stored: {error}")
+    kind = FailureKind.LIMIT if isinstance(error, LimitExceeded) else FailureKind.INVALID
+    failure = CallFailure(kind=kind, message=f"the answer cannot be stored: {error}")
     return result.model_copy(
         update={"completion": None, "failure": failure, "wasted": (*result.wasted, *charges)}
     )
