@@ -6,7 +6,7 @@
 -- Atomic: answer, money, reservation and reply change together, and once, whatever is delivered or repeated twice.
 local job = get(JOB, 'state', 'batch')
 if not job[1] then return NOT_FOUND end
-if not bookable() then return 'BAD' end
+if not bookable(job[2]) then return 'BAD' end
 local at, firsts, paid, booked_as, add, plus = 2, {}, {}, booked_names(), sums()
 
 -- An attempt that was lost and made again is counted as a duplicate payment once, when the call is settled. If its

@@ -4,7 +4,9 @@ import json
 import time
 from dataclasses import replace
 
-from rlm_dist.engine.journal import BudgetHint, Journal
+import pytest
+
+from rlm_dist.engine.journal import PARTIAL_BYTES, BudgetHint, Journal, bounded_partial
 from rlm_dist.schema import CellResult, Clipped, FinalValue
 from tests.support.fake_repl import reply
 
@@ -104,3 +106,54 @@ def test_a_cell_is_given_the_time_at_which_it_ran_first() -> None:
     old = [written[0].replace(f',"began_ns":{given[0]}', "")]
     Journal(old, written.append).cell(0, 0, "x", run)
     assert given[2] > given[1]
+
+
+def with_partial(text: str | None) -> CellResult:
+    return replace(CELL, partial=text)
+
+
+def test_a_long_partial_answer_is_written_once_and_comes_back_in_each_cell() -> None:
+    """A short one is written each time, so that most entries can be read on their own."""
+    texts = ["a" * 50_000, "a" * 50_000, None, "short", "short", "a" * 50_000, "b" * 50_000]
+    written: list[str] = []
+    journal = Journal([], written.append)
+    for block, text in enumerate(texts):
+        journal.cell(0, block, "x", lambda _, text=text: with_partial(text))  # type: ignore[misc]
+    assert [len(entry) > 50_000 for entry in written] == [True, False, False, False, False, False, True]
+    assert json.loads(written[4])["partial"] == "short"
+    again = Journal(written, lambda _: refuse())
+    for block, text in enumerate(texts):
+        run = again.cell(0, block, "x", lambda _, text=text: with_partial(text))  # type: ignore[misc]
+        assert (run.shown.partial, run.replayed, run.diverged) == (text, True, False)
+
+
+def test_a_cell_whose_partial_answer_is_in_no_entry_is_run_again() -> None:
+    written: list[str] = []
+    journal = Journal([], written.append)
+    for block in range(2):
+        journal.cell(0, block, "x", lambda _: with_partial("a" * 50_000))
+    lost = Journal(written[1:], written.append)
+    lost.cell(0, 0, "x", lambda _: with_partial("other"))
+    run = lost.cell(0, 1, "x", lambda _: with_partial("a" * 50_000))
+    assert (run.replayed, run.shown.partial) == (False, "a" * 50_000)
+
+
+@pytest.mark.parametrize("text", ["a" * 3_000_000, "é" * 700_000, "\ud800" * 400_000])
+def test_a_partial_answer_of_any_length_is_cut_to_a_mebibyte(text: str) -> None:
+    written: list[str] = []
+    shown = Journal([], written.append).cell(0, 0, "x", lambda _: with_partial(text)).shown
+    assert shown.partial is not None
+    assert len(shown.partial.encode("utf-8", "surrogatepass")) <= PARTIAL_BYTES
+    assert f"the whole has {len(text):,} characters" in shown.partial
+    assert bounded_partial(shown.partial) == shown.partial
+    run = Journal(written, lambda _: refuse()).cell(0, 0, "x", lambda _: with_partial(text))
+    assert (run.shown, run.diverged) == (shown, False)
+
+
+def test_a_partial_answer_that_an_earlier_version_wrote_whole_is_cut_as_well() -> None:
+    written: list[str] = []
+    Journal([], written.append).cell(0, 0, "x", lambda _: CELL)
+    old = json.dumps({**json.loads(written[0]), "partial": "a" * 3_000_000})
+    run = Journal([old], lambda _: refuse()).cell(0, 0, "x", lambda _: with_partial("a" * 3_000_000))
+    assert (run.replayed, run.diverged) == (True, False)
+    assert len(run.shown.partial or "") <= PARTIAL_BYTES
