@@ -167,7 +167,9 @@ class CallStore(StorePart):
         for start in range(0, len(calls), _OPEN_AT_ONCE):
             args: list[str | int] = [epoch]
             for call in calls[start : start + _OPEN_AT_ONCE]:
-                money = "" if call.reserve_nanousd is None else min(call.reserve_nanousd, _MOST_RESERVED_NANOUSD)
+                money = (
+                    "" if call.reserve_nanousd is None else min(call.reserve_nanousd, _MOST_RESERVED_NANOUSD)
+                )
                 tokens = min(call.reserve_tokens, MOST_TOKENS)
                 args += [call.call_id, call.role, call.request, money, tokens]
             reply = fenced(self._script("calls_open", keys.job_keys(job_id), *args), job_id, epoch)

@@ -149,7 +149,17 @@ class JobStore(StorePart):
         """
         token = uuid.uuid4().hex
         most = "" if max_bytes is None else max_bytes
-        args = (owner, lease_ms, token, CANCELLED, self._retention_ms, MAX_RECOVERIES, _POISON, isolation, most)
+        args = (
+            owner,
+            lease_ms,
+            token,
+            CANCELLED,
+            self._retention_ms,
+            MAX_RECOVERIES,
+            _POISON,
+            isolation,
+            most,
+        )
         return fenced(self._script("job_start", keys.job_keys(job_id), *args), job_id) or None
 
     def renew(

@@ -300,9 +300,7 @@ class SubCalls:
             raise
         except Exception as error:  # the calls that ended with it are to be settled
             log.exception("call_not_accounted", job=ended.job_id)
-            failure = CallFailure(
-                kind=FailureKind.INVALID, message=f"internal error: {type(error).__name__}"
-            )
+            failure = CallFailure(kind=FailureKind.INVALID, message=f"internal error: {type(error).__name__}")
             result = CallResult(failure=failure).model_dump_json()
             return Settlement(ended.call.id, Role.SUB, result, None)
 

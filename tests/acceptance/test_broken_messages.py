@@ -75,9 +75,7 @@ def test_entries_that_are_no_messages_end_no_worker(make_bench: MakeBench) -> No
         with redis.Redis.from_url(str(bench.settings.redis_url)) as client:
             for queue in (ROOT_QUEUE, AGAIN_QUEUE, SUB_QUEUE):
                 client.rpush(queue, *entries(queue))
-            job = bench.client.submit(
-                "Who is number 0?\nWhere is number 1?", "Label the first 2 lines."
-            )
+            job = bench.client.submit("Who is number 0?\nWhere is number 1?", "Label the first 2 lines.")
             assert job.result(WAIT_S).answer is not None
             wait_until(
                 lambda: not any(client.llen(queue) for queue in (ROOT_QUEUE, AGAIN_QUEUE, SUB_QUEUE)),
