@@ -12,8 +12,8 @@
 4. In kombu, the list with the queue's own name is always the first that a worker takes from. Here a worker
    takes from the lists in the order of ``priority_steps``, which need not be sorted, so that a priority above
    the normal one can exist.
-5. In kombu and Celery, an entry of a queue that is no message, such as text that is not JSON, ends the worker,
-   and a task whose name is a list never ends. Here both are dropped, and logged without their content.
+5. In kombu and Celery, an entry of a queue that is no message, such as text that is not JSON, ends the
+   worker, and a task whose name is a list never ends. Here both are dropped, and logged without their content.
 """
 
 import time
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 _OF_CONNECTION = (Empty, OSError, redis.RedisError, OperationalError)
 
 
-class _Headers(BaseModel):
+class _TaskHeaders(BaseModel):
     """The headers of a task that Celery uses unchecked; messages that are no tasks have none of them."""
 
     model_config = ConfigDict(strict=True)
@@ -57,11 +57,11 @@ class _Headers(BaseModel):
     stamps: dict[str, JsonValue] | None = None
 
 
-class _Message(virtual.Message):
+class _CheckedMessage(virtual.Message):
     """A message; ValidationError if it cannot be a task's, which Celery would notice when it is too late."""
 
     def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
-        _Headers.model_validate(payload.get("headers") or {})
+        _TaskHeaders.model_validate(payload.get("headers") or {})
         super().__init__(payload, channel=channel, **kwargs)
 
 
@@ -92,7 +92,7 @@ class _Channel(transport.Channel):
     """Raises ConnectionError if it is disconnected, keeps its client, and knows priorities in any order."""
 
     QoS = _QoS
-    Message = _Message
+    Message = _CheckedMessage
     _kept_client: Any = None
 
     def is_connected(self) -> bool:
@@ -111,7 +111,7 @@ class _Channel(transport.Channel):
             return take()
         except _OF_CONNECTION:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with a message, the worker goes on
             log.warning("message_dropped", error=type(error).__name__)
             # What is left of it would count as being worked on.
             for request in set(state.reserved_requests) - reserved:

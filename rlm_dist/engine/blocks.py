@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from rlm_dist.engine.parsing.programs import changed_names, compiles, read_names
 
-
 MOST_BLOCKS = 50
 
 

@@ -111,7 +111,7 @@ class RootJob:
 
     @property
     def _has_budget(self) -> bool:
-        """Whether money or tokens are limited; a budget of its batch counts if it had one when this run began."""
+        """Whether money or tokens are limited; its batch counts if it had a budget when this run began."""
         limits = self._spec.limits
         return self._batch_has_budget or limits.max_nanousd is not None or limits.max_tokens is not None
 

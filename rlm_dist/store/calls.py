@@ -240,7 +240,7 @@ class CallStore(StorePart):
         return firsts
 
     def _book(self, job_id: str, owner: str, settlements: Sequence[Settlement]) -> list[bool]:
-        """Settle calls in one script; if one of them cannot be booked, it fails alone, without its charges."""
+        """Settle calls in one script; one that cannot be booked fails alone, without its charges."""
         args: list[str | int] = [owner]
         for settlement in settlements:
             args += _settle_args(settlement)

@@ -16,6 +16,11 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
+HEADERS = (
+    *("id", "task", "eta", "expires", "timelimit", "retries", "root_id", "argsrepr", "group", "reply_to"),
+    *("stamps", "stamped_headers", "shadow", "origin", "lang"),
+)
+
 
 def envelope(task: str, *, body: Any = "[[], {}, {}]", headers: Any = (), **changes: Any) -> str:
     """A message as kombu writes it, with these changes; a field that is None is left out."""
@@ -59,8 +64,7 @@ def entries(task: str) -> list[bytes]:
         envelope("unknown.task"),
         *(
             envelope(task, headers={name: value}.items())
-            for name in ("id", "task", "eta", "expires", "timelimit", "retries", "root_id", "argsrepr", "group",
-                         "stamps", "stamped_headers", "reply_to", "ignore_result", "shadow", "origin", "lang")
+            for name in HEADERS
             for value in ("garbage", [], {}, None, 10**30, ["a", "b", "c"])
         ),
     ]  # fmt: skip

@@ -375,7 +375,7 @@ def _bad(fields: dict[str, Any]) -> CallResult:
 def test_a_reply_that_no_ledger_can_hold_spoils_no_other(
     store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any] | None
 ) -> None:
-    """It ends with its task: as an answer with an estimated cost, or as a failed call; nobody makes it again."""
+    """It ends with its task, as an answer with an estimated cost or as a failed call."""
     opened(store, worker, "a", "bad", "b", "c")
     may_settle, settle, sizes = threading.Event(), store.calls.settle, list[int]()
 
