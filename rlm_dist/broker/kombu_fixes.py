@@ -13,7 +13,7 @@
    takes from the lists in the order of ``priority_steps``, which need not be sorted, so that a priority above
    the normal one can exist.
 5. In kombu and Celery, an entry of a queue that is no message, such as text that is not JSON, ends the
-   worker, and a task whose name is a list never ends. Here both are dropped, and logged without their content.
+   worker, and a task whose name is a list never ends. Here both are dropped, and logged without content.
 """
 
 import time
@@ -106,7 +106,7 @@ class _Channel(transport.Channel):
         return self._take_message(super()._receive)  # type: ignore[misc]  # not in the stubs
 
     def _take_message(self, take: Callable[[], Any]) -> Any:
-        held, reserved = set(self.qos._delivered), set(state.reserved_requests)
+        held, reserved = set(self.qos._delivered or ()), set(state.reserved_requests)
         try:
             return take()
         except _OF_CONNECTION:
@@ -116,7 +116,7 @@ class _Channel(transport.Channel):
             # What is left of it would count as being worked on.
             for request in set(state.reserved_requests) - reserved:
                 state.task_ready(request)
-            for tag in set(self.qos._delivered) - held:
+            for tag in set(self.qos._delivered or ()) - held:
                 self.basic_reject(tag, requeue=False)
             return True
 

@@ -44,6 +44,10 @@ def envelope(task: str, *, body: Any = "[[], {}, {}]", headers: Any = (), **chan
     return json.dumps({name: value for name, value in message.items() if value is not None})
 
 
+def of(*values: Any) -> list[Any]:
+    return list(values)
+
+
 def entries(task: str) -> list[bytes]:
     """Garbage, then envelopes with something wrong, then tasks with something wrong."""
 
@@ -52,12 +56,12 @@ def entries(task: str) -> list[bytes]:
 
     texts = [
         *("", "not json", "[]", "{}", "null", "1", '"text"', '{"properties": {}}', "[" * 50_000, "\ud800"),
-        *(envelope(task, properties=value) for value in ({}, [], 3)),
-        *(envelope(task, properties={**known(), "delivery_info": value}) for value in (None, {}, "x")),
-        *(envelope(task, properties={**known(), "delivery_tag": value}) for value in ([], {}, 3)),
-        *(envelope(task, properties={**known(), "body_encoding": value}) for value in ("none", 5, {})),
-        *(envelope(task, body=value) for value in (5, {}, "not json", "[" * 50_000, "[]", "{}", '[[1, 2]]')),
-        *(envelope(task, content_type=value) for value in ("application/x-python-serialize", 7, {})),
+        *(envelope(task, properties=value) for value in of({}, [], 3)),
+        *(envelope(task, properties={**known(), "delivery_info": value}) for value in of(None, {}, "x")),
+        *(envelope(task, properties={**known(), "delivery_tag": value}) for value in of([], {}, 3)),
+        *(envelope(task, properties={**known(), "body_encoding": value}) for value in of("none", 5, {})),
+        *(envelope(task, body=value) for value in of(5, {}, "not json", "[" * 50_000, "{}", '[[1, 2]]')),
+        *(envelope(task, content_type=value) for value in of("application/x-python-serialize", 7, {})),
         *(envelope(task, content_encoding=value) for value in ("binary", "none", 7)),
         envelope(task).replace('"headers": {', '"headers": null, "other": {'),
         envelope(task).replace('"headers": {', '"headers": [], "other": {'),
@@ -65,7 +69,7 @@ def entries(task: str) -> list[bytes]:
         *(
             envelope(task, headers={name: value}.items())
             for name in HEADERS
-            for value in ("garbage", [], {}, None, 10**30, ["a", "b", "c"])
+            for value in of("garbage", [], {}, None, 10**30, ["a", "b", "c"])
         ),
     ]  # fmt: skip
     return [b"\xff\xfe\x00", *(text.encode("utf-8", "surrogatepass") for text in texts)]

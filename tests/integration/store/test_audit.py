@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 import redis
@@ -13,6 +14,7 @@ from rlm_dist.store import Audit, Difference, Settlement, Spend, Store
 from tests.support.store_values import LEASE_MS, SHORT_MS, at_once, opens, retry_job, running_job, settlement
 from tests.support.waiting import wait_until
 
+BROKEN: dict[str, Any] = {"input_tokens": "x"}
 JOBS = ("j", "k")
 IDS = [f"c{n}" for n in range(30)]
 
@@ -120,7 +122,7 @@ def test_a_ledger_names_so_many_models_and_books_the_others_in_one_line(store: S
 @pytest.mark.parametrize(
     ("spend", "money"),
     [
-        (Spend("m", Usage.model_construct(input_tokens="x"), 1), 0),
+        (Spend("m", Usage.model_construct(**BROKEN), 1), 0),
         (Spend("m", Usage(input_tokens=10**30), 1), 0),
         (Spend("m", Usage(output_tokens=-1), 1), 0),
         (Spend("m", Usage(), 10**17), 0),
