@@ -1,11 +1,12 @@
 """A job has a budget of the bytes that it stores: its journal, requests, results, trace and blobs."""
 
+import random
 from pathlib import Path
 
 import pytest
 import redis
 
-from rlm_dist.blobs.payloads import INLINE_CHARS, Payloads
+from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.blobs.store import open_blobs
 from rlm_dist.errors import LimitExceeded
 from rlm_dist.schema import CallResult, Role, Usage
@@ -13,7 +14,6 @@ from rlm_dist.store import CallRefused, CallState, OpenCall, Settlement, Spend, 
 from tests.support.store_values import LEASE_MS, opens, spec
 
 KIND = "max_job_bytes"
-NOISE = "".join(map(chr, range(0x4E00, 0x4E00 + 20_000)))  # does not compress well
 
 
 def start(store: Store, max_bytes: int, job_id: str = "j") -> int:
@@ -81,9 +81,10 @@ def test_blobs_count_by_their_stored_size_and_once(
     for _ in range(3):
         payloads.pack("j", "a" * 5_000_000)
     assert int(redis_client.hget(keys.job("j"), "bytes") or 0) < 1000
-    payloads.pack("j", NOISE * 4)
+    dice = random.Random(1)
+    payloads.pack("j", dice.randbytes(40_000).hex())
     with pytest.raises(LimitExceeded, match=KIND):
-        payloads.pack("j", "".join(NOISE[n * n % 20_000] for n in range(2 * INLINE_CHARS)))
+        payloads.pack("j", dice.randbytes(80_000).hex())
     unused = [key for key in redis_client.scan_iter("rlm:blob:*") if redis_client.ttl(key) > 0]
     assert len([key for key in unused if not str(key).endswith(":jobs")]) == 1
     assert redis_client.ttl(unused[0]) <= 600
