@@ -128,6 +128,9 @@ class Settings(BaseSettings):
     sandbox_min: SandboxLevel = "seccomp"
     sandbox_packages: Annotated[tuple[str, ...], NoDecode] = ()
     max_iterations: int = Field(default=20, ge=1)
+    max_seconds: float = Field(default=24 * 3600, gt=0, allow_inf_nan=False)
+    max_sub_calls: int = Field(default=100_000, ge=0, le=2**53)
+    max_job_bytes: int = Field(default=256 * 2**20, ge=2**20)
     root_concurrency: int = Field(default=8, ge=1)
     sub_concurrency: int = Field(default=256, ge=1)
     max_in_flight: int | None = Field(default=None, ge=1)

@@ -49,21 +49,34 @@ class RedisBackend:
             flags = self._keep([keys.blob(sha256) for sha256 in hashes], [self._retention_s * 1000])
         return [bool(exists) for exists in flags]
 
+    def size(self, sha256: str) -> int:
+        """The bytes of its pieces."""
+        pieces = range(self._pieces(sha256))
+        with self._blob_errors(sha256):
+            pipe = self._client.pipeline(transaction=False)
+            for number in pieces:
+                pipe.hstrlen(keys.blob(sha256), str(number))
+            return sum(pipe.execute())
+
     def read(self, sha256: str) -> Iterator[bytes]:
         """The blob's pieces in order."""
-        with self._blob_errors(sha256):
-            count = self._client.hget(keys.blob(sha256), "pieces")
-        if count is None:
-            raise BlobError(sha256, "is not stored (it never was, or its retention time is over)")
-        for number in range(int(count)):
+        count = self._pieces(sha256)
+        for number in range(count):
             with self._blob_errors(sha256):
                 # The clients of this package decode replies as text, but a compressed piece is not text.
                 piece = self._client.execute_command(  # type: ignore[no-untyped-call]  # it has no types
                     "HGET", keys.blob(sha256), str(number), **{NEVER_DECODE: True}
                 )
             if piece is None:
-                raise BlobError(sha256, f"piece {number} of {int(count)} is missing")
+                raise BlobError(sha256, f"piece {number} of {count} is missing")
             yield piece
+
+    def _pieces(self, sha256: str) -> int:
+        with self._blob_errors(sha256):
+            count = self._client.hget(keys.blob(sha256), "pieces")
+        if count is None:
+            raise BlobError(sha256, "is not stored (it never was, or its retention time is over)")
+        return int(count)
 
     def write(self, sha256: str, pieces: Iterable[bytes]) -> None:
         """Fill a hash that expires soon, then rename it to the blob's key."""
@@ -121,13 +134,23 @@ class FsspecBackend:
         """Whether each blob exists."""
         return [self._exists(sha256) for sha256 in hashes]
 
+    def size(self, sha256: str) -> int:
+        """The bytes of the files of its pieces."""
+        with self._blob_errors(sha256, "read"):
+            return sum(self._files.size(path) or 0 for path in self._paths(sha256))
+
     def read(self, sha256: str) -> Iterator[bytes]:
         """The blob's pieces in order."""
+        for path in self._paths(sha256):
+            yield self._cat(sha256, path)
+
+    def _paths(self, sha256: str) -> list[str]:
         manifest = self._manifest(sha256)
         if manifest is None:
             raise BlobError(sha256, f"is not stored in {self._root}")
-        for number in range(manifest["pieces"]):
-            yield self._cat(sha256, f"{manifest['upload']}-{number}")
+        return [
+            f"{self._folder(sha256)}/{manifest['upload']}-{number}" for number in range(manifest["pieces"])
+        ]
 
     def write(self, sha256: str, pieces: Iterable[bytes]) -> None:
         """Write the pieces under unique names, then the manifest that makes them the blob."""
@@ -166,10 +189,10 @@ class FsspecBackend:
             raise BlobError(sha256, f"its manifest in {self._root} is damaged") from None
         return manifest
 
-    def _cat(self, sha256: str, name: str) -> bytes:
+    def _cat(self, sha256: str, path: str) -> bytes:
         with self._blob_errors(sha256, "read"):
             try:
-                piece: bytes = self._files.cat_file(f"{self._folder(sha256)}/{name}")
+                piece: bytes = self._files.cat_file(path)
             except FileNotFoundError:
                 piece = b""
         if not piece:

@@ -25,11 +25,17 @@ class Payloads:
         self._blobs = blobs
 
     def pack(self, job_id: str, text: str) -> str:
-        """Return what to store for ``text``; a blob is kept for as long as the job is kept."""
+        """Return what to store for ``text``; a blob is kept for as long as the job is kept.
+
+        Raises:
+            BlobError: the text cannot be stored.
+            LimitExceeded: the job has no room for it.
+        """
         if len(text) <= INLINE_CHARS:
             return text
         sha256 = self._store.connection.patiently(lambda: self._blobs.put_text(text))
-        self._store.jobs.use_blob(job_id, sha256)
+        stored = self._store.connection.patiently(lambda: self._blobs.stored_bytes(sha256))
+        self._store.jobs.use_blob(job_id, sha256, stored)
         return f'{_MARK}{sha256}"}}'
 
     @staticmethod

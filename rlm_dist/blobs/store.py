@@ -31,6 +31,9 @@ class BlobBackend(Protocol):
     def keep(self, hashes: Sequence[str]) -> list[bool]:
         """Whether each blob exists; if blobs expire, restarts its retention time."""
 
+    def size(self, sha256: str) -> int:
+        """The stored bytes of a blob that exists."""
+
     def read(self, sha256: str) -> Iterator[bytes]:
         """The blob's pieces in order; raises BlobError if one is missing."""
 
@@ -88,6 +91,14 @@ class Blobs:
             digest.update(piece)
         self.put(lambda: text_pieces(text), digest.hexdigest())
         return digest.hexdigest()
+
+    def stored_bytes(self, sha256: str) -> int:
+        """How much a blob takes up, compressed.
+
+        Raises:
+            BlobError: it does not exist.
+        """
+        return self._backend.size(sha256)
 
     def get_text(self, sha256: str) -> str:
         """The text that was stored under this hash."""

@@ -1,4 +1,4 @@
-"""Four fixes of kombu 5.7's Redis transport.
+"""Five fixes of kombu 5.7's Redis transport.
 
 1. In kombu, a message that a worker holds counts as lost once it is older than the visibility timeout, even
    if the worker is alive. Here a live worker renews the time of the messages it holds. The timeout can then
@@ -12,12 +12,57 @@
 4. In kombu, the list with the queue's own name is always the first that a worker takes from. Here a worker
    takes from the lists in the order of ``priority_steps``, which need not be sorted, so that a priority above
    the normal one can exist.
+5. In kombu and Celery, an entry of a queue that is no message, such as text that is not JSON, ends the
+   worker, and a task whose name is a list never ends. Here both are dropped, and logged without content.
 """
 
 import time
+from collections.abc import Callable
+from queue import Empty
 from typing import Any
 
+import redis
+import structlog
+from celery.worker import state
+from kombu.exceptions import OperationalError
 from kombu.transport import redis as transport
+from kombu.transport import virtual
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+log = structlog.get_logger()
+
+# Errors that say something of the connection, not of the message.
+_OF_CONNECTION = (Empty, OSError, redis.RedisError, OperationalError)
+
+
+class _TaskHeaders(BaseModel):
+    """The headers of a task that Celery uses unchecked; messages that are no tasks have none of them."""
+
+    model_config = ConfigDict(strict=True)
+
+    id: str | None = None
+    task: str | None = None
+    shadow: str | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    group: str | None = None
+    origin: str | None = None
+    argsrepr: str | None = None
+    kwargsrepr: str | None = None
+    eta: str | None = None
+    expires: str | float | None = None
+    retries: int | None = None
+    timelimit: list[float | None] | None = Field(default=None, min_length=2, max_length=2)
+    stamped_headers: list[str] | None = None
+    stamps: dict[str, JsonValue] | None = None
+
+
+class _CheckedMessage(virtual.Message):
+    """A message; ValidationError if it cannot be a task's, which Celery would notice when it is too late."""
+
+    def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
+        _TaskHeaders.model_validate(payload.get("headers") or {})
+        super().__init__(payload, channel=channel, **kwargs)
 
 
 class _QoS(transport.QoS):
@@ -47,11 +92,33 @@ class _Channel(transport.Channel):
     """Raises ConnectionError if it is disconnected, keeps its client, and knows priorities in any order."""
 
     QoS = _QoS
+    Message = _CheckedMessage
     _kept_client: Any = None
 
     def is_connected(self) -> bool:
         """Whether this channel can still reach the broker."""
         return self.connection is not None and self.connection.client is not None
+
+    def _brpop_read(self, **options: Any) -> Any:
+        return self._take_message(lambda: super(_Channel, self)._brpop_read(**options))  # type: ignore[misc]  # not in the stubs
+
+    def _receive(self) -> Any:
+        return self._take_message(super()._receive)  # type: ignore[misc]  # not in the stubs
+
+    def _take_message(self, take: Callable[[], Any]) -> Any:
+        held, reserved = set(self.qos._delivered or ()), set(state.reserved_requests)
+        try:
+            return take()
+        except _OF_CONNECTION:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with a message, the worker goes on
+            log.warning("message_dropped", error=type(error).__name__)
+            # What is left of it would count as being worked on.
+            for request in set(state.reserved_requests) - reserved:
+                state.task_ready(request)
+            for tag in set(self.qos._delivered or ()) - held:
+                self.basic_reject(tag, requeue=False)
+            return True
 
     def priority(self, n: int) -> int:
         """The step of a message's priority: the highest that is not above it."""

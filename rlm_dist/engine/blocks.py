@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from rlm_dist.engine.parsing.programs import changed_names, compiles, read_names
 
+MOST_BLOCKS = 50
+
 
 class NotRun(NamedTuple):
     """A block that was not run, by its number from 1, and why."""
@@ -30,9 +32,14 @@ class BlockOrder:
         self._failed_aside = ""
         self._missing: dict[str, int] = {}
 
-    def reason_to_skip(self, index: int) -> str:
-        """Why a block is not to run, as part of a sentence; empty if it is to run."""
+    def reason_to_skip(self, index: int, *, within: bool = True) -> str:
+        """Why a block is not to run, as part of a sentence; empty if it is to run.
+
+        ``within`` says whether it is one of the first ``MOST_BLOCKS``.
+        """
         reason = self._stopped or ("" if self._repl[index] else self._failed_aside)
+        if not within:
+            reason = f"only the first {MOST_BLOCKS} blocks of a reply are run"
         if not reason and self._missing:
             missing = sorted(read_names(self._blocks[index]) & self._missing.keys())
             if missing:

@@ -13,6 +13,8 @@ An entry is one JSON object with ``"v": 1`` and a type ``"t"``:
     the sentence on the budget that the model got after a turn, so that a replayed chat is the same, and the
     limit that made the next turn the last one (absent if there was none)
 
+A partial answer is cut to ``PARTIAL_BYTES``. The REPL reports it only if it changed.
+
 A later entry for the same step replaces an earlier one. An entry that cannot be read, or that has another
 version, is ignored: its step is run again.
 """
@@ -21,6 +23,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -28,6 +31,8 @@ from pydantic import ValidationError
 from rlm_dist.schema import CellResult, Clipped, Completion, FinalValue, ReachedLimit
 
 _VERSION = 1
+PARTIAL_BYTES = 2**20
+_MARK_BYTES = 100
 _Key = tuple[str, int, int]
 
 
@@ -80,17 +85,21 @@ class Journal:
         ``run`` gets the time at which the cell first ran. A cell that ended the REPL the first time is not
         run again: it would only end it again.
         """
-        digest = hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest()
+        digest = _digest(code)
         entry = self._entries.get(("cell", turn, block), {})
         journaled = self._cell(entry, digest)
         began_ns = time.time_ns()
         if journaled is not None:
             began_ns = entry.get("began_ns", began_ns)
-            actual = journaled if journaled.state_lost else run(began_ns)
+            actual = journaled if journaled.state_lost else _bounded(run(began_ns))
             return CellRun(journaled, actual, began_ns, True, not _same(journaled, actual))
-        actual = run(began_ns)
+        actual = _bounded(run(began_ns))
         self._write("cell", turn, block=block, code=digest, **_pack(actual), began_ns=began_ns)
         return CellRun(actual, actual, began_ns, False, False)
+
+    def has_cell(self, turn: int, block: int) -> bool:
+        """Whether an earlier run of the job wrote down this cell."""
+        return ("cell", turn, block) in self._entries
 
     def hint(self, turn: int, ask: Callable[[], BudgetHint]) -> BudgetHint:
         """What the model is told on the budget after a turn, the same in every run of the job."""
@@ -106,12 +115,31 @@ class Journal:
         if entry.get("code") != digest:
             return None
         try:
-            return _unpack(entry)
+            return _bounded(_unpack(entry))
         except (KeyError, TypeError, ValueError):
             return None
 
     def _write(self, kind: str, turn: int, **fields: object) -> None:
         self._append(json.dumps({"v": _VERSION, "t": kind, "turn": turn, **fields}, separators=(",", ":")))
+
+
+def bounded_partial(text: str) -> str:
+    """A partial answer of at most ``PARTIAL_BYTES``; one that is longer is cut, and says so."""
+    if len(text) <= PARTIAL_BYTES // 4:  # a character has at most 4 bytes
+        return text
+    data = text.encode("utf-8", "surrogatepass")
+    if len(data) <= PARTIAL_BYTES:
+        return text
+    head = data[: PARTIAL_BYTES - _MARK_BYTES].decode("utf-8", "ignore")
+    return f"{head}\n[… cut here: the whole has {len(text):,} characters …]"
+
+
+def _bounded(result: CellResult) -> CellResult:
+    return result if result.partial is None else replace(result, partial=bounded_partial(result.partial))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _read(text: str) -> dict[str, Any] | None:

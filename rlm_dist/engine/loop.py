@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from rlm_dist.engine import prompts
-from rlm_dist.engine.blocks import BlockOrder, NotRun
-from rlm_dist.engine.journal import BudgetHint, Journal
+from rlm_dist.engine.blocks import MOST_BLOCKS, BlockOrder, NotRun
+from rlm_dist.engine.journal import BudgetHint, Journal, bounded_partial
 from rlm_dist.engine.observation import BlockResult, cut, observation
 from rlm_dist.engine.parsing import ParsedReply, parse
 from rlm_dist.engine.parsing.expressions import expression, unmarked
@@ -170,7 +170,7 @@ class _Loop:
         with contextlib.suppress(LimitExceeded, Cancelled, SandboxError):
             content = self._answers.resolve("answer").final
             if content is not None and content.text:
-                self._draft = content.text
+                self._draft = bounded_partial(content.text)
 
     def end_at_limit(self, error: LimitExceeded) -> Outcome:
         """The outcome of a job that a limit ends."""
@@ -179,9 +179,10 @@ class _Loop:
 
     def end_without_answer(self, state: JobState, kind: str, message: str) -> Outcome:
         """The outcome of a job that ends without an answer."""
+        partial = self._draft if self._draft is not None else self._last_words
         return Outcome(
             state=state,
-            partial_answer=self._draft if self._draft is not None else self._last_words,
+            partial_answer=None if partial is None else bounded_partial(partial),
             error=ErrorInfo(type=kind, message=message),
             iterations=self._replies,
             limits_reached=tuple(self._limits),
@@ -274,7 +275,9 @@ class _Loop:
         results: list[BlockResult] = []
         not_run: list[NotRun] = []
         for index, code in enumerate(reply.blocks):
-            why = order.reason_to_skip(index)
+            # A job that an earlier version ran further goes on with what it did.
+            within = index < MOST_BLOCKS or self._journal.has_cell(self._turn, index)
+            why = order.reason_to_skip(index, within=within)
             if why:
                 not_run.append(NotRun(index + 1, why))
                 continue

@@ -109,6 +109,7 @@ class FanOut:
         self._window = Window(0, 0)
         self._window_at = -math.inf
         self._limits: dict[str, ReachedLimit] = {}
+        self.asked = 0  # prompts in this run of the job, those that were answered before included
         self._error: RLMError | None = None
         self._closed = False
         self._reader: threading.Thread | None = None
@@ -128,6 +129,8 @@ class FanOut:
             RLMError: the error passed to ``abort``.
         """
         started = time.monotonic()
+        with self._changed:
+            self.asked += len(prompts)
         ids, by_id, from_store = self._query_all(prompts, self._named_models.model(model), turn)
         failpoint("calls.answered", self._spec.id)
         answers = [by_id[call_id] for call_id in ids]

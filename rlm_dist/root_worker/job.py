@@ -6,10 +6,12 @@ job waits for: a cell, a root call or a sub-call.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
+from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.engine import loop as engine
 from rlm_dist.engine.journal import BudgetHint, Journal
-from rlm_dist.errors import RLMError
+from rlm_dist.errors import BlobError, RLMError
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.repl import JobRepl
@@ -31,6 +33,7 @@ class RootJob:
         record: JobRecord,
         lease: JobLease,
         store: Store,
+        payloads: Payloads,
         calls: RootCalls,
         fan_out: FanOut,
         repl: JobRepl,
@@ -40,6 +43,7 @@ class RootJob:
         self._epoch = record.epoch
         self._lease = lease
         self._store = store
+        self._payloads = payloads
         self._calls = calls
         self._fan_out = fan_out
         self._repl = repl
@@ -57,7 +61,7 @@ class RootJob:
             Parked: if the job has to go back to the queue.
             RLMError: if the REPL cannot be started, or the store cannot be reached.
         """
-        journal = Journal(self._store.journals.read(self._spec.id), self._write)
+        journal = Journal(list(self._entries()), self._write)
         self._lease.on_lost(self._stop)
         try:
             self._repl.sandbox.start()
@@ -67,7 +71,7 @@ class RootJob:
                 repl=self._repl,
                 journal=journal,
                 emit=self._emit,
-                budget=self._budget if self._has_limits else None,
+                budget=self._budget if self._has_limits or self._has_budget else None,
             )
         finally:
             self._repl.sandbox.close()
@@ -79,9 +83,19 @@ class RootJob:
             self._store.jobs.note_divergence(self._spec.id, self._epoch, self._diverged)
         self._sink(event)
 
+    def _entries(self) -> Iterator[str]:
+        """The journal, without entries that are gone from the blob store: their steps are run again."""
+        for packed in self._store.journals.read(self._spec.id):
+            with suppress(BlobError):
+                yield self._payloads.unpack(packed)
+
     def _write(self, entry: str) -> None:
         failpoint("journal.write", self._spec.id)
-        self._store.journals.append(self._spec.id, self._epoch, entry)
+        try:
+            packed = self._payloads.pack(self._spec.id, entry)
+        except BlobError:  # the journal must not fail its job
+            packed = entry
+        self._store.journals.append(self._spec.id, self._epoch, packed)
         failpoint("journal.written", self._spec.id)
 
     def _stop(self, error: RLMError) -> None:
@@ -91,14 +105,19 @@ class RootJob:
 
     @property
     def _has_limits(self) -> bool:
-        """Whether the job has limits; a budget of its batch counts if it had one when this run began."""
+        """Whether the job is limited in what needs no room to be kept for its next root calls."""
         limits = self._spec.limits
-        kinds = (limits.max_seconds, limits.max_nanousd, limits.max_tokens, limits.max_sub_calls)
-        return self._batch_has_budget or any(limit is not None for limit in kinds)
+        return limits.max_seconds is not None or limits.max_sub_calls is not None
+
+    @property
+    def _has_budget(self) -> bool:
+        """Whether money or tokens are limited; its batch counts if it had a budget when this run began."""
+        limits = self._spec.limits
+        return self._batch_has_budget or limits.max_nanousd is not None or limits.max_tokens is not None
 
     def _complete(self, messages: Sequence[Message]) -> Completion:
         completion = self._calls.complete(messages)
-        if self._has_limits:
+        if self._has_budget:
             self._calls.keep_room()
         return completion
 
@@ -116,15 +135,16 @@ class RootJob:
             if used > _WARN_AT * limit
         ]
         text = f"Little is left of your budget: {', '.join(notes)}." if notes else None
-        return BudgetHint(text, self._calls.keep_room_for_two(chars))
+        return BudgetHint(text, self._calls.keep_room_for_two(chars) if self._has_budget else None)
 
     def _used(self) -> Iterator[tuple[str, float, float]]:
         """The kind, the amount used and the limit, for each limit that this job has."""
         limits = self._spec.limits
         if limits.max_seconds is not None:
             yield "seconds", self._lease.used_s, limits.max_seconds
-        if limits.max_nanousd is None and limits.max_tokens is None and limits.max_sub_calls is None:
-            return
+        near = limits.max_sub_calls is not None and self._fan_out.asked > _WARN_AT * limits.max_sub_calls
+        if limits.max_nanousd is None and limits.max_tokens is None and not near:
+            return  # most jobs are far from their limit: do not read the ledger after each turn
         costs = self._store.jobs.costs(self._spec.id)
         if limits.max_nanousd is not None and costs.total_cost is not None:
             yield "USD", costs.total_cost, limits.max_nanousd / NANO

@@ -77,7 +77,10 @@ class RootWorker(Worker):
         of the Celery task.
         """
         isolation = self._repls.level.isolation
-        epoch = None if self._stopping() else self.store.jobs.start(job_id, self.owner, LEASE_MS, isolation)
+        epoch = None
+        if not self._stopping():
+            most = self.settings.max_job_bytes
+            epoch = self.store.jobs.start(job_id, self.owner, LEASE_MS, isolation, most)
         if epoch is None:
             log.info("job_not_started", job=job_id)
             return self._stored_outcome(job_id)
@@ -189,8 +192,9 @@ class RootWorker(Worker):
         )  # fmt: skip
         emit.flush()  # if this process dies at once, the trace still shows that it had the job
         return RootJob(
-            record=record, lease=lease, store=self.store, calls=calls, fan_out=fan_out, repl=repl, emit=emit
-        )
+            record=record, lease=lease, store=self.store, payloads=self.payloads,
+            calls=calls, fan_out=fan_out, repl=repl, emit=emit,
+        )  # fmt: skip
 
     def _send(self, tasks: SubTasks, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
         """Put sub tasks on the queue; if that fails, they are sent again once their calls count as lost."""

@@ -3,10 +3,12 @@
 A call id is unique within its job. The ledger counts a settlement once, whatever is repeated.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
+
+import structlog
 
 from rlm_dist.errors import FailureKind, LimitExceeded, RLMError, UnknownPrice
 from rlm_dist.schema import NANO, CallFailure, CallResult, Role, Usage
@@ -14,7 +16,15 @@ from rlm_dist.store import keys
 from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart, fenced, new_token
 from rlm_dist.store.ledger import charge_label
 
+log = structlog.get_logger()
+
 MAX_LAPSES = 3
+# What one call may use, as ``lua/prelude_bookable.lua`` has it.
+MOST_TOKENS = 10**9
+MOST_NANOUSD = 4 * 10**15
+_MOST_RESERVED_NANOUSD = 10**13
+_EXACT_SUM = 2**53
+_MODEL_CHARS = 200
 _UNPRICED = "unpriced"
 _OPEN_AT_ONCE = 500
 _SETTLE_AT_ONCE = 200
@@ -128,6 +138,13 @@ _POISON = CallResult(
 ).model_dump_json()
 
 
+_NOT_BOOKABLE = CallResult(
+    failure=CallFailure(
+        kind=FailureKind.INVALID, message="the endpoint reported a use that no ledger can hold"
+    ),
+).model_dump_json()
+
+
 def reservation(state: str) -> tuple[int, int] | None:
     """The nano-dollars and tokens reserved for a call, from its stored state; None if it has ended.
 
@@ -150,8 +167,11 @@ class CallStore(StorePart):
         for start in range(0, len(calls), _OPEN_AT_ONCE):
             args: list[str | int] = [epoch]
             for call in calls[start : start + _OPEN_AT_ONCE]:
-                money = "" if call.reserve_nanousd is None else call.reserve_nanousd
-                args += [call.call_id, call.role, call.request, money, call.reserve_tokens]
+                money = (
+                    "" if call.reserve_nanousd is None else min(call.reserve_nanousd, _MOST_RESERVED_NANOUSD)
+                )
+                tokens = min(call.reserve_tokens, MOST_TOKENS)
+                args += [call.call_id, call.role, call.request, money, tokens]
             reply = fenced(self._script("calls_open", keys.job_keys(job_id), *args), job_id, epoch)
             states += [_state(text) for text in reply]
         return states
@@ -214,14 +234,24 @@ class CallStore(StorePart):
         """
         firsts: list[bool] = []
         remainders = [self._unless_returned(job_id, owner, settlement) for settlement in settlements]
-        for start in range(0, len(remainders), _SETTLE_AT_ONCE):
-            args: list[str | int] = [owner]
-            for settlement in remainders[start : start + _SETTLE_AT_ONCE]:
-                args += _settle_args(settlement)
-            reply = fenced(self._script("calls_settle", keys.job_keys(job_id), *args), job_id)
-            firsts += [bool(first) for first in reply]
+        for group in _groups(remainders):
+            firsts += self._book(job_id, owner, group)
         self._count(job_id, remainders, firsts)
         return firsts
+
+    def _book(self, job_id: str, owner: str, settlements: Sequence[Settlement]) -> list[bool]:
+        """Settle calls in one script; one that cannot be booked fails alone, without its charges."""
+        args: list[str | int] = [owner]
+        for settlement in settlements:
+            args += _settle_args(settlement)
+        reply = fenced(self._script("calls_settle", keys.job_keys(job_id), *args), job_id)
+        if reply != "BAD":
+            return [bool(first) for first in reply]
+        if len(settlements) > 1:
+            return [first for one in settlements for first in self._book(job_id, owner, [one])]
+        (bad,) = settlements
+        log.error("call_not_bookable", job=job_id, call=bad.call_id)
+        return self._book(job_id, owner, [replace(bad, result_json=_NOT_BOOKABLE, spend=None, wasted=())])
 
     def _unless_returned(self, job_id: str, owner: str, settlement: Settlement) -> Settlement:
         """Give the call back if the settlement says so; then only its charges remain to be settled."""
@@ -278,9 +308,28 @@ def _refusal(text: str) -> CallRefused:
     return CallRefused(kind, *(int(amount) / unit for amount in amounts))
 
 
+def _groups(settlements: Iterable[Settlement]) -> Iterator[list[Settlement]]:
+    """The settlements in order, in groups that one script books: few enough, and of a sum that is exact."""
+    group: list[Settlement] = []
+    sum_nanousd = 0
+    for settlement in settlements:
+        nanousd = sum(spend.nanousd or 0 for spend in _spends(settlement))
+        if group and (len(group) == _SETTLE_AT_ONCE or sum_nanousd + nanousd > _EXACT_SUM):
+            yield group
+            group, sum_nanousd = [], 0
+        group.append(settlement)
+        sum_nanousd += nanousd
+    if group:
+        yield group
+
+
+def _spends(settlement: Settlement) -> list[Spend]:
+    return [*([settlement.spend] if settlement.spend else []), *settlement.wasted]
+
+
 def _settle_args(settlement: Settlement) -> list[str | int]:
     failed = settlement.spend is None and not settlement.cached
-    spends = [*([settlement.spend] if settlement.spend else []), *settlement.wasted]
+    spends = _spends(settlement)
     args: list[str | int] = [
         settlement.call_id,
         settlement.token,
@@ -291,7 +340,7 @@ def _settle_args(settlement: Settlement) -> list[str | int]:
     for spend in spends:
         args += [
             charge_label(settlement.role, spend.usage, billed=spend.billed),
-            spend.model,
+            spend.model[:_MODEL_CHARS],
             spend.usage.input_tokens,
             spend.usage.cached_tokens,
             spend.usage.output_tokens,

@@ -15,7 +15,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from rlm_dist.errors import Cancelled, NotFound, Parked, SettingsError, Superseded, Unreachable
+from rlm_dist.errors import Cancelled, LimitExceeded, NotFound, Parked, SettingsError, Superseded, Unreachable
 from rlm_dist.store.scripts import register
 
 T = TypeVar("T")
@@ -182,6 +182,18 @@ def fenced(reply: Any, job_id: str, epoch: int = 0) -> Any:
     """
     if reply in ("NOT_FOUND", "SUPERSEDED", "CANCELLED", "PAUSED"):
         _refuse(reply, job_id, epoch)
+    return reply
+
+
+def within_budget(reply: Any) -> Any:
+    """Return the reply of a script that stores bytes of a job.
+
+    Raises:
+        LimitExceeded: if the job has no room for them.
+    """
+    if isinstance(reply, str) and reply.startswith("refused "):
+        _, kind, used, limit, _ = reply.split(" ")
+        raise LimitExceeded(kind, int(used), int(limit))
     return reply
 
 

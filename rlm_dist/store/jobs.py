@@ -15,10 +15,11 @@ from rlm_dist.schema import Costs, ErrorInfo, JobRecord, JobSpec, JobState, Mode
 from rlm_dist.schema.events import JobEnded
 from rlm_dist.store import keys
 from rlm_dist.store.capacity import requests_by_job
-from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart, fenced
+from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart, fenced, within_budget
 from rlm_dist.store.ledger import read_costs, read_model_costs
 
 _CREATE_AT_ONCE = 200
+_REFUSED_BLOB_TTL_MS = 600_000  # a client that is about to submit a job with it soon keeps it
 MAX_RECOVERIES = 3
 
 
@@ -132,15 +133,33 @@ class JobStore(StorePart):
         ]
         return sorted(jobs, key=lambda job: job.started_ms)
 
-    def start(self, job_id: str, owner: str, lease_ms: int, isolation: str = "none") -> int | None:
+    def start(
+        self,
+        job_id: str,
+        owner: str,
+        lease_ms: int,
+        isolation: str = "none",
+        max_bytes: int | None = None,
+    ) -> int | None:
         """Take up a queued job, or one whose holder let its lease lapse; return the new epoch.
 
         Returns None if the job is final, cancelled, paused or held under a live lease. A job whose lease
         lapsed more than ``MAX_RECOVERIES`` times is ended as failed. ``isolation`` names the way in which
-        this worker confines model-written code.
+        this worker confines model-written code, ``max_bytes`` is how much the job may store from now on.
         """
         token = uuid.uuid4().hex
-        args = (owner, lease_ms, token, CANCELLED, self._retention_ms, MAX_RECOVERIES, _POISON, isolation)
+        most = "" if max_bytes is None else max_bytes
+        args = (
+            owner,
+            lease_ms,
+            token,
+            CANCELLED,
+            self._retention_ms,
+            MAX_RECOVERIES,
+            _POISON,
+            isolation,
+            most,
+        )
         return fenced(self._script("job_start", keys.job_keys(job_id), *args), job_id) or None
 
     def renew(
@@ -203,9 +222,14 @@ class JobStore(StorePart):
         """Jobs that have waited longer than ``waiting_ms``; in that time each is returned to one caller."""
         return list(self._script("waiting", [keys.QUEUED], waiting_ms, limit))
 
-    def use_blob(self, job_id: str, sha256: str) -> None:
-        """Keep a blob until the job has ended and its retention is over."""
-        fenced(self._script("job_blob", keys.job_keys(job_id), keys.blob(sha256)), job_id)
+    def use_blob(self, job_id: str, sha256: str, stored_bytes: int) -> None:
+        """Keep a blob until the job has ended and its retention is over.
+
+        Raises:
+            LimitExceeded: if the job has no room for it; a blob that no other job uses then expires soon.
+        """
+        args = (keys.blob(sha256), stored_bytes, _REFUSED_BLOB_TTL_MS)
+        within_budget(fenced(self._script("job_blob", keys.job_keys(job_id), *args), job_id))
 
     def note_divergence(self, job_id: str, epoch: int, cells: int) -> None:
         """Record how many cells of this run differed from the journal.

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from rlm_dist.store import keys
-from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart, fenced, new_token
+from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart, fenced, new_token, within_budget
 
 
 class JournalStore(StorePart):
     """The part of the store for traces and journals."""
 
     def append_events(self, job_id: str, payloads: Sequence[str]) -> None:
-        """Add events to the trace, in order."""
+        """Add events to the trace, in order; a long one that the job has no room for is left out."""
         if payloads:
             token = new_token()
             fenced(self._script("job_events", keys.job_keys(job_id), token, *payloads), job_id)
@@ -29,8 +29,10 @@ class JournalStore(StorePart):
 
         Raises:
             Superseded: if another worker holds the job, or the job has ended.
+            LimitExceeded: if the job has no room for it.
         """
-        fenced(self._script("job_journal", keys.job_keys(job_id), epoch, entry), job_id, epoch)
+        reply = self._script("job_journal", keys.job_keys(job_id), epoch, entry)
+        within_budget(fenced(reply, job_id, epoch))
 
     def read(self, job_id: str) -> list[str]:
         """All entries of the journal, in order."""

@@ -13,7 +13,9 @@ J                      hash    retention from job end   id, spec, state, epoch, 
                                                         it), ended_entry, diverged (cells of its last replay),
                                                         since_ms (when it started, or last went on after it
                                                         was parked), ran_ms (how long it ran before that),
-                                                        stopping (the epoch that is about to end it)
+                                                        stopping (the epoch that is about to end it), bytes
+                                                        (stored in its journal, requests, results and trace,
+                                                        and in blobs for them), max_bytes
 J:ledger               hash    as J                     totals and lines; see ``ledger``
 J:calls                hash    as J                     call id → state; see ``lua/prelude_calls.lua``
 J:requests             hash    as J                     sub-call id → request

@@ -55,6 +55,7 @@ _PRELUDES = (
     ("job_retry", "prelude_calls.lua"),
     ("calls_", "prelude_budgets.lua"),
     ("calls_", "prelude_ledger.lua"),
+    ("calls_settle", "prelude_bookable.lua"),
     ("limits_", "prelude_limits.lua"),
     ("limits_", "prelude_limits_cuts.lua"),
     ("limits_", "prelude_limits_raises.lua"),

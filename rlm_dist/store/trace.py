@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from rlm_dist.errors import BlobError
+from rlm_dist.errors import BlobError, LimitExceeded
 from rlm_dist.schema.events import (
     EVENT,
     Event,
@@ -71,8 +71,8 @@ class TraceSink:
         fields = {**event.model_dump(), _AT: self._now_ms()}
         try:
             payload = self._packer.pack(self._job_id, json.dumps(fields))
-        except BlobError as error:  # a trace must not fail its job
-            payload = json.dumps(_heads(fields, error.detail))
+        except (BlobError, LimitExceeded) as error:  # a trace must not fail its job
+            payload = json.dumps(_heads(fields, error.detail if isinstance(error, BlobError) else str(error)))
         with self._lock:
             self._buffer.append(payload)
 

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import structlog
 
 from rlm_dist.blobs.payloads import INLINE_CHARS, Payloads
-from rlm_dist.errors import BlobError, FailureKind
+from rlm_dist.errors import BlobError, FailureKind, RLMError
 from rlm_dist.schema import CallFailure, CallRequest, CallResult, Role
 from rlm_dist.schema.leases import LEASE_MS
 from rlm_dist.store import CallStore, Settlement
@@ -294,6 +294,17 @@ class SubCalls:
         failpoint("sub.settled", job_id)
 
     def _settlement(self, ended: _EndedCall) -> Settlement:
+        try:
+            return self._end(ended)
+        except RLMError:  # Redis is away, or the job is gone
+            raise
+        except Exception as error:  # the calls that ended with it are to be settled
+            log.exception("call_not_accounted", job=ended.job_id)
+            failure = CallFailure(kind=FailureKind.INVALID, message=f"internal error: {type(error).__name__}")
+            result = CallResult(failure=failure).model_dump_json()
+            return Settlement(ended.call.id, Role.SUB, result, None)
+
+    def _end(self, ended: _EndedCall) -> Settlement:
         call, request, future = ended
         result = _result(future)
         if result.failure is not None and result.failure.kind == FailureKind.CANCELLED:

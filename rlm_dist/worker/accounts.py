@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rlm_dist.blobs.payloads import Payloads
-from rlm_dist.errors import PAUSING, BlobError, CallError, FailureKind
+from rlm_dist.errors import PAUSING, BlobError, CallError, FailureKind, LimitExceeded, RLMError
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.prices import Prices
 from rlm_dist.schema import FLEX, CallFailure, CallRequest, CallResult, Charge, Completion, Role, Usage
 from rlm_dist.store import Settlement, Spend
+from rlm_dist.store.calls import MOST_NANOUSD, MOST_TOKENS
 
 
 def end_of_call(
@@ -22,16 +23,19 @@ def end_of_call(
     """The last step of a call: its result and settlement. A result that cannot be stored fails the call."""
     try:
         packed = payloads.pack(job_id, result.model_dump_json())
-    except BlobError as error:
+    except (BlobError, LimitExceeded, ValueError) as error:  # ValueError: it cannot be written as JSON
         result = _unstorable(result, error)
-        packed = result.model_dump_json()
+        packed = result.model_copy(update={"wasted": ()}).model_dump_json()
     return result, accounts.settlement(call_id, request, result, packed)
 
 
-def _unstorable(result: CallResult, error: BlobError) -> CallResult:
+def _unstorable(result: CallResult, error: RLMError | ValueError) -> CallResult:
     """The failure that replaces a result which cannot be stored; its cost is still counted."""
     charges = (_charge(result.completion),) if result.completion else ()
-    failure = CallFailure(kind=FailureKind.INVALID, message=f"the answer cannot be stored: {error}")
+    kind = FailureKind.LIMIT if isinstance(error, LimitExceeded) else FailureKind.INVALID
+    # The text of a ValueError could be a part of the answer.
+    why = "it is not valid text" if isinstance(error, ValueError) else str(error)
+    failure = CallFailure(kind=kind, message=f"the answer cannot be stored: {why}")
     return result.model_copy(
         update={"completion": None, "failure": failure, "wasted": (*result.wasted, *charges)}
     )
@@ -58,6 +62,18 @@ def _paid_tier(request: CallRequest, charge: Charge) -> str | None:
     return charge.usage.tier or (None if request.asked_tier == FLEX else request.asked_tier)
 
 
+def _bookable(usage: Usage, request: CallRequest) -> Usage:
+    """The usage, without numbers that no ledger can hold: they count as not reported."""
+    counts = [value for name, value in usage if name.endswith("_tokens")]
+    if not all(0 <= count <= MOST_TOKENS for count in counts):
+        known = {"tier": usage.tier, "billed_nanousd": usage.billed_nanousd}
+        usage = request.expected.model_copy(update={**known, "estimated": True})
+    billed = usage.billed_nanousd
+    if billed is not None and not 0 <= billed <= MOST_NANOUSD:
+        usage = usage.model_copy(update={"billed_nanousd": None})
+    return usage
+
+
 def _first(prices: Iterable[int | None]) -> int | None:
     return next((price for price in prices if price is not None), None)
 
@@ -76,7 +92,7 @@ class Accounts:
         self._prices = prices
         self._endpoints = endpoints
         self._resolve = resolve
-        self._models: dict[tuple[Role, str], str] = {}
+        self._models: dict[Role, str] = {}  # what ``auto`` stands for, once known
         # The roles of which an endpoint served a flex call and named no tier.
         self._unconfirmed: set[Role] = set()
 
@@ -113,7 +129,7 @@ class Accounts:
 
     def resolved(self, role: Role, name: str) -> str:
         """The model that serves a role's calls for a name; the name itself while that is unknown."""
-        return self._models.get((role, name), name)
+        return self._models.get(role, name) if name == "auto" else name
 
     def settlement(self, call_id: str, request: CallRequest, result: CallResult, packed: str) -> Settlement:
         """The ledger's record of a call that ended; ``packed`` is the stored form of ``result``."""
@@ -139,15 +155,17 @@ class Accounts:
         self.note_tier(request.role, request.asked_tier, charge.usage.tier)
         url = charge.endpoint or self._endpoints[request.role][0].url
         names = (charge.model, self.resolved(request.role, request.model))
-        usage = charge.usage.model_copy(update={"tier": _paid_tier(request, charge)})
+        usage = _bookable(charge.usage, request).model_copy(update={"tier": _paid_tier(request, charge)})
         own = _first(self._prices.own_nanousd(name, usage) for name in names)
         if own is None and usage.billed_nanousd is not None:
             return Spend(charge.model, usage, usage.billed_nanousd, billed=True)
         published = (self._prices.published_nanousd(name, usage, url) for name in names)
-        return Spend(charge.model, usage, _first(published) if own is None else own)
+        nanousd = _first(published) if own is None else own
+        return Spend(charge.model, usage, None if nanousd is None else min(nanousd, MOST_NANOUSD))
 
     def _model(self, role: Role, name: str) -> str:
-        key = (role, name)
-        if key not in self._models:
-            self._models[key] = self._resolve(role, name) if name == "auto" else name
-        return self._models[key]
+        if name != "auto":
+            return name
+        if role not in self._models:
+            self._models[role] = self._resolve(role, name)
+        return self._models[role]

@@ -82,7 +82,7 @@ class FakeRepl:
             output=Clipped(out.getvalue()),
             error="the process ended" if self.lost else error,
             final=self.final,
-            partial=box.get("content") or None,
+            partial=str(box["content"]) if box.get("content") else None,
             state_lost=self.lost,
         )
 
@@ -158,6 +158,7 @@ class Run:
         repl: Any = None,
         journal: Sequence[str] = (),
         budget: Callable[[int], BudgetHint] = lambda chars: BudgetHint(),
+        append: Callable[[str], None] = lambda entry: None,
         all_used: bool = True,
         **fields: Any,
     ) -> None:
@@ -165,11 +166,16 @@ class Run:
         self.repl = FakeRepl() if repl is None else repl
         self.events: list[Event] = []
         self.written: list[str] = []
+
+        def write(entry: str) -> None:
+            append(entry)
+            self.written.append(entry)
+
         self.outcome: Outcome = engine.run(
             spec(**fields),
             complete=self.script,
             repl=self.repl,
-            journal=Journal(journal, self.written.append),
+            journal=Journal(journal, write),
             emit=self.events.append,
             budget=budget,
         )

@@ -31,7 +31,7 @@ local function open(id, role, request, reservation)
     begun = begun + write_claimed(id, 0, record, mine, 'root')
   end
   if text then return record and 'pending' or 'settled' end
-  local refused = refusal(role, reservation)
+  local refused = refusal(role, reservation) or role == 'sub' and no_room(#request)
   if refused then return refused end
   reservation[1] = reservation[1] or 0
   local new = {money = int(reservation[1]), tokens = int(reservation[2]), lapsed = 0}

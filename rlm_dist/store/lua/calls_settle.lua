@@ -1,11 +1,13 @@
 -- Settles calls of a job: the first settlement of a call is its answer, a later one is a payment in vain.
 -- ARGV: 1 owner, then for each settlement: call id, token, result ('' for none: only charges), failed (0/1),
 --       number of charges, and for each: label, model, input, cached, output, estimated (0/1), nanousd or ''
--- Returns for each settlement 1 if its result is the call's answer, else 0; or NOT_FOUND.
+-- Returns for each settlement 1 if its result is the call's answer, else 0; BAD if nothing was written, as one of
+--         them cannot be booked; or NOT_FOUND.
 -- Atomic: answer, money, reservation and reply change together, and once, whatever is delivered or repeated twice.
 local job = get(JOB, 'state', 'batch')
 if not job[1] then return NOT_FOUND end
-local at, firsts, paid, add, plus = 2, {}, {}, sums()
+if not bookable(job[2]) then return 'BAD' end
+local at, firsts, paid, booked_as, add, plus = 2, {}, {}, booked_names(), sums()
 
 -- An attempt that was lost and made again is counted as a duplicate payment once, when the call is settled. If its
 -- holder comes back and settles too, its payment has been counted already.
@@ -17,12 +19,12 @@ local function again(id, token, ended)
   elseif tonumber(ARGV[at + 4]) > 0 then
     plus('duplicate_paid_calls', 1)
   end
-  charge(at, plus, {'spent'}, paid)
+  charge(at, plus, {'spent'}, paid, booked_as)
   write_settled(id, ended.tokens .. ',' .. token, ended.failed, lapsed, ended.owner)
 end
 
 local function first(id, token, record)
-  charge(at, plus, {'spent', 'committed'}, paid)
+  charge(at, plus, {'spent', 'committed'}, paid, booked_as)
   answer(id, token, record, ARGV[1], ARGV[at + 2], ARGV[at + 3], plus)
 end
 
@@ -37,7 +39,7 @@ local function settle(id, token, state)
     first(id, token, record)
     return 1
   elseif not repeated(token) then
-    charge(at, plus, {'spent'}, paid)
+    charge(at, plus, {'spent'}, paid, booked_as)
     if record.kind == 'c' and not superseded then plus('in_flight', give_up(id, record)) end
   end
   return ended and ended.tokens:match('^[^,]*') == token and 1 or 0

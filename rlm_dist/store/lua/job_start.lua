@@ -1,6 +1,6 @@
 -- Takes a job up: a queued one, or a running one whose lease has lapsed.
 -- ARGV: 1 owner, 2 lease_ms, 3 token of this attempt, 4 cancelled outcome (JSON), 5 retention_ms,
---       6 max_recoveries, 7 poison outcome (JSON), 8 isolation
+--       6 max_recoveries, 7 poison outcome (JSON), 8 isolation, 9 max_bytes or ''
 -- Returns the new epoch, or 0 if the job cannot be taken (final, cancelled, paused, leased), or NOT_FOUND.
 -- Atomic: of two workers with the same message only one may win, and a repeat after a lost reply must win again.
 -- A job whose workers died more than max_recoveries times is ended; parking does not count as a death.
@@ -28,6 +28,7 @@ local lease_ms = int(now_ms + ARGV[2])
 local epoch = call('HINCRBY', JOB, 'epoch', 1)
 if state == 'queued' then set_state(batch, state, 'running') end
 call('HSET', JOB, 'owner', ARGV[1], 'lease_ms', lease_ms, 'token', ARGV[3], 'isolation', ARGV[8])
+if ARGV[9] ~= '' then call('HSET', JOB, 'max_bytes', ARGV[9]) end
 for _, field in ipairs({'started_ms', 'since_ms'}) do call('HSETNX', JOB, field, int(now_ms)) end
 call('ZREM', QUEUED, job[7])
 call('ZADD', LEASES, lease_ms, job[7])

@@ -32,3 +32,10 @@ local function repeated(token)
   live_as(JOB, TOKENS)
   return false
 end
+
+-- Counts n bytes that are to be stored for the job. Returns why they may not be, if they are beyond its budget; from
+-- then on no others may be either, so that the job soon ends.
+local function no_room(n)
+  local used, most = call('HINCRBY', JOB, 'bytes', n), tonumber(call('HGET', JOB, 'max_bytes'))
+  if most and used > most then return 'refused max_job_bytes ' .. int(used) .. ' ' .. int(most) .. ' 0' end
+end

@@ -1,5 +1,7 @@
 -- Prelude, after prelude_calls.lua, of every script of calls (calls_*.lua): how calls end, and what they cost.
 local REPLY_BYTES, MOST_REPLIES = 1024, 8192
+local MOST_MODELS, OTHER = 32, '(other)'
+local NOT_KEPT = '{"failure":{"kind":"limit","message":"its answer was not kept: limit max_job_bytes reached"}}'
 
 -- Returns a table of what a script adds to the ledgers, and a function that adds to a field of it.
 local function sums()
@@ -7,8 +9,10 @@ local function sums()
   return add, function(field, n) add[field] = (add[field] or 0) + n end
 end
 
--- Ends a call with its result: gives its reservation back, and sends a reply to its job.
+-- Ends a call with its result: gives its reservation back, and sends a reply to its job. A result that the job has no
+-- room for fails the call.
 local function answer(id, token, record, owner, result, failed, plus)
+  if no_room(#result) then result, failed = NOT_KEPT, '1' end
   plus('reserved_nanousd', 0 - number(record.money))
   plus('reserved_tokens', 0 - number(record.tokens))
   plus('in_flight', 0 - in_flight(record))
@@ -23,12 +27,28 @@ local function answer(id, token, record, owner, result, failed, plus)
   call('XADD', REPLIES, 'MAXLEN', '~', MOST_REPLIES, '*', unpack(reply))
 end
 
+-- Returns a function that tells the name under which a model is booked. Names come from replies and, in jobs of
+-- earlier versions, from model-written code; those beyond the first MOST_MODELS share a line.
+local function booked_names()
+  local known, count = {}, 0
+  local function know(name)
+    if not known[name] then known[name], count = true, count + 1 end
+    return name
+  end
+  for _, field in ipairs(call('HKEYS', LEDGER)) do
+    local name = field:match('^line:%a+:calls[^:]*:(.*)$')
+    if name then know(name) end
+  end
+  return function(name) return (known[name] or count < MOST_MODELS) and know(name) or OTHER end
+end
+
 -- Adds the charges of the settlement at ARGV[at] to its lines and to the totals, and lists them in ``paid``. The
 -- label of a charge is <role>[@<tier>][,<metric>=<n>...].
-local function charge(at, plus, totals, paid)
+local function charge(at, plus, totals, paid, booked_as)
   for first = at + 5, at + 4 + ARGV[at + 4] * 7, 7 do
     local role, tier, parts = ARGV[first]:match('^(%a+)(@?[^,]*)(.*)$')
-    local line = function(metric) return 'line:' .. role .. ':' .. metric .. tier .. ':' .. ARGV[first + 1] end
+    local model = booked_as(ARGV[first + 1])
+    local line = function(metric) return 'line:' .. role .. ':' .. metric .. tier .. ':' .. model end
     local tokens, nanousd = ARGV[first + 2] + ARGV[first + 4], ARGV[first + 6]
     plus(line('calls'), 1)
     plus(line('input'), ARGV[first + 2])
@@ -38,7 +58,7 @@ local function charge(at, plus, totals, paid)
     for metric, n in parts:gmatch('(%a+)=(%d+)') do plus(line(metric), n) end
     plus('estimated_calls', ARGV[first + 5])
     paid[#paid + 1] = table.concat({ARGV[at], ARGV[first], ARGV[first + 2], ARGV[first + 3], ARGV[first + 4],
-      ARGV[first + 5], nanousd == '' and '-' or nanousd, ARGV[first + 1]}, ' ')
+      ARGV[first + 5], nanousd == '' and '-' or nanousd, model}, ' ')
     for _, total in ipairs(totals) do
       plus(total .. '_tokens', tokens)
       plus(total .. '_nanousd', nanousd == '' and 0 or nanousd)
@@ -55,7 +75,7 @@ local function book(job, add, paid)
   end
   local batch = job[2] and call('EXISTS', job[2]) == 1 and job[2]
   add_to_both(batch, add)
-  if #paid > 0 then call('RPUSH', CHARGES, unpack(paid)) end
+  for _, line in ipairs(paid) do call('RPUSH', CHARGES, line) end
   live_as(JOB, LEDGER, CALLS, RESULTS, REPLIES, CHARGES)
   if batch then live_as(batch, batch .. ':ledger') end
 end

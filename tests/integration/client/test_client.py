@@ -66,7 +66,7 @@ def test_a_job_is_stored_with_its_context_and_sent(
     spec = client.store.jobs.get(job.id).spec
     assert (spec.id, spec.custom_id, spec.batch_id, spec.query) == (job.id, job.id, None, "How many?")
     assert (spec.model, spec.sub_model, spec.metadata) == ("auto", "small", {"k": 1})
-    assert spec.limits == JobLimits(max_nanousd=500_000_000)
+    assert spec.limits == JobLimits(max_nanousd=500_000_000, max_seconds=86_400, max_sub_calls=100_000)
     assert job_ids_sent(server) == [job.id]
     assert job.status() == JobState.QUEUED
     assert server.ttl(f"rlm:blob:{spec.context.sha256}") == -1
@@ -134,7 +134,8 @@ def test_a_batch_has_budgets_of_its_own(client: Client, server: redis.Redis) -> 
     client.submit_batch(items, "b", batch_max_usd=0.5, max_tokens=7)
     assert budgets() == ["500000000", None]
     (job,) = client.batch("b").jobs()
-    assert client.store.jobs.get(job.id).spec.limits == JobLimits(max_tokens=7)
+    limits = client.store.jobs.get(job.id).spec.limits
+    assert (limits.max_tokens, limits.max_nanousd) == (7, None)
     client.submit_batch(items, "b", batch_max_tokens=9)
     assert budgets() == ["500000000", "9"]
     client.submit_batch(items, "b")

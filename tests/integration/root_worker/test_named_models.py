@@ -13,6 +13,7 @@ from rlm_dist.errors import CallError, ModelNotAllowed
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.prices import Prices
 from rlm_dist.root_worker.fan_out import FanOut
+from rlm_dist.root_worker.named_models import MOST_NAMES
 from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.sandbox.host import Sandbox
 from rlm_dist.schema import CallRequest, CallResult, Completion, Message, Role, Usage
@@ -148,3 +149,17 @@ def test_the_code_gets_an_exception_and_goes_on(fan_out: Made, workers: Workers,
         assert workers.made == []
         assert repl.run("print(x, llm_query('q', model='big'))", 0, 3).error is None
     assert workers.made == ["big"]
+
+
+@pytest.mark.parametrize("listed", [None, tuple(f"m{n}" for n in range(100))])
+def test_a_job_names_only_so_many_models(
+    fan_out: Made, workers: Workers, store: Store, listed: tuple[str, ...] | None
+) -> None:
+    """Those that it named before may be named again."""
+    job = fan_out(model="big", sub_model="small", sub_models=listed)
+    for n in range(MOST_NAMES):
+        assert ask(job, f"m{n}") == f"by m{n}"
+    with pytest.raises(ModelNotAllowed):
+        ask(job, f"m{MOST_NAMES}")
+    assert ask(job, "m0", "again") == "by m0"
+    assert len(set(workers.made)) == MOST_NAMES

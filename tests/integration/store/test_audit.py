@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 import redis
@@ -13,6 +14,7 @@ from rlm_dist.store import Audit, Difference, Settlement, Spend, Store
 from tests.support.store_values import LEASE_MS, SHORT_MS, at_once, opens, retry_job, running_job, settlement
 from tests.support.waiting import wait_until
 
+BROKEN: dict[str, Any] = {"input_tokens": "x"}
 JOBS = ("j", "k")
 IDS = [f"c{n}" for n in range(30)]
 
@@ -95,3 +97,47 @@ def test_a_sum_that_is_off_is_found(store: Store, redis_client: redis.Redis) -> 
     assert {each.ledger for each in store.audits.job("j").differences} == {"job j"}
     with pytest.raises(NotFound):
         store.audits.job("nobody")
+
+
+def test_a_ledger_names_so_many_models_and_books_the_others_in_one_line(store: Store) -> None:
+    """The sums stay exact: by job, by batch, and as they are recomputed from the charges."""
+    store.batches.create("b", "digest")
+    epoch = running_job(store, batch_id="b")
+    names = [f"m{n}" for n in range(100)]
+    store.calls.open("j", epoch, opens(*names, "again"))
+    store.calls.claim("j", [*names, "again"], "sub-1", 60_000)
+    store.calls.settle("j", "sub-1", [settlement(name, model=name) for name in names])
+    store.calls.settle("j", "sub-1", [settlement("again", model="m0")])
+    lines = {line.model: line for line in store.jobs.model_costs("j")}
+    assert set(lines) == {*names[:32], "(other)"}
+    assert (lines["(other)"].calls, lines["(other)"].input_tokens) == (68, 680)
+    assert lines["m0"].calls == 2
+    assert sum(line.calls for line in lines.values()) == store.jobs.costs("j").sub_llm_calls == 101
+    assert store.audits.job("j").differences == []
+    store.jobs.finish("j", epoch, Outcome(state=JobState.SUCCEEDED, answer="a"))
+    store.batches.seal("b")
+    assert store.audits.batch("b", store.batches.get("b").state).differences == []
+
+
+@pytest.mark.parametrize(
+    ("spend", "money"),
+    [
+        (Spend("m", Usage.model_construct(**BROKEN), 1), 0),
+        (Spend("m", Usage(input_tokens=10**30), 1), 0),
+        (Spend("m", Usage(output_tokens=-1), 1), 0),
+        (Spend("m", Usage(), 10**17), 0),
+        (Spend("m", Usage(), -5), 0),
+        (Spend("m" * 10_000, Usage(), 7), 7),
+    ],
+)
+def test_a_settlement_that_cannot_be_booked_fails_alone(store: Store, spend: Spend, money: int) -> None:
+    """Nothing of its script is written halfway: its neighbours are booked, and the ledger is right."""
+    epoch = running_job(store)
+    store.calls.open("j", epoch, opens("a", "bad", "b"))
+    store.calls.claim("j", ["a", "bad", "b"], "sub-1", 60_000)
+    bad = Settlement("bad", Role.SUB, "result bad", spend)
+    assert store.calls.settle("j", "sub-1", [settlement("a"), bad, settlement("b")]) == [True] * 3
+    assert None not in store.calls.answers("j", ["a", "bad", "b"])
+    assert store.jobs.costs("j").total_cost == (2 + money) / 10**9
+    assert all(len(line.model) <= 200 for line in store.jobs.model_costs("j"))
+    assert store.audits.job("j").differences == []

@@ -211,7 +211,7 @@ def test_all_keys_of_an_ended_job_expire(store: Store, redis_client: redis.Redis
     store.calls.settle("j", "sub-1", [settlement("c")])
     store.journals.append_events("j", ["event"])
     store.journals.append("j", epoch, "entry")
-    store.jobs.use_blob("j", "beef")
+    store.jobs.use_blob("j", "beef", 1)
     assert leaked_keys(redis_client) != []
     store.jobs.finish("j", epoch, DONE)
     assert leaked_keys(redis_client) == []
@@ -230,7 +230,7 @@ def test_late_writes_leave_no_key_and_are_counted(store: Store, redis_client: re
     assert store.calls.settle("j", "sub-1", [settlement("c", nanousd=7)]) == [True]
     store.journals.append_events("j", ["late"])
     store.jobs.note_cache_hits("j", 1)
-    store.jobs.use_blob("j", "beef")
+    store.jobs.use_blob("j", "beef", 1)
     assert leaked_keys(redis_client) == []
     assert redis_client.hget("rlm:job:j:ledger", "spent_nanousd") == "7"
     assert store.jobs.costs("j").cache_hits == 1

@@ -36,7 +36,7 @@ def life_of_a_batch(store: Store) -> None:
     assert store.jobs.park("j", epoch) is True
     epoch = store.jobs.start("j", "root-2", LEASE_MS) or 0
     store.jobs.renew("j", epoch, LEASE_MS)
-    store.jobs.use_blob("j", "beef")
+    store.jobs.use_blob("j", "beef", 1)
     store.journals.append_events("j", ["started"])
     store.calls.open("j", epoch, [*opens("r", role=Role.ROOT, tokens=5), *opens("a", "b", "c", tokens=7)])
     store.journals.append("j", epoch, "reply")

@@ -348,3 +348,57 @@ def test_an_eighth_more_is_claimed_than_there_are_slots(
         wait_until(lambda: len(worker.model.waiting()) == 2)
         worker.model.answer(*worker.model.waiting())
         assert ran.result(30)
+
+
+def _bad(fields: dict[str, Any]) -> CallResult:
+    """An answer with a field that a ledger or JSON cannot hold."""
+    usage = Usage.model_construct(**{"input_tokens": 7, **fields.pop("usage", {})})
+    known = {"text": "yes", "usage": usage, "finish_reason": "stop", "model": "m"}
+    return CallResult(completion=Completion.model_construct(**{**known, **fields}))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": "lone \ud800"},
+        {"model": "lone \ud800"},
+        {"finish_reason": "lone \ud800"},
+        {"usage": {"input_tokens": 10**30}},
+        {"usage": {"output_tokens": -5}},
+        {"usage": {"reasoning_tokens": 10**30}},
+        {"usage": {"billed_nanousd": 10**30}},
+        {"usage": {"input_tokens": "many"}},
+        {"usage": {"billed_nanousd": 1.5}},
+        None,
+    ],
+)
+def test_a_reply_that_no_ledger_can_hold_spoils_no_other(
+    store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any] | None
+) -> None:
+    """It ends with its task, as an answer with an estimated cost or as a failed call."""
+    opened(store, worker, "a", "bad", "b", "c")
+    may_settle, settle, sizes = threading.Event(), store.calls.settle, list[int]()
+
+    def together(job_id: str, owner: str, settlements: Any) -> list[bool]:
+        sizes.append(len(settlements))
+        may_settle.wait()
+        return settle(job_id, owner, settlements)
+
+    monkeypatch.setattr(store.calls, "settle", together)
+    run = worker.run("a", "bad", "b", "c")
+    wait_until(lambda: len(worker.model.waiting()) == SLOTS)
+    worker.model.answer("a")
+    wait_until(lambda: sizes)
+    if fields is None:
+        worker.model.asked["bad"].set_exception(RuntimeError("a bug"))
+    else:
+        worker.model.asked["bad"].set_result(_bad(dict(fields)))
+    worker.model.answer("b", "c")
+    may_settle.set()
+    assert run.result()
+    assert sizes == [1, 3]
+    assert all(answered(store, "a", "bad", "b", "c"))
+    costs = store.jobs.costs("j")
+    assert costs.sub_llm_calls >= 3
+    assert (costs.pending_calls, store.jobs.get("j").calls_claimed) == (0, 0)
+    assert store.audits.job("j").differences == []

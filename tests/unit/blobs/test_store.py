@@ -18,6 +18,9 @@ class DictBackend:
     def keep(self, hashes: Sequence[str]) -> list[bool]:
         return [sha256 in self.blobs for sha256 in hashes]
 
+    def size(self, sha256: str) -> int:
+        return sum(map(len, self.blobs[sha256]))
+
     def read(self, sha256: str) -> Iterator[bytes]:
         yield from self.blobs[sha256]
 

@@ -4,7 +4,9 @@ import json
 import time
 from dataclasses import replace
 
-from rlm_dist.engine.journal import BudgetHint, Journal
+import pytest
+
+from rlm_dist.engine.journal import PARTIAL_BYTES, BudgetHint, Journal, bounded_partial
 from rlm_dist.schema import CellResult, Clipped, FinalValue
 from tests.support.fake_repl import reply
 
@@ -112,3 +114,28 @@ def test_a_draft_that_an_earlier_version_wrote_down_with_each_cell_is_the_same_a
     again = Journal(written, written.append)
     assert not again.cell(0, 0, "c", lambda _: CellResult(partial=None)).diverged
     assert again.cell(0, 0, "c", lambda _: CellResult(partial="q")).diverged
+
+
+def with_partial(text: str | None) -> CellResult:
+    return replace(CELL, partial=text)
+
+
+@pytest.mark.parametrize("text", ["a" * 3_000_000, "é" * 700_000, "\ud800" * 400_000])
+def test_a_partial_answer_of_any_length_is_cut_to_a_mebibyte(text: str) -> None:
+    written: list[str] = []
+    shown = Journal([], written.append).cell(0, 0, "x", lambda _: with_partial(text)).shown
+    assert shown.partial is not None
+    assert len(shown.partial.encode("utf-8", "surrogatepass")) <= PARTIAL_BYTES
+    assert f"the whole has {len(text):,} characters" in shown.partial
+    assert bounded_partial(shown.partial) == shown.partial
+    run = Journal(written, lambda _: refuse()).cell(0, 0, "x", lambda _: with_partial(text))
+    assert (run.shown, run.diverged) == (shown, False)
+
+
+def test_a_partial_answer_that_an_earlier_version_wrote_whole_is_cut_as_well() -> None:
+    written: list[str] = []
+    Journal([], written.append).cell(0, 0, "x", lambda _: CELL)
+    old = json.dumps({**json.loads(written[0]), "partial": "a" * 3_000_000})
+    run = Journal([old], lambda _: refuse()).cell(0, 0, "x", lambda _: with_partial("a" * 3_000_000))
+    assert (run.replayed, run.diverged) == (True, False)
+    assert len(run.shown.partial or "") <= PARTIAL_BYTES

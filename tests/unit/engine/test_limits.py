@@ -1,14 +1,17 @@
 """A job that reaches a limit: calls are refused, the model is told, and it has one turn left."""
 
+import hashlib
+import json
 from typing import Any
 
 import pytest
 
-from rlm_dist.engine.journal import BudgetHint
+from rlm_dist.engine.blocks import MOST_BLOCKS
+from rlm_dist.engine.journal import PARTIAL_BYTES, BudgetHint
 from rlm_dist.engine.loop import LAST_OUTPUT_CHARS
 from rlm_dist.errors import LimitExceeded
 from rlm_dist.schema import CellResult, JobLimits, JobState, ReachedLimit
-from tests.support.fake_repl import FakeRepl, Run
+from tests.support.fake_repl import FakeRepl, Run, reply
 
 ASK = "```repl\nask()\n```"
 CALLS = ReachedLimit("max_sub_calls", 5, 5)
@@ -123,3 +126,46 @@ def test_a_run_goes_on_from_every_place_in_the_journal_of_a_job_at_its_limit() -
 )
 def test_what_an_error_says_of_a_limit(limit: ReachedLimit, text: str) -> None:
     assert str(LimitExceeded(*limit)) == text
+
+
+def blocks(n: int) -> str:
+    return "\n\n".join(f"```repl\nn = {number}\n```" for number in range(n))
+
+
+def test_of_a_reply_with_many_blocks_the_first_ones_run() -> None:
+    done = run(blocks(MOST_BLOCKS + 10), "FINAL(1)")
+    assert len(done.repl.ran) == MOST_BLOCKS
+    said = done.script.last_message()
+    assert f"Blocks {MOST_BLOCKS + 1} to {MOST_BLOCKS + 10} were not run" in said
+    assert f"only the first {MOST_BLOCKS} blocks of a reply are run" in said
+
+
+def test_a_job_of_an_earlier_version_goes_on_with_all_blocks_that_it_ran() -> None:
+    first = run(blocks(MOST_BLOCKS), "FINAL(1)")
+    cell = json.loads(first.written[MOST_BLOCKS])
+    assert (cell["t"], cell["block"]) == ("cell", MOST_BLOCKS - 1)
+    more = {**cell, "block": MOST_BLOCKS, "code": hashlib.sha256(f"n = {MOST_BLOCKS}".encode()).hexdigest()}
+    replies = [reply(blocks(MOST_BLOCKS + 1)).model_dump(mode="json")]
+    old = [json.dumps({"v": 1, "t": "reply", "turn": 0, "completion": one}) for one in replies]
+    done = run("FINAL(1)", journal=[*old, *first.written[1 : MOST_BLOCKS + 1], json.dumps(more)])
+    assert len(done.repl.ran) == MOST_BLOCKS + 1
+
+
+def test_a_journal_that_is_full_ends_the_job_with_its_draft() -> None:
+    def append(entry: str) -> None:
+        if '"cell"' in entry:
+            raise LimitExceeded("max_job_bytes", 101, 100)
+
+    done = run("```repl\nanswer['content'] = 'draft'\n```", append=append)
+    assert (done.outcome.state, done.outcome.partial_answer) == (JobState.EXHAUSTED, "draft")
+    assert done.outcome.limits_reached == ("max_job_bytes",)
+    assert done.outcome.error is not None
+    assert done.outcome.error.message == "limit max_job_bytes reached: 101 of 100 used"
+
+
+def test_a_draft_is_cut_to_a_mebibyte_however_the_job_ends() -> None:
+    budget = lambda chars: BudgetHint(None, MONEY)  # noqa: E731
+    written = run("```repl\nanswer['content'] = 'a' * 3_000_000\n```", "Hm.", budget=budget)
+    said = run("Hm.", "a" * 3_000_000, budget=budget)
+    for done in (written, said):
+        assert PARTIAL_BYTES - 200 < len(done.outcome.partial_answer or "") <= PARTIAL_BYTES

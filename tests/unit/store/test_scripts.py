@@ -12,6 +12,7 @@ from rlm_dist.store.scripts import register
 FOLDER = resources.files("rlm_dist.store") / "lua"
 PRELUDES = {
     "prelude.lua",
+    "prelude_bookable.lua",
     "prelude_budgets.lua",
     "prelude_calls.lua",
     "prelude_jobs.lua",

@@ -1,0 +1,30 @@
+-- Prelude, after prelude_ledger.lua, of calls_settle.lua: whether settlements can be booked.
+-- Lua's numbers are exact up to 2^53, which the sums of one script must not exceed.
+local MOST_TOKENS, MOST_NANOUSD, MOST_CHARGES = 1e9, 4e15, 1000
+
+local function is_count(text, most) return text and text:match('^%d+$') and tonumber(text) <= most end
+
+-- Whether a ledger cannot take more money: HINCRBY fails beyond 2^63.
+local function full(ledger) return ledger and number(call('HGET', ledger, 'spent_nanousd')) > 9e18 end
+
+local function is_charge(first)
+  local label, nanousd, fits = ARGV[first], ARGV[first + 6], nil
+  fits = label and label:match('^%a+') and ARGV[first + 1] and (nanousd == '' or is_count(nanousd, MOST_NANOUSD))
+  for index = first + 2, first + 5 do fits = fits and is_count(ARGV[index], MOST_TOKENS) end
+  for n in (fits and label or ''):gmatch('=([^,]*)') do fits = fits and is_count(n, MOST_TOKENS) end
+  return fits
+end
+
+-- Whether all settlements can be booked. A script that fails is not rolled back, so this is to be known before
+-- anything is written.
+local function bookable(batch)
+  local at, no_more = 2, full(LEDGER) or full(batch and batch .. ':ledger')
+  while at <= #ARGV do
+    if not is_count(ARGV[at + 4], MOST_CHARGES) then return false end
+    for first = at + 5, at + 4 + ARGV[at + 4] * 7, 7 do
+      if no_more or not is_charge(first) then return false end
+    end
+    at = at + 5 + ARGV[at + 4] * 7
+  end
+  return true
+end
