@@ -28,7 +28,7 @@ def deployed(tmp_path: Path) -> Iterator[redis.Redis]:
     )
     process = subprocess.Popen(
         [shell, option, f"{script} --port {port} --dir {tmp_path}"],
-        env={**os.environ, "RLM_REDIS_PASSWORD": "hush"},
+        env={**os.environ, "RLM_REDIS_PASSWORD": "hush", "RLM_REDIS_MAXMEMORY": "100mb"},
         stdout=subprocess.DEVNULL,
     )
     try:
@@ -44,7 +44,8 @@ def test_the_server_asks_for_the_password_keeps_all_and_evicts_nothing(
     deployed: redis.Redis, tmp_path: Path
 ) -> None:
     assert deployed.config_get("append*")["appendonly"] == "yes"
-    assert deployed.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    memory = deployed.config_get("maxmemory*")
+    assert (memory["maxmemory-policy"], memory["maxmemory"]) == ("noeviction", str(100 << 20))
     port = deployed.get_connection_kwargs()["port"]
     with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
         stranger.ping()
