@@ -73,10 +73,9 @@ class Blobs:
             BlobError: the blob is missing or damaged.
         """
         digest = hashlib.sha256()
-        decompressor = zstandard.ZstdDecompressor()
         for piece in self._backend.read(sha256):
             try:
-                raw = decompressor.decompress(piece)
+                raw = _decompress(piece)
             except zstandard.ZstdError as error:
                 raise BlobError(sha256, f"is damaged ({error})") from None
             digest.update(raw)
@@ -138,6 +137,13 @@ def _compress(chunks: Iterable[bytes], sha256: str) -> Iterator[bytes]:
         yield compressor.compress(piece)
     if digest.hexdigest() != sha256:
         raise BlobError(sha256, "the bytes changed while they were stored")
+
+
+def _decompress(piece: bytes) -> bytes:
+    """The bytes of a piece; nothing is made room for beyond what a piece may hold, whatever it claims."""
+    if zstandard.frame_content_size(piece) > PIECE_BYTES:
+        raise zstandard.ZstdError("a piece is too large")
+    return zstandard.ZstdDecompressor().decompress(piece, max_output_size=PIECE_BYTES)
 
 
 def _recut(chunks: Iterable[bytes]) -> Iterator[bytes]:

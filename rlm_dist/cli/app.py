@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 failed; 2 bad usage or bad input; 3 ended without an answe
 model endpoint cannot be reached.
 """
 
+import resource
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     plain_streams()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a command stops what it has started
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold keys and texts
     names = [name for name in arguments[:1] if name in COMMANDS]
     if names != ["worker"]:  # the worker that it starts says so itself
         for variable in unknown_variables():

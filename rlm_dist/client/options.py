@@ -18,6 +18,7 @@ from rlm_dist.schema import NANO, CallParameters, ExtraBody, JobLimits, OnDiverg
 
 _MOST = 2**53
 _MOST_USD = 10**9
+_MOST_SUB_MODELS = 30  # with the job's own two, as many as a ledger has lines for
 _MOST_URL_CHARS = 2000
 
 Name = Annotated[str, Field(min_length=1)]
@@ -30,7 +31,7 @@ class JobOptions(BaseModel):
 
     model: Name | None = None
     sub_model: Name | None = None
-    sub_models: Annotated[tuple[Name, ...], Field(strict=False)] | None = None
+    sub_models: Annotated[tuple[Name, ...], Field(strict=False, max_length=_MOST_SUB_MODELS)] | None = None
     max_iterations: int | None = Field(default=None, ge=1, le=_MOST)
     max_usd: Annotated[Decimal, Field(strict=False)] | None = Field(default=None, ge=0, le=_MOST_USD)
     max_tokens: int | None = Field(default=None, ge=1, le=_MOST)

@@ -1,10 +1,12 @@
 """Blobs over a backend that is a dict: pieces, hashes and damage."""
 
 import hashlib
+import tracemalloc
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from rlm_dist.blobs.store import PIECE_BYTES, Blobs, open_blobs
 from rlm_dist.errors import BlobError, SettingsError
@@ -81,6 +83,22 @@ def test_a_flipped_bit_is_found(backend: DictBackend) -> None:
         backend.blobs[sha256] = [piece[:at] + bytes([piece[at] ^ 1]) + piece[at + 1 :]]
         with pytest.raises(BlobError, match="is damaged"):
             list(blobs.read(sha256))
+
+
+@pytest.mark.parametrize("with_size", [True, False])
+def test_a_piece_that_holds_more_than_a_piece_may_is_refused_before_there_is_room_for_it(
+    backend: DictBackend, with_size: bool
+) -> None:
+    compressor = zstandard.ZstdCompressor(write_content_size=with_size)
+    sha256 = Blobs(backend).put_text("one")
+    backend.blobs[sha256] = [compressor.compress(bytes(64 * PIECE_BYTES))]
+    tracemalloc.start()
+    try:
+        with pytest.raises(BlobError, match="is damaged"):
+            list(Blobs(backend).read(sha256))
+        assert tracemalloc.get_traced_memory()[1] < 3 * PIECE_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_whole_piece_of_another_text_is_found(backend: DictBackend) -> None:

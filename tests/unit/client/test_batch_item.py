@@ -142,3 +142,10 @@ def test_a_job_without_an_answer_goes_out_as_an_error() -> None:
     assert (line["response"], line["error"]) == (None, {"code": "failed", "message": "bad key"})
     line = openai_line(result(JobState.EXHAUSTED), "gpt", created_s=5)
     assert line["error"] == {"code": "exhausted", "message": "the job ended as exhausted"}
+
+
+def test_a_job_may_name_as_many_models_as_a_ledger_tells_apart() -> None:
+    line = {"id": "a", "query": "q", "context": "c", "sub_models": [f"m{n}" for n in range(30)]}
+    assert len(read_item(line, Path()).options.sub_models or ()) == 30
+    with pytest.raises(InputError, match="sub_models: "):
+        read_item({**line, "sub_models": [f"m{n}" for n in range(31)]}, Path())
