@@ -1,5 +1,6 @@
 """Worker processes are started, restarted when they die, and gone with their parent, however it ends."""
 
+import errno
 import os
 import signal
 import stat
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import rlm_dist.local.processes as cluster_module
-from rlm_dist.errors import Unreachable
+from rlm_dist.errors import InputError, Unreachable
+from rlm_dist.local.folders import own_folder
 from rlm_dist.local.processes import Cluster
 from rlm_dist.settings import load_settings
 from tests.support.environment import PROJECT
@@ -163,3 +165,15 @@ def test_workers_run_in_a_folder_that_only_we_can_read(up: Path, tmp_path: Path)
         wait_until(up.exists)
         assert os.readlink(f"/proc/{pids(up)[0]}/cwd") == str(folder)
     assert {stat.S_IMODE(path.stat().st_mode) for path in (folder, folder / "logs")} == {0o700}
+
+
+def test_a_folder_of_somebody_else_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, mode: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with pytest.raises(InputError, match=f"RLM_HOME: {tmp_path} cannot be used: Operation not permitted"):
+        own_folder(tmp_path)

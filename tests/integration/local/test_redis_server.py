@@ -264,7 +264,10 @@ def test_damaged_data_are_an_error_that_tells_where_to_look(home: Path) -> None:
 
 def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(InputError, match=r"RLM_HOME.*Not a directory"), server(tmp_path / "file"):
+    with (
+        pytest.raises(InputError, match=r"RLM_HOME: .*file cannot be used: it is a file"),
+        server(tmp_path / "file"),
+    ):
         pass
 
 
