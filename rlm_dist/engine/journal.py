@@ -102,7 +102,7 @@ class Journal:
         return ("cell", turn, block) in self._entries
 
     def hint(self, turn: int, ask: Callable[[], BudgetHint]) -> BudgetHint:
-        """What the model is told on the budget after a turn, the same in every run of the job."""
+        """The hint on the budget after a turn, the same in every run of the job."""
         entry = self._entries.get(("hint", turn, 0))
         if entry is not None and isinstance(entry.get("text"), str | None):
             last = entry.get("last")

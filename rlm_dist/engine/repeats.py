@@ -29,7 +29,7 @@ class RepeatedErrors:
 
     @property
     def exceeded(self) -> bool:
-        """Whether the model did not change its approach after it was told."""
+        """Whether the model went on raising the same error after the note about it."""
         return self.turns >= 2 * NOTICE_AFTER
 
     def add(self, results: Sequence[CellResult]) -> None:

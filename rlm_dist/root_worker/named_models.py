@@ -2,7 +2,7 @@
 
 A context can carry instructions, and 10,000 calls to the dearest model of an endpoint are one line of code.
 So a name counts only if the job has it: as its sub model, its root model, or one that the user listed. Each
-name costs memory in the workers and a line in the ledger, so a job may use only so many.
+name costs memory in the workers and a line in the ledger, so a job may use at most ``MOST_NAMES``.
 """
 
 from collections.abc import Callable

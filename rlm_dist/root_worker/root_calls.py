@@ -118,7 +118,7 @@ class RootCalls:
         return ReachedLimit(refused.kind, refused.used, refused.limit, refused.needed) if refused else None
 
     def _expected(self, chars: int, output_tokens: int | None = None) -> Usage:
-        """The tokens of a call with so many characters, estimated from the last call's.
+        """The estimated tokens of a call whose chat has ``chars`` characters, from those of the last call.
 
         ``output_tokens`` replaces the most that it may write.
         """

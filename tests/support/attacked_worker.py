@@ -128,7 +128,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.tasks = self.processes = self.bytes = self.shared = self.own = 0
-        Path("/proc/self/clear_refs").write_text("5")  # the peak of this process's memory starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak of this process's memory
         self._own = _own_bytes()
         self._shared = _shared_bytes()
         self._held = _resident_bytes(descendants())

@@ -46,7 +46,7 @@ UNCLOSED_CODE = (
 )
 FORMATTED = (
     "Your answer was not taken: names in braces are not filled in outside a code block. Call "
-    'FINAL(f"...") inside a ```repl block, where it is Python.'
+    'FINAL(f"...") inside a ```repl block.'
 )
 EVALUATED = (
     "FINAL(...) outside a code block was run as Python, because what is in it is an expression. To hand in a "

@@ -442,7 +442,7 @@ def test_what_one_model_refuses_another_is_asked_for(stack: ExitStack, serve: Se
 def test_a_wrong_value_is_not_left_out(
     stack: ExitStack, serve: Serve, parameters: dict[str, Any], refusal: dict[str, Any]
 ) -> None:
-    """The model takes the parameter, with another value: the user is told."""
+    """The model takes the parameter, with another value: the call fails with the endpoint's words."""
     endpoint = serve(refusing(next(iter(parameters)), refusal))
     result = ask(client(stack, endpoint.url), **parameters)
     assert failure_of(result)[0] == FailureKind.INVALID

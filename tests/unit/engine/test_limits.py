@@ -1,4 +1,4 @@
-"""A job that reaches a limit: calls are refused, the model is told, and it has one turn left."""
+"""A job that reaches a limit: calls are refused, a note says so, and one turn is left."""
 
 import hashlib
 import json
