@@ -197,7 +197,7 @@ def test_racing_calls_hold_a_budget_of_tokens(suite: Suite) -> None:
     [("room-for-calls", {"max_sub_calls": 5}), ("room-for-tokens", {"max_tokens": 14_000})],
 )
 def test_a_job_at_its_limit_answers_from_what_it_has(suite: Suite, name: str, limits: dict[str, int]) -> None:
-    """Calls that do not fit fail in their places, the root model learns of it, and room is left for its answer."""
+    """Calls that do not fit fail in their places, a note says so, and room is left for the answer."""
     job_id = suite.submit(name, "Make 200 sub-calls.", **limits)
     result = suite.bench.client.job(job_id).result(WAIT_S)
     assert (result.state, result.limits_reached) == (JobState.SUCCEEDED, tuple(limits))
