@@ -9,20 +9,13 @@ from typing import Annotated
 import typer
 
 from rlm_dist.cli import options
-from rlm_dist.cli.batch_view import (
-    ENDED_STATES,
-    BatchView,
-    batch_lines,
-    brief_line,
-    ended,
-    used,
-    view,
-)
+from rlm_dist.cli.batch_view import batch_lines, brief_line, used
 from rlm_dist.cli.limit_lines import limit_lines
 from rlm_dist.cli.output import FAILED, NOT_ISOLATED, Output, money, table
-from rlm_dist.cli.pace import Pace
 from rlm_dist.cli.session import open_stores
 from rlm_dist.errors import NotFound
+from rlm_dist.operations.pace import Pace
+from rlm_dist.operations.progress import ENDED_STATES, BatchView, ended, view
 from rlm_dist.operations.trace_text import calls, cost_lines
 from rlm_dist.schema import BatchRecord, Costs, JobRecord, ModelCosts
 from rlm_dist.schema.limits import ScopeState

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from rlm_dist.cli.batch_view import batch_lines, view
-from rlm_dist.cli.pace import Pace
+from rlm_dist.cli.batch_view import batch_lines
+from rlm_dist.operations.pace import Pace
+from rlm_dist.operations.progress import view
 from rlm_dist.schema import BatchState, JobState, Role
 from rlm_dist.simulated import Latency, SimulatedEndpoint
 from tests.support.bench import Bench, MakeBench

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from rlm_dist.cli.batch_view import batch_lines, brief_line, view
+from rlm_dist.cli.batch_view import batch_lines, brief_line
 from rlm_dist.cli.limit_lines import limit_lines
-from rlm_dist.cli.pace import Pace, Rates
 from rlm_dist.cli.status import batch_document, find, job_document, job_lines, list_lines
 from rlm_dist.errors import NotFound
+from rlm_dist.operations.pace import Pace, Rates
+from rlm_dist.operations.progress import view
 from rlm_dist.schema import (
     NANO,
     BatchRecord,
