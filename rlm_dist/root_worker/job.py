@@ -17,7 +17,7 @@ from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.root_worker.root_calls import RootCalls
 from rlm_dist.schema import NANO, Completion, JobRecord, Message, Outcome
-from rlm_dist.schema.events import REPLAY_DIVERGED, Emit, Event, Marked
+from rlm_dist.schema.events import REPLAY_DIVERGED, Emit, Event, Marked, RootReplied
 from rlm_dist.store import Store
 from rlm_dist.worker.failpoints import failpoint
 
@@ -49,6 +49,7 @@ class RootJob:
         self._repl = repl
         self._sink = emit
         self._diverged = 0
+        self._turns = 0
         self._batch_has_budget = record.spec.batch_id is not None and store.batches.has_budget(
             record.spec.batch_id
         )
@@ -81,6 +82,8 @@ class RootJob:
         if isinstance(event, Marked) and event.kind == REPLAY_DIVERGED:
             self._diverged += 1
             self._store.jobs.note_divergence(self._spec.id, self._epoch, self._diverged)
+        elif isinstance(event, RootReplied):
+            self._turns = event.turn + 1
         self._sink(event)
 
     def _entries(self) -> Iterator[str]:
@@ -95,7 +98,7 @@ class RootJob:
             packed = self._payloads.pack(self._spec.id, entry)
         except BlobError:  # the journal must not fail its job
             packed = entry
-        self._store.journals.append(self._spec.id, self._epoch, packed)
+        self._store.journals.append(self._spec.id, self._epoch, packed, self._turns)
         failpoint("journal.written", self._spec.id)
 
     def _stop(self, error: RLMError) -> None:

@@ -119,6 +119,14 @@ class Outcome(Wire):
     iterations: int = 0
     limits_reached: tuple[str, ...] = ()
 
+    @property
+    def reason(self) -> str:
+        """Why there is no answer, in a word: the limit that ended the job, or its error's type; else ''."""
+        if self.error is None:
+            return ""
+        at_limit = self.error.type == "LimitExceeded" and self.limits_reached
+        return self.limits_reached[-1] if at_limit else self.error.type
+
 
 class JobRecord(Wire):
     """The present state of a job; times are Unix milliseconds of the Redis server, None if not yet reached.

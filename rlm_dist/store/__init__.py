@@ -15,6 +15,7 @@ from rlm_dist.store.cache import CacheStore
 from rlm_dist.store.calls import CallRefused, CallState, CallStore, OpenCall, Settlement, Spend
 from rlm_dist.store.capacity import Window, WorkerStore
 from rlm_dist.store.connection import StoreConnection, connect, reaching
+from rlm_dist.store.job_lists import JobListStore
 from rlm_dist.store.jobs import JobStore
 from rlm_dist.store.journals import JournalStore
 from rlm_dist.store.limits import LimitStore
@@ -51,6 +52,7 @@ class Store:
         self.connection = StoreConnection(client, retention_s=retention_s, patience_s=patience_s)
         self.jobs = JobStore(self.connection)
         self.batches = BatchStore(self.connection)
+        self.lists = JobListStore(self.connection)
         self.calls = CallStore(self.connection)
         self.journals = JournalStore(self.connection)
         self.workers = WorkerStore(self.connection)

@@ -70,6 +70,7 @@ class JobStore(StorePart):
             *("" if limit is None else limit for limit in limits),
             CANCELLED,
             self._retention_ms,
+            spec.custom_id,
         ]
 
     def get(self, job_id: str) -> JobRecord:
@@ -181,7 +182,8 @@ class JobStore(StorePart):
 
     def finish(self, job_id: str, epoch: int, outcome: Outcome) -> bool:
         """End a job; False if it had ended already, or another worker holds it."""
-        args = (epoch, outcome.state, _to_json(outcome), self._retention_ms)
+        how = (outcome.iterations, outcome.reason)
+        args = (epoch, outcome.state, _to_json(outcome), self._retention_ms, *how)
         return bool(fenced(self._script("job_finish", keys.job_keys(job_id), *args), job_id))
 
     def end_stalled(self, batch_id: str, stalled_s: float) -> list[str]:

@@ -24,14 +24,16 @@ class JournalStore(StorePart):
         streams = self._reach(lambda: self._client.xread({key: after}, block=block))
         return [(entry_id, fields["e"]) for _, entries in streams for entry_id, fields in entries]
 
-    def append(self, job_id: str, epoch: int, entry: str) -> None:
+    def append(self, job_id: str, epoch: int, entry: str, turns: int = 0) -> None:
         """Add an entry to the journal; an entry equal to the last one counts as its repeat.
+
+        ``turns`` is how many turns the job has begun, for people who watch it.
 
         Raises:
             Superseded: if another worker holds the job, or the job has ended.
             LimitExceeded: if the job has no room for it.
         """
-        reply = self._script("job_journal", keys.job_keys(job_id), epoch, entry)
+        reply = self._script("job_journal", keys.job_keys(job_id), epoch, entry, turns)
         within_budget(fenced(reply, job_id, epoch))
 
     def read(self, job_id: str) -> list[str]:

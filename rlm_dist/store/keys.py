@@ -15,7 +15,9 @@ J                      hash    retention from job end   id, spec, state, epoch, 
                                                         was parked), ran_ms (how long it ran before that),
                                                         stopping (the epoch that is about to end it), bytes
                                                         (stored in its journal, requests, results and trace,
-                                                        and in blobs for them), max_bytes
+                                                        and in blobs for them), max_bytes, name (the user's
+                                                        for it), turns (begun so far), reason (why it has no
+                                                        answer)
 J:ledger               hash    as J                     totals and lines; see ``ledger``
 J:calls                hash    as J                     call id → state; see ``lua/prelude_calls.lua``
 J:requests             hash    as J                     sub-call id → request
@@ -36,6 +38,10 @@ B                      hash    retention from its last  digest, total, created_m
                                                         webhook_state, ended_ms
 B:ledger               hash    as B                     as J:ledger, over all jobs
 B:jobs                 zset    as B                     job ids by line number
+B:by:<order>           zset    as B                     job ids by state and order; see
+                                                        ``lua/prelude_lists.lua``, also for the next two
+B:reasons              hash    as B                     why jobs ended without an answer, each with a number
+B:names                zset    as B                     the jobs' names, each with its job id
 B:ended                stream  as B                     jobs in order of their end: id ``j``, run time ``ms``,
                                                         ``n`` nano-dollars and ``t`` tokens spent by then
 rlm:jobs, rlm:batches  zset    none: pruned             ids by creation time
@@ -82,6 +88,8 @@ _PARTS = (
     *("ledger", "calls", "requests", "results", "journal", "trace", "replies", "done", "blobs", "tokens"),
     "charges",
 )
+_ORDERS = ("index", "cost", "time", "turns", "calls", "reason")
+LIST_PARTS = (*(f"by:{order}" for order in _ORDERS), "names", "reasons")
 
 
 def job(job_id: str, part: str = "") -> str:

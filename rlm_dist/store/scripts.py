@@ -33,6 +33,7 @@ _NAMES = (
     "job_events",
     "job_finish",
     "job_journal",
+    "job_list",
     "job_park",
     "job_renew",
     "job_retry",
@@ -49,6 +50,7 @@ _NAMES = (
 )
 _PRELUDES = (
     ("job_", "prelude.lua"),
+    ("job_", "prelude_lists.lua"),
     ("job_", "prelude_jobs.lua"),
     ("calls_", "prelude.lua"),
     ("calls_", "prelude_calls.lua"),
@@ -56,6 +58,7 @@ _PRELUDES = (
     ("calls_", "prelude_budgets.lua"),
     ("calls_", "prelude_ledger.lua"),
     ("calls_settle", "prelude_bookable.lua"),
+    ("calls_settle", "prelude_lists.lua"),
     ("limits_", "prelude_limits.lua"),
     ("limits_", "prelude_limits_cuts.lua"),
     ("limits_", "prelude_limits_raises.lua"),

@@ -50,4 +50,5 @@ while at <= #ARGV do
   at = at + 5 + ARGV[at + 4] * 7
 end
 book(job, add, paid)
+if FINAL[job[1]] and job[2] and add.spent_nanousd then list_cost(job[2], job[1]) end
 return firsts

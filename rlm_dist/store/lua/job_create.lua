@@ -1,7 +1,7 @@
 -- Creates one job, unless it exists.
 -- ARGV: 1 job id, 2 spec (JSON), 3 batch key or '', 4 line number, 5 blob key of the context,
 --       6 max_nanousd or '', 7 max_tokens or '', 8 max_sub_calls or '', 9 cancelled outcome (JSON),
---       10 retention_ms
+--       10 retention_ms, 11 the user's name for the job
 -- Returns 1 if it was created, 0 if it exists, NOT_FOUND if its batch does not exist.
 -- Atomic: a half-registered job would be missing from its batch, or lose its context.
 local id, batch, retention_ms = ARGV[1], ARGV[3], ARGV[10]
@@ -24,9 +24,8 @@ call('PERSIST', ARGV[5])
 if parent then
   call('ZADD', batch .. ':jobs', ARGV[4], id)
   -- The keys of a batch expire together or not at all.
-  if call('PERSIST', batch) == 1 then
-    for _, suffix in ipairs({':ledger', ':jobs', ':ended'}) do call('PERSIST', batch .. suffix) end
-  end
+  if call('PERSIST', batch) == 1 then for_batch(batch, 'PERSIST') end
+  list_name(batch, id, ARGV[11])
 end
 set_state(parent and batch, nil, 'queued')
 if parent and parent[2] then end_job('queued', 'cancelled', ARGV[9], retention_ms) end

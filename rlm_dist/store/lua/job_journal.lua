@@ -1,5 +1,5 @@
 -- Appends an entry to the journal of a running job.
--- ARGV: 1 epoch, 2 entry
+-- ARGV: 1 epoch, 2 entry, 3 turns begun so far
 -- Returns 1; 'refused <kind> <used> <limit> 0' if the job has no room for it; or NOT_FOUND, or SUPERSEDED if the job
 --         is final or another worker's.
 -- Atomic: a holder that was superseded must not write between its successor's read and write. An entry equal to
@@ -11,4 +11,5 @@ if call('LINDEX', JOURNAL, -1) == ARGV[2] then return 1 end
 local refused = no_room(#ARGV[2])
 if refused then return refused end
 call('RPUSH', JOURNAL, ARGV[2])
+call('HSET', JOB, 'turns', ARGV[3])
 return 1

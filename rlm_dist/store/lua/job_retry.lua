@@ -31,7 +31,7 @@ local pending = number(call('HGET', LEDGER, 'pending_calls'))
 call('HDEL', LEDGER, 'pending_calls')
 call('DEL', DONE)
 call('HDEL', JOB, 'outcome', 'ended_ms', 'started_ms', 'isolation', 'cancel', 'recoveries', 'lease_ms',
-  'ended_entry', 'diverged', 'since_ms', 'ran_ms')
+  'ended_entry', 'diverged', 'since_ms', 'ran_ms', 'turns', 'reason')
 for index = 1, OWN_KEYS do call('PERSIST', KEYS[index]) end
 for _, blob in ipairs(call('SMEMBERS', BLOBS)) do
   call('SADD', blob .. ':jobs', id)
@@ -41,7 +41,8 @@ if batch then
   call('HDEL', batch, 'cancelled', 'ended_ms', 'webhook_tries', 'webhook_state')
   call('HINCRBY', batch .. ':ledger', 'pending_calls', 0 - pending)
   if job[4] then call('XDEL', batch .. ':ended', job[4]) end
-  for _, suffix in ipairs({'', ':ledger', ':jobs', ':ended'}) do call('PERSIST', batch .. suffix) end
+  unlist_end(batch, id)
+  for_batch(batch, 'PERSIST')
 end
 set_state(batch, state, 'queued')
 call('ZADD', QUEUED, int(now_ms), id)

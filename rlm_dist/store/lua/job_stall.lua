@@ -15,5 +15,5 @@ end
 if moved_ms > now_ms - ARGV[1] then return 0 end
 call('HSET', JOB, 'cancel', 1)
 call('XADD', TRACE, '*', 'e', ARGV[4])
-end_job('running', 'failed', ARGV[2], ARGV[3])
+end_job('running', 'failed', ARGV[2], ARGV[3], 'stalled')
 return 1

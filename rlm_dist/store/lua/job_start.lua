@@ -16,7 +16,7 @@ if job[4] or flags[1] then
   return 0
 end
 if state == 'running' and call('HINCRBY', JOB, 'recoveries', 1) > tonumber(ARGV[6]) then
-  end_job(state, 'failed', ARGV[7], ARGV[5])
+  end_job(state, 'failed', ARGV[7], ARGV[5], 'poison')
   return 0
 end
 if flags[2] then

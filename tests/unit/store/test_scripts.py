@@ -22,6 +22,7 @@ PRELUDES = {
     "prelude_limits_cuts.lua",
     "prelude_limits_raises.lua",
     "prelude_limits_shares.lua",
+    "prelude_lists.lua",
 }
 FILES = sorted(file.name for file in FOLDER.iterdir())
 
