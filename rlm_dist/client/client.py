@@ -14,11 +14,10 @@ import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from decimal import Decimal
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import celery
 import redis
@@ -31,9 +30,10 @@ from rlm_dist.client.batch_item import BatchItem, read_item
 from rlm_dist.client.context_upload import StoredJob, upload_contexts
 from rlm_dist.client.handles import Batch, ClusterAccess, Job
 from rlm_dist.client.job_specs import JobSpecFactory, options_of
+from rlm_dist.client.option_types import BudgetOptions, SubmitBatchOptions, SubmitOptions
 from rlm_dist.client.options import JobOptions, read_batch_options, read_budget, read_options
-from rlm_dist.contexts.encoding import Encoded, encode, store_context
-from rlm_dist.errors import InputError
+from rlm_dist.contexts.encoding import Encoded, encode, encode_files, store_context
+from rlm_dist.errors import ClientClosed, InputError
 from rlm_dist.local.cluster import is_up, own_queue, with_redis, workers
 from rlm_dist.schema import BatchState, JobSpec
 from rlm_dist.settings import Settings, load_settings
@@ -96,6 +96,7 @@ class Client:
             retention_s=self.settings.retention_s,
             patience_s=REDIS_PATIENCE_S,
         )
+        self._resources.callback(self.store.connection.close)  # what still waits for Redis then ends at once
         self._specs = JobSpecFactory(self.settings)
 
     def close(self) -> None:
@@ -111,7 +112,16 @@ class Client:
         self.close()
 
     def _cluster(self) -> ClusterAccess:
-        return ClusterAccess(self.store, self._payloads, self._wake, owner=self)
+        return ClusterAccess(self.store, self._payloads, self._wake_workers, owner=self)
+
+    def _wake_workers(self) -> None:
+        if not self._finalizer.alive:
+            raise ClientClosed
+        self._wake()
+
+    def pickled(self, handle: Job | Batch) -> tuple[Callable[..., Job | Batch], tuple[str, ...]]:
+        """How a handle is made again in another process; its parts hold no address and no password."""
+        return (_job_again if isinstance(handle, Job) else _batch_again), (handle.id,)
 
     def job(self, job_id: str) -> Job:
         """A job that was submitted before."""
@@ -127,25 +137,16 @@ class Client:
         query: str,
         *,
         metadata: Mapping[str, Any] | None = None,
-        **options: object,
+        **options: Unpack[SubmitOptions],
     ) -> Job:
         """Submit one job.
 
         Args:
-            context: a str, a list of str, a dict of str to str, any other JSON value, or what
-                ``contexts.encode_files`` returned.
+            context: a str, a list of str, a dict of str to str, any other JSON value, the ``Path`` of a file
+                or of a folder (a list of documents), or what ``contexts.encode_files`` returned.
             query: the question about the context.
             metadata: the caller's own JSON values, stored with the job.
-            options: ``model``, ``sub_model``, ``max_iterations``, ``max_usd``, ``max_tokens``,
-                ``max_sub_calls``, ``max_seconds``, ``max_depth``, ``on_divergence`` (``warn`` or ``fail``:
-                what happens to a job whose worker died if its code, run again, gives a different result),
-                ``cache`` (True: a sub-call may reuse the answer that another job got to the same request),
-                ``priority`` (``high``, ``normal`` or ``low``: the order in which waiting jobs are started);
-                and parameters that are sent with each call: ``temperature``, ``max_output_tokens``,
-                ``reasoning_effort`` and ``extra_body`` (a dict of further fields) for the root model, and
-                the same names with the prefix ``sub_`` for the sub model; ``tier`` (``default``, ``flex`` or
-                ``priority``) for both, ``sub_tier`` for the sub model alone; ``sub_models``, a list of
-                the models that code may name besides the job's two.
+            options: see ``SubmitOptions``.
 
         Raises:
             InputError: if context or query is empty, or an option is unknown or bad.
@@ -154,8 +155,8 @@ class Client:
         line = {"id": job_id, "query": query, "context": "", "metadata": dict(metadata or {})}
         job_options = read_options(options).over(self._defaults)
         item = read_item(line, Path())
-        encoded = context if isinstance(context, Encoded) else encode(context)
-        self._wake()
+        encoded = _encoded(context)
+        self._wake_workers()
         ref = store_context(encoded, self.blobs)
         self._enqueue([self._specs.make(item, job_options, ref, job_id=job_id)])
         return self.job(job_id)
@@ -167,7 +168,7 @@ class Client:
         *,
         context_root: str | Path | None = None,
         cap: bool = False,
-        **options: object,
+        **options: Unpack[SubmitBatchOptions],
     ) -> Batch:
         """Submit jobs together, each a dict like a line of a batch file, in either form.
 
@@ -199,7 +200,7 @@ class Client:
         skip_invalid: bool = False,
         context_root: str | Path | None = None,
         cap: bool = False,
-        **options: object,
+        **options: Unpack[SubmitBatchOptions],
     ) -> Batch:
         """Submit the jobs of a batch file, read as a stream; otherwise like ``submit_batch``."""
         rules = file_rules(path, self.settings, context_root)
@@ -210,7 +211,9 @@ class Client:
     def _ceilings(self, options: Mapping[str, object]) -> JobOptions:
         return read_batch_options(options)[1].over(self._defaults)
 
-    def submit_checked(self, jobs: JobSource, batch_id: str | None = None, **options: object) -> Batch:
+    def submit_checked(
+        self, jobs: JobSource, batch_id: str | None = None, **options: Unpack[SubmitBatchOptions]
+    ) -> Batch:
         """Submit jobs that are already checked; otherwise like ``submit_batch``."""
         batch, defaults = self._open_batch(jobs, batch_id, options)
         if not batch.record().sealed:
@@ -219,7 +222,7 @@ class Client:
         return batch
 
     def submit_pilot(
-        self, jobs: JobSource, count: int, batch_id: str | None = None, **options: object
+        self, jobs: JobSource, count: int, batch_id: str | None = None, **options: Unpack[SubmitBatchOptions]
     ) -> tuple[Batch, list[Job]]:
         """Submit ``count`` jobs, spread evenly over the batch; ``submit_checked`` submits the others.
 
@@ -246,13 +249,7 @@ class Client:
             self.store.batches.set_budget(batch_id, *limits)
         return self.batch(batch_id), job_options.over(self._defaults)
 
-    def retry(
-        self,
-        batch_id: str,
-        *,
-        batch_max_usd: float | Decimal | None = None,
-        batch_max_tokens: int | None = None,
-    ) -> int:
+    def retry(self, batch_id: str, **budget: Unpack[BudgetOptions]) -> int:
         """Run again the jobs of a batch that ended without an answer; return their number.
 
         They keep their ids, their ledgers and the calls that were answered. A new budget replaces the
@@ -262,11 +259,11 @@ class Client:
             NotFound: if the batch does not exist, or its retention is over.
             InputError: if a budget is bad.
         """
-        budget = read_budget(batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens)
-        self.store.batches.set_budget(batch_id, budget.max_nanousd, budget.batch_max_tokens)
+        limits = read_budget(**budget)
+        self.store.batches.set_budget(batch_id, limits.max_nanousd, limits.batch_max_tokens)
         job_ids = self.store.batches.retry(batch_id)
         if job_ids:
-            self._wake()
+            self._wake_workers()
             specs = [job.spec for job in self.store.jobs.records(job_ids) if job]
             send_root(self._app, *specs, retried=True)
         return len(job_ids)
@@ -275,7 +272,7 @@ class Client:
         self, batch_id: str, jobs: JobSource, defaults: JobOptions, positions: Container[int] | None = None
     ) -> None:
         """Submit the jobs of a batch, or only those at ``positions``."""
-        self._wake()
+        self._wake_workers()
         items = ((n, item) for n, item in enumerate(jobs.items()) if positions is None or n in positions)
         with ThreadPoolExecutor(1) as sender:  # sends one chunk while the next is prepared
             sending: Future[None] | None = None
@@ -325,6 +322,26 @@ class _Waker:
 
 def _do_nothing() -> None:
     pass
+
+
+@cache
+def _own_client() -> Client:
+    """This process's client for handles that are unpickled here."""
+    return Client()
+
+
+def _job_again(job_id: str) -> Job:
+    return _own_client().job(job_id)
+
+
+def _batch_again(batch_id: str) -> Batch:
+    return _own_client().batch(batch_id)
+
+
+def _encoded(context: object) -> Encoded:
+    if isinstance(context, Encoded):
+        return context
+    return encode_files([context]) if isinstance(context, Path) else encode(context)
 
 
 def _job_id(batch_id: str, item: BatchItem) -> str:

@@ -6,7 +6,8 @@ only ``sub_tier`` has the root model's as its default.
 Money is entered in USD (``max_usd``) and stored as integer nano-dollars (``JobLimits.max_nanousd``).
 """
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 from decimal import ROUND_FLOOR, Decimal
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ _MOST = 2**53
 _MOST_USD = 10**9
 _MOST_SUB_MODELS = 30  # with the job's own two, as many as a ledger has lines for
 _MOST_URL_CHARS = 2000
+_SIMILAR = 0.8  # of an unknown name to the one that was meant
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -114,6 +116,9 @@ class BatchOptions(BatchBudget):
         return value
 
 
+_BATCH_NAMES = frozenset(BatchOptions.model_fields)
+
+
 def read_budget(**values: object) -> BatchBudget:
     """Check the budget of a batch; None means not set.
 
@@ -135,7 +140,7 @@ def read_options(values: Mapping[str, object]) -> JobOptions:
     try:
         return JobOptions.model_validate(dict(values))
     except ValidationError as error:
-        raise InputError(tuple(problems_of(error))) from None
+        raise InputError(tuple(problems_of(error, _NAMES | _BATCH_NAMES))) from None
 
 
 def read_batch_options(values: Mapping[str, object]) -> tuple[BatchOptions, JobOptions]:
@@ -152,9 +157,9 @@ def read_batch_options(values: Mapping[str, object]) -> tuple[BatchOptions, JobO
         raise InputError(tuple(problems_of(error))) from None
 
 
-def problems_of(error: ValidationError) -> list[str]:
-    """One line for each problem; it names the field and never shows its value."""
-    return [f"{_field(item['loc'])}: {_message(item)}" for item in error.errors(include_input=False)]
+def problems_of(error: ValidationError, names: Collection[str] = ()) -> list[str]:
+    """One line for each problem; it names the field, if unknown a similar one of ``names``, but no value."""
+    return [f"{_field(item['loc'])}: {_message(item, names)}" for item in error.errors(include_input=False)]
 
 
 def _nanousd(usd: Decimal) -> int:
@@ -168,9 +173,10 @@ def _field(location: tuple[int | str, ...]) -> str:
 _KINDS = {"model_type": "must be an object", "tuple_type": "must be a list"}
 
 
-def _message(item: Any) -> str:
+def _message(item: Any, names: Collection[str]) -> str:
     if item["type"] == "extra_forbidden":
-        return "is not known"
+        similar = difflib.get_close_matches(str(item["loc"][-1]), sorted(names), 1, _SIMILAR)
+        return "is not known" + "".join(f"; did you mean {name}?" for name in similar)
     if item["type"] == "missing":
         return "is missing"
     if item["type"] in _KINDS:  # Pydantic's own words name our classes

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
+from rlm_dist.errors import Cancelled, JobFailed
 from rlm_dist.schema.base import Wire
 from rlm_dist.schema.calls import CallParameters
 from rlm_dist.schema.costs import Costs
@@ -207,3 +208,15 @@ class Result(Wire):
     isolation: str | None
     costs: Costs
     timing: Timing
+
+    def raise_for_state(self) -> None:
+        """Return if the job has its answer.
+
+        Raises:
+            JobFailed: if it ended without one; its ``kind`` is the type of the result's error.
+            Cancelled: if it was cancelled.
+        """
+        if self.state is JobState.CANCELLED:
+            raise Cancelled(self.id)
+        if self.error is not None:
+            raise JobFailed(self.id, self.error.type, self.error.message)

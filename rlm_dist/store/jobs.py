@@ -110,6 +110,17 @@ class JobStore(StorePart):
             for job, ledger in zip(hashes[::2], hashes[1::2], strict=True)
         ]
 
+    def states(self, job_ids: Sequence[str]) -> list[JobState | None]:
+        """The states of these jobs, in one round trip; None for each that does not exist."""
+
+        def read() -> list[str | None]:
+            pipe = self._client.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipe.hget(keys.job(job_id), "state")
+            return list(pipe.execute())
+
+        return [JobState(state) if state else None for state in self._reach(read)] if job_ids else []
+
     def running(self) -> list[Running]:
         """All jobs that a worker holds, in the order of their start."""
         ids: list[str] = self._reach(lambda: self._client.zrange(keys.LEASES, 0, -1))
