@@ -24,9 +24,7 @@ from rlm_dist.settings import Settings, load_settings
 
 @options.takes_job_options
 def run(
-    context: Annotated[
-        list[str], typer.Option(metavar="FILE", help="A file, a folder, or - for stdin; may be repeated.")
-    ],
+    context: Annotated[list[str], typer.Option(metavar="FILE…", help="Files, folders, or - for stdin.")],
     query: Annotated[str, typer.Option(metavar="TEXT", help="What to find out.")],
     job: options.JobOptions = options.NO_JOB_OPTIONS,
     prompts: options.Prompts = None,
