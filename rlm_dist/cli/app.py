@@ -33,6 +33,7 @@ COMMANDS = {
     "resume": "control:resume",
     "retry": "control:retry",
     "finish": "control:finish",
+    "delete": "delete:delete",
     "trace": "trace:trace",
     "worker": "worker:worker",
     "flower": "monitor:flower",

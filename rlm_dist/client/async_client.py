@@ -195,6 +195,10 @@ class AsyncJob:
         """Cancel the job."""
         return await self._client.in_thread(self._job.cancel)
 
+    async def delete(self) -> int:
+        """Remove the job, which must have ended."""
+        return await self._client.in_thread(self._job.delete)
+
     def events(self) -> AsyncIterator[Event]:
         """The job's events from its start, then new ones as they happen, until it ends."""
         return self._client.iterate(self._job.events)
@@ -238,6 +242,10 @@ class AsyncBatch:
     async def cancel(self) -> None:
         """Cancel every job that has not ended."""
         await self._client.in_thread(self._batch.cancel)
+
+    async def delete(self) -> int:
+        """Remove the batch, which must have ended, with its jobs."""
+        return await self._client.in_thread(self._batch.delete)
 
     async def pause(self) -> None:
         """Start no more jobs and sub-calls, and let calls under way finish."""

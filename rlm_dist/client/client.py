@@ -112,7 +112,7 @@ class Client:
         self.close()
 
     def _cluster(self) -> ClusterAccess:
-        return ClusterAccess(self.store, self._payloads, self._wake_workers, owner=self)
+        return ClusterAccess(self.store, self.blobs, self._payloads, self._wake_workers, owner=self)
 
     def _wake_workers(self) -> None:
         if not self._finalizer.alive:

@@ -6,10 +6,11 @@ process's own settings.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, Unpack
 
 from rlm_dist.blobs.payloads import Payloads
+from rlm_dist.blobs.store import Blobs
 from rlm_dist.client.option_types import BudgetOptions
 from rlm_dist.errors import Cancelled, JobFailed
 from rlm_dist.schema import BatchRecord, BatchState, Costs, JobRecord, JobState, Result, Timing
@@ -40,6 +41,7 @@ class ClusterAccess(NamedTuple):
     """
 
     store: Store
+    blobs: Blobs
     payloads: Payloads
     wake: Callable[[], None]
     owner: HandleOwner
@@ -116,7 +118,7 @@ class Job:
 
     def events(self) -> Iterator[Event]:
         """The job's events from its start, then new ones as they happen, until it ends."""
-        store, payloads, wake, _ = self._cluster
+        store, payloads, wake = self._cluster.store, self._cluster.payloads, self._cluster.wake
         after = "0"
         if not store.jobs.get(self.id).state.final:
             wake()
@@ -133,6 +135,16 @@ class Job:
     def cancel(self) -> JobState:
         """Cancel the job: a queued one ends at once, a running one within seconds."""
         return self._cluster.store.jobs.cancel(self.id)
+
+    def delete(self) -> int:
+        """Remove the job, which must have ended, with all that is stored for it.
+
+        Returns the number of blobs (contexts and long texts) that no other job used and that are gone, too.
+
+        Raises:
+            InputError: if it has not ended, or belongs to a batch.
+        """
+        return _delete_blobs(self._cluster, self._cluster.store.jobs.delete(self.id))
 
 
 class Batch:
@@ -213,6 +225,10 @@ class Batch:
         """Cancel every job that has not ended."""
         self._cluster.store.batches.cancel(self.id)
 
+    def delete(self) -> int:
+        """Remove the batch, which must have ended, with its jobs; otherwise like ``Job.delete``."""
+        return _delete_blobs(self._cluster, self._cluster.store.batches.delete(self.id))
+
     def pause(self) -> None:
         """Start no more jobs and sub-calls, and let calls under way finish."""
         self._cluster.store.batches.pause(self.id)
@@ -273,6 +289,13 @@ class Batch:
     def _wake(self) -> None:
         if not _complete(self.record()):
             self._cluster.wake()
+
+
+def _delete_blobs(cluster: ClusterAccess, hashes: Iterable[str]) -> int:
+    unique = set(hashes)
+    for sha256 in unique:
+        cluster.blobs.delete(sha256)
+    return len(unique)
 
 
 def _last_seen(state: JobState | BatchState | None) -> str:

@@ -8,10 +8,11 @@ from rlm_dist.schema import NANO, BatchRecord, BatchState, Costs, EndedJob, JobS
 from rlm_dist.store import keys
 from rlm_dist.store.capacity import requests_by_job
 from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart
-from rlm_dist.store.jobs import CANCELLED
+from rlm_dist.store.jobs import CANCELLED, JobStore
 from rlm_dist.store.ledger import read_costs, read_model_costs
 
 _AT_ONCE = 200
+_ALL = 2**31
 
 
 class BatchStore(StorePart):
@@ -90,6 +91,31 @@ class BatchStore(StorePart):
                 args = (CANCELLED, self._retention_ms)
                 self._scripts_at_once("job_cancel", [(keys.job_keys(job_id), args) for job_id in ids])
                 start += len(ids)
+
+    def delete(self, batch_id: str) -> list[str]:
+        """Remove a batch that has ended, with its jobs; return the hashes of unused blobs.
+
+        Raises:
+            NotFound: if the batch does not exist, or its retention is over.
+            InputError: if it has not ended.
+        """
+        record = self.get(batch_id)
+        if any(not state.final and count for state, count in record.counts.items()) or not record.sealed:
+            raise InputError((f"batch {batch_id} is {record.state}: cancel it first",))
+        jobs, unused = JobStore(self._connection), list[str]()
+        ids = self.job_ids(batch_id, 0, _ALL)
+        for start in range(0, len(ids), _AT_ONCE):
+            unused += jobs.delete_all(ids[start : start + _AT_ONCE], batch_id)
+
+        def remove() -> None:
+            pipe = self._client.pipeline()
+            pipe.unlink(*(keys.batch(batch_id, part) for part in keys.BATCH_PARTS))
+            pipe.zrem(keys.BATCHES, batch_id)
+            pipe.zrem(keys.WEBHOOKS, keys.batch(batch_id))
+            pipe.execute()
+
+        self._reach(remove)
+        return unused
 
     def _mark(self, batch_id: str, mark: str, change: str) -> bool:
         reply = self._script("batch_mark", keys.batch_keys(batch_id), mark, change)

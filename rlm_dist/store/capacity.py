@@ -36,6 +36,10 @@ class WorkerStore(StorePart):
         now_ms = self._now_ms()
         return self._reach(lambda: self._client.zrangebyscore(keys.SLOTS_UNTIL, now_ms, "+inf"))
 
+    def has_turn(self, task: str, owner: str, *, every_ms: int) -> bool:
+        """Whether this worker does a task that only one worker does in ``every_ms``."""
+        return bool(self._reach(lambda: self._client.set(keys.turn(task), owner, nx=True, px=every_ms)))
+
     def fair_window(self) -> Window:
         """Twice one job's share of the live slots, within bounds, so that no slot waits for the job."""
         slots, workers, running = self._script("slots_live", [*keys.slots(Role.SUB), keys.LEASES])

@@ -185,6 +185,7 @@ class StorePart:
     """The base of the parts of the ``Store``, which share one connection."""
 
     def __init__(self, connection: StoreConnection) -> None:
+        self._connection = connection
         self._client = connection.client
         self._retention_ms = connection.retention_ms
         self._now_ms = connection.now_ms

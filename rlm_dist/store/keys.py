@@ -54,6 +54,7 @@ rlm:slots:root         hash    longest ttl announced    as rlm:slots, of the pro
 rlm:slots:root:until   zset    longest ttl announced    as rlm:slots:until, of the processes of root workers
 P + rlm:backlog        hash    a lease's length         a number by name; see ``schema.backlog``
 P + rlm:backlog:by     string  a few seconds            the worker that wrote it last
+rlm:turn:<task>        string  the task's period        the worker that did it last; see ``WorkerStore``
 rlm:requests           hash    longest ttl announced    worker → end of its announcement, and by job the
                                                         number of its requests under way at endpoints
 L                      hash    1 hour from last report  what all workers together may call there now; see
@@ -65,6 +66,8 @@ rlm:cache:<digest>     string  ``RLM_CACHE_TTL_S``      result of a call that se
 rlm:cache:<digest>:by  string  its lease                the process that is making such a call
 rlm:blob:<sha>         hash    owned by ``blobs``       persisted while jobs use it, else retention
 rlm:blob:<sha>:jobs    set     vanishes when empty      jobs in progress that use the blob
+rlm:blob:<sha>:users   zset    retention from last end  jobs that ended and use it, by the end of their
+                                                        retention
 =====================  ======  =======================  ==================================================
 
 The scripts of jobs and calls get ``job_keys`` as their KEYS. They find the keys of the batch and blobs by
@@ -90,6 +93,7 @@ _PARTS = (
 )
 _ORDERS = ("index", "cost", "time", "turns", "calls", "reason")
 LIST_PARTS = (*(f"by:{order}" for order in _ORDERS), "names", "reasons")
+BATCH_PARTS = ("", "ledger", "jobs", "ended", *LIST_PARTS)
 
 
 def job(job_id: str, part: str = "") -> str:
@@ -110,6 +114,11 @@ def blob(sha256: str) -> str:
 def slots(role: Role) -> list[str]:
     """The KEYS of the scripts of slots (``slots_*.lua``), but for the leases: those of workers of a role."""
     return [SLOTS, SLOTS_UNTIL] if role is Role.SUB else ["rlm:slots:root", "rlm:slots:root:until"]
+
+
+def turn(task: str) -> str:
+    """The key that says which worker last did a task that only one does at a time."""
+    return f"rlm:turn:{task}"
 
 
 def backlog(prefix: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import structlog
 from celery import Celery
 
 from rlm_dist.blobs.payloads import open_storage
+from rlm_dist.blobs.sweep import sweep
 from rlm_dist.broker.app import message_lists
 from rlm_dist.contexts.cache import ContextCache
 from rlm_dist.llm import LLM
@@ -29,6 +30,8 @@ log = structlog.get_logger()
 # Jobs survive Redis being away for this long; every script may be repeated.
 REDIS_PATIENCE_S = 300.0
 # Each process looks every SWEEP_S, and one of them publishes the backlog.
+_SWEEP_BLOBS_S = 60.0
+_SWEEP_BLOBS_EVERY_MS = 3_600_000
 _BACKLOG_EVERY_MS = int(SWEEP_S * 1000) - 500
 
 
@@ -42,14 +45,14 @@ class Worker:
         self.owner = f"{settings.broker_prefix}{role}@{socket.gethostname()}:{os.getpid()}"
         self._client = connect(settings.redis_url, client_name=f"rlm-{role}")
         # Workers may run on several machines, which do not see each other's folders: so the default is Redis.
-        self.store, blobs, self.payloads = open_storage(
+        self.store, self._blobs, self.payloads = open_storage(
             self._client,
             blob_url=settings.blob_url or "redis",
             home=settings.home,
             retention_s=settings.retention_s,
             patience_s=REDIS_PATIENCE_S,
         )
-        self.contexts = ContextCache(settings.home / "cache" / "contexts", blobs)
+        self.contexts = ContextCache(settings.home / "cache" / "contexts", self._blobs)
         endpoints = {role: endpoints_of(settings, role) for role in Role}
         self.llm = LLM(
             endpoints,
@@ -82,6 +85,7 @@ class Worker:
         self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)
         self._role = role
         self._backlog = PeriodicThread(self._publish_backlog, period_s=SWEEP_S, name="backlog")
+        self._sweeper = PeriodicThread(self._sweep_blobs, period_s=_SWEEP_BLOBS_S, name="blobs")
         secret = settings.webhook_secret
         self._webhook_sender = WebhookSender(
             self.store,
@@ -94,6 +98,7 @@ class Worker:
         self._announcer.close()
         self._backlog.close()
         self._reaper.close()
+        self._sweeper.close()
         self._webhook_sender.close()
         self.llm.close()
         self._client.close()
@@ -109,6 +114,11 @@ class Worker:
             every_ms=_BACKLOG_EVERY_MS,
             ttl_ms=LEASE_MS,
         )
+
+    def _sweep_blobs(self) -> None:
+        """Remove blobs from a folder whose retention is over; of all workers, one does so in an hour."""
+        if self.store.workers.has_turn("blobs", self.owner, every_ms=_SWEEP_BLOBS_EVERY_MS):
+            sweep(self._blobs, self.store.jobs, retention_s=self.settings.retention_s)
 
     def _announce_requests(self) -> None:
         """Publish the requests in flight for operators; write nothing while there are none."""

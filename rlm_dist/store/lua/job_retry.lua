@@ -35,6 +35,7 @@ call('HDEL', JOB, 'outcome', 'ended_ms', 'started_ms', 'isolation', 'cancel', 'r
 for index = 1, OWN_KEYS do call('PERSIST', KEYS[index]) end
 for _, blob in ipairs(call('SMEMBERS', BLOBS)) do
   call('SADD', blob .. ':jobs', id)
+  call('ZREM', blob .. ':users', id)
   call('PERSIST', blob)
 end
 if batch then

@@ -53,6 +53,13 @@ def test_bytes_come_back_as_they_were(blobs: Blobs) -> None:
     assert blobs.get_text(blobs.put_text("")) == ""
 
 
+def test_a_deleted_blob_is_gone(blobs: Blobs) -> None:
+    put_noise(blobs)
+    for _ in range(2):
+        blobs.delete(SHA256)
+        assert not blobs.has(SHA256)
+
+
 def test_a_blob_that_is_not_there(blobs: Blobs) -> None:
     with pytest.raises(BlobError, match="is not stored"):
         list(blobs.read(SHA256))

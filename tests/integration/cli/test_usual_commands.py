@@ -127,3 +127,17 @@ def test_the_simulated_endpoint_is_a_command(cli: Cli) -> None:
     done = cli("simulate", "--faults", '[{"kind": "nonsense"}]')
     assert done.code == 2
     assert "--faults" in done.err
+
+
+def test_a_batch_is_deleted_with_its_contexts(cli: Cli, client: Client) -> None:
+    items = [{"id": f"q{n}", "query": "q", "context": f"a context, number {n}"} for n in range(2)]
+    batch = client.submit_batch(items, "b")
+    specs = [job.record().spec for job in batch.jobs()]
+    refused = cli("delete", "b", "--yes")
+    assert (refused.code, refused.err) == (2, "error: batch b is running: cancel it first\n")
+    cli("cancel", "b")
+    assert "--yes" in cli("delete", "b").err
+    done = cli("delete", "b", "--yes", "--json")
+    assert (done.code, done.document) == (0, {"id": "b", "deleted": "batch", "blobs": 2})
+    assert not any(client.blobs.has(spec.context.sha256) for spec in specs)
+    assert cli("status", "b").code == 2
