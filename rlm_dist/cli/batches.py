@@ -2,15 +2,16 @@
 
 import shlex
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, json_line
+from rlm_dist.cli.result_files import result_file
 from rlm_dist.cli.session import open_client
 from rlm_dist.cli.trial import ask, estimate_lines, run_pilot
 from rlm_dist.client.batch_file import BatchFile, file_rules
@@ -18,7 +19,6 @@ from rlm_dist.client.handles import result_of
 from rlm_dist.client.job_specs import options_of
 from rlm_dist.client.openai_batch import openai_line
 from rlm_dist.client.options import read_batch_options
-from rlm_dist.errors import InputError
 from rlm_dist.operations.estimate import estimate
 from rlm_dist.schema import JobRecord, JobState
 from rlm_dist.settings import load_settings
@@ -98,6 +98,7 @@ def results(
         Path | None, typer.Option(metavar="FILE", help="Lines without an answer go there.")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for all, in order of completion.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite files without asking.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Write a batch's results as JSON lines, in order of submission, as far as they are there."""
@@ -105,8 +106,11 @@ def results(
     collected: list[object] = []
     with open_client(load_settings(), out) as client, ExitStack() as held:
         total = sum(client.store.batches.get(batch).counts.values())
-        write = _writer(output, held) or (collected.append if as_json else _to_stdout)
-        write_error = _writer(errors, held) or write
+        open_file = partial(result_file, grows=follow, force=force)
+        write = (
+            held.enter_context(open_file(output)) if output else collected.append if as_json else _to_stdout
+        )
+        write_error = held.enter_context(open_file(errors)) if errors else write
         written = failed = 0
         handle = client.batch(batch)
         for record in handle.ended() if follow else handle.ended_in_order():
@@ -128,21 +132,6 @@ def _line(record: JobRecord) -> object:
     if record.spec.form == "openai":
         return openai_line(result, record.spec.model, created_s=(record.ended_ms or 0) // 1000)
     return result
-
-
-def _writer(path: Path | None, held: ExitStack) -> Callable[[object], None] | None:
-    if path is None:
-        return None
-    try:
-        file: BinaryIO = held.enter_context(path.open("wb"))
-    except OSError as error:
-        raise InputError((f"{path}: cannot be written ({error.strerror})",)) from None
-    return lambda document: _write(file, document)
-
-
-def _write(file: BinaryIO, document: object) -> None:
-    file.write(json_line(document) + b"\n")
-    file.flush()  # --follow may be read by another program meanwhile
 
 
 def _to_stdout(document: object) -> None:
