@@ -5,13 +5,13 @@ closed sets, and names of models are bounded by ``ModelNames``. The ledger is th
 numbers begin at zero with their worker.
 """
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
 from rlm_dist.errors import FailureKind
-from rlm_dist.schema import DEFAULT_TIER, FLEX, NANO, CallRequest, CallResult, Costs, Outcome, Role
+from rlm_dist.schema import DEFAULT_TIER, FLEX, NANO, CallRequest, CallResult, Costs, JobState, Outcome, Role
 from rlm_dist.schema.cells import LostBy
 from rlm_dist.schema.events import Event, RootReplied, SubCallsAnswered
 from rlm_dist.store import Settlement, Spend
@@ -91,6 +91,16 @@ FAMILIES = (
     ),
     Family("rlm_repl_kills_total", "counter", "REPLs that were lost, by reason.", ("reason",)),
 )
+_LIMITS = (
+    *("max_iterations", "max_seconds", "max_sub_calls", "max_tokens", "max_usd", "max_job_bytes"),
+    *("batch_max_tokens", "batch_max_usd", "other"),
+)
+# A rate can be taken of these from their first count on: they begin at 0, not with that count.
+_BEGIN_AT_ZERO: dict[str, Iterable[str]] = {
+    "rlm_jobs_ended_total": [state.value for state in JobState if state.final],
+    "rlm_budget_stops_total": _LIMITS,
+    "rlm_repl_kills_total": get_args(LostBy),
+}
 BY_NAME = {family.name: family for family in FAMILIES}
 
 
@@ -183,6 +193,9 @@ class WorkerMetrics(Unmeasured):
                 self._counters[name] = Counter(name, text, labels, registry=registry)
             else:
                 self._histograms[name] = Histogram(name, text, labels, registry=registry, buckets=buckets)
+        for name, values in _BEGIN_AT_ZERO.items():
+            for value in values:
+                self._counters[name].labels(value)
         self._calls: dict[tuple[Role, str], _CallMetrics] = {}
         self.changes = 0
 
@@ -230,7 +243,7 @@ class WorkerMetrics(Unmeasured):
         """Count a job by its state, and what went wrong in it."""
         self._inc("rlm_jobs_ended_total", outcome.state.value)
         for kind in outcome.limits_reached:
-            self._inc("rlm_budget_stops_total", kind)
+            self._inc("rlm_budget_stops_total", kind if kind in _LIMITS else "other")
         if duplicates := costs().duplicate_paid_calls:
             self._inc("rlm_duplicate_paid_calls_total", amount=duplicates)
 
