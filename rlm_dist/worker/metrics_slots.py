@@ -40,7 +40,8 @@ class SlotMetrics:
         self.metrics = WorkerMetrics(self._registry, ModelNames(folder / NAMES_FILE))
         self._path = folder / f"slot-{slot}.json"
         self._before = _read([self._path])
-        self._written = 0
+        self._written = -1
+        self.write()  # a scrape then has the counters that begin at 0
         self._thread = PeriodicThread(self.write, period_s=_EVERY_S, name="metrics")
 
     def close(self) -> None:

@@ -46,10 +46,12 @@ def test_a_job_that_a_killed_worker_had_is_a_recovery_and_its_folder_goes_with_t
         job_id = submit(bench.client, "j", LINES, QUERY)
         wait_until(lambda: endpoint.served.in_flight == 1)
         url = metrics_url(first)
+        wait_until(lambda: scrape(url).value("rlm_jobs_started_total") == 1)
         assert scrape(url).value("rlm_job_recoveries_total") == 0
         first.kill()
         second = bench.start(Role.ROOT, concurrency=1, RLM_METRICS_PORT=url.rpartition(":")[2]).wait_ready()
-        assert scrape(url).value("rlm_jobs_started_total") is None  # nothing of the worker that was killed
+        wait_until(lambda: scrape(url).value("rlm_jobs_started_total") is not None)
+        assert scrape(url).total("rlm_turns_total") == 0  # nothing of the worker that was killed
         endpoint.release()
         assert bench.client.job(job_id).result(WAIT_S).state is JobState.SUCCEEDED
         wait_until(lambda: scrape(url).total("rlm_jobs_ended_total", state="succeeded") == 1)

@@ -239,6 +239,7 @@ def test_a_file_that_cannot_be_written_costs_numbers_and_nothing_else(tmp_path: 
     folder = tmp_path / "gone"
     folder.mkdir()
     member = SlotMetrics(folder, 0)
+    assert summed(folder, "rlm_jobs_started_total") == 0  # from the start on
     (folder / "slot-0.new").mkdir()  # in the way of its draft
     member.metrics.job_started(recovered=False)
     with capture_logs() as lines:
