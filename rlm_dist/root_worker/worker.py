@@ -148,7 +148,8 @@ class RootWorker(Worker):
         ended = self.store.jobs.finish(record.spec.id, record.epoch, outcome)
         failpoint("root.finished", record.spec.id)
         if ended:
-            self.metrics.job_ended(outcome, lambda: self.store.jobs.costs(record.spec.id))
+            self.metrics.job_ended(outcome)
+            self._count_duplicates(record)
         return ended
 
     def _await_calls(self, record: JobRecord) -> None:
@@ -164,7 +165,16 @@ class RootWorker(Worker):
         failpoint("root.parked", record.spec.id)
         if send:
             send_root(self.app, record.spec, again=True)
+        self._count_duplicates(record)
         log.info("job_parked", job=record.spec.id, epoch=record.epoch, why=parked.why)
+
+    def _count_duplicates(self, record: JobRecord) -> None:
+        """Count the calls paid twice since ``record`` was read: a job that is retried keeps its ledger."""
+        before = record.costs.duplicate_paid_calls
+        with suppress(RLMError):  # numbers are no reason to leave a job
+            self.metrics.run_ended(
+                lambda: self.store.jobs.costs(record.spec.id).duplicate_paid_calls - before
+            )
 
     def _job(
         self, record: JobRecord, task_id: str, lease: JobLease, emit: TraceSink, context_path: Path

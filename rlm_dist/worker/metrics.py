@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, get_args
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
 from rlm_dist.errors import FailureKind
-from rlm_dist.schema import DEFAULT_TIER, FLEX, NANO, CallRequest, CallResult, Costs, JobState, Outcome, Role
+from rlm_dist.schema import DEFAULT_TIER, FLEX, NANO, CallRequest, CallResult, JobState, Outcome, Role
 from rlm_dist.schema.cells import LostBy
 from rlm_dist.schema.events import Event, RootReplied, SubCallsAnswered
 from rlm_dist.store import Settlement, Spend
@@ -23,7 +23,7 @@ _KINDS = frozenset(FailureKind)
 _TIERS = frozenset({DEFAULT_TIER, FLEX, "priority"})
 
 
-class Family(NamedTuple):
+class WorkerFamily(NamedTuple):
     """One metric: its name, the kind of it, its help, its labels and, of a histogram, its buckets."""
 
     name: str
@@ -34,62 +34,70 @@ class Family(NamedTuple):
 
 
 FAMILIES = (
-    Family(
+    WorkerFamily(
         "rlm_calls_total",
         "counter",
         "Calls that ended here: ok, cached, returned (to be made again), or a kind of failure.",
         ("role", "model", "outcome"),
     ),
-    Family(
+    WorkerFamily(
         "rlm_call_seconds",
         "histogram",
         "Time of a call with its retries and its waiting.",
         ("role", "model"),
         _SECONDS,
     ),
-    Family(
+    WorkerFamily(
         "rlm_call_wait_seconds",
         "histogram",
         "The part of it in which the call waited for a slot of its worker and for the endpoint's limits.",
         ("role", "model"),
         _SECONDS,
     ),
-    Family("rlm_prompt_tokens", "histogram", "Input tokens of an answered call.", ("role", "model"), _TOKENS),
-    Family(
+    WorkerFamily(
+        "rlm_prompt_tokens", "histogram", "Input tokens of an answered call.", ("role", "model"), _TOKENS
+    ),
+    WorkerFamily(
         "rlm_answer_tokens", "histogram", "Output tokens of an answered call.", ("role", "model"), _TOKENS
     ),
-    Family(
+    WorkerFamily(
         "rlm_tokens_total",
         "counter",
         "Tokens that endpoints charged for: input without what a cache of theirs served, cached, output.",
         ("role", "model", "tier", "kind"),
     ),
-    Family(
+    WorkerFamily(
         "rlm_cost_usd_total", "counter", "Money paid, as in the ledger, in USD.", ("role", "model", "tier")
     ),
-    Family("rlm_unpriced_calls_total", "counter", "Charges whose price is not known.", ("role", "model")),
-    Family(
+    WorkerFamily(
+        "rlm_unpriced_calls_total", "counter", "Charges whose price is not known.", ("role", "model")
+    ),
+    WorkerFamily(
         "rlm_call_retries_total", "counter", "Attempts after a failed one, by its kind.", ("role", "kind")
     ),
-    Family("rlm_rate_limited_total", "counter", "Attempts that a 429 refused.", ("role", "model")),
-    Family(
+    WorkerFamily("rlm_rate_limited_total", "counter", "Attempts that a 429 refused.", ("role", "model")),
+    WorkerFamily(
         "rlm_cache_hits_total",
         "counter",
         "Answers that cost nothing: another job's (cache), or the job's own from before (job).",
         ("role", "source"),
     ),
-    Family("rlm_jobs_started_total", "counter", "Jobs taken up, again each time another worker does."),
-    Family("rlm_job_recoveries_total", "counter", "Jobs taken up because the lease of their worker lapsed."),
-    Family("rlm_jobs_ended_total", "counter", "Jobs that ended here, by state.", ("state",)),
-    Family("rlm_turns_total", "counter", "Replies of root models, without those of a journal."),
-    Family("rlm_duplicate_paid_calls_total", "counter", "Calls paid for twice, of jobs that ended here."),
-    Family(
+    WorkerFamily("rlm_jobs_started_total", "counter", "Jobs taken up, again each time another worker does."),
+    WorkerFamily(
+        "rlm_job_recoveries_total", "counter", "Jobs taken up because the lease of their worker lapsed."
+    ),
+    WorkerFamily("rlm_jobs_ended_total", "counter", "Jobs that ended here, by state.", ("state",)),
+    WorkerFamily("rlm_turns_total", "counter", "Replies of root models, without those of a journal."),
+    WorkerFamily(
+        "rlm_duplicate_paid_calls_total", "counter", "Calls paid for twice while their job ran here."
+    ),
+    WorkerFamily(
         "rlm_budget_stops_total",
         "counter",
         "Limits that jobs which ended here had reached, by kind.",
         ("kind",),
     ),
-    Family("rlm_repl_kills_total", "counter", "REPLs that were lost, by reason.", ("reason",)),
+    WorkerFamily("rlm_repl_kills_total", "counter", "REPLs that were lost, by reason.", ("reason",)),
 )
 _LIMITS = (
     *("max_iterations", "max_seconds", "max_sub_calls", "max_tokens", "max_usd", "max_job_bytes"),
@@ -121,8 +129,11 @@ class Unmeasured:
     def job_started(self, *, recovered: bool) -> None:
         """A job was taken up; ``recovered``: since its worker's lease had lapsed."""
 
-    def job_ended(self, outcome: Outcome, costs: Callable[[], Costs]) -> None:
-        """A job ended here; ``costs`` reads its ledger."""
+    def job_ended(self, outcome: Outcome) -> None:
+        """A job ended here."""
+
+    def run_ended(self, duplicate_paid_calls: Callable[[], int]) -> None:
+        """A run of a job ended or was parked; the function reads how many calls were paid twice during it."""
 
 
 class _CallMetrics:
@@ -239,13 +250,16 @@ class WorkerMetrics(Unmeasured):
         if recovered:
             self._inc("rlm_job_recoveries_total")
 
-    def job_ended(self, outcome: Outcome, costs: Callable[[], Costs]) -> None:
-        """Count a job by its state, and what went wrong in it."""
+    def job_ended(self, outcome: Outcome) -> None:
+        """Count a job by its state, and the limits that it reached."""
         self._inc("rlm_jobs_ended_total", outcome.state.value)
         for kind in outcome.limits_reached:
             self._inc("rlm_budget_stops_total", kind if kind in _LIMITS else "other")
-        if duplicates := costs().duplicate_paid_calls:
-            self._inc("rlm_duplicate_paid_calls_total", amount=duplicates)
+
+    def run_ended(self, duplicate_paid_calls: Callable[[], int]) -> None:
+        """Count what was paid twice."""
+        if duplicates := duplicate_paid_calls():
+            self._inc("rlm_duplicate_paid_calls_total", amount=max(0, duplicates))
 
     def _of(self, role: Role, model: str) -> _CallMetrics:
         key = role, self._names.label(model)

@@ -54,6 +54,17 @@ def test_names_follow_the_rules_of_prometheus() -> None:
         assert not {"job", "instance", "le"} & set(family.labels), "Prometheus and histograms use these"
 
 
+def test_the_tables_of_the_documents_have_each_metric_with_its_kind_and_labels() -> None:
+    text = (PROJECT / "docs" / "operations.md").read_text()
+    shown = re.findall(r"^\| `(rlm_\w+)` \| (\w+) \| ([^|]*) \| .+ \|$", text, re.M)
+    found = [(name, kind, re.findall(r"`(\w+)`", labels)) for name, kind, labels in shown]
+    assert found == [
+        *((family.name, "gauge", list(family.labels)) for family in OF_CLUSTER),
+        *((family.name, family.kind, list(family.labels)) for family in OF_WORKER),
+        (SANDBOX.name, "gauge", list(SANDBOX.labels)),
+    ]
+
+
 def test_the_dashboard_has_its_rows_and_a_variable_for_its_source() -> None:
     board = dashboard()
     assert board["title"]

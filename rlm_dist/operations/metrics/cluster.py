@@ -23,7 +23,7 @@ _MOST_CHARS = 200
 _ENDPOINT = ("endpoint", "model")
 
 
-class Family(NamedTuple):
+class ClusterFamily(NamedTuple):
     """One gauge: its name, its help and its labels."""
 
     name: str
@@ -31,36 +31,42 @@ class Family(NamedTuple):
     labels: tuple[str, ...] = ()
 
 
-REDIS_UP = Family(
+REDIS_UP = ClusterFamily(
     "rlm_redis_up", "1 if Redis could be read; 0: this scrape has no other metric of the cluster."
 )
 FAMILIES = (
     REDIS_UP,
-    Family("rlm_batches", f"Batches by state, of the newest {MOST_BATCHES:,}.", ("state",)),
-    Family("rlm_batches_paused_by_endpoint", "Paused batches that an endpoint's refusal or absence paused."),
-    Family("rlm_batches_unread", "Older batches, which the numbers of batches leave out."),
-    Family("rlm_batch_jobs", "Jobs of these batches by state.", ("state",)),
-    Family("rlm_jobs", "Jobs that wait and may start, wait in a paused batch, or run.", ("state",)),
-    Family(
+    ClusterFamily("rlm_batches", f"Batches by state, of the newest {MOST_BATCHES:,}.", ("state",)),
+    ClusterFamily(
+        "rlm_batches_paused_by_endpoint", "Paused batches that an endpoint's refusal or absence paused."
+    ),
+    ClusterFamily("rlm_batches_unread", "Older batches, which the numbers of batches leave out."),
+    ClusterFamily("rlm_batch_jobs", "Jobs of these batches by state.", ("state",)),
+    ClusterFamily("rlm_jobs", "Jobs that wait and may start, wait in a paused batch, or run.", ("state",)),
+    ClusterFamily(
         "rlm_open_calls",
         "Calls of running jobs that no worker has (waiting), or one has (claimed).",
         ("state",),
     ),
-    Family("rlm_calls_in_flight", "Requests at endpoints."),
-    Family("rlm_slots", "Jobs (root) and calls (sub) that the live workers can run at once.", ("role",)),
-    Family(
+    ClusterFamily("rlm_calls_in_flight", "Requests at endpoints."),
+    ClusterFamily(
+        "rlm_slots", "Jobs (root) and calls (sub) that the live workers can run at once.", ("role",)
+    ),
+    ClusterFamily(
         "rlm_queue_messages",
         "Messages in the queues; one of rlm.sub has up to 16 calls.",
         ("queue", "priority"),
     ),
-    Family("rlm_endpoint_limit", "Calls that may be in flight at an endpoint for a model.", _ENDPOINT),
-    Family("rlm_endpoint_in_flight", "Calls in flight there.", _ENDPOINT),
-    Family("rlm_endpoint_waiting", "Calls that wait for the limit.", _ENDPOINT),
-    Family("rlm_endpoint_ended_last_minute", "Attempts that ended in the last minute.", _ENDPOINT),
-    Family("rlm_endpoint_refused_last_minute", "Those of them that a 429 refused.", _ENDPOINT),
-    Family("rlm_endpoint_blocked_seconds", "For how long the endpoint has asked to get no calls.", _ENDPOINT),
-    Family("rlm_endpoint_away", "1 if nothing answers there.", _ENDPOINT),
-    Family(
+    ClusterFamily("rlm_endpoint_limit", "Calls that may be in flight at an endpoint for a model.", _ENDPOINT),
+    ClusterFamily("rlm_endpoint_in_flight", "Calls in flight there.", _ENDPOINT),
+    ClusterFamily("rlm_endpoint_waiting", "Calls that wait for the limit.", _ENDPOINT),
+    ClusterFamily("rlm_endpoint_ended_last_minute", "Attempts that ended in the last minute.", _ENDPOINT),
+    ClusterFamily("rlm_endpoint_refused_last_minute", "Those of them that a 429 refused.", _ENDPOINT),
+    ClusterFamily(
+        "rlm_endpoint_blocked_seconds", "For how long the endpoint has asked to get no calls.", _ENDPOINT
+    ),
+    ClusterFamily("rlm_endpoint_away", "1 if nothing answers there.", _ENDPOINT),
+    ClusterFamily(
         "rlm_endpoints_unread", f"Pairs of endpoint and model beyond the {MOST_ENDPOINTS} that are shown."
     ),
 )

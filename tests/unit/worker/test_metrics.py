@@ -17,7 +17,6 @@ from rlm_dist.schema import (
     CallResult,
     Charge,
     Completion,
-    Costs,
     JobState,
     Message,
     Outcome,
@@ -168,9 +167,9 @@ def test_jobs_turns_and_limits(counted: Counted) -> None:
     metrics.event(SubCallsAnswered(first_call_id="c", calls=5, failed=0, from_store=3, seconds=1))
     metrics.repl_lost("memory")
     limits = ("max_usd", "of another version")
-    metrics.job_ended(
-        Outcome(state=JobState.EXHAUSTED, limits_reached=limits), lambda: Costs(duplicate_paid_calls=2)
-    )
+    metrics.job_ended(Outcome(state=JobState.EXHAUSTED, limits_reached=limits))
+    for duplicates in (2, 0):
+        metrics.run_ended(lambda duplicates=duplicates: duplicates)  # type: ignore[misc]
     assert counted.value("rlm_jobs_started_total") == 2
     assert counted.value("rlm_job_recoveries_total") == 1
     assert counted.value("rlm_turns_total") == 1
@@ -197,11 +196,11 @@ def summed(folder: Path, sample: str, **labels: str) -> float | None:
 
 
 def test_the_slots_are_added_up_and_the_next_process_of_a_slot_counts_on(tmp_path: Path) -> None:
-    usd = Outcome(state=JobState.SUCCEEDED)
+    outcome = Outcome(state=JobState.SUCCEEDED)
     for slot in (0, 1, 0):  # the second process of slot 0 follows the first
         member = SlotMetrics(tmp_path, slot)
         member.metrics.job_started(recovered=False)
-        member.metrics.job_ended(usd, Costs)
+        member.metrics.job_ended(outcome)
         member.close()
     assert len(list(tmp_path.glob("slot-*"))) == 2
     assert summed(tmp_path, "rlm_jobs_started_total") == 3
