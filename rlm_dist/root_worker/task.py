@@ -56,9 +56,9 @@ def add_root_task(app: Celery, settings: Settings) -> None:
 
     @worker_process_shutdown.connect(weak=False)
     def stop(**_: object) -> None:
+        port.close_slot()  # before what may take longer than Celery waits
         for worker in workers:
             worker.close()
-        port.close_slot()
 
     @worker_init.connect(weak=False)
     def serve_metrics(**_: object) -> None:

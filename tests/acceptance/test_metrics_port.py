@@ -58,3 +58,22 @@ def test_a_job_that_a_killed_worker_had_is_a_recovery_and_its_folder_goes_with_t
         assert scrape(url).value("rlm_job_recoveries_total") == 1
         second.terminate()
         assert list((Path(bench.env["RLM_HOME"]) / "metrics").iterdir()) == []
+
+
+def test_calls_that_died_with_a_sub_worker_are_counted_as_paid_twice(make_bench: MakeBench) -> None:
+    with SimulatedEndpoint() as endpoint:
+        bench = make_bench(endpoint)
+        endpoint.faults = (Fault(kind="hold", role=Role.SUB),)
+        root = bench.start(Role.ROOT, concurrency=1, **ON)
+        first = bench.start(Role.SUB, concurrency=4)
+        bench.wait_ready()
+        job_id = submit(bench.client, "j", LINES, QUERY)
+        wait_until(lambda: endpoint.served.in_flight == 4)
+        first.kill()
+        bench.start(Role.SUB, concurrency=4).wait_ready()
+        endpoint.release()
+        result = bench.client.job(job_id).result(WAIT_S)
+        assert result.costs.duplicate_paid_calls == 4
+        url = metrics_url(root)
+        wait_until(lambda: scrape(url).total("rlm_jobs_ended_total") == 1)
+        assert scrape(url).value("rlm_duplicate_paid_calls_total") == 4

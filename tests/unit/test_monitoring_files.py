@@ -45,9 +45,9 @@ def test_each_of_our_metrics_is_on_the_dashboard_or_in_a_rule_but_for_a_few() ->
 
 def test_names_follow_the_rules_of_prometheus() -> None:
     assert len(OURS) == len(OF_CLUSTER) + len(OF_WORKER) + 1
-    for family in OF_WORKER:
-        assert family.name.endswith("_total") == (family.kind == "counter"), family.name
-        assert bool(family.buckets) == (family.kind == "histogram"), family.name
+    for metric in OF_WORKER:
+        assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
+        assert bool(metric.buckets) == (metric.kind == "histogram"), metric.name
     for family in (*OF_CLUSTER, *OF_WORKER, SANDBOX):
         assert re.fullmatch(r"rlm_[a-z0-9_]+", family.name)
         assert family.help.endswith(".")
