@@ -3,6 +3,7 @@
 import socket
 import threading
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -11,12 +12,13 @@ from rlm_dist.broker.app import make_app
 from rlm_dist.cli import options
 from rlm_dist.cli.local import small_model
 from rlm_dist.cli.output import Output, write_json
-from rlm_dist.cli.session import ClusterRecord, announce
+from rlm_dist.cli.session import ClusterRecord, announce, open_stores
 from rlm_dist.errors import InputError
 from rlm_dist.local.child_python import module_command
 from rlm_dist.local.cluster import hold_up, with_redis, workers
 from rlm_dist.local.lifeline import watch_lifeline
 from rlm_dist.operations.flower import serve_flower
+from rlm_dist.operations.metrics.cluster import read_numbers
 from rlm_dist.settings import load_settings
 from rlm_dist.store import connect, reaching
 
@@ -41,7 +43,14 @@ def flower(
         assert settings.redis_url is not None
         with closing(connect(settings.redis_url, client_name="rlm-flower")) as client, reaching(client):
             client.ping()
-        serve_flower(make_app(settings), address=address, port=port, ready=ready)
+        with open_stores(settings) as (store, _):
+            serve_flower(
+                make_app(settings),
+                address=address,
+                port=port,
+                ready=ready,
+                read_numbers=partial(read_numbers, store, settings.broker_prefix),
+            )
 
 
 def up(

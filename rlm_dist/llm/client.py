@@ -61,12 +61,16 @@ class _CallProgress:
     counted: int = 0  # failed attempts since the endpoint was last away: the retry policy counts these
     tried: list[Upstream] = field(default_factory=list)  # since the call last paused
     without_room: int = 0  # attempts for which the tier had no room
+    waited_s: float = 0.0  # for a slot and for permits
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Move the deadline by the time spent in this block: waiting in a queue does not count."""
         began = time.monotonic()
-        yield
+        try:
+            yield
+        finally:
+            self.waited_s += time.monotonic() - began
         self.deadline += time.monotonic() - began
 
     def note(self, attempt: Attempt, upstream: Upstream) -> None:
@@ -94,6 +98,7 @@ class _CallProgress:
             attempts=len(self.failures) + (failure is None),
             failed_attempts=tuple(self.failures),
             seconds=time.monotonic() - self.started,
+            waited_s=self.waited_s,
         )
 
 

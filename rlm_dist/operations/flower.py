@@ -24,6 +24,8 @@ from flower.urls import settings as handler_settings  # type: ignore[import-unty
 from tornado.options import options
 
 from rlm_dist.errors import InputError
+from rlm_dist.operations.metrics.cluster import ClusterNumbers
+from rlm_dist.operations.metrics.scrape import add_metrics
 
 DEFAULTS: dict[str, Any] = {
     "address": "127.0.0.1",
@@ -36,15 +38,23 @@ DEFAULTS: dict[str, Any] = {
 
 
 def serve_flower(
-    capp: Celery, *, address: str | None, port: int | None, ready: Callable[[str], None]
+    capp: Celery,
+    *,
+    address: str | None,
+    port: int | None,
+    ready: Callable[[str], None],
+    read_numbers: Callable[[], ClusterNumbers],
 ) -> None:
     """Serve Flower until SIGINT or SIGTERM; ``ready`` is called with its URL. Port 0 picks a free port.
+
+    ``read_numbers`` reads what its ``/metrics`` shows besides Flower's own.
 
     Raises:
         InputError: if the address is not safe without basic auth, or the port is in use.
     """
     _configure(address, port)
     flower = Flower(capp=capp, options=options, **handler_settings)
+    add_metrics(flower, read_numbers)
     try:
         bound_port = flower.start_http_server()
     except OSError as error:

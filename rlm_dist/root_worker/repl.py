@@ -8,13 +8,20 @@ from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.sandbox.host import Sandbox
 from rlm_dist.sandbox.session import Query
 from rlm_dist.schema import Answer, CellResult, Message, Resolved
+from rlm_dist.schema.cells import LostBy
 
 
 class JobRepl:
-    """Runs cells in the sandbox from ``make_sandbox``; its ``llm_query`` goes to ``fan_out``."""
+    """Runs cells in the sandbox from ``make_sandbox``; its ``llm_query`` goes to ``fan_out``.
 
-    def __init__(self, fan_out: FanOut, make_sandbox: Callable[[Query], Sandbox]) -> None:
+    ``on_lost`` is called with the reason when the REPL's process is lost.
+    """
+
+    def __init__(
+        self, fan_out: FanOut, make_sandbox: Callable[[Query], Sandbox], on_lost: Callable[[LostBy], None]
+    ) -> None:
         self._fan_out = fan_out
+        self._on_lost = on_lost
         self._turn = 0
         self.sandbox = make_sandbox(self._query)
 
@@ -22,6 +29,8 @@ class JobRepl:
         """Run a code block of a turn, whose clock starts at ``began_ns`` (Unix)."""
         self._turn = turn
         result = self.sandbox.run(code, began_ns)
+        if result.lost_by is not None:
+            self._on_lost(result.lost_by)
         return replace(result, limits=self._fan_out.take_limits())
 
     def resolve(self, path: str, /) -> Resolved:

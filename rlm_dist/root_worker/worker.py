@@ -10,6 +10,7 @@ import redis
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
+from prometheus_client.metrics_core import Metric
 
 from rlm_dist.broker.app import SUB_QUEUE
 from rlm_dist.broker.publish import SubTasks, queued, send_root, send_sub
@@ -28,11 +29,13 @@ from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.probe import choose
 from rlm_dist.schema import ErrorInfo, JobRecord, JobState, Outcome, Role
-from rlm_dist.schema.events import JobEnded, JobStarted, Marked
+from rlm_dist.schema.events import Event, JobEnded, JobStarted, Marked
 from rlm_dist.schema.leases import LEASE_MS
 from rlm_dist.settings import Settings
 from rlm_dist.store.trace import TraceSink
 from rlm_dist.worker.failpoints import failpoint
+from rlm_dist.worker.metrics import Unmeasured
+from rlm_dist.worker.metrics_port import SANDBOX
 from rlm_dist.worker.process import Worker
 
 log = structlog.get_logger()
@@ -56,8 +59,9 @@ class RootWorker(Worker):
         *,
         stopping: Callable[[], bool],
         fork_server: ForkServerProcess | None,
+        metrics: Unmeasured,
     ) -> None:
-        super().__init__(app, settings, Role.ROOT)
+        super().__init__(app, settings, Role.ROOT, metrics=metrics)
         self._stopping = stopping
         self._urls = [
             {shown_url(endpoint.url.rstrip("/")) for endpoint in endpoints_of(settings, role)}
@@ -89,6 +93,7 @@ class RootWorker(Worker):
         now_ms = self.store.connection.clock()
         emit = TraceSink(self.store.journals, job_id, self.payloads, now_ms=now_ms)
         ran_ms = record.run_ms(now_ms())
+        self.metrics.job_started(recovered=_is_recovery(record, now_ms()))
         try:
             with JobLease(
                 record, self.store.jobs, ran_ms=ran_ms,
@@ -142,6 +147,9 @@ class RootWorker(Worker):
         failpoint("root.finishing", record.spec.id)
         ended = self.store.jobs.finish(record.spec.id, record.epoch, outcome)
         failpoint("root.finished", record.spec.id)
+        if ended:
+            self.metrics.job_ended(outcome)
+            self._count_duplicates(record)
         return ended
 
     def _await_calls(self, record: JobRecord) -> None:
@@ -157,20 +165,36 @@ class RootWorker(Worker):
         failpoint("root.parked", record.spec.id)
         if send:
             send_root(self.app, record.spec, again=True)
+        self._count_duplicates(record)
         log.info("job_parked", job=record.spec.id, epoch=record.epoch, why=parked.why)
+
+    def _count_duplicates(self, record: JobRecord) -> None:
+        """Count the calls paid twice since ``record`` was read: a job that is retried keeps its ledger."""
+        before = record.costs.duplicate_paid_calls
+        with suppress(RLMError):  # numbers are no reason to leave a job
+            self.metrics.run_ended(
+                lambda: self.store.jobs.costs(record.spec.id).duplicate_paid_calls - before
+            )
 
     def _job(
         self, record: JobRecord, task_id: str, lease: JobLease, emit: TraceSink, context_path: Path
     ) -> RootJob:
         spec, epoch = record.spec, record.epoch
+        sink = emit
+
+        def measured(event: Event) -> None:
+            self.metrics.event(event)
+            sink(event)
+
         calls = RootCalls(
             spec=spec, epoch=epoch, owner=self.owner,
-            calls=self.store.calls, payloads=self.payloads, llm=self.llm, accounts=self.accounts, emit=emit,
+            calls=self.store.calls, payloads=self.payloads, llm=self.llm, accounts=self.accounts,
+            emit=measured,
         )  # fmt: skip
         fan_out = FanOut(
             spec=spec, epoch=epoch, store=self.store, payloads=self.payloads, accounts=self.accounts,
             send=partial(self._send, SubTasks(spec, epoch=epoch, root_task_id=task_id)),
-            queue_is_empty=self._queue_is_empty, emit=emit,
+            queue_is_empty=self._queue_is_empty, emit=measured,
         )  # fmt: skip
         limits = SandboxLimits(
             code_timeout_s=self.settings.code_timeout_s,
@@ -182,6 +206,7 @@ class RootWorker(Worker):
         repl = JobRepl(
             fan_out,
             lambda query: Sandbox(context_path=context_path, query=query, limits=limits, start=self._repls),
+            self.metrics.repl_lost,
         )
         emit(
             JobStarted(
@@ -193,7 +218,7 @@ class RootWorker(Worker):
         emit.flush()  # if this process dies at once, the trace still shows that it had the job
         return RootJob(
             record=record, lease=lease, store=self.store, payloads=self.payloads,
-            calls=calls, fan_out=fan_out, repl=repl, emit=emit,
+            calls=calls, fan_out=fan_out, repl=repl, emit=measured,
         )  # fmt: skip
 
     def _send(self, tasks: SubTasks, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
@@ -224,6 +249,19 @@ def start_fork_server(settings: Settings) -> ForkServerProcess | None:
     """
     level = _level(settings)
     return None if level is Level.OFF else ForkServerProcess(level, find(settings.sandbox_packages))
+
+
+def sandbox_metric(settings: Settings) -> Metric:
+    """The level of the sandbox, beside the one that was asked for."""
+    return SANDBOX.sample(_level(settings).value, settings.sandbox, settings.sandbox_min)
+
+
+def _is_recovery(record: JobRecord, now_ms: int) -> bool:
+    """Whether another worker's lease of the job lapsed: it has run for longer than a lease, and just started.
+
+    After it was parked it would have run, this time, since just now.
+    """
+    return record.epoch > 1 and record.since_ms is not None and now_ms - record.since_ms >= LEASE_MS
 
 
 def _level(settings: Settings) -> Level:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from rlm_dist.schema.base import Role, Wire, _is_none
+from rlm_dist.schema.base import Role, Wire, _is_none, _is_zero
 from rlm_dist.schema.costs import Charge, Tier, Usage, tier_name
 
 CHARS_PER_TOKEN = 4
@@ -128,7 +128,8 @@ class CallResult(Wire):
 
     ``wasted`` lists the attempts that the endpoint charged for without success: earlier ones, or a failed
     last one. ``attempts`` counts the HTTP requests made; ``failed_attempts`` has the kind of each failure.
-    ``cached`` says that the completion is another call's and cost nothing.
+    ``cached`` says that the completion is another call's and cost nothing. ``waited_s`` is the part of
+    ``seconds`` in which the call waited for a slot of its worker and for the endpoint's limits.
     """
 
     completion: Completion | None = None
@@ -138,6 +139,7 @@ class CallResult(Wire):
     failed_attempts: tuple[str, ...] = ()
     cached: bool = False
     seconds: float = 0.0
+    waited_s: float = Field(default=0.0, exclude_if=_is_zero)
 
 
 class Answer(Wire):

@@ -1,7 +1,8 @@
 """Batches: opened, filled with jobs, sealed; completed when sealed and all jobs are final."""
 
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlm_dist.errors import InputError, NotFound
 from rlm_dist.schema import NANO, BatchRecord, BatchState, Costs, EndedJob, JobState, ModelCosts
@@ -13,6 +14,16 @@ from rlm_dist.store.ledger import read_costs, read_model_costs
 
 _AT_ONCE = 200
 _ALL = 2**31
+_MARKS = ("sealed", "paused", "cancelled", "pause_reason")
+
+
+class BatchTotals(NamedTuple):
+    """How many batches are in each state, and how many of their jobs; ``unread`` batches are left out."""
+
+    batches: Counter[BatchState]
+    jobs: Counter[JobState]
+    paused_by_endpoint: int
+    unread: int
 
 
 class BatchStore(StorePart):
@@ -159,6 +170,32 @@ class BatchStore(StorePart):
             except NotFound:  # its retention is over, and its name will be pruned
                 continue
         return records
+
+    def totals(self, limit: int) -> BatchTotals:
+        """The last ``limit`` batches together."""
+        ids: list[str] = self._reach(lambda: self._client.zrange(keys.BATCHES, 0, limit - 1, desc=True))
+
+        def read() -> list[Any]:
+            pipe = self._client.pipeline(transaction=False)
+            pipe.zcard(keys.BATCHES)
+            for batch_id in ids:
+                pipe.hmget(keys.batch(batch_id), "created_ms", *_MARKS, *(f"n:{state}" for state in JobState))
+            return list(pipe.execute())
+
+        total, *rows = self._reach(read)
+        states: Counter[BatchState] = Counter()
+        jobs: Counter[JobState] = Counter()
+        paused_by_endpoint = 0
+        for created_ms, *fields in rows:
+            if created_ms is None:  # its retention is over
+                continue
+            marks = {name: value for name, value in zip(_MARKS, fields, strict=False) if value is not None}
+            counts = {state: int(n or 0) for state, n in zip(JobState, fields[len(_MARKS) :], strict=True)}
+            state = _state(marks, counts)
+            states[state] += 1
+            jobs.update(counts)
+            paused_by_endpoint += state is BatchState.PAUSED and "pause_reason" in marks
+        return BatchTotals(states, jobs, paused_by_endpoint, max(0, total - len(ids)))
 
     def job_ids(self, batch_id: str, start: int, count: int) -> list[str]:
         """Ids of up to ``count`` jobs in submission order, from index ``start`` on."""

@@ -23,6 +23,7 @@ from rlm_dist.settings import Settings
 from rlm_dist.store import Store, connect
 from rlm_dist.worker.accounts import Accounts
 from rlm_dist.worker.heartbeats import PeriodicThread
+from rlm_dist.worker.metrics import Unmeasured
 from rlm_dist.worker.reaper import Reaper
 from rlm_dist.worker.webhook_sender import WebhookSender, post
 
@@ -38,7 +39,9 @@ _BACKLOG_EVERY_MS = int(SWEEP_S * 1000) - 500
 class Worker:
     """The base of a root and a sub worker process; ``slots`` is that of ``LLM``."""
 
-    def __init__(self, app: Celery, settings: Settings, role: Role, *, slots: int | None = None) -> None:
+    def __init__(
+        self, app: Celery, settings: Settings, role: Role, *, metrics: Unmeasured, slots: int | None = None
+    ) -> None:
         assert settings.redis_url is not None  # make_app refuses to start without it
         self.app = app
         self.settings = settings
@@ -79,7 +82,9 @@ class Worker:
             prices=Prices(settings.prices),
             endpoints=endpoints,
             resolve=self.llm.resolve_model,
+            on_end=metrics.call_ended,
         )
+        self.metrics = metrics
         self._requests: dict[str, int] = {}
         self._announcer = PeriodicThread(self._announce_requests, period_s=RENEW_S, name="requests")
         self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)

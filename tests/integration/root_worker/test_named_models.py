@@ -136,7 +136,9 @@ def test_the_code_gets_an_exception_and_goes_on(fan_out: Made, workers: Workers,
     job = fan_out(model="big", sub_model="small")
     context = write_context(tmp_path / "context", "str", ["hello"])
     repl = JobRepl(
-        job, lambda query: Sandbox(context_path=context, query=query, limits=LIMITS, start=forks())
+        job,
+        lambda query: Sandbox(context_path=context, query=query, limits=LIMITS, start=forks()),
+        lambda _: None,
     )
     with closing(repl.sandbox) as sandbox:
         sandbox.start()
