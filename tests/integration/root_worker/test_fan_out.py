@@ -70,7 +70,7 @@ class Bench:
         self.answered: list[str] = []
         _Accounts.reserved.clear()
 
-    def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
+    def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]], _: object) -> None:
         self.sent += chunks
         if self.answers_at_once:
             for chunk in chunks:
