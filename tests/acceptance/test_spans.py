@@ -6,12 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from rlm_dist.otel.spans import job_span, trace_id_of
-from rlm_dist.schema import Costs, JobState, Role
+from rlm_dist.schema import Costs, Role
 from rlm_dist.simulated import SimulatedEndpoint
-from tests.support.bench import Bench, MakeBench, submit
+from tests.support.bench import MakeBench, job_id_of, submit
 from tests.support.deaths import Deaths
 from tests.support.otlp_receiver import OtlpReceiver, Received, otlp_receiver
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -30,7 +29,7 @@ def receiver() -> Iterator[OtlpReceiver]:
 
 
 def spans_of(receiver: OtlpReceiver, job_id: str) -> list[Received]:
-    """The spans of a job, once the job's own has come in and all calls have."""
+    """The spans of a job."""
     return [span for span in receiver.spans if span.attributes["rlm.job_id"] == job_id]
 
 
@@ -39,7 +38,7 @@ def calls_of(spans: list[Received]) -> list[Received]:
 
 
 def assert_one_tree(spans: list[Received], job_id: str) -> None:
-    """All belong to the job's trace, each id is there once, and each parent is there and of the right kind."""
+    """All belong to the job's trace, each id is there once, and each parent is there and fits."""
     assert {span.trace for span in spans} == {f"{trace_id_of(job_id):032x}"}
     assert max(Counter(span.id for span in spans).values()) == 1
     by_id = {span.id: span for span in spans}
@@ -82,7 +81,7 @@ def assert_sums_are_the_ledgers(spans: list[Received], costs: Costs) -> None:
 def test_a_job_over_two_workers_is_one_trace_whose_sums_are_the_ledgers(
     make_bench: MakeBench, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, content: bool
 ) -> None:
-    """The client, the root worker and two sub workers send one trace, with texts only if they are asked for."""
+    """The client, the root worker and two sub workers send one trace, with texts only if asked for."""
     variables = receiver.variables | {
         "RLM_OTEL_CONTENT": str(content).lower(),
         "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Basic%20c2VjcmV0LWtleQ",
@@ -118,3 +117,43 @@ def test_a_job_over_two_workers_is_one_trace_whose_sums_are_the_ledgers(
     for worker in workers:
         assert SECRET not in worker.text()
         assert "c2VjcmV0LWtleQ" not in worker.text()
+
+
+@pytest.mark.parametrize("point", ["calls.answered", "journal.written:2", "root.settled:2"])
+def test_a_root_worker_that_is_killed_leaves_one_trace_and_no_call_twice(
+    make_bench: MakeBench, receiver: OtlpReceiver, point: str
+) -> None:
+    """Another one goes on with the trace. No span comes twice; what the dead one had not sent is missing."""
+    with SimulatedEndpoint() as endpoint:
+        bench = make_bench(endpoint)
+        deaths = Deaths(bench.folder / "deaths")
+        job_id = job_id_of("killed")
+        deaths.plan(job_id, point)
+        variables = {**receiver.variables, **deaths.environment}
+        workers = [
+            bench.start(role, concurrency=concurrency, **variables)
+            for role, concurrency in ((Role.ROOT, 2), (Role.SUB, 8))
+        ]
+        bench.wait_ready()
+        assert submit(bench.client, "killed", CONTEXT, QUERY) == job_id
+        result = bench.client.job(job_id).result(RESULT_S)
+        assert result.answer_json == ANSWER
+        assert not deaths.outstanding(job_id)
+        for worker in workers:
+            worker.terminate()
+    spans = spans_of(receiver, job_id)
+    (job,) = [span for span in spans if not span.parent]
+    assert job.attributes["rlm.epoch"] == 2
+    assert {span.trace for span in spans} == {f"{trace_id_of(job_id):032x}"}
+    assert max(Counter(span.id for span in spans).values()) == 1
+    calls = calls_of(spans)
+    assert max(Counter(span.attributes["rlm.call_id"] for span in calls).values()) == 1
+    costs = result.costs
+    roles = Counter(span.attributes["rlm.role"] for span in calls)
+    assert roles["sub"] == costs.sub_llm_calls == LINES
+    assert roles["root"] <= costs.root_llm_calls
+    used = Counter[str]()
+    for span in calls:
+        used[span.attributes["rlm.role"]] += span.attributes["gen_ai.usage.input_tokens"]
+    assert used["sub"] == costs.sub_input_tokens
+    assert used["root"] <= costs.root_input_tokens

@@ -1,4 +1,4 @@
-"""A real OTLP receiver: that of the package oteltest, which decodes protobuf over HTTP; here on loopback only."""
+"""A real OTLP receiver, that of the package oteltest, which decodes protobuf over HTTP; on loopback only."""
 
 import logging
 from collections.abc import Iterator
@@ -104,7 +104,9 @@ def _values(pairs: Any) -> dict[str, Any]:
 
 def _value(value: Any) -> Any:
     kind = value.WhichOneof("value")
-    return [_value(item) for item in value.array_value.values] if kind == "array_value" else getattr(value, kind)
+    return (
+        [_value(item) for item in value.array_value.values] if kind == "array_value" else getattr(value, kind)
+    )
 
 
 @contextmanager
