@@ -1,6 +1,6 @@
 """What spans say, under the names that others look for.
 
-``gen_ai.…`` are OpenTelemetry's conventions for generative AI, which Langfuse and MLflow read, and
+``gen_ai.…`` are OpenTelemetry's conventions for generative AI, which Langfuse and MLflow read;
 ``gen_ai.usage.cost`` is Langfuse's. ``openinference.…``, ``llm.…``, ``input.…`` and ``output.…`` are those
 of OpenInference, which Phoenix reads. ``rlm.…`` are ours.
 
@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from rlm_dist.otel.spans import Attributes
+from rlm_dist.otel.spans import Attributes, AttributeValue
 from rlm_dist.schema import NANO, CallRequest, CallResult, JobSpec, Message, Outcome, Usage
 from rlm_dist.schema.events import CellRan
 
@@ -44,7 +44,7 @@ def call_attributes(
     completion = result.completion
     usage = sum((attempt.usage for attempt in paid), Usage())
     model = completion.model if completion else request.model
-    said: dict[str, str | bool | int | float | Sequence[str]] = {
+    said: dict[str, AttributeValue] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",  # the protocol; any server may speak it
         "gen_ai.request.model": request.model,
@@ -72,7 +72,9 @@ def call_attributes(
     prices = [attempt.nanousd for attempt in paid]
     known = [price for price in prices if price is not None]
     if len(known) == len(prices):
-        said |= dict.fromkeys(("gen_ai.usage.cost", "llm.cost.total", "rlm.cost_usd"), sum(known) / NANO)
+        usd = sum(known) / NANO
+        said |= dict.fromkeys(("gen_ai.usage.cost", "llm.cost.total", "rlm.cost_usd"), usd)
+        said["mlflow.llm.cost"] = json.dumps({"total_cost": usd})
     if completion is not None:
         said["gen_ai.response.model"] = completion.model
         said["gen_ai.response.finish_reasons"] = [completion.finish_reason]
@@ -110,7 +112,7 @@ def _messages(messages: Iterable[Message], *, plain: bool = False) -> str:
 
 def job_attributes(spec: JobSpec, *, epoch: int, outcome: Outcome, content: bool) -> Attributes:
     """What the span of a job says."""
-    said: dict[str, str | bool | int] = {
+    said: dict[str, AttributeValue] = {
         **submit_attributes(spec),
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.agent.name": "rlm",
@@ -126,7 +128,7 @@ def job_attributes(spec: JobSpec, *, epoch: int, outcome: Outcome, content: bool
     return said
 
 
-def submit_attributes(spec: JobSpec) -> dict[str, str | bool | int]:
+def submit_attributes(spec: JobSpec) -> Attributes:
     """What the span of a submission says."""
     batch = {"rlm.batch_id": spec.batch_id} if spec.batch_id else {}
     return {"openinference.span.kind": "CHAIN", "rlm.job_id": spec.id, **batch}
@@ -139,7 +141,7 @@ def turn_attributes(job_id: str, turn: int) -> Attributes:
 
 def cell_attributes(job_id: str, cell: CellRan, *, content: bool) -> Attributes:
     """What the span of a code block says."""
-    said: dict[str, str | bool | int] = {
+    said: dict[str, AttributeValue] = {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": "python",
         "openinference.span.kind": "TOOL",

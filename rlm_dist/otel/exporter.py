@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import TypeVar
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -21,7 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from rlm_dist.otel.spans import FinishedSpan, trace_id_of
+from rlm_dist.otel.spans import AttributeValue, FinishedSpan, trace_id_of
 
 # They log each failed request and each dropped span. Other users of OpenTelemetry in this process keep that.
 _LOGGERS = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk._shared_internal")
@@ -83,7 +82,7 @@ class OtlpSpans:
             return
         with self._ids.given(trace_id, span.span_id):
             recorded = self._tracer.start_span(
-                _encodable(span.name),
+                _text(span.name),
                 context=_context(trace_id, span.parent),
                 kind=_KINDS[span.kind],
                 attributes={name: _encodable(value) for name, value in span.attributes.items()},
@@ -194,12 +193,15 @@ def _unless_set(variable: str, default: int) -> int | None:
     return None if os.environ.get(variable) else default
 
 
-Value = TypeVar("Value")
+def _text(text: str) -> str:
+    """The text, without lone surrogates, which would fail its whole batch."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _encodable(value: Value) -> Value:
-    """The value; lone surrogates of a text, which would fail its whole batch, are replaced."""
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
+def _encodable(value: AttributeValue) -> AttributeValue:
+    if isinstance(value, str):
+        return _text(value)
+    return [_text(item) for item in value] if isinstance(value, Sequence) else value
 
 
 def _context(trace_id: int, parent: int | None) -> Context:

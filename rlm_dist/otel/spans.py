@@ -22,7 +22,8 @@ _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-01")
 _TRACE_BYTES = 16
 _SPAN_BYTES = 8
 
-Attributes = Mapping[str, str | bool | int | float | Sequence[str]]
+AttributeValue = str | bool | int | float | Sequence[str]
+Attributes = Mapping[str, AttributeValue]
 
 
 @dataclass(frozen=True)

@@ -305,8 +305,9 @@ class SubCalls:
         if not self._spans.on:
             return
         for (call, request, future), settlement in zip(ended, settlements, strict=True):
-            parent = parent_of(call.job_id, call.chunk.traceparent)
-            record_call(self._spans, call.job_id, parent, request, _result(future), settlement)
+            if future.cancelled() or not future.exception():  # a bug of ours: its settlement logged it
+                parent = parent_of(call.job_id, call.chunk.traceparent)
+                record_call(self._spans, call.job_id, parent, request, _result(future), settlement)
 
     def _settlement(self, ended: _EndedCall) -> Settlement:
         try:

@@ -75,7 +75,7 @@ def test_a_sampler_takes_whole_traces_or_leaves_them(
 
 
 def test_text_that_utf_8_cannot_encode_does_not_lose_its_batch(receiver: OtlpReceiver) -> None:
-    sent(finished(name="chat \ud800", attributes={"gen_ai.response.model": "\ud800"}), finished())
+    sent(finished(name="chat \ud800", attributes={"a": "\ud800", "b": ["\ud800"]}), finished())
     assert len(receiver.spans) == 2
 
 

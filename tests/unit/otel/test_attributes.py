@@ -77,6 +77,7 @@ def test_a_call_has_the_names_that_langfuse_mlflow_and_phoenix_look_for() -> Non
         "llm.token_count.completion": 3,
         "llm.token_count.total": 13,
         "llm.cost.total": 0.002,
+        "mlflow.llm.cost": '{"total_cost": 0.002}',
         "rlm.job_id": "j1",
         "rlm.call_id": "c#1",
         "rlm.role": "sub",

@@ -1,6 +1,6 @@
 """The spans of a job from its events: what was replayed was sent before."""
 
-from rlm_dist.otel.spans import NO_SPANS, FinishedSpan, cell_span, job_span, turn_span
+from rlm_dist.otel.spans import NO_SPANS, cell_span, job_span, turn_span
 from rlm_dist.root_worker.job_spans import JobSpans
 from rlm_dist.schema import (
     CallRequest,
@@ -15,26 +15,11 @@ from rlm_dist.schema import (
 )
 from rlm_dist.schema.events import CellRan, Event, MessageAdded, RootReplied
 from rlm_dist.store import Settlement, Spend
+from tests.support.recorded_spans import RecordedSpans
 from tests.support.store_values import spec
 
 RECORD = JobRecord(spec=spec("j"), state=JobState.RUNNING, epoch=2, queued_ms=1000)
 ENDED = Outcome(state=JobState.SUCCEEDED, answer="a", iterations=2)
-
-
-class RecordedSpans:
-    """Keeps the spans."""
-
-    on = True
-    content = False
-
-    def __init__(self) -> None:
-        self.spans: list[FinishedSpan] = []
-
-    def record(self, span: FinishedSpan) -> None:
-        self.spans.append(span)
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def replied(turn: int, *, replayed: bool = False) -> RootReplied:
