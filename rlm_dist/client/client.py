@@ -38,7 +38,8 @@ from rlm_dist.contexts.encoding import Encoded, encode, store_context
 from rlm_dist.errors import InputError
 from rlm_dist.local.cluster import is_up, own_queue, with_redis, workers
 from rlm_dist.otel.attributes import submit_attributes
-from rlm_dist.otel.spans import FinishedSpan, job_span, missing_extra, open_spans
+from rlm_dist.otel.spans import FinishedSpan, job_span
+from rlm_dist.otel.start import missing_extra, open_spans
 from rlm_dist.schema import BatchState, JobSpec
 from rlm_dist.settings import Settings, load_settings
 from rlm_dist.store import connect, reaching

@@ -9,15 +9,12 @@ A span is recorded when what it stands for has ended.
 """
 
 import hashlib
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 HEADER = "rlm_traceparent"
-EXTRA = "pip install 'rlm-dist[otel]'"
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-01")
 _TRACE_BYTES = 16
 _SPAN_BYTES = 8
@@ -79,40 +76,6 @@ class NoSpans:
 NO_SPANS: Spans = NoSpans()
 
 
-def is_wanted() -> bool:
-    """Whether OpenTelemetry's own variables ask for spans."""
-    exporters = os.environ.get("OTEL_TRACES_EXPORTER") or "otlp"
-    return (
-        any(os.environ.get(name) for name in _ENDPOINTS)
-        and os.environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
-        and "otlp" in [name.strip() for name in exporters.split(",")]
-    )
-
-
-def missing_extra() -> str | None:
-    """What is missing to send the spans that are asked for; None if nothing is. Loads what is not."""
-    if not is_wanted():
-        return None
-    try:
-        import rlm_dist.otel.exporter  # noqa: F401, PLC0415  # an optional dependency
-    except ImportError:
-        return f"{_endpoint_variable()} is set, but OpenTelemetry is not installed: {EXTRA}"
-    return None
-
-
-def open_spans(*, content: bool, warn: Callable[[str], None]) -> Spans:
-    """The spans of this process, opened after the fork. ``warn`` is told once what keeps them back."""
-    if not is_wanted() or missing_extra():
-        return NO_SPANS
-    from rlm_dist.otel.exporter import OtlpSpans  # noqa: PLC0415  # an optional dependency
-
-    try:
-        return OtlpSpans(content=content, warn=warn)
-    except Exception as error:  # noqa: BLE001  # a bad OTEL_ variable must not stop a worker
-        warn(f"{_endpoint_variable()} or another variable of OpenTelemetry is bad: {type(error).__name__}")
-        return NO_SPANS
-
-
 def trace_id_of(job_id: str) -> int:
     """The id of a job's trace."""
     return _hash(_TRACE_BYTES, job_id)
@@ -143,10 +106,6 @@ def parent_of(job_id: str, header: object) -> int:
     match = _TRACEPARENT.fullmatch(header) if isinstance(header, str) else None
     named = match is not None and int(match[1], 16) == trace_id_of(job_id)
     return int(match[2], 16) if match and named else job_span(job_id)
-
-
-def _endpoint_variable() -> str:
-    return next(name for name in _ENDPOINTS if os.environ.get(name))
 
 
 def _hash(size: int, *parts: str) -> int:

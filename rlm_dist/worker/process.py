@@ -15,7 +15,7 @@ from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.limiter import LimiterRegistry
 from rlm_dist.llm.prices import Prices
 from rlm_dist.llm.single_flight import SingleFlightCache
-from rlm_dist.otel.spans import open_spans
+from rlm_dist.otel.start import open_spans
 from rlm_dist.schema import Role
 from rlm_dist.schema.leases import LEASE_MS, RENEW_S, SWEEP_S
 from rlm_dist.schema.limits import Ceilings

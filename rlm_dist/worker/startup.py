@@ -14,7 +14,7 @@ from rlm_dist.errors import RLMError, SettingsError
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.prices import Prices
 from rlm_dist.local.lifeline import watch_lifeline
-from rlm_dist.otel.spans import missing_extra
+from rlm_dist.otel.start import missing_extra
 from rlm_dist.sandbox.probe import choose
 from rlm_dist.schema import Role
 from rlm_dist.settings import Settings, load_settings, unknown_variables

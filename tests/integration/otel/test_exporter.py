@@ -9,7 +9,8 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-from rlm_dist.otel.spans import FinishedSpan, Spans, job_span, open_spans, trace_id_of, turn_span
+from rlm_dist.otel.spans import FinishedSpan, Spans, job_span, trace_id_of, turn_span
+from rlm_dist.otel.start import open_spans
 from tests.support.otlp_receiver import OtlpReceiver, otlp_receiver
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"

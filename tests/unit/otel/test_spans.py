@@ -5,19 +5,16 @@ import sys
 
 import pytest
 
-from rlm_dist.otel import spans
 from rlm_dist.otel.spans import (
     NO_SPANS,
     cell_span,
-    is_wanted,
     job_span,
-    missing_extra,
-    open_spans,
     parent_of,
     trace_id_of,
     traceparent,
     turn_span,
 )
+from rlm_dist.otel.start import is_wanted, missing_extra, open_spans
 from tests.support.environment import clean_environment
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -111,7 +108,7 @@ def test_while_nobody_wants_spans_what_sends_them_is_not_loaded() -> None:
     """redis-py loads other parts of OpenTelemetry wherever it is installed."""
     code = (
         "import sys, rlm_dist.client.client, rlm_dist.root_worker.worker, rlm_dist.sub_worker.worker;"
-        "from rlm_dist.otel.spans import open_spans; assert not open_spans(content=True, warn=print).on;"
+        "from rlm_dist.otel.start import open_spans; assert not open_spans(content=True, warn=print).on;"
         "parts = 'opentelemetry.exporter', 'opentelemetry.sdk.trace';"
         "print([name for name in sys.modules if name.startswith(parts)])"
     )
@@ -120,7 +117,3 @@ def test_while_nobody_wants_spans_what_sends_them_is_not_loaded() -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
-
-
-def test_the_module_needs_no_opentelemetry() -> None:
-    assert not any(name.startswith("opentelemetry") for name in vars(spans))
