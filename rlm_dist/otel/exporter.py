@@ -18,6 +18,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from rlm_dist.otel.spans import AttributeValue, FinishedSpan, trace_id_of
@@ -77,8 +78,8 @@ class OtlpSpans:
     def _record(self, span: FinishedSpan) -> None:
         trace_id = trace_id_of(span.job_id)
         # As if each were the first one: by the trace's id, all processes decide alike.
-        sampled = self._provider.sampler.should_sample(Context(), trace_id, span.name).decision.is_sampled()
-        if not sampled:
+        sampled = self._provider.sampler.should_sample(Context(), trace_id, span.name)
+        if sampled.decision is not Decision.RECORD_AND_SAMPLE:
             return
         with self._ids.given(trace_id, span.span_id):
             recorded = self._tracer.start_span(

@@ -7,7 +7,7 @@ run broke off is recorded by the run that ends the turn, and the job by the run 
 import time
 
 from rlm_dist.otel import attributes
-from rlm_dist.otel.spans import FinishedSpan, Spans, cell_span, job_span, traceparent, turn_span
+from rlm_dist.otel.spans import Attributes, FinishedSpan, Spans, cell_span, job_span, traceparent, turn_span
 from rlm_dist.schema import CallRequest, CallResult, JobRecord, Outcome
 from rlm_dist.schema.events import CellRan, Emit, Event, MessageAdded, RootReplied
 from rlm_dist.store import Settlement
@@ -103,7 +103,7 @@ class JobSpans:
         self,
         name: str,
         began_ns: int,
-        said: attributes.Attributes,
+        said: Attributes,
         *,
         span_id: int,
         parent: int | None,

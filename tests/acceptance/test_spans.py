@@ -63,7 +63,7 @@ def assert_sums_are_the_ledgers(spans: list[Received], costs: Costs) -> None:
     calls = calls_of(spans)
 
     def total(name: str) -> float:
-        return sum(span.attributes.get(name, 0) for span in spans)
+        return sum(float(span.attributes.get(name, 0)) for span in spans)
 
     inputs = costs.root_input_tokens + costs.sub_input_tokens
     outputs = costs.root_output_tokens + costs.sub_output_tokens

@@ -136,7 +136,12 @@ def test_a_collector_that_hangs_holds_up_no_call_and_takes_no_memory(monkeypatch
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "600")
     said: list[str] = []
     spans = opened(said)
-    recording = threading.Thread(target=lambda: [spans.record(finished()) for _ in range(2000)], daemon=True)
+
+    def record() -> None:
+        for _ in range(2000):
+            spans.record(finished())
+
+    recording = threading.Thread(target=record, daemon=True)
     recording.start()
     recording.join(60)  # far less than the time-out of one request
     assert not recording.is_alive()

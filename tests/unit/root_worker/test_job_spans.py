@@ -39,7 +39,10 @@ def shown(turn: int) -> MessageAdded:
     return MessageAdded(turn=turn, role="user", text="output")
 
 
-OPENING = [MessageAdded(turn=0, role="system", text="s"), MessageAdded(turn=0, role="user", text="q")]
+OPENING: list[Event] = [
+    MessageAdded(turn=0, role="system", text="s"),
+    MessageAdded(turn=0, role="user", text="q"),
+]
 
 
 def play(*events: Event) -> list[tuple[str, int | None, int | None]]:
@@ -67,12 +70,12 @@ def cell(number: int) -> tuple[str, int, int]:
 
 
 def test_each_turn_and_cell_has_one_span_below_the_job() -> None:
-    events = [*OPENING, replied(0), ran(0), shown(0), replied(1), ran(1)]
+    events: list[Event] = [*OPENING, replied(0), ran(0), shown(0), replied(1), ran(1)]
     assert play(*events) == [cell(0), turn(0), cell(1), turn(1), JOB]
 
 
 def test_what_is_replayed_is_not_sent_again() -> None:
-    past = [*OPENING, replied(0, replayed=True), ran(0, replayed=True), shown(0)]
+    past: list[Event] = [*OPENING, replied(0, replayed=True), ran(0, replayed=True), shown(0)]
     assert play(*past, replied(1), ran(1), shown(1), replied(2)) == [cell(1), turn(1), turn(2), JOB]
 
 
