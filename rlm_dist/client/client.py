@@ -38,7 +38,7 @@ from rlm_dist.contexts.encoding import Encoded, encode, store_context
 from rlm_dist.errors import InputError
 from rlm_dist.local.cluster import is_up, own_queue, with_redis, workers
 from rlm_dist.otel.attributes import submit_attributes
-from rlm_dist.otel.spans import FinishedSpan, job_span
+from rlm_dist.otel.spans import FinishedSpan, Spans, job_span
 from rlm_dist.otel.start import missing_extra, open_spans
 from rlm_dist.schema import BatchState, JobSpec
 from rlm_dist.settings import Settings, load_settings
@@ -103,11 +103,6 @@ class Client:
             patience_s=REDIS_PATIENCE_S,
         )
         self._specs = JobSpecFactory(self.settings)
-        missing = missing_extra()
-        if missing:
-            log.warning(missing)
-        self._spans = open_spans(content=self.settings.otel_content, warn=log.warning)
-        self._resources.callback(self._spans.close)
 
     def close(self) -> None:
         """Close the connections and stop what was started; jobs that have not ended stay in the store."""
@@ -310,6 +305,16 @@ class Client:
     def _defaults(self) -> JobOptions:
         """The values of the settings that have the name of an option, for jobs that do not set it."""
         return options_of(self.settings)
+
+    @cached_property
+    def _spans(self) -> Spans:
+        """Opened by the first submission: a program that only looks sends nothing."""
+        missing = missing_extra()
+        if missing:
+            log.warning(missing)
+        spans = open_spans(content=self.settings.otel_content, warn=log.warning)
+        self._resources.callback(spans.close)
+        return spans
 
     def _enqueue(self, specs: Sequence[JobSpec]) -> None:
         # Messages go out for jobs that already existed, too: the process that created them may have died

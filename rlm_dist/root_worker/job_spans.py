@@ -39,6 +39,7 @@ class JobSpans:
 
     def root_call(self, request: CallRequest, result: CallResult, settlement: Settlement) -> None:
         """Record a call of the root model, made in the present turn."""
+        self._is_new = True
         record_call(
             self._spans, self._job_id, turn_span(self._job_id, self._turn), request, result, settlement
         )
@@ -51,8 +52,7 @@ class JobSpans:
         """Record the job, which has ended, and its last turn. Its span begins with its submission."""
         if not self._spans.on:
             return
-        if self._replied:
-            self._end_turn()
+        self._end_turn()
         spec = self._record.spec
         self._send(
             "invoke_agent rlm",

@@ -107,6 +107,7 @@ def test_a_job_over_two_workers_is_one_trace_whose_sums_are_the_ledgers(
             worker.terminate()
     spans = spans_of(receiver, job_id)
     assert_one_tree(spans, job_id)
+    assert [span.name for span in spans].count("submit") == 1
     assert_sums_are_the_ledgers(spans, result.costs)
     assert {span.attributes["gen_ai.response.model"] for span in calls_of(spans)} == {"simulated-root"}
     assert {request.headers["authorization"] for request in receiver.requests} == {"Basic c2VjcmV0LWtleQ"}

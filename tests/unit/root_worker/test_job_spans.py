@@ -3,6 +3,7 @@
 from rlm_dist.otel.spans import NO_SPANS, cell_span, job_span, turn_span
 from rlm_dist.root_worker.job_spans import JobSpans
 from rlm_dist.schema import (
+    CallFailure,
     CallRequest,
     CallResult,
     Completion,
@@ -102,18 +103,31 @@ def test_a_failed_cell_is_an_error() -> None:
     assert spans.spans[0].error == "error"
 
 
+REQUEST = CallRequest(role=Role.ROOT, model="m", messages=(Message(role="user", content="q"),))
+
+
+def test_a_root_call_that_fails_has_a_turn_to_belong_to() -> None:
+    spans = RecordedSpans()
+    job = JobSpans(spans, RECORD)
+    failed = CallResult(failure=CallFailure(kind="auth", message="no"))
+    job.root_call(REQUEST, failed, Settlement("c#1", Role.ROOT, "{}", None))
+    job.end(ENDED)
+    call, ended_turn, _ = spans.spans
+    assert (call.parent, call.error) == (turn_span("j", 0), "auth")
+    assert ended_turn.span_id == turn_span("j", 0)
+
+
 def test_a_root_call_belongs_to_the_turn_that_it_begins() -> None:
     spans = RecordedSpans()
     job = JobSpans(spans, RECORD)
     emit = job.watch(lambda _: None)
-    request = CallRequest(role=Role.ROOT, model="m", messages=(Message(role="user", content="q"),))
     usage = Usage(input_tokens=1)
     result = CallResult(
         completion=Completion(text="", usage=usage, finish_reason="stop", model="m"), seconds=2.0
     )
     settlement = Settlement("c#1", Role.ROOT, "{}", Spend("m", usage, 1))
     for number in range(2):
-        job.root_call(request, result, settlement)
+        job.root_call(REQUEST, result, settlement)
         emit(replied(number))
         emit(shown(number))
     calls = [span for span in spans.spans if span.kind == "client"]
@@ -124,11 +138,10 @@ def test_a_root_call_belongs_to_the_turn_that_it_begins() -> None:
 def test_a_call_that_was_given_back_has_a_span_only_if_it_cost_something() -> None:
     spans = RecordedSpans()
     job = JobSpans(spans, RECORD)
-    request = CallRequest(role=Role.ROOT, model="m", messages=())
     spend = Spend("m", Usage(input_tokens=1), 1)
-    job.root_call(request, CallResult(), Settlement("c#1", Role.ROOT, "{}", None, returned=""))
+    job.root_call(REQUEST, CallResult(), Settlement("c#1", Role.ROOT, "{}", None, returned=""))
     assert spans.spans == []
-    job.root_call(request, CallResult(), Settlement("c#1", Role.ROOT, "{}", None, (spend,), returned=""))
+    job.root_call(REQUEST, CallResult(), Settlement("c#1", Role.ROOT, "{}", None, (spend,), returned=""))
     assert len(spans.spans) == 1
 
 
