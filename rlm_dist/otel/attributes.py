@@ -64,7 +64,7 @@ def call_attributes(
         "rlm.truncated": completion is not None and completion.truncated,
     }
     if usage.cached_tokens:
-        said["gen_ai.usage.cache_read.input_tokens"] = usage.cached_tokens
+        said |= _cached(usage)
     if request.max_output_tokens is not None:
         said["gen_ai.request.max_tokens"] = request.max_output_tokens
     if request.temperature is not None:
@@ -83,6 +83,20 @@ def call_attributes(
     if result.failure is not None:
         said["error.type"] = str(result.failure.kind)
     return said | _call_content(request, result) if content else said
+
+
+def _cached(usage: Usage) -> dict[str, AttributeValue]:
+    """The cached part of the input. Langfuse would add it to the input, unless it is told all parts itself."""
+    parts = {
+        "input": usage.input_tokens - usage.cached_tokens,
+        "input_cached_tokens": usage.cached_tokens,
+        "output": usage.output_tokens,
+        "total": usage.total,
+    }
+    return {
+        "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens,
+        "langfuse.observation.usage_details": json.dumps(parts),
+    }
 
 
 def _call_content(request: CallRequest, result: CallResult) -> dict[str, str]:

@@ -69,6 +69,9 @@ def test_a_call_has_the_names_that_langfuse_mlflow_and_phoenix_look_for() -> Non
         "gen_ai.usage.input_tokens": 10,
         "gen_ai.usage.output_tokens": 3,
         "gen_ai.usage.cache_read.input_tokens": 4,
+        "langfuse.observation.usage_details": (
+            '{"input": 6, "input_cached_tokens": 4, "output": 3, "total": 13}'
+        ),
         "gen_ai.usage.cost": 0.002,
         "openinference.span.kind": "LLM",
         "llm.system": "openai",
