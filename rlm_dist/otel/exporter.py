@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -59,7 +58,7 @@ class OtlpSpans:
                 max_export_batch_size=_unless_set(size, _BATCH_WITH_CONTENT if content else default),
             )
         )
-        self._tracer = self._provider.get_tracer("rlm_dist", version("rlm-dist"))
+        self._tracer = self._provider.get_tracer("rlm_dist")
 
     def record(self, span: FinishedSpan) -> None:
         """Put a span on the queue; it is dropped if the sampler says so, or if the queue is full."""
