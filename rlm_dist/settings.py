@@ -53,7 +53,7 @@ _NOT_FROM_FOLDER = frozenset(
         *("RLM_API_URL", "RLM_API_KEY", "RLM_SUB_API_URL", "RLM_SUB_API_KEY", "OPENAI_API_KEY"),
         *("RLM_EXTRA_HEADERS", "RLM_SUB_EXTRA_HEADERS", "RLM_ENDPOINTS", "RLM_REDIS_URL", "RLM_BLOB_URL"),
         *("RLM_HOME", "RLM_SANDBOX", "RLM_SANDBOX_MIN", "RLM_SANDBOX_PACKAGES", "RLM_WEBHOOK_SECRET"),
-        *("RLM_CONTEXT_URLS", "RLM_WEBHOOK_PRIVATE", "RLM_METRICS_ADDRESS"),
+        *("RLM_CONTEXT_URLS", "RLM_WEBHOOK_PRIVATE", "RLM_METRICS_ADDRESS", "RLM_OTEL_CONTENT"),
     }
 )
 # By address: what is sent to it alone, and the keys that are sent if it has none of its own.
@@ -151,6 +151,7 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     metrics_address: str = Field(default="127.0.0.1", min_length=1)
     broker_prefix: str = ""
+    otel_content: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("api_url", "sub_api_url")

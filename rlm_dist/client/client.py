@@ -7,8 +7,10 @@ batch again continues where the first attempt broke off, or attaches to the batc
 
 import hashlib
 import json
+import logging
 import re
 import threading
+import time
 import uuid
 import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -35,10 +37,14 @@ from rlm_dist.client.options import JobOptions, read_batch_options, read_budget,
 from rlm_dist.contexts.encoding import Encoded, encode, encode_files, store_context
 from rlm_dist.errors import ClientClosed, InputError
 from rlm_dist.local.cluster import is_up, own_queue, with_redis, workers
+from rlm_dist.otel.attributes import submit_attributes
+from rlm_dist.otel.spans import FinishedSpan, Spans, job_span
+from rlm_dist.otel.start import missing_extra, open_spans
 from rlm_dist.schema import BatchState, JobSpec
 from rlm_dist.settings import Settings, load_settings
 from rlm_dist.store import connect, reaching
 
+log = logging.getLogger(__name__)
 REDIS_PATIENCE_S = 60.0
 _BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -297,11 +303,30 @@ class Client:
         """The values of the settings that have the name of an option, for jobs that do not set it."""
         return options_of(self.settings)
 
+    @cached_property
+    def _spans(self) -> Spans:
+        """Opened by the first submission: a program that only looks sends nothing."""
+        missing = missing_extra()
+        if missing:
+            log.warning(missing)
+        spans = open_spans(content=self.settings.otel_content, warn=log.warning)
+        self._resources.callback(spans.close)
+        return spans
+
     def _enqueue(self, specs: Sequence[JobSpec]) -> None:
         # Messages go out for jobs that already existed, too: the process that created them may have died
         # before it sent theirs, and an extra message does no harm.
+        began_ns = time.time_ns()
         self.store.jobs.create(specs)
         send_root(self._app, *specs)
+        for spec in specs if self._spans.on else ():
+            self._spans.record(
+                FinishedSpan(
+                    job_id=spec.id, name="submit", began_ns=began_ns, ended_ns=time.time_ns(),
+                    attributes=submit_attributes(spec), parent=job_span(spec.id),
+                    kind="producer", links_caller=True,
+                )
+            )  # fmt: skip
 
 
 class _Waker:

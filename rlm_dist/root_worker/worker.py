@@ -20,6 +20,7 @@ from rlm_dist.llm.failures import shown_url
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job import RootJob
 from rlm_dist.root_worker.job_lease import JobLease
+from rlm_dist.root_worker.job_spans import JobSpans
 from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.root_worker.root_calls import RootCalls
 from rlm_dist.sandbox.fork_server_process import ForkServerProcess
@@ -92,6 +93,7 @@ class RootWorker(Worker):
         record = self.store.jobs.get(job_id)
         now_ms = self.store.connection.clock()
         emit = TraceSink(self.store.journals, job_id, self.payloads, now_ms=now_ms)
+        spans = JobSpans(self.spans, record)
         ran_ms = record.run_ms(now_ms())
         self.metrics.job_started(recovered=_is_recovery(record, now_ms()))
         try:
@@ -99,8 +101,9 @@ class RootWorker(Worker):
                 record, self.store.jobs, ran_ms=ran_ms,
                 stopping=self._stopping, waits=self._endpoint_away, each_beat=emit.flush,
             ) as lease:  # fmt: skip
-                outcome = self._outcome(record, task_id, lease, emit)
+                outcome = self._outcome(record, task_id, lease, emit, spans)
                 if self._finish(record, outcome, emit):
+                    spans.end(outcome)
                     return outcome
         except Parked as parked:
             self._park(record, parked, emit)
@@ -117,13 +120,15 @@ class RootWorker(Worker):
             return self.store.jobs.get(job_id).outcome
         return None
 
-    def _outcome(self, record: JobRecord, task_id: str, lease: JobLease, emit: TraceSink) -> Outcome:
+    def _outcome(
+        self, record: JobRecord, task_id: str, lease: JobLease, emit: TraceSink, spans: JobSpans
+    ) -> Outcome:
         context = record.spec.context
         try:
             # The context may be stored in Redis, which may be away.
             self.store.connection.patiently(lambda: self.contexts.path(context))
             with self.contexts.hold(context) as path:
-                return self._job(record, task_id, lease, emit, path).run()
+                return self._job(record, task_id, lease, emit, spans, path).run()
         except (Parked, Superseded):
             raise
         except RLMError as error:
@@ -177,7 +182,13 @@ class RootWorker(Worker):
             )
 
     def _job(
-        self, record: JobRecord, task_id: str, lease: JobLease, emit: TraceSink, context_path: Path
+        self,
+        record: JobRecord,
+        task_id: str,
+        lease: JobLease,
+        emit: TraceSink,
+        spans: JobSpans,
+        context_path: Path,
     ) -> RootJob:
         spec, epoch = record.spec, record.epoch
         sink = emit
@@ -189,7 +200,7 @@ class RootWorker(Worker):
         calls = RootCalls(
             spec=spec, epoch=epoch, owner=self.owner,
             calls=self.store.calls, payloads=self.payloads, llm=self.llm, accounts=self.accounts,
-            emit=measured,
+            emit=measured, record=spans.root_call,
         )  # fmt: skip
         fan_out = FanOut(
             spec=spec, epoch=epoch, store=self.store, payloads=self.payloads, accounts=self.accounts,
@@ -207,6 +218,7 @@ class RootWorker(Worker):
             fan_out,
             lambda query: Sandbox(context_path=context_path, query=query, limits=limits, start=self._repls),
             self.metrics.repl_lost,
+            spans.cell,
         )
         emit(
             JobStarted(
@@ -218,13 +230,20 @@ class RootWorker(Worker):
         emit.flush()  # if this process dies at once, the trace still shows that it had the job
         return RootJob(
             record=record, lease=lease, store=self.store, payloads=self.payloads,
-            calls=calls, fan_out=fan_out, repl=repl, emit=measured,
+            calls=calls, fan_out=fan_out, repl=repl, emit=spans.watch(measured),
         )  # fmt: skip
 
-    def _send(self, tasks: SubTasks, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
+    def _send(
+        self,
+        tasks: SubTasks,
+        job_id: str,
+        turn: int,
+        chunks: Sequence[Sequence[str]],
+        traceparent: str | None,
+    ) -> None:
         """Put sub tasks on the queue; if that fails, they are sent again once their calls count as lost."""
         try:
-            send_sub(self.app, tasks, turn, chunks)
+            send_sub(self.app, tasks, turn, chunks, traceparent)
         except (OperationalError, redis.RedisError) as error:
             log.warning("sub_tasks_not_sent", job=job_id, error=type(error).__name__)
 

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from celery import Celery
+from celery import Celery, Task
 from celery.exceptions import Reject
 from celery.signals import (
     worker_init,
@@ -13,6 +13,7 @@ from celery.signals import (
 from rlm_dist.broker.app import SUB_TASK
 from rlm_dist.broker.backpressure import limit_intake
 from rlm_dist.broker.kombu_fixes import repair_broker
+from rlm_dist.otel.spans import HEADER
 from rlm_dist.schema import Role
 from rlm_dist.settings import Settings
 from rlm_dist.sub_worker.worker import SubWorker
@@ -56,11 +57,13 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
 
     cancel_revoked_jobs(settings)
 
-    @app.task(name=SUB_TASK, Request=UnstoppableRequest)
-    def sub(job_id: str, call_ids: list[str]) -> None:
+    @app.task(name=SUB_TASK, bind=True, Request=UnstoppableRequest)
+    def sub(self: Task[[str, list[str]], None], job_id: str, call_ids: list[str]) -> None:
         with no_values_in_errors():
             is_complete = workers[0].calls.run(
-                ID.validate_python(job_id, strict=True), IDS.validate_python(call_ids)
+                ID.validate_python(job_id, strict=True),
+                IDS.validate_python(call_ids),
+                getattr(self.request, HEADER, None),
             )
         if not is_complete:
             raise Reject("the worker stops", requeue=True)

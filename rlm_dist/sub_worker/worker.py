@@ -29,7 +29,7 @@ class SubWorker(Worker):
         self._slots = slots
         self.calls = SubCalls(
             calls=self.store.calls, payloads=self.payloads, llm=self.llm, accounts=self.accounts,
-            owner=self.owner, slots=slots, wants_more=wants_more,
+            owner=self.owner, slots=slots, wants_more=wants_more, spans=self.spans,
         )  # fmt: skip
         self._heart = PeriodicThread(self._beat, period_s=RENEW_S, name="leases")
 

@@ -16,6 +16,7 @@ from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.limiter import LimiterRegistry
 from rlm_dist.llm.prices import Prices
 from rlm_dist.llm.single_flight import SingleFlightCache
+from rlm_dist.otel.start import open_spans
 from rlm_dist.schema import Role
 from rlm_dist.schema.leases import LEASE_MS, RENEW_S, SWEEP_S
 from rlm_dist.schema.limits import Ceilings
@@ -46,6 +47,9 @@ class Worker:
         self.app = app
         self.settings = settings
         self.owner = f"{settings.broker_prefix}{role}@{socket.gethostname()}:{os.getpid()}"
+        self.spans = open_spans(
+            content=settings.otel_content, warn=lambda why: log.warning("spans_not_sent", why=why)
+        )
         self._client = connect(settings.redis_url, client_name=f"rlm-{role}")
         # Workers may run on several machines, which do not see each other's folders: so the default is Redis.
         self.store, self._blobs, self.payloads = open_storage(
@@ -106,6 +110,7 @@ class Worker:
         self._sweeper.close()
         self._webhook_sender.close()
         self.llm.close()
+        self.spans.close()
         self._client.close()
 
     def _publish_backlog(self) -> None:

@@ -7,17 +7,21 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import NoReturn
 
+import structlog
 from celery.signals import celeryd_init
 
 from rlm_dist.errors import RLMError, SettingsError
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.prices import Prices
 from rlm_dist.local.lifeline import watch_lifeline
+from rlm_dist.otel.start import missing_extra
 from rlm_dist.sandbox.probe import choose
 from rlm_dist.schema import Role
 from rlm_dist.settings import Settings, load_settings, unknown_variables
 from rlm_dist.store import connect, reaching
 from rlm_dist.worker.logging_setup import configure_logs
+
+log = structlog.get_logger()
 
 _NO_AUTOSCALE = (
     "--autoscale: a sub worker is one process, whose threads cost nothing while they wait. Set its size with "
@@ -48,6 +52,7 @@ def worker_settings(role: Role) -> Settings:
         watch_lifeline()
         _keep_private()
         configure_logs(settings.log_level)
+        _load_spans()
         try:
             if role is Role.ROOT:  # before the fork, so that the processes of the pool need not probe again
                 choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
@@ -58,6 +63,13 @@ def worker_settings(role: Role) -> Settings:
             _exit(error, EXIT_UNREACHABLE)
 
     return settings
+
+
+def _load_spans() -> None:
+    """Load what sends spans, before the fork, so that the processes of a pool share it."""
+    missing = missing_extra()
+    if missing:
+        log.warning("spans_not_sent", why=missing)
 
 
 def _keep_private() -> None:

@@ -38,7 +38,7 @@ class Workers:
         self._store = store
         self.made: list[str] = []
 
-    def send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
+    def send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]], traceparent: str | None) -> None:
         """Claim and answer these calls."""
         for call_id in (call_id for chunk in chunks for call_id in chunk):
             (packed,) = self._store.calls.claim(job_id, [call_id], "sub-1", 60_000)
