@@ -463,7 +463,9 @@ def _end_of(request: CallRequest, attempt: Attempt) -> AttemptEnd:
     refused = attempt.failure is not None and attempt.failure.kind is FailureKind.RATE
     if refused and not _lacks_room(request, attempt):
         return AttemptEnd.REFUSED
-    return AttemptEnd.ANSWERED if attempt.failure or attempt.completion else AttemptEnd.ABORTED
+    if attempt.failure is not None:
+        return AttemptEnd.FAILED
+    return AttemptEnd.ANSWERED if attempt.completion else AttemptEnd.ABORTED
 
 
 def _release_details(attempt: Attempt) -> dict[str, Any]:

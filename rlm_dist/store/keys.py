@@ -53,6 +53,10 @@ rlm:requests           hash    longest ttl announced    worker → end of its an
 L                      hash    1 hour from last report  what all workers together may call there now; see
                                                         ``lua/prelude_limits.lua``
 L:holders              hash    longest lease            process → its calls in flight, and its share
+L:history              hash    1 hour from last report  by minute, for the last 60: limit, calls, refusals,
+                                                        latencies; see ``lua/prelude_limits_history.lua``
+rlm:ceilings           hash    none: until taken back   scope id → ceilings that an operator has set; see
+                                                        ``lua/prelude_limits_ceilings.lua``
 rlm:limits             zset    1 hour from last report  scope ids by about the time of their last report
 rlm:away               hash    5 min from last report   scope id → URL of the endpoint, if nothing answers
 rlm:cache:<digest>     string  ``RLM_CACHE_TTL_S``      result of a call that several jobs may share
@@ -74,6 +78,7 @@ LEASES = "rlm:leases"
 WEBHOOKS = "rlm:webhooks"
 SCOPES = "rlm:limits"
 AWAY = "rlm:away"
+CEILINGS = "rlm:ceilings"
 REQUESTS = "rlm:requests"
 SLOTS = "rlm:slots"
 SLOTS_UNTIL = "rlm:slots:until"
@@ -116,7 +121,8 @@ def cached(digest: str) -> list[str]:
 
 def limit_keys(scope_id: str) -> list[str]:
     """The KEYS of every script of a scope's limits, as ``lua/prelude_limits.lua`` names them."""
-    return [f"rlm:limits:{scope_id}", f"rlm:limits:{scope_id}:holders", AWAY, SCOPES]
+    scope = f"rlm:limits:{scope_id}"
+    return [scope, f"{scope}:holders", AWAY, SCOPES, CEILINGS, f"{scope}:history"]
 
 
 def job_keys(job_id: str) -> list[str]:

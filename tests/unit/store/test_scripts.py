@@ -18,8 +18,10 @@ PRELUDES = {
     "prelude_jobs.lua",
     "prelude_ledger.lua",
     "prelude_limits.lua",
+    "prelude_limits_ceilings.lua",
     "prelude_limits_circuit.lua",
     "prelude_limits_cuts.lua",
+    "prelude_limits_history.lua",
     "prelude_limits_raises.lua",
     "prelude_limits_shares.lua",
 }
