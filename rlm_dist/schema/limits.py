@@ -188,7 +188,7 @@ class ScopeState(Wire):
     revealed it. ``ceilings`` hold beside it: those that an operator has ``set``, and otherwise those of the
     workers' settings. ``*_last_minute`` count attempts and refusals. ``circuit`` is open while the endpoint
     does not answer, and ``trying`` while one call tries it. ``latency`` is that of the last five minutes;
-    ``history`` has the last 60 minutes in which there were reports, the oldest first.
+    ``history`` has the last minutes in which workers reported, the oldest first.
     """
 
     url: str

@@ -9,7 +9,7 @@ set replaces the ceilings that each process hands in.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from rlm_dist.errors import InputError
 from rlm_dist.schema.limits import (
@@ -68,27 +68,38 @@ class LimitStore(StorePart):
         """The URLs of the endpoints that do not answer at present."""
         return set(self._reach(lambda: self._client.hvals(keys.AWAY)))
 
-    def scopes(self) -> list[ScopeState]:
-        """What the workers believe about each scope that they have called lately."""
-        ids: list[str] = self._reach(lambda: self._client.zrange(keys.SCOPES, 0, -1))
+    def scopes(self, minutes: int = _LATENCY_MINUTES) -> list[ScopeState]:
+        """What the workers believe about each scope that they have called lately.
 
-        def read() -> list[dict[str, str]]:
+        ``minutes`` is how much of its history is wanted, 60 at most.
+        """
+        ids: list[str] = self._reach(lambda: self._client.zrange(keys.SCOPES, 0, -1))
+        now_ms = self._now_ms()
+        latest = [now_ms // _MINUTE_MS - age for age in range(max(minutes, _LATENCY_MINUTES))]
+
+        def read() -> list[Any]:
             pipe = self._client.pipeline(transaction=False)
             pipe.hgetall(keys.CEILINGS)
             for scope_id in ids:
                 scope, holders, *_, history = keys.limit_keys(scope_id)
-                for key in (scope, holders, history):
-                    pipe.hgetall(key)
+                pipe.hgetall(scope)
+                pipe.hgetall(holders)
+                pipe.hmget(history, list(map(str, latest)))
             return list(pipe.execute())
 
         if not ids:
             return []
-        now_ms = self._now_ms()
-        ceilings, *hashes = self._reach(read)
+        ceilings, *found = self._reach(read)
         states = [
-            _state(fields, holders, history, ceilings.get(scope_id), now_ms)
+            _state(
+                fields,
+                holders,
+                {number: _minute(text) for number, text in zip(latest, history, strict=True) if text},
+                ceilings.get(scope_id),
+                now_ms,
+            )
             for scope_id, fields, holders, history in zip(
-                ids, hashes[::3], hashes[1::3], hashes[2::3], strict=True
+                ids, found[::3], found[1::3], found[2::3], strict=True
             )
             if fields
         ]
@@ -188,16 +199,13 @@ def _history(minutes: Mapping[int, _Minute]) -> Iterator[ScopeMinute]:
 def _state(
     fields: Mapping[str, str],
     holders: Mapping[str, str],
-    history: Mapping[str, str],
+    minutes: Mapping[int, _Minute],
     ceilings: str | None,
     now_ms: int,
 ) -> ScopeState:
     live = [columns for text in holders.values() if int((columns := text.split())[1]) > now_ms]
     numbers = {name: float(value) for name, value in fields.items() if name not in ("url", "model", "set")}
     this_minute = now_ms // _MINUTE_MS
-    minutes = {
-        number: _minute(text) for field, text in history.items() if (number := int(field)) > this_minute - 60
-    }
     # Estimate the last 60 s from the counts of this minute and the end of the minute before it.
     now, before = minutes.get(this_minute, _NOTHING), minutes.get(this_minute - 1, _NOTHING)
     left = 1 - now_ms % _MINUTE_MS / _MINUTE_MS
