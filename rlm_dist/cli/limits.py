@@ -1,4 +1,4 @@
-"""``rlm-dist limits``: what the workers may ask of an endpoint and model now, and ceilings for all of them."""
+"""``rlm-dist limits``: what workers may ask of an endpoint and model now, and ceilings for all of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated

@@ -10,7 +10,9 @@ J                      hash    retention from job end   id, spec, state, epoch, 
                                                         outcome, queued_ms, started_ms, ended_ms, cancel,
                                                         batch (the key B), max_nanousd, max_tokens,
                                                         max_sub_calls, recoveries (workers that died with
-                                                        it), ended_entry, diverged (cells of its last replay),
+                                                        it), recovered_epoch (the last epoch that took it
+                                                        over from such a worker), ended_entry, diverged
+                                                        (cells of its last replay),
                                                         since_ms (when it started, or last went on after it
                                                         was parked), ran_ms (how long it ran before that),
                                                         stopping (the epoch that is about to end it), bytes

@@ -178,9 +178,11 @@ _NOTHING = _Minute(0, 0, 0, 0, 0, Counter())
 
 def _minute(text: str) -> _Minute:
     limit, in_flight, ended, refused, errors, *latencies = text.split(" ")
-    counts = (map(int, entry.split(":")) for entry in latencies)
-    numbers = map(int, (limit, in_flight, ended, refused, errors))
-    return _Minute(*numbers, latencies=Counter({bucket: n for bucket, n in counts}))
+    counts: Counter[int] = Counter()
+    for entry in latencies:
+        bucket, _, n = entry.partition(":")
+        counts[int(bucket)] = int(n)
+    return _Minute(int(limit), int(in_flight), int(ended), int(refused), int(errors), counts)
 
 
 def _history(minutes: Mapping[int, _Minute]) -> Iterator[ScopeMinute]:

@@ -82,8 +82,8 @@ class StoreModel:
         to_table = self._lua.table_from
         keys = to_table(limit_keys(SCOPE.id))
         reply = self._run(self._script, 1_000_000_000 + now * 1000, keys, to_table(arguments))
-        numbers, texts = list(reply.values())[:7], list(reply.values())[7:]
-        return share_of(*map(int, numbers), *texts)
+        *numbers, turn, ceilings = reply.values()
+        return share_of(*map(int, numbers), turn, ceilings)  # type: ignore[arg-type]  # seven numbers
 
     def number(self, name: str) -> float:
         """A field of the scope."""
