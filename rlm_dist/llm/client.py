@@ -359,7 +359,8 @@ class LLM:
         if delay_s is not None:
             log.debug(
                 "model_call_retried", job=progress.job_id, endpoint=upstream.connection.shown_url,
-                kind=failure.kind.value, attempts=len(progress.failures), delay_s=round(delay_s, 3), told_s=failure.retry_after_s,
+                kind=failure.kind.value,
+                attempts=len(progress.failures), delay_s=round(delay_s, 3), told_s=failure.retry_after_s,
             )  # fmt: skip
         return delay_s
 

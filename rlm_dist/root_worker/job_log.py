@@ -4,7 +4,7 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from rlm_dist.errors import Parked
-from rlm_dist.schema import JobRecord, Outcome
+from rlm_dist.schema import JobRecord, JobState, Outcome
 
 log = structlog.get_logger()
 
@@ -17,8 +17,7 @@ def log_start(record: JobRecord) -> None:
     spec = record.spec
     event = "job_started" if record.epoch == 1 else "job_recovered" if record.recovered else "job_resumed"
     models = {"model": spec.model, "sub_model": spec.sub_model}
-    if spec.batch_id is not None:
-        bind_contextvars(batch=spec.batch_id)
+    _bind(record)
     log.info(event, epoch=record.epoch, **models)
 
 
@@ -30,13 +29,13 @@ def log_park(record: JobRecord, parked: Parked) -> None:
 
 def log_end(record: JobRecord, outcome: Outcome) -> None:
     """Log how the job ended, and what it used by then."""
+    _bind(record)
     costs = record.costs
     log.info(
         "job_ended",
-        batch=record.spec.batch_id,
         epoch=record.epoch,
         state=outcome.state.value,
-        why=outcome.error.type if outcome.error else ",".join(outcome.limits_reached) or None,
+        why=_why(outcome),
         turns=outcome.iterations,
         root_calls=costs.root_llm_calls,
         sub_calls=costs.sub_llm_calls,
@@ -45,3 +44,16 @@ def log_end(record: JobRecord, outcome: Outcome) -> None:
         seconds=round(record.run_ms(record.ended_ms or 0) / 1000, 3) if record.ended_ms else None,
         usd=costs.total_cost,
     )
+
+
+def _bind(record: JobRecord) -> None:
+    if record.spec.batch_id is not None:
+        bind_contextvars(batch=record.spec.batch_id)
+
+
+def _why(outcome: Outcome) -> str | None:
+    """The type of the error, or the limits that the job met; None if there was neither."""
+    limits = ",".join(outcome.limits_reached) or None
+    if outcome.error is None or (outcome.state is JobState.EXHAUSTED and limits):
+        return limits
+    return outcome.error.type

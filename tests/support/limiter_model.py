@@ -83,7 +83,7 @@ class StoreModel:
         keys = to_table(limit_keys(SCOPE.id))
         reply = self._run(self._script, 1_000_000_000 + now * 1000, keys, to_table(arguments))
         *numbers, turn, ceilings = reply.values()
-        return share_of(*map(int, numbers), turn, ceilings)  # type: ignore[arg-type]  # seven numbers
+        return share_of(*[*map(int, numbers), turn, ceilings])
 
     def number(self, name: str) -> float:
         """A field of the scope."""
