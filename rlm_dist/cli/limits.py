@@ -10,7 +10,7 @@ from rlm_dist.cli.limit_lines import endpoint_state
 from rlm_dist.cli.output import Output
 from rlm_dist.cli.session import open_stores
 from rlm_dist.errors import InputError
-from rlm_dist.schema.limits import CeilingName, Ceilings, Latency, ScopeCeilings, ScopeState
+from rlm_dist.schema.limits import CeilingName, Ceilings, LatencyQuantiles, ScopeCeilings, ScopeState
 from rlm_dist.settings import load_settings
 
 limits = typer.Typer(
@@ -103,11 +103,11 @@ def _lines(scopes: Sequence[ScopeState], others: Sequence[ScopeCeilings]) -> Ite
 
 
 def _ceilings_text(scope: ScopeState) -> str:
-    words = [
-        f"{getattr(scope.ceilings, name):,} {unit} ({'set' if getattr(scope.set, name) else 'settings'})"
-        for name, unit in _UNITS.items()
-        if getattr(scope.ceilings, name)
-    ]
+    words = []
+    for name, unit in _UNITS.items():
+        ceiling, was_set = getattr(scope.ceilings, name), getattr(scope.set_ceilings, name) is not None
+        if ceiling is not None:
+            words.append(f"{ceiling:,} {unit} ({'set' if was_set else 'settings'})")
     return ", ".join(words) or "none"
 
 
@@ -115,12 +115,12 @@ def _set_text(ceilings: Ceilings) -> str:
     words = [
         f"{getattr(ceilings, name):,} {unit} (set)"
         for name, unit in _UNITS.items()
-        if getattr(ceilings, name)
+        if getattr(ceilings, name) is not None
     ]
     return ", ".join(words) or "none is set; those of the workers' settings hold"
 
 
-def _latency_text(latency: Latency | None) -> str:
+def _latency_text(latency: LatencyQuantiles | None) -> str:
     if latency is None:
         return "no answer in the last 5 minutes"
     return (

@@ -137,7 +137,7 @@ def latency_bucket(seconds: float) -> int:
     return min(_LAST_BUCKET, math.floor(math.log2(seconds * 1000) * _BUCKETS_PER_DOUBLING))
 
 
-class Latency(Wire):
+class LatencyQuantiles(Wire):
     """Quantiles of the latencies of ``answered`` calls, in seconds, within a tenth of their values."""
 
     answered: int
@@ -146,7 +146,7 @@ class Latency(Wire):
     p99_s: float
 
     @classmethod
-    def of(cls, counts: Mapping[int, int]) -> "Latency | None":
+    def of(cls, counts: Mapping[int, int]) -> "LatencyQuantiles | None":
         """The quantiles of a number of calls by bucket; None if there are no calls."""
         answered = sum(counts.values())
         if not answered:
@@ -178,17 +178,17 @@ class ScopeMinute(Wire):
     ended: int
     refused: int
     errors: int
-    latency: Latency | None
+    latency: LatencyQuantiles | None
 
 
 class ScopeState(Wire):
     """What the workers believe about a scope, for display.
 
     ``limit`` is how many calls may be in flight by what was learnt; ``found`` says that refusals have
-    revealed it. ``ceilings`` hold beside it: those that an operator has ``set``, and otherwise those of the
-    workers' settings. ``*_last_minute`` count attempts and refusals. ``circuit`` is open while the endpoint
-    does not answer, and ``trying`` while one call tries it. ``latency`` is that of the last five minutes;
-    ``history`` has the last minutes in which workers reported, the oldest first.
+    revealed it. ``ceilings`` hold beside it: ``set_ceilings``, which an operator has set, and otherwise
+    those of the workers' settings. ``*_last_minute`` count attempts and refusals. ``circuit`` is open while
+    the endpoint does not answer, and ``trying`` while one call tries it. ``latency`` is that of the last five
+    minutes; ``history`` has the last minutes in which workers reported, the oldest first.
     """
 
     url: str
@@ -203,9 +203,9 @@ class ScopeState(Wire):
     away_since_ms: int | None
     next_try_s: float
     ceilings: Ceilings = Ceilings()
-    set: Ceilings = Ceilings()
+    set_ceilings: Ceilings = Ceilings()
     circuit: Circuit = "closed"
-    latency: Latency | None = None
+    latency: LatencyQuantiles | None = None
     history: tuple[ScopeMinute, ...] = ()
 
     @property

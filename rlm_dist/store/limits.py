@@ -16,7 +16,7 @@ from rlm_dist.schema.limits import (
     CeilingName,
     Ceilings,
     Circuit,
-    Latency,
+    LatencyQuantiles,
     Report,
     Scope,
     ScopeCeilings,
@@ -194,7 +194,7 @@ def _history(minutes: Mapping[int, _Minute]) -> Iterator[ScopeMinute]:
             ended=minute.ended,
             refused=minute.refused,
             errors=minute.errors,
-            latency=Latency.of(minute.latencies),
+            latency=LatencyQuantiles.of(minute.latencies),
         )
 
 
@@ -234,9 +234,9 @@ def _state(
         away_since_ms=away_ms or None,
         next_try_s=next_try_s,
         ceilings=set_now.over(Ceilings(*settings)),
-        set=set_now,
+        set_ceilings=set_now,
         circuit=_circuit(bool(away_ms), is_trying=in_flight > 0 or next_try_s == 0),
-        latency=Latency.of(sum(latest, Counter())),
+        latency=LatencyQuantiles.of(sum(latest, Counter())),
         history=tuple(_history(minutes)),
     )
 

@@ -87,6 +87,13 @@ def test_the_logs_tell_what_happened_to_each_job_once(make_bench: MakeBench, log
 
         spent = bench.client.submit(context, "Label the first 3 lines.", max_iterations=1)
         assert spent.result(WAIT_S).state is JobState.EXHAUSTED
+        endpoint.faults = (Fault(kind="hold", role=Role.SUB),)
+        endpoint.hold()
+        cancelled, stalled = (bench.client.submit_batch(items, name) for name in ("cancelled", "stalled"))
+        wait_until(lambda: endpoint.served.in_flight == 6)
+        store.batches.cancel(cancelled.id)
+        store.jobs.end_stalled(stalled.id, 0.0)
+        wait_until(lambda: "".join(worker.text() for worker in workers).count("job_ended") == 5)
         for worker in workers:
             worker.terminate()
         lines = lines_of(workers, log_format)
@@ -107,6 +114,10 @@ def test_the_logs_tell_what_happened_to_each_job_once(make_bench: MakeBench, log
     assert str(end["why"]) in ("", "None")
     (end,) = (line for line in lines if line.get("job") == spent.id and line["event"] == "job_ended")
     assert (end["state"], str(end["why"])) == ("exhausted", "max_iterations")
+    for batch, state in ((cancelled, "cancelled"), (stalled, "failed")):
+        (job,) = batch.jobs()
+        ends = [line for line in lines if line.get("job") == job.id and line["event"] == "job_ended"]
+        assert [(line["state"], line["batch"]) for line in ends] == [(state, batch.id)]
     # No line is about a task or a sub-call.
     assert not [
         line for line in lines if "rlm.sub[" in str(line["event"]) or "rlm.root[" in str(line["event"])

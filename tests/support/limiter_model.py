@@ -71,10 +71,10 @@ class StoreModel:
         self._script = self._lua.eval(f"function() {source('limits_share')} end")
         self._run = self._lua.globals().run
 
-    def set_ceiling(self, in_flight: int | None) -> None:
-        """Set the ceiling on calls in flight, as an operator does, or take it back."""
+    def set_ceilings(self, text: str | None) -> None:
+        """Set ceilings as an operator does (in flight, requests and tokens a minute), or take them back."""
         ceilings = self._lua.globals().fields(CEILINGS)
-        ceilings[SCOPE.id] = None if in_flight is None else f"{in_flight} - - {SCOPE.url} {SCOPE.model}"
+        ceilings[SCOPE.id] = None if text is None else f"{text} {SCOPE.url} {SCOPE.model}"
 
     def share(self, now: float, holder: str, report: Report) -> Share:
         """What the store answers to a report at this time."""

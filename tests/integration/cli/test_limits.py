@@ -45,7 +45,7 @@ def test_what_the_workers_may_do_is_shown(cli: Cli, shared: Store) -> None:
     assert latency.startswith("  latency   p50 ")
     assert latency.endswith("(10 answers in the last 5 minutes)")
     (document,) = cli("limits", "show", "--json").document["endpoints"]
-    assert document["set"] == {"in_flight": 2, "requests_per_min": None, "tokens_per_min": None}
+    assert document["set_ceilings"] == {"in_flight": 2, "requests_per_min": None, "tokens_per_min": None}
     assert document["ceilings"]["tokens_per_min"] == 1000
     assert (document["circuit"], document["limit"]) == ("closed", 32)
     assert sum(minute["ended"] for minute in document["history"]) == 10

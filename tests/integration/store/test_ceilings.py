@@ -6,7 +6,15 @@ import pytest
 import redis
 
 from rlm_dist.errors import InputError
-from rlm_dist.schema.limits import Ceilings, Latency, Report, Scope, ScopeCeilings, Share, latency_bucket
+from rlm_dist.schema.limits import (
+    Ceilings,
+    LatencyQuantiles,
+    Report,
+    Scope,
+    ScopeCeilings,
+    Share,
+    latency_bucket,
+)
 from rlm_dist.store import Store
 from rlm_dist.store.keys import CEILINGS, limit_keys
 from tests.support.store_values import LEASE_MS
@@ -15,7 +23,7 @@ SCOPE = Scope("http://e/v1", "m")
 NONE = Ceilings()
 
 
-class Process:
+class Reporter:
     """A process that reports on one scope."""
 
     def __init__(self, store: Store, name: str, settings: Ceilings = NONE) -> None:
@@ -33,7 +41,7 @@ def set_ceilings(store: Store, **changes: int | None) -> ScopeCeilings:
 
 
 def test_a_ceiling_that_is_set_replaces_that_of_the_settings(store: Store) -> None:
-    a = Process(store, "a", Ceilings(in_flight=10))
+    a = Reporter(store, "a", Ceilings(in_flight=10))
     assert a.report(0, 100).in_flight == 10
     set_ceilings(store, in_flight=3)
     assert a.report(0, 100).in_flight == 3
@@ -62,7 +70,7 @@ def test_nothing_is_left_of_ceilings_that_are_taken_back(store: Store, redis_cli
 
 
 def test_a_lowered_ceiling_gives_no_process_room_until_the_calls_above_it_have_ended(store: Store) -> None:
-    a, b = Process(store, "a"), Process(store, "b")
+    a, b = Reporter(store, "a"), Reporter(store, "b")
     a.report(0, 20)
     a.report(8, 20)
     b.report(0, 20)
@@ -76,7 +84,7 @@ def test_a_lowered_ceiling_gives_no_process_room_until_the_calls_above_it_have_e
 
 
 def test_rates_are_set_for_processes_that_know_of_none(store: Store) -> None:
-    a = Process(store, "a")
+    a = Reporter(store, "a")
     assert a.report(0, 5).starts is None
     set_ceilings(store, requests_per_min=120)
     assert a.report(0, 5).starts == 0  # it did not say what waits
@@ -88,7 +96,7 @@ def test_rates_are_set_for_processes_that_know_of_none(store: Store) -> None:
 
 
 def test_of_all_processes_one_hears_that_the_ceilings_have_changed(store: Store) -> None:
-    a, b = Process(store, "a"), Process(store, "b")
+    a, b = Reporter(store, "a"), Reporter(store, "b")
     assert [a.report(0, 1).ceilings, b.report(0, 1).ceilings] == [None, None]
     set_ceilings(store, in_flight=3)
     assert [a.report(0, 1).ceilings, b.report(0, 1).ceilings, a.report(0, 1).ceilings] == [
@@ -99,7 +107,7 @@ def test_of_all_processes_one_hears_that_the_ceilings_have_changed(store: Store)
 
 
 def test_of_all_processes_one_hears_that_the_endpoint_is_away_and_that_it_is_back(store: Store) -> None:
-    a, b = Process(store, "a"), Process(store, "b")
+    a, b = Reporter(store, "a"), Reporter(store, "b")
     assert [a.report(0, 1, failing_s=0.5).turn, b.report(0, 1, failing_s=0.5).turn] == ["away", ""]
     assert [b.report(0, 1, heard=True).turn, a.report(0, 1, heard=True).turn] == ["back", ""]
 
@@ -141,17 +149,17 @@ def test_a_bad_model_is_refused_by_name(store: Store, model: str) -> None:
 
 
 def test_a_state_shows_what_is_set_beside_what_the_settings_say(store: Store) -> None:
-    a = Process(store, "a", Ceilings(in_flight=10, tokens_per_min=1000))
+    a = Reporter(store, "a", Ceilings(in_flight=10, tokens_per_min=1000))
     a.report(0, 1)
     set_ceilings(store, in_flight=3)
     (state,) = store.limits.scopes()
-    assert state.set == Ceilings(in_flight=3)
+    assert state.set_ceilings == Ceilings(in_flight=3)
     assert state.ceilings == Ceilings(in_flight=3, tokens_per_min=1000)
     assert (state.limit, state.may) == (32, 3)
 
 
 def test_the_circuit_is_shown(store: Store, redis_client: redis.Redis) -> None:
-    a = Process(store, "a")
+    a = Reporter(store, "a")
 
     def circuit() -> str:
         (state,) = store.limits.scopes()
@@ -169,7 +177,7 @@ def test_the_circuit_is_shown(store: Store, redis_client: redis.Redis) -> None:
 
 
 def test_a_minute_sums_up_the_reports_of_all_processes(store: Store) -> None:
-    a, b = Process(store, "a"), Process(store, "b")
+    a, b = Reporter(store, "a"), Reporter(store, "b")
     fast, slow = latency_bucket(0.1), latency_bucket(10.0)
     a.report(0, 9, number=1, ended=10, refused=1, started=100, errors=2, latencies=((fast, 6), (slow, 1)))
     a.report(0, 9, number=1, ended=10, refused=1, started=100, errors=2, latencies=((fast, 6), (slow, 1)))
@@ -192,13 +200,13 @@ def test_only_the_last_hour_is_kept(store: Store, redis_client: redis.Redis) -> 
     seconds, _ = redis_client.time()
     minute = seconds // 60
     redis_client.hset(history, mapping={str(minute - age): "1 1 1 0 0 0:1" for age in (2, 59, 60, 61, 500)})
-    Process(store, "a").report(0, 1, ended=1)
+    Reporter(store, "a").report(0, 1, ended=1)
     assert len(redis_client.hkeys(history)) <= 3 + 1
     assert 0 < redis_client.ttl(history) <= 3600
 
 
 def test_a_report_without_news_writes_no_history(store: Store, redis_client: redis.Redis) -> None:
-    a, history = Process(store, "a"), limit_keys(SCOPE.id)[-1]
+    a, history = Reporter(store, "a"), limit_keys(SCOPE.id)[-1]
     a.report(3, 3, ended=1, latencies=((5, 1),))
     redis_client.config_resetstat()
     a.report(3, 3)
@@ -210,12 +218,12 @@ def test_a_report_without_news_writes_no_history(store: Store, redis_client: red
 
 
 def test_quantiles_of_no_calls_are_none() -> None:
-    assert Latency.of({}) is None
+    assert LatencyQuantiles.of({}) is None
 
 
 @pytest.mark.parametrize("seconds", [0.002, 0.1, 1.0, 60.0, 900.0])
 def test_a_latency_is_told_within_a_tenth(seconds: float) -> None:
-    latency = Latency.of({latency_bucket(seconds): 1})
+    latency = LatencyQuantiles.of({latency_bucket(seconds): 1})
     assert latency is not None
     assert abs(latency.p50_s - seconds) <= 0.1 * seconds
 
