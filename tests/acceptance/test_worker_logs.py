@@ -141,3 +141,22 @@ def test_a_job_whose_worker_died_is_told_as_recovered(make_bench: MakeBench) -> 
         assert events(lines_of([dying], "json"), job=job.id) == ["job_started"]
         of_job = events(lines_of([heir], "json"), job=job.id)
         assert [event for event in of_job if event != "job_lapsed"] == ["job_recovered", "job_ended"]
+
+
+def test_at_debug_there_are_lines_of_tasks_and_still_no_text(make_bench: MakeBench) -> None:
+    faults = [Fault(kind="status", role=Role.SUB, status=500, on=(0,), error={"message": f"no: {TEXTS[1]}"})]
+    with SimulatedEndpoint(key=KEY, faults=faults) as endpoint:
+        bench = make_bench(endpoint)
+        debug = {"RLM_LOG_FORMAT": "json", "RLM_LOG_LEVEL": "debug", "RLM_API_KEY": KEY}
+        workers = [
+            bench.start(role, concurrency=2, options=("-l", "debug"), **debug)  # type: ignore[arg-type]
+            for role in Role
+        ]
+        bench.wait_ready()
+        job = bench.client.submit("Who is the platypus?\nWhere?", "Label the first 2 lines.")
+        assert job.result(WAIT_S).state is JobState.SUCCEEDED
+        wait_until(lambda: "job_ended" in workers[0].text())
+        lines = lines_of(workers, "json")
+    assert events(lines, job=job.id).count("model_call_retried") == 1
+    for task in ("rlm.root[", "rlm.sub["):
+        assert [line for line in lines if task in str(line["event"]) and "received" in str(line["event"])]
