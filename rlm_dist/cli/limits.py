@@ -98,6 +98,8 @@ def _lines(scopes: Sequence[ScopeState], others: Sequence[ScopeCeilings]) -> Ite
     for scope in scopes:
         yield f"{scope.url} {scope.model}"
         yield f"  now       {endpoint_state(scope)}"
+        source = "found" if scope.found else "not reached yet"
+        yield f"  learnt    limit {scope.limit} ({source}), circuit {scope.circuit}"
         yield f"  ceilings  {_ceilings_text(scope)}"
         yield f"  latency   {_latency_text(scope.latency)}"
     for entry in others:

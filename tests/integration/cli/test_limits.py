@@ -39,9 +39,10 @@ def test_what_the_workers_may_do_is_shown(cli: Cli, shared: Store) -> None:
     called(shared)
     done = cli("limits", "set", "http://e/v1/", "m", "--max-in-flight", "2")
     assert (done.code, done.err) == (0, "")
-    first, now, ceilings, latency = cli("limits", "show").out.splitlines()
+    first, now, learnt, ceilings, latency = cli("limits", "show").out.splitlines()
     assert first == "http://e/v1 m"
     assert now.startswith("  now       endpoint limit 2 (ceiling), 3 in flight, 6 calls wait")
+    assert learnt == "  learnt    limit 32 (not reached yet), circuit closed"
     assert ceilings == "  ceilings  2 in flight (set), 1,000 tokens a minute (settings)"
     assert latency.startswith("  latency   p50 ")
     assert latency.endswith("(10 answers in the last 5 minutes)")
