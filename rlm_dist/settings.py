@@ -153,6 +153,7 @@ class Settings(BaseSettings):
     broker_prefix: str = ""
     otel_content: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
 
     @field_validator("api_url", "sub_api_url")
     @classmethod

@@ -28,6 +28,7 @@ COMMANDS = {
     "wait": "wait:wait",
     "cost": "status:cost",
     "metrics": "metrics:metrics",
+    "limits": "limits:limits",
     "cancel": "control:cancel",
     "pause": "control:pause",
     "resume": "control:resume",

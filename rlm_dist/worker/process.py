@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -12,7 +13,7 @@ from rlm_dist.blobs.sweep import sweep
 from rlm_dist.broker.app import message_lists
 from rlm_dist.contexts.cache import ContextCache
 from rlm_dist.llm import LLM
-from rlm_dist.llm.endpoints import endpoints_of
+from rlm_dist.llm.endpoints import Endpoint, endpoints_of
 from rlm_dist.llm.limiter import LimiterRegistry
 from rlm_dist.llm.prices import Prices
 from rlm_dist.llm.single_flight import SingleFlightCache
@@ -32,9 +33,10 @@ log = structlog.get_logger()
 # Jobs survive Redis being away for this long; every script may be repeated.
 REDIS_PATIENCE_S = 300.0
 # Each process looks every SWEEP_S, and one of them publishes the backlog.
+_BACKLOG_EVERY_MS = int(SWEEP_S * 1000) - 500
+# The same, for old blobs.
 _SWEEP_BLOBS_S = 60.0
 _SWEEP_BLOBS_EVERY_MS = 3_600_000
-_BACKLOG_EVERY_MS = int(SWEEP_S * 1000) - 500
 
 
 class Worker:
@@ -61,7 +63,31 @@ class Worker:
         )
         self.contexts = ContextCache(settings.home / "cache" / "contexts", self._blobs)
         endpoints = {role: endpoints_of(settings, role) for role in Role}
-        self.llm = LLM(
+        self.llm = self._open_llm(role, endpoints, slots)
+        self.accounts = Accounts(
+            prices=Prices(settings.prices),
+            endpoints=endpoints,
+            resolve=self.llm.resolve_model,
+            on_end=metrics.call_ended,
+        )
+        self.metrics = metrics
+        self._requests: dict[str, int] = {}
+        self._announcer = PeriodicThread(self._announce_requests, period_s=RENEW_S, name="requests")
+        self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)
+        self._role = role
+        self._backlog = PeriodicThread(self._publish_backlog, period_s=SWEEP_S, name="backlog")
+        self._sweeper = PeriodicThread(self._sweep_blobs, period_s=_SWEEP_BLOBS_S, name="blobs")
+        secret = settings.webhook_secret
+        self._webhook_sender = WebhookSender(
+            self.store,
+            secret=secret.get_secret_value() if secret else None,
+            post=partial(post, private=settings.webhook_private),
+        )
+
+    def _open_llm(self, role: Role, endpoints: Mapping[Role, Sequence[Endpoint]], slots: int | None) -> LLM:
+        """The client of the model endpoints, whose limits this process shares with all others."""
+        settings = self.settings
+        return LLM(
             endpoints,
             call_timeout_s=settings.call_timeout_s,
             cache=SingleFlightCache(
@@ -82,25 +108,6 @@ class Worker:
                 ),
             ),
         )  # fmt: skip
-        self.accounts = Accounts(
-            prices=Prices(settings.prices),
-            endpoints=endpoints,
-            resolve=self.llm.resolve_model,
-            on_end=metrics.call_ended,
-        )
-        self.metrics = metrics
-        self._requests: dict[str, int] = {}
-        self._announcer = PeriodicThread(self._announce_requests, period_s=RENEW_S, name="requests")
-        self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)
-        self._role = role
-        self._backlog = PeriodicThread(self._publish_backlog, period_s=SWEEP_S, name="backlog")
-        self._sweeper = PeriodicThread(self._sweep_blobs, period_s=_SWEEP_BLOBS_S, name="blobs")
-        secret = settings.webhook_secret
-        self._webhook_sender = WebhookSender(
-            self.store,
-            secret=secret.get_secret_value() if secret else None,
-            post=partial(post, private=settings.webhook_private),
-        )
 
     def close(self) -> None:
         """Close the threads and connections made here."""
