@@ -162,12 +162,9 @@ def _filter(*, paths: bool) -> Filter:
 
 def _allow_by_arguments(rules: Filter) -> None:
     """Allow the calls that are harmless with some arguments only."""
-    for command in allowed.FCNTL.values():
-        _allow(rules, "fcntl", [(1, CmpOp.EQ, command)])
-    for request in allowed.IOCTL.values():
-        _allow(rules, "ioctl", [(1, CmpOp.EQ, request)])
-    for option in allowed.PRCTL.values():
-        _allow(rules, "prctl", [(0, CmpOp.EQ, option)])
+    for name, (position, values) in allowed.BY_VALUE.items():
+        for value in values:
+            _allow(rules, name, [(position, CmpOp.EQ, value)])
     for name in allowed.OWN_PROCESS:
         _allow(rules, name)
     for name in allowed.CLOCKS:
@@ -179,8 +176,10 @@ def _allow_by_arguments(rules: Filter) -> None:
     _allow(rules, "getpriority", [(0, CmpOp.EQ, os.PRIO_PROCESS), (1, CmpOp.EQ, 0)])
     _allow(rules, "clone", [(0, CmpOp.MASKED_EQ, allowed.PTHREAD, allowed.CLONE_FLAGS), (1, CmpOp.NE, 0)])
     rules.errno("clone3", errno.ENOSYS)  # the C library falls back to clone, whose flags a filter can see
-    _allow(rules, "mmap", [(3, CmpOp.MASKED_EQ, 0, allowed.MAP_STACK)])
-    _allow(rules, "mmap", [(1, CmpOp.GE, allowed.MIN_STACK_BYTES)])
+    _allow(rules, "mmap", [(3, CmpOp.MASKED_EQ, 0, allowed.MAP_STACK | allowed.MAP_HUGETLB)])
+    _allow(
+        rules, "mmap", [(1, CmpOp.GE, allowed.MIN_STACK_BYTES), (3, CmpOp.MASKED_EQ, 0, allowed.MAP_HUGETLB)]
+    )
     # A datagram socket of a pair could write to any UNIX datagram socket by its address.
     stream = (1, CmpOp.MASKED_EQ, allowed.SOCK_STREAM, allowed.SOCK_TYPE_MASK)
     _allow(rules, "socketpair", [(0, CmpOp.EQ, allowed.AF_UNIX), stream])
