@@ -1,14 +1,16 @@
-"""If the worker is root, each REPL's processes run as a separate user."""
+"""Each REPL has a user or a user namespace of its own, in which the kernel bounds its threads."""
 
 import json
 import os
 import subprocess
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rlm_dist.sandbox.level import Level
-from tests.sandbox.test_attacks import import_paths, python_for_nobody
+from tests.sandbox.test_attacks import NOBODY, import_paths, python_for_nobody
 from tests.support.environment import PROJECT
 from tests.support.sandboxes import require
 
@@ -61,3 +63,52 @@ def test_each_repl_of_a_root_worker_has_a_user_of_its_own_with_few_threads(
         assert len({*ids.split()}) == 1  # real, effective, saved and file system ids
         assert int(ids.split()[0]) > 65534
     assert [(status["Groups"].strip(), int(status["CapEff"], 16)) for status in found] == [("", 0)] * 3
+
+
+UNPRIVILEGED = """
+import json, sys
+from contextlib import closing
+from pathlib import Path
+from rlm_dist.sandbox import probe
+from rlm_dist.sandbox.fork_server_start import ForkServerStart
+from rlm_dist.sandbox.host import Sandbox
+from rlm_dist.sandbox.level import Level
+from tests.support.sandboxes import LIMITS, echo, write_context
+
+started = []
+with closing(ForkServerStart(Level(sys.argv[1]))) as start:
+    for size in (0, 9_000_000):  # of a large context: the REPL is forked from a template
+        context = write_context(Path(sys.argv[2]) / str(size), "str", ["x" * size])
+        for _ in range(2):
+            with Sandbox(context_path=context, query=echo, limits=LIMITS, start=start) as repl:
+                started.append(repl.run(probe._THREADS.read_text()).output.head)
+print(json.dumps(started))
+"""
+NAMESPACE = "import ctypes, sys; sys.exit(ctypes.CDLL(None).unshare(0x10000000) != 0)"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the tests do not run as root: they cannot become nobody")
+@pytest.mark.parametrize("level", [Level.NAMESPACES, Level.LANDLOCK, Level.SECCOMP])
+def test_the_kernel_bounds_the_threads_of_each_repl_where_it_can_have_a_namespace(
+    level: Level,
+) -> None:
+    """Threads without stacks: the kernel refuses those beyond the limit, so that the process lives on."""
+    require(level)
+    python = python_for_nobody()
+    nobody: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    if subprocess.run([python, "-c", NAMESPACE], **nobody).returncode:
+        pytest.skip("LOUD: user namespaces are refused to nobody here: REPLs are counted by the fork-server")
+    with tempfile.TemporaryDirectory(prefix="rlm-nobody-") as folder:
+        os.chown(folder, NOBODY, NOBODY)
+        completed = subprocess.run(
+            [python, "-c", UNPRIVILEGED, level, folder],
+            **nobody,
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=PROJECT,
+            env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(import_paths())},
+        )
+    threads = json.loads(completed.stdout)
+    assert len(threads) == 4
+    assert all(400 < int(started) <= 512 for started in threads), threads
