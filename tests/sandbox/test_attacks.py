@@ -158,6 +158,12 @@ def test_an_attack_hits_nothing(worker: Worker, name: str) -> None:
     assert found["seconds"] < 60
 
 
+def test_the_document_counts_the_attacks() -> None:
+    text = (PROJECT / "docs/sandbox.md").read_text()
+    assert f"runs {len(NAMES)} attacks" in text
+    assert f"; {len(HARMLESS)} of them are\nleft out" in text
+
+
 @pytest.fixture(scope="module")
 def open_worker() -> Iterator[Worker]:
     """A stand-in worker without protection; it runs as nobody, so that no attack harms the machine."""
