@@ -32,8 +32,10 @@ _OPTIONAL = (
 )
 
 
-def prefixes(python: str, readable: Sequence[str]) -> Iterator[list[str]]:
+def prefixes(python: str, readable: Sequence[str], *, as_root: bool) -> Iterator[list[str]]:
     """The command lines to put before a command, strongest first; ``readable`` are more folders to show.
+
+    ``as_root`` is whether root will run them.
 
     Raises:
         SandboxError: bubblewrap is not installed.
@@ -43,7 +45,7 @@ def prefixes(python: str, readable: Sequence[str]) -> Iterator[list[str]]:
     binds = [part for path in paths for part in ("--ro-bind-try", path, path)]
     variables = [part for item in ENVIRONMENT.items() for part in ("--setenv", *item)]
     folders = ["--dev", "/dev", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp", "--chdir", "/"]
-    for optional in _OPTIONAL if os.geteuid() == 0 else [each for each in _OPTIONAL if _NO_MORE not in each]:
+    for optional in [each for each in _OPTIONAL if as_root or _NO_MORE not in each]:
         # The folder in memory comes first: a path to show may lie in the real /tmp, and must not be hidden.
         yield [program, *_BASE, *optional, *_ALWAYS, *variables, *folders, *binds]
 

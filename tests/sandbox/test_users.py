@@ -5,11 +5,10 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from rlm_dist.sandbox.level import Level
+from rlm_dist.sandbox.level import LOCKED, Level
 from tests.sandbox.test_attacks import NOBODY, import_paths, python_for_nobody
 from tests.support.environment import PROJECT
 from tests.support.sandboxes import require
@@ -46,7 +45,7 @@ with closing(ForkServerStart(Level(sys.argv[1]))) as start:
 def test_each_repl_of_a_root_worker_has_a_user_of_its_own_with_few_threads(
     level: Level, tmp_path: Path
 ) -> None:
-    """Other users must be able to read the library; the level namespaces has a user namespace instead."""
+    """Other users must be able to read the library. At the level namespaces bubblewrap has a user instead."""
     require(level)
     completed = subprocess.run(
         [python_for_nobody(), "-c", REPLS, level, f"{tmp_path}/context"],
@@ -73,42 +72,53 @@ from rlm_dist.sandbox import probe
 from rlm_dist.sandbox.fork_server_start import ForkServerStart
 from rlm_dist.sandbox.host import Sandbox
 from rlm_dist.sandbox.level import Level
-from tests.support.sandboxes import LIMITS, echo, write_context
+from tests.support.sandboxes import LIMITS, echo, process_of, write_context
 
-started = []
+found = []
 with closing(ForkServerStart(Level(sys.argv[1]))) as start:
     for size in (0, 9_000_000):  # of a large context: the REPL is forked from a template
         context = write_context(Path(sys.argv[2]) / str(size), "str", ["x" * size])
         for _ in range(2):
             with Sandbox(context_path=context, query=echo, limits=LIMITS, start=start) as repl:
-                started.append(repl.run(probe._THREADS.read_text()).output.head)
-print(json.dumps(started))
+                user = Path(f"/proc/{process_of(repl)}/status").read_text().partition("Uid:")[2].split()[0]
+                found.append((user, repl.run(probe._THREADS.read_text()).output.head))
+print(json.dumps(found))
 """
 NAMESPACE = "import ctypes, sys; sys.exit(ctypes.CDLL(None).unshare(0x10000000) != 0)"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the tests do not run as root: they cannot become nobody")
-@pytest.mark.parametrize("level", [Level.NAMESPACES, Level.LANDLOCK, Level.SECCOMP])
+@pytest.mark.parametrize(
+    ("level", "worker", "users"),
+    [
+        (Level.NAMESPACES, 0, range(1_900_000_000, 2_000_000_000)),
+        *((level, NOBODY, range(NOBODY, NOBODY + 1)) for level in LOCKED),
+    ],
+)
 def test_the_kernel_bounds_the_threads_of_each_repl_where_it_can_have_a_namespace(
-    level: Level,
+    level: Level, worker: int, users: range
 ) -> None:
-    """Threads without stacks: the kernel refuses those beyond the limit, so that the process lives on."""
+    """The kernel refuses threads without stacks beyond the limit, so that the process lives on.
+
+    ``worker`` is the worker's user, and one of ``users`` is that of its REPLs.
+    """
     require(level)
     python = python_for_nobody()
-    nobody: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-    if subprocess.run([python, "-c", NAMESPACE], **nobody).returncode:
+    if subprocess.run([python, "-c", NAMESPACE], user=NOBODY, group=NOBODY, extra_groups=[]).returncode:
         pytest.skip("LOUD: user namespaces are refused to nobody here: REPLs are counted by the fork-server")
     with tempfile.TemporaryDirectory(prefix="rlm-nobody-") as folder:
-        os.chown(folder, NOBODY, NOBODY)
+        os.chown(folder, worker, worker)
         completed = subprocess.run(
             [python, "-c", UNPRIVILEGED, level, folder],
-            **nobody,
+            user=worker,
+            group=worker,
+            extra_groups=[],
             capture_output=True,
             text=True,
             check=True,
             cwd=PROJECT,
             env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(import_paths())},
         )
-    threads = json.loads(completed.stdout)
-    assert len(threads) == 4
-    assert all(400 < int(started) <= 512 for started in threads), threads
+    found = json.loads(completed.stdout)
+    assert len(found) == 4
+    assert all(int(user) in users and 400 < int(threads) <= 512 for user, threads in found), found
