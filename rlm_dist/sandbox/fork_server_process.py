@@ -76,7 +76,6 @@ class ForkServerProcess:
 
     def _start(self, command: list[str], user: int | None) -> str | None:
         """Start it as this user, or our own if it is None; return what went wrong, None if nothing did."""
-        other = {} if user is None else {"user": user, "group": user, "extra_groups": ()}
         self._control, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with peer:
@@ -89,7 +88,9 @@ class ForkServerProcess:
                     cwd="/",
                     pass_fds=[peer.fileno()],
                     start_new_session=True,
-                    **other,
+                    user=user,
+                    group=user,
+                    extra_groups=None if user is None else (),
                 )
         except OSError as error:
             self._control.close()

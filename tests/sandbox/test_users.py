@@ -80,8 +80,10 @@ with closing(ForkServerStart(Level(sys.argv[1]))) as start:
         context = write_context(Path(sys.argv[2]) / str(size), "str", ["x" * size])
         for _ in range(2):
             with Sandbox(context_path=context, query=echo, limits=LIMITS, start=start) as repl:
-                user = Path(f"/proc/{process_of(repl)}/status").read_text().partition("Uid:")[2].split()[0]
-                found.append((user, repl.run(probe._THREADS.read_text()).output.head))
+                files = Path(f"/proc/{process_of(repl)}")
+                user = (files / "status").read_text().partition("Uid:")[2].split()[0]
+                owner = (files / "mem").stat().st_uid
+                found.append((user, owner, repl.run(probe._THREADS.read_text()).output.head))
 print(json.dumps(found))
 """
 NAMESPACE = "import ctypes, sys; sys.exit(ctypes.CDLL(None).unshare(0x10000000) != 0)"
@@ -121,4 +123,5 @@ def test_the_kernel_bounds_the_threads_of_each_repl_where_it_can_have_a_namespac
         )
     found = json.loads(completed.stdout)
     assert len(found) == 4
-    assert all(int(user) in users and 400 < int(threads) <= 512 for user, threads in found), found
+    assert all(int(user) in users and 400 < int(threads) <= 512 for user, _, threads in found), found
+    assert all(owner == 0 for _, owner, _ in found), "memory that may be dumped, and that its user may read"

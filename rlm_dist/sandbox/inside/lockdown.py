@@ -35,6 +35,7 @@ _PR_SET_SECUREBITS, _PR_CAPBSET_DROP = 28, 24
 _SECUREBITS = 0xEF  # root's user id gives no privilege, and all of these bits are locked
 _LAST_CAPABILITY = 63
 _CLONE_NEWUSER = 0x10000000
+_PR_SET_DUMPABLE = 4
 _CAPABILITY_VERSION = 0x20080522
 _FIXED_LIMITS = (
     (resource.RLIMIT_CORE, 0),
@@ -98,6 +99,8 @@ class Lockdown:
         self._give_up_root()
         self._count_alone()
         self._give_up_capabilities()
+        # RLIMIT_CORE does not hold for a crash handler, which would be given the memory with the context.
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
         confine.tie_to_parent(parent)
         if self._ruleset is not None:
             self._ruleset.restrict()
