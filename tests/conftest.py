@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the programs, possibly Debian's, that the tests used."""
     try:
-        program = next(prefixes(sys.executable, []))[0]
+        program = next(prefixes(sys.executable, [], as_root=False))[0]
     except SandboxError:
         program = "none"
     terminalreporter.write_line(f"bubblewrap: {program}")
