@@ -9,7 +9,6 @@ import redis
 from rlm_dist.schema import Role
 from rlm_dist.simulated import SimulatedEndpoint
 from tests.support.bench import WAIT_S, Bench
-from tests.support.environment import PROJECT
 from tests.support.redis_servers import flavours, running
 
 pytestmark = pytest.mark.acceptance
@@ -18,12 +17,9 @@ pytestmark = pytest.mark.acceptance
 @pytest.fixture(params=sorted(flavours()))
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of a server with these rules, for its user."""
-    rules = (PROJECT / "deploy/redis-acl.conf").read_text()
-    (tmp_path / "acl.conf").write_text(rules.replace("CHANGE-THIS-PASSWORD", "hush"))
     (tmp_path / "redis").mkdir()
-    include = ("--include", f"{tmp_path}/acl.conf")
-    with running(flavours()[request.param], tmp_path / "redis", *include) as server:
-        yield server.url.replace("redis://", "redis://rlm:hush@")
+    with running(flavours()[request.param], tmp_path / "redis", rules=True) as server:
+        yield server.url
 
 
 def test_a_job_runs_and_one_is_cancelled(url: str, tmp_path: Path) -> None:

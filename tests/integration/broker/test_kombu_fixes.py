@@ -14,9 +14,9 @@ repair_broker()
 def test_a_channel_without_connection_says_so(redis_server: RedisServer) -> None:
     """As in a worker, the connection is collected and then closed; acknowledging raises an expected error."""
     with Connection(redis_server.url) as sender:
-        sender.SimpleQueue("repair").put({"n": 1})
+        sender.SimpleQueue("rlm.test.repair").put({"n": 1})
     connection = Connection(redis_server.url)
-    queue = connection.SimpleQueue("repair")
+    queue = connection.SimpleQueue("rlm.test.repair")
     message = queue.get(timeout=10)
     channel: Any = message.channel
     channel.connection.client = None  # the state after Connection.collect()
@@ -35,8 +35,8 @@ def test_a_message_is_kept_by_a_living_holder_and_leaves_a_dead_one(redis_server
         Connection(redis_server.url) as holder,
         Connection(redis_server.url) as other,
     ):
-        sender.SimpleQueue("held").put({"n": 1})
-        message: Any = holder.SimpleQueue("held").get(timeout=10)
+        sender.SimpleQueue("rlm.test.held").put({"n": 1})
+        message: Any = holder.SimpleQueue("rlm.test.held").get(timeout=10)
         channel: Any = other.channel()
         age(channel, message.delivery_tag)
         message.channel.qos.restore_visible(interval=1)
@@ -69,4 +69,4 @@ def age(channel: Any, tag: str) -> None:
 def waiting(channel: Any) -> int:
     """The number of messages in the queue."""
     with channel.conn_or_acquire() as client:
-        return int(client.llen("held"))
+        return int(client.llen("rlm.test.held"))
