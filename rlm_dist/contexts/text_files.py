@@ -27,7 +27,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 Watching = Callable[[str], Callable[[bytes], object]]
-"""Gets the name of a stream that is copied; returns what gets its bytes, and may raise an error of its own."""
+"""Gets the name of a stream that is copied; returns what gets its bytes, and may raise."""
 
 
 def _no_watch(_: str) -> Callable[[bytes], object]:
@@ -119,9 +119,7 @@ def find(paths: Sequence[str | Path], *, stdin: BinaryIO | None) -> FoundTexts:
     return texts
 
 
-def open_text(
-    path: str | Path, *, stdin: BinaryIO | None = None, watching: Watching = _no_watch
-) -> FileText:
+def open_text(path: str | Path, *, stdin: BinaryIO | None = None, watching: Watching = _no_watch) -> FileText:
     """Open one file, URL, or ``-``.
 
     Raises:

@@ -1,7 +1,8 @@
 """Real servers for tests: Debian's redis-server, if installed, and the Valkey that comes with us.
 
-With ``TEST_REDIS_ACL=1`` in the environment, each server has the access rules of ``deploy/redis-acl.conf``: tests and
-the product get the address of its user ``rlm``. What that user may not do, a test does as ``admin_url``.
+With ``TEST_REDIS_ACL=1`` in the environment, each server has the access rules of ``deploy/redis-acl.conf``:
+tests and the product get the address of its user ``rlm``. What that user may not do, a test does with
+``admin_url``.
 """
 
 import os
@@ -29,7 +30,7 @@ _ADMIN = f"user test-admin on >{_PASSWORD} ~* &* +@all"
 
 @dataclass(frozen=True)
 class RedisServer:
-    """A running server and the address of its database 0, for the product and for one who may do everything."""
+    """A running server, and its database 0's addresses: the product's, and that of who may do everything."""
 
     url: str
     admin_url: str

@@ -184,14 +184,14 @@ def test_what_confines_the_sandbox_is_installed_by_its_hash_and_first() -> None:
 
 
 def locked() -> dict[str, list[str]]:
-    """The SHA-256 digests of the files of each pin of ``deploy/requirements.txt`` that is installed on Linux here."""
+    """The SHA-256 digests of the files of each pin of ``deploy/requirements.txt`` that counts here."""
     lines = (PROJECT / "deploy/requirements.txt").read_text().replace("\\\n", "").splitlines()
     found = {}
     for line in lines:
         if not line.startswith("#"):
             text, *hashes = line.split(" --hash=sha256:")
             pin = Requirement(text.strip())
-            assert [*pin.specifier][0].operator == "==", line
+            assert next(iter(pin.specifier)).operator == "==", line
             assert len(pin.specifier) == 1, line
             if pin.marker is None or pin.marker.evaluate():
                 found[f"{canonicalize_name(pin.name)}{pin.specifier}"] = [item.strip() for item in hashes]

@@ -201,7 +201,9 @@ def test_a_large_file_is_never_in_memory(path: Path, made: Callable[[int], bytes
     assert peak < 8 * 1024 * 1024
 
 
-TOO_LONG = "line 2: has more than 268,435,456 bytes; put its context into a file of its own, named by context_file"
+TOO_LONG = (
+    "line 2: has more than 268,435,456 bytes; put its context into a file of its own, named by context_file"
+)
 
 
 def test_a_line_without_an_end_is_refused_with_bounded_memory(path: Path) -> None:
