@@ -116,7 +116,9 @@ class AofServer:
 
 
 def _write_rules(folder: Path) -> Path:
-    rules = (PROJECT / "deploy/redis-acl.conf").read_text().replace("CHANGE-THIS-PASSWORD", _PASSWORD)
+    rules = (PROJECT / "deploy/redis-acl.conf").read_text()
+    rules = rules.replace("CHANGE-THIS-PASSWORD", _PASSWORD)
+    rules = rules.replace("off >CHANGE-THIS-OTHER-PASSWORD", f"on >{_PASSWORD}")
     path = folder / "users.conf"
     path.write_text(f"{rules}\n{_ADMIN}\n")
     return path
