@@ -84,7 +84,7 @@ def running(
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        wait_until(lambda: _answers(port))
+        wait_until(lambda: _answers(url_of(port, rules=rules)))
         yield RedisServer(url_of(port, rules=rules), url_of(port, rules=rules, user="test-admin"), process)
     finally:
         process.kill()
@@ -111,8 +111,8 @@ class AofServer:
         self._stack.close()
 
     def client(self) -> redis.Redis:
-        """Return a new client."""
-        return redis.Redis.from_url(self.server.url, decode_responses=True)
+        """Return a new client, which may do everything."""
+        return redis.Redis.from_url(self.server.admin_url, decode_responses=True)
 
 
 def _write_rules(folder: Path) -> Path:
@@ -124,9 +124,9 @@ def _write_rules(folder: Path) -> Path:
     return path
 
 
-def _answers(port: int) -> bool:
+def _answers(url: str) -> bool:
     try:
-        with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as client:
+        with redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0)) as client:
             return bool(client.ping())
     except redis.AuthenticationError:
         return True
