@@ -14,6 +14,7 @@ from rlm_dist.blobs.payloads import Payloads, open_storage
 from rlm_dist.cli.output import NOT_ISOLATED, Output
 from rlm_dist.client.client import Client
 from rlm_dist.local.cluster import is_up, with_redis
+from rlm_dist.local.folders import own_file
 from rlm_dist.schema import PromptFamily, Wire
 from rlm_dist.settings import Settings
 from rlm_dist.store import Store, connect
@@ -33,7 +34,8 @@ class ClusterRecord(Wire):
 def announce(home: Path, record: ClusterRecord) -> None:
     """Write the record of the cluster that this process runs for this home."""
     draft = home / "up.json.part"
-    draft.write_text(record.model_dump_json())
+    with own_file(draft, "wb") as file:
+        file.write(record.model_dump_json().encode())
     draft.replace(home / "up.json")
 
 

@@ -60,7 +60,7 @@ class Probes:
 
 def examine(settings: Settings, probes: Probes) -> Iterator[Check]:
     """Run all checks, one after another."""
-    yield from _stores(probes)
+    yield from _stores(probes, embedded=settings.redis_url is None)
     yield _guarded("sandbox", lambda: _sandbox(probes.sandbox()))
     root, sub = endpoints_of(settings, Role.ROOT), endpoints_of(settings, Role.SUB)
     root_urls = {endpoint.url for endpoint in root}
@@ -90,10 +90,10 @@ def check_lines(checks: list[Check]) -> Iterator[str]:
             yield f"{' ' * width}           {line}"
 
 
-def _stores(probes: Probes) -> Iterator[Check]:
+def _stores(probes: Probes, *, embedded: bool) -> Iterator[Check]:
     try:
         with probes.stores() as stores:
-            yield _guarded("redis", lambda: _redis(stores.client))
+            yield _guarded("redis", lambda: _redis(stores.client, embedded=embedded))
             yield _guarded("blob store", lambda: _blobs(stores.blobs()))
             for line in probes.limits(stores.client):
                 status: Status = "warning" if "endpoint away" in line else "ok"
@@ -120,7 +120,7 @@ def _failed(name: str, error: RLMError) -> Check:
     return Check(name=name, status="failed", detail=str(error), hint=hint)
 
 
-def _redis(client: redis.Redis) -> Check:
+def _redis(client: redis.Redis, *, embedded: bool) -> Check:
     with reaching(client):
         info = client.info()
     redis_version = str(info["redis_version"])
@@ -134,6 +134,8 @@ def _redis(client: redis.Redis) -> Check:
     if not info.get("aof_enabled"):
         hints.append("Set appendonly yes: without it, a restart of Redis loses every job.")
     detail = f"{name}, append-only file {'on' if info.get('aof_enabled') else 'off'}"
+    if embedded:  # which program it is matters only here; another host's paths are of no use
+        detail += f", run here from {info.get('executable', 'an unknown place')}"
     return Check(name="redis", status="warning" if hints else "ok", detail=detail, hint="\n".join(hints))
 
 

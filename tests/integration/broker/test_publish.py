@@ -66,7 +66,7 @@ def test_a_message_is_that_of_celerys_send_task(app: celery.Celery, client: redi
         argsrepr="job=j1", kwargsrepr="id=j1", shadow=ROOT_TASK, stamped_headers=["job"], job="j1",
     )  # fmt: skip
     expected = sent(client, ROOT_QUEUE)
-    client.flushall()
+    client.delete(ROOT_QUEUE)
     send_root(app, spec("j1"))
     message = sent(client, ROOT_QUEUE)
     assert message == expected

@@ -34,8 +34,8 @@ from tests.support.redis_servers import flavours, running
 
 
 @pytest.fixture
-def server(redis_url: str) -> Iterator[redis.Redis]:
-    with connect(redis_url, client_name="test") as server:
+def server(redis_url: str, admin_url: str) -> Iterator[redis.Redis]:
+    with connect(admin_url, client_name="test") as server:
         yield server
 
 
@@ -351,7 +351,7 @@ def test_a_redis_that_does_not_answer_is_told_at_once(tmp_path: Path) -> None:
 def test_a_unix_socket_and_a_database_are_used_by_store_and_broker(tmp_path: Path) -> None:
     socket = tmp_path / "redis.sock"
     with (
-        running(flavours()["valkey"], tmp_path, "--unixsocket", str(socket)),
+        running(flavours()["valkey"], tmp_path, "--unixsocket", str(socket), rules=False),
         Client(Settings(home=tmp_path), redis_url=f"unix://{socket}?db=3") as client,
         redis.Redis(unix_socket_path=str(socket), db=3, decode_responses=True) as server,
     ):

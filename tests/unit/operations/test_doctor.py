@@ -65,6 +65,14 @@ def examined(settings: Settings | None = None, **changes: object) -> dict[str, C
     return {check.name: check for check in found}
 
 
+def test_the_program_of_the_embedded_server_is_named_and_no_other() -> None:
+    facts = {"executable": "/usr/bin/redis-server"}
+    here = examined(facts=facts)["redis"].detail
+    assert here == "redis 7.2.4, append-only file on, run here from /usr/bin/redis-server"
+    there = examined(Settings(redis_url="redis://redis.example/0"), facts=facts)["redis"].detail
+    assert there == "redis 7.2.4, append-only file on"
+
+
 def test_where_all_works_all_is_ok_and_the_missing_lockdown_is_told() -> None:
     checks = examined()
     assert {name: check.status for name, check in checks.items()} == {
