@@ -71,12 +71,19 @@ Replies = dict[str, str | None]
 
 
 class _OpenQuery:
-    """A ``query`` of ``size`` prompts in a turn: how many of its calls are unanswered, and new replies."""
+    """A ``query`` of ``size`` prompts in a turn: how many of its calls are unanswered, and new replies.
 
-    def __init__(self, size: int, turn: int, traceparent: str | None) -> None:
+    If it is ``ahead``, it is over when a call is refused: ``left_out`` are the calls that were then not made.
+    """
+
+    def __init__(self, size: int, turn: int, traceparent: str | None, *, ahead: bool = False) -> None:
         self.size = size
         self.turn = turn
         self.traceparent = traceparent
+        self.ahead = ahead
+        self.first_id: str | None = None
+        self.is_over = False
+        self.left_out: list[str] = []
         self.unanswered = 0
         self.replies: Replies = {}
 
@@ -136,12 +143,40 @@ class FanOut:
             CallError: if every further call would fail in the same way (key, quota, unknown model).
             RLMError: the error passed to ``abort``.
         """
+        query = _OpenQuery(len(prompts), turn, traceparent)
+        return [answer for answer in self._serve(prompts, model, query) if answer is not None]
+
+    def query_ahead(
+        self,
+        prompts: Sequence[tuple[Message, ...]],
+        model: str | None,
+        *,
+        turn: int = 0,
+        traceparent: str | None = None,
+    ) -> list[Answer | None]:
+        """As ``query``, of calls of which the cell has asked for the first only, and will ask for the others.
+
+        Those that do not fit into a limit now, while others have room reserved, are not refused but left out:
+        their answers are None, and their ids are given out again.
+        """
+        query = _OpenQuery(len(prompts), turn, traceparent, ahead=True)
+        answers = self._serve(prompts, model, query)
+        answers += [None] * (len(prompts) - len(answers))
+        with self._changed:
+            self.asked -= answers.count(None)
+        return answers
+
+    def _serve(
+        self, prompts: Sequence[tuple[Message, ...]], model: str | None, query: _OpenQuery
+    ) -> list[Answer | None]:
+        """The answers to the calls that were opened; None for one that was left out."""
         started = time.monotonic()
         with self._changed:
             self.asked += len(prompts)
-        query = _OpenQuery(len(prompts), turn, traceparent)
-        ids, by_id, from_store = self._query_all(prompts, self._named_models.model(model), query)
+        opened, by_id, from_store = self._query_all(prompts, self._named_models.model(model), query)
         failpoint("calls.answered", self._spec.id)
+        self._call_ids.give_back(query.left_out)
+        ids = [call_id for call_id in opened if call_id not in query.left_out]
         answers = [by_id[call_id] for call_id in ids]
         if from_store:
             self._store.jobs.note_cache_hits(self._spec.id, from_store)
@@ -164,7 +199,7 @@ class FanOut:
             error = CallError(failure.kind, failure.message)
             if error.fatal and model is None:
                 raise error
-        return answers
+        return [by_id[call_id] if call_id in ids else None for call_id in opened]
 
     def take_limits(self) -> tuple[ReachedLimit, ...]:
         """The limits that calls did not fit into since the last call of this method, each once."""
@@ -216,6 +251,7 @@ class FanOut:
         try:
             for piece in self._pieces(prompts, model, query):
                 ids += [call.call_id for call in piece]
+                query.first_id = ids[0]
                 from_store += self._open(piece, model, query)
                 answers.update(self._answers(self._take(query, at_least=0)))
             while len(answers) < len(ids):
@@ -231,8 +267,10 @@ class FanOut:
         position = 0
         with self._changed:
             self._unsent.append(query)
-        while position < len(prompts):
+        while position < len(prompts) and not query.is_over:
             size = max(1, self._fair_window().calls // _PIECES_A_WINDOW)
+            if query.ahead and not position:
+                size = 1  # no other call may take the room of the one that was asked for
             piece = [self._open_call(messages, model) for messages in prompts[position : position + size]]
             position += len(piece)
             with self._changed:
@@ -240,10 +278,17 @@ class FanOut:
                 self._outstanding.update((call.call_id, query) for call in piece)
                 query.unanswered += len(piece)
                 if position == len(prompts):
-                    self._unsent.remove(query)
-                    self._changed.notify_all()
+                    self._sent_all(query)
                 self._start_reader()
             yield piece
+        with self._changed:
+            self._sent_all(query)
+
+    def _sent_all(self, query: _OpenQuery) -> None:
+        """Let other queries send theirs; with the lock held."""
+        if query in self._unsent:
+            self._unsent.remove(query)
+            self._changed.notify_all()
 
     def _fair_window(self) -> Window:
         """This job's window, read from the store again every ``RENEW_S``."""
@@ -289,14 +334,14 @@ class FanOut:
         failpoint("calls.opened", self._spec.id)
         self._dispatch(to_send, query)
         failpoint("calls.sent", self._spec.id)
-        self._refuse(refused)
+        self._refuse(refused, query)
         settled = [
             call.call_id for call, state in zip(piece, states, strict=True) if state is CallState.SETTLED
         ]
         self._receive(dict.fromkeys(settled))
         return len(settled)
 
-    def _refuse(self, errors: Mapping[str, RLMError]) -> None:
+    def _refuse(self, errors: Mapping[str, RLMError], query: _OpenQuery) -> None:
         """Answer calls that did not fit into a limit; raises any other reason why calls were not opened."""
         replies: Replies = {}
         for call_id, error in errors.items():
@@ -304,6 +349,10 @@ class FanOut:
                 raise error
             failure = CallFailure(kind=FailureKind.LIMIT, message=f"not made: {error}")
             replies[call_id] = CallResult(failure=failure, attempts=0).model_dump_json()
+            query.is_over = query.ahead
+            if query.ahead and call_id != query.first_id:
+                query.left_out.append(call_id)
+                continue
             with self._changed:
                 self._limits.setdefault(error.kind, ReachedLimit(*error.args))
         self._receive(replies)
@@ -326,9 +375,7 @@ class FanOut:
 
     def _forget(self, query: _OpenQuery) -> None:
         with self._changed:
-            if query in self._unsent:
-                self._unsent.remove(query)
-                self._changed.notify_all()
+            self._sent_all(query)
             if query.unanswered:
                 self._outstanding = {
                     call_id: owner for call_id, owner in self._outstanding.items() if owner is not query

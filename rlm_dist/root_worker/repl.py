@@ -6,7 +6,7 @@ from dataclasses import replace
 from rlm_dist.errors import CallError
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.sandbox.host import Sandbox
-from rlm_dist.sandbox.session import Query
+from rlm_dist.sandbox.session import Query, QueryAhead
 from rlm_dist.schema import Answer, CellResult, Message, Resolved
 from rlm_dist.schema.cells import LostBy
 
@@ -21,7 +21,7 @@ class JobRepl:
     def __init__(
         self,
         fan_out: FanOut,
-        make_sandbox: Callable[[Query], Sandbox],
+        make_sandbox: Callable[[Query, QueryAhead], Sandbox],
         on_lost: Callable[[LostBy], None],
         traceparent: Callable[[int, str], str | None] = lambda turn, code: None,
     ) -> None:
@@ -30,7 +30,7 @@ class JobRepl:
         self._turn = 0
         self._traceparent = traceparent
         self._cell: str | None = None
-        self.sandbox = make_sandbox(self._query)
+        self.sandbox = make_sandbox(self._query, self._query_ahead)
 
     def run(self, code: str, began_ns: int, turn: int, /) -> CellResult:
         """Run a code block of a turn, whose clock starts at ``began_ns`` (Unix)."""
@@ -54,6 +54,16 @@ class JobRepl:
         """Query the fan-out; an error that every further call would meet too ends the cell."""
         try:
             return self._fan_out.query(prompts, model, turn=self._turn, traceparent=self._cell)
+        except CallError as error:
+            self.sandbox.abort(error)
+            raise
+
+    def _query_ahead(
+        self, prompts: Sequence[tuple[Message, ...]], model: str | None
+    ) -> list[Answer | None]:
+        """As ``_query``, of calls of which the cell has asked for the first only."""
+        try:
+            return self._fan_out.query_ahead(prompts, model, turn=self._turn, traceparent=self._cell)
         except CallError as error:
             self.sandbox.abort(error)
             raise

@@ -84,6 +84,7 @@ class QueryAsked(Wire):
     id: _Number
     prompts: tuple[_Prompt, ...] = Field(min_length=1, max_length=MAX_PROMPTS)
     model: str | None = Field(max_length=MAX_MODEL_CHARS)
+    ahead: bool = False
 
     @property
     def cost(self) -> int:

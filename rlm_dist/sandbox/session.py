@@ -44,6 +44,15 @@ class Query(Protocol):
     def __call__(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]: ...
 
 
+class QueryAhead(Protocol):
+    """Serves calls of which the code has asked for the first only, and is about to ask for the others.
+
+    As ``Query``; None takes the place of an answer to a call, not the first, for which there was no room.
+    """
+
+    def __call__(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer | None]: ...
+
+
 class ReplProcess(Protocol):
     """One REPL process."""
 
@@ -108,13 +117,16 @@ class Stopwatch:
 class Session:
     """One REPL process from its start to its end."""
 
-    def __init__(self, process: ReplProcess, channel: socket.socket, query: Query) -> None:
+    def __init__(
+        self, process: ReplProcess, channel: socket.socket, query: Query, query_ahead: QueryAhead
+    ) -> None:
         self.process = process
         self.calls = 0
         self.failed_calls = 0
         self.truncated_calls = 0
         self._channel = channel
         self._query = query
+        self._query_ahead = query_ahead
         self._changed = threading.Condition()
         self._open: dict[int, int] = {}  # id of a query → its bytes of memory
         self._frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -273,13 +285,13 @@ class Session:
         answers = self._answers(message)
         failed = sum("failure" in answer for answer in answers)
         truncated = sum("truncated" in answer for answer in answers)
-        refused = sum("refused" in answer for answer in answers)
+        unmade = sum("refused" in answer or "unmade" in answer for answer in answers)
         with self._changed:
             self.failed_calls += failed
             self.truncated_calls += truncated
-            self.calls -= refused  # none of these was made
+            self.calls -= unmade
             del self._open[message.id]
-            self._stopwatch.note(all_failed=failed + refused == len(answers))
+            self._stopwatch.note(all_failed=failed + unmade == len(answers))
             if not self._open:
                 self._stopwatch.go()
             self._changed.notify_all()
@@ -289,7 +301,8 @@ class Session:
     def _answers(self, message: QueryAsked) -> list[_ReplyAnswer]:
         count = len(message.prompts)
         try:
-            answers = self._query(message.prompts, message.model)
+            query: QueryAhead = self._query_ahead if message.ahead else self._query
+            answers = query(message.prompts, message.model)
             if len(answers) != count:
                 raise SandboxError(f"the query returned {len(answers)} answers for {count} calls")
             return [_reply_answer(answer) for answer in answers]
@@ -302,7 +315,9 @@ class Session:
             return [{"failure": str(error) if isinstance(error, RLMError) else "internal error"}] * count
 
 
-def _reply_answer(answer: Answer) -> _ReplyAnswer:
+def _reply_answer(answer: Answer | None) -> _ReplyAnswer:
+    if answer is None:
+        return {"unmade": True}
     if answer.failure is not None:
         return {"failure": f"{answer.failure.kind}: {answer.failure.message}"}
     text = answer.text or ""

@@ -8,6 +8,7 @@ import hashlib
 import json
 import threading
 from collections import Counter
+from collections.abc import Sequence
 
 from rlm_dist.schema import CallRequest
 
@@ -30,6 +31,14 @@ class CallIds:
         with self._lock:
             self._counts[digest] += 1
             return f"{digest}#{self._counts[digest]}"
+
+    def give_back(self, call_ids: Sequence[str]) -> None:
+        """Give these ids, the latest of their requests, out again: no call was made with them."""
+        with self._lock:
+            for call_id in reversed(call_ids):
+                digest, _, count = call_id.partition("#")
+                if self._counts[digest] == int(count):
+                    self._counts[digest] -= 1
 
     def rewind(self) -> None:
         """Restart the counts, before the same steps are run again."""

@@ -7,10 +7,11 @@ host; its reply is ignored.
 import itertools
 import json
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from .calls_ahead import Key, Plan, Plans, Unused, first_group, key_of, note_answer_type
 from .frames import CHUNK_BYTES, MAX_MESSAGES, MAX_MODEL_CHARS, MAX_PROMPTS, clean, encoded
 
 MAX_PROMPT_BYTES = 16 << 20
@@ -21,6 +22,7 @@ _ROLES = ("system", "user", "assistant")
 
 Prompt = list[dict[str, str]]
 Send = Callable[[dict[str, object]], None]
+_Answer = dict[str, Any]
 
 
 class LLMQueryError(RuntimeError):
@@ -30,6 +32,7 @@ class LLMQueryError(RuntimeError):
 LLMQueryError.__module__ = "__main__"  # so that it is shown by its bare name
 
 
+@note_answer_type
 class SubAnswer(str):
     """An answer of the sub model; ``truncated`` says that it was cut off at the output limit."""
 
@@ -37,6 +40,7 @@ class SubAnswer(str):
     truncated = False
 
 
+@note_answer_type
 class Failed(str):
     """Takes the place of a failed answer in a batch; its text says why it failed."""
 
@@ -50,14 +54,39 @@ class _Request:
     def __init__(self, count: int) -> None:
         self.done = threading.Event()
         self.missing = count
-        self.answers: list[dict[str, Any]] = [{}] * count
+        self.answers: list[_Answer] = [{}] * count
 
-    def fill(self, at: int, answers: list[dict[str, Any]]) -> None:
+    def fill(self, at: int, answers: list[_Answer]) -> None:
         """Store a part of the answers, the first of which has the index ``at``."""
         self.answers[at : at + len(answers)] = answers
         self.missing -= len(answers)
         if self.missing <= 0:
             self.done.set()
+
+
+class Issued:
+    """One of the calls of a frame that was sent ahead."""
+
+    def __init__(self, request: _Request, at: int) -> None:
+        self._request = request
+        self._at = at
+
+    @property
+    def made(self) -> bool:
+        """Whether it was, or will be: the host may have left it out."""
+        return "unmade" not in self._request.answers[self._at]
+
+    def answer(self) -> _Answer:
+        """Wait for its answer.
+
+        Raises:
+            ValueError: the job may not use its model.
+        """
+        self._request.done.wait()
+        answer = self._request.answers[self._at]
+        if "refused" in answer:
+            raise ValueError(answer["refused"])
+        return answer
 
 
 class CallFunctions:
@@ -67,17 +96,22 @@ class CallFunctions:
         self._send = send
         self._ids = itertools.count(1)
         self._open: dict[int, _Request] = {}
+        self._unused = Unused()
+        self.plans = Plans(_to_ask)
+        self.plans.call = self.llm_query
 
     def reply(self, message: dict[str, Any]) -> None:
         """Pass a reply frame to the thread that waits for it."""
         request = self._open.get(message["id"])
         if request is not None:
             request.fill(message["at"], message["answers"])
+            if request.done.is_set():
+                self._open.pop(message["id"], None)
 
     def llm_query(self, prompt: Any, model: str | None = None) -> str:
         """Ask the sub model one thing; raises LLMQueryError if the call fails."""
         _check_model(model)
-        (answer,) = self._ask([_prompt(prompt, "prompt")], model)
+        answer = self._ask_one(_prompt(prompt, "prompt"), model)
         if "text" not in answer:
             raise LLMQueryError(answer["failure"])
         return _sub_answer(answer)
@@ -90,7 +124,7 @@ class CallFunctions:
         messages = [_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
         return [
             _sub_answer(answer) if "text" in answer else Failed(f"[llm_query failed: {answer['failure']}]")
-            for answer in self._ask(messages, model)
+            for answer in self._ask_all(messages, model)
         ]
 
     def rlm_query(self, prompt: Any, context: Any = None, model: str | None = None) -> str:
@@ -120,8 +154,61 @@ class CallFunctions:
             [_with_context(prompt, context, f"contexts[{i}]") for i, (prompt, context) in pairs], model
         )
 
-    def _ask(self, prompts: list[Prompt], model: str | None) -> list[dict[str, Any]]:
-        answers: list[dict[str, Any]] = []
+    def _ask_one(self, prompt: Prompt, model: str | None) -> _Answer:
+        """Ask one thing; if it is the next call of a planned loop, the calls after it go with it."""
+        plan = self.plans.current()
+        key = key_of(prompt, model)
+        is_planned = plan is not None and plan.take(key)
+        answer = self._take(key)
+        if answer is not None:
+            return answer
+        if plan is not None and is_planned:
+            return self._ask_ahead(prompt, self._not_asked_yet(plan, model), model)
+        return self._ask([prompt], model)[0]
+
+    def _not_asked_yet(self, plan: Plan, model: str | None) -> Iterator[Prompt]:
+        """The next calls of a plan, without those that were issued before."""
+        issued: Counter[Key] = Counter()
+        for key, prompt in plan.upcoming(model):
+            if key not in issued:
+                issued[key] = self._unused.made(key)
+            if issued[key]:
+                issued[key] -= 1
+            else:
+                yield prompt
+
+    def _ask_ahead(self, prompt: Prompt, others: Iterator[Prompt], model: str | None) -> _Answer:
+        """Ask one thing, and issue other calls that are about to be asked for."""
+        group = first_group(itertools.chain([prompt], others))
+        if len(group) == 1:
+            return self._ask(group, model)[0]
+        request_id, request = next(self._ids), _Request(len(group))
+        self._open[request_id] = request
+        for at, other in enumerate(group[1:], start=1):
+            self._unused.add(key_of(other, model), Issued(request, at))
+        self._send({"op": "query", "id": request_id, "prompts": group, "model": model, "ahead": True})
+        return Issued(request, 0).answer()
+
+    def _ask_all(self, prompts: list[Prompt], model: str | None) -> list[_Answer]:
+        """Ask many things; what was asked ahead in vain is used first."""
+        if not self._unused:
+            return self._ask(prompts, model)
+        found = [self._take(key_of(prompt, model)) for prompt in prompts]
+        rest = iter(
+            self._ask([prompt for prompt, answer in zip(prompts, found, strict=True) if answer is None], model)
+        )
+        return [next(rest) if answer is None else answer for answer in found]
+
+    def _take(self, key: Key) -> _Answer | None:
+        """The answer to a call of this content that was issued ahead, None if there is none."""
+        while (issued := self._unused.take(key)) is not None:
+            answer = issued.answer()
+            if "unmade" not in answer:
+                return answer
+        return None
+
+    def _ask(self, prompts: list[Prompt], model: str | None) -> list[_Answer]:
+        answers: list[_Answer] = []
         in_flight: deque[tuple[int, _Request]] = deque()
         try:
             for chunk in _chunks(prompts):
@@ -138,7 +225,7 @@ class CallFunctions:
                 self._open.pop(request_id, None)
         return answers
 
-    def _await(self, in_flight: deque[tuple[int, _Request]]) -> list[dict[str, Any]]:
+    def _await(self, in_flight: deque[tuple[int, _Request]]) -> list[_Answer]:
         request_id, request = in_flight[0]
         request.done.wait()
         in_flight.popleft()
@@ -150,7 +237,13 @@ class CallFunctions:
         return request.answers
 
 
-def _sub_answer(answer: dict[str, Any]) -> SubAnswer:
+def _to_ask(prompt: Any, model: Any = None) -> tuple[Prompt, str | None]:
+    """The arguments of ``llm_query`` as they are sent; raises what it would."""
+    _check_model(model)
+    return _prompt(prompt, "prompt"), model
+
+
+def _sub_answer(answer: _Answer) -> SubAnswer:
     text = SubAnswer(answer["text"])
     if answer.get("truncated"):
         text.truncated = True

@@ -6,6 +6,7 @@ package.
 
 import ast
 import asyncio
+import contextlib
 import inspect
 import linecache
 import os
@@ -15,7 +16,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from .frames import MAX_ERROR_CHARS
+from .loop_plans import plan_loops
 from .output import Clip, clip
+from .plan_values import CALL
 
 _OWN_FOLDER = os.path.dirname(os.path.abspath(__file__))
 _ERROR_CHARS = MAX_ERROR_CHARS - 200  # the rest is for what is said about the cut, and about what to do
@@ -30,6 +33,9 @@ def run(code: str, name: str, namespace: dict[str, Any]) -> Any:
     linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     tree: Any = compile(code, name, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
+    if CALL in code:
+        with contextlib.suppress(RecursionError):  # too deep to look at; as little as planned will do
+            plan_loops(tree)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     parts = [compile(tree, name, "exec", flags, dont_inherit=True)]
     if isinstance(last, ast.Expr):

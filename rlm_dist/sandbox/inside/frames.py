@@ -7,7 +7,8 @@ child to host::
 
     {"op": "ready"}                         the context is loaded
     {"op": "broken", "detail": str}         the context cannot be loaded; the child ends
-    {"op": "query", "id": int, "prompts": [[{"role", "content"}, ...], ...], "model": str | null}
+    {"op": "query", "id": int, "prompts": [[{"role", "content"}, ...], ...], "model": str | null,
+     "ahead": true}
     {"op": "done", "cell": int, "output": {"head", "tail", "omitted"}, "error": str | null,
      "final": null | {"text": str, "json": str | null, "by": str}, "partial": str | null, "names": [str]}
     {"op": "resolved", "found": bool, "final": as above, "names": [str]}
@@ -18,11 +19,13 @@ host to child::
     {"op": "run", "cell": int, "code": str, "began_ns": int}
     {"op": "resolve", "path": str}
     {"op": "reply", "id": int, "at": int,
-     "answers": [{"text": str, "truncated": true} | {"failure": str}, ...]}
+     "answers": [{"text": str, "truncated": true} | {"failure": str} | {"refused": str} | {"unmade": true},
+     ...]}
 
 ``partial`` is the draft in ``answer``; null if there is none, or if it is the last one that was sent.
 A reply may come in several frames; ``at`` is the index of its first answer. ``truncated`` is there if the
-text was cut off at the output limit.
+text was cut off at the output limit. ``ahead`` is there if the code has asked for the first prompt only, and
+is about to ask for the others; those for which there is no room now are ``unmade``.
 """
 
 import json

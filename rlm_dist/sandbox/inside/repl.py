@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from . import answers, cells
 from .calls import CallFunctions, LLMQueryError
 from .frames import MAX_NAME_CHARS
+from .loop_plans import HOOK
 from .output import Recorder, Stream, clip
 
 _RESERVE_BYTES = 16 << 20
@@ -45,6 +46,8 @@ class CellRunner:
         self._module = types.ModuleType("__main__")
         self._namespace = self._module.__dict__
         self._context = context
+        calls.plans.namespace = self._namespace
+        setattr(builtins, HOOK, calls.plans.loop)
         self._own: dict[str, Any] = {
             **context,
             **self._functions(),
