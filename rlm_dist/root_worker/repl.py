@@ -58,9 +58,7 @@ class JobRepl:
             self.sandbox.abort(error)
             raise
 
-    def _query_ahead(
-        self, prompts: Sequence[tuple[Message, ...]], model: str | None
-    ) -> list[Answer | None]:
+    def _query_ahead(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer | None]:
         """As ``_query``, of calls of which the cell has asked for the first only."""
         try:
             return self._fan_out.query_ahead(prompts, model, turn=self._turn, traceparent=self._cell)

@@ -50,7 +50,9 @@ class QueryAhead(Protocol):
     As ``Query``; None takes the place of an answer to a call, not the first, for which there was no room.
     """
 
-    def __call__(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer | None]: ...
+    def __call__(
+        self, prompts: Sequence[tuple[Message, ...]], model: str | None
+    ) -> Sequence[Answer | None]: ...
 
 
 class ReplProcess(Protocol):

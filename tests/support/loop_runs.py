@@ -1,7 +1,9 @@
 """Runs a block of code with or without plans of its loops, over a host that answers at once."""
 
+import builtins
 import contextlib
 import io
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -82,7 +84,7 @@ def run(
             with contextlib.redirect_stdout(output):
                 try:
                     value = cells.run(code, f"<cell {at}>", namespace)
-                    print(repr(value))
+                    sys.stdout.write(f"{value!r}\n")
                 except Exception as raised:  # noqa: BLE001  # the block's own
                     error = type(raised).__name__, str(raised), _line(raised, f"<cell {at}>")
     hidden = {*own, "LLMQueryError", "__builtins__", "__name__"}
@@ -96,8 +98,6 @@ def run(
 
 @contextlib.contextmanager
 def _hook(host: FakeHost) -> Iterator[None]:
-    import builtins
-
     with mock.patch.object(builtins, HOOK, host.calls.plans.loop, create=True):
         yield
 

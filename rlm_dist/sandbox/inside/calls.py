@@ -195,7 +195,9 @@ class CallFunctions:
             return self._ask(prompts, model)
         found = [self._take(key_of(prompt, model)) for prompt in prompts]
         rest = iter(
-            self._ask([prompt for prompt, answer in zip(prompts, found, strict=True) if answer is None], model)
+            self._ask(
+                [prompt for prompt, answer in zip(prompts, found, strict=True) if answer is None], model
+            )
         )
         return [next(rest) if answer is None else answer for answer in found]
 

@@ -19,7 +19,7 @@ AHEAD_CALLS = 32
 _MAX_DEPTH = 5
 _SCALARS = frozenset({str, int, float, bool, complex, bytes, type(None)})
 _CONTAINERS = (list, tuple, dict, set, frozenset, range)
-_ITERABLES = (
+_ITERABLES: tuple[type, ...] = (
     *(list, tuple, dict, set, frozenset, range, str, enumerate, zip, reversed),
     *(type({}.keys()), type({}.values()), type({}.items()), type(reversed([]))),
 )

@@ -1,7 +1,7 @@
 """Which expressions a plan may evaluate: operations on plain values, without side effects.
 
-Values are plain if they are texts, numbers and the like, or lists, tuples, dicts of such; ``calls_ahead`` checks
-this when the loop runs.
+Values are plain if they are texts, numbers and the like, or lists, tuples, dicts of such; ``calls_ahead``
+checks this when the loop runs.
 """
 
 import ast
@@ -12,20 +12,29 @@ from .plan_steps import NoPlan
 
 CALL = "llm_query"
 TEXT, NUMBER = "text", "number"
-FUNCTIONS = frozenset(
-    """
-    abs bool dict divmod enumerate float int len list max min ord chr range repr reversed round sorted str sum
-    tuple zip
-    """.split()
-)
-_METHODS = frozenset(
-    """
-    strip lstrip rstrip removeprefix removesuffix split rsplit splitlines partition rpartition join lower upper
-    casefold title capitalize replace startswith endswith find rfind index count format zfill ljust rjust center
-    isdigit isalpha isspace isalnum isupper islower isnumeric get items keys values encode decode
-    """.split()
-)
+_FUNCTIONS = """
+abs bool chr dict divmod enumerate float int len list max min ord range repr reversed round sorted str sum
+tuple zip
+"""
+FUNCTIONS = frozenset(_FUNCTIONS.split())
+_METHOD_NAMES = """
+strip lstrip rstrip removeprefix removesuffix split rsplit splitlines partition rpartition join lower upper
+casefold title capitalize replace startswith endswith find rfind index count format zfill ljust rjust center
+isdigit isalpha isspace isalnum isupper islower isnumeric get items keys values encode decode
+"""
+_METHODS = frozenset(_METHOD_NAMES.split())
 _OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)
+_PARTS: dict[type, tuple[str, ...]] = {
+    ast.JoinedStr: ("values",),
+    ast.FormattedValue: ("value", "format_spec"),
+    ast.UnaryOp: ("operand",),
+    ast.BoolOp: ("values",),
+    ast.IfExp: ("test", "body", "orelse"),
+    ast.Subscript: ("value", "slice"),
+    ast.Slice: ("lower", "upper", "step"),
+    ast.Tuple: ("elts",),
+    ast.List: ("elts",),
+}
 _COMPREHENSIONS = (ast.ListComp, ast.GeneratorExp)
 
 
@@ -126,27 +135,15 @@ def is_text(node: ast.expr) -> bool:
 
 def _parts(node: ast.AST) -> list[ast.AST | None] | None:
     """The parts of an expression that is plain if they are; None if it may never be."""
-    if isinstance(node, ast.JoinedStr):
-        return list(node.values)
-    if isinstance(node, ast.FormattedValue):
-        return [node.value, node.format_spec]
-    if isinstance(node, ast.UnaryOp):
-        return [node.operand]
-    if isinstance(node, ast.BoolOp):
-        return list(node.values)
     if isinstance(node, ast.Compare):
         return [node.left, *node.comparators]
-    if isinstance(node, ast.IfExp):
-        return [node.test, node.body, node.orelse]
-    if isinstance(node, ast.Subscript):
-        return [node.value, node.slice]
-    if isinstance(node, ast.Slice):
-        return [node.lower, node.upper, node.step]
-    if isinstance(node, (ast.Tuple, ast.List)):
-        return list(node.elts)
-    if isinstance(node, ast.Dict) and None not in node.keys:
-        return [*node.keys, *node.values]
-    return None
+    if isinstance(node, ast.Dict):
+        return None if None in node.keys else [*node.keys, *node.values]
+    names = _PARTS.get(type(node))
+    if names is None:
+        return None
+    values = [getattr(node, name) for name in names]
+    return [part for value in values for part in (value if isinstance(value, list) else [value])]
 
 
 def stored_names(tree: ast.AST) -> Iterator[str]:

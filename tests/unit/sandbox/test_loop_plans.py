@@ -312,6 +312,13 @@ LEFT_ALONE = {
         x = ["a", "b"]
         for x in x: notes.append(llm_query(x))
         """,
+    "a prompt that an inner loop changes": """
+        for p in pieces:
+            prompt = p
+            for n in range(2):
+                notes.append(llm_query(prompt))
+                prompt = prompt + "x"
+        """,
     "the iterable rebound": """
         for i in range(len(pieces)):
             notes.append(llm_query(pieces[0]))
