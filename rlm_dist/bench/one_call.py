@@ -1,4 +1,4 @@
-"""``llm_query`` one at a time: what it adds to the endpoint's own time."""
+"""``llm_query`` one at a time: what it adds to the endpoint's own time, and what a loop of it takes."""
 
 import json
 import random
@@ -22,6 +22,18 @@ for n in range({calls}):
     took.append(time.perf_counter() - began)
 FINAL(json.dumps(took))
 """
+# The same calls, once in a loop that is planned, once in one that no plan is made for.
+_LOOP = """\
+import time, json
+pieces = [f"{{context}} {{n}}" for n in range({calls})]
+notes, began = [], time.perf_counter()
+for piece in pieces:
+    notes.append(llm_query("planned " + piece))
+planned_s, began = time.perf_counter() - began, time.perf_counter()
+while pieces:
+    notes.append(llm_query("serial " + pieces.pop()))
+FINAL(json.dumps([time.perf_counter() - began, planned_s]))
+"""
 
 
 def one_at_a_time(home: Path, *, calls: int, rounds: int) -> Iterator[Figure]:
@@ -41,6 +53,21 @@ def one_at_a_time(home: Path, *, calls: int, rounds: int) -> Iterator[Figure]:
         what = f"llm_query one at a time at {_LATENCY_S * 1e3:g} ms: added to the endpoint's own, {name}"
         parts = {"bare SDK adds": added[1], "endpoint's own": own_s * 1e3}
         yield Figure(group=Group.ONE_CALL, what=what, value=added[0], unit="ms", aim=aim, parts=parts)
+
+
+def in_a_loop(home: Path, *, calls: int, latency_s: float) -> Iterator[Figure]:
+    """How many times faster a loop that only stores the answers is than one call after another."""
+    with endpoint(latency_s) as served, rig(home, served) as cluster:
+        _ask(cluster, 10)
+        result = cluster.run(str(random.random()), query(_LOOP.format(calls=calls)))
+    serial_s, planned_s = json.loads(result.answer or "")
+    yield Figure(
+        group=Group.ONE_CALL,
+        what=f"llm_query in a loop over {calls} pieces at {latency_s:g} s: serial by planned",
+        value=serial_s / planned_s,
+        aim="≥ 11",
+        parts={"serial s": serial_s, "planned s": planned_s},
+    )
 
 
 def _ask(cluster: Rig, calls: int) -> list[float]:

@@ -35,6 +35,10 @@ def _parts(*, quick: bool) -> list[tuple[Group, Part]]:
             Group.ONE_CALL,
             sized(one_call.one_at_a_time, {"calls": 100, "rounds": 3}, {"calls": 30, "rounds": 1}),
         ),
+        (
+            Group.ONE_CALL,
+            sized(one_call.in_a_loop, {"calls": 32, "latency_s": 1.0}, {"calls": 32, "latency_s": 0.2}),
+        ),
         (Group.WORKERS, sized(fan_out.over_workers, {"rounds": 30}, {"rounds": 3})),
         (Group.JOBS, sized(jobs.at_work, {"jobs": 500}, {"jobs": 24})),
         (

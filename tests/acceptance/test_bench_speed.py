@@ -62,6 +62,9 @@ def test_one_call_at_a_time_and_one_job_after_another(tmp_path: Path) -> None:
     median, p99 = one_call.one_at_a_time(tmp_path / "calls", calls=5, rounds=1)
     assert median.parts["endpoint's own"] == p99.parts["endpoint's own"] >= 50
     assert p99.value >= median.value > 0
+    (loop,) = one_call.in_a_loop(tmp_path / "loop", calls=6, latency_s=0.05)
+    assert loop.value == loop.parts["serial s"] / loop.parts["planned s"]
+    assert loop.parts["serial s"] >= 6 * 0.05
     (gap,) = jobs.dispatching(tmp_path / "jobs", few=25, many=30)
     assert gap.value == gap.parts["ms with many"] / gap.parts["ms with few"]
 

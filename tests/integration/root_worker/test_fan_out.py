@@ -162,6 +162,65 @@ def test_calls_that_do_not_fit_into_a_limit_fail_alone(
     bench.fan_out.close()
 
 
+def ask_ahead(bench: Bench, *numbers: int) -> list[str | None]:
+    """Ask these prompts ahead; the texts of the answers, ``limit`` for a refused call, None if not made."""
+    asked = [(Message(role="user", content=str(number)),) for number in numbers]
+    answers = bench.fan_out.query_ahead(asked, None)
+    return [answer and (answer.text or answer.failure and answer.failure.kind) for answer in answers]
+
+
+def test_of_calls_ahead_those_without_room_are_left_out_until_they_are_asked_for(
+    store: Store, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    """No limit is reported for them; the first one is asked for, so it is refused for good."""
+    bench = Bench(store, redis_client, tmp_path, max_sub_calls=3)
+    assert ask_ahead(bench, 0, 1, 2, 3, 4) == ["re 0", "re 1", "re 2", None, None]
+    assert (bench.fan_out.take_limits(), bench.fan_out.asked) == ((), 3)
+    assert ask_ahead(bench, 3, 4) == [FailureKind.LIMIT, None]
+    assert bench.fan_out.take_limits() == (ReachedLimit("max_sub_calls", 3, 3),)
+    assert store.jobs.costs("j").failed_calls == 0
+    bench.fan_out.close()
+
+
+def test_a_loop_that_fits_into_a_budget_one_by_one_fits_when_it_goes_ahead(
+    store: Store, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    """Each call reserves far more than it uses, and the budget holds three reservations."""
+    request = CallRequest(role=Role.SUB, model="m", messages=(Message(role="user", content="0"),))
+    tokens, _ = _Accounts(
+        prices=Prices(None), endpoints=dict.fromkeys(Role, (Endpoint("http://x"),)), resolve=lambda *_: "m"
+    ).reserve(request)
+    bench = Bench(store, redis_client, tmp_path, max_tokens=3 * tokens + 20)
+    numbers, answers = list(range(10)), list[str | None]()
+    while len(answers) < len(numbers):
+        got = ask_ahead(bench, *numbers[len(answers) :])
+        answers += [text for text in got if text is not None]
+    assert answers == [f"re {number}" for number in numbers]
+    assert bench.fan_out.take_limits() == ()
+    assert [number for chunk in bench.sent for number in chunk] == list(
+        dict.fromkeys(number for chunk in bench.sent for number in chunk)
+    )
+    bench.fan_out.close()
+
+
+def test_calls_ahead_and_one_by_one_have_the_same_ids(bench: Bench) -> None:
+    """So a job that ran one way replays the other way, from the store alone."""
+    asked = [0, 1, 0, 2, 0]
+    ahead = ask_ahead(bench, *asked)
+    sent, ids = [call_id for chunk in bench.sent for call_id in chunk], list[str]()
+    bench.sent.clear()
+    bench.fan_out.rewind()
+    for number, text in zip(asked, ahead, strict=True):
+        (answer,) = bench.fan_out.query([(Message(role="user", content=str(number)),)], None)
+        assert answer.text == text
+        ids.append(answer.call_id)
+    assert ids == sent
+    assert bench.sent == []
+    bench.fan_out.rewind()
+    assert ask_ahead(bench, *asked) == ahead
+    assert bench.sent == []
+
+
 def test_a_model_without_a_price_ends_the_query(
     store: Store, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
