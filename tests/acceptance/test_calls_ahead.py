@@ -40,7 +40,7 @@ def test_32_pieces_are_in_flight_together(make_bench: MakeBench) -> None:
 def test_a_root_worker_that_is_killed_in_the_loop_asks_nothing_twice(
     make_bench: MakeBench, point: str
 ) -> None:
-    """In its first window, between the two, and after the second; the next one replays the cell from the store."""
+    """In its first window, between the two, and after the second; another one replays the cell."""
     with SimulatedEndpoint(root=reply) as endpoint:
         bench = make_bench(endpoint)
         deaths = Deaths(bench.folder / "deaths")

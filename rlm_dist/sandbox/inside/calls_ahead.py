@@ -8,6 +8,7 @@ is the n-th of its content does not depend on plans.
 
 import builtins
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import GeneratorType
@@ -16,6 +17,9 @@ from typing import Any, Protocol
 from .frames import CHUNK_BYTES, encoded
 
 AHEAD_CALLS = 32
+# A loop that calls for few of its items is not looked through to its end before its first call.
+_MAX_LOOK_S = 0.1
+_clock = time.monotonic
 _MAX_DEPTH = 5
 _SCALARS = frozenset({str, int, float, bool, complex, bytes, type(None)})
 _CONTAINERS = (list, tuple, dict, set, frozenset, range)
@@ -49,7 +53,8 @@ def key_of(prompt: Prompt, model: str | None) -> Key:
 class Plan:
     """The calls that one run of a loop is about to make."""
 
-    def __init__(self, calls: Iterator[Ask]) -> None:
+    def __init__(self, calls: Iterator[Ask | None]) -> None:
+        """None stands for each step on the way to the next call."""
         self._calls = calls
         self._next: deque[tuple[Key, Prompt]] = deque()
 
@@ -70,14 +75,19 @@ class Plan:
             yield key, prompt
 
     def _upcoming(self, count: int) -> Iterator[tuple[Key, Prompt]]:
+        until = _clock() + _MAX_LOOK_S
         for at in range(count):
-            if at == len(self._next):
+            while at == len(self._next):
                 try:
-                    prompt, model = next(self._calls)
+                    ask = next(self._calls)
                 except Exception:  # noqa: BLE001  # the loop will raise it in its own time, or not get there
                     self._calls = iter(())
                     return
-                self._next.append((key_of(prompt, model), prompt))
+                if ask is not None:
+                    prompt, model = ask
+                    self._next.append((key_of(prompt, model), prompt))
+                elif count > 1 and _clock() > until:
+                    return
             yield self._next[at]
 
 
@@ -125,11 +135,11 @@ class Plans:
         plans: list[Plan] = vars(self._own).setdefault("plans", [])
         return plans
 
-    def _calls(self, steps: Callable[[], Iterable[Any]], is_sure: Callable[[], bool]) -> Iterator[Ask]:
+    def _calls(self, steps: Callable[[], Iterable[Any]], is_sure: Callable[[], bool]) -> Iterator[Ask | None]:
         """Evaluates the plan, not before the first call is due."""
         if is_sure():
             for arguments in _flat(steps()):
-                yield self._to_ask(*arguments)
+                yield arguments and self._to_ask(*arguments)
 
     def _is_sure(
         self, reads: tuple[Any, ...], roots: list[tuple[str, Any]], functions: tuple[str, ...]
@@ -197,8 +207,8 @@ def first_group(asks: Iterable[Prompt]) -> list[Prompt]:
     return group
 
 
-def _flat(items: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-    """The arguments of the calls, in order; see ``plan_steps`` for what else there may be."""
+def _flat(items: Iterable[Any]) -> Iterator[tuple[Any, ...] | None]:
+    """The arguments of the calls, in order, None for anything else; see ``plan_steps`` for what there is."""
     for item in items:
         if type(item) is tuple:
             yield item
@@ -206,6 +216,8 @@ def _flat(items: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
             yield from _flat(item)
         elif type(item) is dict and not _has_slot(item["at"], item["key"]):
             raise _PlanEnds
+        else:
+            yield None
 
 
 def _has_slot(container: Any, key: Any) -> bool:

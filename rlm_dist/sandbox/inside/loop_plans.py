@@ -18,7 +18,7 @@ import ast
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from .plan_answers import ANY, PLAIN, AnswerExpressions
-from .plan_steps import Choice, Each, Guard, Let, NoPlan, Slot, Step, build, call_count
+from .plan_steps import Branch, Each, Guard, Let, NoPlan, Slot, Step, build, call_count
 from .plan_values import CALL, NUMBER, TEXT, is_text, stored_names
 
 HOOK = "__rlm_loop__"
@@ -51,7 +51,7 @@ class _Planner(ast.NodeTransformer):
         return node
 
     def visit_For(self, node: ast.For) -> ast.AST:
-        walk = _Walk(self._bound, stored_names(node))
+        walk = _LoopWalk(self._bound, stored_names(node))
         hook = self._hook(node.iter, walk, lambda: walk.loop(node))
         if hook is None:
             return self.generic_visit(node)
@@ -75,7 +75,7 @@ class _Planner(ast.NodeTransformer):
         *,
         hashed: bool = False,
     ) -> ast.AST:
-        walk = _Walk(self._bound, stored_names(node))
+        walk = _LoopWalk(self._bound, stored_names(node))
         hook = self._hook(
             generators[0].iter, walk, lambda: walk.comprehension(generators, values, hashed=hashed)
         )
@@ -84,7 +84,7 @@ class _Planner(ast.NodeTransformer):
         generators[0].iter = hook
         return node
 
-    def _hook(self, iterable: ast.expr, walk: "_Walk", follow: Callable[[], Step]) -> ast.Call | None:
+    def _hook(self, iterable: ast.expr, walk: "_LoopWalk", follow: Callable[[], Step]) -> ast.Call | None:
         try:
             step = follow()
         except NoPlan:
@@ -119,7 +119,7 @@ def _constants(values: Iterable[str]) -> ast.Tuple:
     return ast.Tuple([ast.Constant(value) for value in values], ast.Load())
 
 
-class _Walk(AnswerExpressions):
+class _LoopWalk(AnswerExpressions):
     """One candidate: follows the statements of an iteration, and notes the steps of its plan.
 
     ``roots`` are the variables that the loop changes in place or adds to, each with what it must then be.
@@ -301,13 +301,13 @@ class _Walk(AnswerExpressions):
     def _on_if(self, node: ast.If) -> None:
         if self.plain.holds(node.test):
             then, otherwise = self._branches([node.body, node.orelse])
-            self.steps.append(Choice(node.test, then, otherwise))
+            self.steps.append(Branch(node.test, then, otherwise))
             return
         self.value(node.test)
         for steps in self._branches([node.body, node.orelse]):
             if call_count(steps):
                 raise NoPlan
-            self.steps.append(Choice(ast.Constant(True), steps, []))
+            self.steps.append(Branch(ast.Constant(True), steps, []))
 
     def _on_try(self, node: ast.Try) -> None:
         """Each failed call is caught in its own iteration, so the loop goes on."""
@@ -323,7 +323,7 @@ class _Walk(AnswerExpressions):
         body_steps, *handled = self._branches([node.body, *handlers])
         if any(map(call_count, handled)):
             raise NoPlan
-        self.steps.append(Choice(ast.Constant(True), body_steps, []))
+        self.steps.append(Branch(ast.Constant(True), body_steps, []))
 
     def _branches(self, bodies: Sequence[Sequence[ast.stmt]]) -> list[list[Step]]:
         """The steps of each branch; afterwards a name is known if every branch has given it a value."""

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from .plan_steps import Call, Choice, Guard, NoPlan, Step, call_count
+from .plan_steps import Branch, Guard, NoPlan, PlannedCall, Step, call_count
 from .plan_values import CALL, METHODS_OF_ANSWERS, NUMBER, TEXT, PlainExpressions, is_text
 
 ANY, PLAIN = "any", "plain"  # kinds of values, besides TEXT and NUMBER
@@ -81,7 +81,7 @@ class AnswerExpressions:
             raise NoPlan
         return NUMBER
 
-    def _call(self, node: ast.Call) -> Call:
+    def _call(self, node: ast.Call) -> PlannedCall:
         model = [keyword.value for keyword in node.keywords if keyword.arg == "model"]
         prompt = [keyword.value for keyword in node.keywords if keyword.arg == "prompt"]
         arguments = prompt + node.args + model
@@ -91,7 +91,7 @@ class AnswerExpressions:
             raise NoPlan
         for argument in arguments:
             self.require_plain(argument)
-        return Call(tuple(arguments))
+        return PlannedCall(tuple(arguments))
 
     def _method(self, node: ast.Call, function: ast.Attribute) -> str:
         kind = METHODS_OF_ANSWERS.get(function.attr)
@@ -190,7 +190,7 @@ class AnswerExpressions:
         then = self.block_of(lambda: kinds.append(self.value(node.body)))
         otherwise = self.block_of(lambda: kinds.append(self.value(node.orelse)))
         if plain:
-            self.steps.append(Choice(node.test, then, otherwise))
+            self.steps.append(Branch(node.test, then, otherwise))
         elif call_count(then + otherwise):
             raise NoPlan
         return kinds[0] if kinds[0] == kinds[1] and kinds[0] in (TEXT, NUMBER) else ANY

@@ -166,7 +166,10 @@ def ask_ahead(bench: Bench, *numbers: int) -> list[str | None]:
     """Ask these prompts ahead; the texts of the answers, ``limit`` for a refused call, None if not made."""
     asked = [(Message(role="user", content=str(number)),) for number in numbers]
     answers = bench.fan_out.query_ahead(asked, None)
-    return [answer and (answer.text or answer.failure and answer.failure.kind) for answer in answers]
+    return [
+        None if answer is None else answer.failure.kind if answer.failure else answer.text
+        for answer in answers
+    ]
 
 
 def test_of_calls_ahead_those_without_room_are_left_out_until_they_are_asked_for(

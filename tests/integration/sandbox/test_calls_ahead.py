@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.errors import Cancelled, ModelNotAllowed
-from rlm_dist.sandbox.host import Query, QueryAhead, Sandbox
+from rlm_dist.sandbox.host import Query, Sandbox
 from rlm_dist.schema import Answer, Message
 from tests.support.sandboxes import LIMITS, echo, failing_on, forks, shown, write_context
 
@@ -96,7 +96,7 @@ def test_what_has_no_room_is_made_at_its_line_and_counted_once(context: Path) ->
 
 def test_a_model_that_may_not_be_used_raises_at_the_line_and_no_call_counts(context: Path) -> None:
     def refuse(prompts: Prompts, model: str | None) -> list[Answer]:
-        raise ModelNotAllowed("dear", ["small"])
+        raise ModelNotAllowed("dear", ("small",))
 
     with over(context, Host(refuse)) as repl:
         result = repl.run("notes = []\nfor p in 'abc':\n    notes.append(llm_query(p, model='dear'))")

@@ -5,6 +5,7 @@ from textwrap import dedent
 
 import pytest
 
+from rlm_dist.sandbox.inside import calls_ahead
 from tests.support.loop_runs import never, run
 
 HEAD = """
@@ -486,3 +487,14 @@ def ask(pieces):
 ask(["a", "b"])
 """
     assert run(code).output == run(code, planned=False).output
+
+
+def test_a_loop_with_few_calls_is_not_looked_through_before_its_first_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What takes longer than the look may is left to the next window."""
+    monkeypatch.setattr(calls_ahead, "_MAX_LOOK_S", 0)
+    code = "notes = []\nfor n in range(9):\n    if n % 3 == 0: notes.append(llm_query(f'{n}'))"
+    played = run(code)
+    assert played[:4] == run(code, planned=False)[:4]
+    assert played.frames == [1, 1, 1]
