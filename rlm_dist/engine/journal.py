@@ -8,7 +8,8 @@ An entry is one JSON object with ``"v": 1`` and a type ``"t"``:
 "final":[text,value,by]|null,"partial":null,"state_lost":false,"calls":0,"failed_calls":0,"truncated_calls":0,
 "seconds":0.1,"began_ns":1}``
     what a code block did, as ``schema.CellResult``, and the Unix time at which it began; earlier versions
-    did not write ``began_ns`` and ``truncated_calls``. ``"limits":[[kind,used,limit,needed]]`` if it met any
+    did not write ``began_ns`` and ``truncated_calls``. ``"limits":[[kind,used,limit,needed]]`` if it met any,
+    ``"unused_calls":1`` if there are any
 ``{"v":1,"t":"hint","turn":0,"text":"…"|null,"last":[kind,used,limit,needed]|null}``
     the sentence on the budget that the model got after a turn, so that a replayed chat is the same, and the
     limit that made the next turn the last one (absent if there was none)
@@ -163,6 +164,7 @@ def _pack(result: CellResult) -> dict[str, object]:
         "failed_calls": result.failed_calls,
         "truncated_calls": result.truncated_calls,
         "seconds": result.seconds,
+        **({"unused_calls": result.unused_calls} if result.unused_calls else {}),
         **({"limits": result.limits} if result.limits else {}),
     }
 
@@ -178,6 +180,7 @@ def _unpack(entry: dict[str, Any]) -> CellResult:
         calls=entry["calls"],
         failed_calls=entry["failed_calls"],
         truncated_calls=entry.get("truncated_calls", 0),
+        unused_calls=entry.get("unused_calls", 0),
         seconds=entry["seconds"],
         limits=tuple(ReachedLimit(*limit) for limit in entry.get("limits", ())),
     )

@@ -309,6 +309,7 @@ class _Loop:
                 calls=result.calls,
                 failed_calls=result.failed_calls,
                 truncated_calls=result.truncated_calls,
+                unused_calls=result.unused_calls,
                 state_lost=result.state_lost,
                 replayed=replayed,
             )

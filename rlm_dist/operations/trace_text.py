@@ -125,6 +125,7 @@ def _cell(event: CellRan) -> Iterator[str]:
         calls(event.calls) if event.calls else "",
         f"{event.failed_calls} failed" if event.failed_calls else "",
         f"{event.truncated_calls} cut off" if event.truncated_calls else "",
+        f"{event.unused_calls} issued ahead and not used" if event.unused_calls else "",
         "run again to replay the journal" if event.replayed else "",
         "the REPL was restarted" if event.state_lost else "",
     )

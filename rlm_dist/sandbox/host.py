@@ -289,6 +289,7 @@ class Sandbox:
             error=error,
             final=_final(reply.final),
             partial=partial,
+            unused_calls=reply.unused,
         )
 
     def _lost_result(self, session: Session, stopped: str | None) -> CellResult:

@@ -104,6 +104,7 @@ class CellDone(Wire):
     final: HandedIn | None
     partial: str | None = Field(max_length=MAX_PARTIAL_BYTES)
     names: _Names
+    unused: _Number = 0
 
 
 class ResolvedPath(Wire):

@@ -63,6 +63,7 @@ class CellRan(Wire):
     calls: int
     failed_calls: int
     truncated_calls: int = 0
+    unused_calls: int = 0
     state_lost: bool
     replayed: bool = False
 

@@ -100,6 +100,11 @@ class CallFunctions:
         self.plans = Plans(_to_ask)
         self.plans.call = self.llm_query
 
+    @property
+    def unused(self) -> int:
+        """How many calls were issued ahead that no code has asked for so far."""
+        return self._unused.count()
+
     def reply(self, message: dict[str, Any]) -> None:
         """Pass a reply frame to the thread that waits for it."""
         request = self._open.get(message["id"])

@@ -106,6 +106,10 @@ class Plans:
         plans = self._of_thread()
         return plans[-1] if plans else None
 
+    def reset(self) -> None:
+        """Forget plans of this thread's loops: none runs. One that was interrupted may have left its own."""
+        self._of_thread().clear()
+
     def loop(
         self,
         iterable: Any,
@@ -129,7 +133,8 @@ class Plans:
         try:
             yield from iterable
         finally:
-            plans.remove(plan)
+            if plan in plans:
+                plans.remove(plan)
 
     def _of_thread(self) -> list[Plan]:
         plans: list[Plan] = vars(self._own).setdefault("plans", [])
@@ -193,6 +198,10 @@ class Unused:
     def made(self, key: Key) -> int:
         """How many there are of this content, without those that the host left out."""
         return sum(issued.made for issued in self._waiting.get(key, ()))
+
+    def count(self) -> int:
+        """How many there are in all."""
+        return sum(map(self.made, list(self._waiting)))
 
 
 def first_group(asks: Iterable[Prompt]) -> list[Prompt]:

@@ -10,7 +10,8 @@ child to host::
     {"op": "query", "id": int, "prompts": [[{"role", "content"}, ...], ...], "model": str | null,
      "ahead": true}
     {"op": "done", "cell": int, "output": {"head", "tail", "omitted"}, "error": str | null,
-     "final": null | {"text": str, "json": str | null, "by": str}, "partial": str | null, "names": [str]}
+     "final": null | {"text": str, "json": str | null, "by": str}, "partial": str | null, "names": [str],
+     "unused": int}
     {"op": "resolved", "found": bool, "final": as above, "names": [str]}
 
 host to child::
@@ -23,6 +24,7 @@ host to child::
      ...]}
 
 ``partial`` is the draft in ``answer``; null if there is none, or if it is the last one that was sent.
+``unused`` counts the calls that were issued ahead and that no code has asked for so far.
 A reply may come in several frames; ``at`` is the index of its first answer. ``truncated`` is there if the
 text was cut off at the output limit. ``ahead`` is there if the code has asked for the first prompt only, and
 is about to ask for the others; those for which there is no room now are ``unmade``.

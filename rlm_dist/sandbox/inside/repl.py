@@ -46,6 +46,7 @@ class CellRunner:
         self._module = types.ModuleType("__main__")
         self._namespace = self._module.__dict__
         self._context = context
+        self._calls = calls
         calls.plans.namespace = self._namespace
         setattr(builtins, HOOK, calls.plans.loop)
         self._own: dict[str, Any] = {
@@ -64,6 +65,7 @@ class CellRunner:
     def run(self, cell: int, code: str) -> dict[str, object]:
         """Run one block; return the frame that reports its result to the host."""
         self._final = self._partial = None
+        self._calls.plans.reset()
         error = self._run_guarded(lambda: self._execute(cell, code))
         answer_error = self._run_guarded(self._read_answer)
         error = error or answer_error
@@ -82,6 +84,7 @@ class CellRunner:
             "final": self._final,
             "partial": self._partial if changed else None,
             "names": self._names(),
+            "unused": self._calls.unused,
         }
 
     def resolve(self, path: str) -> dict[str, object]:

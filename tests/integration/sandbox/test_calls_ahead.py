@@ -79,10 +79,10 @@ def test_a_failed_call_is_raised_at_its_line_with_what_was_stored_before(context
         assert "notes.append(llm_query(f'{n}'))" in result.error
         assert "LLMQueryError: invalid" in result.error
         assert "inside" not in result.error
-        assert (result.calls, result.failed_calls) == (20, 2)
+        assert (result.calls, result.failed_calls, result.unused_calls) == (20, 2, 12)
         assert shown(repl, "n, notes") == f"(7, {[str(n) for n in range(7)]})\n"
         again = repl.run("[llm_query(f'{n}') for n in range(8, 12)]")
-        assert (again.error, again.calls) == (None, 0)
+        assert (again.error, again.calls, again.unused_calls) == (None, 0, 8)
 
 
 def test_what_has_no_room_is_made_at_its_line_and_counted_once(context: Path) -> None:
