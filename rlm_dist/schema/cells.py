@@ -48,8 +48,8 @@ class CellResult:
     the REPL process had to be ended, and that its variables are lost; ``lost_by`` says what ended it.
     ``partial`` is the text of ``answer["content"]`` after the block, ready or not, cut beyond 1 MiB; None if
     there is none or it is the last one that was reported. ``truncated_calls`` counts the answers of sub-calls
-    that were cut off at the output limit, ``unused_calls`` the calls that loops of this and earlier blocks issued
-    ahead and that no code has asked for. ``limits`` are those for which sub-calls were not made.
+    that were cut off at the output limit, ``unused_calls`` the calls of this and earlier blocks that were
+    issued ahead and that no code has asked for. ``limits`` are those for which sub-calls were not made.
     """
 
     output: Clipped = Clipped()
