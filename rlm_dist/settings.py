@@ -150,6 +150,7 @@ class Settings(BaseSettings):
     webhook_private: bool = False
     broker_prefix: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
 
     @field_validator("api_url", "sub_api_url")
     @classmethod

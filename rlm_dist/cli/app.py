@@ -25,6 +25,7 @@ COMMANDS = {
     "results": "batches:results",
     "cost": "status:cost",
     "metrics": "metrics:metrics",
+    "limits": "limits:limits",
     "cancel": "control:cancel",
     "pause": "control:pause",
     "resume": "control:resume",

@@ -60,6 +60,7 @@ class _CallProgress:
     failures: list[FailureKind] = field(default_factory=list)
     counted: int = 0  # failed attempts since the endpoint was last away: the retry policy counts these
     tried: list[Upstream] = field(default_factory=list)  # since the call last paused
+    job_id: str = ""
     without_room: int = 0  # attempts for which the tier had no room
 
     @contextmanager
@@ -234,7 +235,7 @@ class LLM:
 
     async def _call(self, request: CallRequest, job_id: str, may_fall_back: MayFallBack | None) -> CallResult:
         now = time.monotonic()
-        progress = _CallProgress(now, now + self._patience_s(request))
+        progress = _CallProgress(now, now + self._patience_s(request), job_id=job_id)
         pool = self._pool(request.role)
         while True:
             try:
@@ -356,8 +357,9 @@ class LLM:
             if delay_s is None or max(now + delay_s, blocked_until) >= progress.deadline:
                 return None
         if delay_s is not None:
-            log.info(
-                "model_call_retried", endpoint=upstream.connection.shown_url, kind=failure.kind.value,
+            log.debug(
+                "model_call_retried", job=progress.job_id, endpoint=upstream.connection.shown_url,
+                kind=failure.kind.value,
                 attempts=len(progress.failures), delay_s=round(delay_s, 3), told_s=failure.retry_after_s,
             )  # fmt: skip
         return delay_s
@@ -463,7 +465,9 @@ def _end_of(request: CallRequest, attempt: Attempt) -> AttemptEnd:
     refused = attempt.failure is not None and attempt.failure.kind is FailureKind.RATE
     if refused and not _lacks_room(request, attempt):
         return AttemptEnd.REFUSED
-    return AttemptEnd.ANSWERED if attempt.failure or attempt.completion else AttemptEnd.ABORTED
+    if attempt.failure is not None:
+        return AttemptEnd.FAILED
+    return AttemptEnd.ANSWERED if attempt.completion else AttemptEnd.ABORTED
 
 
 def _release_details(attempt: Attempt) -> dict[str, Any]:

@@ -7,12 +7,14 @@ Everything here runs in the event loop of its ``LLM``; only the reports are sent
 """
 
 import asyncio
+import logging
 import math
 import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Protocol
 
 import structlog
@@ -242,7 +244,6 @@ class LimiterRegistry:
                 time.monotonic,
                 lease_s=self._lease_ms / 1000,
                 shared=self._share is not None,
-                rates=self._ceilings.rates,
                 gives_back=self._gives_back,
                 outage_s=self._outage_s,
             )
@@ -283,7 +284,22 @@ class LimiterRegistry:
             return None
         # Its own for each limiter: a later one of the same scope counts its reports from 1 again.
         holder = f"{self._owner}:{uuid.uuid4().hex[:8]}"
-        return lambda report: share(scope, holder, report, self._ceilings, self._lease_ms)
+
+        def send(report: Report) -> Share:
+            reply = share(scope, holder, report, self._ceilings, self._lease_ms)
+            _log_changes(scope, reply)
+            return reply
+
+        return send
+
+
+def _log_changes(scope: Scope, share: Share) -> None:
+    """Log what this process is the first to learn; the other processes of all workers log nothing."""
+    if share.turn:
+        level = logging.WARNING if share.turn == "away" else logging.INFO
+        log.log(level, f"endpoint_{share.turn}", endpoint=scope.url, model=scope.model)
+    if share.ceilings is not None:
+        log.info("ceilings_changed", endpoint=scope.url, model=scope.model, **asdict(share.ceilings))
 
 
 def _failer(grant: "asyncio.Future[Permit]") -> Callable[[CallError], None]:

@@ -12,6 +12,7 @@ grow.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -20,7 +21,7 @@ from typing import NamedTuple
 
 from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.llm.fair_queue import FairQueue
-from rlm_dist.schema.limits import Report, Share
+from rlm_dist.schema.limits import Report, Share, latency_bucket
 
 BEAT_S = 0.25
 FAILURES = 3
@@ -34,16 +35,18 @@ _GIVE_BACK_S = 5.0
 
 
 class Permit(NamedTuple):
-    """Permission to make one call; ``tokens`` is the call's estimate."""
+    """Permission to make one call; ``tokens`` is the call's estimate, ``began`` when it was given."""
 
     epoch: int
     tokens: int
+    began: float = 0.0
 
 
 class AttemptEnd(Enum):
     """How an attempt ended, as far as the limits need to know."""
 
-    ANSWERED = auto()  # by anything but the next two: even an error shows that the endpoint answers
+    ANSWERED = auto()  # by a reply
+    FAILED = auto()  # by an error other than the next two: it shows that the endpoint answers
     REFUSED = auto()  # by a 429
     UNHEARD = auto()  # no connection, or a response which says that the endpoint is away
     ABORTED = auto()  # by us, so it says nothing about the endpoint
@@ -69,8 +72,8 @@ class Waiter:
 class Permits:
     """The share of one process; if it is not ``shared`` with others, it has no bounds.
 
-    ``rates`` says that the number of calls or tokens per minute is limited. While the endpoint is away, calls
-    wait, for ``outage_s`` at most; with ``gives_back`` all but one, which is to try, end as ``returned``.
+    While the endpoint is away, calls wait, for ``outage_s`` at most; with ``gives_back`` all but one, which
+    is to try, end as ``returned``.
     """
 
     def __init__(
@@ -79,7 +82,6 @@ class Permits:
         *,
         lease_s: float,
         shared: bool = True,
-        rates: bool = False,
         gives_back: bool = False,
         outage_s: float = math.inf,
     ) -> None:
@@ -93,7 +95,8 @@ class Permits:
         self._room = 0 if shared else _ANY
         self._until = 0.0 if shared else math.inf
         self._epoch = 0
-        self._starts: int | None = 0 if shared and rates else None
+        # The calls that may start now; None if no rate is limited, which the first share says.
+        self._starts: int | None = 0 if shared else None
         self._starts_at = 0.0
         self._waiting: FairQueue[Waiter] = FairQueue()
         # The circuit breaker: consecutive attempts without an answer, since when, and when the next may try.
@@ -111,6 +114,8 @@ class Permits:
         self._urgent = False
         self._peak = 0
         self._started = self._refused = self._answered = self._late = self._ended = self._extra_tokens = 0
+        self._errors = 0
+        self._latencies: Counter[int] = Counter()
         self._retry_after_s = self._blocked_s = 0.0
         self._heard = False
 
@@ -197,8 +202,12 @@ class Permits:
             self._urgent = True
         if ended is AttemptEnd.REFUSED:
             self._note_refusal(permit, retry_after_s)
-        elif ended is AttemptEnd.ANSWERED and permit.epoch == self._epoch:
+        elif ended in (AttemptEnd.ANSWERED, AttemptEnd.FAILED) and permit.epoch == self._epoch:
             self._answered += 1
+        if ended is AttemptEnd.ANSWERED:
+            self._latencies[latency_bucket(self._now() - permit.began)] += 1
+        elif ended in (AttemptEnd.FAILED, AttemptEnd.UNHEARD):
+            self._errors += 1
         if ended is AttemptEnd.UNHEARD:
             self._note_silence()
         elif ended is not AttemptEnd.ABORTED:
@@ -261,9 +270,13 @@ class Permits:
             waiting_tokens=tuple(waiter.tokens for waiter in islice(self._waiting, _MOST_REPORTED))
             if rate_limited
             else (),
+            errors=self._errors,
+            latencies=tuple(self._latencies.items()),
         )
         self._urgent = self._heard = False
         self._started = self._refused = self._answered = self._late = self._ended = self._extra_tokens = 0
+        self._errors = 0
+        self._latencies.clear()
         self._retry_after_s = self._blocked_s = 0.0
         return report
 
@@ -275,8 +288,7 @@ class Permits:
         if share.epoch != self._epoch:
             self._late += self._refused
             self._epoch, self._started, self._refused, self._answered = share.epoch, 0, 0, 0
-        if self._starts is not None:
-            self._starts, self._starts_at = share.starts or 0, self._now() + share.wait_s
+        self._starts, self._starts_at = share.starts, self._now() + share.wait_s
         if share.blocked_s:
             self.block(share.blocked_s)
         if self._refused or self._late:
@@ -307,7 +319,7 @@ class Permits:
         if self._failures >= FAILURES:
             self._tries += 1
             self._pause()
-        return Permit(self._epoch, tokens)
+        return Permit(self._epoch, tokens, self._now())
 
     def _shrink(self) -> None:
         """Cut the room to the calls in flight, until the next share arrives."""

@@ -10,6 +10,7 @@ import redis
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from rlm_dist.broker.app import SUB_QUEUE
 from rlm_dist.broker.publish import SubTasks, queued, send_root, send_sub
@@ -19,6 +20,7 @@ from rlm_dist.llm.failures import shown_url
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job import RootJob
 from rlm_dist.root_worker.job_lease import JobLease
+from rlm_dist.root_worker.job_log import log_end, log_park, log_start
 from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.root_worker.root_calls import RootCalls
 from rlm_dist.sandbox.fork_server_process import ForkServerProcess
@@ -41,6 +43,7 @@ log = structlog.get_logger()
 # The costs of later ones are added when they end.
 _LAST_CALLS_S = 5.0
 _LAST_CALLS_POLL_S = 0.1
+_BEFORE_START = 0  # what JobStore.start returns if it ended the job
 
 
 class RootWorker(Worker):
@@ -76,16 +79,24 @@ class RootWorker(Worker):
         Returns the job's outcome, whoever brought it about, or None if it has not ended. ``task_id`` is that
         of the Celery task.
         """
+        bind_contextvars(job=job_id)
+        try:
+            return self._run(job_id, task_id)
+        finally:
+            clear_contextvars()
+
+    def _run(self, job_id: str, task_id: str) -> Outcome | None:
         isolation = self._repls.level.isolation
         epoch = None
         if not self._stopping():
             most = self.settings.max_job_bytes
             epoch = self.store.jobs.start(job_id, self.owner, LEASE_MS, isolation, most)
-        if epoch is None:
-            log.info("job_not_started", job=job_id)
-            return self._stored_outcome(job_id)
+        if not epoch:
+            log.debug("job_not_started")
+            return self._stored_outcome(job_id, ended_in=epoch)
         failpoint("root.started", job_id)
         record = self.store.jobs.get(job_id)
+        log_start(record)
         now_ms = self.store.connection.clock()
         emit = TraceSink(self.store.journals, job_id, self.payloads, now_ms=now_ms)
         ran_ms = record.run_ms(now_ms())
@@ -96,20 +107,25 @@ class RootWorker(Worker):
             ) as lease:  # fmt: skip
                 outcome = self._outcome(record, task_id, lease, emit)
                 if self._finish(record, outcome, emit):
-                    return outcome
+                    return self._stored_outcome(job_id, ended_in=epoch) or outcome
         except Parked as parked:
             self._park(record, parked, emit)
         except Superseded:
-            log.warning("job_superseded", job=job_id, epoch=epoch)
+            log.warning("job_superseded", epoch=epoch)
+            return self._stored_outcome(job_id, ended_in=epoch)
         except Unreachable as error:
             # Nothing is lost: once the lease has lapsed, the first worker to reach Redis takes the job up.
-            log.error("job_left", job=job_id, epoch=epoch, error=str(error))
+            log.error("job_left", epoch=epoch, error=str(error))
             return None
         return self._stored_outcome(job_id)
 
-    def _stored_outcome(self, job_id: str) -> Outcome | None:
+    def _stored_outcome(self, job_id: str, ended_in: int | None = None) -> Outcome | None:
+        """The outcome of the job, if it has one; its end is logged if its last epoch is ``ended_in``."""
         with suppress(NotFound):  # its retention may be over
-            return self.store.jobs.get(job_id).outcome
+            record = self.store.jobs.get(job_id)
+            if record.outcome is not None and ended_in in (record.epoch, _BEFORE_START):
+                log_end(record, record.outcome)
+            return record.outcome
         return None
 
     def _outcome(self, record: JobRecord, task_id: str, lease: JobLease, emit: TraceSink) -> Outcome:
@@ -126,7 +142,7 @@ class RootWorker(Worker):
                 raise
             return _failed_outcome(error)
         except Exception as error:
-            log.exception("job_crashed", job=record.spec.id)
+            log.exception("job_crashed")
             return _failed_outcome(RLMError(f"internal error: {type(error).__name__}"))
 
     def _finish(self, record: JobRecord, outcome: Outcome, emit: TraceSink) -> bool:
@@ -157,7 +173,7 @@ class RootWorker(Worker):
         failpoint("root.parked", record.spec.id)
         if send:
             send_root(self.app, record.spec, again=True)
-        log.info("job_parked", job=record.spec.id, epoch=record.epoch, why=parked.why)
+        log_park(record, parked)
 
     def _job(
         self, record: JobRecord, task_id: str, lease: JobLease, emit: TraceSink, context_path: Path
@@ -178,7 +194,7 @@ class RootWorker(Worker):
             max_output_chars=spec.max_output_chars,
         )
         if self._repls.level is Level.OFF:
-            log.warning("job_not_isolated", job=spec.id)
+            log.warning("job_not_isolated")
         repl = JobRepl(
             fan_out,
             lambda query: Sandbox(context_path=context_path, query=query, limits=limits, start=self._repls),

@@ -135,7 +135,7 @@ class JobRecord(Wire):
     ``isolation`` how it confines model-written code: a level of the sandbox, or ``none``. ``diverged_cells``
     counts the cells whose result differed from the journal when a worker last ran them again. If the job was
     parked, as in a paused batch, ``ran_ms`` is how long it had run by then. It has run, or ran to its end,
-    since ``since_ms``.
+    since ``since_ms``. ``recovered`` says that the last worker took the job over from one that died.
     """
 
     spec: JobSpec
@@ -153,6 +153,7 @@ class JobRecord(Wire):
     calls_in_flight: int = 0
     calls_claimed: int = 0
     diverged_cells: int = 0
+    recovered: bool = False
     costs: Costs = Costs()
 
     def run_ms(self, now_ms: int) -> int:

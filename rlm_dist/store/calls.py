@@ -112,6 +112,7 @@ class Settlement:
     - ``cached`` says that the answer is another call's and cost nothing.
     - ``truncated`` says that it is a sub-call's answer and was cut off at the output limit.
     - ``retries`` and ``rate_limited`` go into the counters of those names.
+    - ``failure`` is the kind of its failure, for the log.
     - ``token`` makes it safe to settle the same object again. Two settlements with different tokens are two
       payments for one call.
     """
@@ -126,6 +127,7 @@ class Settlement:
     truncated: bool = False
     retries: int = 0
     rate_limited: int = 0
+    failure: str | None = None
     token: str = field(default_factory=new_token)
 
 
@@ -259,7 +261,12 @@ class CallStore(StorePart):
         if pause_reason is None:
             return settlement
         args = (owner, pause_reason, settlement.call_id)
-        (given_back,) = self._script("calls_return", keys.job_keys(job_id), *args)
+        paused, given_back = self._script("calls_return", keys.job_keys(job_id), *args)
+        if paused:
+            batch_id = paused.removeprefix(keys.batch(""))
+            log.warning(
+                "batch_paused", batch=batch_id, job=job_id, call=settlement.call_id, why=settlement.failure
+            )
         return replace(settlement, result_json="") if given_back or not pause_reason else settlement
 
     def _count(self, job_id: str, settlements: Sequence[Settlement], firsts: Sequence[bool]) -> None:

@@ -144,9 +144,10 @@ class JobStore(StorePart):
     ) -> int | None:
         """Take up a queued job, or one whose holder let its lease lapse; return the new epoch.
 
-        Returns None if the job is final, cancelled, paused or held under a live lease. A job whose lease
-        lapsed more than ``MAX_RECOVERIES`` times is ended as failed. ``isolation`` names the way in which
-        this worker confines model-written code, ``max_bytes`` is how much the job may store from now on.
+        Returns None if the job is final, paused or held under a live lease, and 0 if this ended it: it was
+        cancelled, or its lease lapsed more than ``MAX_RECOVERIES`` times and it failed. ``isolation`` names
+        the way in which this worker confines model-written code, ``max_bytes`` is how much the job may store
+        from now on.
         """
         token = uuid.uuid4().hex
         most = "" if max_bytes is None else max_bytes
@@ -161,7 +162,8 @@ class JobStore(StorePart):
             isolation,
             most,
         )
-        return fenced(self._script("job_start", keys.job_keys(job_id), *args), job_id) or None
+        epoch: int = fenced(self._script("job_start", keys.job_keys(job_id), *args), job_id)
+        return max(0, epoch) if epoch else None
 
     def renew(
         self, job_id: str, epoch: int, lease_ms: int, stopped_ms: int = 0
@@ -288,5 +290,6 @@ def _record(job: dict[str, str], ledger: dict[str, str], requests: int) -> JobRe
         calls_in_flight=requests,
         calls_claimed=int(ledger.get("in_flight", 0)),
         diverged_cells=int(job.get("diverged", 0)),
+        recovered=job.get("recovered_epoch") == job["epoch"],
         costs=read_costs(ledger),
     )

@@ -10,7 +10,9 @@ J                      hash    retention from job end   id, spec, state, epoch, 
                                                         outcome, queued_ms, started_ms, ended_ms, cancel,
                                                         batch (the key B), max_nanousd, max_tokens,
                                                         max_sub_calls, recoveries (workers that died with
-                                                        it), ended_entry, diverged (cells of its last replay),
+                                                        it), recovered_epoch (the last epoch that took it
+                                                        over from such a worker), ended_entry, diverged
+                                                        (cells of its last replay),
                                                         since_ms (when it started, or last went on after it
                                                         was parked), ran_ms (how long it ran before that),
                                                         stopping (the epoch that is about to end it), bytes
@@ -59,6 +61,10 @@ rlm:requests           hash    longest ttl announced    worker → end of its an
 L                      hash    1 hour from last report  what all workers together may call there now; see
                                                         ``lua/prelude_limits.lua``
 L:holders              hash    longest lease            process → its calls in flight, and its share
+L:history              hash    1 hour from last report  by minute, for the last 60: limit, calls, refusals,
+                                                        latencies; see ``lua/prelude_limits_history.lua``
+rlm:ceilings           hash    none: until taken back   scope id → ceilings that an operator has set; see
+                                                        ``lua/prelude_limits_ceilings.lua``
 rlm:limits             zset    1 hour from last report  scope ids by about the time of their last report
 rlm:away               hash    5 min from last report   scope id → URL of the endpoint, if nothing answers
 rlm:cache:<digest>     string  ``RLM_CACHE_TTL_S``      result of a call that several jobs may share
@@ -80,6 +86,7 @@ LEASES = "rlm:leases"
 WEBHOOKS = "rlm:webhooks"
 SCOPES = "rlm:limits"
 AWAY = "rlm:away"
+CEILINGS = "rlm:ceilings"
 REQUESTS = "rlm:requests"
 SLOTS = "rlm:slots"
 SLOTS_UNTIL = "rlm:slots:until"
@@ -124,7 +131,8 @@ def cached(digest: str) -> list[str]:
 
 def limit_keys(scope_id: str) -> list[str]:
     """The KEYS of every script of a scope's limits, as ``lua/prelude_limits.lua`` names them."""
-    return [f"rlm:limits:{scope_id}", f"rlm:limits:{scope_id}:holders", AWAY, SCOPES]
+    scope = f"rlm:limits:{scope_id}"
+    return [scope, f"{scope}:holders", AWAY, SCOPES, CEILINGS, f"{scope}:history"]
 
 
 def job_keys(job_id: str) -> list[str]:

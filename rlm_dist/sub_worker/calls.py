@@ -251,7 +251,7 @@ class SubCalls:
                 self._llm.submit(request, call.job_id, self._fallback(call, request)) if request else None
             )
         except Exception:
-            log.exception("call_not_started", job=call.job_id)
+            log.exception("call_not_started", job=call.job_id, call=call.id)
             request = future = None
         if request is None or future is None:
             self._release([call])
@@ -299,7 +299,7 @@ class SubCalls:
         except RLMError:  # Redis is away, or the job is gone
             raise
         except Exception as error:  # the calls that ended with it are to be settled
-            log.exception("call_not_accounted", job=ended.job_id)
+            log.exception("call_not_accounted", job=ended.job_id, call=ended.call.id)
             failure = CallFailure(kind=FailureKind.INVALID, message=f"internal error: {type(error).__name__}")
             result = CallResult(failure=failure).model_dump_json()
             return Settlement(ended.call.id, Role.SUB, result, None)

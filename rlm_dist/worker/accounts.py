@@ -141,6 +141,7 @@ class Accounts:
             spend=self._spend(request, _charge(completion)) if completion else None,
             wasted=tuple(self._spend(request, charge) for charge in result.wasted),
             returned=_pause_reason(result.failure),
+            failure=result.failure.kind if result.failure else None,
             cached=result.cached,
             truncated=_is_truncated(request.role, result.completion),
             retries=max(0, result.attempts - 1),

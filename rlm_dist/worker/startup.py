@@ -5,9 +5,11 @@ import resource
 import sys
 from collections.abc import Mapping
 from contextlib import closing
-from typing import NoReturn
+from functools import partial
+from typing import NoReturn, Protocol
 
-from celery.signals import celeryd_init
+import structlog
+from celery.signals import celeryd_init, setup_logging
 
 from rlm_dist.errors import RLMError, SettingsError
 from rlm_dist.llm.endpoints import endpoints_of
@@ -18,6 +20,8 @@ from rlm_dist.schema import Role
 from rlm_dist.settings import Settings, load_settings, unknown_variables
 from rlm_dist.store import connect, reaching
 from rlm_dist.worker.logging_setup import configure_logs
+
+log = structlog.get_logger()
 
 _NO_AUTOSCALE = (
     "--autoscale: a sub worker is one process, whose threads cost nothing while they wait. Set its size with "
@@ -38,26 +42,42 @@ def worker_settings(role: Role) -> Settings:
             endpoints_of(settings, any_role)
     except SettingsError as error:
         _exit(error, EXIT_BAD_SETTINGS)
-    for variable in unknown_variables():
-        _say(f"warning: {variable}")
 
     @celeryd_init.connect(weak=False)
-    def start(options: Mapping[str, object], **_: object) -> None:
+    def start(instance: _CeleryWorker, options: Mapping[str, object], **_: object) -> None:
+        _set_up_logs(settings, role, instance)
         if role is Role.SUB and options.get("autoscale"):
-            _exit(SettingsError((_NO_AUTOSCALE,)), EXIT_BAD_SETTINGS)
+            _exit(SettingsError((_NO_AUTOSCALE,)), EXIT_BAD_SETTINGS, settings)
         watch_lifeline()
         _keep_private()
-        configure_logs(settings.log_level)
         try:
             if role is Role.ROOT:  # before the fork, so that the processes of the pool need not probe again
                 choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
             _reach_redis(settings)
         except SettingsError as error:
-            _exit(error, EXIT_BAD_SETTINGS)
+            _exit(error, EXIT_BAD_SETTINGS, settings)
         except RLMError as error:
-            _exit(error, EXIT_UNREACHABLE)
+            _exit(error, EXIT_UNREACHABLE, settings)
 
     return settings
+
+
+class _CeleryWorker(Protocol):
+    quiet: bool
+
+
+def _set_up_logs(settings: Settings, role: Role, instance: _CeleryWorker) -> None:
+    """Give Celery's lines the form of ours, and leave out its banner, which has none."""
+    instance.quiet = True
+    configure = partial(configure_logs, settings.log_level, settings.log_format, role=role.value)
+    configure()
+
+    @setup_logging.connect(weak=False)
+    def keep(loglevel: int, logfile: str | None, **_: object) -> None:
+        configure(others=loglevel, logfile=logfile)
+
+    for variable in unknown_variables():
+        log.warning("unknown_setting", name=variable.name, nearest=variable.nearest)
 
 
 def _keep_private() -> None:
@@ -72,10 +92,9 @@ def _reach_redis(settings: Settings) -> None:
         client.ping()
 
 
-def _exit(error: RLMError, code: int) -> NoReturn:
-    _say(str(error))
+def _exit(error: RLMError, code: int, settings: Settings | None = None) -> NoReturn:
+    if settings is not None and settings.log_format == "json":
+        log.error("worker_not_started", why=str(error), code=code)
+    else:
+        print(f"rlm-dist worker: {error}", file=sys.stderr)  # noqa: T201  # several lines for a person
     raise SystemExit(code)
-
-
-def _say(text: str) -> None:
-    print(f"rlm-dist worker: {text}", file=sys.stderr)  # noqa: T201  # logging is not set up yet

@@ -49,6 +49,11 @@ class Bench:
         for worker in self._workers:
             worker.wait_ready()
 
+    @property
+    def workers(self) -> Sequence[WorkerProcess]:
+        """Every worker started so far."""
+        return self._workers
+
     def close(self) -> None:
         """Stop all workers and end all jobs; after that every key must have a TTL."""
         for worker in self._workers:

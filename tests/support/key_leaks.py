@@ -5,8 +5,8 @@ from typing import Any
 from rlm_dist.schema import JobState, Outcome
 from rlm_dist.store import Store
 
-# Lists of names, from which expired ones are removed; see ``rlm_dist.store.keys``.
-_LASTING = {"rlm:jobs", "rlm:batches"}
+# Lists of names, from which expired ones are removed, and what an operator has set; see ``store.keys``.
+_LASTING = {"rlm:jobs", "rlm:batches", "rlm:ceilings"}
 
 
 def end_all_jobs(store: Store) -> None:

@@ -14,7 +14,7 @@ import lupa.lua51  # type: ignore[import-untyped]  # it ships no types
 
 from rlm_dist.llm.permits import AttemptEnd, Permit, Permits, Waiter
 from rlm_dist.schema.limits import Report, Scope, Share
-from rlm_dist.store.keys import limit_keys
+from rlm_dist.store.keys import CEILINGS, limit_keys
 from rlm_dist.store.limits import share_arguments, share_of
 from rlm_dist.store.scripts import source
 
@@ -32,6 +32,12 @@ local commands = {
     local flat = {}
     for field, value in pairs(hash(key)) do flat[#flat + 1] = field; flat[#flat + 1] = value end
     return flat
+  end,
+  HGET = function(key, field) return hash(key)[field] or false end,
+  HKEYS = function(key)
+    local names = {}
+    for field in pairs(hash(key)) do names[#names + 1] = field end
+    return names
   end,
   HSET = function(key, ...)
     local pairs_of = {...}
@@ -65,13 +71,19 @@ class StoreModel:
         self._script = self._lua.eval(f"function() {source('limits_share')} end")
         self._run = self._lua.globals().run
 
+    def set_ceilings(self, text: str | None) -> None:
+        """Set ceilings as an operator does (in flight, requests and tokens a minute), or take them back."""
+        ceilings = self._lua.globals().fields(CEILINGS)
+        ceilings[SCOPE.id] = None if text is None else f"{text} {SCOPE.url} {SCOPE.model}"
+
     def share(self, now: float, holder: str, report: Report) -> Share:
         """What the store answers to a report at this time."""
         arguments = share_arguments(SCOPE, holder, report, (None, None, None), round(LEASE_S * 1000))
         to_table = self._lua.table_from
         keys = to_table(limit_keys(SCOPE.id))
         reply = self._run(self._script, 1_000_000_000 + now * 1000, keys, to_table(arguments))
-        return share_of(*(int(number) for number in reply.values()))
+        *numbers, turn, ceilings = reply.values()
+        return share_of(*[*map(int, numbers), turn, ceilings])
 
     def number(self, name: str) -> float:
         """A field of the scope."""

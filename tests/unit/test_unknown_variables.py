@@ -1,5 +1,6 @@
 """A misspelt ``RLM_…`` variable is named with the nearest right one; its value is shown nowhere."""
 
+import json
 import os
 import subprocess
 import sys
@@ -75,13 +76,17 @@ def test_every_command_warns_on_stderr(
 
 
 def test_a_worker_warns_at_its_start(tmp_path: Path) -> None:
-    variables = {"RLM_REDIS_URL": "redis://127.0.0.1:1/0", "RLM_MODLE": "hush"}
-    code = "import rlm_dist.sub_worker.app"
+    variables = {"RLM_REDIS_URL": "redis://127.0.0.1:1/0", "RLM_MODLE": "hush", "RLM_LOG_FORMAT": "json"}
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **variables}, cwd=tmp_path, capture_output=True, text=True, check=True,
+        [sys.executable, "-m", "celery", "-A", "rlm_dist.sub_worker.app", "worker"],
+        env={**os.environ, **variables}, cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.stderr == "rlm-dist worker: warning: RLM_MODLE is not a setting; did you mean RLM_MODEL?\n"
+    warning, end = map(json.loads, done.stderr.splitlines())
+    assert (warning["event"], warning["name"], warning["nearest"]) == (
+        *("unknown_setting", "RLM_MODLE", "RLM_MODEL"),
+    )
+    assert (end["event"], end["code"], done.returncode) == ("worker_not_started", 5, 5)
+    assert "hush" not in done.stdout + done.stderr
 
 
 def test_the_doctor_has_a_check_of_it() -> None:

@@ -1,7 +1,7 @@
 -- Takes a job up: a queued one, or a running one whose lease has lapsed.
 -- ARGV: 1 owner, 2 lease_ms, 3 token of this attempt, 4 cancelled outcome (JSON), 5 retention_ms,
 --       6 max_recoveries, 7 poison outcome (JSON), 8 isolation, 9 max_bytes or ''
--- Returns the new epoch, or 0 if the job cannot be taken (final, cancelled, paused, leased), or NOT_FOUND.
+-- Returns the new epoch, or 0 if the job cannot be taken (final, paused, leased), -1 if this ended it, or NOT_FOUND.
 -- Atomic: of two workers with the same message only one may win, and a repeat after a lost reply must win again.
 -- A job whose workers died more than max_recoveries times is ended; parking does not count as a death.
 local job = get(JOB, 'state', 'epoch', 'lease_ms', 'cancel', 'batch', 'token', 'id')
@@ -13,11 +13,11 @@ if state == 'running' and tonumber(job[3]) > now_ms then return 0 end
 local flags = batch and get(batch, 'cancelled', 'paused') or {}
 if job[4] or flags[1] then
   end_job(state, 'cancelled', ARGV[4], ARGV[5])
-  return 0
+  return -1
 end
 if state == 'running' and call('HINCRBY', JOB, 'recoveries', 1) > tonumber(ARGV[6]) then
   end_job(state, 'failed', ARGV[7], ARGV[5], 'poison')
-  return 0
+  return -1
 end
 if flags[2] then
   park(job[7], batch, state, true)
@@ -26,6 +26,7 @@ end
 
 local lease_ms = int(now_ms + ARGV[2])
 local epoch = call('HINCRBY', JOB, 'epoch', 1)
+if state == 'running' then call('HSET', JOB, 'recovered_epoch', epoch) end
 if state == 'queued' then set_state(batch, state, 'running') end
 call('HSET', JOB, 'owner', ARGV[1], 'lease_ms', lease_ms, 'token', ARGV[3], 'isolation', ARGV[8])
 if ARGV[9] ~= '' then call('HSET', JOB, 'max_bytes', ARGV[9]) end

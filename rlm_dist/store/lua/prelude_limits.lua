@@ -15,17 +15,18 @@
 --   blocked_ms             until when the endpoint accepts no calls
 --   alive_ms               when the endpoint last answered anything
 --   away_ms, next_ms, tries  since when it has not answered (0: it does), when to try next, number of tries
---   minute, ended, ended_refused, before, before_refused  attempts of this minute and of the one before
+--   settings_in_flight, settings_requests, settings_tokens  the ceilings of the workers' settings (0: none)
 --   <bucket>, <bucket>_ms  what is left of a rate limit, and at what time
+-- It also holds `set`: the ceilings that an operator had set when the last report came.
 -- A holder (a value of HOLDERS, by the name of its process) is
 --   <number of its last report> <lease_ms> <in flight> <wanted> <allowed> <starts granted> <waiting>
-local SCOPE, HOLDERS, AWAY, SCOPES = unpack(KEYS)
+local SCOPE, HOLDERS, AWAY, SCOPES, CEILINGS, HISTORY = unpack(KEYS)
 local call, time = redis.call, redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local FIRST, SCOPE_MS = 32, 3600000
 local NUMBERS = {'epoch', 'peak', 'started', 'refused', 'fresh', 'fresh_refused', 'fresh_ok', 'retry_at_ms', 'cut_ms',
   'cut_from', 'low', 'burst', 'good', 'rounds', 'held', 'step', 'fails', 'blocked_ms', 'alive_ms', 'away_ms',
-  'next_ms', 'tries', 'minute', 'ended', 'ended_refused', 'before', 'before_refused'}
+  'next_ms', 'tries'}
 local stored = {}
 
 local function int(n) return string.format('%.0f', n) end

@@ -56,17 +56,6 @@ local function admit(scope, limits, room, first)
   return math.max(0, #ARGV - first + 1), 0
 end
 
--- Counts the attempts of this minute and of the one before, for people.
-local function count_minute(scope, ended, refused)
-  local minute = math.floor(now_ms / 60000)
-  if scope.minute ~= minute then
-    local next_to = scope.minute == minute - 1
-    scope.before, scope.before_refused = next_to and scope.ended or 0, next_to and scope.ended_refused or 0
-    scope.minute, scope.ended, scope.ended_refused = minute, 0, 0
-  end
-  scope.ended, scope.ended_refused = scope.ended + ended, scope.ended_refused + refused
-end
-
 -- Lists the scope at most once a minute, which is enough: it stays listed for an hour.
 local function list_scope(scope_id)
   if (tonumber(call('ZSCORE', SCOPES, scope_id)) or 0) > now_ms - 60000 then return end

@@ -100,7 +100,9 @@ def test_a_job_that_kills_its_workers_ends_as_poison(store: Store) -> None:
     store.journals.append("j", 1, "the first step")
     for epoch in range(2, MAX_RECOVERIES + 2):
         assert wait_until(lambda: store.jobs.start("j", "next", SHORT_MS)) == epoch
-    wait_until(lambda: store.jobs.start("j", "last", SHORT_MS) is None and store.jobs.get("j").state.final)
+        assert store.jobs.get("j").recovered
+    wait_until(lambda: store.jobs.start("j", "last", SHORT_MS) == 0)  # 0: this call ended it
+    assert store.jobs.start("j", "last", SHORT_MS) is None
     record = store.jobs.get("j")
     assert record.state is JobState.FAILED
     assert record.outcome is not None

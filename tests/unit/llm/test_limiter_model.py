@@ -119,3 +119,43 @@ def test_the_share_of_a_process_that_dies_goes_to_the_others() -> None:
     world.at(10, die)
     seen = world.run(until=40)
     assert seen.rate(25, 40) >= 0.9 * 200
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_a_ceiling_that_is_set_holds_within_a_second_and_so_does_its_end(processes: int) -> None:
+    world = World(EndpointModel(0.2), calls=ENDLESS, processes=processes)
+    above: list[float] = []
+
+    def look() -> None:
+        if world.endpoint.in_flight > 2:
+            above.append(world.now)
+        world.after(0.05, look)
+
+    world.at(5, lambda: world.store.set_ceilings("2 - -"))
+    world.at(6, look)
+    world.at(15, lambda: world.store.set_ceilings(None))
+    seen = world.run(until=20)
+    assert [at for at in above if at < 15] == []
+    assert seen.rate(6, 15) >= 0.9 * 2 / 0.2
+    assert seen.rate(16, 20) >= 0.9 * 256 / 0.2
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_a_rate_that_is_set_holds_within_a_second_and_so_does_its_end(processes: int) -> None:
+    world = World(EndpointModel(0.2), calls=ENDLESS, slots=64, processes=processes)
+    world.at(5, lambda: world.store.set_ceilings("- 600 -"))
+    world.at(15, lambda: world.store.set_ceilings(None))
+    seen = world.run(until=20)
+    started = len([at for at in seen.starts if 6 <= at < 15])
+    assert 0.9 * 9 * 600 / 61 <= started <= 9 * 600 / 61 + 20
+    assert seen.rate(16, 20) >= 0.9 * 64 / 0.2
+
+
+def test_a_ceiling_binds_processes_whose_calls_only_run() -> None:
+    """They report nothing but their lease, and no call may start before they have reported."""
+    world = World(EndpointModel(30.0, jitter=1.0), calls=ENDLESS, slots=32, processes=2)
+    world.at(10, lambda: world.store.set_ceilings("1 - -"))
+    seen = world.run(until=36)
+    assert len([at for at in seen.starts if at < 1]) == 32
+    assert len(seen.answers) > 8  # the first of the 32 calls have ended,
+    assert [at for at in seen.starts if at > 11] == []  # and none took their place: more than 1 are in flight

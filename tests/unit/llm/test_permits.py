@@ -4,7 +4,7 @@ import pytest
 
 from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.llm.permits import BEAT_S, FAILURES, AttemptEnd, Permit, Permits, Waiter
-from rlm_dist.schema.limits import Share
+from rlm_dist.schema.limits import Share, latency_bucket
 
 NEVER = float("inf")
 
@@ -256,3 +256,43 @@ def test_without_a_store_nothing_is_limited_and_nothing_is_away() -> None:
     assert desk.permits.report_due() == NEVER
     for _ in range(1000):
         desk.acquire()
+
+
+def test_a_limit_of_rates_that_comes_with_a_share_holds_from_then_on() -> None:
+    desk = Desk()
+    desk.wait()
+    desk.share(9)
+    assert desk.permits.report().waiting_tokens == ()
+    desk.permits.take(Share(in_flight=9, epoch=0, starts=0), desk.now)
+    desk.wait("second")
+    assert desk.started == ["j"]
+    assert desk.permits.report_due() <= desk.now + 0.01
+    assert desk.permits.report().waiting_tokens == (1,)
+    desk.permits.take(Share(in_flight=9, epoch=0, starts=1), desk.now)
+    assert desk.started == ["j", "second"]
+    desk.share(9)
+    assert desk.acquire()
+    assert desk.acquire()
+
+
+def test_errors_and_latencies_are_reported_once() -> None:
+    desk = Desk()
+    desk.wait()
+    desk.share(9)
+    permits = [desk.acquire() for _ in range(5)]
+    ends = [
+        AttemptEnd.ANSWERED,
+        AttemptEnd.FAILED,
+        AttemptEnd.UNHEARD,
+        AttemptEnd.REFUSED,
+        AttemptEnd.ABORTED,
+    ]
+    for permit, ended in zip(permits, ends, strict=True):
+        desk.now += 1.0
+        desk.permits.release(permit, ended)
+    report = desk.permits.report()
+    assert report.latencies == ((latency_bucket(1.0), 1),)
+    assert (report.ended, report.errors, report.answered) == (5, 2, 2)
+    desk.permits.take(Share(in_flight=9, epoch=0), desk.now)
+    later = desk.permits.report()
+    assert (later.latencies, later.errors) == ((), 0)

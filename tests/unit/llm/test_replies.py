@@ -163,7 +163,7 @@ def test_the_words_of_a_refusal_have_no_key_and_no_prompt() -> None:
 
 def test_no_answer_is_an_answer_with_its_tokens_for_the_limits() -> None:
     attempt = read(said(None, refusal="No."))
-    assert client._end_of(request(), attempt) is AttemptEnd.ANSWERED
+    assert client._end_of(request(), attempt) is AttemptEnd.FAILED
     assert client._release_details(attempt)["tokens"] == USAGE.total
 
 
