@@ -28,7 +28,7 @@ def trace(
         "query": record.spec.query,
         "costs": record.costs,
         "models": by_model,
-        "events": [{"at_ms": traced.at_ms, **traced.event.model_dump()} for traced in events],
+        "events": [{"at_ms": traced.at_ms, **traced.event.model_dump(exclude={"call_ids"})} for traced in events],
     }
     Output(as_json=as_json).result(document, lambda: _lines(events, record.costs, by_model))
 

@@ -62,6 +62,8 @@ class _CallProgress:
     tried: list[Upstream] = field(default_factory=list)  # since the call last paused
     job_id: str = ""
     without_room: int = 0  # attempts for which the tier had no room
+    started_ms: int = 0  # when the first attempt began (Unix, by this process's clock)
+    waited_s: float = 0.0  # until then
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -69,6 +71,12 @@ class _CallProgress:
         began = time.monotonic()
         yield
         self.deadline += time.monotonic() - began
+
+    def begin(self) -> None:
+        """Record that an attempt begins."""
+        if not self.started_ms:
+            self.started_ms = time.time_ns() // 1_000_000
+            self.waited_s = round(time.monotonic() - self.started, 3)
 
     def note(self, attempt: Attempt, upstream: Upstream) -> None:
         """Record an attempt and its endpoint."""
@@ -95,6 +103,8 @@ class _CallProgress:
             attempts=len(self.failures) + (failure is None),
             failed_attempts=tuple(self.failures),
             seconds=time.monotonic() - self.started,
+            started_ms=self.started_ms,
+            waited_s=self.waited_s,
         )
 
 
@@ -312,6 +322,7 @@ class LLM:
             patience_s = 0.0 if has_alternative else progress.deadline - time.monotonic()
             permit = await limiter.acquire(job_id, request.expected.total, patience_s)
         attempt = Attempt()
+        progress.begin()
         self._on_wire[job_id] = self._on_wire.get(job_id, 0) + 1
         try:
             attempt = await self._timed_attempt(upstream, request, progress.deadline)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from rlm_dist.schema.base import Role, Wire, _is_none
+from rlm_dist.schema.base import Role, Wire, _is_none, _is_zero
 from rlm_dist.schema.costs import Charge, Tier, Usage, tier_name
 
 CHARS_PER_TOKEN = 4
@@ -128,7 +128,9 @@ class CallResult(Wire):
 
     ``wasted`` lists the attempts that the endpoint charged for without success: earlier ones, or a failed
     last one. ``attempts`` counts the HTTP requests made; ``failed_attempts`` has the kind of each failure.
-    ``cached`` says that the completion is another call's and cost nothing.
+    ``cached`` says that the completion is another call's and cost nothing. ``started_ms`` is when the first
+    attempt began, in Unix milliseconds by the clock of the process that made it; 0 if there was none. Of its
+    ``seconds``, the call waited ``waited_s`` in this process before that.
     """
 
     completion: Completion | None = None
@@ -138,6 +140,8 @@ class CallResult(Wire):
     failed_attempts: tuple[str, ...] = ()
     cached: bool = False
     seconds: float = 0.0
+    started_ms: int = Field(default=0, exclude_if=_is_zero)
+    waited_s: float = Field(default=0.0, exclude_if=_is_zero)
 
 
 class Answer(Wire):
