@@ -16,7 +16,7 @@ from rlm_dist.errors import InputError
 from rlm_dist.local.child_python import module_command
 from rlm_dist.local.cluster import hold_up, with_redis, workers
 from rlm_dist.local.lifeline import watch_lifeline
-from rlm_dist.operations.flower import serve_flower
+from rlm_dist.operations.flower.serve import FlowerChoices, serve_flower
 from rlm_dist.settings import load_settings
 from rlm_dist.store import connect, reaching
 
@@ -26,9 +26,18 @@ _DRAIN_S = 30.0
 def flower(
     port: options.Port = None,
     address: Annotated[str | None, typer.Option(help="Address to bind. [default: 127.0.0.1]")] = None,
+    read_write: Annotated[
+        bool, typer.Option("--read-write", help="Allow to pause, cancel, retry and set ceilings.")
+    ] = False,
+    show_content: Annotated[
+        bool, typer.Option("--show-content", help="Show queries, prompts, code, outputs and answers.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show workers and tasks in the browser. Set FLOWER_BASIC_AUTH=user:password to require a password."""
+    """Show batches, jobs, endpoints, workers and tasks in the browser.
+
+    Set FLOWER_BASIC_AUTH=user:password to require a password.
+    """
 
     def ready(url: str) -> None:
         if as_json:
@@ -41,7 +50,8 @@ def flower(
         assert settings.redis_url is not None
         with closing(connect(settings.redis_url, client_name="rlm-flower")) as client, reaching(client):
             client.ping()
-        serve_flower(make_app(settings), address=address, port=port, ready=ready)
+            choices = FlowerChoices(address, port, read_write, show_content)
+            serve_flower(make_app(settings), client, settings, choices=choices, ready=ready)
 
 
 def up(

@@ -123,6 +123,14 @@ class JobListStore(StorePart):
             )
         return self._rows([self._any_entry(job_id) for job_id in islice(ids, limit)])
 
+    def names(self, batch_id: str, after: str = "", limit: int = 100) -> list[tuple[str, str]]:
+        """Up to ``limit`` (custom id, job id) pairs in the order of the custom ids' bytes, after a custom id."""
+        self._list_older_jobs(batch_id)
+        start = b"(" + after.encode("utf-8", "surrogatepass") + b"\0\xff" if after else b"-"
+        key = keys.batch(batch_id, "names")
+        members = self._reach(lambda: self._client.zrangebylex(key, start, b"+", start=0, num=limit))
+        return [(name, job_id) for name, _, job_id in (member.rpartition(_NUL) for member in members)]
+
     def reasons(self, batch_id: str) -> dict[str, int]:
         """How many jobs ended without an answer, by reason."""
         self._list_older_jobs(batch_id)

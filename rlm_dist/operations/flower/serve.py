@@ -1,4 +1,4 @@
-"""Flower over this project's broker: read-only, on the loopback address, and with bounded memory.
+"""Flower over this project's broker, with our pages: read-only, on the loopback address, with bounded memory.
 
 Flower's own ``FLOWER_*`` variables work (``FLOWER_BASIC_AUTH=user:password`` among them) and override the
 defaults here; arguments of the caller override both. Flower's pages are open to everyone who can reach them,
@@ -10,9 +10,11 @@ import atexit
 import ipaddress
 import signal
 from collections.abc import Callable
+from importlib import resources
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
+import redis
 from celery import Celery
 from flower.app import Flower  # type: ignore[import-untyped]  # Flower ships no types
 from flower.command import (  # type: ignore[import-untyped]
@@ -23,7 +25,14 @@ from flower.command import (  # type: ignore[import-untyped]
 from flower.urls import settings as handler_settings  # type: ignore[import-untyped]
 from tornado.options import options
 
+from rlm_dist.blobs.payloads import open_storage
 from rlm_dist.errors import InputError
+from rlm_dist.operations.flower.access import PageAccess, PageThreads, Snapshots
+from rlm_dist.operations.flower.frame import UI_MODULES, FrameLoader
+from rlm_dist.operations.flower.handlers import PageServices, routes
+from rlm_dist.operations.flower.live import LiveHub
+from rlm_dist.operations.viewer.render import static
+from rlm_dist.settings import Settings
 
 DEFAULTS: dict[str, Any] = {
     "address": "127.0.0.1",
@@ -35,16 +44,34 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+class FlowerChoices(NamedTuple):
+    """What the caller chose; None leaves it to Flower's variables and our defaults."""
+
+    address: str | None = None
+    port: int | None = None
+    read_write: bool = False
+    content: bool = False
+
+
 def serve_flower(
-    capp: Celery, *, address: str | None, port: int | None, ready: Callable[[str], None]
+    capp: Celery,
+    client: redis.Redis,
+    settings: Settings,
+    *,
+    choices: FlowerChoices,
+    ready: Callable[[str], None],
 ) -> None:
     """Serve Flower until SIGINT or SIGTERM; ``ready`` is called with its URL. Port 0 picks a free port.
 
     Raises:
         InputError: if the address is not safe without basic auth, or the port is in use.
     """
-    _configure(address, port)
-    flower = Flower(capp=capp, options=options, **handler_settings)
+    _configure(choices)
+    loader = FrameLoader(handler_settings["template_path"])
+    flower = Flower(
+        capp=capp, options=options, **handler_settings, template_loader=loader, ui_modules=UI_MODULES
+    )
+    flower.add_handlers(r".*", _pages(client, settings, content=choices.content))
     try:
         bound_port = flower.start_http_server()
     except OSError as error:
@@ -58,15 +85,33 @@ def serve_flower(
         flower.stop()
 
 
-def _configure(address: str | None, port: int | None) -> None:
+def _pages(client: redis.Redis, settings: Settings, *, content: bool) -> list[Any]:
+    """The handlers of our pages."""
+    store, _, payloads = open_storage(
+        client, blob_url=settings.blob_url, home=settings.home, retention_s=settings.retention_s
+    )
+    access = PageAccess(store, payloads, Snapshots(store), settings, content)
+    own = resources.files("rlm_dist.operations.flower") / "static"
+    files = {
+        "viewer.css": ("text/css", static("viewer.css")),
+        "viewer.js": ("text/javascript", static("viewer.js")),
+        "pages.css": ("text/css", (own / "pages.css").read_text("utf-8")),
+        "pages.js": ("text/javascript", (own / "pages.js").read_text("utf-8")),
+    }
+    return routes(PageServices(access, PageThreads(), LiveHub()), files, options.url_prefix)
+
+
+def _configure(choices: FlowerChoices) -> None:
     """Set Flower's process-wide options: our defaults, then the environment's, then the caller's."""
     for name, value in DEFAULTS.items():
         setattr(options, name, value)
     apply_env_options()
-    if address is not None:
-        options.address = address
-    if port is not None:
-        options.port = port
+    if choices.address is not None:
+        options.address = choices.address
+    if choices.port is not None:
+        options.port = choices.port
+    if choices.read_write:
+        options.read_only = False
     if not options.basic_auth and not options.auth and not _is_loopback(options.address):
         hint = "set FLOWER_BASIC_AUTH=user:password to serve other hosts"
         raise InputError((f"--address {options.address}: {hint}",))
