@@ -82,9 +82,7 @@ def batch_version(access: PageAccess, batch_id: str) -> Version:
 
 def running_jobs(access: PageAccess, batch_id: str | None = None, limit: int = _RUNNING) -> dict[str, Any]:
     """The jobs that workers hold, of one batch or of all: the oldest ones, and their number."""
-    jobs = [
-        job for job in access.store.jobs.running() if batch_id is None or job.batch_id == batch_id
-    ]
+    jobs = [job for job in access.store.jobs.running() if batch_id is None or job.batch_id == batch_id]
     shown = jobs[:limit]
     rows = {row.id: row for row in access.store.lists.rows([job.job_id for job in shown])}
     return {

@@ -145,9 +145,7 @@ class BatchesHandler(PageHandler):
         shown = self.text("n") or str(batches_page.SHOWN)
         if not (shown.isascii() and shown.isdecimal() and 1 <= int(shown[:9]) <= batches_page.MOST_SHOWN):
             raise InputError((f"n: must be a number from 1 to {batches_page.MOST_SHOWN}",))
-        await self.page(
-            "batches.html", "Batches", lambda: batches_page.batches(self.access, int(shown))
-        )
+        await self.page("batches.html", "Batches", lambda: batches_page.batches(self.access, int(shown)))
 
 
 class BatchHandler(PageHandler):
@@ -344,7 +342,6 @@ class PageFileHandler(tornado.web.RequestHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Cache-Control", "no-cache")  # an unchanged one is answered by its ETag
         self.write(text)
-
 
 
 def routes(services: PageServices, files: dict[str, tuple[str, str]], prefix: str | None) -> list[Any]:

@@ -5,7 +5,7 @@
   "use strict";
 
   const POLL_MS = 5000, LEAST_MS = 900, RETRY_MS = 30000;
-  const PARTS = "[data-part], .rlm-job > header, .rlm-job > .budget, .rlm-job > .warnings, .rlm-job > .qa, article.turn, .outline ol";
+  const PARTS = "[data-part], .rlm-job > header, .rlm-job > .budget, .rlm-job > .warnings, .rlm-job > .qa, article.turn, .outline ol, section[aria-labelledby=\"costs\"]";
   const root = document.querySelector("[data-live]");
 
   for (const time of document.querySelectorAll("time[data-ms]")) localTime(time);
