@@ -1,4 +1,4 @@
-"""What the pages read from: the store, in a bounded number of threads, and snapshots that several pages share."""
+"""What the pages read from: the store, in a bounded number of threads, and snapshots that pages share."""
 
 import asyncio
 import threading

@@ -35,7 +35,8 @@ def job_version(access: PageAccess, job_id: str) -> Version:
     """What the page of a job shows now."""
     record = access.store.jobs.get(job_id)
     events = access.store.journals.last_event(job_id)
-    text = f"{record.state} {record.epoch} {record.calls_in_flight} {record.calls_claimed} {events} {record.costs}"
+    calls = f"{record.calls_in_flight} {record.calls_claimed}"
+    text = f"{record.state} {record.epoch} {record.cancel_requested} {calls} {events} {record.costs}"
     return Version(text, record.state.final and not record.costs.pending_calls)
 
 
