@@ -124,7 +124,7 @@ class JobListStore(StorePart):
         return self._rows([self._any_entry(job_id) for job_id in islice(ids, limit)])
 
     def names(self, batch_id: str, after: str = "", limit: int = 100) -> list[tuple[str, str]]:
-        """Up to ``limit`` (custom id, job id) pairs in the order of the custom ids' bytes, after a custom id."""
+        """Up to ``limit`` (custom id, job id) pairs after a custom id, in the order of the ids' bytes."""
         self._list_older_jobs(batch_id)
         start = b"(" + after.encode("utf-8", "surrogatepass") + b"\0\xff" if after else b"-"
         key = keys.batch(batch_id, "names")

@@ -1,7 +1,6 @@
 """A live cluster watched in Flower, as an operator would: 30 jobs, slow answers, one page after another."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect

@@ -93,7 +93,7 @@ def secret_spec(job_id: str, name: str, batch_id: str | None, index: int) -> Job
 
 
 def fill(store: Store, batch_id: str, jobs: int, *, seed: int = 0) -> None:
-    """A batch whose jobs have ended, every fifth of them without an answer; the name of the first is hostile."""
+    """A batch of jobs that have ended, every fifth without an answer; the name of the first is hostile."""
     store.batches.create(batch_id, "digest", jobs)
     for n in range(jobs):
         job_id = f"j{batch_id}{n:06}"
@@ -144,9 +144,10 @@ def run_one(store: Store, batch_id: str = "live") -> None:
 
 def turn(store: Store, number: int) -> None:
     """Add a turn to the trace of the running job."""
+    usage = Usage(input_tokens=10, output_tokens=2)
     say(
         store,
-        RootReplied(turn=number, model="m", usage=Usage(input_tokens=10, output_tokens=2), finish_reason="stop", seconds=0.5),
+        RootReplied(turn=number, model="m", usage=usage, finish_reason="stop", seconds=0.5),
         MessageAdded(turn=number, role="assistant", text=f"reply {SECRET} {HOSTILE}"),
         CellRan(
             turn=number, block=0, code=f"print('{SECRET}')", output=f"{SECRET} {HOSTILE}", error=None,

@@ -1,6 +1,6 @@
 """The data of the page that compares two batches, job by job, by their custom ids."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from rlm_dist.schema import BatchRecord, JobRecord
 from rlm_dist.store import Store
 
 _PAIRS = 50
-_SCANNED = 500  # as many pairs as a page looks at to find those that differ
+_SCANNED = 150  # as many pairs as a page looks at to find those that differ
 _AT_ONCE = 100
 
 
@@ -129,16 +129,17 @@ def _differences(pairs: Iterable[JobPair]) -> list[PairedDifference]:
     both = [(pair.a, pair.b) for pair in pairs if pair.a and pair.b and pair.a.ended_ms and pair.b.ended_ms]
     if not both:
         return []
-    columns = {
+    columns: dict[tuple[str, str], Callable[[JobRecord], float | None]] = {
         ("Cost", "usd"): lambda record: record.costs.total_cost,
-        ("Time", "s"): lambda record: record.run_ms(record.ended_ms) / 1000,
+        ("Time", "s"): lambda record: record.run_ms(record.ended_ms or 0) / 1000,
         ("Turns", ""): lambda record: record.outcome.iterations if record.outcome else None,
         ("Sub-calls", ""): lambda record: record.costs.sub_llm_calls,
     }
     found = []
     for (name, unit), value in columns.items():
-        known = [(x, y) for x, y in ((value(a), value(b)) for a, b in both) if None not in (x, y)]
+        measured = [(value(a), value(b)) for a, b in both]
+        known = [(x, y) for x, y in measured if x is not None and y is not None]
         if known:
-            a, b = (fmean(side) for side in zip(*known, strict=True))
-            found.append(PairedDifference(name, unit, len(known), a, b))
+            means = fmean(x for x, _ in known), fmean(y for _, y in known)
+            found.append(PairedDifference(name, unit, len(known), *means))
     return found

@@ -71,7 +71,7 @@ class RlmLinks(UIModule):
 
     def render(self, active_tab: str) -> str:  # type: ignore[override]  # a module's own arguments
         """The entries as HTML; ``active_tab`` is the one that is open."""
-        links = Links(self.handler.application.options.url_prefix)  # type: ignore[attr-defined]
+        links = Links(self.handler.application.options.url_prefix)
         return "".join(
             Markup('<li class="nav-item"><a class="nav-link{}" href="{}"{}>{}</a></li>').format(
                 " active" if tab == active_tab else "",
@@ -91,7 +91,7 @@ class RlmJobLink(UIModule):
         found = _JOB.match(str(task.args or "").strip("'\"()"))
         if not found:
             return ""
-        links = Links(self.handler.application.options.url_prefix)  # type: ignore[attr-defined]
+        links = Links(self.handler.application.options.url_prefix)
         return Markup('<a class="btn btn-outline-primary" href="{}">Job {}</a>').format(
             links.job(found[1]), found[1]
         )

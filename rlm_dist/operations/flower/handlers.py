@@ -16,11 +16,11 @@ from tornado.iostream import StreamClosedError
 
 from rlm_dist.client.client import Client
 from rlm_dist.errors import InputError, NotFound, RLMError, Unreachable
+from rlm_dist.one_line import one_line
 from rlm_dist.operations.flower import batch_page, batches_page, compare_page, endpoints_page, job_page
 from rlm_dist.operations.flower.access import PageAccess, PageThreads
 from rlm_dist.operations.flower.frame import PAGE, Links, templates
 from rlm_dist.operations.flower.live import LiveHub, Version
-from rlm_dist.one_line import one_line
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "

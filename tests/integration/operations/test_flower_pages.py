@@ -4,9 +4,12 @@ import re
 import urllib.request
 from collections.abc import Iterator
 from html import unescape
+from types import SimpleNamespace
 
 import pytest
+from flower import urls  # type: ignore[import-untyped]  # Flower ships no types
 
+from rlm_dist.operations.flower.frame import FrameLoader, RlmJobLink
 from rlm_dist.schema import BatchState, JobState
 from rlm_dist.store import Store, connect
 from tests.support.flower_pages import (
@@ -18,7 +21,6 @@ from tests.support.flower_pages import (
     fill,
     flower,
     run_one,
-    say,
     turn,
     use_endpoint,
 )
@@ -183,7 +185,10 @@ def test_bad_input_is_named(pages: Pages, path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/rlm/batches/no", "/rlm/jobs/no", "/rlm/jobs/no/events", "/rlm/batches/no/events", "/rlm/compare?a=one&b=no", "/rlm/x", "/rlm/static/../serve.py"],
+    [
+        "/rlm/batches/no", "/rlm/jobs/no", "/rlm/jobs/no/events", "/rlm/batches/no/events",
+        "/rlm/compare?a=one&b=no", "/rlm/x", "/rlm/static/../serve.py",
+    ],
 )  # fmt: skip
 def test_what_does_not_exist_is_404(pages: Pages, path: str) -> None:
     assert pages.get(path).code == 404
@@ -261,3 +266,14 @@ def test_a_stream_tells_of_the_next_turn(pages: Pages, filled: Store) -> None:
         turn(filled, 9)
         assert stream.readline() == b"event: changed\n"
         assert 'id="turn-9"' in pages.get(f"/rlm/jobs/{RUNNING}?live=1").text
+
+
+def test_a_task_links_its_job() -> None:
+    folder = urls.settings["template_path"]
+    for name, added in (("navbar.html", "RlmLinks(active_tab)"), ("task.html", "RlmJobLink(task)")):
+        source = FrameLoader(folder).load(name).code
+        assert added in source, name
+    handler = SimpleNamespace(application=SimpleNamespace(options=SimpleNamespace(url_prefix="w")))
+    link = RlmJobLink(handler)  # type: ignore[arg-type]  # it reads nothing else
+    assert 'href="/w/rlm/jobs/j1a"' in link.render(SimpleNamespace(args="job=j1a turn=2"))
+    assert link.render(SimpleNamespace(args="('x',)")) == ""
