@@ -29,7 +29,8 @@ def trace(
         typer.Option(metavar="PATH", help="Write a page: a file for a job, a folder of files for a batch."),
     ] = None,
     no_content: Annotated[
-        bool, typer.Option("--no-content", help="Leave queries, prompts, outputs and answers out of the page.")
+        bool,
+        typer.Option("--no-content", help="Leave queries, prompts, outputs and answers out of the page."),
     ] = False,
 ) -> None:
     """Show the trajectory of a job: messages, code, outputs, sub-calls, times and costs."""

@@ -165,8 +165,10 @@
       return line;
     }
 
+    // Says which row is active. No row is replaced here: a click ends on the element on which it began.
     point() {
       const line = this.active >= 0 && document.getElementById(this.id + "-" + this.active);
+      for (const other of this.body.children) if (!other.classList.contains("gap")) other.setAttribute("aria-selected", String(other === line));
       if (line) this.table.setAttribute("aria-activedescendant", line.id);
       else this.table.removeAttribute("aria-activedescendant");
     }
@@ -176,7 +178,8 @@
       const top = at * ROW_PX, view = this.scroller, room = view.clientHeight - 2 * ROW_PX;
       if (top < view.scrollTop) view.scrollTop = top;
       else if (top > view.scrollTop + room) view.scrollTop = top - room;
-      this.draw();
+      if (document.getElementById(this.id + "-" + at)) this.point();
+      else this.draw();
     }
 
     key(event) {
@@ -357,7 +360,7 @@
 
   // ---- The timeline -------------------------------------------------------------------------------------------
 
-  const SVG = "http://www.w3.org/2000/svg", MOST_BARS = 1500, MOST_LANES = 16, BAR = 7;
+  const SVG = "http://www.w3.org/2000/svg", MOST_BARS = 1500, MOST_LANES = 16, MOST_ROWS = 64;
 
   function svg(tag, attributes, ...children) {
     const element = document.createElementNS(SVG, tag);
@@ -514,7 +517,7 @@
       for (const call of calls) {
         let row = ends.findIndex((end) => end <= call.at);
         if (row < 0) row = ends.length;
-        if (row > 24) return null;
+        if (row >= MOST_ROWS) return null;
         ends[row] = call.at + call.ms;
         rows.push(row);
       }
@@ -522,13 +525,14 @@
     }
 
     bars(calls, { rows, count }) {
+      const size = count > 20 ? 3 : 7;
       calls.forEach((call, number) => {
         const { row } = call, x = this.x(Math.max(call.at, this.view[0])), end = this.x(Math.min(call.at + call.ms, this.view[1]));
         const tip = "sub-call " + row.n + " of block " + blockName(row) + ": " + row.state + ", " + time(call.ms) + ", after " + time(call.at);
-        this.drawing.append(svg("rect", { x, y: this.y + rows[number] * BAR, width: Math.max(1.5, end - x), height: BAR - 1, rx: 1,
+        this.drawing.append(svg("rect", { x, y: this.y + rows[number] * size, width: Math.max(1.5, end - x), height: size - 1, rx: 1,
           class: "bar-call" + (row.state === "failed" ? " bad" : ""), "data-tip": tip }));
       });
-      this.y += count * BAR + 6;
+      this.y += count * size + 6;
     }
 
     // How many calls were in flight at once, for each few pixels.
