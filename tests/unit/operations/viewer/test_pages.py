@@ -1,5 +1,6 @@
 """The templates: hostile texts stay text, what is not known is not invented, nothing is fetched."""
 
+import itertools
 import json
 import re
 
@@ -102,7 +103,7 @@ def test_headings_are_in_order_and_ids_unique() -> None:
     levels = [int(level) for level in re.findall(r"<h([1-6])", html.replace(static("viewer.js"), ""))]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     ids = re.findall(r' id="([^"]+)"', html.replace(static("viewer.js"), ""))
     assert len(ids) == len(set(ids))
 
