@@ -88,7 +88,8 @@ def record(
 
 MODELS = [
     ModelCosts(
-        role=Role.ROOT, model="big-model", calls=3, input_tokens=8000, cached_tokens=5000, output_tokens=1000, cost=0.1
+        role=Role.ROOT, model="big-model", calls=3, input_tokens=8000, cached_tokens=5000,
+        output_tokens=1000, cost=0.1,
     ),
     ModelCosts(
         role=Role.SUB, model="small-model", tier="flex", calls=9_990, input_tokens=700_000, cached_tokens=0,
@@ -116,8 +117,8 @@ def replied(turn: int, *, seconds: float = 3.0, replayed: bool = False) -> RootR
 
 
 def ran(
-    turn: int, block: int = 0, *, calls: int = 0, seconds: float = 1.0, text: str = "", replayed: bool = False,
-    error: str | None = None,
+    turn: int, block: int = 0, *, calls: int = 0, seconds: float = 1.0, text: str = "",
+    replayed: bool = False, error: str | None = None,
 ) -> CellRan:  # fmt: skip
     return CellRan(
         turn=turn, block=block, code=CODE + text, output=f"206 Anna, Berta{text}\n", error=error,

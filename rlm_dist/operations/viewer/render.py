@@ -1,4 +1,4 @@
-"""The templates of the viewer, and what they need: numbers as text, JSON for a script element, static files."""
+"""The templates of the viewer, and what they need: numbers as text, JSON for script elements, static files."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ def static(name: str) -> str:
 
 
 def policy() -> str:
-    """A content security policy of a page with these two files inline: no network, no other script or style."""
+    """A content security policy for a page with both static files inline: no network, no other script or style."""
     script, style = (_hash(static(name)) for name in ("viewer.js", "viewer.css"))
     return (
         f"default-src 'none'; script-src {script}; style-src {style}; img-src data:; "

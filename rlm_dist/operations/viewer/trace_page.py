@@ -1,8 +1,8 @@
 """Self-contained files of trajectories: ``trace JOB --html FILE`` and ``trace BATCH --html DIR``.
 
-A file has its styles, script and data inside, and a policy that allows no network. It is written page by page,
-so the texts of 10,000 sub-calls are never in memory together; it appears under its name only when it is
-whole, and only its owner can read it.
+A file has its styles, script and data inside, and a policy that allows no network. It is written page by
+page, so the texts of 10,000 sub-calls are never in memory together; it appears under its name only when it
+is whole, and only its owner can read it.
 """
 
 import hashlib

@@ -13,6 +13,7 @@ from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.blobs.store import open_blobs
 from rlm_dist.operations.viewer.trace_page import JOB_COLUMNS
 from rlm_dist.schema import CallRequest, CallResult, Completion, JobState, Message, Outcome, Role, Usage
+from rlm_dist.schema.events import Event
 from rlm_dist.store import OpenCall, Settlement, Spend, Store, connect
 from rlm_dist.store.trace import TraceSink
 from tests.support.command_line import Cli
@@ -38,11 +39,12 @@ class Played:
         ids = call_ids(calls)
         now_ms = self.store.connection.now_ms
         emit = TraceSink(self.store.journals, job_id, self.payloads, now_ms=now_ms)
-        for event in (started(), say(0, "user", SECRET), replied(0), say(0, "assistant", SECRET)):
+        before: list[Event] = [started(), say(0, "user", SECRET), replied(0), say(0, "assistant", SECRET)]
+        for event in before:
             emit(event)
         self._answer(job_id, epoch, ids)
-        for event in (answered(ids), ran(0, calls=calls, text=f"\n# {SECRET}")):
-            emit(event)
+        emit(answered(ids))
+        emit(ran(0, calls=calls, text=f"\n# {SECRET}"))
         emit.flush()
         done = Outcome(state=JobState.SUCCEEDED, answer=f"{SECRET} answer", iterations=1)
         assert self.store.jobs.finish(job_id, epoch, done)
