@@ -465,7 +465,7 @@
       const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
       for (let tick = Math.ceil(from / step) * step; tick <= to; tick += step) {
         const x = this.x(tick);
-        if (x > this.width - 24) continue;
+        if (x > this.width - 56) continue;
         this.drawing.append(svg("line", { x1: x, x2: x, y1: 0, y2: 4000, class: "tick" }),
           svg("text", { x: x + 3, y: 11, class: "tick-text" }, time(tick)));
       }
@@ -473,7 +473,7 @@
     }
 
     title(text) {
-      this.drawing.append(svg("text", { x: 0, y: this.y + 12, class: "lane-text" }, text));
+      this.drawing.append(svg("text", { x: 6, y: this.y + 12, class: "lane-text" }, text));
       this.y += 17;
     }
 
@@ -554,7 +554,7 @@
         group.append(svg("rect", { x: at * 3, y: this.y + height - size, width: 3, height: size, class: "bar-area", "data-tip": tip }));
         if (bad[at]) group.append(svg("rect", { x: at * 3, y: this.y + height - 3, width: 3, height: 3, class: "bar-area bad", "data-tip": tip }));
       });
-      this.drawing.append(group, svg("text", { x: this.width, y: this.y - 5, class: "tick-text", "text-anchor": "end" }, "up to " + grouped(most) + " at once"));
+      this.drawing.append(group, svg("text", { x: this.width - 6, y: this.y - 5, class: "tick-text", "text-anchor": "end" }, "up to " + grouped(most) + " at once"));
       this.y += height + 8;
     }
   }
@@ -638,8 +638,6 @@
   }
 
   window.rlmViewer = { start };
-  if (!document.documentElement.dataset.rlmManual) {
-    if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
-    else start();
-  }
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+  else start();
 })();
