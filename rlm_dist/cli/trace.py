@@ -29,7 +29,8 @@ def trace(
         typer.Option(metavar="PATH", help="Write a page: a file for a job, a folder of files for a batch."),
     ] = None,
     no_content: Annotated[
-        bool, typer.Option("--no-content", help="Leave queries, prompts, outputs and answers out of the page.")
+        bool,
+        typer.Option("--no-content", help="Leave queries, prompts, outputs and answers out of the page."),
     ] = False,
 ) -> None:
     """Show the trajectory of a job: messages, code, outputs, sub-calls, times and costs."""
@@ -64,12 +65,13 @@ def _write(path: Path, store: Store, payloads: Payloads, name: str, *, content: 
     """Write the page of a job, or those of a batch and their index; return the number of jobs."""
     try:
         write_job(path, store, payloads, name, content=content)
-    except NotFound as no_job:
-        try:
-            return write_batch(path, store, payloads, name, content=content)
-        except NotFound:
-            raise no_job from None
-    return 1
+        return 1
+    except NotFound:  # then it may be a batch
+        pass
+    try:
+        return write_batch(path, store, payloads, name, content=content)
+    except NotFound:
+        raise NotFound("job or batch", name) from None
 
 
 def _lines(events: list[TracedEvent], costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Many call ids in one short text, as an event stores those of a cell.
 
 Format: one word for each id, with spaces between them. ``<24 hex digits>#<n>`` becomes the base64 of the
-digits, in 16 characters, and ``#<n>`` unless n is 1; any other id becomes ``=`` and the id. So 10,000 ids take
-170 kB.
+digits, in 16 characters, and ``#<n>`` unless n is 1; any other id becomes ``=`` and the id. So 10,000 ids
+take 170 kB.
 """
 
 import base64

@@ -90,9 +90,7 @@ class CallRows(StorePart):
         cursor, states = self._reach(lambda: self._client.hscan(key, cursor, count=_CALLS_AT_ONCE))
         return int(cursor), states
 
-    def _page(
-        self, job_id: str, states: Sequence[tuple[str, str]], *, requests: bool
-    ) -> list[StoredCall]:
+    def _page(self, job_id: str, states: Sequence[tuple[str, str]], *, requests: bool) -> list[StoredCall]:
         """The sub-calls among these calls: only they have a stored request."""
         ids = [call_id for call_id, _ in states]
 

@@ -29,7 +29,15 @@ from rlm_dist.schema import (
     Role,
     Usage,
 )
-from rlm_dist.schema.events import CellRan, Event, JobStarted, Marked, MessageAdded, RootReplied, SubCallsAnswered
+from rlm_dist.schema.events import (
+    CellRan,
+    Event,
+    JobStarted,
+    Marked,
+    MessageAdded,
+    RootReplied,
+    SubCallsAnswered,
+)
 from rlm_dist.schema.id_lists import pack_ids
 from rlm_dist.store.call_rows import CallStage, Paid, StoredCall
 from rlm_dist.store.trace import TracedEvent
@@ -40,11 +48,11 @@ HOSTILE = (
     "</script><script>window.ran = 1</script><img src=x onerror='window.ran=1'> & \"quoted\" "
     "\x1b[31mred\x1b[0m \u202egnp.exe\u202c \x00 שלום מהעולם "
 )
-CODE = '''import re  # the lines that matter
+CODE = """import re  # the lines that matter
 parts = [context[i:i + 20] for i in range(0, len(context), 20)]
 prompts = [f"Which people are named in this text?\\n{part}" for part in parts]
 names = llm_query_batched(prompts)
-print(len(names), names[0][:80])'''
+print(len(names), names[0][:80])"""
 
 
 def spec(query: str = "Who are the people named in these letters?", **limits: float | None) -> JobSpec:
@@ -80,7 +88,8 @@ def record(
 
 MODELS = [
     ModelCosts(
-        role=Role.ROOT, model="big-model", calls=3, input_tokens=8000, cached_tokens=5000, output_tokens=1000, cost=0.1
+        role=Role.ROOT, model="big-model", calls=3, input_tokens=8000, cached_tokens=5000,
+        output_tokens=1000, cost=0.1,
     ),
     ModelCosts(
         role=Role.SUB, model="small-model", tier="flex", calls=9_990, input_tokens=700_000, cached_tokens=0,
@@ -108,8 +117,8 @@ def replied(turn: int, *, seconds: float = 3.0, replayed: bool = False) -> RootR
 
 
 def ran(
-    turn: int, block: int = 0, *, calls: int = 0, seconds: float = 1.0, text: str = "", replayed: bool = False,
-    error: str | None = None,
+    turn: int, block: int = 0, *, calls: int = 0, seconds: float = 1.0, text: str = "",
+    replayed: bool = False, error: str | None = None,
 ) -> CellRan:  # fmt: skip
     return CellRan(
         turn=turn, block=block, code=CODE + text, output=f"206 Anna, Berta{text}\n", error=error,
@@ -148,7 +157,8 @@ def events(count: int, text: str = "") -> list[TracedEvent]:
         at(9001, say(1, "assistant", f"Now each part is read by a sub-call.{text}")),
         *([at(79_900, answered(ids))] if ids else []),
         at(80_000, ran(1, calls=count, seconds=70.9, text=text)),
-        at(80_001, Marked(turn=1, kind="root_attempts_failed", detail=f"rate, rate{text}")),
+        at(80_001, Marked(turn=1, kind="root_attempts_failed", detail="rate, rate")),
+        at(80_001, Marked(turn=0, kind="parked", detail=f"the quota is spent{text}")),
         at(80_002, say(1, "user", f"Output: 206 Anna, Berta{text}")),
         at(90_000, replied(2, seconds=8.2)),
         at(90_001, say(2, "assistant", f"One name occurs twice, so I look again.{text}")),
@@ -168,10 +178,16 @@ def stored_call(number: int, text: str = "", *, of: int = 10_000) -> StoredCall:
     waits = {"started_ms": began_ms, "seconds": 0.5 + (number * 37 % 100) / 60, "waited_s": 0.1}
     if number % 1000 == 999:
         failure = CallFailure(kind="timeout", message=f"no complete answer{text}")
-        result = CallResult(failure=failure, attempts=3, failed_attempts=("rate", "timeout", "timeout"), **waits)
+        result = CallResult(
+            failure=failure, attempts=3, failed_attempts=("rate", "timeout", "timeout"), **waits
+        )
     else:
-        usage = Usage(input_tokens=60 + number % 40, cached_tokens=16, output_tokens=9 + number % 9, tier="flex")
-        done = Completion(text=f"Anna, Berta {number}{text}", usage=usage, finish_reason="stop", model="small-model")
+        usage = Usage(
+            input_tokens=60 + number % 40, cached_tokens=16, output_tokens=9 + number % 9, tier="flex"
+        )
+        done = Completion(
+            text=f"Anna, Berta {number}{text}", usage=usage, finish_reason="stop", model="small-model"
+        )
         result = CallResult(completion=done, **waits)
     return StoredCall(
         call_ids(1, number)[0], CallStage.ENDED, owner, 0, result.model_dump_json(), request.model_dump_json()

@@ -39,6 +39,10 @@ from rlm_dist.store.trace import TracedEvent
 _WARNINGS = frozenset(
     {REPLAY_DIVERGED, "event_lost", "limit_reached", "root_attempts_failed", "state_lost", "parked"}
 )
+# Marks whose detail is in our own words; that of others may quote an endpoint.
+_OWN_MARKS = frozenset(
+    {REPLAY_DIVERGED, "early_final", "limit_reached", "root_attempts_failed", "state_lost", "state_rebuilt"}
+)
 
 
 @dataclass(frozen=True)
@@ -359,7 +363,9 @@ class _Builder:
         if earlier is not None:
             again = replace(earlier, replays=earlier.replays + 1)
             self._place(earlier.key)
-            self._update(replace(turn, cells=tuple(again if cell is earlier else cell for cell in turn.cells)))
+            self._update(
+                replace(turn, cells=tuple(again if cell is earlier else cell for cell in turn.cells))
+            )
             return
         cell = CellView(
             key=self._cells, turn=event.turn, block=event.block,
@@ -387,7 +393,7 @@ class _Builder:
         # Root calls mark what happens to them with turn 0: it belongs to the turn that is under way.
         number = event.turn or (self.turns[-1].number if self.turns else 0)
         turn = self._turn(number, at_ms)
-        detail = event.detail if self._content or event.kind in _WARNINGS else ""
+        detail = event.detail if self._content or event.kind in _OWN_MARKS else ""
         mark = MarkView(at_ms, event.kind, detail, event.kind in _WARNINGS)
         self._update(replace(turn, marks=(*turn.marks, mark)))
 

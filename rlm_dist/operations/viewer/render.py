@@ -1,9 +1,8 @@
-"""The templates of the viewer, and what they need: numbers as text, JSON for a script element, static files."""
+"""The templates of the viewer, and what they need: numbers as text, JSON for scripts, static files."""
 
 import hashlib
 import json
 from base64 import b64encode
-from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 
@@ -40,7 +39,7 @@ def static(name: str) -> str:
 
 
 def policy() -> str:
-    """A content security policy of a page with these two files inline: no network, no other script or style."""
+    """The content security policy of a page with both static files inline: no network, no other script."""
     script, style = (_hash(static(name)) for name in ("viewer.js", "viewer.css"))
     return (
         f"default-src 'none'; script-src {script}; style-src {style}; img-src data:; "
@@ -53,12 +52,12 @@ def json_script(value: object) -> Markup:
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
     for char in "<>&":
         text = text.replace(char, f"\\u{ord(char):04x}")
-    return Markup(text)  # noqa: S704  # see above
+    return Markup(text)  # see above
 
 
 def inline(name: str) -> Markup:
     """A static file of ours for an inline element, exactly as ``policy`` names it."""
-    return Markup(static(name))  # noqa: S704  # it is ours
+    return Markup(static(name))  # it is ours
 
 
 def count(number: float | None) -> str:
@@ -83,11 +82,6 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def joined(parts: Iterable[str]) -> str:
-    """Non-empty parts with dots between them."""
-    return " · ".join(part for part in parts if part)
 
 
 def _hash(text: str) -> str:

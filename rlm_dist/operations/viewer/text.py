@@ -19,12 +19,63 @@ _HIDDEN = re.compile(
     "\U000e0000-\U000e007f\ud800-\udfff]"
 )
 _SHORT = {
-    **dict(enumerate("NUL SOH STX ETX EOT ENQ ACK BEL BS HT LF VT FF CR SO SI".split())),
-    **dict(enumerate("DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US".split(), 16)),
-    **{0x7F: "DEL", 0x9B: "CSI", 0x200B: "ZWSP", 0x200E: "LRM", 0x200F: "RLM"},
-    **dict(zip(range(0x202A, 0x202F), "LRE RLE PDF LRO RLO".split(), strict=True)),
-    **dict(zip(range(0x2066, 0x206A), "LRI RLI FSI PDI".split(), strict=True)),
-    **{0x061C: "ALM", 0x2028: "LSEP", 0x2029: "PSEP", 0xFEFF: "BOM", 0xAD: "SHY"},
+    **dict(
+        enumerate(
+            [
+                "NUL",
+                "SOH",
+                "STX",
+                "ETX",
+                "EOT",
+                "ENQ",
+                "ACK",
+                "BEL",
+                "BS",
+                "HT",
+                "LF",
+                "VT",
+                "FF",
+                "CR",
+                "SO",
+                "SI",
+            ]
+        )
+    ),
+    **dict(
+        enumerate(
+            [
+                "DLE",
+                "DC1",
+                "DC2",
+                "DC3",
+                "DC4",
+                "NAK",
+                "SYN",
+                "ETB",
+                "CAN",
+                "EM",
+                "SUB",
+                "ESC",
+                "FS",
+                "GS",
+                "RS",
+                "US",
+            ],
+            16,
+        )
+    ),
+    0x7F: "DEL",
+    0x9B: "CSI",
+    0x200B: "ZWSP",
+    0x200E: "LRM",
+    0x200F: "RLM",
+    **dict(zip(range(0x202A, 0x202F), ["LRE", "RLE", "PDF", "LRO", "RLO"], strict=True)),
+    **dict(zip(range(0x2066, 0x206A), ["LRI", "RLI", "FSI", "PDI"], strict=True)),
+    0x061C: "ALM",
+    0x2028: "LSEP",
+    0x2029: "PSEP",
+    0xFEFF: "BOM",
+    0xAD: "SHY",
 }
 _MOST_HIGHLIGHTED = 50_000
 _LEXER = PythonLexer(stripnl=False, ensurenl=False)

@@ -1,8 +1,8 @@
 """Self-contained files of trajectories: ``trace JOB --html FILE`` and ``trace BATCH --html DIR``.
 
-A file has its styles, script and data inside, and a policy that allows no network. It is written page by page,
-so the texts of 10,000 sub-calls are never in memory together; it appears under its name only when it is
-whole, and only its owner can read it.
+A file has its styles, script and data inside, and a policy that allows no network. It is written page by
+page, so the texts of 10,000 sub-calls are never in memory together; it appears under its name only when it
+is whole, and only its owner can read it.
 """
 
 import hashlib
@@ -53,7 +53,9 @@ def load(store: Store, payloads: Payloads, job_id: str, *, content: bool) -> tup
     return job, record
 
 
-def row_pages(store: Store, payloads: Payloads, job: Trajectory, record: JobRecord) -> Iterator[list[CallRow]]:
+def row_pages(
+    store: Store, payloads: Payloads, job: Trajectory, record: JobRecord
+) -> Iterator[list[CallRow]]:
     """The rows of a job's sub-calls, page by page."""
     paid = store.call_rows.paid(job.id)
     for page in store.call_rows.pages(job.id, requests=job.content):
@@ -116,8 +118,8 @@ def job_html(job: Trajectory, pages: Iterable[Sequence[CallRow]], *, index: bool
         (json_script([values(row) for row in page]), json_script([texts(row) for row in page]))
         for page in pages
     )
-    return environment().get_template("page.html").generate(
-        **body(job), chunks=chunks, index=index, **_shell()
+    return (
+        environment().get_template("page.html").generate(**body(job), chunks=chunks, index=index, **_shell())
     )
 
 
@@ -131,8 +133,17 @@ def index_html(batch: BatchRecord, rows: Sequence[Sequence[object]], *, content:
     """The index of a batch's pages in pieces; a row has a value for each of ``JOB_COLUMNS``."""
     starts = range(0, len(rows), 1000)
     chunks = (json_script(rows[start : start + 1000]) for start in starts)
-    return environment().get_template("index.html").generate(
-        batch=batch, jobs=len(rows), content=content, columns=json_script(JOB_COLUMNS), chunks=chunks, **_shell()
+    return (
+        environment()
+        .get_template("index.html")
+        .generate(
+            batch=batch,
+            jobs=len(rows),
+            content=content,
+            columns=json_script(JOB_COLUMNS),
+            chunks=chunks,
+            **_shell(),
+        )
     )
 
 

@@ -105,20 +105,6 @@ def test_a_call_is_answered_and_its_usage_is_what_was_served(make_llm: MakeLLM) 
         assert spent([result.result()]) == endpoint.served.usage
 
 
-def test_a_call_tells_when_its_first_attempt_began(make_llm: MakeLLM) -> None:
-    """The time before it, and that of later attempts, does not count."""
-    with SimulatedEndpoint(faults=[status(500, on=(0,)), Fault(kind="hold", on=(1,))]) as endpoint:
-        before_ms = time.time_ns() // 1_000_000
-        future = make_llm(endpoint.url, model="simulated-sub").submit(ask())
-        wait_until(lambda: endpoint.served.requests == 2)
-        after_ms = time.time_ns() // 1_000_000
-        endpoint.release()
-        result = future.result()
-        assert result.attempts == 2
-        assert before_ms <= result.started_ms <= after_ms
-        assert 0 <= result.waited_s < result.seconds
-
-
 def test_three_hundred_calls_at_once(make_llm: MakeLLM) -> None:
     """No call waits for another: all are at the endpoint at the same time."""
     with SimulatedEndpoint(faults=[Fault(kind="hold")]) as endpoint:

@@ -217,7 +217,9 @@ def test_ids_that_cannot_be_stored_are_left_out_whole() -> None:
     """The head of a list of ids would look like the whole list."""
     log, full = MemoryLog(), MemoryPayloads(full=True)
     sink = TraceSink(log, "j1", full, now_ms=lambda: 7)
-    sink(SubCallsAnswered(first_call_id="c", calls=9, failed=0, from_store=0, seconds=1, call_ids="a " * 3000))
+    sink(
+        SubCallsAnswered(first_call_id="c", calls=9, failed=0, from_store=0, seconds=1, call_ids="a " * 3000)
+    )
     sink.flush()
     (traced,) = read_trace(log, "j1", full)
     assert isinstance(traced.event, SubCallsAnswered)

@@ -165,8 +165,10 @@
       return line;
     }
 
+    // Says which row is active. No row is replaced here: a click ends on the element on which it began.
     point() {
       const line = this.active >= 0 && document.getElementById(this.id + "-" + this.active);
+      for (const other of this.body.children) if (!other.classList.contains("gap")) other.setAttribute("aria-selected", String(other === line));
       if (line) this.table.setAttribute("aria-activedescendant", line.id);
       else this.table.removeAttribute("aria-activedescendant");
     }
@@ -176,7 +178,8 @@
       const top = at * ROW_PX, view = this.scroller, room = view.clientHeight - 2 * ROW_PX;
       if (top < view.scrollTop) view.scrollTop = top;
       else if (top > view.scrollTop + room) view.scrollTop = top - room;
-      this.draw();
+      if (document.getElementById(this.id + "-" + at)) this.point();
+      else this.draw();
     }
 
     key(event) {
@@ -357,7 +360,7 @@
 
   // ---- The timeline -------------------------------------------------------------------------------------------
 
-  const SVG = "http://www.w3.org/2000/svg", MOST_BARS = 1500, MOST_LANES = 16, BAR = 7;
+  const SVG = "http://www.w3.org/2000/svg", MOST_BARS = 1500, MOST_LANES = 16, MOST_ROWS = 64;
 
   function svg(tag, attributes, ...children) {
     const element = document.createElementNS(SVG, tag);
@@ -462,7 +465,7 @@
       const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
       for (let tick = Math.ceil(from / step) * step; tick <= to; tick += step) {
         const x = this.x(tick);
-        if (x > this.width - 24) continue;
+        if (x > this.width - 56) continue;
         this.drawing.append(svg("line", { x1: x, x2: x, y1: 0, y2: 4000, class: "tick" }),
           svg("text", { x: x + 3, y: 11, class: "tick-text" }, time(tick)));
       }
@@ -470,7 +473,7 @@
     }
 
     title(text) {
-      this.drawing.append(svg("text", { x: 0, y: this.y + 12, class: "lane-text" }, text));
+      this.drawing.append(svg("text", { x: 6, y: this.y + 12, class: "lane-text" }, text));
       this.y += 17;
     }
 
@@ -514,7 +517,7 @@
       for (const call of calls) {
         let row = ends.findIndex((end) => end <= call.at);
         if (row < 0) row = ends.length;
-        if (row > 24) return null;
+        if (row >= MOST_ROWS) return null;
         ends[row] = call.at + call.ms;
         rows.push(row);
       }
@@ -522,13 +525,14 @@
     }
 
     bars(calls, { rows, count }) {
+      const size = count > 20 ? 3 : 7;
       calls.forEach((call, number) => {
         const { row } = call, x = this.x(Math.max(call.at, this.view[0])), end = this.x(Math.min(call.at + call.ms, this.view[1]));
         const tip = "sub-call " + row.n + " of block " + blockName(row) + ": " + row.state + ", " + time(call.ms) + ", after " + time(call.at);
-        this.drawing.append(svg("rect", { x, y: this.y + rows[number] * BAR, width: Math.max(1.5, end - x), height: BAR - 1, rx: 1,
+        this.drawing.append(svg("rect", { x, y: this.y + rows[number] * size, width: Math.max(1.5, end - x), height: size - 1, rx: 1,
           class: "bar-call" + (row.state === "failed" ? " bad" : ""), "data-tip": tip }));
       });
-      this.y += count * BAR + 6;
+      this.y += count * size + 6;
     }
 
     // How many calls were in flight at once, for each few pixels.
@@ -550,7 +554,7 @@
         group.append(svg("rect", { x: at * 3, y: this.y + height - size, width: 3, height: size, class: "bar-area", "data-tip": tip }));
         if (bad[at]) group.append(svg("rect", { x: at * 3, y: this.y + height - 3, width: 3, height: 3, class: "bar-area bad", "data-tip": tip }));
       });
-      this.drawing.append(group, svg("text", { x: this.width, y: this.y - 5, class: "tick-text", "text-anchor": "end" }, "up to " + grouped(most) + " at once"));
+      this.drawing.append(group, svg("text", { x: this.width - 6, y: this.y - 5, class: "tick-text", "text-anchor": "end" }, "up to " + grouped(most) + " at once"));
       this.y += height + 8;
     }
   }
@@ -634,8 +638,6 @@
   }
 
   window.rlmViewer = { start };
-  if (!document.documentElement.dataset.rlmManual) {
-    if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
-    else start();
-  }
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+  else start();
 })();
