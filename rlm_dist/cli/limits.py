@@ -64,9 +64,13 @@ def set_(
         "tokens_per_min": max_tokens_per_min,
     }
     changes = _changes(texts)
+    out = Output(as_json=as_json)
     with open_stores(load_settings()) as (store, _):
         entry = store.limits.set_ceilings(url, model, changes)
-    Output(as_json=as_json).result(entry, lambda: [f"{entry.url} {entry.model}: {_set_text(entry.ceilings)}"])
+        called = {(scope.url, scope.model) for scope in store.limits.scopes()}
+    if (entry.url, entry.model) not in called:
+        out.note("no worker has called this endpoint and model in the last hour")
+    out.result(entry, lambda: [f"{entry.url} {entry.model}: {_set_text(entry.ceilings)}"])
 
 
 def _changes(texts: Mapping[CeilingName, str | None]) -> dict[CeilingName, int | None]:
@@ -94,6 +98,8 @@ def _lines(scopes: Sequence[ScopeState], others: Sequence[ScopeCeilings]) -> Ite
     for scope in scopes:
         yield f"{scope.url} {scope.model}"
         yield f"  now       {endpoint_state(scope)}"
+        source = "found" if scope.found else "not reached yet"
+        yield f"  learnt    limit {scope.limit} ({source}), circuit {scope.circuit}"
         yield f"  ceilings  {_ceilings_text(scope)}"
         yield f"  latency   {_latency_text(scope.latency)}"
     for entry in others:

@@ -187,8 +187,9 @@ class ScopeState(Wire):
     ``limit`` is how many calls may be in flight by what was learnt; ``found`` says that refusals have
     revealed it. ``ceilings`` hold beside it: ``set_ceilings``, which an operator has set, and otherwise
     those of the workers' settings. ``*_last_minute`` count attempts and refusals. ``circuit`` is open while
-    the endpoint does not answer, and ``trying`` while one call tries it. ``latency`` is that of the last five
-    minutes; ``history`` has the last minutes in which workers reported, the oldest first.
+    the endpoint does not answer, and ``trying`` while a call is in flight all the same, or may start.
+    ``latency`` is that of the last five minutes; ``history`` has the last minutes in which workers reported,
+    the oldest first.
     """
 
     url: str

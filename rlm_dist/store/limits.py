@@ -49,11 +49,9 @@ class LimitStore(StorePart):
         Raises:
             InputError: naming each argument with a bad value.
         """
-        problems = [
-            f"{name}: must be a whole number from 1 to 2**53" for name in changes if _is_bad(changes[name])
-        ]
+        problems = tuple(_problems(changes))
         if problems:
-            raise InputError(tuple(problems))
+            raise InputError(problems)
         scope = Scope.of(url, model)
         values = ["" if name not in changes else changes[name] or "-" for name in get_args(CeilingName)]
         text = self._script("ceilings_set", [keys.CEILINGS], scope.id, scope.url, scope.model, *values)
@@ -145,6 +143,14 @@ def share_of(
         turn=turn,
         ceilings=_ceilings(ceilings) if ceilings else None,
     )
+
+
+def _problems(changes: Mapping[CeilingName, int | None]) -> Iterator[str]:
+    for name, ceiling in changes.items():
+        if name not in get_args(CeilingName):
+            yield f"{name}: is not a ceiling"
+        elif _is_bad(ceiling):
+            yield f"{name}: must be a whole number from 1 to 2**53"
 
 
 def _is_bad(ceiling: object) -> bool:

@@ -19,7 +19,7 @@ from rlm_dist.one_line import one_line
 
 LogFormat = Literal["console", "json"]
 # These log each request; the trace has what matters about a call.
-_NOISY = ("httpx", "httpx2", "openai")
+_NOISY = ("httpcore", "httpx", "httpx2", "openai")
 # These log each task twice; a job has lines of ours, and a sub-call has none at info.
 _TASKS = ("celery.worker.strategy", "celery.app.trace")
 _FIRST = ["timestamp", "level", "event"]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from pydantic import JsonValue
 
+from rlm_dist.client.handles import Batch
 from rlm_dist.schema import BatchState, JobState, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from tests.support.bench import WAIT_S, Bench, MakeBench
@@ -18,6 +19,8 @@ pytestmark = pytest.mark.acceptance
 KEY = "sk-hush-hush-hush"
 NO_MONEY: dict[str, JsonValue] = {"message": "You have spent it all", "code": "insufficient_quota"}
 TEXTS = (KEY, "platypus", "Label the", "spent it all", "human being")
+CONTEXT = "Who is the platypus?\nWhere?\nWhen?"
+ITEMS = [{"id": "q", "query": "Label the first 3 lines.", "context": CONTEXT}]
 # What Celery's handler of a signal writes to stdout; there is no setting for it.
 _NOT_LOGGED = ("", "worker: Warm shutdown (MainProcess)")
 _PAIR = re.compile(r'([\w.]+)=("(?:[^"\\]|\\.)*"|[^\s"]*)(?: |$)')
@@ -59,6 +62,23 @@ def start(bench: Bench, role: Role, log_format: str, concurrency: int) -> Worker
     return bench.start(role, concurrency=concurrency, RLM_LOG_FORMAT=log_format, RLM_API_KEY=KEY)
 
 
+def paused_and_away(bench: Bench, endpoint: SimulatedEndpoint) -> Batch:
+    """A batch that is paused for want of money, then meets an outage and a ceiling, and ends well."""
+    store = bench.client.store
+    endpoint.faults = (Fault(kind="status", role=Role.SUB, status=429, error=NO_MONEY),)
+    paused = bench.client.submit_batch(ITEMS, "paused")
+    wait_until(lambda: store.batches.get(paused.id).state is BatchState.PAUSED)
+    wait_until(lambda: store.batches.get(paused.id).counts[JobState.QUEUED] == 1)
+    endpoint.faults = (Fault(kind="status", status=503),)
+    (scope,) = store.limits.scopes()
+    store.batches.resume(paused.id)
+    wait_until(store.limits.away_urls)
+    endpoint.faults = ()
+    store.limits.set_ceilings(scope.url, scope.model, {"in_flight": 7})
+    assert [result.state for result in paused.results()] == [JobState.SUCCEEDED]
+    return paused
+
+
 @pytest.mark.parametrize("log_format", READERS)
 def test_the_logs_tell_what_happened_to_each_job_once(make_bench: MakeBench, log_format: str) -> None:
     with SimulatedEndpoint(key=KEY) as endpoint:
@@ -66,30 +86,18 @@ def test_the_logs_tell_what_happened_to_each_job_once(make_bench: MakeBench, log
         workers = [start(bench, Role.ROOT, log_format, 2), start(bench, Role.SUB, log_format, 8)]
         bench.wait_ready()
         store = bench.client.store
-        context = "Who is the platypus?\nWhere?\nWhen?"
-        items = [{"id": "q", "query": "Label the first 3 lines.", "context": context}]
 
-        good = bench.client.submit_batch(items, "good")
+        good = bench.client.submit_batch(ITEMS, "good")
         (result,) = good.results()
         assert result.state is JobState.SUCCEEDED
 
-        endpoint.faults = (Fault(kind="status", role=Role.SUB, status=429, error=NO_MONEY),)
-        paused = bench.client.submit_batch(items, "paused")
-        wait_until(lambda: store.batches.get(paused.id).state is BatchState.PAUSED)
-        wait_until(lambda: store.batches.get(paused.id).counts[JobState.QUEUED] == 1)
-        endpoint.faults = (Fault(kind="status", status=503),)
-        (scope,) = store.limits.scopes()
-        store.batches.resume(paused.id)
-        wait_until(store.limits.away_urls)
-        endpoint.faults = ()
-        store.limits.set_ceilings(scope.url, scope.model, {"in_flight": 7})
-        assert [result.state for result in paused.results()] == [JobState.SUCCEEDED]
+        paused = paused_and_away(bench, endpoint)
 
-        spent = bench.client.submit(context, "Label the first 3 lines.", max_iterations=1)
+        spent = bench.client.submit(CONTEXT, "Label the first 3 lines.", max_iterations=1)
         assert spent.result(WAIT_S).state is JobState.EXHAUSTED
         endpoint.faults = (Fault(kind="hold", role=Role.SUB),)
         endpoint.hold()
-        cancelled, stalled = (bench.client.submit_batch(items, name) for name in ("cancelled", "stalled"))
+        cancelled, stalled = (bench.client.submit_batch(ITEMS, name) for name in ("cancelled", "stalled"))
         wait_until(lambda: endpoint.served.in_flight == 6)
         store.batches.cancel(cancelled.id)
         store.jobs.end_stalled(stalled.id, 0.0)
@@ -141,3 +149,19 @@ def test_a_job_whose_worker_died_is_told_as_recovered(make_bench: MakeBench) -> 
         assert events(lines_of([dying], "json"), job=job.id) == ["job_started"]
         of_job = events(lines_of([heir], "json"), job=job.id)
         assert [event for event in of_job if event != "job_lapsed"] == ["job_recovered", "job_ended"]
+
+
+def test_at_debug_there_are_lines_of_tasks_and_still_no_text(make_bench: MakeBench) -> None:
+    faults = [Fault(kind="status", role=Role.SUB, status=500, on=(0,), error={"message": f"no: {TEXTS[1]}"})]
+    with SimulatedEndpoint(key=KEY, faults=faults) as endpoint:
+        bench = make_bench(endpoint)
+        debug = {"RLM_LOG_FORMAT": "json", "RLM_LOG_LEVEL": "debug", "RLM_API_KEY": KEY}
+        workers = [bench.start(role, concurrency=2, options=("-l", "debug"), **debug) for role in Role]
+        bench.wait_ready()
+        job = bench.client.submit("Who is the platypus?\nWhere?", "Label the first 2 lines.")
+        assert job.result(WAIT_S).state is JobState.SUCCEEDED
+        wait_until(lambda: "job_ended" in workers[0].text())
+        lines = lines_of(workers, "json")
+    assert events(lines, job=job.id).count("model_call_retried") == 1
+    for task in ("rlm.root[", "rlm.sub["):
+        assert [line for line in lines if task in str(line["event"]) and "received" in str(line["event"])]

@@ -37,10 +37,12 @@ def test_nothing_is_shown_as_nothing(cli: Cli) -> None:
 
 def test_what_the_workers_may_do_is_shown(cli: Cli, shared: Store) -> None:
     called(shared)
-    assert cli("limits", "set", "http://e/v1/", "m", "--max-in-flight", "2").code == 0
-    first, now, ceilings, latency = cli("limits", "show").out.splitlines()
+    done = cli("limits", "set", "http://e/v1/", "m", "--max-in-flight", "2")
+    assert (done.code, done.err) == (0, "")
+    first, now, learnt, ceilings, latency = cli("limits", "show").out.splitlines()
     assert first == "http://e/v1 m"
     assert now.startswith("  now       endpoint limit 2 (ceiling), 3 in flight, 6 calls wait")
+    assert learnt == "  learnt    limit 32 (not reached yet), circuit closed"
     assert ceilings == "  ceilings  2 in flight (set), 1,000 tokens a minute (settings)"
     assert latency.startswith("  latency   p50 ")
     assert latency.endswith("(10 answers in the last 5 minutes)")
@@ -55,6 +57,7 @@ def test_what_the_workers_may_do_is_shown(cli: Cli, shared: Store) -> None:
 def test_a_ceiling_is_set_in_advance_and_taken_back(cli: Cli) -> None:
     done = cli("limits", "set", "https://me:key@f/v1?a=b", "n", "--max-requests-per-min", "600")
     assert done.out == "https://f/v1 n: 600 requests a minute (set)\n"
+    assert done.err == "no worker has called this endpoint and model in the last hour\n"
     done = cli("limits", "set", "https://f/v1", "n", "--max-tokens-per-min", "90000", "--json")
     assert done.document["ceilings"] == {"in_flight": None, "requests_per_min": 600, "tokens_per_min": 90000}
     assert cli("limits", "show").out.splitlines() == [

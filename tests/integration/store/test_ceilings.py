@@ -136,6 +136,11 @@ def test_a_bad_ceiling_is_refused_by_name(store: Store, value: object) -> None:
     assert store.limits.ceilings() == []
 
 
+def test_an_unknown_ceiling_is_refused_by_name(store: Store) -> None:
+    with pytest.raises(InputError, match="max_in_flight: is not a ceiling"):
+        set_ceilings(store, max_in_flight=2)
+
+
 @pytest.mark.parametrize("url", ["e/v1", "ftp://e/v1", "http://", "http://e/a b", "http://e/\x1b[1m", ""])
 def test_a_bad_address_is_refused_by_name(store: Store, url: str) -> None:
     with pytest.raises(InputError, match="URL: must be an http"):
