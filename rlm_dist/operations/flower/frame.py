@@ -69,9 +69,9 @@ class FrameLoader(Loader):
 class RlmLinks(UIModule):
     """Our entries of Flower's navigation, before its own."""
 
-    def render(self, active_tab: str) -> str:  # type: ignore[override]  # a module's own arguments
+    def render(self, active_tab: str) -> str:
         """The entries as HTML; ``active_tab`` is the one that is open."""
-        links = Links(self.handler.application.options.url_prefix)
+        links = _links(self)
         return "".join(
             Markup('<li class="nav-item"><a class="nav-link{}" href="{}"{}>{}</a></li>').format(
                 " active" if tab == active_tab else "",
@@ -86,15 +86,20 @@ class RlmLinks(UIModule):
 class RlmJobLink(UIModule):
     """A link from a task to its job."""
 
-    def render(self, task: Any) -> str:  # type: ignore[override]  # a module's own arguments
+    def render(self, task: Any) -> str:
         """The link as HTML; nothing if the task has no job of ours."""
         found = _JOB.match(str(task.args or "").strip("'\"()"))
         if not found:
             return ""
-        links = Links(self.handler.application.options.url_prefix)
+        links = _links(self)
         return Markup('<a class="btn btn-outline-primary" href="{}">Job {}</a>').format(
             links.job(found[1]), found[1]
         )
+
+
+def _links(module: UIModule) -> "Links":
+    application: Any = module.handler.application
+    return Links(application.options.url_prefix)
 
 
 UI_MODULES = {"RlmLinks": RlmLinks, "RlmJobLink": RlmJobLink}
