@@ -273,7 +273,8 @@ def test_a_task_links_its_job() -> None:
     for name, added in (("navbar.html", "RlmLinks(active_tab)"), ("task.html", "RlmJobLink(task)")):
         source = FrameLoader(folder).load(name).code
         assert added in source, name
-    handler = SimpleNamespace(application=SimpleNamespace(options=SimpleNamespace(url_prefix="w")))
+    application = SimpleNamespace(options=SimpleNamespace(url_prefix="w"))
+    handler = SimpleNamespace(application=application, request=None, ui=None, locale=None, current_user=None)
     link = RlmJobLink(handler)  # type: ignore[arg-type]  # it reads nothing else
     assert 'href="/w/rlm/jobs/j1a"' in link.render(SimpleNamespace(args="job=j1a turn=2"))
     assert link.render(SimpleNamespace(args="('x',)")) == ""
