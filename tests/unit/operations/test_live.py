@@ -1,4 +1,4 @@
-"""Streams of open pages: one look for all streams of a key, a bound on their number, and no look after the last."""
+"""Streams of open pages: one look for all streams of a key, a bound on them, and no look after the last."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
