@@ -1,6 +1,6 @@
 """The progress of a batch as text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rlm_dist.cli.limit_lines import limit_lines
 from rlm_dist.cli.output import between, duration, money, usd
@@ -30,6 +30,8 @@ def batch_lines(record: BatchRecord, snapshot: BatchView) -> Iterator[str]:
         yield f"  left     about {between(snapshot.projection.left_s, duration)}"
     for line in limit_lines(snapshot.endpoints):
         yield f"  model    {line}"
+    if record.tags:
+        yield f"  tags     {tags_text(record.tags)}"
     if record.webhook is not None:
         yield f"  webhook  {record.webhook}"
     for slow in snapshot.slowest:
@@ -51,6 +53,11 @@ def brief_line(record: BatchRecord, snapshot: BatchView) -> str:
         + (f", about {between(left_s, duration)} left" if left_s and snapshot.projection.jobs_left else "")
         + "".join(f"; {line}" for line in away)
     )
+
+
+def tags_text(tags: Mapping[str, str]) -> str:
+    """Tags in one line."""
+    return ", ".join(f"{name}={value}" for name, value in tags.items())
 
 
 def used(costs: Costs) -> str:

@@ -18,6 +18,7 @@ from rlm_dist.client.handles import result_of
 from rlm_dist.client.job_specs import options_of
 from rlm_dist.client.openai_batch import openai_line
 from rlm_dist.client.options import read_batch_options
+from rlm_dist.client.tags import parse_tags
 from rlm_dist.errors import InputError
 from rlm_dist.operations.estimate import estimate
 from rlm_dist.schema import JobRecord, JobState
@@ -44,6 +45,7 @@ def submit(
     on_divergence: options.Divergence = None,
     priority: options.First = None,
     cache: options.Cache = None,
+    tag: options.Tags = None,
     cap: options.Cap = False,
     context_root: options.ContextRoot = None,
     prompts: options.Prompts = None,
@@ -53,7 +55,7 @@ def submit(
     out = Output(as_json=as_json)
     asked = dict(job) | options.given(
         batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens, on_divergence=on_divergence,
-        priority=priority, webhook=webhook, cache=cache,
+        priority=priority, webhook=webhook, cache=cache, tags=parse_tags(tag) if tag else None,
     )  # fmt: skip
     settings = load_settings()
     _, of_jobs = read_batch_options(asked)

@@ -1,4 +1,4 @@
-"""``rlm-dist status`` and ``cost``: the progress of a job or batch, and what it used."""
+"""``rlm-dist status``: the progress of a job or batch."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -9,18 +9,18 @@ from typing import Annotated
 import typer
 
 from rlm_dist.cli import options
-from rlm_dist.cli.batch_view import batch_lines, brief_line, used
+from rlm_dist.cli.batch_view import batch_lines, brief_line, tags_text, used
 from rlm_dist.cli.limit_lines import limit_lines
-from rlm_dist.cli.output import FAILED, NOT_ISOLATED, Output, money, table
+from rlm_dist.cli.output import NOT_ISOLATED, Output, money, table
 from rlm_dist.cli.session import open_stores
-from rlm_dist.errors import NotFound
+from rlm_dist.errors import InputError, NotFound
 from rlm_dist.operations.pace import Pace
 from rlm_dist.operations.progress import ENDED_STATES, BatchView, ended, view
-from rlm_dist.operations.trace_text import calls, cost_lines
-from rlm_dist.schema import BatchRecord, Costs, JobRecord, ModelCosts
+from rlm_dist.operations.trace_text import calls
+from rlm_dist.schema import BatchRecord, JobRecord
 from rlm_dist.schema.limits import ScopeState
 from rlm_dist.settings import load_settings
-from rlm_dist.store import Audit, Store
+from rlm_dist.store import Store
 
 _LIST_ROWS = 20
 _LOOK_S = 1.0
@@ -60,34 +60,6 @@ def status(
             out.result(batch_document(record, snapshot), partial(batch_lines, record, snapshot))
 
 
-def cost(
-    id_: options.JobOrBatch,
-    check: Annotated[
-        bool, typer.Option("--check", help="Recompute the sums from the single charges.")
-    ] = False,
-    as_json: options.Json = False,
-) -> None:
-    """Show calls, tokens and money of a job or batch by role and model."""
-    with open_stores(load_settings()) as (store, _):
-        record = find(store, id_)
-        is_batch = isinstance(record, BatchRecord)
-        by_model = store.batches.model_costs(id_) if is_batch else store.jobs.model_costs(id_)
-        audit = _audit(store, record) if check else None
-    document = {"id": id_, "state": record.state, "costs": record.costs, "models": by_model}
-    if audit is None:
-        Output(as_json=as_json).result(document, lambda: _cost_lines(record.costs, by_model))
-        return
-    document["check"] = {
-        "charges": audit.charges,
-        "differences": [difference._asdict() for difference in audit.differences],
-    }
-    Output(as_json=as_json).result(
-        document, lambda: [*_cost_lines(record.costs, by_model), *audit_lines(audit)]
-    )
-    if audit.differences:
-        raise typer.Exit(FAILED)
-
-
 def find(store: Store, id_: str) -> JobRecord | BatchRecord:
     """The job or batch with this id.
 
@@ -100,6 +72,41 @@ def find(store: Store, id_: str) -> JobRecord | BatchRecord:
         except NotFound:
             continue
     raise NotFound("job or batch", id_)
+
+
+def find_batch(store: Store, id_: str) -> BatchRecord:
+    """The batch with this id.
+
+    Raises:
+        InputError: if it is the id of a job.
+        NotFound: if there is no such batch.
+    """
+    try:
+        return store.batches.get(id_)
+    except NotFound:
+        (job,) = store.jobs.records([id_])
+        if job is None:
+            raise
+        within = f" of batch {job.spec.batch_id}" if job.spec.batch_id else ""
+        raise InputError((f"{id_} is a job{within}, not a batch",)) from None
+
+
+def find_job(store: Store, id_: str) -> JobRecord:
+    """The job with this id.
+
+    Raises:
+        InputError: if it is the id of a batch.
+        NotFound: if there is no such job.
+    """
+    try:
+        return store.jobs.get(id_)
+    except NotFound:
+        (batch,) = store.batches.records([id_])
+        if batch is None:
+            raise
+        raise InputError(
+            (f"{id_} is a batch, not a job; rlm-dist list --batch {id_} lists its jobs",)
+        ) from None
 
 
 def job_document(record: JobRecord) -> dict[str, object]:
@@ -122,6 +129,7 @@ def job_document(record: JobRecord) -> dict[str, object]:
         "started_ms": record.started_ms,
         "ended_ms": record.ended_ms,
         "calls_in_flight": record.calls_in_flight,
+        "tags": record.spec.tags,
         "costs": record.costs,
     }
 
@@ -143,6 +151,8 @@ def job_lines(record: JobRecord, scopes: Sequence[ScopeState] = ()) -> Iterator[
         yield f"  worker  {record.owner}{starts}"
     if record.diverged_cells:
         yield f"  replay  {calls(record.diverged_cells, 'code block')} gave a different result when run again"
+    if record.spec.tags:
+        yield f"  tags    {tags_text(record.spec.tags)}"
     if record.isolation:
         yield f"  sandbox {record.isolation}"
     if record.outcome and record.outcome.error:
@@ -213,33 +223,6 @@ def _isolations(store: Store, record: JobRecord | BatchRecord) -> set[str | None
 def _scopes(store: Store, record: JobRecord) -> list[ScopeState]:
     """The endpoints and models that may hold the job up; none if it has ended."""
     return [] if record.state.final else store.limits.scopes()
-
-
-def _cost_lines(costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:
-    root, sub = money(costs.root_llm_cost), money(costs.sub_llm_cost)
-    yield f"total {money(costs.total_cost)}: root {root}, sub {sub}"
-    yield from cost_lines(by_model)
-    yield (
-        f"  {costs.cache_hits} answered from the store, {costs.failed_calls} failed, "
-        f"{costs.truncated_calls} cut off at the output limit, "
-        f"{costs.duplicate_paid_calls} paid twice, {costs.estimated_calls} with estimated tokens"
-    )
-    if costs.pending_calls:
-        yield f"  {calls(costs.pending_calls)} still under way: their costs will be added"
-
-
-def _audit(store: Store, record: JobRecord | BatchRecord) -> Audit:
-    if isinstance(record, BatchRecord):
-        return store.audits.batch(record.id, record.state)
-    return store.audits.job(record.spec.id)
-
-
-def audit_lines(audit: Audit) -> Iterator[str]:
-    """The result of a check, as text."""
-    if not audit.differences:
-        yield f"  checked: {calls(audit.charges, 'charge')} add up to these sums"
-    for ledger, field, total, recomputed in audit.differences:
-        yield f"  wrong: {field} of {ledger} is {total:,}, but should be {recomputed:,}"
 
 
 def _short(text: str, chars: int) -> str:

@@ -32,6 +32,7 @@ from rlm_dist.client.context_upload import StoredJob, upload_contexts
 from rlm_dist.client.handles import Batch, ClusterAccess, Job
 from rlm_dist.client.job_specs import JobSpecFactory, options_of
 from rlm_dist.client.options import JobOptions, read_batch_options, read_budget, read_options
+from rlm_dist.client.tags import read_tags
 from rlm_dist.contexts.encoding import Encoded, encode, store_context
 from rlm_dist.errors import InputError
 from rlm_dist.local.cluster import is_up, own_queue, with_redis, workers
@@ -127,6 +128,7 @@ class Client:
         query: str,
         *,
         metadata: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
         **options: object,
     ) -> Job:
         """Submit one job.
@@ -136,6 +138,7 @@ class Client:
                 ``contexts.encode_files`` returned.
             query: the question about the context.
             metadata: the caller's own JSON values, stored with the job.
+            tags: up to 16 names with values, by which jobs are listed and costs are split.
             options: ``model``, ``sub_model``, ``max_iterations``, ``max_usd``, ``max_tokens``,
                 ``max_sub_calls``, ``max_seconds``, ``max_depth``, ``on_divergence`` (``warn`` or ``fail``:
                 what happens to a job whose worker died if its code, run again, gives a different result),
@@ -153,11 +156,12 @@ class Client:
         job_id = f"j{uuid.uuid4().hex[:20]}"
         line = {"id": job_id, "query": query, "context": "", "metadata": dict(metadata or {})}
         job_options = read_options(options).over(self._defaults)
+        job_tags = read_tags(tags or {})
         item = read_item(line, Path())
         encoded = context if isinstance(context, Encoded) else encode(context)
         self._wake()
         ref = store_context(encoded, self.blobs)
-        self._enqueue([self._specs.make(item, job_options, ref, job_id=job_id)])
+        self._enqueue([self._specs.make(item, job_options, ref, job_id=job_id, tags=job_tags)])
         return self.job(job_id)
 
     def submit_batch(
@@ -180,8 +184,8 @@ class Client:
                 directory (for ``submit_file``, the file's folder). The setting ``context_urls`` allows URLs.
             cap: whether the options are ceilings that no job may exceed; see docs/batches.md.
             options: those of ``submit``, for jobs that do not set them; ``batch_max_usd`` and
-                ``batch_max_tokens``, budgets that all jobs share (they replace those of an existing batch);
-                and ``webhook``, an address that is notified when a new batch ends.
+                ``batch_max_tokens``, budgets that all jobs share, and ``tags``, as for ``submit`` (they
+                replace those of an existing batch); and ``webhook``, an address that is notified when a new batch ends.
 
         Raises:
             InputError: listing every bad item; nothing is submitted then. Also if the batch id is in use
@@ -242,8 +246,11 @@ class Client:
             raise InputError((f"batch id {batch_id!r}: must be up to 128 letters, digits, '.', '_' and '-'",))
         limits = (batch_options.max_nanousd, batch_options.batch_max_tokens)
         webhook = batch_options.webhook
-        if not self.store.batches.create(batch_id, jobs.digest, jobs.total, *limits, webhook=webhook):
-            self.store.batches.set_budget(batch_id, *limits)
+        created = self.store.batches.create(
+            batch_id, jobs.digest, jobs.total, *limits, webhook=webhook, tags=batch_options.tags
+        )
+        if not created:
+            self.store.batches.set_budget(batch_id, *limits, tags=batch_options.tags)
         return self.batch(batch_id), job_options.over(self._defaults)
 
     def retry(

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from rlm_dist.client.tags import check_tags
 from rlm_dist.errors import InputError
 from rlm_dist.schema import NANO, CallParameters, ExtraBody, JobLimits, OnDivergence, Priority, Role, Tier
 
@@ -100,6 +101,12 @@ class BatchOptions(BatchBudget):
     """The options of a whole batch; ``webhook`` is the address that is notified of its end."""
 
     webhook: str | None = Field(default=None, max_length=_MOST_URL_CHARS)
+    tags: dict[str, str] | None = None
+
+    @field_validator("tags", mode="before")
+    @classmethod
+    def _good_tags(cls, value: object) -> object:
+        return None if value is None else check_tags(value)
 
     @field_validator("webhook")
     @classmethod

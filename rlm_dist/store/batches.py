@@ -1,6 +1,7 @@
 """Batches: opened, filled with jobs, sealed; completed when sealed and all jobs are final."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlm_dist.errors import InputError, NotFound
@@ -25,6 +26,7 @@ class BatchStore(StorePart):
         max_nanousd: int | None = None,
         max_tokens: int | None = None,
         webhook: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> bool:
         """Open a batch; False if it already exists, with the same digest of its content.
 
@@ -32,21 +34,26 @@ class BatchStore(StorePart):
             InputError: if the id belongs to a batch with another content.
         """
         limits = ("" if value is None else value for value in (total, max_nanousd, max_tokens))
-        args = (batch_id, digest, *limits, self._retention_ms, webhook or "")
+        args = (batch_id, digest, *limits, self._retention_ms, webhook or "", write_tags(tags))
         reply = self._script("batch_create", keys.batch_keys(batch_id), *args)
         if reply == -1:
             raise InputError((f"batch {batch_id} already exists, with another content",))
         return bool(reply)
 
     def set_budget(
-        self, batch_id: str, max_nanousd: int | None = None, max_tokens: int | None = None
+        self,
+        batch_id: str,
+        max_nanousd: int | None = None,
+        max_tokens: int | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Change the budgets of a batch; one that is None stays as it is.
+        """Change the budgets and the tags of a batch; what is None, or no tag, stays as it is.
 
         Raises:
             NotFound: if the batch does not exist, or its retention is over.
         """
-        args = ("" if value is None else value for value in (max_nanousd, max_tokens))
+        limits = ("" if value is None else value for value in (max_nanousd, max_tokens))
+        args = (*limits, write_tags(tags))
         if self._script("batch_budget", keys.batch_keys(batch_id), *args) == "NOT_FOUND":
             raise NotFound("batch", batch_id)
 
@@ -103,20 +110,31 @@ class BatchStore(StorePart):
         Raises:
             NotFound: if the batch does not exist, or its retention is over.
         """
+        (record,) = self.records([batch_id])
+        if record is None:
+            raise NotFound("batch", batch_id)
+        return record
+
+    def records(self, batch_ids: Sequence[str]) -> list[BatchRecord | None]:
+        """These batches in their present state; None for each that does not exist."""
 
         def read() -> list[Any]:
             pipe = self._client.pipeline(transaction=False)
-            pipe.hgetall(keys.batch(batch_id))
-            pipe.hgetall(keys.batch(batch_id, "ledger"))
             pipe.time()
             pipe.hgetall(keys.REQUESTS)
+            for batch_id in batch_ids:
+                pipe.hgetall(keys.batch(batch_id))
+                pipe.hgetall(keys.batch(batch_id, "ledger"))
             return list(pipe.execute())
 
-        batch, ledger, now, announced = self._reach(read)
-        if not batch:
-            raise NotFound("batch", batch_id)
-        requests = self._count_requests(batch_id, requests_by_job(announced, now))
-        return _record(batch_id, batch, ledger, requests)
+        if not batch_ids:
+            return []
+        now, announced, *hashes = self._reach(read)
+        requests = requests_by_job(announced, now)
+        return [
+            _record(batch_id, batch, ledger, self._count_requests(batch_id, requests)) if batch else None
+            for batch_id, batch, ledger in zip(batch_ids, hashes[::2], hashes[1::2], strict=True)
+        ]
 
     def has_budget(self, batch_id: str) -> bool:
         """Whether its jobs share a budget."""
@@ -126,13 +144,7 @@ class BatchStore(StorePart):
     def newest(self, limit: int) -> list[BatchRecord]:
         """The last ``limit`` batches, the newest first."""
         ids: list[str] = self._reach(lambda: self._client.zrange(keys.BATCHES, 0, limit - 1, desc=True))
-        records = []
-        for batch_id in ids:
-            try:
-                records.append(self.get(batch_id))
-            except NotFound:  # its retention is over, and its name will be pruned
-                continue
-        return records
+        return [record for record in self.records(ids) if record is not None]
 
     def job_ids(self, batch_id: str, start: int, count: int) -> list[str]:
         """Ids of up to ``count`` jobs in submission order, from index ``start`` on."""
@@ -182,6 +194,16 @@ class BatchStore(StorePart):
         return dict(self._reach(lambda: self._client.hgetall(keys.batch(batch_id, "ledger"))))
 
 
+def write_tags(tags: Mapping[str, str] | None) -> str:
+    """Tags as a field of a hash; '' if there are none."""
+    return json.dumps(dict(tags), sort_keys=True) if tags else ""
+
+
+def read_tags(text: str | None) -> dict[str, str]:
+    """The tags in a field of a hash."""
+    return dict(json.loads(text)) if text else {}
+
+
 def _record(batch_id: str, batch: Mapping[str, str], ledger: Mapping[str, str], requests: int) -> BatchRecord:
     counts = {state: int(batch.get(f"n:{state}", 0)) for state in JobState}
     jobs = sum(counts.values())
@@ -198,6 +220,7 @@ def _record(batch_id: str, batch: Mapping[str, str], ledger: Mapping[str, str], 
         pause_reason=batch.get("pause_reason"),
         max_usd=int(batch["max_nanousd"]) / NANO if "max_nanousd" in batch else None,
         max_tokens=int(batch["max_tokens"]) if "max_tokens" in batch else None,
+        tags=read_tags(batch.get("tags")),
         costs=read_costs(ledger),
     )
 

@@ -28,7 +28,7 @@ _SCANNED_AT_ONCE = 10_000
 _MOST_BUCKETS = 24
 _FIELDS = (
     *("id", "name", "state", "reason", "turns", "queued_ms", "started_ms", "ended_ms", "since_ms", "ran_ms"),
-    *("owner", "isolation", "recoveries", "diverged"),
+    *("owner", "isolation", "recoveries", "diverged", "batch", "tags"),
 )
 
 
@@ -341,6 +341,7 @@ def _row(entry: _ListEntry, job: dict[str, str | None], ledger: dict[str, str], 
     return JobRow(
         id=entry.id,
         custom_id=job["name"] or entry.id,
+        batch_id=job["batch"].removeprefix(keys.batch("")) if job["batch"] else None,
         state=JobState(job["state"] or ""),
         reason=job["reason"] or "",
         turns=int(job["turns"] or 0),
@@ -353,6 +354,7 @@ def _row(entry: _ListEntry, job: dict[str, str | None], ledger: dict[str, str], 
         isolation=job["isolation"],
         recoveries=int(job["recoveries"] or 0),
         diverged_cells=int(job["diverged"] or 0),
+        tags=json.loads(job["tags"] or "{}"),
         costs=read_costs(ledger),
     )
 
