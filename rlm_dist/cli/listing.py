@@ -113,8 +113,8 @@ def job_rows(jobs: tuple[JobRow, ...]) -> Iterator[str]:
     head = ("JOB", "NAME", "BATCH", "STATE", "REASON", "TURNS", "CALLS", "RAN", "COST", "TAGS")
     rows = [
         (
-            job.id, job.custom_id[:40], job.batch_id or "-", str(job.state), job.reason or "-", str(job.turns),
-            str(job.sub_calls), "-" if job.run_ms is None else duration(job.run_ms / 1000),
+            job.id, job.custom_id[:40], job.batch_id or "-", str(job.state), job.reason or "-",
+            str(job.turns), str(job.sub_calls), "-" if job.run_ms is None else duration(job.run_ms / 1000),
             money(job.costs.total_cost), tags_text(job.tags) or "-",
         )
         for job in jobs

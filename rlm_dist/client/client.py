@@ -185,7 +185,8 @@ class Client:
             cap: whether the options are ceilings that no job may exceed; see docs/batches.md.
             options: those of ``submit``, for jobs that do not set them; ``batch_max_usd`` and
                 ``batch_max_tokens``, budgets that all jobs share, and ``tags``, as for ``submit`` (they
-                replace those of an existing batch); and ``webhook``, an address that is notified when a new batch ends.
+                replace those of an existing batch); and ``webhook``, an address that is notified when a
+                new batch ends.
 
         Raises:
             InputError: listing every bad item; nothing is submitted then. Also if the batch id is in use

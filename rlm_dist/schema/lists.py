@@ -28,7 +28,8 @@ class JobRow(Wire):
 
     ``run_ms`` is how long workers have had it, None if none has. ``reason`` says in a word why it has no
     answer: the limit that ended it, or the type of its error; '' otherwise. ``custom_id`` is '' if the job's
-    own retention is over, and then only ``id`` and ``state`` mean anything. ``tags`` are those of a single job.
+    own retention is over, and then only ``id`` and ``state`` mean anything. ``tags`` are those of a
+    single job.
     """
 
     id: str
@@ -65,7 +66,7 @@ class BatchPage(Wire):
 
 
 class TagCosts(Wire):
-    """What the batches and single jobs with this value of a tag have used; ``value`` is None without the tag."""
+    """What the batches and single jobs with one value of a tag have used; None: those without it."""
 
     tag: str
     value: str | None

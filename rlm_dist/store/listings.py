@@ -23,7 +23,7 @@ from rlm_dist.store.ledger import read_costs
 _AT_ONCE = 500
 
 
-class _Entry(NamedTuple):
+class _DatedEntry(NamedTuple):
     """A batch or job by its time of creation."""
 
     created_ms: int
@@ -107,14 +107,14 @@ class ListingStore(StorePart):
             yield from self._read(singles, keys.job, is_batch=False)
 
     def _read(
-        self, entries: list[_Entry], key: Callable[..., str], *, is_batch: bool
+        self, entries: list[_DatedEntry], key: Callable[..., str], *, is_batch: bool
     ) -> Iterator["_LedgerOwner"]:
         tags = self._pipelined(entries, lambda pipe, one: pipe.hget(key(one.id), "tags"))
         ledgers = self._pipelined(entries, lambda pipe, one: pipe.hgetall(key(one.id, "ledger")))
         for text, ledger in zip(tags, ledgers, strict=True):
             yield _LedgerOwner(is_batch, read_tags(text), ledger)
 
-    def _rows(self, entries: list[_Entry]) -> Iterator[tuple[_Entry, JobRow]]:
+    def _rows(self, entries: list[_DatedEntry]) -> Iterator[tuple[_DatedEntry, JobRow]]:
         rows = {row.id: row for row in self._lists.rows([entry.id for entry in entries])}
         return ((entry, rows[entry.id]) for entry in entries if entry.id in rows)
 
@@ -124,7 +124,7 @@ class ListingStore(StorePart):
             read[batch_id] = read_tags(text)
         return read[batch_id]
 
-    def _pipelined(self, entries: list[_Entry], command: Callable[[Any, _Entry], object]) -> list[Any]:
+    def _pipelined(self, entries: list[_DatedEntry], command: Callable[[Any, _DatedEntry], object]) -> list[Any]:
         def read() -> list[Any]:
             pipe = self._client.pipeline(transaction=False)
             for entry in entries:
@@ -133,14 +133,14 @@ class ListingStore(StorePart):
 
         return self._reach(read) if entries else []
 
-    def _chunks(self, key: str, after: str | None) -> Iterator[list[_Entry]]:
+    def _chunks(self, key: str, after: str | None) -> Iterator[list[_DatedEntry]]:
         """The entries of a list after a cursor, the newest first."""
         last = _read_cursor(after) if after is not None else None
         while entries := self._next(key, last):
             yield entries
             last = entries[-1]
 
-    def _next(self, key: str, last: _Entry | None) -> list[_Entry]:
+    def _next(self, key: str, last: _DatedEntry | None) -> list[_DatedEntry]:
         def read() -> list[tuple[str, float]]:
             most, count = "+inf", _AT_ONCE
             if last is not None:  # others of the same millisecond come before it
@@ -152,7 +152,7 @@ class ListingStore(StorePart):
                 )
             )
 
-        entries = [_Entry(int(score), name) for name, score in self._reach(read)]
+        entries = [_DatedEntry(int(score), name) for name, score in self._reach(read)]
         return [entry for entry in entries if last is None or entry < last][:_AT_ONCE]
 
 
@@ -181,22 +181,22 @@ def _split(tag: str, owners: Iterable[_LedgerOwner]) -> Iterator[TagCosts]:
         )
 
 
-def _page(found: Iterator[tuple[_Entry, Any]], limit: int) -> tuple[list[Any], str | None]:
+def _page(found: Iterator[tuple[_DatedEntry, Any]], limit: int) -> tuple[list[Any], str | None]:
     """The first ``limit`` of these, and the cursor of what comes after them."""
     taken = list(islice(found, limit + 1))
     after = _write_cursor(taken[limit - 1][0]) if len(taken) > limit else None
     return [value for _, value in taken[:limit]], after
 
 
-def _write_cursor(entry: _Entry) -> str:
+def _write_cursor(entry: _DatedEntry) -> str:
     return base64.urlsafe_b64encode(json.dumps(list(entry)).encode()).decode().rstrip("=")
 
 
-def _read_cursor(text: str) -> _Entry:
+def _read_cursor(text: str) -> _DatedEntry:
     try:
         created_ms, name = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except (TypeError, ValueError):
         created_ms = name = None
     if type(created_ms) is not int or type(name) is not str:
         raise InputError(("cursor: is not one that an earlier page gave",))
-    return _Entry(created_ms, name)
+    return _DatedEntry(created_ms, name)
