@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for variable in unknown_variables():
             typer.echo(clean(f"warning: {variable}"), err=True)
     try:
-        make_cli(names or COMMANDS)(args=arguments, prog_name="rlm-dist")
+        make_cli(names or COMMANDS)(args=arguments, prog_name="rlm-dist", obj=tuple(arguments))
     except RLMError as error:
         sys.exit(report(error, as_json="--json" in arguments))
 

@@ -7,11 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
+import click
 import typer
 
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, json_line
 from rlm_dist.cli.session import open_client
+from rlm_dist.cli.status import find_batch
 from rlm_dist.cli.trial import ask, estimate_lines, run_pilot
 from rlm_dist.client.batch_file import BatchFile, file_rules
 from rlm_dist.client.handles import result_of
@@ -23,6 +25,8 @@ from rlm_dist.errors import InputError
 from rlm_dist.operations.estimate import estimate
 from rlm_dist.schema import JobRecord, JobState
 from rlm_dist.settings import load_settings
+
+_PILOT_OPTIONS = ("--pilot", "--batch-id")  # each with a value, as the next word
 
 
 @options.takes_job_options
@@ -79,11 +83,23 @@ def submit(
             batch_id = batch.id
             tried = run_pilot(batch, first, jobs.total, out)
             if not yes and jobs.total > len(first):
-                ask(jobs.total - len(first), f"rlm-dist submit {shlex.quote(file)} --batch-id {batch_id}")
+                ask(jobs.total - len(first), _without_pilot(batch_id))
         batch = client.submit_checked(jobs, batch_id, **asked)
         out.note(f"{jobs.total} jobs")
         document = {"batch_id": batch.id, "jobs": jobs.total, "left_out": jobs.bad_lines}
         out.result(document | ({"pilot": tried} if tried else {}), lambda: [batch.id])
+
+
+def _without_pilot(batch_id: str) -> str:
+    """The present command, for the other jobs of the batch: with all its options but the pilot."""
+    words = list(click.get_current_context().find_root().obj or ())
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if not skip and not word.startswith(("--pilot=", "--batch-id=")) and word not in _PILOT_OPTIONS:
+            kept.append(word)
+        skip = not skip and word in _PILOT_OPTIONS
+    return shlex.join(["rlm-dist", *kept, "--batch-id", batch_id])
 
 
 def _tell_left_out(jobs: BatchFile, out: Output) -> None:
@@ -106,7 +122,7 @@ def results(
     out = Output(as_json=as_json)
     collected: list[object] = []
     with open_client(load_settings(), out) as client, ExitStack() as held:
-        total = sum(client.store.batches.get(batch).counts.values())
+        total = sum(find_batch(client.store, batch).counts.values())
         write = _writer(output, held) or (collected.append if as_json else _to_stdout)
         write_error = _writer(errors, held) or write
         written = failed = 0

@@ -35,8 +35,10 @@ def cost(
         return
     with open_stores(load_settings()) as (store, _):
         record = find(store, id_)
-        is_batch = isinstance(record, BatchRecord)
-        by_model = store.batches.model_costs(id_) if is_batch else store.jobs.model_costs(id_)
+        if isinstance(record, BatchRecord):
+            id_, by_model = record.id, store.batches.model_costs(record.id)
+        else:
+            id_, by_model = record.spec.id, store.jobs.model_costs(record.spec.id)
         audit = _audit(store, record) if check else None
     document = {"id": id_, "state": record.state, "costs": record.costs, "models": by_model}
     if audit is None:

@@ -14,6 +14,7 @@ from rlm_dist.cli.limit_lines import limit_lines
 from rlm_dist.cli.output import NOT_ISOLATED, Output, money, table
 from rlm_dist.cli.session import open_stores
 from rlm_dist.errors import InputError, NotFound
+from rlm_dist.one_line import one_line
 from rlm_dist.operations.pace import Pace
 from rlm_dist.operations.progress import ENDED_STATES, BatchView, ended, view
 from rlm_dist.operations.trace_text import calls
@@ -23,6 +24,7 @@ from rlm_dist.settings import load_settings
 from rlm_dist.store import Store
 
 _LIST_ROWS = 20
+_SHOWN_NAMES = 10
 _LOOK_S = 1.0
 _LINE_S = 10.0  # between two lines of progress if there is no terminal
 
@@ -61,17 +63,33 @@ def status(
 
 
 def find(store: Store, id_: str) -> JobRecord | BatchRecord:
-    """The job or batch with this id.
+    """The job or batch with this id, or the job with this name; ``BATCH/NAME`` is a job of one batch.
 
     Raises:
-        NotFound: if there is neither.
+        NotFound: if there is none.
+        InputError: if several jobs have the name.
     """
     for get in (store.jobs.get, store.batches.get):
         try:
             return get(id_)
         except NotFound:
             continue
-    raise NotFound("job or batch", id_)
+    job = _named_job(store, id_)
+    if job is None:
+        raise NotFound("job or batch", id_)
+    return job
+
+
+def _named_job(store: Store, name: str) -> JobRecord | None:
+    """The job with this name, in whatever batch, or the one named by ``BATCH/NAME``."""
+    batch, slash, within = name.partition("/")
+    found = store.lists.named(within, [batch]) if slash else []
+    found = found or store.lists.named(name)
+    if len(found) > 1:
+        shown = ", ".join(one_line(f"{batch_id}/{name}") for batch_id, _ in found[:_SHOWN_NAMES])
+        more = ", …" if len(found) > _SHOWN_NAMES else ""
+        raise InputError((f"{one_line(name)}: several batches have a job of this name: {shown}{more}",))
+    return store.jobs.get(found[0][1]) if found else None
 
 
 def find_batch(store: Store, id_: str) -> BatchRecord:
@@ -103,7 +121,10 @@ def find_job(store: Store, id_: str) -> JobRecord:
     except NotFound:
         (batch,) = store.batches.records([id_])
         if batch is None:
-            raise
+            job = _named_job(store, id_)
+            if job is None:
+                raise
+            return job
         raise InputError(
             (f"{id_} is a batch, not a job; rlm-dist list --batch {id_} lists its jobs",)
         ) from None

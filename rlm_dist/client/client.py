@@ -7,6 +7,7 @@ batch again continues where the first attempt broke off, or attaches to the batc
 
 import hashlib
 import json
+import random
 import re
 import threading
 import uuid
@@ -16,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from decimal import Decimal
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -226,15 +228,17 @@ class Client:
     def submit_pilot(
         self, jobs: JobSource, count: int, batch_id: str | None = None, **options: object
     ) -> tuple[Batch, list[Job]]:
-        """Submit ``count`` jobs, spread evenly over the batch; ``submit_checked`` submits the others.
+        """Submit ``count`` jobs, drawn at random; ``submit_checked`` submits the others.
 
-        Returns the batch and these jobs. If the whole batch was submitted before, they are its first ones.
+        Each of ``count`` equal parts of the batch gives one. The same batch gives the same jobs. Returns the
+        batch and these jobs.
         """
         batch, defaults = self._open_batch(jobs, batch_id, options)
         count = min(count, jobs.total)
+        positions = _draw(jobs.digest, jobs.total, count)
         if not batch.record().sealed:
-            self._fill(batch.id, jobs, defaults, {n * jobs.total // count for n in range(count)})
-        return batch, [self.job(job_id) for job_id in self.store.batches.job_ids(batch.id, 0, count)]
+            self._fill(batch.id, jobs, defaults, set(positions))
+        return batch, [self.job(job_id) for job_id in self.store.batches.job_ids_at(batch.id, positions)]
 
     def _open_batch(
         self, jobs: JobSource, batch_id: str | None, options: Mapping[str, object]
@@ -333,6 +337,13 @@ class _Waker:
 
 def _do_nothing() -> None:
     pass
+
+
+def _draw(digest: str, total: int, count: int) -> list[int]:
+    """One random position in each of ``count`` equal parts of 0 … ``total``; the digest is the seed."""
+    draw = random.Random(digest)
+    bounds = [n * total // count for n in range(count + 1)]
+    return [draw.randrange(low, high) for low, high in pairwise(bounds)]
 
 
 def _job_id(batch_id: str, item: BatchItem) -> str:

@@ -163,12 +163,16 @@ class JobRecord(Wire):
 
 
 class EndedJob(Wire):
-    """What a job of a batch had used when it ended; ``run_s`` is None if no worker ever took it up."""
+    """What a job of a batch had used when it ended; ``run_s`` is None if no worker ever took it up.
+
+    ``ended_ms`` is in Unix milliseconds.
+    """
 
     job_id: str
     run_s: float | None
     nanousd: int
     tokens: int
+    ended_ms: int
 
 
 class Running(Wire):

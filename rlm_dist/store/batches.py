@@ -151,6 +151,17 @@ class BatchStore(StorePart):
         key = keys.batch(batch_id, "jobs")
         return list(self._reach(lambda: self._client.zrange(key, start, start + count - 1)))
 
+    def job_ids_at(self, batch_id: str, lines: Sequence[int]) -> list[str]:
+        """Ids of the jobs at these lines, counted from 0, without those that were not submitted."""
+
+        def read() -> list[list[str]]:
+            pipe = self._client.pipeline(transaction=False)
+            for line in lines:
+                pipe.zrangebyscore(keys.batch(batch_id, "jobs"), line, line)
+            return list(pipe.execute())
+
+        return [job_id for ids in self._reach(read) for job_id in ids]
+
     def ended_jobs(
         self, batch_id: str, after: str = "0", block_ms: int | None = None
     ) -> list[tuple[str, str]]:
@@ -170,8 +181,9 @@ class BatchStore(StorePart):
                 run_s=int(fields["ms"]) / 1000 if fields["ms"] else None,
                 nanousd=int(fields["n"]),
                 tokens=int(fields["t"]),
+                ended_ms=int(entry_id.partition("-")[0]),
             )
-            for _, fields in entries
+            for entry_id, fields in entries
         ]
 
     def costs(self, batch_id: str) -> Costs:

@@ -123,6 +123,21 @@ class JobListStore(StorePart):
             )
         return self._rows([self._any_entry(job_id) for job_id in islice(ids, limit)])
 
+    def named(self, name: str, batch_ids: Sequence[str] | None = None) -> list[tuple[str, str]]:
+        """(batch id, job id) of each job of this name in these batches, or in any; the newest batch first."""
+        if batch_ids is None:
+            batch_ids = self._reach(lambda: self._client.zrange(keys.BATCHES, 0, -1, desc=True))
+        start = b"[" + (name + _NUL).encode("utf-8", "surrogatepass")
+
+        def read() -> list[list[str]]:
+            pipe = self._client.pipeline(transaction=False)
+            for batch_id in batch_ids:
+                pipe.zrangebylex(keys.batch(batch_id, "names"), start, start + b"\xff", start=0, num=1)
+            return list(pipe.execute())
+
+        found = zip(batch_ids, self._reach(read) if batch_ids else [], strict=True)
+        return [(batch_id, member.rpartition(_NUL)[2]) for batch_id, members in found for member in members]
+
     def reasons(self, batch_id: str) -> dict[str, int]:
         """How many jobs ended without an answer, by reason."""
         self._list_older_jobs(batch_id)

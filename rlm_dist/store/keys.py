@@ -32,10 +32,10 @@ J:tokens               zset    as J                     tokens of the latest wri
 J:charges              list    as J                     each charge in the ledger; see ``ledger``
 B                      hash    retention from its last  digest, total, created_ms, sealed, paused,
                                job's end, or from its   pause_reason, cancelled, max_nanousd, max_tokens,
-                               creation while empty     tags (JSON), and ``n:<state>`` with the number of jobs in
-                                                        that state; if it has a webhook: webhook (the
-                                                        URL), webhooks (the key of the list of due ones),
-                                                        webhook_tries, webhook_state, ended_ms
+                               creation while empty     tags (JSON), and ``n:<state>`` with the number of
+                                                        jobs in that state; if it has a webhook: webhook
+                                                        (the URL), webhooks (the key of the list of due
+                                                        ones), webhook_tries, webhook_state, ended_ms
 B:ledger               hash    as B                     as J:ledger, over all jobs
 B:jobs                 zset    as B                     job ids by line number
 B:by:<order>           zset    as B                     job ids by state and order; see

@@ -124,7 +124,9 @@ class ListingStore(StorePart):
             read[batch_id] = read_tags(text)
         return read[batch_id]
 
-    def _pipelined(self, entries: list[_DatedEntry], command: Callable[[Any, _DatedEntry], object]) -> list[Any]:
+    def _pipelined(
+        self, entries: list[_DatedEntry], command: Callable[[Any, _DatedEntry], object]
+    ) -> list[Any]:
         def read() -> list[Any]:
             pipe = self._client.pipeline(transaction=False)
             for entry in entries:
