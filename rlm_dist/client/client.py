@@ -33,7 +33,13 @@ from rlm_dist.client.batch_item import BatchItem, read_item
 from rlm_dist.client.context_upload import StoredJob, upload_contexts
 from rlm_dist.client.handles import Batch, ClusterAccess, Job
 from rlm_dist.client.job_specs import JobSpecFactory, options_of
-from rlm_dist.client.options import JobOptions, read_batch_options, read_budget, read_options
+from rlm_dist.client.options import (
+    JobOptions,
+    read_batch_options,
+    read_budget,
+    read_options,
+    read_raised,
+)
 from rlm_dist.client.tags import read_tags
 from rlm_dist.contexts.encoding import Encoded, encode, store_context
 from rlm_dist.errors import InputError
@@ -264,19 +270,23 @@ class Client:
         *,
         batch_max_usd: float | Decimal | None = None,
         batch_max_tokens: int | None = None,
+        raised: Mapping[str, object] | None = None,
     ) -> int:
         """Run again the jobs of a batch that ended without an answer; return their number.
 
         They keep their ids, their ledgers and the calls that were answered. A new budget replaces the
-        batch's; what was spent before counts against it.
+        batch's; what was spent before counts against it. A job that a limit of its own ended (``max_usd``,
+        ``max_iterations``, ``max_tokens``, ``max_sub_calls`` or ``max_seconds``) is left out, unless
+        ``raised`` has a higher value for this limit.
 
         Raises:
             NotFound: if the batch does not exist, or its retention is over.
-            InputError: if a budget is bad.
+            InputError: if a budget or limit is bad.
         """
+        limits = read_raised(raised or {})
         budget = read_budget(batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens)
         self.store.batches.set_budget(batch_id, budget.max_nanousd, budget.batch_max_tokens)
-        job_ids = self.store.batches.retry(batch_id)
+        job_ids = self.store.batches.retry(batch_id, limits)
         if job_ids:
             self._wake()
             specs = [job.spec for job in self.store.jobs.records(job_ids) if job]

@@ -5,7 +5,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlm_dist.errors import InputError, NotFound
-from rlm_dist.schema import NANO, BatchRecord, BatchState, Costs, EndedJob, JobState, ModelCosts
+from rlm_dist.schema import (
+    NANO,
+    BatchRecord,
+    BatchState,
+    Costs,
+    EndedJob,
+    JobLimits,
+    JobSpec,
+    JobState,
+    ModelCosts,
+)
 from rlm_dist.store import keys
 from rlm_dist.store.capacity import requests_by_job
 from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart
@@ -13,6 +23,14 @@ from rlm_dist.store.jobs import CANCELLED
 from rlm_dist.store.ledger import read_costs, read_model_costs
 
 _AT_ONCE = 200
+# Why a job ended that a limit of its own ended, and the limit's name in its spec.
+OWN_LIMITS = {
+    "max_iterations": "max_iterations",
+    "max_usd": "max_nanousd",
+    "max_tokens": "max_tokens",
+    "max_sub_calls": "max_sub_calls",
+    "max_seconds": "max_seconds",
+}
 
 
 class BatchStore(StorePart):
@@ -74,8 +92,11 @@ class BatchStore(StorePart):
             self._reach(lambda due=due: self._client.zadd(keys.QUEUED, due, xx=True))  # type: ignore[misc]
             start += len(ids)
 
-    def retry(self, batch_id: str) -> list[str]:
+    def retry(self, batch_id: str, raised: Mapping[str, float] | None = None) -> list[str]:
         """Queue again its jobs that ended without an answer; return their ids, which the caller must send.
+
+        A job that a limit of its own ended would end there again. It is left out, unless ``raised``, by the
+        names of ``JobLimits``, has a higher one for it.
 
         Raises:
             NotFound: if the batch does not exist, or its retention is over.
@@ -84,10 +105,31 @@ class BatchStore(StorePart):
         retried: list[str] = []
         start = 0
         while ids := self.job_ids(batch_id, start, _AT_ONCE):
-            replies = self._scripts_at_once("job_retry", [(keys.job_keys(job_id), ()) for job_id in ids])
-            retried += [job_id for job_id, reply in zip(ids, replies, strict=True) if reply == 1]
+            calls = self._retries(ids, raised or {})
+            replies = self._scripts_at_once("job_retry", list(calls.values()))
+            retried += [job_id for job_id, reply in zip(calls, replies, strict=True) if reply == 1]
             start += len(ids)
         return retried
+
+    def _retries(
+        self, job_ids: Sequence[str], raised: Mapping[str, float]
+    ) -> dict[str, tuple[list[str], list[str | int]]]:
+        """Keys and arguments of the script that retries these jobs, without those that would end again."""
+
+        def read() -> list[tuple[str | None, str | None]]:
+            pipe = self._client.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipe.hmget(keys.job(job_id), "reason", "spec")
+            return list(pipe.execute())
+
+        calls: dict[str, tuple[list[str], list[str | int]]] = {}
+        for job_id, (reason, spec) in zip(job_ids, self._reach(read), strict=True):
+            args: list[str | int] | None = []
+            if spec and reason in OWN_LIMITS:
+                args = _raise_limit(JobSpec.model_validate(json.loads(spec)), OWN_LIMITS[reason], raised)
+            if args is not None:
+                calls[job_id] = keys.job_keys(job_id), args
+        return calls
 
     def cancel(self, batch_id: str) -> None:
         """Cancel all its jobs that have not ended; harmless if all have."""
@@ -204,6 +246,16 @@ class BatchStore(StorePart):
 
     def _batch_ledger(self, batch_id: str) -> dict[str, str]:
         return dict(self._reach(lambda: self._client.hgetall(keys.batch(batch_id, "ledger"))))
+
+
+def _raise_limit(spec: JobSpec, field: str, raised: Mapping[str, float]) -> list[str | int] | None:
+    """The arguments that give a job a higher limit; None if there is no higher one."""
+    if raised.get(field, 0) <= (getattr(spec.limits, field) or 0):
+        return None
+    limits = JobLimits.model_validate({**spec.limits.model_dump(), field: raised[field]})
+    higher = spec.model_copy(update={"limits": limits})
+    stored = (limits.max_nanousd, limits.max_tokens, limits.max_sub_calls)
+    return [json.dumps(higher.model_dump()), *("" if limit is None else limit for limit in stored)]
 
 
 def write_tags(tags: Mapping[str, str] | None) -> str:

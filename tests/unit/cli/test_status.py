@@ -100,7 +100,9 @@ def records(endpoints: Sequence[ScopeState] = ()) -> Any:
         batches=_Batches(),
         limits=SimpleNamespace(scopes=lambda: list(endpoints)),
         connection=SimpleNamespace(now_ms=lambda: NOW_MS),
-        lists=SimpleNamespace(reasons=lambda _: {"auth": 2}, page=lambda *_, **__: JobPage(rows=(ROW,))),
+        lists=SimpleNamespace(
+            named=lambda *_: [], reasons=lambda _: {"auth": 2}, page=lambda *_, **__: JobPage(rows=(ROW,))
+        ),
         workers=SimpleNamespace(live=lambda role: [] if role is Role.ROOT else ["sub-1"]),
     )
 
