@@ -121,7 +121,7 @@ def results(
     """Write a batch's results as JSON lines, in order of submission, as far as they are there."""
     out = Output(as_json=as_json)
     collected: list[object] = []
-    with open_client(load_settings(), out) as client, ExitStack() as held:
+    with open_client(load_settings(), out, needs_workers=follow) as client, ExitStack() as held:
         total = sum(find_batch(client.store, batch).counts.values())
         write = _writer(output, held) or (collected.append if as_json else _to_stdout)
         write_error = _writer(errors, held) or write

@@ -11,7 +11,7 @@ from rlm_dist.cli import options
 from rlm_dist.cli.follow import cost_note, follow, result_lines
 from rlm_dist.cli.local import small_model
 from rlm_dist.cli.output import NOT_ISOLATED, Output, exit_code
-from rlm_dist.cli.session import presence
+from rlm_dist.cli.session import note_missing_workers, presence
 from rlm_dist.client.client import Client
 from rlm_dist.client.tags import parse_tags
 from rlm_dist.contexts.encoding import encode_files
@@ -50,6 +50,8 @@ def run(
             out.note("starting a root and a sub worker")
             if settings.sandbox == "off":
                 out.note(NOT_ISOLATED)
+        else:
+            note_missing_workers(client.store, out)
         result = follow(client.submit(encoded, query, tags=tags, **job), out)
     out.result(result, lambda: list(result_lines(result)))
     out.note(cost_note(result))

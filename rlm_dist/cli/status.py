@@ -12,13 +12,13 @@ from rlm_dist.cli import options
 from rlm_dist.cli.batch_view import batch_lines, brief_line, tags_text, used
 from rlm_dist.cli.limit_lines import limit_lines
 from rlm_dist.cli.output import NOT_ISOLATED, Output, money, table
-from rlm_dist.cli.session import open_stores
-from rlm_dist.errors import InputError, NotFound
+from rlm_dist.cli.session import note_missing_workers, open_stores
+from rlm_dist.errors import InputError, NotFound, Unreachable
 from rlm_dist.one_line import one_line
 from rlm_dist.operations.pace import Pace
 from rlm_dist.operations.progress import ENDED_STATES, BatchView, ended, view
 from rlm_dist.operations.trace_text import calls
-from rlm_dist.schema import BatchRecord, JobRecord
+from rlm_dist.schema import BatchRecord, BatchState, JobRecord, JobState
 from rlm_dist.schema.limits import ScopeState
 from rlm_dist.settings import load_settings
 from rlm_dist.store import Store
@@ -37,11 +37,13 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Keep showing it until it has ended.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show one job or batch, or list the newest of both."""
+    """Show one job or batch, or list the newest, running ones first; --watch alone shows the newest one."""
     out = Output(as_json=as_json)
     with open_stores(load_settings()) as (store, _):
+        if id_ is None and watch:
+            id_ = _newest(store)
         if id_ is None:
-            batches, jobs = store.batches.newest(_LIST_ROWS), store.jobs.newest(_LIST_ROWS)
+            batches, jobs = _running_first(store)
             document = {
                 "batches": [batch_document(batch) for batch in batches],
                 "jobs": [job_document(job) for job in jobs],
@@ -55,6 +57,8 @@ def status(
         if "none" in _isolations(store, record):
             out.note(NOT_ISOLATED)
         if isinstance(record, JobRecord):
+            if not record.state.final:
+                note_missing_workers(store, out)
             scopes = _scopes(store, record)
             out.result({**job_document(record), "endpoints": scopes}, partial(job_lines, record, scopes))
         else:
@@ -218,19 +222,47 @@ def list_lines(batches: list[BatchRecord], jobs: list[JobRecord]) -> Iterator[st
         yield from table([head, *rows])
 
 
+def _newest(store: Store) -> str | None:
+    """The id of the batch or single job that was submitted last."""
+    jobs = [job for job in store.jobs.newest(_LIST_ROWS) if job.spec.batch_id is None][:1]
+    times = {job.spec.id: job.queued_ms for job in jobs}
+    times |= {batch.id: batch.created_ms for batch in store.batches.newest(1)}
+    return max(times, key=lambda id_: times[id_], default=None)
+
+
+def _running_first(store: Store) -> tuple[list[BatchRecord], list[JobRecord]]:
+    """The newest batches and jobs, and all that run, which come first."""
+    batches = sorted(
+        store.batches.newest(_LIST_ROWS), key=lambda batch: batch.state is not BatchState.RUNNING
+    )
+    running = [job.job_id for job in store.jobs.running()[-_LIST_ROWS:]]
+    jobs = {job.spec.id: job for job in store.jobs.records(running[::-1]) if job}
+    jobs |= {job.spec.id: job for job in store.jobs.newest(_LIST_ROWS)}
+    by_state = sorted(jobs.values(), key=lambda job: job.state is not JobState.RUNNING)
+    return batches, by_state[:_LIST_ROWS]
+
+
 def _watch(store: Store, id_: str, pace: Pace, out: Output) -> None:
     """Show a job or batch until it has ended, or until Ctrl-C."""
     with suppress(KeyboardInterrupt), out.panel(every_s=_LINE_S) as show:
         while True:
-            record = find(store, id_)
-            if isinstance(record, JobRecord):
-                show("\n".join(job_lines(record, _scopes(store, record))))
+            try:
+                record = find(store, id_)
+                show(_progress(store, record, pace, live=out.live))
+            except Unreachable as error:  # it may be starting again
+                show(str(error))
             else:
-                snapshot = view(store, record, pace)
-                show("\n".join(batch_lines(record, snapshot)) if out.live else brief_line(record, snapshot))
-            if record.state.final if isinstance(record, JobRecord) else record.state in ENDED_STATES:
-                return
+                if record.state.final if isinstance(record, JobRecord) else record.state in ENDED_STATES:
+                    return
             time.sleep(_LOOK_S)
+
+
+def _progress(store: Store, record: JobRecord | BatchRecord, pace: Pace, *, live: bool) -> str:
+    """What a watch shows: all of it on a terminal, else a line for a batch."""
+    if isinstance(record, JobRecord):
+        return "\n".join(job_lines(record, _scopes(store, record)))
+    snapshot = view(store, record, pace)
+    return "\n".join(batch_lines(record, snapshot)) if live else brief_line(record, snapshot)
 
 
 def _isolations(store: Store, record: JobRecord | BatchRecord) -> set[str | None]:

@@ -49,13 +49,14 @@ class Probes:
     """How the checks reach Redis, endpoints and the sandbox.
 
     ``models`` lists the models that an endpoint serves; ``limits`` returns the workers' current view of each
-    endpoint, one line each.
+    endpoint, one line each. ``missing_workers`` returns the roles of which no worker is alive.
     """
 
     stores: Callable[[], AbstractContextManager[OpenStores]]
     models: Callable[[Endpoint], list[str]]
     sandbox: Callable[[], str]
     limits: Callable[[redis.Redis], Sequence[str]]
+    missing_workers: Callable[[redis.Redis], Sequence[Role]] = lambda _: ()
 
 
 def examine(settings: Settings, probes: Probes) -> Iterator[Check]:
@@ -95,6 +96,7 @@ def _stores(probes: Probes) -> Iterator[Check]:
         with probes.stores() as stores:
             yield _guarded("redis", lambda: _redis(stores.client))
             yield _guarded("blob store", lambda: _blobs(stores.blobs()))
+            yield _guarded("workers", lambda: _workers(probes.missing_workers(stores.client)))
             for line in probes.limits(stores.client):
                 status: Status = "warning" if "endpoint away" in line else "ok"
                 yield Check(name="endpoint limits", status=status, detail=line)
@@ -142,6 +144,14 @@ def _blobs(blobs: Blobs) -> Check:
     if blobs.get_text(sha256) != _PROBE:
         raise BlobError(sha256, "the text that was read back differs from the one that was stored")
     return Check(name="blob store", status="ok", detail="a text was written and read back")
+
+
+def _workers(missing: Sequence[Role]) -> Check:
+    if not missing:
+        return Check(name="workers", status="ok", detail="workers of both roles are alive")
+    detail = ", ".join(f"no {role} worker is running" for role in missing)
+    hint = "Run rlm-dist up, or rlm-dist worker root and rlm-dist worker sub."
+    return Check(name="workers", status="warning", detail=detail, hint=hint)
 
 
 def _sandbox(level: str) -> Check:

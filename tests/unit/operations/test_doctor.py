@@ -69,6 +69,7 @@ def test_where_all_works_all_is_ok_and_the_missing_lockdown_is_told() -> None:
     checks = examined()
     assert {name: check.status for name, check in checks.items()} == {
         "redis": "ok",
+        "workers": "ok",
         "blob store": "ok",
         "sandbox": "warning",
         "model endpoint": "ok",
