@@ -38,6 +38,7 @@ COMMANDS = {
     "model": "local:model",
     "demo": "local:demo",
     "doctor": "doctor:doctor",
+    "env": "env:env",
     "bench": "bench:bench",
 }
 
