@@ -2,12 +2,11 @@
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
-import click
 import typer
 
 from rlm_dist.cli import options
@@ -31,6 +30,7 @@ _PILOT_OPTIONS = ("--pilot", "--batch-id")  # each with a value, as the next wor
 
 @options.takes_job_options
 def submit(
+    context: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE.jsonl", help="One job a line; - reads stdin.")],
     batch_id: Annotated[str | None, typer.Option(metavar="ID", help="The same id attaches.")] = None,
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave bad lines out.")] = False,
@@ -83,16 +83,15 @@ def submit(
             batch_id = batch.id
             tried = run_pilot(batch, first, jobs.total, out)
             if not yes and jobs.total > len(first):
-                ask(jobs.total - len(first), _without_pilot(batch_id))
+                ask(jobs.total - len(first), _without_pilot(context.find_root().obj, batch_id))
         batch = client.submit_checked(jobs, batch_id, **asked)
         out.note(f"{jobs.total} jobs")
         document = {"batch_id": batch.id, "jobs": jobs.total, "left_out": jobs.bad_lines}
         out.result(document | ({"pilot": tried} if tried else {}), lambda: [batch.id])
 
 
-def _without_pilot(batch_id: str) -> str:
-    """The present command, for the other jobs of the batch: with all its options but the pilot."""
-    words = list(click.get_current_context().find_root().obj or ())
+def _without_pilot(words: Sequence[str], batch_id: str) -> str:
+    """The command with these words for the other jobs of the batch: with all its options but the pilot."""
     kept: list[str] = []
     skip = False
     for word in words:

@@ -66,10 +66,11 @@ def examine(settings: Settings, probes: Probes) -> Iterator[Check]:
     root, sub = endpoints_of(settings, Role.ROOT), endpoints_of(settings, Role.SUB)
     root_urls = {endpoint.url for endpoint in root}
     for endpoint in root:
-        yield _endpoint("model endpoint", endpoint, probes)
+        same = [one for one in sub if one.url == endpoint.url]
+        yield _endpoint("model endpoint", endpoint, _wanted(endpoint, *same), probes)
     for endpoint in sub:
         if endpoint.url not in root_urls:
-            yield _endpoint("sub model endpoint", endpoint, probes)
+            yield _endpoint("sub model endpoint", endpoint, _wanted(endpoint), probes)
     yield Check(name="versions", status="ok", detail=_versions())
 
 
@@ -162,12 +163,23 @@ def _sandbox(level: str) -> Check:
     return Check(name="sandbox", status="warning", detail=detail, hint=hint)
 
 
-def _endpoint(name: str, endpoint: Endpoint, probes: Probes) -> Check:
+def _wanted(*endpoints: Endpoint) -> list[str]:
+    """The models that are asked for by name at endpoints of one address."""
+    names = dict.fromkeys(endpoint.named("auto") for endpoint in endpoints)
+    return [name for name in names if name != "auto"]
+
+
+def _endpoint(name: str, endpoint: Endpoint, wanted: Sequence[str], probes: Probes) -> Check:
     def check() -> Check:
         models = probes.models(endpoint)
         names = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
         address = shown_url(endpoint.url)
         detail = f"{address} serves {names}" if names else f"{address} lists no models"
+        missing = [model for model in wanted if models and model not in models]
+        if missing:
+            hint = "Set RLM_MODEL and RLM_SUB_MODEL to names that it lists, or to auto."
+            detail = f"{detail}, but not {', '.join(missing)}"
+            return Check(name=name, status="warning", detail=detail, hint=hint)
         return Check(name=name, status="ok", detail=detail)
 
     return _guarded(name, check)

@@ -45,6 +45,21 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         assert not (home / "redis/server.json").exists()
 
 
+def test_up_says_where_redis_the_logs_and_the_endpoint_are(up: Up) -> None:
+    assert up.record["redis"].startswith("redis://127.0.0.1:")
+    assert "@" not in up.record["redis"]
+    assert (Path(up.record["logs"]) / "root1.log").exists()
+    assert up.record["endpoint"].startswith("http://127.0.0.1:")
+    assert up.record["models"] == {"root": "auto", "sub": "auto"}
+
+
+def test_up_warns_if_the_endpoint_does_not_answer(tmp_path: Path) -> None:
+    variables = {"RLM_HOME": str(tmp_path / "home"), "RLM_API_URL": "http://127.0.0.1:1/v1"}
+    with command("up", "--port", "0", **variables) as process:
+        assert process.stderr is not None
+        assert any("warning: jobs cannot run yet" in line for line in process.stderr)
+
+
 @pytest.fixture
 def cli(up: Up, capsys: pytest.CaptureFixture[str]) -> Cli:
     return Cli(capsys)
