@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -13,19 +14,24 @@ from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, json_line
 from rlm_dist.cli.result_files import result_file
 from rlm_dist.cli.session import open_client
+from rlm_dist.cli.status import find_batch
 from rlm_dist.cli.trial import ask, estimate_lines, run_pilot
 from rlm_dist.client.batch_file import BatchFile, file_rules
 from rlm_dist.client.handles import result_of
 from rlm_dist.client.job_specs import options_of
 from rlm_dist.client.openai_batch import openai_line
 from rlm_dist.client.options import read_batch_options
+from rlm_dist.client.tags import parse_tags
 from rlm_dist.operations.estimate import estimate
 from rlm_dist.schema import JobRecord, JobState
 from rlm_dist.settings import load_settings
 
+_PILOT_OPTIONS = ("--pilot", "--batch-id")  # each with a value, as the next word
+
 
 @options.takes_job_options
 def submit(
+    context: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE.jsonl", help="One job a line; - reads stdin.")],
     batch_id: Annotated[str | None, typer.Option(metavar="ID", help="The same id attaches.")] = None,
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave bad lines out.")] = False,
@@ -44,6 +50,7 @@ def submit(
     on_divergence: options.Divergence = None,
     priority: options.First = None,
     cache: options.Cache = None,
+    tag: options.Tags = None,
     cap: options.Cap = False,
     context_root: options.ContextRoot = None,
     prompts: options.Prompts = None,
@@ -53,7 +60,7 @@ def submit(
     out = Output(as_json=as_json)
     asked = dict(job) | options.given(
         batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens, on_divergence=on_divergence,
-        priority=priority, webhook=webhook, cache=cache,
+        priority=priority, webhook=webhook, cache=cache, tags=parse_tags(tag) if tag else None,
     )  # fmt: skip
     settings = load_settings()
     _, of_jobs = read_batch_options(asked)
@@ -77,11 +84,22 @@ def submit(
             batch_id = batch.id
             tried = run_pilot(batch, first, jobs.total, out)
             if not yes and jobs.total > len(first):
-                ask(jobs.total - len(first), f"rlm-dist submit {shlex.quote(file)} --batch-id {batch_id}")
+                ask(jobs.total - len(first), _without_pilot(context.find_root().obj, batch_id))
         batch = client.submit_checked(jobs, batch_id, **asked)
         out.note(f"{jobs.total} jobs")
         document = {"batch_id": batch.id, "jobs": jobs.total, "left_out": jobs.bad_lines}
         out.result(document | ({"pilot": tried} if tried else {}), lambda: [batch.id])
+
+
+def _without_pilot(words: Sequence[str], batch_id: str) -> str:
+    """The command with these words for the other jobs of the batch: with all its options but the pilot."""
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if not skip and not word.startswith(("--pilot=", "--batch-id=")) and word not in _PILOT_OPTIONS:
+            kept.append(word)
+        skip = not skip and word in _PILOT_OPTIONS
+    return shlex.join(["rlm-dist", *kept, "--batch-id", batch_id])
 
 
 def _tell_left_out(jobs: BatchFile, out: Output) -> None:
@@ -104,8 +122,8 @@ def results(
     """Write a batch's results as JSON lines, in order of submission, as far as they are there."""
     out = Output(as_json=as_json)
     collected: list[object] = []
-    with open_client(load_settings(), out) as client, ExitStack() as held:
-        total = sum(client.store.batches.get(batch).counts.values())
+    with open_client(load_settings(), out, needs_workers=follow) as client, ExitStack() as held:
+        total = sum(find_batch(client.store, batch).counts.values())
         open_file = partial(result_file, grows=follow, force=force)
         write = (
             held.enter_context(open_file(output)) if output else collected.append if as_json else _to_stdout

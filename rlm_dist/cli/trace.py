@@ -8,6 +8,7 @@ import typer
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, money
 from rlm_dist.cli.session import open_stores
+from rlm_dist.cli.status import find_job
 from rlm_dist.operations.trace_text import cost_lines, trace_lines
 from rlm_dist.schema import Costs, ModelCosts
 from rlm_dist.settings import load_settings
@@ -15,11 +16,13 @@ from rlm_dist.store.trace import TracedEvent, read_trace
 
 
 def trace(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="The id of a job.")], as_json: options.Json = False
+    job: Annotated[str, typer.Argument(metavar="JOB", help="The id or the name of a job.")],
+    as_json: options.Json = False,
 ) -> None:
     """Show the trajectory of a job: messages, code, outputs, sub-calls, times and costs."""
     with open_stores(load_settings()) as (store, payloads):
-        record = store.jobs.get(job)
+        record = find_job(store, job)
+        job = record.spec.id
         by_model = store.jobs.model_costs(job)
         events = list(read_trace(store.journals, job, payloads))
     document = {

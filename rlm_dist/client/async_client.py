@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, cast
 
 from rlm_dist.client.client import Client
 from rlm_dist.client.handles import Batch, Job
-from rlm_dist.client.option_types import BudgetOptions, SubmitBatchOptions, SubmitOptions
+from rlm_dist.client.option_types import RetryOptions, SubmitBatchOptions, SubmitOptions
 from rlm_dist.errors import ClientClosed, NotFound
 from rlm_dist.schema import BatchRecord, BatchState, Costs, JobRecord, JobState, Result
 from rlm_dist.schema.events import Event
@@ -91,11 +91,12 @@ class AsyncClient:
         query: str,
         *,
         metadata: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
         **options: Unpack[SubmitOptions],
     ) -> "AsyncJob":
         """Submit one job, as ``Client.submit``."""
-        job = await self.in_thread(self.sync.submit, context, query, metadata=metadata, **options)
-        return AsyncJob(self, job)
+        submit = partial(self.sync.submit, metadata=metadata, tags=tags, **options)
+        return AsyncJob(self, await self.in_thread(submit, context, query))
 
     async def submit_batch(
         self,
@@ -126,9 +127,9 @@ class AsyncClient:
         )
         return AsyncBatch(self, await self.in_thread(submit, path, batch_id))
 
-    async def retry(self, batch_id: str, **budget: Unpack[BudgetOptions]) -> int:
+    async def retry(self, batch_id: str, **options: Unpack[RetryOptions]) -> int:
         """Run again the jobs of a batch that ended without an answer, as ``Client.retry``."""
-        return await self.in_thread(self.sync.retry, batch_id, **budget)
+        return await self.in_thread(self.sync.retry, batch_id, **options)
 
     async def in_thread(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function in one of this client's threads."""
@@ -255,9 +256,9 @@ class AsyncBatch:
         """End the pause."""
         await self._client.in_thread(self._batch.resume)
 
-    async def retry(self, **budget: Unpack[BudgetOptions]) -> int:
+    async def retry(self, **options: Unpack[RetryOptions]) -> int:
         """Run again the jobs that ended without an answer; return their number."""
-        return await self._client.in_thread(self._batch.retry, **budget)
+        return await self._client.in_thread(self._batch.retry, **options)
 
     async def finish(self, stalled_after: float) -> list[AsyncJob]:
         """Fail the running jobs that have made no progress for this many seconds; return them."""

@@ -8,6 +8,7 @@ batch again continues where the first attempt broke off, or attaches to the batc
 import hashlib
 import json
 import logging
+import random
 import re
 import threading
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Unpack
@@ -32,8 +34,15 @@ from rlm_dist.client.batch_item import BatchItem, read_item
 from rlm_dist.client.context_upload import StoredJob, upload_contexts
 from rlm_dist.client.handles import Batch, ClusterAccess, Job
 from rlm_dist.client.job_specs import JobSpecFactory, options_of
-from rlm_dist.client.option_types import BudgetOptions, SubmitBatchOptions, SubmitOptions
-from rlm_dist.client.options import JobOptions, read_batch_options, read_budget, read_options
+from rlm_dist.client.option_types import RetryOptions, SubmitBatchOptions, SubmitOptions
+from rlm_dist.client.options import (
+    JobOptions,
+    read_batch_options,
+    read_budget,
+    read_options,
+    read_raised,
+)
+from rlm_dist.client.tags import read_tags
 from rlm_dist.contexts.encoding import Encoded, encode, encode_files, store_context
 from rlm_dist.errors import ClientClosed, InputError
 from rlm_dist.local.cluster import is_up, own_queue, with_redis, workers
@@ -143,6 +152,7 @@ class Client:
         query: str,
         *,
         metadata: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
         **options: Unpack[SubmitOptions],
     ) -> Job:
         """Submit one job.
@@ -152,6 +162,7 @@ class Client:
                 or of a folder (a list of documents), or what ``contexts.encode_files`` returned.
             query: the question about the context.
             metadata: the caller's own JSON values, stored with the job.
+            tags: up to 16 names with values, by which jobs are listed and costs are split.
             options: see ``SubmitOptions``.
 
         Raises:
@@ -160,11 +171,12 @@ class Client:
         job_id = f"j{uuid.uuid4().hex[:20]}"
         line = {"id": job_id, "query": query, "context": "", "metadata": dict(metadata or {})}
         job_options = read_options(options).over(self._defaults)
+        job_tags = read_tags(tags or {})
         item = read_item(line, Path())
         encoded = _encoded(context)
         self._wake_workers()
         ref = store_context(encoded, self.blobs)
-        self._enqueue([self._specs.make(item, job_options, ref, job_id=job_id)])
+        self._enqueue([self._specs.make(item, job_options, ref, job_id=job_id, tags=job_tags)])
         return self.job(job_id)
 
     def submit_batch(
@@ -187,8 +199,9 @@ class Client:
                 directory (for ``submit_file``, the file's folder). The setting ``context_urls`` allows URLs.
             cap: whether the options are ceilings that no job may exceed; see docs/batches.md.
             options: those of ``submit``, for jobs that do not set them; ``batch_max_usd`` and
-                ``batch_max_tokens``, budgets that all jobs share (they replace those of an existing batch);
-                and ``webhook``, an address that is notified when a new batch ends.
+                ``batch_max_tokens``, budgets that all jobs share, and ``tags``, as for ``submit`` (they
+                replace those of an existing batch); and ``webhook``, an address that is notified when a
+                new batch ends.
 
         Raises:
             InputError: listing every bad item; nothing is submitted then. Also if the batch id is in use
@@ -230,15 +243,17 @@ class Client:
     def submit_pilot(
         self, jobs: JobSource, count: int, batch_id: str | None = None, **options: Unpack[SubmitBatchOptions]
     ) -> tuple[Batch, list[Job]]:
-        """Submit ``count`` jobs, spread evenly over the batch; ``submit_checked`` submits the others.
+        """Submit ``count`` jobs, drawn at random; ``submit_checked`` submits the others.
 
-        Returns the batch and these jobs. If the whole batch was submitted before, they are its first ones.
+        Each of ``count`` equal parts of the batch gives one. The same batch gives the same jobs. Returns the
+        batch and these jobs.
         """
         batch, defaults = self._open_batch(jobs, batch_id, options)
         count = min(count, jobs.total)
+        positions = _draw(jobs.digest, jobs.total, count)
         if not batch.record().sealed:
-            self._fill(batch.id, jobs, defaults, {n * jobs.total // count for n in range(count)})
-        return batch, [self.job(job_id) for job_id in self.store.batches.job_ids(batch.id, 0, count)]
+            self._fill(batch.id, jobs, defaults, set(positions))
+        return batch, [self.job(job_id) for job_id in self.store.batches.job_ids_at(batch.id, positions)]
 
     def _open_batch(
         self, jobs: JobSource, batch_id: str | None, options: Mapping[str, object]
@@ -251,23 +266,29 @@ class Client:
             raise InputError((f"batch id {batch_id!r}: must be up to 128 letters, digits, '.', '_' and '-'",))
         limits = (batch_options.max_nanousd, batch_options.batch_max_tokens)
         webhook = batch_options.webhook
-        if not self.store.batches.create(batch_id, jobs.digest, jobs.total, *limits, webhook=webhook):
-            self.store.batches.set_budget(batch_id, *limits)
+        created = self.store.batches.create(
+            batch_id, jobs.digest, jobs.total, *limits, webhook=webhook, tags=batch_options.tags
+        )
+        if not created:
+            self.store.batches.set_budget(batch_id, *limits, tags=batch_options.tags)
         return self.batch(batch_id), job_options.over(self._defaults)
 
-    def retry(self, batch_id: str, **budget: Unpack[BudgetOptions]) -> int:
+    def retry(self, batch_id: str, **options: Unpack[RetryOptions]) -> int:
         """Run again the jobs of a batch that ended without an answer; return their number.
 
         They keep their ids, their ledgers and the calls that were answered. A new budget replaces the
-        batch's; what was spent before counts against it.
+        batch's; what was spent before counts against it. A job that a limit of its own ended (``max_usd``,
+        ``max_iterations``, ``max_tokens``, ``max_sub_calls`` or ``max_seconds``) is left out, unless
+        ``raised`` has a higher value for this limit.
 
         Raises:
             NotFound: if the batch does not exist, or its retention is over.
-            InputError: if a budget is bad.
+            InputError: if a budget or limit is bad.
         """
-        limits = read_budget(**budget)
-        self.store.batches.set_budget(batch_id, limits.max_nanousd, limits.batch_max_tokens)
-        job_ids = self.store.batches.retry(batch_id)
+        limits = read_raised(options.pop("raised", None) or {})
+        budget = read_budget(**options)
+        self.store.batches.set_budget(batch_id, budget.max_nanousd, budget.batch_max_tokens)
+        job_ids = self.store.batches.retry(batch_id, limits)
         if job_ids:
             self._wake_workers()
             specs = [job.spec for job in self.store.jobs.records(job_ids) if job]
@@ -367,6 +388,13 @@ def _encoded(context: object) -> Encoded:
     if isinstance(context, Encoded):
         return context
     return encode_files([context]) if isinstance(context, Path) else encode(context)
+
+
+def _draw(digest: str, total: int, count: int) -> list[int]:
+    """One random position in each of ``count`` equal parts of 0 … ``total``; the digest is the seed."""
+    draw = random.Random(digest)
+    bounds = [n * total // count for n in range(count + 1)]
+    return [draw.randrange(low, high) for low, high in pairwise(bounds)]
 
 
 def _job_id(batch_id: str, item: BatchItem) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, Unpack
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.blobs.store import Blobs
-from rlm_dist.client.option_types import BudgetOptions
+from rlm_dist.client.option_types import RetryOptions
 from rlm_dist.errors import Cancelled, JobFailed
 from rlm_dist.schema import BatchRecord, BatchState, Costs, JobRecord, JobState, Result, Timing
 from rlm_dist.schema.events import Event
@@ -27,7 +27,7 @@ _ALL = 2**31
 class HandleOwner(Protocol):
     """The client that made a handle."""
 
-    def retry(self, batch_id: str, **budget: Unpack[BudgetOptions]) -> int:
+    def retry(self, batch_id: str, **options: Unpack[RetryOptions]) -> int:
         """Run again the jobs of a batch that ended without an answer."""
 
     def pickled(self, handle: "Job | Batch") -> tuple[Callable[..., Any], tuple[str, ...]]:
@@ -237,9 +237,9 @@ class Batch:
         """End the pause."""
         self._cluster.store.batches.resume(self.id)
 
-    def retry(self, **budget: Unpack[BudgetOptions]) -> int:
+    def retry(self, **options: Unpack[RetryOptions]) -> int:
         """Run again the jobs that ended without an answer, as ``Client.retry``; return their number."""
-        return self._cluster.owner.retry(self.id, **budget)
+        return self._cluster.owner.retry(self.id, **options)
 
     def finish(self, stalled_after: float) -> list[Job]:
         """Fail the running jobs that have made no progress for this many seconds; return them."""

@@ -51,7 +51,14 @@ class BudgetOptions(TypedDict, total=False):
     batch_max_tokens: int | None
 
 
+class RetryOptions(BudgetOptions, total=False):
+    """How jobs are run again: ``raised`` has higher limits for those that a limit of their own ended."""
+
+    raised: Mapping[str, object] | None
+
+
 class SubmitBatchOptions(SubmitOptions, BudgetOptions, total=False):
-    """The options of the jobs that do not set them, the batch's budgets, and who is notified of its end."""
+    """The options of jobs that do not set them, the batch's budgets and tags, and who is told of its end."""
 
     webhook: str | None
+    tags: Mapping[str, str] | None

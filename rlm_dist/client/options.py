@@ -14,9 +14,14 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from rlm_dist.client.tags import check_tags
 from rlm_dist.errors import InputError
 from rlm_dist.schema import NANO, CallParameters, ExtraBody, JobLimits, OnDivergence, Priority, Role, Tier
 
+_RAISABLE = {
+    "max_usd": "max_nanousd",
+    **{name: name for name in ("max_iterations", "max_tokens", "max_sub_calls", "max_seconds")},
+}
 _MOST = 2**53
 _MOST_USD = 10**9
 _MOST_SUB_MODELS = 30  # with the job's own two, as many as a ledger has lines for
@@ -102,6 +107,12 @@ class BatchOptions(BatchBudget):
     """The options of a whole batch; ``webhook`` is the address that is notified of its end."""
 
     webhook: str | None = Field(default=None, max_length=_MOST_URL_CHARS)
+    tags: dict[str, str] | None = None
+
+    @field_validator("tags", mode="before")
+    @classmethod
+    def _good_tags(cls, value: object) -> object:
+        return None if value is None else check_tags(value)
 
     @field_validator("webhook")
     @classmethod
@@ -129,6 +140,20 @@ def read_budget(**values: object) -> BatchBudget:
         return BatchBudget.model_validate(values)
     except ValidationError as error:
         raise InputError(tuple(problems_of(error))) from None
+
+
+def read_raised(values: Mapping[str, object]) -> dict[str, float]:
+    """Check higher limits of jobs, passed by name; return them by the names of ``JobLimits``.
+
+    Raises:
+        InputError: listing every bad name and value.
+    """
+    wrong = sorted(set(values) - set(_RAISABLE))
+    if wrong:
+        names = ", ".join(_RAISABLE)
+        raise InputError(tuple(f"{name}: cannot be raised; these can: {names}" for name in wrong))
+    limits = read_options(values).limits()
+    return {field: getattr(limits, field) for name, field in _RAISABLE.items() if name in values}
 
 
 def read_options(values: Mapping[str, object]) -> JobOptions:

@@ -71,6 +71,7 @@ class JobStore(StorePart):
             CANCELLED,
             self._retention_ms,
             spec.custom_id,
+            json.dumps(spec.tags, sort_keys=True) if spec.tags else "",
         ]
 
     def get(self, job_id: str) -> JobRecord:

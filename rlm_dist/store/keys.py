@@ -19,7 +19,7 @@ J                      hash    retention from job end   id, spec, state, epoch, 
                                                         (stored in its journal, requests, results and trace,
                                                         and in blobs for them), max_bytes, name (the user's
                                                         for it), turns (begun so far), reason (why it has no
-                                                        answer)
+                                                        answer), tags (JSON, of a single job)
 J:ledger               hash    as J                     totals and lines; see ``ledger``
 J:calls                hash    as J                     call id → state; see ``lua/prelude_calls.lua``
 J:requests             hash    as J                     sub-call id → request
@@ -33,11 +33,11 @@ J:blobs                set     as J                     keys of the blobs that t
 J:tokens               zset    as J                     tokens of the latest writes, to recognize repeats
 J:charges              list    as J                     each charge in the ledger; see ``ledger``
 B                      hash    retention from its last  digest, total, created_ms, sealed, paused,
-                               job's end, or from its   pause_reason, cancelled, max_nanousd, max_tokens, and
-                               creation while empty     ``n:<state>`` with the number of jobs in that state;
-                                                        if it has a webhook: webhook (the URL), webhooks (the
-                                                        key of the list of due ones), webhook_tries,
-                                                        webhook_state, ended_ms
+                               job's end, or from its   pause_reason, cancelled, max_nanousd, max_tokens,
+                               creation while empty     tags (JSON), and ``n:<state>`` with the number of
+                                                        jobs in that state; if it has a webhook: webhook
+                                                        (the URL), webhooks (the key of the list of due
+                                                        ones), webhook_tries, webhook_state, ended_ms
 B:ledger               hash    as B                     as J:ledger, over all jobs
 B:jobs                 zset    as B                     job ids by line number
 B:by:<order>           zset    as B                     job ids by state and order; see
