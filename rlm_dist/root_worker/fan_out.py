@@ -35,6 +35,7 @@ from rlm_dist.schema import (
     Role,
 )
 from rlm_dist.schema.events import Emit, SubCallsAnswered
+from rlm_dist.schema.id_lists import pack_ids
 from rlm_dist.schema.leases import RENEW_S
 from rlm_dist.store import CallRefused, CallState, OpenCall, Store, Window
 from rlm_dist.worker.accounts import Accounts
@@ -158,6 +159,7 @@ class FanOut:
                         answer.tier for answer in answers if answer.tier not in (None, DEFAULT_TIER)
                     ),
                     seconds=time.monotonic() - started,
+                    call_ids=pack_ids(ids),
                 )
             )
         for failure in failures:

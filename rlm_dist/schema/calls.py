@@ -128,8 +128,10 @@ class CallResult(Wire):
 
     ``wasted`` lists the attempts that the endpoint charged for without success: earlier ones, or a failed
     last one. ``attempts`` counts the HTTP requests made; ``failed_attempts`` has the kind of each failure.
-    ``cached`` says that the completion is another call's and cost nothing. ``waited_s`` is the part of
-    ``seconds`` in which the call waited for a slot of its worker and for the endpoint's limits.
+    ``cached`` says that the completion is another call's and cost nothing. ``started_ms`` is when the first
+    attempt began, in Unix milliseconds by the clock of the process that made it; 0 if there was none.
+    ``waited_s`` is the part of ``seconds`` in which the call waited for a slot of its worker and for the
+    endpoint's limits.
     """
 
     completion: Completion | None = None
@@ -139,6 +141,7 @@ class CallResult(Wire):
     failed_attempts: tuple[str, ...] = ()
     cached: bool = False
     seconds: float = 0.0
+    started_ms: int = Field(default=0, exclude_if=_is_zero)
     waited_s: float = Field(default=0.0, exclude_if=_is_zero)
 
 

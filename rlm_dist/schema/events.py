@@ -71,7 +71,8 @@ class SubCallsAnswered(Wire):
     """One ``llm_query`` or ``llm_query_batched`` returned; ``from_store`` of its calls were answered earlier.
 
     ``failed_attempts`` counts the failed requests by kind of failure; most of them were retried. ``tiers``
-    counts the calls that a tier other than the default one served.
+    counts the calls that a tier other than the default one served. ``call_ids`` has the ids of all its calls
+    in the order of the prompts, as ``id_lists`` packs them; it is empty in events of earlier versions.
     """
 
     event: Literal["sub_calls_answered"] = "sub_calls_answered"
@@ -82,6 +83,7 @@ class SubCallsAnswered(Wire):
     failed_attempts: dict[str, int] = Field(default={})
     tiers: dict[str, int] = Field(default={})
     seconds: float
+    call_ids: str = ""
 
 
 class Marked(Wire):

@@ -12,6 +12,7 @@ from rlm_dist.store.audit import Audit, AuditStore, Difference
 from rlm_dist.store.backlog import BacklogStore
 from rlm_dist.store.batches import BatchStore
 from rlm_dist.store.cache import CacheStore
+from rlm_dist.store.call_rows import CallRows
 from rlm_dist.store.calls import CallRefused, CallState, CallStore, OpenCall, Settlement, Spend
 from rlm_dist.store.capacity import Window, WorkerStore
 from rlm_dist.store.connection import StoreConnection, connect, reaching
@@ -56,6 +57,7 @@ class Store:
         self.lists = JobListStore(self.connection)
         self.listings = ListingStore(self.connection, self.batches, self.lists)
         self.calls = CallStore(self.connection)
+        self.call_rows = CallRows(self.connection)
         self.journals = JournalStore(self.connection)
         self.workers = WorkerStore(self.connection)
         self.backlog = BacklogStore(self.connection)
