@@ -10,11 +10,14 @@ from rlm_dist.cli.output import FAILED, Output, money, table
 from rlm_dist.cli.session import open_stores
 from rlm_dist.cli.status import find
 from rlm_dist.errors import InputError
+from rlm_dist.operations.plots import check_plot, plot_costs
 from rlm_dist.operations.trace_text import calls, cost_lines
 from rlm_dist.schema import BatchRecord, Costs, JobRecord, ModelCosts
 from rlm_dist.schema.lists import TagCosts
 from rlm_dist.settings import load_settings
 from rlm_dist.store import Audit, Store
+
+_MOST_DRAWN = 200_000
 
 
 def cost(
@@ -25,11 +28,16 @@ def cost(
     check: Annotated[
         bool, typer.Option("--check", help="Recompute the sums from the single charges.")
     ] = False,
+    plot: options.Plot = None,
     as_json: options.Json = False,
 ) -> None:
     """Show calls, tokens and money of a job or batch by role and model, or of all of them by tag."""
     if (id_ is None) == (by is None) or (check and by is not None):
         raise InputError(("cost: give the id of a job or batch, with or without --check, or --by tag alone",))
+    if plot is not None:
+        check_plot(plot)
+    if id_ is None and plot is not None:
+        raise InputError(("--plot draws one job or batch: give its id, and not --by",))
     if id_ is None:
         _by_tag(by or "", Output(as_json=as_json))
         return
@@ -40,6 +48,9 @@ def cost(
         else:
             id_, by_model = record.spec.id, store.jobs.model_costs(record.spec.id)
         audit = _audit(store, record) if check else None
+        if plot is not None:
+            ended = store.batches.last_ended(id_, _MOST_DRAWN) if isinstance(record, BatchRecord) else []
+            plot_costs(plot, f"{id_}: {money(record.costs.total_cost)}", by_model, ended)
     document = {"id": id_, "state": record.state, "costs": record.costs, "models": by_model}
     if audit is None:
         Output(as_json=as_json).result(document, lambda: _cost_lines(record.costs, by_model))

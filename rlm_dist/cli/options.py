@@ -49,6 +49,10 @@ Tags = Annotated[
         "--tag", metavar="NAME=VALUE", help="A tag, to filter and to split costs by; may be repeated."
     ),
 ]
+Plot = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Draw it, as .svg or .png; needs pip install 'rlm-dist[plot]'."),
+]
 OutFile = Annotated[Path | None, typer.Option("-o", "--output", help="Write there instead of to stdout.")]
 
 
