@@ -10,7 +10,8 @@
     ├── LimitExceeded      end the job as ``exhausted``                    (exit 3)
     ├── Cancelled          end the job as ``cancelled``                    (exit 4)
     ├── UnknownPrice       a money budget, but no price for the model: end the job as ``failed``
-    ├── JobFailed          the awaited job ended as ``failed``             (exit 1)
+    ├── JobFailed          the awaited job ended as ``failed`` or ``exhausted``  (exit 1)
+    ├── ClientClosed       the client was closed: make another one
     ├── NoAnswer           tells Celery that the job of this task ended as ``failed`` or ``exhausted``
     ├── Superseded         another worker now holds the job: stop, write nothing
     ├── Parked             this worker releases the job; another worker continues it, now or later
@@ -131,7 +132,7 @@ class Cancelled(RLMError):
 
 
 class JobFailed(RLMError):
-    """The job that the caller waited for failed; ``kind`` and ``message`` are those of its result's error."""
+    """The job that the caller waited for has no answer; ``kind`` and ``message`` are its result's error."""
 
     def __init__(self, job_id: str, kind: str, message: str) -> None:
         super().__init__(job_id, kind, message)
@@ -141,6 +142,13 @@ class JobFailed(RLMError):
 
     def __str__(self) -> str:
         return f"job {self.job_id} failed: {self.kind}: {self.message}"
+
+
+class ClientClosed(RLMError):
+    """The client, or the client of this handle, was closed."""
+
+    def __str__(self) -> str:
+        return "this client is closed; make another one to go on"
 
 
 class NoAnswer(RLMError):

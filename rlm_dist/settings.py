@@ -53,7 +53,7 @@ _NOT_FROM_FOLDER = frozenset(
         *("RLM_API_URL", "RLM_API_KEY", "RLM_SUB_API_URL", "RLM_SUB_API_KEY", "OPENAI_API_KEY"),
         *("RLM_EXTRA_HEADERS", "RLM_SUB_EXTRA_HEADERS", "RLM_ENDPOINTS", "RLM_REDIS_URL", "RLM_BLOB_URL"),
         *("RLM_HOME", "RLM_SANDBOX", "RLM_SANDBOX_MIN", "RLM_SANDBOX_PACKAGES", "RLM_WEBHOOK_SECRET"),
-        *("RLM_CONTEXT_URLS", "RLM_WEBHOOK_PRIVATE"),
+        *("RLM_CONTEXT_URLS", "RLM_WEBHOOK_PRIVATE", "RLM_METRICS_ADDRESS", "RLM_OTEL_CONTENT"),
     }
 )
 # By address: what is sent to it alone, and the keys that are sent if it has none of its own.
@@ -148,7 +148,10 @@ class Settings(BaseSettings):
     prices: Path | None = None
     webhook_secret: SecretStr | None = None
     webhook_private: bool = False
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    metrics_address: str = Field(default="127.0.0.1", min_length=1)
     broker_prefix: str = ""
+    otel_content: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
 

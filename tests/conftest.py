@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the programs, possibly Debian's, that the tests used."""
     try:
-        program = next(prefixes(sys.executable, []))[0]
+        program = next(prefixes(sys.executable, [], as_root=False))[0]
     except SandboxError:
         program = "none"
     terminalreporter.write_line(f"bubblewrap: {program}")
@@ -56,11 +56,17 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> Iterator[str]:
     """The address of the session's server, which is empty before and after the test."""
-    with connect(redis_server.url, client_name="test") as client:
+    with connect(redis_server.admin_url, client_name="test") as client:
         client.flushall()
         client.config_set("maxmemory", 0)
         yield redis_server.url
         client.flushall()
+
+
+@pytest.fixture
+def admin_url(redis_server: RedisServer) -> str:
+    """The address of the same server for a user that may do everything."""
+    return redis_server.admin_url
 
 
 _OF_DEBIAN = {"redis": [pytest.mark.debian]}
@@ -79,11 +85,18 @@ def each_redis_server(
 
 
 @pytest.fixture
-def redis_client(each_redis_server: RedisServer) -> Iterator[redis.Redis]:
+def redis_admin(each_redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """A client that may do everything on the server of ``redis_client``."""
+    with connect(each_redis_server.admin_url, client_name="test-admin") as client:
+        yield client
+
+
+@pytest.fixture
+def redis_client(each_redis_server: RedisServer, redis_admin: redis.Redis) -> Iterator[redis.Redis]:
     """A client of an empty server; the test runs once for each flavour."""
+    redis_admin.flushall()
+    redis_admin.config_set("maxmemory", 0)
     with connect(each_redis_server.url, client_name="test") as client:
-        client.flushall()
-        client.config_set("maxmemory", 0)
         yield client
 
 

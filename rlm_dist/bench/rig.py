@@ -96,7 +96,9 @@ def measured(module: str, *arguments: object) -> Any:
     return json.loads(done.stdout)
 
 
-def settings_of(home: Path, api_url: str, redis_url: str, *, root_slots: int, slots: int) -> Settings:
+def settings_of(
+    home: Path, api_url: str, redis_url: str, *, root_slots: int, slots: int, metrics_port: int | None = None
+) -> Settings:
     """The settings of a cluster that is measured: one simulated endpoint, all in its own folder."""
     return Settings(
         api_url=api_url,
@@ -110,6 +112,7 @@ def settings_of(home: Path, api_url: str, redis_url: str, *, root_slots: int, sl
         root_concurrency=root_slots,
         sub_concurrency=slots,
         log_level="error",
+        metrics_port=metrics_port,
     )
 
 
@@ -137,11 +140,14 @@ def rig(
     root_slots: int = 1,
     subs: int = 1,
     slots: int = 256,
+    metrics_port: int | None = None,
 ) -> Iterator[Rig]:
     """A cluster that runs while the context is open; ``home`` is its own folder."""
     with ExitStack() as held:
         redis_url = held.enter_context(server(home))
-        settings = settings_of(home, served.url, redis_url, root_slots=root_slots, slots=slots)
+        settings = settings_of(
+            home, served.url, redis_url, root_slots=root_slots, slots=slots, metrics_port=metrics_port
+        )
         cluster = held.enter_context(workers(settings, roots=roots, subs=subs))
         client = held.enter_context(Client(settings))
         made = Rig(client, served, cluster.pids())

@@ -20,6 +20,7 @@ class Group(StrEnum):
     CONTEXTS = "contexts"
     PEERS = "peers"
     GROWTH = "growth"
+    METRICS = "metrics"
 
 
 class Figure(Wire):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 
-from rlm_dist.bench import beside_peers, contexts, fan_out, footprint, jobs, one_call
+from rlm_dist.bench import beside_peers, contexts, fan_out, footprint, jobs, metrics_cost, one_call
 from rlm_dist.bench.rows import Figure, Group
 
 Part = Callable[[Path], Iterator[Figure]]
@@ -56,5 +56,9 @@ def _parts(*, quick: bool) -> list[tuple[Group, Part]]:
         ),
         (Group.GROWTH, sized(fan_out.growth, {"few": 100, "many": 100_000}, {"few": 200, "many": 2000})),
         (Group.GROWTH, sized(jobs.waiting, {"few": 100, "many": 10_000}, {"few": 100, "many": 1000})),
+        (
+            Group.METRICS,
+            sized(metrics_cost.on_and_off, {"calls": 5000, "rounds": 7}, {"calls": 2000, "rounds": 3}),
+        ),
         (Group.GROWTH, sized(jobs.dispatching, {"few": 40, "many": 10_000}, {"few": 40, "many": 400})),
     ]

@@ -6,15 +6,17 @@
 * **fsspec** (a folder, ``s3://…``, ``memory://…``): ``<root>/<first two digits>/<sha256>/`` with files
   ``<upload>-0``, ``<upload>-1``, … and ``manifest``, a JSON object ``{"upload", "pieces"}``, which is written
   last. Two writers of one blob cannot collide, since each upload has its own file names. Nothing expires by
-  itself.
+  itself; in a folder, the date of ``manifest`` says when the blob was last stored or kept (see ``sweep``).
 """
 
 import errno
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -57,6 +59,15 @@ class RedisBackend:
             for number in pieces:
                 pipe.hstrlen(keys.blob(sha256), str(number))
             return sum(pipe.execute())
+
+    def delete(self, sha256: str) -> None:
+        """Remove the blob's key, if it exists."""
+        with self._blob_errors(sha256):
+            self._client.unlink(keys.blob(sha256))
+
+    def old(self, age_s: float) -> Iterator[str]:
+        """None: all expire by themselves."""
+        return iter(())
 
     def read(self, sha256: str) -> Iterator[bytes]:
         """The blob's pieces in order."""
@@ -131,8 +142,29 @@ class FsspecBackend:
         self._local = isinstance(filesystem, LocalFileSystem)
 
     def keep(self, hashes: Sequence[str]) -> list[bool]:
-        """Whether each blob exists."""
+        """Whether each blob exists; in a folder, its date is renewed."""
         return [self._exists(sha256) for sha256 in hashes]
+
+    def delete(self, sha256: str) -> None:
+        """Remove the blob's files, the manifest first, so that nothing half-removed is seen."""
+        folder = self._folder(sha256)
+        with self._blob_errors(sha256, "remove from"):
+            with suppress(FileNotFoundError):
+                self._files.rm_file(f"{folder}/manifest")
+            with suppress(FileNotFoundError):
+                self._files.rm(folder, recursive=True)
+
+    def old(self, age_s: float) -> Iterator[str]:
+        """The blobs of a folder by their date, also what a writer left that died; none of other storages."""
+        if not self._local:
+            return
+        before = time.time() - age_s
+        for path in Path(self._root).glob("??/*"):
+            manifest = path / "manifest"
+            with suppress(FileNotFoundError):
+                dated = manifest if manifest.exists() else path
+                if dated.stat().st_mtime < before:
+                    yield path.name
 
     def size(self, sha256: str) -> int:
         """The bytes of the files of its pieces."""
@@ -175,7 +207,13 @@ class FsspecBackend:
     def _exists(self, sha256: str) -> bool:
         with self._blob_errors(sha256, "read"):
             path = f"{self._folder(sha256)}/manifest"
-            return os.path.exists(path) if self._local else bool(self._files.exists(path))
+            if not self._local:
+                return bool(self._files.exists(path))
+            try:
+                os.utime(path)
+            except FileNotFoundError:
+                return False
+            return True
 
     def _manifest(self, sha256: str) -> dict[str, Any] | None:
         with self._blob_errors(sha256, "read"):

@@ -34,6 +34,12 @@ class BlobBackend(Protocol):
     def size(self, sha256: str) -> int:
         """The stored bytes of a blob that exists."""
 
+    def delete(self, sha256: str) -> None:
+        """Remove a blob, if it exists."""
+
+    def old(self, age_s: float) -> Iterator[str]:
+        """The blobs that do not expire by themselves and were neither stored nor kept for ``age_s``."""
+
     def read(self, sha256: str) -> Iterator[bytes]:
         """The blob's pieces in order; raises BlobError if one is missing."""
 
@@ -98,6 +104,18 @@ class Blobs:
             BlobError: it does not exist.
         """
         return self._backend.size(sha256)
+
+    def delete(self, sha256: str) -> None:
+        """Remove a blob, if it exists.
+
+        Raises:
+            BlobError: it cannot be removed.
+        """
+        self._backend.delete(sha256)
+
+    def old(self, age_s: float) -> Iterator[str]:
+        """The blobs that do not expire by themselves and were neither stored nor kept for ``age_s``."""
+        return self._backend.old(age_s)
 
     def get_text(self, sha256: str) -> str:
         """The text that was stored under this hash."""

@@ -15,6 +15,7 @@ import kombu
 from rlm_dist.broker.app import _PRIORITIES, AGAIN_QUEUE, ROOT_QUEUE, ROOT_TASK, SUB_QUEUE, SUB_TASK
 from rlm_dist.broker.task_ids import root_task_id, sub_task_id
 from rlm_dist.one_line import one_line
+from rlm_dist.otel.spans import HEADER
 from rlm_dist.schema import JobSpec
 
 _MAX_ID_CHARS = 64
@@ -30,6 +31,7 @@ class _Task(NamedTuple):
     job_id: str
     batch_id: str | None
     root_task_id: str | None = None
+    traceparent: str | None = None
     priority: int = _PRIORITIES["normal"]
 
 
@@ -71,8 +73,16 @@ class SubTasks:
         return sub_task_id(self.job_id, self._epoch, next(self._numbers))
 
 
-def send_sub(app: celery.Celery, tasks: SubTasks, turn: int, chunks: Sequence[Sequence[str]]) -> None:
+def send_sub(
+    app: celery.Celery,
+    tasks: SubTasks,
+    turn: int,
+    chunks: Sequence[Sequence[str]],
+    traceparent: str | None = None,
+) -> None:
     """Put calls of a job on the queue of the sub workers, each chunk as one task.
+
+    ``traceparent`` goes along in a header.
 
     Raises:
         kombu.exceptions.OperationalError, redis.RedisError: if the broker cannot be reached.
@@ -91,6 +101,7 @@ def send_sub(app: celery.Celery, tasks: SubTasks, turn: int, chunks: Sequence[Se
                         job_id=tasks.job_id,
                         batch_id=tasks.batch_id,
                         root_task_id=tasks.root_task_id,
+                        traceparent=traceparent,
                     )
                 )
 
@@ -138,7 +149,7 @@ def _publisher(
             exchange="",
             routing_key=queue_name,
             serializer=serializer,
-            headers=message.headers,
+            headers=message.headers | ({HEADER: task.traceparent} if task.traceparent else {}),
             priority=task.priority,
             **message.properties,
         )

@@ -2,30 +2,36 @@
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, json_line
+from rlm_dist.cli.result_files import result_file
 from rlm_dist.cli.session import open_client
+from rlm_dist.cli.status import find_batch
 from rlm_dist.cli.trial import ask, estimate_lines, run_pilot
 from rlm_dist.client.batch_file import BatchFile, file_rules
 from rlm_dist.client.handles import result_of
 from rlm_dist.client.job_specs import options_of
 from rlm_dist.client.openai_batch import openai_line
 from rlm_dist.client.options import read_batch_options
-from rlm_dist.errors import InputError
+from rlm_dist.client.tags import parse_tags
 from rlm_dist.operations.estimate import estimate
 from rlm_dist.schema import JobRecord, JobState
 from rlm_dist.settings import load_settings
 
+_PILOT_OPTIONS = ("--pilot", "--batch-id")  # each with a value, as the next word
+
 
 @options.takes_job_options
 def submit(
+    context: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE.jsonl", help="One job a line; - reads stdin.")],
     batch_id: Annotated[str | None, typer.Option(metavar="ID", help="The same id attaches.")] = None,
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave bad lines out.")] = False,
@@ -44,6 +50,7 @@ def submit(
     on_divergence: options.Divergence = None,
     priority: options.First = None,
     cache: options.Cache = None,
+    tag: options.Tags = None,
     cap: options.Cap = False,
     context_root: options.ContextRoot = None,
     prompts: options.Prompts = None,
@@ -53,7 +60,7 @@ def submit(
     out = Output(as_json=as_json)
     asked = dict(job) | options.given(
         batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens, on_divergence=on_divergence,
-        priority=priority, webhook=webhook, cache=cache,
+        priority=priority, webhook=webhook, cache=cache, tags=parse_tags(tag) if tag else None,
     )  # fmt: skip
     settings = load_settings()
     _, of_jobs = read_batch_options(asked)
@@ -77,11 +84,22 @@ def submit(
             batch_id = batch.id
             tried = run_pilot(batch, first, jobs.total, out)
             if not yes and jobs.total > len(first):
-                ask(jobs.total - len(first), f"rlm-dist submit {shlex.quote(file)} --batch-id {batch_id}")
+                ask(jobs.total - len(first), _without_pilot(context.find_root().obj, batch_id))
         batch = client.submit_checked(jobs, batch_id, **asked)
         out.note(f"{jobs.total} jobs")
         document = {"batch_id": batch.id, "jobs": jobs.total, "left_out": jobs.bad_lines}
         out.result(document | ({"pilot": tried} if tried else {}), lambda: [batch.id])
+
+
+def _without_pilot(words: Sequence[str], batch_id: str) -> str:
+    """The command with these words for the other jobs of the batch: with all its options but the pilot."""
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if not skip and not word.startswith(("--pilot=", "--batch-id=")) and word not in _PILOT_OPTIONS:
+            kept.append(word)
+        skip = not skip and word in _PILOT_OPTIONS
+    return shlex.join(["rlm-dist", *kept, "--batch-id", batch_id])
 
 
 def _tell_left_out(jobs: BatchFile, out: Output) -> None:
@@ -98,15 +116,19 @@ def results(
         Path | None, typer.Option(metavar="FILE", help="Lines without an answer go there.")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for all, in order of completion.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite files without asking.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Write a batch's results as JSON lines, in order of submission, as far as they are there."""
     out = Output(as_json=as_json)
     collected: list[object] = []
-    with open_client(load_settings(), out) as client, ExitStack() as held:
-        total = sum(client.store.batches.get(batch).counts.values())
-        write = _writer(output, held) or (collected.append if as_json else _to_stdout)
-        write_error = _writer(errors, held) or write
+    with open_client(load_settings(), out, needs_workers=follow) as client, ExitStack() as held:
+        total = sum(find_batch(client.store, batch).counts.values())
+        open_file = partial(result_file, grows=follow, force=force)
+        write = (
+            held.enter_context(open_file(output)) if output else collected.append if as_json else _to_stdout
+        )
+        write_error = held.enter_context(open_file(errors)) if errors else write
         written = failed = 0
         handle = client.batch(batch)
         for record in handle.ended() if follow else handle.ended_in_order():
@@ -128,21 +150,6 @@ def _line(record: JobRecord) -> object:
     if record.spec.form == "openai":
         return openai_line(result, record.spec.model, created_s=(record.ended_ms or 0) // 1000)
     return result
-
-
-def _writer(path: Path | None, held: ExitStack) -> Callable[[object], None] | None:
-    if path is None:
-        return None
-    try:
-        file: BinaryIO = held.enter_context(path.open("wb"))
-    except OSError as error:
-        raise InputError((f"{path}: cannot be written ({error.strerror})",)) from None
-    return lambda document: _write(file, document)
-
-
-def _write(file: BinaryIO, document: object) -> None:
-    file.write(json_line(document) + b"\n")
-    file.flush()  # --follow may be read by another program meanwhile
 
 
 def _to_stdout(document: object) -> None:

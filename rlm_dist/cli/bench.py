@@ -16,6 +16,7 @@ from rlm_dist.bench.rows import Group, cells
 from rlm_dist.bench.speed import measure
 from rlm_dist.cli import options
 from rlm_dist.cli.output import FAILED, Output, table
+from rlm_dist.operations.plots import check_plot, plot_shares
 
 bench = typer.Typer(
     help="Measure what the system costs on this machine.", no_args_is_help=True, rich_markup_mode=None
@@ -67,13 +68,19 @@ def speed(
 
 
 @bench.command("rate")
-def rate(as_json: options.Json = False) -> None:
+def rate(plot: options.Plot = None, as_json: options.Json = False) -> None:
     """Measure how well the shared limits follow what endpoints take, beside the SDK and its retries."""
     out = Output(as_json=as_json)
+    if plot is not None:
+        check_plot(plot)
     measured = []
     for row in rates.measure():
         out.note(f"{row.case}, {row.who}: {row.used:.1%} used, {row.refused_share:.1%} refused")
         measured.append(row)
+    if plot is not None:
+        plot_shares(
+            plot, "used of what an endpoint takes", [(row.case, row.who, row.used) for row in measured]
+        )
     out.result({"rows": measured}, lambda: table(list(rates.cells(measured))))
 
 

@@ -13,6 +13,7 @@ from rlm_dist.cli.output import DONE, FAILED, UNREACHABLE, Output
 from rlm_dist.llm import check_endpoint
 from rlm_dist.local.cluster import with_redis
 from rlm_dist.operations.doctor import Check, OpenStores, Probes, check_lines, check_variables, examine
+from rlm_dist.operations.progress import missing_workers
 from rlm_dist.sandbox.probe import choose
 from rlm_dist.settings import Settings, load_settings, unknown_variables
 from rlm_dist.store import Store, connect
@@ -28,6 +29,7 @@ def doctor(as_json: options.Json = False) -> None:
         limits=lambda client: list(
             limit_lines(Store(client, retention_s=settings.retention_s).limits.scopes())
         ),
+        missing_workers=lambda client: missing_workers(Store(client, retention_s=settings.retention_s)),
     )
     checks = [check_variables(unknown_variables()), *examine(settings, probes)]
     document = {"ok": not any(check.status == "failed" for check in checks), "checks": checks}

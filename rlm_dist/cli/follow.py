@@ -19,6 +19,15 @@ from rlm_dist.schema.events import (
 )
 
 _CANCEL_S = 30.0
+# What marks of the trace mean; the words of others are their names.
+_MARKS = {
+    "root_attempts_failed": "attempts to ask the root model failed before it replied",
+    "parameters_not_taken": "the model does not take these parameters, which were left out",
+    "limit_reached": "the next turn is the last one",
+    "early_final": "early answer",
+    "parked": "the job waits for another worker",
+    "event_lost": "a part of the trace was lost",
+}
 
 
 class JobHandle(Protocol):
@@ -65,30 +74,38 @@ class Progress:
 
     def __init__(self) -> None:
         self._sub_calls = 0
+        self._replies = 0
 
     def text(self, event: Event) -> str:
         """The line after this event; empty if the event shows nothing new."""
         match event:
             case JobStarted():
+                self._replies = 0
                 return f"started on {event.worker}; {context_text(event.context)}"
             case MessageAdded(role="user"):
-                return f"turn {event.turn}: asking the root model{self._so_far()}"
+                return f"turn {self._replies + 1}: asking the root model{self._so_far()}"
             case RootReplied():
-                return f"turn {event.turn}: replied in {event.seconds:.1f} s, {tokens(event.usage)}"
+                self._replies = event.turn + 1
+                return f"turn {self._replies}: replied in {event.seconds:.1f} s, {tokens(event.usage)}"
             case SubCallsAnswered():
                 self._sub_calls += event.calls
                 return f"{calls(self._sub_calls)} done"
             case CellRan():
                 problem = f", {event.error.splitlines()[-1]}" if event.error else ""
-                return f"turn {event.turn}: code ran {event.seconds:.1f} s{self._so_far()}{problem}"
+                return f"turn {event.turn + 1}: code ran {event.seconds:.1f} s{self._so_far()}{problem}"
             case Marked():
-                return f"turn {event.turn}: {event.kind} {event.detail}".rstrip()
+                return _marked(event)
             case JobEnded():
                 return f"{event.state} after {calls(event.iterations, 'turn')}{self._so_far()}"
         return ""
 
     def _so_far(self) -> str:
         return f", {calls(self._sub_calls)} done" if self._sub_calls else ""
+
+
+def _marked(event: Marked) -> str:
+    words = _MARKS.get(event.kind, event.kind.replace("_", " "))
+    return f"{words}: {event.detail}" if event.detail else words
 
 
 def result_lines(result: Result) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import socket
 import threading
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -11,13 +12,19 @@ from rlm_dist.broker.app import make_app
 from rlm_dist.cli import options
 from rlm_dist.cli.local import small_model
 from rlm_dist.cli.output import Output, write_json
-from rlm_dist.cli.session import ClusterRecord, announce
-from rlm_dist.errors import InputError
+from rlm_dist.cli.session import ClusterRecord, announce, open_stores
+from rlm_dist.errors import InputError, RLMError
+from rlm_dist.llm import check_endpoints
+from rlm_dist.llm.endpoints import endpoints_of
+from rlm_dist.llm.failures import shown_url
 from rlm_dist.local.child_python import module_command
 from rlm_dist.local.cluster import hold_up, with_redis, workers
 from rlm_dist.local.lifeline import watch_lifeline
+from rlm_dist.operations.flower.access import PageAccess, Snapshots
 from rlm_dist.operations.flower.serve import FlowerChoices, serve_flower
-from rlm_dist.settings import load_settings
+from rlm_dist.operations.metrics.cluster import read_numbers
+from rlm_dist.schema import Role
+from rlm_dist.settings import Settings, load_settings
 from rlm_dist.store import connect, reaching
 
 _DRAIN_S = 30.0
@@ -50,8 +57,14 @@ def flower(
         assert settings.redis_url is not None
         with closing(connect(settings.redis_url, client_name="rlm-flower")) as client, reaching(client):
             client.ping()
-            choices = FlowerChoices(address, port, read_write, show_content)
-            serve_flower(make_app(settings), client, settings, choices=choices, ready=ready)
+        with open_stores(settings) as (store, payloads):
+            serve_flower(
+                make_app(settings),
+                PageAccess(store, payloads, Snapshots(store), settings, show_content),
+                choices=FlowerChoices(address, port, read_write),
+                ready=ready,
+                read_numbers=partial(read_numbers, store, settings.broker_prefix),
+            )
 
 
 def up(
@@ -76,14 +89,36 @@ def up(
             configured.home, ClusterRecord(prompts=settings.prompts, sandboxed=settings.sandbox != "off")
         )
         url = f"http://127.0.0.1:{flower_port}"
-        document = {"home": str(configured.home), "flower": url, "processes": cluster.pids()}
-        out.result(
-            document, lambda: [f"up: {root} root and {sub} sub workers; Flower: {url}", "Ctrl-C stops it."]
-        )
+        document = {
+            "home": str(configured.home),
+            "flower": url,
+            "processes": cluster.pids(),
+            "redis": shown_url(str(settings.redis_url)),
+            "logs": str(settings.home / "logs"),
+            "endpoint": shown_url(settings.api_url),
+            "models": {"root": settings.model, "sub": settings.sub_model},
+        }
+        lines = [
+            f"up: {root} root and {sub} sub workers; Flower: {url}",
+            f"  Redis     {document['redis']}",
+            f"  logs      {document['logs']}",
+            f"  endpoint  {document['endpoint']}",
+            f"  models    root {settings.model}, sub {settings.sub_model}",
+            "Ctrl-C stops it.",
+        ]
+        out.result(document, lambda: lines)
         with suppress(KeyboardInterrupt):
+            _warn_without_endpoint(settings, out)
             threading.Event().wait()
         out.note(f"stopping: work under way has {_DRAIN_S:g} s to end; press Ctrl-C again to stop at once")
         cluster.stop(grace_s=_DRAIN_S)
+
+
+def _warn_without_endpoint(settings: Settings, out: Output) -> None:
+    try:
+        check_endpoints(endpoints_of(settings, Role.ROOT))
+    except RLMError as error:
+        out.note(f"warning: jobs cannot run yet: {error}")
 
 
 def _free_port(port: int) -> int:

@@ -43,6 +43,16 @@ ContextRoot = Annotated[
     typer.Option(metavar="DIR", help="Context files may be here too. [default: only in the file's folder]"),
 ]
 Cap = Annotated[bool, typer.Option("--cap", help="No line may exceed the options given here.")]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tag", metavar="NAME=VALUE", help="A tag, to filter and to split costs by; may be repeated."
+    ),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Draw it, as .svg or .png; needs pip install 'rlm-dist[plot]'."),
+]
 OutFile = Annotated[Path | None, typer.Option("-o", "--output", help="Write there instead of to stdout.")]
 
 

@@ -11,8 +11,9 @@ from rlm_dist.cli import options
 from rlm_dist.cli.follow import cost_note, follow, result_lines
 from rlm_dist.cli.local import small_model
 from rlm_dist.cli.output import NOT_ISOLATED, Output, exit_code
-from rlm_dist.cli.session import presence
+from rlm_dist.cli.session import note_missing_workers, presence
 from rlm_dist.client.client import Client
+from rlm_dist.client.tags import parse_tags
 from rlm_dist.contexts.encoding import encode_files
 from rlm_dist.errors import InputError
 from rlm_dist.llm import check_endpoints
@@ -24,11 +25,10 @@ from rlm_dist.settings import Settings, load_settings
 
 @options.takes_job_options
 def run(
-    context: Annotated[
-        list[str], typer.Option(metavar="FILE", help="A file, a folder, or - for stdin; may be repeated.")
-    ],
+    context: Annotated[list[str], typer.Option(metavar="FILE…", help="Files, folders, or - for stdin.")],
     query: Annotated[str, typer.Option(metavar="TEXT", help="What to find out.")],
     job: options.JobOptions = options.NO_JOB_OPTIONS,
+    tag: options.Tags = None,
     prompts: options.Prompts = None,
     local: options.Local = False,
     as_json: options.Json = False,
@@ -39,6 +39,7 @@ def run(
     given = load_settings()
     if not query.strip():
         raise InputError(("--query: is empty",))
+    tags = parse_tags(tag or ())
     encoded = encode_files(context, stdin=sys.stdin.buffer)
     with ExitStack() as held:
         settings = held.enter_context(_endpoint(given, out, local=local, prompts=prompts))
@@ -47,7 +48,9 @@ def run(
             out.note("starting a root and a sub worker")
             if settings.sandbox == "off":
                 out.note(NOT_ISOLATED)
-        result = follow(client.submit(encoded, query, **job), out)
+        else:
+            note_missing_workers(client.store, out)
+        result = follow(client.submit(encoded, query, tags=tags, **job), out)
     out.result(result, lambda: list(result_lines(result)))
     out.note(cost_note(result))
     if result.isolation == "none":

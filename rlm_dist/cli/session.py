@@ -11,9 +11,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rlm_dist.blobs.payloads import Payloads, open_storage
+from rlm_dist.cli.batch_view import missing_lines
 from rlm_dist.cli.output import NOT_ISOLATED, Output
 from rlm_dist.client.client import Client
 from rlm_dist.local.cluster import is_up, with_redis
+from rlm_dist.local.folders import own_file
+from rlm_dist.operations.progress import missing_workers
 from rlm_dist.schema import PromptFamily, Wire
 from rlm_dist.settings import Settings
 from rlm_dist.store import Store, connect
@@ -33,7 +36,8 @@ class ClusterRecord(Wire):
 def announce(home: Path, record: ClusterRecord) -> None:
     """Write the record of the cluster that this process runs for this home."""
     draft = home / "up.json.part"
-    draft.write_text(record.model_dump_json())
+    with own_file(draft, "wb") as file:
+        file.write(record.model_dump_json().encode())
     draft.replace(home / "up.json")
 
 
@@ -48,8 +52,10 @@ def presence(home: Path) -> ClusterRecord | None:
 
 
 @contextmanager
-def open_client(settings: Settings, out: Output, *, prompts: PromptFamily | None = None) -> Iterator[Client]:
-    """A client that starts no workers of its own; it writes a note if this machine's cluster is not up.
+def open_client(
+    settings: Settings, out: Output, *, prompts: PromptFamily | None = None, needs_workers: bool = True
+) -> Iterator[Client]:
+    """A client that starts no workers of its own; it writes a note if the command needs some and has none.
 
     Raises:
         Unreachable: if Redis does not answer.
@@ -59,11 +65,19 @@ def open_client(settings: Settings, out: Output, *, prompts: PromptFamily | None
     with with_redis(settings.model_copy(update={"prompts": family})) as resolved, Client(resolved) as client:
         if settings.redis_url is None and cluster is None:
             out.note("no workers are running here; rlm-dist up starts them")
+        elif needs_workers:
+            note_missing_workers(client.store, out)
         if cluster is not None and not cluster.sandboxed:
             out.note(NOT_ISOLATED)
         elif cluster is None and settings.sandbox == "off":
             out.note(f"for workers with the settings of this command: {NOT_ISOLATED}")
         yield client
+
+
+def note_missing_workers(store: Store, out: Output) -> None:
+    """Write a note for each role of which no worker is alive."""
+    for line in missing_lines(missing_workers(store)):
+        out.note(line)
 
 
 @contextmanager

@@ -10,10 +10,11 @@ from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, money
 from rlm_dist.cli.session import open_stores
-from rlm_dist.errors import InputError, NotFound
+from rlm_dist.cli.status import find, find_job
+from rlm_dist.errors import InputError
 from rlm_dist.operations.trace_text import calls, cost_lines, trace_lines
 from rlm_dist.operations.viewer.trace_page import write_batch, write_job
-from rlm_dist.schema import Costs, ModelCosts
+from rlm_dist.schema import BatchRecord, Costs, ModelCosts
 from rlm_dist.settings import load_settings
 from rlm_dist.store import Store
 from rlm_dist.store.trace import TracedEvent, read_trace
@@ -21,7 +22,8 @@ from rlm_dist.store.trace import TracedEvent, read_trace
 
 def trace(
     job: Annotated[
-        str, typer.Argument(metavar="JOB", help="The id of a job; with --html, also that of a batch.")
+        str,
+        typer.Argument(metavar="JOB", help="The id or the name of a job; with --html, also a batch's id."),
     ],
     as_json: options.Json = False,
     html: Annotated[
@@ -45,7 +47,8 @@ def trace(
                 lambda: [f"{calls(written, 'page')} written to {html}"],
             )
             return
-        record = store.jobs.get(job)
+        record = find_job(store, job)
+        job = record.spec.id
         by_model = store.jobs.model_costs(job)
         events = list(read_trace(store.journals, job, payloads))
     document = {
@@ -63,15 +66,11 @@ def trace(
 
 def _write(path: Path, store: Store, payloads: Payloads, name: str, *, content: bool) -> int:
     """Write the page of a job, or those of a batch and their index; return the number of jobs."""
-    try:
-        write_job(path, store, payloads, name, content=content)
-        return 1
-    except NotFound:  # then it may be a batch
-        pass
-    try:
-        return write_batch(path, store, payloads, name, content=content)
-    except NotFound:
-        raise NotFound("job or batch", name) from None
+    record = find(store, name)
+    if isinstance(record, BatchRecord):
+        return write_batch(path, store, payloads, record.id, content=content)
+    write_job(path, store, payloads, record.spec.id, content=content)
+    return 1
 
 
 def _lines(events: list[TracedEvent], costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:

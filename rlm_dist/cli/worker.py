@@ -23,10 +23,13 @@ def worker(
     name: Annotated[
         str | None, typer.Option(help="The part of its name before the host. [default: the role]")
     ] = None,
+    celery: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- CELERY OPTIONS]", help="Handed on to Celery's worker.")
+    ] = None,
 ) -> None:
     """Run a worker: celery -A rlm_dist.ROLE_worker.app worker, with the right queue, pool and options."""
     settings = load_settings()
-    argv = worker_argv(role, settings, concurrency=concurrency, name=name)
+    argv = [*worker_argv(role, settings, concurrency=concurrency, name=name), *(celery or ())]
     os.chdir(own_folder(settings.home))  # Celery imports from the current folder, which may be anybody's
     if settings.redis_url is not None:
         # Signals then reach Celery itself, also in a container.

@@ -1,8 +1,8 @@
 """Batches, checked as a whole before anything is submitted: a JSON lines file, or a list of dicts.
 
 Invariant: a file is read twice, as a stream. The first pass checks every line (and the context that it names)
-and computes the file's digest; the second yields the jobs. Memory grows with the longest line and the number
-of ids, not with the size of the file. Blank lines and a byte order mark are skipped.
+and computes the file's digest; the second yields the jobs. Memory grows with the longest line, which is
+bounded, and the number of ids, not with the size of the file. Blank lines and a byte order mark are skipped.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from rlm_dist.one_line import one_line
 from rlm_dist.settings import Settings
 
 SHOWN_PROBLEMS = 100
+MAX_LINE_BYTES = 256 * 1024 * 1024
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -72,7 +73,8 @@ class BatchFile:
     context files the lines may name, see ``file_rules``; a line that asks for more than ``ceilings`` is bad.
 
     Raises:
-        InputError: listing the bad lines, unless ``skip_invalid``; also if no good line remains.
+        InputError: listing the bad lines, unless ``skip_invalid``; also if no good line remains, and as soon
+            as a line has more than ``MAX_LINE_BYTES``.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class BatchFile:
         rules: FileRules | None = None,
         ceilings: JobOptions | None = None,
     ) -> None:
-        self._file = open_text(path, stdin=stdin)
+        self._file = open_text(path, stdin=stdin, watching=_bounding_lines)
         self._base = base_of(path)
         self._rules = rules
         self._ceilings = ceilings
@@ -206,10 +208,32 @@ def _fingerprint(line: Mapping[str, Any], item: BatchItem) -> bytes:
     return json.dumps([of_native, given], sort_keys=True, default=str).encode()
 
 
+def _bounding_lines(name: str) -> Callable[[bytes], None]:
+    """A function that is given a file's bytes in pieces, and raises as soon as a line is too long."""
+    number, size = 1, 0
+
+    def watch(chunk: bytes) -> None:
+        nonlocal number, size
+        position = 0
+        while position < len(chunk):
+            end = chunk.find(b"\n", position)
+            size += (len(chunk) if end < 0 else end) - position
+            if size > MAX_LINE_BYTES:
+                problem = f"has more than {MAX_LINE_BYTES:,} bytes; put its context into a file of its own"
+                raise InputError((f"{one_line(name)}: line {number}: {problem}, named by context_file",))
+            if end < 0:
+                return
+            number, size, position = number + 1, 0, end + 1
+
+    return watch
+
+
 def _lines(file: FileText, on_chunk: Callable[[bytes], object]) -> Iterator[tuple[int, bytes]]:
     number = 0
     parts: list[bytes] = []
+    watch = _bounding_lines(file.name)
     for chunk in file.pieces():
+        watch(chunk)
         on_chunk(chunk)
         *line_ends, rest = chunk.split(b"\n")
         for end in line_ends:

@@ -71,7 +71,7 @@ def read_item(line: object, base: Path, rules: FileRules | None = None) -> Batch
     try:
         item = _openai_item(line) if {"custom_id", "body"} & line.keys() else _native_item(line, base, rules)
     except ValidationError as error:
-        raise InputError(tuple(problems_of(error))) from None
+        raise InputError(tuple(problems_of(error, _NativeLine.model_fields))) from None
     if not item.query.strip():
         raise InputError(("query: is empty",))
     return item

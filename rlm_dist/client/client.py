@@ -7,18 +7,21 @@ batch again continues where the first attempt broke off, or attaches to the batc
 
 import hashlib
 import json
+import logging
+import random
 import re
 import threading
+import time
 import uuid
 import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from decimal import Decimal
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import celery
 import redis
@@ -31,14 +34,26 @@ from rlm_dist.client.batch_item import BatchItem, read_item
 from rlm_dist.client.context_upload import StoredJob, upload_contexts
 from rlm_dist.client.handles import Batch, ClusterAccess, Job
 from rlm_dist.client.job_specs import JobSpecFactory, options_of
-from rlm_dist.client.options import JobOptions, read_batch_options, read_budget, read_options
-from rlm_dist.contexts.encoding import Encoded, encode, store_context
-from rlm_dist.errors import InputError
+from rlm_dist.client.option_types import RetryOptions, SubmitBatchOptions, SubmitOptions
+from rlm_dist.client.options import (
+    JobOptions,
+    read_batch_options,
+    read_budget,
+    read_options,
+    read_raised,
+)
+from rlm_dist.client.tags import read_tags
+from rlm_dist.contexts.encoding import Encoded, encode, encode_files, store_context
+from rlm_dist.errors import ClientClosed, InputError
 from rlm_dist.local.cluster import is_up, own_queue, with_redis, workers
+from rlm_dist.otel.attributes import submit_attributes
+from rlm_dist.otel.spans import FinishedSpan, Spans, job_span
+from rlm_dist.otel.start import missing_extra, open_spans
 from rlm_dist.schema import BatchState, JobSpec
 from rlm_dist.settings import Settings, load_settings
 from rlm_dist.store import connect, reaching
 
+log = logging.getLogger(__name__)
 REDIS_PATIENCE_S = 60.0
 _BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -96,6 +111,7 @@ class Client:
             retention_s=self.settings.retention_s,
             patience_s=REDIS_PATIENCE_S,
         )
+        self._resources.callback(self.store.connection.close)  # what still waits for Redis then ends at once
         self._specs = JobSpecFactory(self.settings)
 
     def close(self) -> None:
@@ -111,7 +127,16 @@ class Client:
         self.close()
 
     def _cluster(self) -> ClusterAccess:
-        return ClusterAccess(self.store, self._payloads, self._wake, owner=self)
+        return ClusterAccess(self.store, self.blobs, self._payloads, self._wake_workers, owner=self)
+
+    def _wake_workers(self) -> None:
+        if not self._finalizer.alive:
+            raise ClientClosed
+        self._wake()
+
+    def pickled(self, handle: Job | Batch) -> tuple[Callable[..., Job | Batch], tuple[str, ...]]:
+        """How a handle is made again in another process; its parts hold no address and no password."""
+        return (_job_again if isinstance(handle, Job) else _batch_again), (handle.id,)
 
     def job(self, job_id: str) -> Job:
         """A job that was submitted before."""
@@ -127,25 +152,18 @@ class Client:
         query: str,
         *,
         metadata: Mapping[str, Any] | None = None,
-        **options: object,
+        tags: Mapping[str, str] | None = None,
+        **options: Unpack[SubmitOptions],
     ) -> Job:
         """Submit one job.
 
         Args:
-            context: a str, a list of str, a dict of str to str, any other JSON value, or what
-                ``contexts.encode_files`` returned.
+            context: a str, a list of str, a dict of str to str, any other JSON value, the ``Path`` of a file
+                or of a folder (a list of documents), or what ``contexts.encode_files`` returned.
             query: the question about the context.
             metadata: the caller's own JSON values, stored with the job.
-            options: ``model``, ``sub_model``, ``max_iterations``, ``max_usd``, ``max_tokens``,
-                ``max_sub_calls``, ``max_seconds``, ``max_depth``, ``on_divergence`` (``warn`` or ``fail``:
-                what happens to a job whose worker died if its code, run again, gives a different result),
-                ``cache`` (True: a sub-call may reuse the answer that another job got to the same request),
-                ``priority`` (``high``, ``normal`` or ``low``: the order in which waiting jobs are started);
-                and parameters that are sent with each call: ``temperature``, ``max_output_tokens``,
-                ``reasoning_effort`` and ``extra_body`` (a dict of further fields) for the root model, and
-                the same names with the prefix ``sub_`` for the sub model; ``tier`` (``default``, ``flex`` or
-                ``priority``) for both, ``sub_tier`` for the sub model alone; ``sub_models``, a list of
-                the models that code may name besides the job's two.
+            tags: up to 16 names with values, by which jobs are listed and costs are split.
+            options: see ``SubmitOptions``.
 
         Raises:
             InputError: if context or query is empty, or an option is unknown or bad.
@@ -153,11 +171,12 @@ class Client:
         job_id = f"j{uuid.uuid4().hex[:20]}"
         line = {"id": job_id, "query": query, "context": "", "metadata": dict(metadata or {})}
         job_options = read_options(options).over(self._defaults)
+        job_tags = read_tags(tags or {})
         item = read_item(line, Path())
-        encoded = context if isinstance(context, Encoded) else encode(context)
-        self._wake()
+        encoded = _encoded(context)
+        self._wake_workers()
         ref = store_context(encoded, self.blobs)
-        self._enqueue([self._specs.make(item, job_options, ref, job_id=job_id)])
+        self._enqueue([self._specs.make(item, job_options, ref, job_id=job_id, tags=job_tags)])
         return self.job(job_id)
 
     def submit_batch(
@@ -167,7 +186,7 @@ class Client:
         *,
         context_root: str | Path | None = None,
         cap: bool = False,
-        **options: object,
+        **options: Unpack[SubmitBatchOptions],
     ) -> Batch:
         """Submit jobs together, each a dict like a line of a batch file, in either form.
 
@@ -180,8 +199,9 @@ class Client:
                 directory (for ``submit_file``, the file's folder). The setting ``context_urls`` allows URLs.
             cap: whether the options are ceilings that no job may exceed; see docs/batches.md.
             options: those of ``submit``, for jobs that do not set them; ``batch_max_usd`` and
-                ``batch_max_tokens``, budgets that all jobs share (they replace those of an existing batch);
-                and ``webhook``, an address that is notified when a new batch ends.
+                ``batch_max_tokens``, budgets that all jobs share, and ``tags``, as for ``submit`` (they
+                replace those of an existing batch); and ``webhook``, an address that is notified when a
+                new batch ends.
 
         Raises:
             InputError: listing every bad item; nothing is submitted then. Also if the batch id is in use
@@ -199,7 +219,7 @@ class Client:
         skip_invalid: bool = False,
         context_root: str | Path | None = None,
         cap: bool = False,
-        **options: object,
+        **options: Unpack[SubmitBatchOptions],
     ) -> Batch:
         """Submit the jobs of a batch file, read as a stream; otherwise like ``submit_batch``."""
         rules = file_rules(path, self.settings, context_root)
@@ -210,7 +230,9 @@ class Client:
     def _ceilings(self, options: Mapping[str, object]) -> JobOptions:
         return read_batch_options(options)[1].over(self._defaults)
 
-    def submit_checked(self, jobs: JobSource, batch_id: str | None = None, **options: object) -> Batch:
+    def submit_checked(
+        self, jobs: JobSource, batch_id: str | None = None, **options: Unpack[SubmitBatchOptions]
+    ) -> Batch:
         """Submit jobs that are already checked; otherwise like ``submit_batch``."""
         batch, defaults = self._open_batch(jobs, batch_id, options)
         if not batch.record().sealed:
@@ -219,17 +241,19 @@ class Client:
         return batch
 
     def submit_pilot(
-        self, jobs: JobSource, count: int, batch_id: str | None = None, **options: object
+        self, jobs: JobSource, count: int, batch_id: str | None = None, **options: Unpack[SubmitBatchOptions]
     ) -> tuple[Batch, list[Job]]:
-        """Submit ``count`` jobs, spread evenly over the batch; ``submit_checked`` submits the others.
+        """Submit ``count`` jobs, drawn at random; ``submit_checked`` submits the others.
 
-        Returns the batch and these jobs. If the whole batch was submitted before, they are its first ones.
+        Each of ``count`` equal parts of the batch gives one. The same batch gives the same jobs. Returns the
+        batch and these jobs.
         """
         batch, defaults = self._open_batch(jobs, batch_id, options)
         count = min(count, jobs.total)
+        positions = _draw(jobs.digest, jobs.total, count)
         if not batch.record().sealed:
-            self._fill(batch.id, jobs, defaults, {n * jobs.total // count for n in range(count)})
-        return batch, [self.job(job_id) for job_id in self.store.batches.job_ids(batch.id, 0, count)]
+            self._fill(batch.id, jobs, defaults, set(positions))
+        return batch, [self.job(job_id) for job_id in self.store.batches.job_ids_at(batch.id, positions)]
 
     def _open_batch(
         self, jobs: JobSource, batch_id: str | None, options: Mapping[str, object]
@@ -242,31 +266,31 @@ class Client:
             raise InputError((f"batch id {batch_id!r}: must be up to 128 letters, digits, '.', '_' and '-'",))
         limits = (batch_options.max_nanousd, batch_options.batch_max_tokens)
         webhook = batch_options.webhook
-        if not self.store.batches.create(batch_id, jobs.digest, jobs.total, *limits, webhook=webhook):
-            self.store.batches.set_budget(batch_id, *limits)
+        created = self.store.batches.create(
+            batch_id, jobs.digest, jobs.total, *limits, webhook=webhook, tags=batch_options.tags
+        )
+        if not created:
+            self.store.batches.set_budget(batch_id, *limits, tags=batch_options.tags)
         return self.batch(batch_id), job_options.over(self._defaults)
 
-    def retry(
-        self,
-        batch_id: str,
-        *,
-        batch_max_usd: float | Decimal | None = None,
-        batch_max_tokens: int | None = None,
-    ) -> int:
+    def retry(self, batch_id: str, **options: Unpack[RetryOptions]) -> int:
         """Run again the jobs of a batch that ended without an answer; return their number.
 
         They keep their ids, their ledgers and the calls that were answered. A new budget replaces the
-        batch's; what was spent before counts against it.
+        batch's; what was spent before counts against it. A job that a limit of its own ended (``max_usd``,
+        ``max_iterations``, ``max_tokens``, ``max_sub_calls`` or ``max_seconds``) is left out, unless
+        ``raised`` has a higher value for this limit.
 
         Raises:
             NotFound: if the batch does not exist, or its retention is over.
-            InputError: if a budget is bad.
+            InputError: if a budget or limit is bad.
         """
-        budget = read_budget(batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens)
+        limits = read_raised(options.pop("raised", None) or {})
+        budget = read_budget(**options)
         self.store.batches.set_budget(batch_id, budget.max_nanousd, budget.batch_max_tokens)
-        job_ids = self.store.batches.retry(batch_id)
+        job_ids = self.store.batches.retry(batch_id, limits)
         if job_ids:
-            self._wake()
+            self._wake_workers()
             specs = [job.spec for job in self.store.jobs.records(job_ids) if job]
             send_root(self._app, *specs, retried=True)
         return len(job_ids)
@@ -275,7 +299,7 @@ class Client:
         self, batch_id: str, jobs: JobSource, defaults: JobOptions, positions: Container[int] | None = None
     ) -> None:
         """Submit the jobs of a batch, or only those at ``positions``."""
-        self._wake()
+        self._wake_workers()
         items = ((n, item) for n, item in enumerate(jobs.items()) if positions is None or n in positions)
         with ThreadPoolExecutor(1) as sender:  # sends one chunk while the next is prepared
             sending: Future[None] | None = None
@@ -300,11 +324,30 @@ class Client:
         """The values of the settings that have the name of an option, for jobs that do not set it."""
         return options_of(self.settings)
 
+    @cached_property
+    def _spans(self) -> Spans:
+        """Opened by the first submission: a program that only looks sends nothing."""
+        missing = missing_extra()
+        if missing:
+            log.warning(missing)
+        spans = open_spans(content=self.settings.otel_content, warn=log.warning)
+        self._resources.callback(spans.close)
+        return spans
+
     def _enqueue(self, specs: Sequence[JobSpec]) -> None:
         # Messages go out for jobs that already existed, too: the process that created them may have died
         # before it sent theirs, and an extra message does no harm.
+        began_ns = time.time_ns()
         self.store.jobs.create(specs)
         send_root(self._app, *specs)
+        for spec in specs if self._spans.on else ():
+            self._spans.record(
+                FinishedSpan(
+                    job_id=spec.id, name="submit", began_ns=began_ns, ended_ns=time.time_ns(),
+                    attributes=submit_attributes(spec), parent=job_span(spec.id),
+                    kind="producer", links_caller=True,
+                )
+            )  # fmt: skip
 
 
 class _Waker:
@@ -325,6 +368,33 @@ class _Waker:
 
 def _do_nothing() -> None:
     pass
+
+
+@cache
+def _own_client() -> Client:
+    """This process's client for handles that are unpickled here."""
+    return Client()
+
+
+def _job_again(job_id: str) -> Job:
+    return _own_client().job(job_id)
+
+
+def _batch_again(batch_id: str) -> Batch:
+    return _own_client().batch(batch_id)
+
+
+def _encoded(context: object) -> Encoded:
+    if isinstance(context, Encoded):
+        return context
+    return encode_files([context]) if isinstance(context, Path) else encode(context)
+
+
+def _draw(digest: str, total: int, count: int) -> list[int]:
+    """One random position in each of ``count`` equal parts of 0 … ``total``; the digest is the seed."""
+    draw = random.Random(digest)
+    bounds = [n * total // count for n in range(count + 1)]
+    return [draw.randrange(low, high) for low, high in pairwise(bounds)]
 
 
 def _job_id(batch_id: str, item: BatchItem) -> str:

@@ -1,14 +1,18 @@
 """Handles to a submitted job and to a submitted batch.
 
 A handle is an id and access to the store: it can be made again in another process, and no job ends when its
-handle is dropped.
+handle is dropped. A pickled handle holds no address and no password: where it is unpickled, it uses that
+process's own settings.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol, Unpack
 
 from rlm_dist.blobs.payloads import Payloads
+from rlm_dist.blobs.store import Blobs
+from rlm_dist.client.option_types import RetryOptions
+from rlm_dist.errors import Cancelled, JobFailed
 from rlm_dist.schema import BatchRecord, BatchState, Costs, JobRecord, JobState, Result, Timing
 from rlm_dist.schema.events import Event
 from rlm_dist.store import Store
@@ -20,6 +24,16 @@ _PAGE = 200
 _ALL = 2**31
 
 
+class HandleOwner(Protocol):
+    """The client that made a handle."""
+
+    def retry(self, batch_id: str, **options: Unpack[RetryOptions]) -> int:
+        """Run again the jobs of a batch that ended without an answer."""
+
+    def pickled(self, handle: "Job | Batch") -> tuple[Callable[..., Any], tuple[str, ...]]:
+        """A function that makes the handle again in another process, and its arguments."""
+
+
 class ClusterAccess(NamedTuple):
     """What handles use: the store, and ``wake``, which starts missing workers before a handle waits.
 
@@ -27,9 +41,10 @@ class ClusterAccess(NamedTuple):
     """
 
     store: Store
+    blobs: Blobs
     payloads: Payloads
     wake: Callable[[], None]
-    owner: object
+    owner: HandleOwner
 
 
 class Job:
@@ -37,7 +52,14 @@ class Job:
 
     def __init__(self, cluster: ClusterAccess, job_id: str) -> None:
         self._cluster = cluster
+        self._last: JobState | None = None
         self.id = job_id
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id}{_last_seen(self._last)}>"
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, ...]]:
+        return self._cluster.owner.pickled(self)
 
     def result(self, timeout: float | None = None) -> Result:
         """Wait until the job ends, in whatever state, and return its result; ``timeout`` is in seconds.
@@ -46,6 +68,28 @@ class Job:
             TimeoutError: if the job has not ended in time; it keeps running.
             NotFound: if the job does not exist, or its retention is over.
         """
+        return result_of(self._ended(timeout))
+
+    def wait(self, timeout: float | None = None) -> JobState:
+        """Wait like ``result``, but return only the state in which the job ended."""
+        return self._ended(timeout).state
+
+    def wake(self) -> None:
+        """Start the client's own workers, if they are needed for the job to end."""
+        if not self.record().state.final:
+            self._cluster.wake()
+
+    def raise_for_state(self) -> None:
+        """Raise if the job has ended without an answer; it may not have ended yet.
+
+        Raises:
+            JobFailed, Cancelled: as ``Result.raise_for_state``.
+        """
+        record = self.record()
+        if record.state.final:
+            result_of(record).raise_for_state()
+
+    def _ended(self, timeout: float | None) -> JobRecord:
         deadline = None if timeout is None else time.monotonic() + timeout
         record = self._cluster.store.jobs.get(self.id)
         if not record.state.final:
@@ -55,15 +99,18 @@ class Job:
             if remaining_s <= 0:
                 raise TimeoutError(f"job {self.id} is still {record.state} after {timeout:g} s")
             record = self._cluster.store.jobs.wait(self.id, min(remaining_s, _ROUND_S))
-        return result_of(record)
+        self._last = record.state
+        return record
 
     def status(self) -> JobState:
         """The job's state."""
-        return self._cluster.store.jobs.get(self.id).state
+        return self.record().state
 
     def record(self) -> JobRecord:
         """The job's record in the store."""
-        return self._cluster.store.jobs.get(self.id)
+        record = self._cluster.store.jobs.get(self.id)
+        self._last = record.state
+        return record
 
     def cost(self) -> Costs:
         """What the job has used up to now."""
@@ -71,7 +118,7 @@ class Job:
 
     def events(self) -> Iterator[Event]:
         """The job's events from its start, then new ones as they happen, until it ends."""
-        store, payloads, wake, _ = self._cluster
+        store, payloads, wake = self._cluster.store, self._cluster.payloads, self._cluster.wake
         after = "0"
         if not store.jobs.get(self.id).state.final:
             wake()
@@ -89,13 +136,37 @@ class Job:
         """Cancel the job: a queued one ends at once, a running one within seconds."""
         return self._cluster.store.jobs.cancel(self.id)
 
+    def delete(self) -> int:
+        """Remove the job, which must have ended, with all that is stored for it.
+
+        Returns the number of blobs (contexts and long texts) that no other job used and that are gone, too.
+
+        Raises:
+            InputError: if it has not ended, or belongs to a batch.
+        """
+        return _delete_blobs(self._cluster, self._cluster.store.jobs.delete(self.id))
+
 
 class Batch:
     """Many jobs that were submitted together."""
 
     def __init__(self, cluster: ClusterAccess, batch_id: str) -> None:
         self._cluster = cluster
+        self._last: BatchState | None = None
         self.id = batch_id
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.id}{_last_seen(self._last)}>"
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, ...]]:
+        return self._cluster.owner.pickled(self)
+
+    def __len__(self) -> int:
+        """The number of its jobs, as far as they are submitted."""
+        return sum(self.record().counts.values())
+
+    def __bool__(self) -> bool:
+        return True  # also while it is empty
 
     def status(self) -> BatchState:
         """The batch's state."""
@@ -103,7 +174,42 @@ class Batch:
 
     def record(self) -> BatchRecord:
         """The batch's record in the store: its state, the number of jobs in each state, its total."""
-        return self._cluster.store.batches.get(self.id)
+        record = self._cluster.store.batches.get(self.id)
+        self._last = record.state
+        return record
+
+    def wait(self, timeout: float | None = None) -> BatchState:
+        """Wait until all its jobs have ended; return its state. ``timeout`` is in seconds.
+
+        Raises:
+            TimeoutError: if some have not ended in time; they keep running.
+            NotFound: if the batch does not exist, or its retention is over.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._wake()
+        while not _complete(record := self.record()):
+            remaining_s = _BLOCK_MS / 1000 if deadline is None else deadline - time.monotonic()
+            if remaining_s <= 0:
+                raise TimeoutError(f"batch {self.id} is still {record.state} after {timeout:g} s")
+            block_ms = max(1, min(_BLOCK_MS, int(remaining_s * 1000)))
+            self._cluster.store.batches.ended_jobs(self.id, "$", block_ms)
+        return record.state
+
+    def raise_for_state(self) -> None:
+        """Raise if jobs have ended without an answer; others may not have ended yet.
+
+        Raises:
+            JobFailed: for the first of them; its message says how many there are.
+            Cancelled: if the batch was cancelled.
+        """
+        record = self.record()
+        if record.state is BatchState.CANCELLED:
+            raise Cancelled(self.id)
+        lists = self._cluster.store.lists
+        unanswered = sum(record.counts.get(state, 0) for state in (JobState.FAILED, JobState.EXHAUSTED))
+        for state in (JobState.FAILED, JobState.EXHAUSTED):
+            for row in lists.page(self.id, state=state, limit=1).rows:
+                raise JobFailed(row.id, row.reason, f"{unanswered} of {len(self)} jobs have no answer")
 
     def jobs(self) -> list[Job]:
         """The jobs submitted up to now, in the order of submission."""
@@ -118,6 +224,27 @@ class Batch:
     def cancel(self) -> None:
         """Cancel every job that has not ended."""
         self._cluster.store.batches.cancel(self.id)
+
+    def delete(self) -> int:
+        """Remove the batch, which must have ended, with its jobs; otherwise like ``Job.delete``."""
+        return _delete_blobs(self._cluster, self._cluster.store.batches.delete(self.id))
+
+    def pause(self) -> None:
+        """Start no more jobs and sub-calls, and let calls under way finish."""
+        self._cluster.store.batches.pause(self.id)
+
+    def resume(self) -> None:
+        """End the pause."""
+        self._cluster.store.batches.resume(self.id)
+
+    def retry(self, **options: Unpack[RetryOptions]) -> int:
+        """Run again the jobs that ended without an answer, as ``Client.retry``; return their number."""
+        return self._cluster.owner.retry(self.id, **options)
+
+    def finish(self, stalled_after: float) -> list[Job]:
+        """Fail the running jobs that have made no progress for this many seconds; return them."""
+        job_ids = self._cluster.store.jobs.end_stalled(self.id, stalled_after)
+        return [Job(self._cluster, job_id) for job_id in job_ids]
 
     def results(self) -> Iterator[Result]:
         """The results in order of completion; ends when the batch does."""
@@ -162,6 +289,17 @@ class Batch:
     def _wake(self) -> None:
         if not _complete(self.record()):
             self._cluster.wake()
+
+
+def _delete_blobs(cluster: ClusterAccess, hashes: Iterable[str]) -> int:
+    unique = set(hashes)
+    for sha256 in unique:
+        cluster.blobs.delete(sha256)
+    return len(unique)
+
+
+def _last_seen(state: JobState | BatchState | None) -> str:
+    return "" if state is None else f", last seen {state}"
 
 
 def result_of(record: JobRecord) -> Result:

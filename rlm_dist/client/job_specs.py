@@ -1,5 +1,6 @@
 """Makes the spec of a checked job from its own options and, for those it does not set, the settings."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rlm_dist.client.batch_item import BatchItem
@@ -34,6 +35,7 @@ class JobSpecFactory:
         job_id: str,
         batch_id: str | None = None,
         index: int = 0,
+        tags: Mapping[str, str] | None = None,
     ) -> JobSpec:
         """The spec of ``item`` with ``options``, which replace its own."""
         last_options, fields = self._last
@@ -49,6 +51,7 @@ class JobSpecFactory:
             context=ref,
             metadata=item.metadata,
             form=item.form,
+            tags=dict(tags or {}),
             **fields,
         )
 

@@ -6,20 +6,27 @@ only ``sub_tier`` has the root model's as its default.
 Money is entered in USD (``max_usd``) and stored as integer nano-dollars (``JobLimits.max_nanousd``).
 """
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 from decimal import ROUND_FLOOR, Decimal
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from rlm_dist.client.tags import check_tags
 from rlm_dist.errors import InputError
 from rlm_dist.schema import NANO, CallParameters, ExtraBody, JobLimits, OnDivergence, Priority, Role, Tier
 
+_RAISABLE = {
+    "max_usd": "max_nanousd",
+    **{name: name for name in ("max_iterations", "max_tokens", "max_sub_calls", "max_seconds")},
+}
 _MOST = 2**53
 _MOST_USD = 10**9
 _MOST_SUB_MODELS = 30  # with the job's own two, as many as a ledger has lines for
 _MOST_URL_CHARS = 2000
+_SIMILAR = 0.8  # of an unknown name to the one that was meant
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -100,6 +107,12 @@ class BatchOptions(BatchBudget):
     """The options of a whole batch; ``webhook`` is the address that is notified of its end."""
 
     webhook: str | None = Field(default=None, max_length=_MOST_URL_CHARS)
+    tags: dict[str, str] | None = None
+
+    @field_validator("tags", mode="before")
+    @classmethod
+    def _good_tags(cls, value: object) -> object:
+        return None if value is None else check_tags(value)
 
     @field_validator("webhook")
     @classmethod
@@ -114,6 +127,9 @@ class BatchOptions(BatchBudget):
         return value
 
 
+_BATCH_NAMES = frozenset(BatchOptions.model_fields)
+
+
 def read_budget(**values: object) -> BatchBudget:
     """Check the budget of a batch; None means not set.
 
@@ -126,6 +142,20 @@ def read_budget(**values: object) -> BatchBudget:
         raise InputError(tuple(problems_of(error))) from None
 
 
+def read_raised(values: Mapping[str, object]) -> dict[str, float]:
+    """Check higher limits of jobs, passed by name; return them by the names of ``JobLimits``.
+
+    Raises:
+        InputError: listing every bad name and value.
+    """
+    wrong = sorted(set(values) - set(_RAISABLE))
+    if wrong:
+        names = ", ".join(_RAISABLE)
+        raise InputError(tuple(f"{name}: cannot be raised; these can: {names}" for name in wrong))
+    limits = read_options(values).limits()
+    return {field: getattr(limits, field) for name, field in _RAISABLE.items() if name in values}
+
+
 def read_options(values: Mapping[str, object]) -> JobOptions:
     """Check options, passed by name.
 
@@ -135,7 +165,7 @@ def read_options(values: Mapping[str, object]) -> JobOptions:
     try:
         return JobOptions.model_validate(dict(values))
     except ValidationError as error:
-        raise InputError(tuple(problems_of(error))) from None
+        raise InputError(tuple(problems_of(error, _NAMES | _BATCH_NAMES))) from None
 
 
 def read_batch_options(values: Mapping[str, object]) -> tuple[BatchOptions, JobOptions]:
@@ -152,9 +182,9 @@ def read_batch_options(values: Mapping[str, object]) -> tuple[BatchOptions, JobO
         raise InputError(tuple(problems_of(error))) from None
 
 
-def problems_of(error: ValidationError) -> list[str]:
-    """One line for each problem; it names the field and never shows its value."""
-    return [f"{_field(item['loc'])}: {_message(item)}" for item in error.errors(include_input=False)]
+def problems_of(error: ValidationError, names: Collection[str] = ()) -> list[str]:
+    """One line for each problem; it names the field, if unknown a similar one of ``names``, but no value."""
+    return [f"{_field(item['loc'])}: {_message(item, names)}" for item in error.errors(include_input=False)]
 
 
 def _nanousd(usd: Decimal) -> int:
@@ -168,9 +198,10 @@ def _field(location: tuple[int | str, ...]) -> str:
 _KINDS = {"model_type": "must be an object", "tuple_type": "must be a list"}
 
 
-def _message(item: Any) -> str:
+def _message(item: Any, names: Collection[str]) -> str:
     if item["type"] == "extra_forbidden":
-        return "is not known"
+        similar = difflib.get_close_matches(str(item["loc"][-1]), sorted(names), 1, _SIMILAR)
+        return "is not known" + "".join(f"; did you mean {name}?" for name in similar)
     if item["type"] == "missing":
         return "is missing"
     if item["type"] in _KINDS:  # Pydantic's own words name our classes

@@ -26,6 +26,14 @@ _CHUNK_BYTES = 1024 * 1024
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
+Watching = Callable[[str], Callable[[bytes], object]]
+"""Gets the name of a stream that is copied; returns what gets its bytes, and may raise."""
+
+
+def _no_watch(_: str) -> Callable[[bytes], object]:
+    return len
+
+
 class _Stamp(NamedTuple):
     inode: int
     size_bytes: int
@@ -111,14 +119,14 @@ def find(paths: Sequence[str | Path], *, stdin: BinaryIO | None) -> FoundTexts:
     return texts
 
 
-def open_text(path: str | Path, *, stdin: BinaryIO | None = None) -> FileText:
+def open_text(path: str | Path, *, stdin: BinaryIO | None = None, watching: Watching = _no_watch) -> FileText:
     """Open one file, URL, or ``-``.
 
     Raises:
-        InputError: it is missing or cannot be read.
+        InputError: it is missing or cannot be read, or ``watching`` raised it.
     """
     texts = FoundTexts([], [], folders=False)
-    _add(str(path), lambda: _source(path, stdin), texts)
+    _add(str(path), lambda: _source(path, stdin, watching), texts)
     if texts.problems:
         raise InputError(tuple(texts.problems))
     return texts.sources[0]
@@ -157,15 +165,15 @@ def _add(name: str, make: Callable[[], FileText], texts: FoundTexts) -> None:
         texts.problems.append(unreadable(name, error))
 
 
-def _source(path: str | Path, stdin: BinaryIO | None) -> FileText:
+def _source(path: str | Path, stdin: BinaryIO | None, watching: Watching = _no_watch) -> FileText:
     if path == "-" and stdin is not None:
-        return spool("standard input", nullcontext(stdin))
+        return spool("standard input", nullcontext(stdin), watching=watching)
     if "://" in str(path):
-        return from_url(str(path))
-    return _file(Path(path), str(path))
+        return from_url(str(path), watching=watching)
+    return _file(Path(path), str(path), watching)
 
 
-def from_url(url: str, max_bytes: int | None = None) -> FileText:
+def from_url(url: str, max_bytes: int | None = None, *, watching: Watching = _no_watch) -> FileText:
     """Copy what fsspec finds at a URL to a temporary file.
 
     Raises:
@@ -173,31 +181,37 @@ def from_url(url: str, max_bytes: int | None = None) -> FileText:
         InputError: as ``spool``.
     """
     try:
-        return spool(url, fsspec.open(url, "rb"), max_bytes)
+        return spool(url, fsspec.open(url, "rb"), max_bytes, watching=watching)
     except (OSError, ImportError, ValueError, InputError):
         raise
     except Exception as error:  # each fsspec driver raises its own errors, which share no base class
         raise OSError(str(error)) from error
 
 
-def _file(path: Path, name: str) -> FileText:
+def _file(path: Path, name: str, watching: Watching = _no_watch) -> FileText:
     status = path.stat()
     # A pipe can be read only once, and a file in /proc does not report its size.
     if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
-        return spool(name, path.open("rb"))
+        return spool(name, path.open("rb"), watching=watching)
     return FileText(name, lambda: path.open("rb"))
 
 
-def spool(name: str, source: AbstractContextManager[BinaryIO], max_bytes: int | None = None) -> FileText:
+def spool(
+    name: str,
+    source: AbstractContextManager[BinaryIO],
+    max_bytes: int | None = None,
+    *,
+    watching: Watching = _no_watch,
+) -> FileText:
     """Copy a stream to a temporary file.
 
     Raises:
-        InputError: the stream has more than ``max_bytes``.
+        InputError: the stream has more than ``max_bytes``, or ``watching`` raised it.
     """
     copy = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the FileText that reads it
     try:
         with source as file:
-            _copy(file, copy, name, max_bytes)
+            _copy(file, copy, name, max_bytes, watching(name))
         copy.flush()
         text = FileText(name, lambda: _rewind(copy))
     except BaseException:
@@ -207,12 +221,15 @@ def spool(name: str, source: AbstractContextManager[BinaryIO], max_bytes: int | 
     return text
 
 
-def _copy(file: BinaryIO, copy: BinaryIO, name: str, max_bytes: int | None) -> None:
+def _copy(
+    file: BinaryIO, copy: BinaryIO, name: str, max_bytes: int | None, watch: Callable[[bytes], object]
+) -> None:
     size_bytes = 0
     while chunk := file.read(_CHUNK_BYTES):
         size_bytes += len(chunk)
         if max_bytes is not None and size_bytes > max_bytes:
             raise InputError((too_large(name, max_bytes),))
+        watch(chunk)
         copy.write(chunk)
 
 

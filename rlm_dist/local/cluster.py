@@ -35,7 +35,7 @@ def with_redis(settings: Settings) -> Iterator[Settings]:
         yield settings.model_copy(update={"blob_url": settings.blob_url or "redis"})
         return
     with server(settings.home) as url:
-        blob_url = settings.blob_url or str(settings.home / "blobs")
+        blob_url = settings.blob_url or str(own_folder(settings.home / "blobs"))
         yield settings.model_copy(update={"redis_url": url, "blob_url": blob_url})
 
 

@@ -18,7 +18,7 @@ from types import TracebackType
 
 from rlm_dist.errors import Unreachable
 from rlm_dist.local.child_python import worker_environment
-from rlm_dist.local.folders import own_folder
+from rlm_dist.local.folders import own_file, own_folder
 from rlm_dist.local.lifeline import Lifeline
 
 _MAX_LOG_BYTES = 5 << 20
@@ -47,7 +47,7 @@ class _Child:
     def start(self, environment: Mapping[str, str], descriptor: int, folder: Path) -> None:
         """Start the process in a folder; its output is appended to the log."""
         self._start_time = time.monotonic()
-        with self.log.open("ab") as log:
+        with own_file(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self._argv,
                 stdin=subprocess.DEVNULL,

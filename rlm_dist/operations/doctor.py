@@ -49,26 +49,28 @@ class Probes:
     """How the checks reach Redis, endpoints and the sandbox.
 
     ``models`` lists the models that an endpoint serves; ``limits`` returns the workers' current view of each
-    endpoint, one line each.
+    endpoint, one line each. ``missing_workers`` returns the roles of which no worker is alive.
     """
 
     stores: Callable[[], AbstractContextManager[OpenStores]]
     models: Callable[[Endpoint], list[str]]
     sandbox: Callable[[], str]
     limits: Callable[[redis.Redis], Sequence[str]]
+    missing_workers: Callable[[redis.Redis], Sequence[Role]] = lambda _: ()
 
 
 def examine(settings: Settings, probes: Probes) -> Iterator[Check]:
     """Run all checks, one after another."""
-    yield from _stores(probes)
+    yield from _stores(probes, embedded=settings.redis_url is None)
     yield _guarded("sandbox", lambda: _sandbox(probes.sandbox()))
     root, sub = endpoints_of(settings, Role.ROOT), endpoints_of(settings, Role.SUB)
     root_urls = {endpoint.url for endpoint in root}
     for endpoint in root:
-        yield _endpoint("model endpoint", endpoint, probes)
+        same = [one for one in sub if one.url == endpoint.url]
+        yield _endpoint("model endpoint", endpoint, _wanted(endpoint, *same), probes)
     for endpoint in sub:
         if endpoint.url not in root_urls:
-            yield _endpoint("sub model endpoint", endpoint, probes)
+            yield _endpoint("sub model endpoint", endpoint, _wanted(endpoint), probes)
     yield Check(name="versions", status="ok", detail=_versions())
 
 
@@ -90,11 +92,12 @@ def check_lines(checks: list[Check]) -> Iterator[str]:
             yield f"{' ' * width}           {line}"
 
 
-def _stores(probes: Probes) -> Iterator[Check]:
+def _stores(probes: Probes, *, embedded: bool) -> Iterator[Check]:
     try:
         with probes.stores() as stores:
-            yield _guarded("redis", lambda: _redis(stores.client))
+            yield _guarded("redis", lambda: _redis(stores.client, embedded=embedded))
             yield _guarded("blob store", lambda: _blobs(stores.blobs()))
+            yield _guarded("workers", lambda: _workers(probes.missing_workers(stores.client)))
             for line in probes.limits(stores.client):
                 status: Status = "warning" if "endpoint away" in line else "ok"
                 yield Check(name="endpoint limits", status=status, detail=line)
@@ -120,7 +123,7 @@ def _failed(name: str, error: RLMError) -> Check:
     return Check(name=name, status="failed", detail=str(error), hint=hint)
 
 
-def _redis(client: redis.Redis) -> Check:
+def _redis(client: redis.Redis, *, embedded: bool) -> Check:
     with reaching(client):
         info = client.info()
     redis_version = str(info["redis_version"])
@@ -134,6 +137,8 @@ def _redis(client: redis.Redis) -> Check:
     if not info.get("aof_enabled"):
         hints.append("Set appendonly yes: without it, a restart of Redis loses every job.")
     detail = f"{name}, append-only file {'on' if info.get('aof_enabled') else 'off'}"
+    if embedded:  # which program it is matters only here; another host's paths are of no use
+        detail += f", run here from {info.get('executable', 'an unknown place')}"
     return Check(name="redis", status="warning" if hints else "ok", detail=detail, hint="\n".join(hints))
 
 
@@ -144,6 +149,14 @@ def _blobs(blobs: Blobs) -> Check:
     return Check(name="blob store", status="ok", detail="a text was written and read back")
 
 
+def _workers(missing: Sequence[Role]) -> Check:
+    if not missing:
+        return Check(name="workers", status="ok", detail="workers of both roles are alive")
+    detail = ", ".join(f"no {role} worker is running" for role in missing)
+    hint = "Run rlm-dist up, or rlm-dist worker root and rlm-dist worker sub."
+    return Check(name="workers", status="warning", detail=detail, hint=hint)
+
+
 def _sandbox(level: str) -> Check:
     if level != "off":
         return Check(name="sandbox", status="ok", detail=level)
@@ -152,12 +165,23 @@ def _sandbox(level: str) -> Check:
     return Check(name="sandbox", status="warning", detail=detail, hint=hint)
 
 
-def _endpoint(name: str, endpoint: Endpoint, probes: Probes) -> Check:
+def _wanted(*endpoints: Endpoint) -> list[str]:
+    """The models that are asked for by name at endpoints of one address."""
+    names = dict.fromkeys(endpoint.named("auto") for endpoint in endpoints)
+    return [name for name in names if name != "auto"]
+
+
+def _endpoint(name: str, endpoint: Endpoint, wanted: Sequence[str], probes: Probes) -> Check:
     def check() -> Check:
         models = probes.models(endpoint)
         names = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
         address = shown_url(endpoint.url)
         detail = f"{address} serves {names}" if names else f"{address} lists no models"
+        missing = [model for model in wanted if models and model not in models]
+        if missing:
+            hint = "Set RLM_MODEL and RLM_SUB_MODEL to names that it lists, or to auto."
+            detail = f"{detail}, but not {', '.join(missing)}"
+            return Check(name=name, status="warning", detail=detail, hint=hint)
         return Check(name=name, status="ok", detail=detail)
 
     return _guarded(name, check)

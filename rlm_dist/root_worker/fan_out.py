@@ -60,9 +60,11 @@ _LONG_UNCLAIMED_MS = 300_000
 
 
 class Send(Protocol):
-    """Puts sub tasks on the queue, one per chunk of call ids."""
+    """Puts sub tasks on the queue, one per chunk of call ids; ``traceparent`` names the cell that asked."""
 
-    def __call__(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None: ...
+    def __call__(
+        self, job_id: str, turn: int, chunks: Sequence[Sequence[str]], traceparent: str | None
+    ) -> None: ...
 
 
 # The ids of settled calls, each with its packed result, or None if that must still be read from the store.
@@ -72,9 +74,10 @@ Replies = dict[str, str | None]
 class _OpenQuery:
     """A ``query`` of ``size`` prompts in a turn: how many of its calls are unanswered, and new replies."""
 
-    def __init__(self, size: int, turn: int) -> None:
+    def __init__(self, size: int, turn: int, traceparent: str | None) -> None:
         self.size = size
         self.turn = turn
+        self.traceparent = traceparent
         self.unanswered = 0
         self.replies: Replies = {}
 
@@ -116,7 +119,12 @@ class FanOut:
         self._reader: threading.Thread | None = None
 
     def query(
-        self, prompts: Sequence[tuple[Message, ...]], model: str | None, *, turn: int = 0
+        self,
+        prompts: Sequence[tuple[Message, ...]],
+        model: str | None,
+        *,
+        turn: int = 0,
+        traceparent: str | None = None,
     ) -> list[Answer]:
         """Send every prompt, wait for all answers, and return them in the order of the prompts.
 
@@ -132,7 +140,8 @@ class FanOut:
         started = time.monotonic()
         with self._changed:
             self.asked += len(prompts)
-        ids, by_id, from_store = self._query_all(prompts, self._named_models.model(model), turn)
+        query = _OpenQuery(len(prompts), turn, traceparent)
+        ids, by_id, from_store = self._query_all(prompts, self._named_models.model(model), query)
         failpoint("calls.answered", self._spec.id)
         answers = [by_id[call_id] for call_id in ids]
         if from_store:
@@ -197,20 +206,19 @@ class FanOut:
         )
 
     def _query_all(
-        self, prompts: Sequence[tuple[Message, ...]], model: str, turn: int
+        self, prompts: Sequence[tuple[Message, ...]], model: str, query: _OpenQuery
     ) -> tuple[list[str], dict[str, Answer], int]:
         """Send the calls without an answer, as the window allows, and wait for all answers.
 
         Returns the call ids in order, the answers by id, and how many calls were already answered.
         """
-        query = _OpenQuery(len(prompts), turn)
         ids: list[str] = []
         answers: dict[str, Answer] = {}
         from_store = 0
         try:
             for piece in self._pieces(prompts, model, query):
                 ids += [call.call_id for call in piece]
-                from_store += self._open(piece, model, turn)
+                from_store += self._open(piece, model, query)
                 answers.update(self._answers(self._take(query, at_least=0)))
             while len(answers) < len(ids):
                 answers.update(self._answers(self._take(query, at_least=_FETCH_CALLS)))
@@ -268,7 +276,7 @@ class FanOut:
         if self._error is not None:
             raise self._error
 
-    def _open(self, piece: Sequence[OpenCall], model: str, turn: int) -> int:
+    def _open(self, piece: Sequence[OpenCall], model: str, query: _OpenQuery) -> int:
         states = self._store.calls.open(self._spec.id, self._epoch, piece)
         refused = {
             call.call_id: state.error(self._accounts.resolved(Role.SUB, model))
@@ -281,7 +289,7 @@ class FanOut:
             if state in (CallState.NEW, CallState.PENDING)
         ]
         failpoint("calls.opened", self._spec.id)
-        self._dispatch(to_send, turn)
+        self._dispatch(to_send, query)
         failpoint("calls.sent", self._spec.id)
         self._refuse(refused)
         settled = [
@@ -302,12 +310,12 @@ class FanOut:
                 self._limits.setdefault(error.kind, ReachedLimit(*error.args))
         self._receive(replies)
 
-    def _dispatch(self, call_ids: Sequence[str], turn: int) -> None:
+    def _dispatch(self, call_ids: Sequence[str], query: _OpenQuery) -> None:
         calls, workers = self._window
         size = max(1, min(calls // (_CHUNKS_A_WORKER * max(1, workers)), CHUNK_CALLS))
         chunks = [call_ids[start : start + size] for start in range(0, len(call_ids), size)]
         if chunks:
-            self._send(self._spec.id, turn, chunks)
+            self._send(self._spec.id, query.turn, chunks, query.traceparent)
 
     def _receive(self, replies: Replies) -> None:
         with self._changed:
@@ -385,13 +393,13 @@ class FanOut:
     def _recheck(self) -> None:
         """Check the outstanding calls in the store, as a reply or a message may be lost."""
         with self._changed:
-            turns = {call_id: query.turn for call_id, query in self._outstanding.items()}
-        ids = list(turns)
+            queries = dict(self._outstanding)
+        ids = list(queries)
         pending_ms = UNCLAIMED_MS if self._queue_is_empty() else _LONG_UNCLAIMED_MS
         for start in range(0, len(ids), _RECHECK_CALLS):
             piece = ids[start : start + _RECHECK_CALLS]
             stored = zip(piece, self._store.calls.answers(self._spec.id, piece), strict=True)
             self._receive({call_id: packed for call_id, packed in stored if packed is not None})
             lost = self._store.calls.lost(self._spec.id, piece, pending_ms=pending_ms)
-            for turn in sorted({turns[call_id] for call_id in lost}):
-                self._dispatch([call_id for call_id in lost if turns[call_id] == turn], turn)
+            for query in dict.fromkeys(queries[call_id] for call_id in lost):
+                self._dispatch([call_id for call_id in lost if queries[call_id] is query], query)

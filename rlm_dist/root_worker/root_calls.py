@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from rlm_dist.blobs.payloads import Payloads
@@ -34,6 +34,8 @@ PARK_GRACE_S = 7.0
 # What a turn adds to the chat besides the model's reply: a short output and the notes.
 _NEXT_CHARS = LAST_OUTPUT_CHARS + 1000
 
+RecordCall = Callable[[CallRequest, CallResult, Settlement], None]
+
 
 class RootCalls:
     """Calls the root model for one run of one job."""
@@ -49,7 +51,9 @@ class RootCalls:
         llm: ModelClient,
         accounts: Accounts,
         emit: Emit,
+        record: RecordCall = lambda *_: None,
     ) -> None:
+        """``record`` is told of each call that was settled here."""
         self._spec = spec
         self._epoch = epoch
         self._owner = owner
@@ -58,6 +62,7 @@ class RootCalls:
         self._llm = llm
         self._accounts = accounts
         self._emit = emit
+        self._record = record
         self._call_ids = CallIds(spec.id)
         self._last: tuple[CallRequest, Completion] | None = None
         self._error: RLMError | None = None
@@ -175,6 +180,7 @@ class RootCalls:
         )  # fmt: skip
         (is_settled,) = self._calls.settle(self._spec.id, self._owner, [settlement])
         failpoint("root.settled", self._spec.id)
+        self._record(request, result, settlement)
         if settlement.returned is not None and not is_settled:
             raise self._error or Parked(self._spec.id, settlement.returned or "its worker stops")
         return result

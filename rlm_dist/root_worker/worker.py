@@ -10,6 +10,7 @@ import redis
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
+from prometheus_client.metrics_core import Metric
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from rlm_dist.broker.app import SUB_QUEUE
@@ -21,6 +22,7 @@ from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job import RootJob
 from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.job_log import log_end, log_park, log_start
+from rlm_dist.root_worker.job_spans import JobSpans
 from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.root_worker.root_calls import RootCalls
 from rlm_dist.sandbox.fork_server_process import ForkServerProcess
@@ -30,11 +32,13 @@ from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.probe import choose
 from rlm_dist.schema import ErrorInfo, JobRecord, JobState, Outcome, Role
-from rlm_dist.schema.events import JobEnded, JobStarted, Marked
+from rlm_dist.schema.events import Event, JobEnded, JobStarted, Marked
 from rlm_dist.schema.leases import LEASE_MS
 from rlm_dist.settings import Settings
 from rlm_dist.store.trace import TraceSink
 from rlm_dist.worker.failpoints import failpoint
+from rlm_dist.worker.metrics import Unmeasured
+from rlm_dist.worker.metrics_port import SANDBOX
 from rlm_dist.worker.process import Worker
 
 log = structlog.get_logger()
@@ -59,8 +63,9 @@ class RootWorker(Worker):
         *,
         stopping: Callable[[], bool],
         fork_server: ForkServerProcess | None,
+        metrics: Unmeasured,
     ) -> None:
-        super().__init__(app, settings, Role.ROOT)
+        super().__init__(app, settings, Role.ROOT, metrics=metrics)
         self._stopping = stopping
         self._urls = [
             {shown_url(endpoint.url.rstrip("/")) for endpoint in endpoints_of(settings, role)}
@@ -99,14 +104,17 @@ class RootWorker(Worker):
         log_start(record)
         now_ms = self.store.connection.clock()
         emit = TraceSink(self.store.journals, job_id, self.payloads, now_ms=now_ms)
+        spans = JobSpans(self.spans, record)
         ran_ms = record.run_ms(now_ms())
+        self.metrics.job_started(recovered=record.recovered)
         try:
             with JobLease(
                 record, self.store.jobs, ran_ms=ran_ms,
                 stopping=self._stopping, waits=self._endpoint_away, each_beat=emit.flush,
             ) as lease:  # fmt: skip
-                outcome = self._outcome(record, task_id, lease, emit)
+                outcome = self._outcome(record, task_id, lease, emit, spans)
                 if self._finish(record, outcome, emit):
+                    spans.end(outcome)
                     return self._stored_outcome(job_id, ended_in=epoch) or outcome
         except Parked as parked:
             self._park(record, parked, emit)
@@ -128,13 +136,15 @@ class RootWorker(Worker):
             return record.outcome
         return None
 
-    def _outcome(self, record: JobRecord, task_id: str, lease: JobLease, emit: TraceSink) -> Outcome:
+    def _outcome(
+        self, record: JobRecord, task_id: str, lease: JobLease, emit: TraceSink, spans: JobSpans
+    ) -> Outcome:
         context = record.spec.context
         try:
             # The context may be stored in Redis, which may be away.
             self.store.connection.patiently(lambda: self.contexts.path(context))
             with self.contexts.hold(context) as path:
-                return self._job(record, task_id, lease, emit, path).run()
+                return self._job(record, task_id, lease, emit, spans, path).run()
         except (Parked, Superseded):
             raise
         except RLMError as error:
@@ -158,6 +168,9 @@ class RootWorker(Worker):
         failpoint("root.finishing", record.spec.id)
         ended = self.store.jobs.finish(record.spec.id, record.epoch, outcome)
         failpoint("root.finished", record.spec.id)
+        if ended:
+            self.metrics.job_ended(outcome)
+            self._count_duplicates(record)
         return ended
 
     def _await_calls(self, record: JobRecord) -> None:
@@ -173,20 +186,42 @@ class RootWorker(Worker):
         failpoint("root.parked", record.spec.id)
         if send:
             send_root(self.app, record.spec, again=True)
+        self._count_duplicates(record)
         log_park(record, parked)
 
+    def _count_duplicates(self, record: JobRecord) -> None:
+        """Count the calls paid twice since ``record`` was read: a job that is retried keeps its ledger."""
+        before = record.costs.duplicate_paid_calls
+        with suppress(RLMError):  # numbers are no reason to leave a job
+            self.metrics.run_ended(
+                lambda: self.store.jobs.costs(record.spec.id).duplicate_paid_calls - before
+            )
+
     def _job(
-        self, record: JobRecord, task_id: str, lease: JobLease, emit: TraceSink, context_path: Path
+        self,
+        record: JobRecord,
+        task_id: str,
+        lease: JobLease,
+        emit: TraceSink,
+        spans: JobSpans,
+        context_path: Path,
     ) -> RootJob:
         spec, epoch = record.spec, record.epoch
+        sink = emit
+
+        def measured(event: Event) -> None:
+            self.metrics.event(event)
+            sink(event)
+
         calls = RootCalls(
             spec=spec, epoch=epoch, owner=self.owner,
-            calls=self.store.calls, payloads=self.payloads, llm=self.llm, accounts=self.accounts, emit=emit,
+            calls=self.store.calls, payloads=self.payloads, llm=self.llm, accounts=self.accounts,
+            emit=measured, record=spans.root_call,
         )  # fmt: skip
         fan_out = FanOut(
             spec=spec, epoch=epoch, store=self.store, payloads=self.payloads, accounts=self.accounts,
             send=partial(self._send, SubTasks(spec, epoch=epoch, root_task_id=task_id)),
-            queue_is_empty=self._queue_is_empty, emit=emit,
+            queue_is_empty=self._queue_is_empty, emit=measured,
         )  # fmt: skip
         limits = SandboxLimits(
             code_timeout_s=self.settings.code_timeout_s,
@@ -198,6 +233,8 @@ class RootWorker(Worker):
         repl = JobRepl(
             fan_out,
             lambda query: Sandbox(context_path=context_path, query=query, limits=limits, start=self._repls),
+            self.metrics.repl_lost,
+            spans.cell,
         )
         emit(
             JobStarted(
@@ -209,13 +246,20 @@ class RootWorker(Worker):
         emit.flush()  # if this process dies at once, the trace still shows that it had the job
         return RootJob(
             record=record, lease=lease, store=self.store, payloads=self.payloads,
-            calls=calls, fan_out=fan_out, repl=repl, emit=emit,
+            calls=calls, fan_out=fan_out, repl=repl, emit=spans.watch(measured),
         )  # fmt: skip
 
-    def _send(self, tasks: SubTasks, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
+    def _send(
+        self,
+        tasks: SubTasks,
+        job_id: str,
+        turn: int,
+        chunks: Sequence[Sequence[str]],
+        traceparent: str | None,
+    ) -> None:
         """Put sub tasks on the queue; if that fails, they are sent again once their calls count as lost."""
         try:
-            send_sub(self.app, tasks, turn, chunks)
+            send_sub(self.app, tasks, turn, chunks, traceparent)
         except (OperationalError, redis.RedisError) as error:
             log.warning("sub_tasks_not_sent", job=job_id, error=type(error).__name__)
 
@@ -240,6 +284,11 @@ def start_fork_server(settings: Settings) -> ForkServerProcess | None:
     """
     level = _level(settings)
     return None if level is Level.OFF else ForkServerProcess(level, find(settings.sandbox_packages))
+
+
+def sandbox_metric(settings: Settings) -> Metric:
+    """The level of the sandbox, beside the one that was asked for."""
+    return SANDBOX.sample(_level(settings).value, settings.sandbox, settings.sandbox_min)
 
 
 def _level(settings: Settings) -> Level:

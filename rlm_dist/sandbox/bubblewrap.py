@@ -21,17 +21,21 @@ _BASE = ("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "-
 _ALWAYS = ("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv")
 _HOST = ("--unshare-uts", "--hostname", "sandbox")
 _PROC = ("--proc", "/proc")
+# Each REPL of a user other than root makes one more namespace, in which the kernel counts its threads.
+_NO_MORE = "--disable-userns"
 # If a machine refuses some of these options, the rest is still worth having: each set is tried in turn.
 _OPTIONAL = (
-    (*_HOST, "--disable-userns", *_PROC),
+    (*_HOST, _NO_MORE, *_PROC),
     (*_HOST, *_PROC),  # an old bubblewrap, or a read-only /proc/sys
     _PROC,  # podman's profile
     (),  # a masked /proc
 )
 
 
-def prefixes(python: str, readable: Sequence[str]) -> Iterator[list[str]]:
+def prefixes(python: str, readable: Sequence[str], *, as_root: bool) -> Iterator[list[str]]:
     """The command lines to put before a command, strongest first; ``readable`` are more folders to show.
+
+    ``as_root`` is whether root will run them.
 
     Raises:
         SandboxError: bubblewrap is not installed.
@@ -41,7 +45,7 @@ def prefixes(python: str, readable: Sequence[str]) -> Iterator[list[str]]:
     binds = [part for path in paths for part in ("--ro-bind-try", path, path)]
     variables = [part for item in ENVIRONMENT.items() for part in ("--setenv", *item)]
     folders = ["--dev", "/dev", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp", "--chdir", "/"]
-    for optional in _OPTIONAL:
+    for optional in [each for each in _OPTIONAL if as_root or _NO_MORE not in each]:
         # The folder in memory comes first: a path to show may lie in the real /tmp, and must not be hidden.
         yield [program, *_BASE, *optional, *_ALWAYS, *variables, *folders, *binds]
 

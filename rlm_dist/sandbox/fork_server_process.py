@@ -8,6 +8,7 @@ holds one of these sockets any more.
 import importlib.util
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -25,6 +26,8 @@ _PROGRAM = Path(__file__).with_name("fork_server.py")
 _LOCKDOWN = ("landlockpy", "seccompy")
 _CONTROL = "{control}"  # stands for the number of the control socket's descriptor
 _START_S = 60.0
+# Before those of single REPLs, and below 2 to the 31st, where bubblewrap's numbers end; nobody assigns these.
+_FIRST_USER, _USERS = 1_900_000_000, 100_000_000
 _ERROR_CHARS = 300
 # bubblewrap ends with its parent. A pool can outlive the process that forked it, and may go on with its jobs.
 # So bubblewrap's parent is a shell, which waits for it and does nothing else.
@@ -41,8 +44,8 @@ class ForkServerProcess:
             SandboxError: it cannot be started.
         """
         problem: str | None = None
-        for command in _commands(level, packages):
-            problem = self._start(command)
+        for command, user in _commands(level, packages):
+            problem = self._start(command, user)
             if problem is None:
                 return
         raise SandboxError(f"the fork-server cannot be started: {problem}")
@@ -71,8 +74,8 @@ class ForkServerProcess:
         self._popen.wait()
         self._control.close()
 
-    def _start(self, command: list[str]) -> str | None:
-        """Start it with this command line; return what went wrong, None if nothing did."""
+    def _start(self, command: list[str], user: int | None) -> str | None:
+        """Start it as this user, or our own if it is None; return what went wrong, None if nothing did."""
         self._control, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with peer:
@@ -85,6 +88,9 @@ class ForkServerProcess:
                     cwd="/",
                     pass_fds=[peer.fileno()],
                     start_new_session=True,
+                    user=user,
+                    group=user,
+                    extra_groups=None if user is None else (),
                 )
         except OSError as error:
             self._control.close()
@@ -112,17 +118,24 @@ def _wait_until_up(link: socket.socket) -> str | None:
     return None if data else "it ended without an error message"
 
 
-def _commands(level: Level, packages: Packages) -> Iterator[list[str]]:
-    """The command lines for the fork-server, in the order in which to try them."""
+def _commands(level: Level, packages: Packages) -> Iterator[tuple[list[str], int | None]]:
+    """The command lines for the fork-server, in the order in which to try them, and as whom: None means us.
+
+    Root tries bubblewrap as a user that nobody else is. That fails if others cannot read Python, or may not
+    make namespaces.
+    """
     python = os.path.realpath(sys.executable)
     lockdown = [_library(name) for name in _LOCKDOWN]
     program = [python, *PYTHON_OPTIONS, str(_PROGRAM), _CONTROL, level.value, packages.argument(), *lockdown]
     if level is not Level.NAMESPACES:
-        yield program
+        yield program, None
         return
     readable = [str(_PROGRAM.parent), *lockdown, *packages.folders]
-    for prefix in bubblewrap.prefixes(python, readable=readable):
-        yield [*_WAITING_SHELL, *prefix, *program]
+    is_root = os.geteuid() == 0
+    own_user = _FIRST_USER + random.SystemRandom().randrange(_USERS)
+    for user in (own_user, None) if is_root else (None,):
+        for prefix in bubblewrap.prefixes(python, readable=readable, as_root=is_root and user is None):
+            yield [*_WAITING_SHELL, *prefix, *program], user
 
 
 def _library(name: str) -> str:

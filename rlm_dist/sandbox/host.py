@@ -18,6 +18,7 @@ from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.messages import Broken, CellDone, ChildMessage, ContextReady, HandedIn, ResolvedPath
 from rlm_dist.sandbox.session import Query, ReplProcess, Session
 from rlm_dist.schema import CellResult, FinalValue, Resolved
+from rlm_dist.schema.cells import LostBy
 
 __all__ = ["Query", "ReplStart", "Sandbox", "SandboxLimits"]
 
@@ -28,6 +29,12 @@ _SIGNALS = 3
 _SIGNAL_GAP_S = 0.5
 _MAX_CODE_CHARS = 2_000_000
 _MiB = 1 << 20
+_ENDINGS: dict[str, LostBy] = {
+    "out of memory": "memory",
+    "memory ran out": "memory",
+    "broke the frame protocol": "protocol",
+    "did not read": "unread",
+}
 
 
 @dataclass(frozen=True)
@@ -287,7 +294,14 @@ class Sandbox:
         else:
             reason = f"The Python process of the REPL ended: {session.gone}."
         names = f" ({', '.join(self._names)})" if self._names else ""
-        return CellResult(error=f"{reason} All variables{names} are gone.", state_lost=True)
+        lost_by = "time" if stopped is not None else _lost_by(session.gone or "")
+        error = f"{reason} All variables{names} are gone."
+        return CellResult(error=error, state_lost=True, lost_by=lost_by)
+
+
+def _lost_by(ending: str) -> LostBy:
+    """What ended a process, by the text that its session or ``process.ending`` has for it."""
+    return next((lost_by for words, lost_by in _ENDINGS.items() if words in ending), "ended")
 
 
 def _memory_for(context_path: Path) -> int:

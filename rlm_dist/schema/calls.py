@@ -129,8 +129,9 @@ class CallResult(Wire):
     ``wasted`` lists the attempts that the endpoint charged for without success: earlier ones, or a failed
     last one. ``attempts`` counts the HTTP requests made; ``failed_attempts`` has the kind of each failure.
     ``cached`` says that the completion is another call's and cost nothing. ``started_ms`` is when the first
-    attempt began, in Unix milliseconds by the clock of the process that made it; 0 if there was none. Of its
-    ``seconds``, the call waited ``waited_s`` in this process before that.
+    attempt began, in Unix milliseconds by the clock of the process that made it; 0 if there was none.
+    ``waited_s`` is the part of ``seconds`` in which the call waited for a slot of its worker and for the
+    endpoint's limits.
     """
 
     completion: Completion | None = None

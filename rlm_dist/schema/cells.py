@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+# What ended a REPL: a block's time limit, memory, a broken frame, that it read nothing, or anything else.
+LostBy = Literal["time", "memory", "protocol", "unread", "ended"]
 # The names that a REPL offers besides Python's own; a test compares this list with a live REPL.
 REPL_NAMES = frozenset(
     {
@@ -43,10 +45,10 @@ class CellResult:
     """What one code block did in the REPL.
 
     ``error`` is the plain traceback of an exception, or why the block was stopped. ``state_lost`` says that
-    the REPL process had to be ended, and that its variables are lost. ``partial`` is the text of
-    ``answer["content"]`` after the block, ready or not, cut beyond 1 MiB; None if there is none or it is the
-    last one that was reported. ``truncated_calls`` counts the answers of sub-calls that were cut off at the
-    output limit. ``limits`` are those for which sub-calls of the block were not made.
+    the REPL process had to be ended, and that its variables are lost; ``lost_by`` says what ended it.
+    ``partial`` is the text of ``answer["content"]`` after the block, ready or not, cut beyond 1 MiB; None if
+    there is none or it is the last one that was reported. ``truncated_calls`` counts the answers of sub-calls
+    that were cut off at the output limit. ``limits`` are those for which sub-calls were not made.
     """
 
     output: Clipped = Clipped()
@@ -54,6 +56,7 @@ class CellResult:
     final: FinalValue | None = None
     partial: str | None = None
     state_lost: bool = False
+    lost_by: LostBy | None = None
     calls: int = 0
     failed_calls: int = 0
     truncated_calls: int = 0

@@ -5,7 +5,8 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from rlm_dist.schema.base import Wire
+from rlm_dist.errors import Cancelled, JobFailed
+from rlm_dist.schema.base import Wire, _is_empty
 from rlm_dist.schema.calls import CallParameters
 from rlm_dist.schema.costs import Costs
 
@@ -75,6 +76,7 @@ class JobSpec(Wire):
     again, after its worker died, gives a result that differs from its journal. Of the waiting jobs, those
     with a higher ``priority`` start first, then those submitted first. ``sub_models`` are the models that its
     code may name besides ``model`` and ``sub_model``; None, in jobs of earlier versions, allows every name.
+    ``tags`` are those of a single job; the jobs of a batch have their batch's.
     """
 
     id: str
@@ -99,6 +101,7 @@ class JobSpec(Wire):
     metadata: dict[str, JsonValue] = Field(default={})
     form: Literal["native", "openai"] = "native"
     broker_prefix: str = ""
+    tags: dict[str, str] = Field(default={}, exclude_if=_is_empty)
 
 
 class ErrorInfo(Wire):
@@ -162,12 +165,16 @@ class JobRecord(Wire):
 
 
 class EndedJob(Wire):
-    """What a job of a batch had used when it ended; ``run_s`` is None if no worker ever took it up."""
+    """What a job of a batch had used when it ended; ``run_s`` is None if no worker ever took it up.
+
+    ``ended_ms`` is in Unix milliseconds.
+    """
 
     job_id: str
     run_s: float | None
     nanousd: int
     tokens: int
+    ended_ms: int
 
 
 class Running(Wire):
@@ -208,3 +215,15 @@ class Result(Wire):
     isolation: str | None
     costs: Costs
     timing: Timing
+
+    def raise_for_state(self) -> None:
+        """Return if the job has its answer.
+
+        Raises:
+            JobFailed: if it ended without one; its ``kind`` is the type of the result's error.
+            Cancelled: if it was cancelled.
+        """
+        if self.state is JobState.CANCELLED:
+            raise Cancelled(self.id)
+        if self.error is not None:
+            raise JobFailed(self.id, self.error.type, self.error.message)

@@ -2,7 +2,10 @@
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from rlm_dist.schema.base import Wire
+from rlm_dist.schema.batches import BatchRecord
 from rlm_dist.schema.costs import Costs
 from rlm_dist.schema.jobs import JobState
 
@@ -25,11 +28,13 @@ class JobRow(Wire):
 
     ``run_ms`` is how long workers have had it, None if none has. ``reason`` says in a word why it has no
     answer: the limit that ended it, or the type of its error; '' otherwise. ``custom_id`` is '' if the job's
-    own retention is over, and then only ``id`` and ``state`` mean anything.
+    own retention is over, and then only ``id`` and ``state`` mean anything. ``tags`` are those of a
+    single job.
     """
 
     id: str
     custom_id: str
+    batch_id: str | None = None
     state: JobState
     reason: str = ""
     turns: int = 0
@@ -42,6 +47,7 @@ class JobRow(Wire):
     isolation: str | None = None
     recoveries: int = 0
     diverged_cells: int = 0
+    tags: dict[str, str] = Field(default={})
     costs: Costs = Costs()
 
 
@@ -50,6 +56,23 @@ class JobPage(Wire):
 
     rows: tuple[JobRow, ...]
     next: str | None = None
+
+
+class BatchPage(Wire):
+    """Some batches in order; ``next`` is the cursor of the page after it, None if it is the last."""
+
+    rows: tuple[BatchRecord, ...]
+    next: str | None = None
+
+
+class TagCosts(Wire):
+    """What the batches and single jobs with one value of a tag have used; None: those without it."""
+
+    tag: str
+    value: str | None
+    batches: int
+    single_jobs: int
+    costs: Costs
 
 
 class Bucket(Wire):

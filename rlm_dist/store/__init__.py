@@ -20,6 +20,7 @@ from rlm_dist.store.job_lists import JobListStore
 from rlm_dist.store.jobs import JobStore
 from rlm_dist.store.journals import JournalStore
 from rlm_dist.store.limits import LimitStore
+from rlm_dist.store.listings import ListingStore
 from rlm_dist.store.webhooks import DueWebhook, WebhookStore
 
 __all__ = [
@@ -54,6 +55,7 @@ class Store:
         self.jobs = JobStore(self.connection)
         self.batches = BatchStore(self.connection)
         self.lists = JobListStore(self.connection)
+        self.listings = ListingStore(self.connection, self.batches, self.lists)
         self.calls = CallStore(self.connection)
         self.call_rows = CallRows(self.connection)
         self.journals = JournalStore(self.connection)

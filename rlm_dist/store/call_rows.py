@@ -38,7 +38,7 @@ class StoredCall(NamedTuple):
     request: str | None = None
 
 
-class Paid(NamedTuple):
+class PaidCall(NamedTuple):
     """What was paid for one call, over all its attempts; money is None if a price is unknown."""
 
     nanousd: int | None
@@ -46,11 +46,11 @@ class Paid(NamedTuple):
     cached_tokens: int
     output_tokens: int
 
-    def plus(self, other: "Paid") -> "Paid":
+    def plus(self, other: "PaidCall") -> "PaidCall":
         """The sum of both."""
         unpriced = self.nanousd is None or other.nanousd is None
         nanousd = None if unpriced else (self.nanousd or 0) + (other.nanousd or 0)
-        return Paid(nanousd, *(mine + theirs for mine, theirs in zip(self[1:], other[1:], strict=True)))
+        return PaidCall(nanousd, *(mine + theirs for mine, theirs in zip(self[1:], other[1:], strict=True)))
 
 
 class CallRows(StorePart):
@@ -70,14 +70,14 @@ class CallRows(StorePart):
                 if page:
                     yield page
 
-    def paid(self, job_id: str) -> dict[str, Paid]:
+    def paid(self, job_id: str) -> dict[str, PaidCall]:
         """What was paid so far, by call id; root calls are included."""
-        key, sums, start = keys.job(job_id, "charges"), dict[str, Paid](), 0
+        key, sums, start = keys.job(job_id, "charges"), dict[str, PaidCall](), 0
         while lines := self._charges(key, start):
             for line in lines:
                 call_id, _, input_, cached, output, _, nanousd, _ = line.split(" ", 7)
                 money = None if nanousd == "-" else int(nanousd)
-                charge = Paid(money, int(input_), int(cached), int(output))
+                charge = PaidCall(money, int(input_), int(cached), int(output))
                 sums[call_id] = sums[call_id].plus(charge) if call_id in sums else charge
             start += len(lines)
         return sums

@@ -31,10 +31,14 @@ class WorkerStore(StorePart):
         counts = [item for pair in requests.items() for item in pair]
         self._script("requests_announce", [keys.REQUESTS], worker, ttl_ms, *counts)
 
-    def live(self) -> list[str]:
-        """The sub workers whose announcement of slots is still valid."""
+    def live(self, role: Role = Role.SUB) -> list[str]:
+        """The sub workers, or processes of root workers, whose announcement of slots is still valid."""
         now_ms = self._now_ms()
-        return self._reach(lambda: self._client.zrangebyscore(keys.SLOTS_UNTIL, now_ms, "+inf"))
+        return self._reach(lambda: self._client.zrangebyscore(keys.slots(role)[1], now_ms, "+inf"))
+
+    def has_turn(self, task: str, owner: str, *, every_ms: int) -> bool:
+        """Whether this worker does a task that only one worker does in ``every_ms``."""
+        return bool(self._reach(lambda: self._client.set(keys.turn(task), owner, nx=True, px=every_ms)))
 
     def fair_window(self) -> Window:
         """Twice one job's share of the live slots, within bounds, so that no slot waits for the job."""

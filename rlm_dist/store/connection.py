@@ -15,7 +15,16 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from rlm_dist.errors import Cancelled, LimitExceeded, NotFound, Parked, SettingsError, Superseded, Unreachable
+from rlm_dist.errors import (
+    Cancelled,
+    ClientClosed,
+    LimitExceeded,
+    NotFound,
+    Parked,
+    SettingsError,
+    Superseded,
+    Unreachable,
+)
 from rlm_dist.store.scripts import register
 
 T = TypeVar("T")
@@ -112,6 +121,12 @@ class StoreConnection:
         self.retention_ms = retention_s * 1000
         self._scripts = register(client)
         self._patience_s = patience_s
+        self._closed = False
+
+    def close(self) -> None:
+        """Close the connection; from now on everything raises ``ClientClosed``, also what waits for Redis."""
+        self._closed = True
+        self.client.close()
 
     def now_ms(self) -> int:
         """The server's time, in Unix milliseconds: the one clock of all workers."""
@@ -143,15 +158,24 @@ class StoreConnection:
         return self.patiently(run) if calls else []
 
     def patiently(self, fn: Callable[[], T]) -> T:
-        """Run ``fn``, again and again for up to ``patience_s``, until Redis can be reached."""
+        """Run ``fn``, again and again for up to ``patience_s``, until Redis can be reached.
+
+        Raises:
+            Unreachable: if it cannot.
+            ClientClosed: after ``close``.
+        """
         deadline = time.monotonic() + self._patience_s
         pause_s = 0.05
         while True:
+            if self._closed:
+                raise ClientClosed
             try:
                 with reaching(self.client):
                     return fn()
-            except Unreachable:
-                if time.monotonic() + pause_s > deadline:
+            except Exception as error:
+                if self._closed:  # in the middle of it
+                    raise ClientClosed from None
+                if not isinstance(error, Unreachable) or time.monotonic() + pause_s > deadline:
                     raise
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -161,6 +185,7 @@ class StorePart:
     """The base of the parts of the ``Store``, which share one connection."""
 
     def __init__(self, connection: StoreConnection) -> None:
+        self._connection = connection
         self._client = connection.client
         self._retention_ms = connection.retention_ms
         self._now_ms = connection.now_ms

@@ -28,7 +28,7 @@ _SCANNED_AT_ONCE = 10_000
 _MOST_BUCKETS = 24
 _FIELDS = (
     *("id", "name", "state", "reason", "turns", "queued_ms", "started_ms", "ended_ms", "since_ms", "ran_ms"),
-    *("owner", "isolation", "recoveries", "diverged"),
+    *("owner", "isolation", "recoveries", "diverged", "batch", "tags"),
 )
 
 
@@ -130,6 +130,21 @@ class JobListStore(StorePart):
         key = keys.batch(batch_id, "names")
         members = self._reach(lambda: self._client.zrangebylex(key, start, b"+", start=0, num=limit))
         return [(name, job_id) for name, _, job_id in (member.rpartition(_NUL) for member in members)]
+
+    def named(self, name: str, batch_ids: Sequence[str] | None = None) -> list[tuple[str, str]]:
+        """(batch id, job id) of each job of this name in these batches, or in any; the newest batch first."""
+        if batch_ids is None:
+            batch_ids = self._reach(lambda: self._client.zrange(keys.BATCHES, 0, -1, desc=True))
+        start = b"[" + (name + _NUL).encode("utf-8", "surrogatepass")
+
+        def read() -> list[list[str]]:
+            pipe = self._client.pipeline(transaction=False)
+            for batch_id in batch_ids:
+                pipe.zrangebylex(keys.batch(batch_id, "names"), start, start + b"\xff", start=0, num=1)
+            return list(pipe.execute())
+
+        found = zip(batch_ids, self._reach(read) if batch_ids else [], strict=True)
+        return [(batch_id, member.rpartition(_NUL)[2]) for batch_id, members in found for member in members]
 
     def reasons(self, batch_id: str) -> dict[str, int]:
         """How many jobs ended without an answer, by reason."""
@@ -349,6 +364,7 @@ def _row(entry: _ListEntry, job: dict[str, str | None], ledger: dict[str, str], 
     return JobRow(
         id=entry.id,
         custom_id=job["name"] or entry.id,
+        batch_id=job["batch"].removeprefix(keys.batch("")) if job["batch"] else None,
         state=JobState(job["state"] or ""),
         reason=job["reason"] or "",
         turns=int(job["turns"] or 0),
@@ -361,6 +377,7 @@ def _row(entry: _ListEntry, job: dict[str, str | None], ledger: dict[str, str], 
         isolation=job["isolation"],
         recoveries=int(job["recoveries"] or 0),
         diverged_cells=int(job["diverged"] or 0),
+        tags=json.loads(job["tags"] or "{}"),
         costs=read_costs(ledger),
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
-from rlm_dist.errors import NotFound
+from rlm_dist.errors import InputError, NotFound
 from rlm_dist.schema import Costs, ErrorInfo, JobRecord, JobSpec, JobState, ModelCosts, Outcome, Running
 from rlm_dist.schema.events import JobEnded
 from rlm_dist.store import keys
@@ -71,6 +71,7 @@ class JobStore(StorePart):
             CANCELLED,
             self._retention_ms,
             spec.custom_id,
+            json.dumps(spec.tags, sort_keys=True) if spec.tags else "",
         ]
 
     def get(self, job_id: str) -> JobRecord:
@@ -109,6 +110,17 @@ class JobStore(StorePart):
             _record(job, ledger, requests.get(job["id"], 0)) if job else None
             for job, ledger in zip(hashes[::2], hashes[1::2], strict=True)
         ]
+
+    def states(self, job_ids: Sequence[str]) -> list[JobState | None]:
+        """The states of these jobs, in one round trip; None for each that does not exist."""
+
+        def read() -> list[str | None]:
+            pipe = self._client.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipe.hget(keys.job(job_id), "state")
+            return list(pipe.execute())
+
+        return [JobState(state) if state else None for state in self._reach(read)] if job_ids else []
 
     def running(self) -> list[Running]:
         """All jobs that a worker holds, in the order of their start."""
@@ -234,6 +246,44 @@ class JobStore(StorePart):
         """
         args = (keys.blob(sha256), stored_bytes, _REFUSED_BLOB_TTL_MS)
         within_budget(fenced(self._script("job_blob", keys.job_keys(job_id), *args), job_id))
+
+    def delete(self, job_id: str) -> list[str]:
+        """Remove a job that has ended, with all that is stored for it; return the hashes of unused blobs.
+
+        Raises:
+            NotFound: if the job does not exist, or its retention is over.
+            InputError: if it has not ended, or belongs to a batch.
+        """
+        return self.delete_all([job_id])
+
+    def delete_all(self, job_ids: Sequence[str], batch_id: str | None = None) -> list[str]:
+        """Remove jobs, all of the batch if one is named; otherwise like ``delete``."""
+        parent = "" if batch_id is None else keys.batch(batch_id)
+        replies = self._scripts_at_once("job_delete", [(keys.job_keys(id_), (parent,)) for id_ in job_ids])
+        unused: list[str] = []
+        for job_id, reply in zip(job_ids, replies, strict=True):
+            if reply == "NOT_FOUND" and batch_id is not None:
+                continue  # its retention was over before that of its batch
+            code, *values = fenced(reply, job_id)
+            if code == 0:
+                raise InputError((f"job {job_id} is {values[0]}: cancel it first",))
+            if code == 2:
+                owner = values[0].removeprefix(keys.batch(""))
+                raise InputError((f"job {job_id} belongs to batch {owner}: delete that",))
+            unused += [blob.removeprefix(keys.blob("")) for blob in values]
+        return unused
+
+    def unused_blobs(self, hashes: Sequence[str]) -> list[str]:
+        """Those of these blobs that no job uses, neither one in progress nor one that is still kept."""
+
+        def read() -> list[int]:
+            pipe = self._client.pipeline(transaction=False)
+            for sha256 in hashes:
+                pipe.exists(f"{keys.blob(sha256)}:jobs", f"{keys.blob(sha256)}:users")
+            return list(pipe.execute())
+
+        uses = self._reach(read) if hashes else []
+        return [sha256 for sha256, count in zip(hashes, uses, strict=True) if not count]
 
     def note_divergence(self, job_id: str, epoch: int, cells: int) -> None:
         """Record how many cells of this run differed from the journal.

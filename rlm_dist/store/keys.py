@@ -19,7 +19,7 @@ J                      hash    retention from job end   id, spec, state, epoch, 
                                                         (stored in its journal, requests, results and trace,
                                                         and in blobs for them), max_bytes, name (the user's
                                                         for it), turns (begun so far), reason (why it has no
-                                                        answer)
+                                                        answer), tags (JSON, of a single job)
 J:ledger               hash    as J                     totals and lines; see ``ledger``
 J:calls                hash    as J                     call id → state; see ``lua/prelude_calls.lua``
 J:requests             hash    as J                     sub-call id → request
@@ -33,11 +33,11 @@ J:blobs                set     as J                     keys of the blobs that t
 J:tokens               zset    as J                     tokens of the latest writes, to recognize repeats
 J:charges              list    as J                     each charge in the ledger; see ``ledger``
 B                      hash    retention from its last  digest, total, created_ms, sealed, paused,
-                               job's end, or from its   pause_reason, cancelled, max_nanousd, max_tokens, and
-                               creation while empty     ``n:<state>`` with the number of jobs in that state;
-                                                        if it has a webhook: webhook (the URL), webhooks (the
-                                                        key of the list of due ones), webhook_tries,
-                                                        webhook_state, ended_ms
+                               job's end, or from its   pause_reason, cancelled, max_nanousd, max_tokens,
+                               creation while empty     tags (JSON), and ``n:<state>`` with the number of
+                                                        jobs in that state; if it has a webhook: webhook
+                                                        (the URL), webhooks (the key of the list of due
+                                                        ones), webhook_tries, webhook_state, ended_ms
 B:ledger               hash    as B                     as J:ledger, over all jobs
 B:jobs                 zset    as B                     job ids by line number
 B:by:<order>           zset    as B                     job ids by state and order; see
@@ -56,6 +56,7 @@ rlm:slots:root         hash    longest ttl announced    as rlm:slots, of the pro
 rlm:slots:root:until   zset    longest ttl announced    as rlm:slots:until, of the processes of root workers
 P + rlm:backlog        hash    a lease's length         a number by name; see ``schema.backlog``
 P + rlm:backlog:by     string  a few seconds            the worker that wrote it last
+rlm:turn:<task>        string  the task's period        the worker that did it last; see ``WorkerStore``
 rlm:requests           hash    longest ttl announced    worker → end of its announcement, and by job the
                                                         number of its requests under way at endpoints
 L                      hash    1 hour from last report  what all workers together may call there now; see
@@ -71,6 +72,8 @@ rlm:cache:<digest>     string  ``RLM_CACHE_TTL_S``      result of a call that se
 rlm:cache:<digest>:by  string  its lease                the process that is making such a call
 rlm:blob:<sha>         hash    owned by ``blobs``       persisted while jobs use it, else retention
 rlm:blob:<sha>:jobs    set     vanishes when empty      jobs in progress that use the blob
+rlm:blob:<sha>:users   zset    retention from last end  jobs that ended and use it, by the end of their
+                                                        retention
 =====================  ======  =======================  ==================================================
 
 The scripts of jobs and calls get ``job_keys`` as their KEYS. They find the keys of the batch and blobs by
@@ -97,6 +100,7 @@ _PARTS = (
 )
 _ORDERS = ("index", "cost", "time", "turns", "calls", "reason")
 LIST_PARTS = (*(f"by:{order}" for order in _ORDERS), "names", "reasons")
+BATCH_PARTS = ("", "ledger", "jobs", "ended", *LIST_PARTS)
 
 
 def job(job_id: str, part: str = "") -> str:
@@ -117,6 +121,11 @@ def blob(sha256: str) -> str:
 def slots(role: Role) -> list[str]:
     """The KEYS of the scripts of slots (``slots_*.lua``), but for the leases: those of workers of a role."""
     return [SLOTS, SLOTS_UNTIL] if role is Role.SUB else ["rlm:slots:root", "rlm:slots:root:until"]
+
+
+def turn(task: str) -> str:
+    """The key that says which worker last did a task that only one does at a time."""
+    return f"rlm:turn:{task}"
 
 
 def backlog(prefix: str) -> tuple[str, str]:

@@ -30,6 +30,7 @@ _NAMES = (
     "job_cancel",
     "job_count",
     "job_create",
+    "job_delete",
     "job_diverged",
     "job_events",
     "job_finish",

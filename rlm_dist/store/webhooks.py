@@ -5,6 +5,7 @@ list at each of its ends. Its score there is the time when it is due or, once ta
 ends.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from rlm_dist.store import keys
@@ -19,19 +20,23 @@ class DueWebhook(NamedTuple):
     tries: int
     url: str
     ended_ms: int
+    host: str
 
 
 class WebhookStore(StorePart):
     """The part of the store for webhooks."""
 
-    def take(self, lease_ms: int) -> DueWebhook | None:
-        """Take a due webhook; nobody else gets it for ``lease_ms``, unless ``done`` makes it due earlier."""
-        reply = self._script("webhook_take", [keys.WEBHOOKS], lease_ms)
+    def take(self, lease_ms: int, *, passing_over: Collection[str] = ()) -> DueWebhook | None:
+        """Take a due webhook; nobody else gets it for ``lease_ms``, unless ``done`` makes it due earlier.
+
+        Those of the hosts ``passing_over`` stay due.
+        """
+        reply = self._script("webhook_take", [keys.WEBHOOKS], lease_ms, *passing_over)
         if not reply:
             return None
-        batch, until_ms, tries, url, ended_ms = reply
+        batch, until_ms, tries, url, ended_ms, host = reply
         batch_id = batch.removeprefix(keys.batch(""))
-        return DueWebhook(batch_id, until_ms, int(tries), url, int(ended_ms))
+        return DueWebhook(batch_id, until_ms, int(tries), url, int(ended_ms), host)
 
     def done(self, due: DueWebhook, state: str, retry_ms: int | None = None) -> bool:
         """Record an attempt's result; it is due again after ``retry_ms``. False if another sender has it."""

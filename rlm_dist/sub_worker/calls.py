@@ -19,10 +19,12 @@ import structlog
 
 from rlm_dist.blobs.payloads import INLINE_CHARS, Payloads
 from rlm_dist.errors import BlobError, FailureKind, RLMError
+from rlm_dist.otel.spans import NO_SPANS, Spans, parent_of
 from rlm_dist.schema import CallFailure, CallRequest, CallResult, Role
 from rlm_dist.schema.leases import LEASE_MS
 from rlm_dist.store import CallStore, Settlement
 from rlm_dist.worker.accounts import Accounts, end_of_call
+from rlm_dist.worker.call_spans import record_call
 from rlm_dist.worker.failpoints import failpoint
 from rlm_dist.worker.fallback import fallback
 from rlm_dist.worker.model_client import ModelClient
@@ -39,8 +41,9 @@ _SHORT_CHARS = INLINE_CHARS // 8
 class _Chunk:
     """The calls of one task: those that wait, and how many have not ended. The caller holds the lock."""
 
-    def __init__(self, job_id: str, call_ids: Sequence[str]) -> None:
+    def __init__(self, job_id: str, call_ids: Sequence[str], traceparent: object) -> None:
         self.job_id = job_id
+        self.traceparent = traceparent
         self.waiting = deque(call_ids)
         self.was_given_back = False
         self.over = threading.Event()
@@ -101,6 +104,7 @@ class SubCalls:
         owner: str,
         slots: int,
         wants_more: Callable[[], None],
+        spans: Spans = NO_SPANS,
     ) -> None:
         self._calls = calls
         self._payloads = payloads
@@ -112,6 +116,7 @@ class SubCalls:
         self._enough = max(1, slots // 4)
         self._had_enough = False
         self._wants_more = wants_more
+        self._spans = spans
         self._draining = False
         self._closed = False
         self._changed = threading.Condition()
@@ -122,14 +127,15 @@ class SubCalls:
         self._ledger = threading.Thread(target=self._run_ledger, name="ledger", daemon=True)
         self._ledger.start()
 
-    def run(self, job_id: str, call_ids: Sequence[str]) -> bool:
+    def run(self, job_id: str, call_ids: Sequence[str], traceparent: object = None) -> bool:
         """Bring each of these calls of one job to its end, unless another worker has done so or is doing so.
 
+        ``traceparent`` names the span that they belong to; anything that does not is ignored.
         False if some were not begun because this worker stops: another worker has to make them.
         """
         if not call_ids:
             return True
-        chunk = _Chunk(job_id, call_ids)
+        chunk = _Chunk(job_id, call_ids, traceparent)
         with self._changed:
             self._chunks.append(chunk)
             self._backlog += len(call_ids)
@@ -286,12 +292,22 @@ class SubCalls:
         """Settle calls; if that fails, their leases lapse and other workers make them again."""
         failpoint("sub.answered", job_id)
         try:
-            self._calls.settle(job_id, self._owner, [self._settlement(call) for call in ended])
+            settlements = [self._settlement(call) for call in ended]
+            self._calls.settle(job_id, self._owner, settlements)
+            self._record(ended, settlements)
         except Exception:
             log.exception("calls_not_settled", job=job_id)
         finally:
             self._release([ended_call.call for ended_call in ended])
         failpoint("sub.settled", job_id)
+
+    def _record(self, ended: Sequence[_EndedCall], settlements: Sequence[Settlement]) -> None:
+        if not self._spans.on:
+            return
+        for (call, request, future), settlement in zip(ended, settlements, strict=True):
+            if future.cancelled() or not future.exception():  # a bug of ours: its settlement logged it
+                parent = parent_of(call.job_id, call.chunk.traceparent)
+                record_call(self._spans, call.job_id, parent, request, _result(future), settlement)
 
     def _settlement(self, ended: _EndedCall) -> Settlement:
         try:

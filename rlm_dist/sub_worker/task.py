@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from celery import Celery
+from celery import Celery, Task
 from celery.exceptions import Reject
 from celery.signals import (
     worker_init,
@@ -13,8 +13,11 @@ from celery.signals import (
 from rlm_dist.broker.app import SUB_TASK
 from rlm_dist.broker.backpressure import limit_intake
 from rlm_dist.broker.kombu_fixes import repair_broker
+from rlm_dist.otel.spans import HEADER
+from rlm_dist.schema import Role
 from rlm_dist.settings import Settings
 from rlm_dist.sub_worker.worker import SubWorker
+from rlm_dist.worker.metrics_port import MetricsPort
 from rlm_dist.worker.revocation import UnstoppableRequest, cancel_revoked_jobs
 from rlm_dist.worker.task_support import ID, IDS, load_and_freeze, no_values_in_errors
 
@@ -28,6 +31,7 @@ class _Sized(Protocol):
 def add_sub_task(app: Celery, settings: Settings) -> None:
     """Register ``rlm.sub(job_id, call_ids)``, run in threads that share one ``SubWorker``."""
     workers: list[SubWorker] = []
+    port = MetricsPort(settings, Role.SUB)
     repair_broker()
     wake = limit_intake(app, lambda: not any(worker.calls.has_enough() for worker in workers))
 
@@ -37,7 +41,8 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
 
     @worker_init.connect(weak=False)
     def start(sender: _Sized, **_: object) -> None:
-        workers.append(SubWorker(app, settings, slots=sender.concurrency, wants_more=wake))
+        metrics = port.open()
+        workers.append(SubWorker(app, settings, slots=sender.concurrency, wants_more=wake, metrics=metrics))
 
     @worker_shutting_down.connect(weak=False)
     def drain(**_: object) -> None:
@@ -48,14 +53,17 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
     def stop(**_: object) -> None:
         for worker in workers:
             worker.close()
+        port.close()
 
     cancel_revoked_jobs(settings)
 
-    @app.task(name=SUB_TASK, Request=UnstoppableRequest)
-    def sub(job_id: str, call_ids: list[str]) -> None:
+    @app.task(name=SUB_TASK, bind=True, Request=UnstoppableRequest)
+    def sub(self: Task[[str, list[str]], None], job_id: str, call_ids: list[str]) -> None:
         with no_values_in_errors():
             is_complete = workers[0].calls.run(
-                ID.validate_python(job_id, strict=True), IDS.validate_python(call_ids)
+                ID.validate_python(job_id, strict=True),
+                IDS.validate_python(call_ids),
+                getattr(self.request, HEADER, None),
             )
         if not is_complete:
             raise Reject("the worker stops", requeue=True)

@@ -9,6 +9,7 @@ from rlm_dist.schema.leases import LEASE_MS, RENEW_S
 from rlm_dist.settings import Settings
 from rlm_dist.sub_worker.calls import SubCalls
 from rlm_dist.worker.heartbeats import PeriodicThread
+from rlm_dist.worker.metrics import Unmeasured
 from rlm_dist.worker.process import Worker
 
 
@@ -16,13 +17,19 @@ class SubWorker(Worker):
     """A process that runs sub-calls, many at once; ``wants_more`` is that of ``SubCalls``."""
 
     def __init__(
-        self, app: Celery, settings: Settings, *, slots: int, wants_more: Callable[[], None]
+        self,
+        app: Celery,
+        settings: Settings,
+        *,
+        slots: int,
+        wants_more: Callable[[], None],
+        metrics: Unmeasured,
     ) -> None:
-        super().__init__(app, settings, Role.SUB, slots=slots)
+        super().__init__(app, settings, Role.SUB, slots=slots, metrics=metrics)
         self._slots = slots
         self.calls = SubCalls(
             calls=self.store.calls, payloads=self.payloads, llm=self.llm, accounts=self.accounts,
-            owner=self.owner, slots=slots, wants_more=wants_more,
+            owner=self.owner, slots=slots, wants_more=wants_more, spans=self.spans,
         )  # fmt: skip
         self._heart = PeriodicThread(self._beat, period_s=RENEW_S, name="leases")
 

@@ -10,6 +10,9 @@ from rlm_dist.schema import FLEX, CallFailure, CallRequest, CallResult, Charge, 
 from rlm_dist.store import Settlement, Spend
 from rlm_dist.store.calls import MOST_NANOUSD, MOST_TOKENS
 
+# Told of each call that ended: its request, result and settlement, and the model that was asked.
+OnEnd = Callable[[CallRequest, CallResult, Settlement, str], None]
+
 
 def end_of_call(
     call_id: str,
@@ -87,11 +90,13 @@ class Accounts:
         prices: Prices,
         endpoints: Mapping[Role, Sequence[Endpoint]],
         resolve: Callable[[Role, str], str],
+        on_end: OnEnd | None = None,
     ) -> None:
         """``resolve`` returns the model that serves a role's call for a name; it may raise CallError."""
         self._prices = prices
         self._endpoints = endpoints
         self._resolve = resolve
+        self._on_end = on_end
         self._models: dict[Role, str] = {}  # what ``auto`` stands for, once known
         # The roles of which an endpoint served a flex call and named no tier.
         self._unconfirmed: set[Role] = set()
@@ -134,7 +139,7 @@ class Accounts:
     def settlement(self, call_id: str, request: CallRequest, result: CallResult, packed: str) -> Settlement:
         """The ledger's record of a call that ended; ``packed`` is the stored form of ``result``."""
         completion = None if result.cached else result.completion
-        return Settlement(
+        settlement = Settlement(
             call_id=call_id,
             role=request.role,
             result_json=packed,
@@ -147,6 +152,9 @@ class Accounts:
             retries=max(0, result.attempts - 1),
             rate_limited=result.failed_attempts.count(FailureKind.RATE),
         )
+        if self._on_end is not None:
+            self._on_end(request, result, settlement, self.resolved(request.role, request.model))
+        return settlement
 
     def _spend(self, request: CallRequest, charge: Charge) -> Spend:
         """The charge by the user's prices, or as the endpoint billed it, or by the published prices.

@@ -15,6 +15,7 @@ from rlm_dist.errors import RLMError, SettingsError
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.prices import Prices
 from rlm_dist.local.lifeline import watch_lifeline
+from rlm_dist.otel.start import missing_extra
 from rlm_dist.sandbox.probe import choose
 from rlm_dist.schema import Role
 from rlm_dist.settings import Settings, load_settings, unknown_variables
@@ -50,6 +51,7 @@ def worker_settings(role: Role) -> Settings:
             _exit(SettingsError((_NO_AUTOSCALE,)), EXIT_BAD_SETTINGS, settings)
         watch_lifeline()
         _keep_private()
+        _load_spans()
         try:
             if role is Role.ROOT:  # before the fork, so that the processes of the pool need not probe again
                 choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
@@ -60,6 +62,13 @@ def worker_settings(role: Role) -> Settings:
             _exit(error, EXIT_UNREACHABLE, settings)
 
     return settings
+
+
+def _load_spans() -> None:
+    """Load what sends spans, before the fork, so that the processes of a pool share it."""
+    missing = missing_extra()
+    if missing:
+        log.warning("spans_not_sent", why=missing)
 
 
 class _CeleryWorker(Protocol):

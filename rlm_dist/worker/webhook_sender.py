@@ -19,6 +19,7 @@ import json
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import structlog
@@ -39,6 +40,7 @@ _FIRST_PAUSE_S = 5.0
 _LONGEST_PAUSE_S = 3600.0
 _DEADLINE_S = 10.0
 _AT_ONCE = 8
+_AT_ONCE_TO_A_HOST = 2
 _LEASE_MS = 60_000
 _SECRET_PREFIX = "whsec_"
 _GONE = 410
@@ -98,35 +100,51 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = F
 
 
 class WebhookSender:
-    """A thread that looks for webhooks that are due, and a thread for each delivery, eight at most."""
+    """A thread that looks for webhooks that are due, and a thread for each delivery.
+
+    There are eight deliveries at most, and two to one host: one that does not answer leaves room for others.
+    """
 
     def __init__(self, store: Store, *, secret: str | None, post: Post = post) -> None:
         self._store = store
         self._secret = secret
         self._post = post
-        self._slots = threading.Semaphore(_AT_ONCE)
+        self._under_way: Counter[str] = Counter()  # by host
+        self._changed = threading.Condition()
         self._closing = threading.Event()
         self._thread = PeriodicThread(self._round, period_s=SWEEP_S, name="webhooks")
 
     def close(self) -> None:
         """Start no more deliveries, and wait for those under way; none takes much over its deadline."""
-        self._closing.set()
+        with self._changed:
+            self._closing.set()
+            self._changed.notify_all()
         self._thread.close()
-        end = time.monotonic() + _DEADLINE_S
-        for _ in range(_AT_ONCE):
-            self._slots.acquire(timeout=max(0.0, end - time.monotonic()))
+        with self._changed:
+            self._changed.wait_for(lambda: not self._under_way.total(), _DEADLINE_S)
 
     def _round(self) -> None:
-        while not self._closing.is_set() and self._slots.acquire(timeout=_DEADLINE_S):
-            due = None
-            try:
-                due = self._store.webhooks.take(_LEASE_MS)
-            finally:
-                if due is None:
-                    self._slots.release()
-            if due is None:
+        while self._wait_for(lambda: self._under_way.total() < _AT_ONCE, _DEADLINE_S):
+            full = self._full_hosts()
+            due = self._store.webhooks.take(_LEASE_MS, passing_over=full)
+            if due is not None:
+                with self._changed:
+                    self._under_way[due.host] += 1
+                threading.Thread(target=self._deliver, args=[due], name="webhook", daemon=True).start()
+            elif not full:
                 return
-            threading.Thread(target=self._deliver, args=[due], name="webhook", daemon=True).start()
+            else:  # more may be due at a full host, and others fall due meanwhile
+                self._wait_for(lambda: not full <= self._full_hosts(), SWEEP_S)  # noqa: B023  # called here
+
+    def _wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Whether the condition holds before the timeout and the sender's end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing.is_set() or condition(), timeout_s)
+            return not self._closing.is_set() and condition()
+
+    def _full_hosts(self) -> set[str]:
+        with self._changed:
+            return {host for host, number in self._under_way.items() if number >= _AT_ONCE_TO_A_HOST}
 
     def _deliver(self, due: DueWebhook) -> None:
         try:
@@ -134,7 +152,10 @@ class WebhookSender:
         except Exception as error:  # noqa: BLE001  # the edge of a thread; the webhook is due again later
             log.warning("webhook_step_failed", batch=due.batch_id, error=type(error).__name__)
         finally:
-            self._slots.release()
+            with self._changed:
+                self._under_way.subtract([due.host])
+                self._under_way += Counter()  # drops the hosts of zeros
+                self._changed.notify_all()
 
     def _send(self, due: DueWebhook) -> None:
         try:

@@ -15,7 +15,7 @@ from tests.support.redis_servers import RedisServer
 def make_bench(redis_server: RedisServer, tmp_path: Path) -> Iterator[MakeBench]:
     """Benches over one server, empty at first, closed at the end of the test."""
     benches: list[Bench] = []
-    with redis.Redis.from_url(redis_server.url) as client:
+    with redis.Redis.from_url(redis_server.admin_url) as client:
         client.flushall()
 
     def make(endpoint: SimulatedEndpoint) -> Bench:

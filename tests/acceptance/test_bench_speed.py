@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.bench import contexts, dictated, fan_out, jobs, one_call
+from rlm_dist.bench import contexts, dictated, fan_out, jobs, metrics_cost, one_call
 from rlm_dist.bench.beside_peers import INSTALL, PLAIN, beside_peers, missing
 from rlm_dist.bench.endpoint import reply
 from rlm_dist.bench.machine import cpu_s, memory_mb
@@ -64,6 +64,15 @@ def test_one_call_at_a_time_and_one_job_after_another(tmp_path: Path) -> None:
     assert p99.value >= median.value > 0
     (gap,) = jobs.dispatching(tmp_path / "jobs", few=25, many=30)
     assert gap.value == gap.parts["ms with many"] / gap.parts["ms with few"]
+
+
+@pytest.mark.acceptance
+def test_metrics_on_and_off_in_turns(tmp_path: Path) -> None:
+    """To count a call takes far less than a call."""
+    both, alone = metrics_cost.on_and_off(tmp_path, calls=40, rounds=1)
+    assert both.parts["ours"] == pytest.approx(both.value * both.parts["other"])
+    assert 0 < alone.value < 0.1
+    assert min(both.parts.values()) > 0
 
 
 def test_a_context_and_waiting_jobs(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_entries_that_are_no_messages_end_no_worker(make_bench: MakeBench) -> No
             )
             again = bench.client.submit("Who is number 0?\nWhere is number 1?", "Label the first 2 lines.")
             assert again.result(WAIT_S).answer is not None
-            wait_until(lambda: not client.keys("rlm.unacked*") or not client.hlen("rlm.unacked.sub"))
+            wait_until(lambda: not [*client.scan_iter("rlm.unacked*")] or not client.hlen("rlm.unacked.sub"))
         for worker in workers:
             assert worker.process.poll() is None, worker.text()[-5000:]
             assert "message_dropped" in worker.text()

@@ -135,3 +135,20 @@ def test_a_sub_worker_refuses_to_autoscale(redis_server: RedisServer, tmp_path: 
     assert "--autoscale: a sub worker is one process" in said
     assert "RLM_SUB_CONCURRENCY" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_spans_that_are_asked_for_and_cannot_be_sent_are_said_once(
+    make_bench: MakeBench, tmp_path: Path, role: Role
+) -> None:
+    """As if the extra were not installed; by the worker, not by each process of its pool."""
+    shadow = tmp_path / "shadow" / "opentelemetry"
+    shadow.mkdir(parents=True)
+    (shadow / "__init__.py").write_text("raise ImportError")
+    asked = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_HEADERS": "a=hush"}
+    with SimulatedEndpoint() as endpoint:
+        bench = make_bench(endpoint)
+        worker = bench.start(role, concurrency=2, PYTHONPATH=f"{shadow.parent}:{PROJECT}", **asked)
+        bench.wait_ready()
+    assert worker.text().count("pip install 'rlm-dist[otel]'") == 1
+    assert "hush" not in worker.text()

@@ -33,8 +33,8 @@ HARMLESS = {
     "descriptors", "endless_regex", "endless_sum", "environment", "forged_frames", "masked_signals",
     "memory_at_once", "memory_in_pieces", "messages_with_descriptors", "output", "pokes",
     # Each plain process has descriptors of its own; the host stops the others by itself.
-    "calls_that_fail", "flags_of_open_files", "forged_report", "long_draft", "many_tiny_prompts",
-    "many_tiny_values",
+    "calls_that_fail", "deaf", "deep_frames", "flags_of_open_files", "forged_report", "half_a_frame",
+    "long_draft", "many_tiny_prompts", "many_tiny_values", "stops_itself",
 }  # fmt: skip
 
 
@@ -156,6 +156,12 @@ def test_an_attack_hits_nothing(worker: Worker, name: str) -> None:
     found = worker.attacked(name)
     assert found["hits"] == [], found
     assert found["seconds"] < 60
+
+
+def test_the_document_counts_the_attacks() -> None:
+    text = (PROJECT / "docs/sandbox.md").read_text()
+    assert f"runs {len(NAMES)} attacks" in text
+    assert f"; {len(HARMLESS)} of them are\nleft out" in text
 
 
 @pytest.fixture(scope="module")

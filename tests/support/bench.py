@@ -69,7 +69,7 @@ MakeBench = Callable[[SimulatedEndpoint], Bench]
 
 def open_bench(server: RedisServer, api_url: str, folder: Path) -> Bench:
     """Open a bench on an emptied server."""
-    with redis.Redis.from_url(server.url) as client:
+    with redis.Redis.from_url(server.admin_url) as client:
         client.flushall()
     folder.mkdir(parents=True, exist_ok=True)
     return Bench(redis_url=server.url, api_url=api_url, folder=folder)

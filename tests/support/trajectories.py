@@ -39,7 +39,7 @@ from rlm_dist.schema.events import (
     SubCallsAnswered,
 )
 from rlm_dist.schema.id_lists import pack_ids
-from rlm_dist.store.call_rows import CallStage, Paid, StoredCall
+from rlm_dist.store.call_rows import CallStage, PaidCall, StoredCall
 from rlm_dist.store.trace import TracedEvent
 
 START_MS = 1_795_000_000_000
@@ -205,7 +205,7 @@ def made(count: int, text: str = "", *, content: bool = True, **fields: object) 
 def pages(job: Trajectory, count: int, text: str = "") -> Iterator[list[CallRow]]:
     for start in range(0, count, 200):
         calls = [stored_call(number, text, of=count) for number in range(start, min(count, start + 200))]
-        paid = {call.id: Paid(33_000, 60, 16, 9) for call in calls}
+        paid = {call.id: PaidCall(33_000, 60, 16, 9) for call in calls}
         yield list(call_rows(job, calls, paid, str))
 
 

@@ -1,6 +1,7 @@
 """Real worker processes for tests, started with the command lines that a user would type."""
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -75,3 +76,10 @@ class WorkerProcess:
 
     def _ready_or_dead(self) -> bool:
         return " ready." in self.text() or self.process.poll() is not None
+
+
+def metrics_url(worker: WorkerProcess) -> str:
+    """Where the worker says that it serves its metrics."""
+    found = re.search(r"event=metrics_served .*address=(\S+) port=(\d+)", worker.text())
+    assert found is not None, worker.text()
+    return f"http://{found[1]}:{found[2]}"

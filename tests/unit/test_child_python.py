@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rlm_dist.local.child_python import import_variables
+import pytest
+
+from rlm_dist.local.child_python import import_variables, worker_environment
 
 CODE = "import importlib.util as u, rlm_dist; print(rlm_dist.__file__, u.find_spec('schema'))"
 
@@ -22,3 +24,8 @@ def test_a_child_imports_this_package_from_where_we_do(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.split() == [str(folder / "rlm_dist" / "__init__.py"), "None"]
+
+
+def test_a_worker_gets_the_variables_of_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=x")
+    assert worker_environment({})["OTEL_EXPORTER_OTLP_HEADERS"] == "authorization=x"

@@ -5,10 +5,12 @@ import runpy
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import distribution
 from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 from typer.main import get_group
 
@@ -149,7 +151,7 @@ def test_redis_keeps_everything_and_has_no_password_in_its_file() -> None:
 def test_the_image_runs_as_nobody_special_and_takes_its_role_from_the_command() -> None:
     lines = (PROJECT / "deploy/Dockerfile").read_text().splitlines()
     assert lines.index("USER rlm") < lines.index('ENTRYPOINT ["rlm-dist"]')
-    assert any(line.startswith("RUN pip install -c constraints.txt .") for line in lines)
+    assert any(line.startswith("RUN pip install --no-deps --no-build-isolation .") for line in lines)
 
 
 def test_the_image_copies_only_what_the_ignore_file_lets_through() -> None:
@@ -177,7 +179,60 @@ def test_what_confines_the_sandbox_is_installed_by_its_hash_and_first() -> None:
     assert pins.keys() <= exact
     assert pins.keys() <= set((PROJECT / "deploy/constraints.txt").read_text().splitlines())
     image = (PROJECT / "deploy/Dockerfile").read_text()
-    assert 0 < image.index("--require-hashes -r sandbox-hashes.txt") < image.index("-c constraints.txt .")
+    assert 0 < image.index("--require-hashes -r sandbox-hashes.txt") < image.index("-r requirements.txt")
+    assert pins.items() <= {(name, digest) for name, digests in locked().items() for digest in digests}
+
+
+def locked() -> dict[str, list[str]]:
+    """The SHA-256 digests of the files of each pin of ``deploy/requirements.txt`` that counts here."""
+    lines = (PROJECT / "deploy/requirements.txt").read_text().replace("\\\n", "").splitlines()
+    found = {}
+    for line in lines:
+        if not line.startswith("#"):
+            text, *hashes = line.split(" --hash=sha256:")
+            pin = Requirement(text.strip())
+            assert next(iter(pin.specifier)).operator == "==", line
+            assert len(pin.specifier) == 1, line
+            if pin.marker is None or pin.marker.evaluate():
+                found[f"{canonicalize_name(pin.name)}{pin.specifier}"] = [item.strip() for item in hashes]
+    return found
+
+
+def needed(name: str) -> set[str]:
+    """The names of all that a package needs here."""
+    known: set[str] = set()
+    to_read = [name]
+    while to_read:
+        for requirement in map(Requirement, distribution(to_read.pop()).requires or ()):
+            other = canonicalize_name(requirement.name)
+            if other not in known and (
+                requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            ):
+                known.add(other)
+                to_read.append(other)
+    return known
+
+
+def test_the_image_installs_all_by_hash_at_the_versions_that_were_tested() -> None:
+    pins = locked()
+    assert all(
+        digests and all(re.fullmatch("[0-9a-f]{64}", each) for each in digests) for digests in pins.values()
+    )
+    lines = (PROJECT / "deploy/constraints.txt").read_text().splitlines()
+    tested = (line.split("==") for line in lines if not line.startswith("#"))
+    assert pins.keys() <= {f"{canonicalize_name(name)}=={version}" for name, version in tested}
+    image = (PROJECT / "deploy/Dockerfile").read_text()
+    assert "RUN pip install --only-binary :all: --require-hashes -r requirements.txt\n" in image
+    installs = [line for line in image.splitlines() if "pip install" in line]
+    assert all("--require-hashes" in line or "--no-deps --no-build-isolation ." in line for line in installs)
+    assert "://" not in (PROJECT / "deploy/requirements.txt").read_text()
+
+
+def test_the_image_installs_all_that_we_import() -> None:
+    """A dependency that is new in pyproject.toml is in ``deploy/requirements.txt`` too."""
+    names = {pin.partition("==")[0] for pin in locked()}
+    assert needed("rlm-dist") <= names
+    assert {"setuptools", "opentelemetry-sdk"} <= names
 
 
 def test_the_flower_config_file_says_what_our_command_does() -> None:

@@ -46,6 +46,7 @@ def test_a_file_in_the_current_folder_sets_what_harms_nobody() -> None:
         "RLM_WEBHOOK_SECRET=0123456789abcdef",
         "RLM_WEBHOOK_PRIVATE=true",
         "RLM_CONTEXT_URLS=https://evil/",
+        "RLM_METRICS_ADDRESS=0.0.0.0",
     ],
 )
 def test_it_does_not_say_where_texts_go_or_what_confines_code(line: str) -> None:

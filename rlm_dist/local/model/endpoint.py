@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rlm_dist.errors import InputError, Unreachable
 from rlm_dist.local.child_python import import_variables, module_command
+from rlm_dist.local.folders import own_file, own_folder
 from rlm_dist.local.lifeline import Lifeline
 from rlm_dist.local.model.catalogue import DEFAULT, MODELS
 from rlm_dist.local.model.pull import weights
@@ -97,10 +98,10 @@ def serve(
 @contextmanager
 def _child(command: list[str], log: Path, lifeline: Lifeline) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process in its own session (Ctrl-C is for us), and end it in any case."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    own_folder(log.parent)
     if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))
-    with log.open("ab") as output:
+    with own_file(log, "ab") as output:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -17,6 +17,7 @@ from pathlib import Path
 from rlm_dist.errors import Unreachable
 from rlm_dist.local.child_python import import_variables, module_command
 from rlm_dist.local.file_lock import is_free, locked
+from rlm_dist.local.folders import own_file
 from rlm_dist.local.redis.paths import ServerPaths, answers
 
 _START_S = 300
@@ -74,7 +75,7 @@ def _ensure_running(paths: ServerPaths) -> str:
 
 def _start(paths: ServerPaths) -> str:
     """Start a supervisor, which outlives us if others use its server, and wait for its report."""
-    with paths.log.open("ab") as log:
+    with own_file(paths.log, "ab") as log:
         process = subprocess.Popen(
             module_command("rlm_dist.local.redis.supervisor", str(paths.home)),
             stdin=subprocess.DEVNULL,

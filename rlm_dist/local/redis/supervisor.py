@@ -28,6 +28,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from rlm_dist.local.file_lock import locked
+from rlm_dist.local.folders import own_file
 from rlm_dist.local.redis.paths import ServerPaths, ServerRecord, server_info
 
 try:
@@ -138,7 +139,7 @@ class Supervisor:
     def _launch(self, port: int, password: str) -> bool:
         """Start the server process and wait until it answers; return False if it exits before that."""
         self._paths.tidy()
-        with open(self._paths.log, "ab") as log:
+        with own_file(self._paths.log, "ab") as log:
             self._server = subprocess.Popen(
                 [server_binary(), "-"],
                 stdin=subprocess.PIPE,

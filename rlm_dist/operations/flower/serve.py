@@ -14,7 +14,6 @@ from importlib import resources
 from types import FrameType
 from typing import Any, NamedTuple
 
-import redis
 from celery import Celery
 from flower.app import Flower  # type: ignore[import-untyped]  # Flower ships no types
 from flower.command import (  # type: ignore[import-untyped]
@@ -25,14 +24,14 @@ from flower.command import (  # type: ignore[import-untyped]
 from flower.urls import settings as handler_settings  # type: ignore[import-untyped]
 from tornado.options import options
 
-from rlm_dist.blobs.payloads import open_storage
 from rlm_dist.errors import InputError
-from rlm_dist.operations.flower.access import PageAccess, PageThreads, Snapshots
+from rlm_dist.operations.flower.access import PageAccess, PageThreads
 from rlm_dist.operations.flower.frame import UI_MODULES, FrameLoader
 from rlm_dist.operations.flower.handlers import PageServices, routes
 from rlm_dist.operations.flower.live import LiveHub
+from rlm_dist.operations.metrics.cluster import ClusterNumbers
+from rlm_dist.operations.metrics.scrape import add_metrics
 from rlm_dist.operations.viewer.render import static
-from rlm_dist.settings import Settings
 
 DEFAULTS: dict[str, Any] = {
     "address": "127.0.0.1",
@@ -50,18 +49,19 @@ class FlowerChoices(NamedTuple):
     address: str | None = None
     port: int | None = None
     read_write: bool = False
-    content: bool = False
 
 
 def serve_flower(
     capp: Celery,
-    client: redis.Redis,
-    settings: Settings,
+    access: PageAccess,
     *,
     choices: FlowerChoices,
     ready: Callable[[str], None],
+    read_numbers: Callable[[], ClusterNumbers],
 ) -> None:
     """Serve Flower until SIGINT or SIGTERM; ``ready`` is called with its URL. Port 0 picks a free port.
+
+    ``read_numbers`` reads what its ``/metrics`` shows besides Flower's own.
 
     Raises:
         InputError: if the address is not safe without basic auth, or the port is in use.
@@ -71,7 +71,8 @@ def serve_flower(
     flower = Flower(
         capp=capp, options=options, **handler_settings, template_loader=loader, ui_modules=UI_MODULES
     )
-    flower.add_handlers(r".*", _pages(client, settings, content=choices.content))
+    flower.add_handlers(r".*", _pages(access))
+    add_metrics(flower, read_numbers)
     try:
         bound_port = flower.start_http_server()
     except OSError as error:
@@ -85,12 +86,8 @@ def serve_flower(
         flower.stop()
 
 
-def _pages(client: redis.Redis, settings: Settings, *, content: bool) -> list[Any]:
+def _pages(access: PageAccess) -> list[Any]:
     """The handlers of our pages."""
-    store, _, payloads = open_storage(
-        client, blob_url=settings.blob_url, home=settings.home, retention_s=settings.retention_s
-    )
-    access = PageAccess(store, payloads, Snapshots(store), settings, content)
     own = resources.files("rlm_dist.operations.flower") / "static"
     files = {
         "viewer.css": ("text/css", static("viewer.css")),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from rlm_dist.errors import BlobError
 from rlm_dist.operations.viewer.model import Trajectory
 from rlm_dist.schema import DEFAULT_TIER, CallRequest, CallResult
-from rlm_dist.store.call_rows import CallStage, Paid, StoredCall
+from rlm_dist.store.call_rows import CallStage, PaidCall, StoredCall
 
 UNPLACED = -1  # in place of a block's key
 
@@ -67,7 +67,7 @@ def texts(row: CallRow) -> list[str | None]:
 def call_rows(
     job: Trajectory,
     calls: Iterable[StoredCall],
-    paid: Mapping[str, Paid],
+    paid: Mapping[str, PaidCall],
     unpack: Callable[[str], str],
     *,
     broker_prefix: str = "",
@@ -105,7 +105,7 @@ def _prompt(packed: str, unpack: Callable[[str], str]) -> str:
 
 
 def _ended(
-    row: CallRow, packed: str, paid: Paid | None, unpack: Callable[[str], str], job: Trajectory
+    row: CallRow, packed: str, paid: PaidCall | None, unpack: Callable[[str], str], job: Trajectory
 ) -> CallRow:
     try:
         result = CallResult.model_validate_json(unpack(packed))

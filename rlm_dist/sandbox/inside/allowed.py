@@ -2,17 +2,17 @@
 
 Left out on purpose: everything that creates a socket or a process, executes a program, reaches into another
 process, tells of another process or of the machine (sysinfo; uname, which has the host's name), creates
-memory which RLIMIT_AS does not count (memfd_create, System V shared memory) or changes a file, and the large
-kernel interfaces (io_uring, userfaultfd, bpf, keyctl, perf_event_open).
+memory which RLIMIT_AS does not count (memfd_create, System V shared memory) or changes a file, tells which
+pages of a file are in memory (mincore, cachestat) or drops them (fadvise64), and the large kernel interfaces
+(io_uring, userfaultfd, bpf, keyctl, perf_event_open).
 """
 
 _PLAIN = """
-read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range fstat
-fstatfs fadvise64 dup dup2 dup3 pipe pipe2
+read write readv writev pread64 pwrite64 preadv pwritev lseek close fstat fstatfs dup dup2 dup3 pipe pipe2
 poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2
 eventfd eventfd2 timerfd_create timerfd_settime timerfd_gettime
 shutdown getsockname getpeername
-mprotect munmap mremap brk madvise
+mprotect munmap mremap brk
 futex futex_waitv set_robust_list rseq set_tid_address
 rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigsuspend rt_sigtimedwait sigaltstack
 restart_syscall pause alarm getitimer setitimer
@@ -24,9 +24,9 @@ exit exit_group
 """
 PLAIN = _PLAIN.split()
 
-# A template forks and locks REPLs, so that an allow-list would be long.
+# A template forks and locks REPLs, so that an allow-list would be long. User namespaces are for its REPLs.
 _NOT_IN_A_TEMPLATE = """
-socket connect bind execve execveat ptrace process_vm_readv process_vm_writev pidfd_getfd unshare setns mount
+socket connect bind execve execveat ptrace process_vm_readv process_vm_writev pidfd_getfd setns mount
 io_uring_setup bpf userfaultfd perf_event_open keyctl memfd_create
 """
 NOT_IN_A_TEMPLATE = _NOT_IN_A_TEMPLATE.split()
@@ -49,6 +49,22 @@ OWN_BY_ZERO = _OWN_BY_ZERO.split()
 # The position of the flags; MSG_OOB may not be among them: a part of the kernel that has had holes.
 MESSAGES = {"sendto": 3, "recvfrom": 3, "recvmsg": 2}
 MSG_OOB = 1
+
+# Advice that concerns this process alone: not to merge pages with those of others, nor to put them away.
+MEMORY_ADVICE = {
+    "MADV_NORMAL": 0,
+    "MADV_RANDOM": 1,
+    "MADV_SEQUENTIAL": 2,
+    "MADV_WILLNEED": 3,
+    "MADV_DONTNEED": 4,
+    "MADV_FREE": 8,
+    "MADV_HUGEPAGE": 14,
+    "MADV_NOHUGEPAGE": 15,
+    "MADV_DONTDUMP": 16,
+    "MADV_DODUMP": 17,
+    "MADV_GUARD_INSTALL": 102,
+    "MADV_GUARD_REMOVE": 103,
+}
 
 # Clocks from this number on, and negative ones, are those of other processes and of devices.
 CLOCKS = ("clock_gettime", "clock_getres", "clock_nanosleep")
@@ -83,6 +99,19 @@ IOCTL = {
 }
 
 PRCTL = {"PR_SET_NAME": 15, "PR_GET_NAME": 16, "PR_SET_VMA": 0x53564D41}
+CLOSE_RANGE_CLOEXEC = 4
+
+# The position of an argument, and what it may be. A flag of preadv2 tells whether a page is in memory. One of
+# close_range gives a thread its own table of open files, for which the limit on open files holds once more.
+BY_VALUE: dict[str, tuple[int, tuple[int, ...]]] = {
+    "fcntl": (1, tuple(FCNTL.values())),
+    "ioctl": (1, tuple(IOCTL.values())),
+    "prctl": (0, tuple(PRCTL.values())),
+    "madvise": (2, tuple(MEMORY_ADVICE.values())),
+    "preadv2": (5, (0,)),
+    "pwritev2": (5, (0,)),
+    "close_range": (2, (0, CLOSE_RANGE_CLOEXEC)),
+}
 
 AF_UNIX = 1
 SOCK_STREAM = 1
@@ -91,5 +120,6 @@ SOCK_TYPE_MASK = 0xF
 PTHREAD = 0x3D0F00  # what the C library's pthread_create asks of clone, and nothing else
 CLONE_FLAGS = 0xFFFFFFFF & ~0x400000  # but CLONE_DETACHED, which the kernel ignores, and musl sets
 MAP_STACK = 0x20000
+MAP_HUGETLB = 0x40000  # of the few pages that the host set aside; madvise asks for others
 MIN_STACK_BYTES = 1 << 20  # together with RLIMIT_AS, this bounds the number of threads
 AT_EMPTY_PATH = 0x1000

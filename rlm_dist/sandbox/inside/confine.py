@@ -1,7 +1,8 @@
 """Resource limits of the REPL process, and the tie that ends it when its parent ends.
 
-RLIMIT_NPROC counts all processes and threads of the user, and does not bind root. So it holds the number of
-threads only where a REPL has a user of its own (``lockdown``); elsewhere its fork-server counts them.
+RLIMIT_NPROC counts all processes and threads of the user in a user namespace, and does not bind root. So it
+limits the number of threads only where a REPL has a user or a user namespace of its own (``lockdown``);
+elsewhere its fork-server counts them.
 """
 
 import contextlib

@@ -34,6 +34,8 @@ _PACKAGES = ("site-packages", "dist-packages")
 _PR_SET_SECUREBITS, _PR_CAPBSET_DROP = 28, 24
 _SECUREBITS = 0xEF  # root's user id gives no privilege, and all of these bits are locked
 _LAST_CAPABILITY = 63
+_CLONE_NEWUSER = 0x10000000
+_PR_SET_DUMPABLE = 4
 _CAPABILITY_VERSION = 0x20080522
 _FIXED_LIMITS = (
     (resource.RLIMIT_CORE, 0),
@@ -63,11 +65,13 @@ class Lockdown:
         self._first_user = _OWN_USERS + _MAX_PROCESSES * random.SystemRandom().randrange(_BLOCKS)
         users = (self._own_user(), _NOBODY) if os.geteuid() == 0 else ()
         self._user = next(filter(_reads_library, users), None)
+        self._has_own_user = self._user is not None and self._user != _NOBODY
+        self._has_own_namespace = not self._has_own_user and _counts_by_namespace()
 
     @property
     def limits_threads(self) -> bool:
-        """Whether the kernel limits the number of a child's threads: the child's user is its own."""
-        return self._user is not None and self._user != _NOBODY
+        """Whether the kernel limits the number of a child's threads: it counts them alone."""
+        return self._has_own_user or self._has_own_namespace
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -83,6 +87,7 @@ class Lockdown:
         for name in allowed.NOT_IN_A_TEMPLATE:
             with suppress(ValueError):  # this processor architecture has no such call
                 rules.errno(name, errno.EPERM)
+        rules.errno("unshare", errno.EPERM, args=[(0, CmpOp.NE, _CLONE_NEWUSER)])
         rules.load()
 
     def apply(self, parent: int) -> None:
@@ -92,6 +97,10 @@ class Lockdown:
         for kind, limit in _FIXED_LIMITS:
             _lower(kind, limit)
         self._give_up_root()
+        self._count_alone()
+        self._give_up_capabilities()
+        # RLIMIT_CORE does not hold for a crash handler, which would be given the memory with the context.
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
         confine.tie_to_parent(parent)
         if self._ruleset is not None:
             self._ruleset.restrict()
@@ -100,6 +109,13 @@ class Lockdown:
             self._template_ruleset.close()
         _own_process_filter().load()
         self._filter.load()
+
+    def _count_alone(self) -> None:
+        """Have the kernel count this process's threads apart from others, if it can, and limit them."""
+        if self._has_own_namespace:  # before the limit, or it would hold for the outer one
+            _unshare_user()
+        if self.limits_threads:
+            _lower(resource.RLIMIT_NPROC, confine.MAX_THREADS)
 
     def _own_user(self) -> int:
         return self._first_user + os.getpid()
@@ -111,9 +127,7 @@ class Lockdown:
         """
         libc = ctypes.CDLL(None, use_errno=True)
         if self._user is not None:
-            user = self._own_user() if self.limits_threads else _NOBODY
-            if self.limits_threads:
-                _lower(resource.RLIMIT_NPROC, confine.MAX_THREADS)
+            user = self._own_user() if self._has_own_user else _NOBODY
             os.setgroups([])
             os.setresgid(user, user, user)
             os.setresuid(user, user, user)
@@ -121,6 +135,9 @@ class Lockdown:
             for capability in range(_LAST_CAPABILITY + 1):
                 libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
             libc.prctl(_PR_SET_SECUREBITS, _SECUREBITS, 0, 0, 0)
+
+    def _give_up_capabilities(self) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
         header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
         if libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
             raise OSError(ctypes.get_errno(), "capabilities cannot be given up")
@@ -162,12 +179,9 @@ def _filter(*, paths: bool) -> Filter:
 
 def _allow_by_arguments(rules: Filter) -> None:
     """Allow the calls that are harmless with some arguments only."""
-    for command in allowed.FCNTL.values():
-        _allow(rules, "fcntl", [(1, CmpOp.EQ, command)])
-    for request in allowed.IOCTL.values():
-        _allow(rules, "ioctl", [(1, CmpOp.EQ, request)])
-    for option in allowed.PRCTL.values():
-        _allow(rules, "prctl", [(0, CmpOp.EQ, option)])
+    for name, (position, values) in allowed.BY_VALUE.items():
+        for value in values:
+            _allow(rules, name, [(position, CmpOp.EQ, value)])
     for name in allowed.OWN_PROCESS:
         _allow(rules, name)
     for name in allowed.CLOCKS:
@@ -179,8 +193,10 @@ def _allow_by_arguments(rules: Filter) -> None:
     _allow(rules, "getpriority", [(0, CmpOp.EQ, os.PRIO_PROCESS), (1, CmpOp.EQ, 0)])
     _allow(rules, "clone", [(0, CmpOp.MASKED_EQ, allowed.PTHREAD, allowed.CLONE_FLAGS), (1, CmpOp.NE, 0)])
     rules.errno("clone3", errno.ENOSYS)  # the C library falls back to clone, whose flags a filter can see
-    _allow(rules, "mmap", [(3, CmpOp.MASKED_EQ, 0, allowed.MAP_STACK)])
-    _allow(rules, "mmap", [(1, CmpOp.GE, allowed.MIN_STACK_BYTES)])
+    _allow(rules, "mmap", [(3, CmpOp.MASKED_EQ, 0, allowed.MAP_STACK | allowed.MAP_HUGETLB)])
+    _allow(
+        rules, "mmap", [(1, CmpOp.GE, allowed.MIN_STACK_BYTES), (3, CmpOp.MASKED_EQ, 0, allowed.MAP_HUGETLB)]
+    )
     # A datagram socket of a pair could write to any UNIX datagram socket by its address.
     stream = (1, CmpOp.MASKED_EQ, allowed.SOCK_STREAM, allowed.SOCK_TYPE_MASK)
     _allow(rules, "socketpair", [(0, CmpOp.EQ, allowed.AF_UNIX), stream])
@@ -215,6 +231,34 @@ def _lower(kind: int, limit: int) -> None:
     _, ceiling = resource.getrlimit(kind)
     if ceiling == resource.RLIM_INFINITY or ceiling > limit:
         resource.setrlimit(kind, (limit, limit))
+
+
+def _unshare_user() -> None:
+    """Move this process into a user namespace of its own, in which it has no user's name.
+
+    Raises:
+        OSError: this machine or container refuses that.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWUSER) != 0:
+        raise OSError(ctypes.get_errno(), "no user namespace can be made")
+
+
+def _counts_by_namespace() -> bool:
+    """Whether RLIMIT_NPROC holds for a user namespace alone (since Linux 5.14; never for root)."""
+    pid = os.fork()
+    if not pid:
+        try:
+            _unshare_user()
+            resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+            if not os.fork():
+                os._exit(0)
+            os.wait()
+        except BlockingIOError:
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def _reads_library(user: int) -> bool:

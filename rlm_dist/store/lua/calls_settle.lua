@@ -7,7 +7,7 @@
 local job = get(JOB, 'state', 'batch')
 if not job[1] then return NOT_FOUND end
 if not bookable(job[2]) then return 'BAD' end
-local at, firsts, paid, booked_as, add, plus = 2, {}, {}, booked_names(), sums()
+local at, firsts, paid, booked_as, add, plus = 2, {}, {}, booked_names(job[2]), sums()
 
 -- An attempt that was lost and made again is counted as a duplicate payment once, when the call is settled. If its
 -- holder comes back and settles too, its payment has been counted already.

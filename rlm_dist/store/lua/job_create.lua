@@ -1,7 +1,7 @@
 -- Creates one job, unless it exists.
 -- ARGV: 1 job id, 2 spec (JSON), 3 batch key or '', 4 line number, 5 blob key of the context,
 --       6 max_nanousd or '', 7 max_tokens or '', 8 max_sub_calls or '', 9 cancelled outcome (JSON),
---       10 retention_ms, 11 the user's name for the job
+--       10 retention_ms, 11 the user's name for the job, 12 tags (JSON) or ''
 -- Returns 1 if it was created, 0 if it exists, NOT_FOUND if its batch does not exist.
 -- Atomic: a half-registered job would be missing from its batch, or lose its context.
 local id, batch, retention_ms = ARGV[1], ARGV[3], ARGV[10]
@@ -14,6 +14,7 @@ local function add(field, value)
   if value ~= '' then fields[#fields + 1], fields[#fields + 2] = field, value end
 end
 add('batch', batch)
+add('tags', ARGV[12])
 for index, field in ipairs({'max_nanousd', 'max_tokens', 'max_sub_calls'}) do add(field, ARGV[5 + index]) end
 call('HSET', JOB, unpack(fields))
 call('ZADD', JOBS, int(now_ms), id)

@@ -1,5 +1,5 @@
 -- Queues again a job that ended without an answer; what it paid for stays: ledger, answered calls, journal.
--- ARGV: none
+-- ARGV: none, or to raise its limits: 1 spec (JSON), 2 max_nanousd, 3 max_tokens, 4 max_sub_calls; what is '' stays
 -- Returns 1, 0 if the job has not ended or has its answer, or NOT_FOUND.
 -- Atomic: a job reset by halves would be missing from its batch, or expire in the middle of its second run.
 -- Calls that failed or were not answered are made again. The replies of its root model led an exhausted job to its
@@ -11,6 +11,10 @@ local state, id, batch = job[1], job[2], job[3]
 if not state then return NOT_FOUND end
 if not FINAL[state] or state == 'succeeded' then return 0 end
 if batch and call('EXISTS', batch) == 0 then return NOT_FOUND end
+if ARGV[1] then call('HSET', JOB, 'spec', ARGV[1]) end
+for index, field in ipairs({'max_nanousd', 'max_tokens', 'max_sub_calls'}) do
+  if (ARGV[1 + index] or '') ~= '' then call('HSET', JOB, field, ARGV[1 + index]) end
+end
 local PASSING = {rate = true, transient = true, timeout = true, outage = true}
 local states, drops_journal = call('HGETALL', CALLS), state == 'exhausted' or job[5]
 for index = 1, #states, 2 do
@@ -35,6 +39,7 @@ call('HDEL', JOB, 'outcome', 'ended_ms', 'started_ms', 'isolation', 'cancel', 'r
 for index = 1, OWN_KEYS do call('PERSIST', KEYS[index]) end
 for _, blob in ipairs(call('SMEMBERS', BLOBS)) do
   call('SADD', blob .. ':jobs', id)
+  call('ZREM', blob .. ':users', id)
   call('PERSIST', blob)
 end
 if batch then

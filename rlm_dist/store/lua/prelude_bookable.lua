@@ -1,6 +1,8 @@
--- Prelude, after prelude_ledger.lua, of calls_settle.lua: whether settlements can be booked.
+-- Prelude, after prelude_ledger.lua, of calls_settle.lua: whether settlements can be booked,
+-- and under which names.
 -- Lua's numbers are exact up to 2^53, which the sums of one script must not exceed.
 local MOST_TOKENS, MOST_NANOUSD, MOST_CHARGES = 1e9, 4e15, 1000
+local MOST_MODELS, MOST_OF_BATCH, OTHER = 32, 256, '(other)'
 
 local function is_count(text, most) return text and text:match('^%d+$') and tonumber(text) <= most end
 
@@ -27,4 +29,33 @@ local function bookable(batch)
     at = at + 5 + ARGV[at + 4] * 7
   end
   return true
+end
+
+local function know(names, name)
+  if not names.known[name] then names.known[name], names.count = true, names.count + 1 end
+end
+
+local function names_in(ledger)
+  local names = {known = {}, count = 0}
+  for _, field in ipairs(call('HKEYS', ledger)) do
+    local name = field:match('^line:%a+:calls[^:]*:(.*)$')
+    if name then know(names, name) end
+  end
+  return names
+end
+
+-- Returns a function that tells the name under which a model is booked, in the job and in its batch, so that their
+-- sums agree. Names come from replies and, in jobs of earlier versions, from model-written code; those beyond the
+-- first MOST_MODELS of the job or MOST_OF_BATCH of the batch, which is read for names new to the job, share a line.
+local function booked_names(batch)
+  local mine, all = names_in(LEDGER), nil
+  return function(name)
+    if mine.known[name] then return name end
+    if mine.count >= MOST_MODELS then return OTHER end
+    all = all or (batch and names_in(batch .. ':ledger') or {known = {}, count = 0})
+    if not all.known[name] and all.count >= MOST_OF_BATCH then return OTHER end
+    know(mine, name)
+    know(all, name)
+    return name
+  end
 end

@@ -18,9 +18,17 @@ local function park(id, batch, state, paused)
   call('ZADD', QUEUED, int(now_ms + (paused and 600000 or 0)), id)
 end
 
+-- Jobs in progress use a blob, and jobs that have ended until their retention is over.
+local function in_use(blob)
+  call('ZREMRANGEBYSCORE', blob .. ':users', '-inf', int(now_ms))
+  return call('EXISTS', blob .. ':jobs') + call('EXISTS', blob .. ':users')
+end
+
 local function release_blobs(id, retention_ms)
   for _, blob in ipairs(call('SMEMBERS', BLOBS)) do
     call('SREM', blob .. ':jobs', id)
+    call('ZADD', blob .. ':users', int(now_ms + retention_ms), id)
+    call('PEXPIRE', blob .. ':users', retention_ms)
     if call('EXISTS', blob .. ':jobs') == 0 then call('PEXPIRE', blob, retention_ms) end
   end
 end

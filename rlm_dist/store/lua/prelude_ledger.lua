@@ -1,6 +1,5 @@
 -- Prelude, after prelude_calls.lua, of every script of calls (calls_*.lua): how calls end, and what they cost.
 local REPLY_BYTES, MOST_REPLIES = 1024, 8192
-local MOST_MODELS, OTHER = 32, '(other)'
 local NOT_KEPT = '{"failure":{"kind":"limit","message":"its answer was not kept: limit max_job_bytes reached"}}'
 
 -- Returns a table of what a script adds to the ledgers, and a function that adds to a field of it.
@@ -25,21 +24,6 @@ local function answer(id, token, record, owner, result, failed, plus)
   local reply = {'c', id}
   if #result <= REPLY_BYTES then reply[3], reply[4] = 'r', result end
   call('XADD', REPLIES, 'MAXLEN', '~', MOST_REPLIES, '*', unpack(reply))
-end
-
--- Returns a function that tells the name under which a model is booked. Names come from replies and, in jobs of
--- earlier versions, from model-written code; those beyond the first MOST_MODELS share a line.
-local function booked_names()
-  local known, count = {}, 0
-  local function know(name)
-    if not known[name] then known[name], count = true, count + 1 end
-    return name
-  end
-  for _, field in ipairs(call('HKEYS', LEDGER)) do
-    local name = field:match('^line:%a+:calls[^:]*:(.*)$')
-    if name then know(name) end
-  end
-  return function(name) return (known[name] or count < MOST_MODELS) and know(name) or OTHER end
 end
 
 -- Adds the charges of the settlement at ARGV[at] to its lines and to the totals, and lists them in ``paid``. The

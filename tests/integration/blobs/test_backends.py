@@ -32,6 +32,13 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
+@pytest.fixture
+def admin(admin_url: str, client: redis.Redis) -> Iterator[redis.Redis]:
+    """A client that may do everything on the same server."""
+    with connect(admin_url, client_name="test-admin") as admin:
+        yield admin
+
+
 @pytest.fixture(params=["folder", "memory", "redis"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
     if request.param == "redis":
@@ -51,6 +58,13 @@ def test_bytes_come_back_as_they_were(blobs: Blobs) -> None:
     assert b"".join(blobs.read(SHA256)) == NOISE
     put_noise(blobs)
     assert blobs.get_text(blobs.put_text("")) == ""
+
+
+def test_a_deleted_blob_is_gone(blobs: Blobs) -> None:
+    put_noise(blobs)
+    for _ in range(2):
+        blobs.delete(SHA256)
+        assert not blobs.has(SHA256)
 
 
 def test_a_blob_that_is_not_there(blobs: Blobs) -> None:
@@ -202,14 +216,14 @@ def test_a_file_url_is_a_folder(tmp_path: Path) -> None:
     assert fsspec.url_to_fs(str(tmp_path))[0].exists(str(tmp_path / "there"))
 
 
-def test_redis_keeps_no_key_for_ever(client: redis.Redis, tmp_path: Path) -> None:
+def test_redis_keeps_no_key_for_ever(client: redis.Redis, admin: redis.Redis, tmp_path: Path) -> None:
     """A blob expires unless the store keeps it, and a failed upload leaves no key."""
     blobs = open_blobs("redis", home=tmp_path, client=client, retention_s=1000)
     with pytest.raises(BlobError):
         blobs.put(lambda: [NOISE, b"more"], SHA256)
-    assert client.keys() == []
+    assert admin.keys() == []
     put_noise(blobs)
-    assert client.keys() == [f"rlm:blob:{SHA256}"]
+    assert admin.keys() == [f"rlm:blob:{SHA256}"]
     assert 990 < client.ttl(f"rlm:blob:{SHA256}") <= 1000
 
 
@@ -227,7 +241,7 @@ def test_redis_starts_the_time_of_a_blob_anew_when_it_is_asked_for(
 
 
 def test_redis_keeps_what_the_store_keeps_though_a_second_writer_ends_later(
-    client: redis.Redis, tmp_path: Path
+    client: redis.Redis, admin: redis.Redis, tmp_path: Path
 ) -> None:
     blobs = open_blobs("redis", home=tmp_path, client=client)
 
@@ -238,7 +252,7 @@ def test_redis_keeps_what_the_store_keeps_though_a_second_writer_ends_later(
 
     blobs.put(slow, SHA256)
     assert client.ttl(f"rlm:blob:{SHA256}") == -1
-    assert client.keys() == [f"rlm:blob:{SHA256}"]
+    assert admin.keys() == [f"rlm:blob:{SHA256}"]
 
 
 def test_redis_says_which_piece_is_missing(client: redis.Redis, tmp_path: Path) -> None:
@@ -249,15 +263,17 @@ def test_redis_says_which_piece_is_missing(client: redis.Redis, tmp_path: Path) 
         list(blobs.read(SHA256))
 
 
-def test_redis_without_memory_is_a_clear_error(client: redis.Redis, tmp_path: Path) -> None:
+def test_redis_without_memory_is_a_clear_error(
+    client: redis.Redis, admin: redis.Redis, tmp_path: Path
+) -> None:
     blobs = open_blobs("redis", home=tmp_path, client=client)
-    client.config_set("maxmemory", 5_000_000)
+    admin.config_set("maxmemory", 5_000_000)
     try:
         with pytest.raises(BlobError, match="no memory left"):
             put_noise(blobs)
     finally:
-        client.config_set("maxmemory", 0)
-    assert client.keys() == []
+        admin.config_set("maxmemory", 0)
+    assert admin.keys() == []
 
 
 def test_redis_that_is_not_there_is_unreachable(tmp_path: Path) -> None:

@@ -11,12 +11,18 @@ from tests.support.redis_servers import RedisServer
 repair_broker()
 
 
+def connection_to(server: RedisServer) -> Connection:
+    """A connection whose keys are such as our processes may use."""
+    names = {f"{name}_key": f"rlm.test.{name}" for name in ("unacked", "unacked_index", "unacked_mutex")}
+    return Connection(server.url, transport_options=names)
+
+
 def test_a_channel_without_connection_says_so(redis_server: RedisServer) -> None:
     """As in a worker, the connection is collected and then closed; acknowledging raises an expected error."""
-    with Connection(redis_server.url) as sender:
-        sender.SimpleQueue("repair").put({"n": 1})
-    connection = Connection(redis_server.url)
-    queue = connection.SimpleQueue("repair")
+    with connection_to(redis_server) as sender:
+        sender.SimpleQueue("rlm.test.repair").put({"n": 1})
+    connection = connection_to(redis_server)
+    queue = connection.SimpleQueue("rlm.test.repair")
     message = queue.get(timeout=10)
     channel: Any = message.channel
     channel.connection.client = None  # the state after Connection.collect()
@@ -31,12 +37,12 @@ def test_a_channel_without_connection_says_so(redis_server: RedisServer) -> None
 def test_a_message_is_kept_by_a_living_holder_and_leaves_a_dead_one(redis_server: RedisServer) -> None:
     """An overdue message would be redelivered; the sweep of a living holder resets its age."""
     with (
-        Connection(redis_server.url) as sender,
-        Connection(redis_server.url) as holder,
-        Connection(redis_server.url) as other,
+        connection_to(redis_server) as sender,
+        connection_to(redis_server) as holder,
+        connection_to(redis_server) as other,
     ):
-        sender.SimpleQueue("held").put({"n": 1})
-        message: Any = holder.SimpleQueue("held").get(timeout=10)
+        sender.SimpleQueue("rlm.test.held").put({"n": 1})
+        message: Any = holder.SimpleQueue("rlm.test.held").get(timeout=10)
         channel: Any = other.channel()
         age(channel, message.delivery_tag)
         message.channel.qos.restore_visible(interval=1)
@@ -49,7 +55,7 @@ def test_a_message_is_kept_by_a_living_holder_and_leaves_a_dead_one(redis_server
 
 def test_a_channel_keeps_one_client_a_pool(redis_server: RedisServer) -> None:
     """A new client for each message costs a round trip; a client of a closed pool is useless."""
-    with Connection(redis_server.url) as connection:
+    with connection_to(redis_server) as connection:
         channel: Any = connection.channel()
         with channel.conn_or_acquire() as first, channel.conn_or_acquire() as second:
             assert first is second
@@ -69,4 +75,4 @@ def age(channel: Any, tag: str) -> None:
 def waiting(channel: Any) -> int:
     """The number of messages in the queue."""
     with channel.conn_or_acquire() as client:
-        return int(client.llen("held"))
+        return int(client.llen("rlm.test.held"))

@@ -13,6 +13,7 @@ from rlm_dist.broker.app import AGAIN_QUEUE, ROOT_QUEUE, ROOT_TASK, SUB_QUEUE, m
 from rlm_dist.broker.kombu_fixes import repair_broker
 from rlm_dist.broker.publish import SubTasks, queued, send_root, send_sub
 from rlm_dist.broker.task_ids import job_of_root_task
+from rlm_dist.otel.spans import HEADER
 from rlm_dist.schema import JobSpec, Priority, Role
 from rlm_dist.settings import Settings
 from tests.support.store_values import spec
@@ -65,7 +66,7 @@ def test_a_message_is_that_of_celerys_send_task(app: celery.Celery, client: redi
         argsrepr="job=j1", kwargsrepr="id=j1", shadow=ROOT_TASK, stamped_headers=["job"], job="j1",
     )  # fmt: skip
     expected = sent(client, ROOT_QUEUE)
-    client.flushall()
+    client.delete(ROOT_QUEUE)
     send_root(app, spec("j1"))
     message = sent(client, ROOT_QUEUE)
     assert message == expected
@@ -112,6 +113,15 @@ def test_sub_tasks_are_numbered_within_their_job_and_belong_to_its_root_task(
     assert found[0]["stamps"]["batch"] == "nightly"
     assert (found[0]["shadow"], found[3]["shadow"]) == ("rlm.sub nightly", "rlm.sub")
     assert [job_of_root_task(header["id"]) for header in found] == [None] * 4
+
+
+def test_a_sub_task_names_the_cell_that_asked_for_it_only_if_there_is_one(
+    app: celery.Celery, client: redis.Redis
+) -> None:
+    tasks = SubTasks(spec("j1"), epoch=1, root_task_id="j1")
+    send_sub(app, tasks, 0, [["a"]])
+    send_sub(app, tasks, 0, [["b"], ["c"]], traceparent="00-1-2-01")
+    assert [header.get(HEADER) for header in headers(client, SUB_QUEUE)] == [None, "00-1-2-01", "00-1-2-01"]
 
 
 def test_the_list_of_a_queues_name_holds_the_jobs_of_normal_priority(

@@ -242,7 +242,12 @@ def test_a_batch_waits_in_the_store_for_workers_and_can_be_paused_resumed_and_ca
     assert [result["state"] for result in ended["results"]] == ["cancelled"] * 3
     assert [result["custom_id"] for result in ended["results"]] == ["q0", "q1", "q2"]
     assert cli("retry", "b1").out == "b1: 3 jobs\n"
-    assert cli("retry", "b1", "--json").document == {"id": "b1", "state": "running", "retried": 0}
+    assert cli("retry", "b1", "--json").document == {
+        "id": "b1",
+        "state": "running",
+        "retried": 0,
+        "left_out": {},
+    }
     assert cli("status", "b1", "--json").document["counts"]["queued"] == 3
 
 

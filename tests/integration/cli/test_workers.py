@@ -18,7 +18,7 @@ def variables(redis_server: RedisServer, tmp_path: Path) -> Iterator[dict[str, s
             "RLM_REDIS_URL": redis_server.url,
             "RLM_API_URL": endpoint.url,
             "RLM_HOME": str(tmp_path / "home"),
-            "RLM_BROKER_PREFIX": "cli-workers.",
+            "RLM_BROKER_PREFIX": "rlm.cli-workers.",
         }
 
 

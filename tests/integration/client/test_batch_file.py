@@ -8,11 +8,11 @@ import tracemalloc
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import pytest
 
-from rlm_dist.client.batch_file import BatchFile, BatchList
+from rlm_dist.client.batch_file import MAX_LINE_BYTES, BatchFile, BatchList
 from rlm_dist.errors import InputError
 
 GOOD = b'{"id": "q1", "query": "How many?", "context": "text"}'
@@ -199,3 +199,45 @@ def test_a_large_file_is_never_in_memory(path: Path, made: Callable[[int], bytes
     finally:
         tracemalloc.stop()
     assert peak < 8 * 1024 * 1024
+
+
+TOO_LONG = (
+    "line 2: has more than 268,435,456 bytes; put its context into a file of its own, named by context_file"
+)
+
+
+def test_a_line_without_an_end_is_refused_with_bounded_memory(path: Path) -> None:
+    """A sparse file of 1 TiB, whose second line has no end, is told as soon as the line is too long."""
+    with path.open("wb") as file:
+        file.write(GOOD + b"\n")
+        file.truncate(1 << 40)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError) as caught:
+            BatchFile(path, skip_invalid=True)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert caught.value.problems == (f"{path}: {TOO_LONG}",)
+    assert peak < MAX_LINE_BYTES + 8 * 1024 * 1024
+
+
+def test_a_stream_without_an_end_is_refused_before_it_fills_the_disk() -> None:
+    class Endless(io.RawIOBase):
+        given = 0
+
+        def read(self, size: int = -1) -> bytes:
+            self.given += size
+            return GOOD + b"\n" if self.given == size else bytes(size)
+
+    with pytest.raises(InputError) as caught:
+        BatchFile("-", stdin=cast(BinaryIO, Endless()))
+    assert caught.value.problems == (f"standard input: {TOO_LONG}",)
+    with pytest.raises(InputError, match="/dev/zero: line 1: has more than"):
+        BatchFile("/dev/zero")
+
+
+def test_a_long_line_that_is_allowed_is_read(path: Path) -> None:
+    text = "x" * (3 << 20)
+    path.write_bytes(line(1, context=text) + b"\n" + GOOD.replace(b"q1", b"q2"))
+    assert [item.value for item in BatchFile(path).items()] == [text, "text"]

@@ -15,6 +15,7 @@ from rlm_dist.blobs.store import open_blobs
 from rlm_dist.errors import Cancelled, FailureKind, UnknownPrice
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.prices import Prices
+from rlm_dist.root_worker import fan_out
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.schema import (
     CallFailure,
@@ -54,6 +55,7 @@ class Bench:
     def __init__(self, store: Store, client: redis.Redis, home: Path, **limits: Any) -> None:
         self.store = store
         self.sent: list[Sequence[str]] = []
+        self.sent_for: list[tuple[int, str | None]] = []
         self.events: list[Event] = []
         epoch = running_job(store, **limits)
         blobs = open_blobs("redis", home=home, client=client, retention_s=1000)
@@ -71,8 +73,9 @@ class Bench:
         self.answered: list[str] = []
         _Accounts.reserved.clear()
 
-    def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
+    def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]], traceparent: str | None) -> None:
         self.sent += chunks
+        self.sent_for.append((turn, traceparent))
         if self.answers_at_once:
             for chunk in chunks:
                 self.answer(chunk)
@@ -228,6 +231,25 @@ def test_what_was_answered_before_is_not_sent_again(bench: Bench) -> None:
     assert bench.ask(21)[:20] == before
     assert sum(map(len, bench.sent)) == 1
     assert bench.store.jobs.costs("j").cache_hits == 20
+
+
+def test_a_lost_call_is_sent_again_for_the_cell_that_asked(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fan_out, "RECHECK_S", 0.3)
+    monkeypatch.setattr(fan_out, "UNCLAIMED_MS", 0)
+    monkeypatch.setattr(fan_out, "_READ_BLOCK_MS", 1)
+    bench.answers_at_once = False
+    prompts = [(Message(role="user", content="one"),)]
+    asking = threading.Thread(
+        target=bench.fan_out.query, args=(prompts, None), kwargs={"turn": 3, "traceparent": "00-x"}
+    )
+    asking.start()
+    wait_until(lambda: len(bench.sent) > 1)
+    assert set(bench.sent_for) == {(3, "00-x")}
+    assert len({tuple(chunk) for chunk in bench.sent}) == 1
+    bench.answer(bench.sent[0])
+    asking.join()
 
 
 def test_an_abort_ends_the_waiting(bench: Bench) -> None:

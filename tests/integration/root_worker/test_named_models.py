@@ -38,7 +38,7 @@ class Workers:
         self._store = store
         self.made: list[str] = []
 
-    def send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
+    def send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]], traceparent: str | None) -> None:
         """Claim and answer these calls."""
         for call_id in (call_id for chunk in chunks for call_id in chunk):
             (packed,) = self._store.calls.claim(job_id, [call_id], "sub-1", 60_000)
@@ -136,7 +136,9 @@ def test_the_code_gets_an_exception_and_goes_on(fan_out: Made, workers: Workers,
     job = fan_out(model="big", sub_model="small")
     context = write_context(tmp_path / "context", "str", ["hello"])
     repl = JobRepl(
-        job, lambda query: Sandbox(context_path=context, query=query, limits=LIMITS, start=forks())
+        job,
+        lambda query: Sandbox(context_path=context, query=query, limits=LIMITS, start=forks()),
+        lambda _: None,
     )
     with closing(repl.sandbox) as sandbox:
         sandbox.start()

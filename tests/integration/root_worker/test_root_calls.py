@@ -11,10 +11,10 @@ from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.blobs.store import open_blobs
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.prices import Prices
-from rlm_dist.root_worker.root_calls import RootCalls
+from rlm_dist.root_worker.root_calls import RecordCall, RootCalls
 from rlm_dist.schema import CallParameters, CallRequest, CallResult, Completion, Message, Role, Usage
 from rlm_dist.schema.events import Event, Marked
-from rlm_dist.store import Store
+from rlm_dist.store import Settlement, Store
 from rlm_dist.worker.accounts import Accounts
 from tests.support.store_values import LEASE_MS, running_job, spec
 
@@ -46,7 +46,14 @@ class Refusing:
         """There is nothing that waits."""
 
 
-def root_calls(store: Store, client: redis.Redis, home: Path, epoch: int, events: list[Event]) -> RootCalls:
+def root_calls(
+    store: Store,
+    client: redis.Redis,
+    home: Path,
+    epoch: int,
+    events: list[Event],
+    record: RecordCall = lambda *_: None,
+) -> RootCalls:
     """The root model's calls for one run of the job."""
     blobs = open_blobs("redis", home=home, client=client, retention_s=1000)
     return RootCalls(
@@ -56,6 +63,7 @@ def root_calls(store: Store, client: redis.Redis, home: Path, epoch: int, events
             prices=Prices(None), endpoints=dict.fromkeys(Role, (Endpoint("http://x"),)),
             resolve=lambda _, name: "m",
         ),
+        record=record,
     )  # fmt: skip
 
 
@@ -70,6 +78,24 @@ def test_parameters_that_the_model_does_not_take_are_marked_once(
         texts = [calls.complete([Message(role="user", content=text)]).text for text in ("a", "b")]
         assert texts == ["re a", "re b"]
     assert events == [Marked(turn=0, kind="parameters_not_taken", detail="temperature")]
+
+
+def test_only_calls_that_are_made_are_recorded(
+    store: Store, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    """A later run of the job takes the answers from the store; their spans were sent."""
+    epoch = running_job(store)
+    recorded: list[tuple[str, int]] = []
+
+    def record(request: CallRequest, result: CallResult, settlement: Settlement) -> None:
+        assert settlement.spend is not None
+        recorded.append((request.messages[-1].content, settlement.spend.usage.input_tokens))
+
+    for _ in range(2):
+        calls = root_calls(store, redis_client, tmp_path, epoch, [], record)
+        for text in ("a", "b"):
+            calls.complete([Message(role="user", content=text)])
+    assert recorded == [("a", 1), ("b", 1)]
 
 
 @pytest.mark.parametrize(("max_tokens", "reached"), [(6000, None), (4000, "max_tokens")])

@@ -266,6 +266,10 @@ def test_a_repl_with_too_many_threads_is_killed_and_the_others_go_on(
     context: Path, server: ForkServerStart
 ) -> None:
     with over(context, server) as one, over(context, server) as two:
+        if shown(one, "import resource; resource.getrlimit(resource.RLIMIT_NPROC)[0]") == "512\n":
+            pytest.skip(
+                "LOUD: here the kernel limits each REPL's threads, and the fork-server does not count"
+            )
         result = one.run(THREADS)
         assert result.state_lost
         assert "it started more than 512 threads" in (result.error or "")

@@ -41,7 +41,7 @@ def chat(model: str, *texts: str, system: str = "") -> dict[str, Any]:
 def process(*options: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """The endpoint as a process, and its address."""
     started = subprocess.Popen(
-        [sys.executable, "-m", "rlm_dist.simulated", "--port", "0", *options],
+        [sys.executable, "-m", "rlm_dist", "simulate", "--port", "0", *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(PROJECT)},

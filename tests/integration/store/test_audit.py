@@ -141,3 +141,23 @@ def test_a_settlement_that_cannot_be_booked_fails_alone(store: Store, spend: Spe
     assert store.jobs.costs("j").total_cost == (2 + money) / 10**9
     assert all(len(line.model) <= 200 for line in store.jobs.model_costs("j"))
     assert store.audits.job("j").differences == []
+
+
+def test_a_batch_names_so_many_models_whatever_its_jobs_name(store: Store) -> None:
+    """What its ledger has no line for is booked as another in the job, too, so that all sums agree."""
+    store.batches.create("b", "digest")
+    for number in range(10):
+        job, names = f"j{number}", [f"m{number}-{n}" for n in range(30)] + ["m0-0"]
+        epoch = running_job(store, job, batch_id="b")
+        store.calls.open(job, epoch, opens(*names))
+        store.calls.claim(job, names, "sub-1", 60_000)
+        store.calls.settle(job, "sub-1", [settlement(name, model=name) for name in names])
+        assert store.audits.job(job).differences == []
+        store.jobs.finish(job, epoch, Outcome(state=JobState.SUCCEEDED, answer="a"))
+    store.batches.seal("b")
+    last = {line.model for line in store.jobs.model_costs("j9")}
+    assert last == {"m0-0", "(other)"}  # a name that the batch has may still be new in a job
+    lines = {line.model: line.calls for line in store.batches.model_costs("b")}
+    assert len(lines) <= 256 + 1
+    assert (lines["m0-0"], sum(lines.values())) == (11, 10 * 31)
+    assert store.audits.batch("b", BatchState.COMPLETED).differences == []

@@ -58,7 +58,7 @@ def test_slots_are_those_of_live_workers_by_role(store: Store) -> None:
     assert store.workers.live() == ["sub-1"]
 
 
-@pytest.mark.parametrize("prefix", ["", "mine."])
+@pytest.mark.parametrize("prefix", ["", "rlm.mine."])
 def test_messages_are_counted_by_queue_and_priority(redis_url: str, prefix: str) -> None:
     with (
         make_app(Settings(redis_url=redis_url, broker_prefix=prefix)) as app,
@@ -88,5 +88,5 @@ def test_it_is_published_by_one_worker_at_a_time_and_expires(store: Store, redis
     store.jobs.create([spec("j2")])
     store.backlog.publish(LISTS, prefix="", owner="w2", every_ms=LEASE_MS, ttl_ms=LEASE_MS)
     assert redis_client.hget("rlm:backlog", "jobs_waiting") == "1"
-    store.backlog.publish(LISTS, prefix="other.", owner="w2", every_ms=LEASE_MS, ttl_ms=LEASE_MS)
-    assert redis_client.hget("other.rlm:backlog", "jobs_waiting") == "2"
+    store.backlog.publish(LISTS, prefix="rlm.other.", owner="w2", every_ms=LEASE_MS, ttl_ms=LEASE_MS)
+    assert redis_client.hget("rlm.other.rlm:backlog", "jobs_waiting") == "2"

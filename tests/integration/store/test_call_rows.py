@@ -4,7 +4,7 @@ import redis
 
 from rlm_dist.schema import CallResult, Role, Usage
 from rlm_dist.store import Settlement, Spend, Store
-from rlm_dist.store.call_rows import CallStage, Paid, StoredCall
+from rlm_dist.store.call_rows import CallStage, PaidCall, StoredCall
 from tests.support.store_values import LEASE_MS, opens, running_job, settlement
 
 
@@ -47,7 +47,10 @@ def test_the_price_of_a_call_is_that_of_all_its_attempts(store: Store) -> None:
             Settlement("free", Role.SUB, CallResult().model_dump_json(), None),
         ],
     )
-    assert store.call_rows.paid("j") == {"twice": Paid(12, 20, 8, 4), "unpriced": Paid(None, 20, 8, 4)}
+    assert store.call_rows.paid("j") == {
+        "twice": PaidCall(12, 20, 8, 4),
+        "unpriced": PaidCall(None, 20, 8, 4),
+    }
 
 
 def test_thousands_of_calls_are_read_in_small_steps(store: Store, redis_client: redis.Redis) -> None:

@@ -82,6 +82,23 @@ def test_a_batch_that_has_ended_is_due_to_be_told_to_one_sender(store: Store) ->
     assert store.batches.get("b").webhook == "delivered"
 
 
+def test_webhooks_of_some_hosts_can_be_passed_over_and_stay_due(store: Store) -> None:
+    urls = ["https://Slow.example:8443/1", "http://slow.example./2?x", "https://fast.example/3"]
+    for number, url in enumerate(urls):
+        store.batches.create(f"b{number}", "digest", 0, webhook=url)
+        store.batches.seal(f"b{number}")
+    first = store.webhooks.take(LEASE_MS, passing_over={"slow.example"})
+    assert first is not None
+    assert (first.url, first.host) == (urls[2], "fast.example")
+    assert store.webhooks.take(LEASE_MS, passing_over={"slow.example"}) is None
+    others = [store.webhooks.take(LEASE_MS, passing_over=["fast.example"]) for _ in range(2)]
+    assert {(each.url, each.host, each.tries) for each in others if each} == {
+        (url, "slow.example", 1) for url in urls[:2]
+    }
+    for due in filter(None, [first, *others]):
+        store.webhooks.done(due, "delivered")
+
+
 def test_a_sender_that_died_is_followed_by_another_and_cannot_interfere(store: Store) -> None:
     store.batches.create("b", "digest", 0, webhook=URL)
     store.batches.seal("b")

@@ -80,7 +80,7 @@ def state(client: Any) -> dict[str, Any]:
 def test_a_reply_that_is_lost_changes_nothing(each_redis_server: RedisServer) -> None:
     states = []
     for kind in (redis.Redis, Forgetful):
-        with redis.Redis.from_url(each_redis_server.url, decode_responses=True) as looker:
+        with redis.Redis.from_url(each_redis_server.admin_url, decode_responses=True) as looker:
             looker.flushall()
             with kind.from_url(each_redis_server.url, decode_responses=True) as client:
                 life_of_a_batch(Store(client, retention_s=1000, patience_s=30))

@@ -9,20 +9,20 @@ import redis
 from rlm_dist.errors import SettingsError, Unreachable
 from rlm_dist.schema import JobState, Outcome
 from rlm_dist.store import CallState, Store, connect
-from tests.support.redis_servers import RedisServer, flavours, free_port, running
+from tests.support.redis_servers import RedisServer, flavours, free_port, running, url_of
 from tests.support.store_values import LEASE_MS, at_once, counted, opens, running_job, settlement, spec
 
 THREADS = 8
 ROUNDS = 15
 
 
-def test_a_server_that_forgot_the_scripts_is_told_again(store: Store, redis_client: redis.Redis) -> None:
+def test_a_server_that_forgot_the_scripts_is_told_again(store: Store, redis_admin: redis.Redis) -> None:
     epoch = running_job(store)
-    redis_client.script_flush()
+    redis_admin.script_flush()
     store.calls.open("j", epoch, opens("a"))
-    redis_client.script_flush()
+    redis_admin.script_flush()
     assert store.jobs.create([spec("k"), spec("l")]) == [True, True]
-    redis_client.script_flush()
+    redis_admin.script_flush()
     assert store.calls.settle("j", "sub-1", [settlement("a")]) == [True]
 
 
@@ -34,7 +34,7 @@ def test_sums_stay_exact_while_connections_are_cut(
     killed = []
 
     def kill() -> None:
-        with redis.Redis.from_url(each_redis_server.url, client_name="killer") as killer:
+        with redis.Redis.from_url(each_redis_server.admin_url, client_name="killer") as killer:
             while not stop.wait(0.01):
                 killed.append(killer.client_kill_filter(_type="normal", skipme=True))
 
@@ -72,7 +72,7 @@ def test_sums_stay_exact_while_connections_are_cut(
 def test_a_patient_store_outlives_a_restart(tmp_path: Path) -> None:
     binary, port = flavours()["valkey"], free_port()
     options = ("--appendonly", "yes", "--appendfsync", "always")
-    with connect(f"redis://127.0.0.1:{port}", client_name="test") as client:
+    with connect(url_of(port), client_name="test") as client:
         store = Store(client, retention_s=1000, patience_s=30)
         with running(binary, tmp_path, *options, port=port):
             epoch = running_job(store)
@@ -112,7 +112,7 @@ def test_a_socket_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_socket_with_a_password_works(tmp_path: Path) -> None:
     path = tmp_path / "r.sock"
     options = ("--unixsocket", str(path), "--requirepass", "secret")
-    with running(flavours()["valkey"], tmp_path, *options):
+    with running(flavours()["valkey"], tmp_path, *options, rules=False):
         for url in (f"unix://{path}?password=secret", f"unix://:secret@{path}"):
             with connect(url, client_name="named") as client:
                 assert client.client_getname() == "named"
@@ -128,12 +128,12 @@ def test_a_bad_address_is_a_bad_setting() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_full_server_refuses_clearly_and_changes_nothing(store: Store, redis_client: redis.Redis) -> None:
-    redis_client.config_set("maxmemory", 1)
+def test_a_full_server_refuses_clearly_and_changes_nothing(store: Store, redis_admin: redis.Redis) -> None:
+    redis_admin.config_set("maxmemory", 1)
     with pytest.raises(Unreachable, match="no memory left"):
         store.jobs.create([spec()])
-    redis_client.config_set("maxmemory", 0)
-    assert list(redis_client.scan_iter("rlm:*")) == []
+    redis_admin.config_set("maxmemory", 0)
+    assert list(redis_admin.scan_iter("rlm:*")) == []
 
 
 def test_a_replica_refuses_clearly(tmp_path: Path) -> None:

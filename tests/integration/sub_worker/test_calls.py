@@ -17,12 +17,14 @@ from rlm_dist.errors import FailureKind
 from rlm_dist.llm import LLM
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.prices import Prices
+from rlm_dist.otel.spans import cell_span, job_span, traceparent
 from rlm_dist.schema import CallRequest, CallResult, Completion, Message, Role, Usage
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from rlm_dist.store import OpenCall, Store
 from rlm_dist.sub_worker.calls import SubCalls
 from rlm_dist.worker.accounts import Accounts
 from rlm_dist.worker.model_client import ModelClient
+from tests.support.recorded_spans import RecordedSpans
 from tests.support.store_values import running_job
 from tests.support.waiting import wait_until
 
@@ -72,6 +74,7 @@ class Worker:
         llm: ModelClient | None = None,
     ) -> None:
         self.model = Model()
+        self.spans = RecordedSpans()
         self.woken = 0
         blobs = open_blobs("redis", home=home, client=client, retention_s=1000)
         self.payloads = Payloads(store=store, blobs=blobs)
@@ -82,7 +85,7 @@ class Worker:
         )
         self.calls = SubCalls(
             calls=store.calls, payloads=self.payloads, llm=llm or self.model, accounts=accounts,
-            owner="sub-1", slots=slots, wants_more=self._wake,
+            owner="sub-1", slots=slots, wants_more=self._wake, spans=self.spans,
         )  # fmt: skip
         self.pool = ThreadPoolExecutor(8)
 
@@ -96,9 +99,9 @@ class Worker:
         self.pool.shutdown()
         self.calls.close()
 
-    def run(self, *call_ids: str, job_id: str = "j") -> Future[bool]:
+    def run(self, *call_ids: str, job_id: str = "j", traceparent: str | None = None) -> Future[bool]:
         """Run calls to their end in another thread."""
-        return self.pool.submit(self.calls.run, job_id, call_ids)
+        return self.pool.submit(self.calls.run, job_id, call_ids, traceparent)
 
 
 @pytest.fixture
@@ -402,3 +405,25 @@ def test_a_reply_that_no_ledger_can_hold_spoils_no_other(
     assert costs.sub_llm_calls >= 3
     assert (costs.pending_calls, store.jobs.get("j").calls_claimed) == (0, 0)
     assert store.audits.job("j").differences == []
+    recorded = {span.attributes["rlm.call_id"] for span in worker.spans.spans}
+    assert {"a", "b", "c"} <= recorded
+    used = sum(int(str(span.attributes["gen_ai.usage.input_tokens"])) for span in worker.spans.spans)
+    assert used == costs.sub_input_tokens
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["cell", "job"])
+def test_an_answered_call_is_recorded_below_the_cell_that_asked(
+    store: Store, worker: Worker, named: bool
+) -> None:
+    """Below the job, if its message names no cell. A call that is given back has no span."""
+    opened(store, worker, "a", "b")
+    cell = cell_span("j", 0, "code")
+    run = worker.run("a", "b", traceparent=traceparent("j", cell) if named else None)
+    wait_until(lambda: len(worker.model.waiting()) == 2)
+    worker.model.answer("a")
+    wait_until(lambda: worker.spans.spans)
+    worker.calls.abort(["j"])
+    assert run.result()
+    (span,) = [span for span in worker.spans.spans if span.attributes["rlm.call_id"] == "a"]
+    assert (span.parent, span.span_id) == (cell if named else job_span("j"), None)
+    assert span.attributes["gen_ai.usage.input_tokens"] == store.jobs.costs("j").sub_input_tokens

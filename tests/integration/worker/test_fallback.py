@@ -83,7 +83,7 @@ class Cluster:
             update={"model": "m", "sub_model": "m", "root_parameters": flex, "sub_parameters": flex}
         )
 
-    def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]]) -> None:
+    def _send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]], traceparent: str | None) -> None:
         for chunk in chunks:
             self.subs.run(job_id, chunk)
 

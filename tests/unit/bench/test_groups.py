@@ -9,7 +9,7 @@ from rlm_dist.cli.app import main
 from tests.support.environment import PROJECT
 
 PACKAGE = PROJECT / "rlm_dist"
-GROUPS = ("fan-out", "one-call", "workers", "jobs", "memory", "contexts", "peers", "growth")
+GROUPS = ("fan-out", "one-call", "workers", "jobs", "memory", "contexts", "peers", "growth", "metrics")
 
 
 def test_the_groups_are_these() -> None:

@@ -23,6 +23,12 @@ class DictBackend:
     def size(self, sha256: str) -> int:
         return sum(map(len, self.blobs[sha256]))
 
+    def delete(self, sha256: str) -> None:
+        self.blobs.pop(sha256, None)
+
+    def old(self, age_s: float) -> Iterator[str]:
+        return iter(())
+
     def read(self, sha256: str) -> Iterator[bytes]:
         yield from self.blobs[sha256]
 

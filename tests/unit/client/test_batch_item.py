@@ -65,7 +65,7 @@ def test_a_context_file_is_relative_to_the_batch_file(name: str, path: str) -> N
         (native(id=7), "id: input should be a valid string"),
         (native(id=""), "id: string should have at least 1 character"),
         (native(query=" \n"), "query: is empty"),
-        (native(max_itertions=3), "max_itertions: is not known"),
+        (native(max_itertions=3), "max_itertions: is not known; did you mean max_iterations?"),
         (native(max_iterations=0), "max_iterations: input should be greater than or equal to 1"),
         (native(max_iterations=True), "max_iterations: input should be a valid integer"),
         (

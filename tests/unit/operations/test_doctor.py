@@ -65,10 +65,19 @@ def examined(settings: Settings | None = None, **changes: object) -> dict[str, C
     return {check.name: check for check in found}
 
 
+def test_the_program_of_the_embedded_server_is_named_and_no_other() -> None:
+    facts = {"executable": "/usr/bin/redis-server"}
+    here = examined(facts=facts)["redis"].detail
+    assert here == "redis 7.2.4, append-only file on, run here from /usr/bin/redis-server"
+    there = examined(Settings(redis_url="redis://redis.example/0"), facts=facts)["redis"].detail
+    assert there == "redis 7.2.4, append-only file on"
+
+
 def test_where_all_works_all_is_ok_and_the_missing_lockdown_is_told() -> None:
     checks = examined()
     assert {name: check.status for name, check in checks.items()} == {
         "redis": "ok",
+        "workers": "ok",
         "blob store": "ok",
         "sandbox": "warning",
         "model endpoint": "ok",
@@ -137,3 +146,18 @@ def test_what_workers_believe_of_endpoints_is_shown() -> None:
     check = examined(limits=[line])["endpoint limits"]
     assert (check.status, check.detail) == ("warning", line)
     assert examined(limits=["http://e/v1 m: endpoint limit 40 (found)"])["endpoint limits"].status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"),
+    [
+        (Settings(), "ok"),
+        (Settings(model="big", sub_model="small"), "ok"),
+        (Settings(model="gone"), "warning"),
+        (Settings(model="big", sub_model="gone"), "warning"),
+    ],
+)
+def test_a_model_that_its_endpoint_does_not_list_is_told(settings: Settings, status: str) -> None:
+    (check,) = [one for one in examine(settings, probes()) if one.name == "model endpoint"]
+    assert check.status == status
+    assert ("but not gone" in check.detail) is (status == "warning")

@@ -2,9 +2,10 @@
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import openai
 import pytest
@@ -32,18 +33,25 @@ RECORD = BatchRecord(
 )
 
 
+def due(batch_id: str = "b1", url: str = URL, tries: int = 1, ended_ms: int = 1) -> DueWebhook:
+    return DueWebhook(batch_id, "99", tries, url, ended_ms, urlsplit(url).hostname or "")
+
+
 class OneBatch:
     """A store with one webhook that is due."""
 
     def __init__(self, tries: int = 1, *, gone: bool = False) -> None:
-        self.due: list[DueWebhook] = [DueWebhook("b1", "99", tries, URL, 1234)]
+        self.due: list[DueWebhook] = [due(tries=tries, ended_ms=1234)]
         self.done: list[tuple[str, int | None]] = []
         self.webhooks = SimpleNamespace(take=self._take, done=self._note)
         self.batches = SimpleNamespace(get=self._get)
         self._gone = gone
 
-    def _take(self, lease_ms: int) -> DueWebhook | None:
-        return self.due.pop() if self.due else None
+    def _take(self, lease_ms: int, *, passing_over: Collection[str]) -> DueWebhook | None:
+        found = next((each for each in reversed(self.due) if each.host not in passing_over), None)
+        if found is not None:
+            self.due.remove(found)
+        return found
 
     def _get(self, batch_id: str) -> BatchRecord:
         if self._gone:
@@ -173,8 +181,8 @@ def test_by_default_nothing_is_sent_to_a_private_address() -> None:
 def test_slow_receivers_do_not_hold_up_the_others() -> None:
     """Seven receivers do not answer until the eighth webhook has arrived."""
     store, arrived = OneBatch(), threading.Event()
-    store.due = [DueWebhook(f"b{n}", "99", 1, f"https://slow.example/{n}", 1) for n in range(7)]
-    store.due.insert(0, DueWebhook("b8", "99", 1, URL, 1))  # the last to be taken
+    store.due = [due(f"b{n}", f"https://slow{n}.example/") for n in range(7)]
+    store.due.insert(0, due("b8"))  # the last to be taken
 
     def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
         if url == URL:
@@ -190,7 +198,7 @@ def test_slow_receivers_do_not_hold_up_the_others() -> None:
 
 def test_deliveries_are_bounded() -> None:
     store, go, under_way = OneBatch(), threading.Event(), threading.Semaphore(0)
-    store.due = [DueWebhook(f"b{n}", "99", 1, URL, 1) for n in range(20)]
+    store.due = [due(f"b{n}", f"https://host{n}.example/") for n in range(20)]
 
     def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
         under_way.release()
@@ -212,7 +220,7 @@ def test_deliveries_are_bounded() -> None:
 def test_an_error_of_the_store_does_not_take_a_place_away() -> None:
     store = OneBatch()
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ConnectionError
 
     store.webhooks.take = fail

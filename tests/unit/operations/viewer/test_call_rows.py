@@ -4,7 +4,7 @@ from rlm_dist.errors import BlobError
 from rlm_dist.operations.viewer.call_rows import COLUMNS, UNPLACED, CallRow, call_rows, texts, values
 from rlm_dist.operations.viewer.model import trajectory
 from rlm_dist.schema import CallResult, Completion, JobState, Usage
-from rlm_dist.store.call_rows import CallStage, Paid, StoredCall
+from rlm_dist.store.call_rows import CallStage, PaidCall, StoredCall
 from tests.support.trajectories import (
     START_MS,
     answered,
@@ -21,13 +21,13 @@ from tests.support.trajectories import (
 ONE = call_ids(1)[0]
 
 
-def row(call: StoredCall, *, content: bool = True, paid: Paid | None = None) -> CallRow:
+def row(call: StoredCall, *, content: bool = True, paid: PaidCall | None = None) -> CallRow:
     (made_row,) = call_rows(made(60, content=content), [call], {call.id: paid} if paid else {}, str)
     return made_row
 
 
 def test_an_answered_call_has_its_times_tokens_price_and_texts() -> None:
-    made_row = row(stored_call(7, of=60), paid=Paid(33_000, 67, 16, 16))
+    made_row = row(stored_call(7, of=60), paid=PaidCall(33_000, 67, 16, 16))
     assert (made_row.cell, made_row.n, made_row.state) == (1, 7, "answered")
     assert (made_row.worker, made_row.model, made_row.tier) == ("sub@host-3:103", "small-model", "flex")
     assert made_row.started_ms == 9100 + 7 * 68_000 // 60
@@ -38,7 +38,7 @@ def test_an_answered_call_has_its_times_tokens_price_and_texts() -> None:
 
 
 def test_a_failed_call_says_why_and_what_its_attempts_cost() -> None:
-    made_row = row(stored_call(999), paid=Paid(None, 50, 0, 1))
+    made_row = row(stored_call(999), paid=PaidCall(None, 50, 0, 1))
     assert (made_row.state, made_row.failure, made_row.attempts) == ("failed", "timeout", 3)
     assert made_row.failed_attempts == ("rate", "timeout", "timeout")
     assert (made_row.nanousd, made_row.input, made_row.output) == (None, 50, 1)
