@@ -30,7 +30,7 @@ def comments(path: Path) -> list[str]:
     """The texts of an SVG, which matplotlib writes as comments beside their shapes."""
     parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
     tree = ElementTree.parse(path, parser)
-    found = (element for element in tree.iter() if element.tag is ElementTree.Comment)
+    found = (element for element in tree.iter() if callable(element.tag))
     return [element.text.strip() for element in found if element.text]
 
 
