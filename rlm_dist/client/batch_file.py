@@ -73,6 +73,7 @@ class BatchFile:
     ``problems`` says what is wrong with the first hundred bad lines, which are skipped; ``bad_lines`` counts
     all of them. ``ignored`` names the fields of OpenAI bodies that have no effect here. ``rules`` say which
     context files the lines may name, see ``file_rules``; a line that asks for more than ``ceilings`` is bad.
+    ``see`` gets the job of each good line.
 
     Raises:
         InputError: listing the bad lines, unless ``skip_invalid``; also if no good line remains, and as soon
@@ -87,6 +88,7 @@ class BatchFile:
         stdin: BinaryIO | None = None,
         rules: FileRules | None = None,
         ceilings: JobOptions | None = None,
+        see: Callable[[BatchItem], object] = lambda item: None,
     ) -> None:
         self._file = json_lines(open_text(path, stdin=stdin, watching=_bounding_lines), path)
         self._base = base_of(path)
@@ -97,7 +99,9 @@ class BatchFile:
         checklist = _Checklist("line")
         digest = hashlib.sha256()
         for number, line in _lines(self._file, digest.update):
-            checklist.check(number, lambda line=line: self._checked(line))  # type: ignore[misc]  # bound now
+            item = checklist.check(number, lambda line=line: self._checked(line))  # type: ignore[misc]  # bound now
+            if item is not None:
+                see(item)
         self._skipped = checklist.bad
         self.problems = checklist.problems()
         self.bad_lines = len(checklist.bad)

@@ -68,9 +68,12 @@ def test_sums_that_do_not_add_up_are_told(cli: Cli, home: Path, batch_file: Path
 
 
 def test_a_batch_is_submitted_and_retried_with_what_the_command_line_says(
-    cli: Cli, home: Path, batch_file: Path
+    cli: Cli, home: Path, batch_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with server(home) as url, connect(url, client_name="test") as client:
+        assert "model 'auto' is not known" in cli("submit", batch_file, "--batch-max-usd", "1").err
+        (tmp_path / "prices.json").write_text('{"*": {"input": 1, "output": 1}}')
+        monkeypatch.setenv("RLM_PRICES", str(tmp_path / "prices.json"))
         policy = ("--on-divergence", "fail", "--batch-max-usd", "0.5", "--batch-max-tokens", "900")
         assert cli("submit", batch_file, "--batch-id", "b1", *policy).code == 0
         assert client.hmget("rlm:batch:b1", "max_nanousd", "max_tokens") == ["500000000", "900"]

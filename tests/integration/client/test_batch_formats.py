@@ -124,7 +124,11 @@ def test_the_command_for_csv_makes_the_batch(tmp_path: Path) -> None:
     assert start == f"{path}: is CSV; one job a line"
     subprocess.run(f"python3 {command}", shell=True, check=True, cwd=tmp_path)  # noqa: S602
     items = list(BatchFile(f"{path}.jsonl").items())
-    assert [(item.custom_id, item.query) for item in items] == [("q1", 'What, "é"?'), ("2", "Who?"), ("q3", "?")]
+    assert [(item.custom_id, item.query) for item in items] == [
+        ("q1", 'What, "é"?'),
+        ("2", "Who?"),
+        ("q3", "?"),
+    ]
     assert [item.value for item in items] == ["two\nlines", None, long]
 
 
