@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from rlm_dist.broker.app import message_lists
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output
 from rlm_dist.cli.session import open_client, open_stores
@@ -18,7 +19,7 @@ def cancel(id_: options.JobOrBatch, as_json: options.Json = False) -> None:
     with open_stores(load_settings()) as (store, _):
         record = find(store, id_)
         if isinstance(record, BatchRecord):
-            store.batches.cancel(id_)
+            store.batches.cancel(id_, message_lists)
         else:
             store.jobs.cancel(id_)
         _write_state(find(store, id_).state, id_, as_json=as_json)
