@@ -48,7 +48,7 @@ class _Shown:
 
 @contextmanager
 def submitting(client: Client, jobs: JobSource, batch_id: str, out: Output) -> Iterator[JobSource]:
-    """Yield the jobs to submit; their progress is shown. Ctrl-C ends with how to complete or cancel the batch.
+    """Yield the jobs to submit, and show their progress; Ctrl-C tells how to complete or cancel the batch.
 
     Raises:
         InputError: if the batch was cancelled.

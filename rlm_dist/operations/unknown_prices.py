@@ -1,7 +1,7 @@
 """Finds the models of a batch whose price is not known, though a limit on money needs it.
 
-Each call of such a job would be refused (``UnknownPrice``), so the batch is refused before it is enqueued. The
-prices and endpoints are those of this process; workers may have others.
+Each call of such a job would be refused (``UnknownPrice``), so the batch is refused before it is enqueued.
+The prices and endpoints are those of this process; workers may have others.
 """
 
 from rlm_dist.client.batch_item import BatchItem
@@ -16,17 +16,17 @@ from rlm_dist.settings import Settings
 
 _SHOWN = 10
 _WAY_OUT = (
-    "a limit on money needs it: name it in the file RLM_PRICES, here and for the workers, or leave out the limits on "
-    "money (max_usd, batch_max_usd)"
+    "a limit on money needs it: name it in the file RLM_PRICES, here and for the workers, or leave out the "
+    "limits on money (max_usd, batch_max_usd)"
 )
 
 
 class UnknownPrices:
     """Is shown all jobs of a batch, and then checks the models that they name.
 
-    ``defaults`` are the options of jobs that do not set their own; ``limited`` says whether the batch has a budget
-    of money. What ``auto`` stands for is known to workers alone: without a file of prices, its price is unknown if
-    the workers are on this machine and no provider has the address.
+    ``defaults`` are the options of jobs that do not set their own; ``limited`` says whether the batch has a
+    budget of money. What ``auto`` stands for is known to workers alone: without a file of prices, its price is
+    unknown if the workers are on this machine and no provider has the address.
     """
 
     def __init__(self, settings: Settings, defaults: JobOptions, *, limited: bool) -> None:

@@ -99,7 +99,7 @@ class BatchStore(StorePart):
     def cancel(self, batch_id: str, lists_of: Callable[[str], Mapping[str, str]] | None = None) -> None:
         """Cancel all its jobs that have not ended; harmless if all have.
 
-        ``lists_of`` returns the broker's Redis lists for the prefix of the jobs: the messages of the batch are
+        ``lists_of`` returns the broker's Redis lists for the prefix of the jobs: the batch's messages are
         removed from them, as each would cost a worker a trip.
         """
         if self._mark(batch_id, "cancelled", "set") or self.get(batch_id).state is BatchState.CANCELLED:

@@ -65,7 +65,10 @@ def test_a_broken_file_in_gzip_is_told(tmp_path: Path, keep: int) -> None:
         (json.dumps(ROWS).encode(), "is a JSON array; one job a line: jq -c '.[]' {} > {}.jsonl"),
         (b" \n\n[\n" + LINES, "is a JSON array; one job a line: jq -c '.[]' {} > {}.jsonl"),
         (b'{\n  "id": "q1"\n}\n', "is JSON over several lines; one job a line: jq -c . {} > {}.jsonl"),
-        (LINES.decode().encode("utf-16"), "is UTF-16; UTF-8 is needed: iconv -f UTF-16 -t UTF-8 {} > {}.jsonl"),
+        (
+            LINES.decode().encode("utf-16"),
+            "is UTF-16; UTF-8 is needed: iconv -f UTF-16 -t UTF-8 {} > {}.jsonl",
+        ),
         (
             LINES.decode().encode("utf-16-be"),
             "is UTF-16BE; UTF-8 is needed: iconv -f UTF-16BE -t UTF-8 {} > {}.jsonl",
@@ -74,15 +77,17 @@ def test_a_broken_file_in_gzip_is_told(tmp_path: Path, keep: int) -> None:
             LINES.decode().encode("utf-16-le"),
             "is UTF-16LE; UTF-8 is needed: iconv -f UTF-16LE -t UTF-8 {} > {}.jsonl",
         ),
-        (LINES.decode().encode("utf-32"), "is UTF-32; UTF-8 is needed: iconv -f UTF-32 -t UTF-8 {} > {}.jsonl"),
+        (
+            LINES.decode().encode("utf-32"),
+            "is UTF-32; UTF-8 is needed: iconv -f UTF-32 -t UTF-8 {} > {}.jsonl",
+        ),
         (b"PK\x03\x04rest", "is a zip archive: unzip -p {} > {}.jsonl"),
         (b"\x28\xb5\x2f\xfdrest", "is compressed with zstd: zstd -dc {} > {}.jsonl"),
         (b"\xfd7zXZ\0rest", "is compressed with xz: xz -dc {} > {}.jsonl"),
         (b"BZh91AY&SYrest", "is compressed with bzip2: bzip2 -dc {} > {}.jsonl"),
     ],
-    ids=["array", "array-over-lines", "object-over-lines", "utf16", "utf16be", "utf16le", "utf32", "zip", "zstd",
-         "xz", "bzip2"],
-)  # fmt: skip
+    ids="array array-over-lines object-over-lines utf16 utf16be utf16le utf32 zip zstd xz bzip2".split(),
+)
 def test_another_format_is_refused_with_what_converts_it(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "a batch"
     path.write_bytes(content)
