@@ -13,19 +13,19 @@ from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, json_line
 from rlm_dist.cli.result_files import result_file
 from rlm_dist.cli.session import open_client
-from rlm_dist.cli.submission import refuse_cancelled, submitting
+from rlm_dist.cli.submission import storing
 from rlm_dist.cli.trial import ask, estimate_lines, run_pilot
 from rlm_dist.client.batch_file import BatchFile, file_rules
 from rlm_dist.client.client import new_batch_id
 from rlm_dist.client.handles import result_of
 from rlm_dist.client.job_specs import options_of
 from rlm_dist.client.openai_batch import openai_line
-from rlm_dist.client.options import read_batch_options
+from rlm_dist.client.options import JobOptions, read_batch_options
 from rlm_dist.errors import InputError
 from rlm_dist.operations.estimate import estimate
 from rlm_dist.operations.unknown_prices import UnknownPrices
 from rlm_dist.schema import JobRecord, JobState
-from rlm_dist.settings import load_settings
+from rlm_dist.settings import Settings, load_settings
 
 
 @options.takes_job_options
@@ -71,18 +71,12 @@ def submit(
     _tell_left_out(jobs, out)
     if dry_run:
         family = settings.model_copy(update={"prompts": prompts or settings.prompts})
-        _warn_of_prices(prices, out)
-        told = estimate(jobs.items(), of_jobs, family)
-        out.result(told.model_dump() | {"left_out": jobs.bad_lines}, lambda: estimate_lines(told))
+        _show_estimate(jobs, of_jobs, family, prices, out)
         return
     prices.check()
-    if webhook is not None and settings.webhook_secret is None:
-        out.note("RLM_WEBHOOK_SECRET is not set here: a worker without it sends the webhook unsigned")
+    _tell_unsigned(webhook, settings, out)
     batch_id = batch_id or new_batch_id()
-    with (
-        open_client(settings, out, prompts=prompts) as client,
-        submitting(client, jobs, batch_id, out) as shown,
-    ):
+    with open_client(settings, out, prompts=prompts) as client, storing(client, jobs, batch_id, out) as shown:
         tried = None
         if pilot is not None:
             batch, first = client.submit_pilot(shown, pilot, batch_id, **asked)
@@ -90,17 +84,25 @@ def submit(
             if not yes and jobs.total > len(first):
                 ask(jobs.total - len(first), f"rlm-dist submit {shlex.quote(file)} --batch-id {batch_id}")
         batch = client.submit_checked(shown, batch_id, **asked)
-        refuse_cancelled(client, batch_id)
         out.note(f"{jobs.total} jobs")
         document = {"batch_id": batch.id, "jobs": jobs.total, "left_out": jobs.bad_lines}
         out.result(document | ({"pilot": tried} if tried else {}), lambda: [batch.id])
 
 
-def _warn_of_prices(prices: UnknownPrices, out: Output) -> None:
+def _show_estimate(
+    jobs: BatchFile, options_of_jobs: JobOptions, settings: Settings, prices: UnknownPrices, out: Output
+) -> None:
     try:
         prices.check()
     except InputError as error:
         out.note(f"warning: {error}")
+    told = estimate(jobs.items(), options_of_jobs, settings)
+    out.result(told.model_dump() | {"left_out": jobs.bad_lines}, lambda: estimate_lines(told))
+
+
+def _tell_unsigned(webhook: str | None, settings: Settings, out: Output) -> None:
+    if webhook is not None and settings.webhook_secret is None:
+        out.note("RLM_WEBHOOK_SECRET is not set here: a worker without it sends the webhook unsigned")
 
 
 def _tell_left_out(jobs: BatchFile, out: Output) -> None:

@@ -47,7 +47,7 @@ class _Shown:
 
 
 @contextmanager
-def submitting(client: Client, jobs: JobSource, batch_id: str, out: Output) -> Iterator[JobSource]:
+def storing(client: Client, jobs: JobSource, batch_id: str, out: Output) -> Iterator[JobSource]:
     """Yield the jobs to submit, and show their progress; Ctrl-C tells how to complete or cancel the batch.
 
     Raises:
@@ -58,6 +58,7 @@ def submitting(client: Client, jobs: JobSource, batch_id: str, out: Output) -> I
     shown = _Shown(jobs, client.store, batch_id, out)
     try:
         yield shown
+        refuse_cancelled(client, batch_id)  # it may have been cancelled meanwhile
     except KeyboardInterrupt:
         shown.close()
         stored = jobs_stored(client.store, batch_id)

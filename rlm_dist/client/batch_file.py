@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from rlm_dist.client.batch_formats import Bytes, json_lines
+from rlm_dist.client.batch_formats import BatchBytes, json_lines
 from rlm_dist.client.batch_item import BatchItem, read_item
 from rlm_dist.client.ceilings import check_ceilings
 from rlm_dist.client.openai_batch import without_effect
@@ -234,7 +234,7 @@ def _bounding_lines(name: str) -> Callable[[bytes], None]:
     return watch
 
 
-def _lines(file: Bytes, on_chunk: Callable[[bytes], object]) -> Iterator[tuple[int, bytes]]:
+def _lines(file: BatchBytes, on_chunk: Callable[[bytes], object]) -> Iterator[tuple[int, bytes]]:
     number = 0
     parts: list[bytes] = []
     watch = _bounding_lines(file.name)

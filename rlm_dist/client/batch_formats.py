@@ -41,7 +41,7 @@ _FROM_CSV = (
 )
 
 
-class Bytes(Protocol):
+class BatchBytes(Protocol):
     """A file that can be read repeatedly; ``FileText`` is one."""
 
     name: str
@@ -50,7 +50,7 @@ class Bytes(Protocol):
         """Its bytes."""
 
 
-def json_lines(file: Bytes, path: str | Path) -> Bytes:
+def json_lines(file: BatchBytes, path: str | Path) -> BatchBytes:
     """The file, decoded if it is gzip.
 
     Raises:
@@ -67,7 +67,7 @@ def json_lines(file: Bytes, path: str | Path) -> Bytes:
     return file
 
 
-def _head(file: Bytes) -> bytes:
+def _head(file: BatchBytes) -> bytes:
     return next(iter(file.pieces()), b"")
 
 
@@ -93,7 +93,7 @@ def _problem(head: bytes) -> str | None:
 class _Unzipped:
     """The content of a gzip file, which may have several members; a byte order mark is skipped."""
 
-    def __init__(self, file: Bytes) -> None:
+    def __init__(self, file: BatchBytes) -> None:
         self._file = file
         self.name = file.name
 

@@ -25,8 +25,8 @@ class UnknownPrices:
     """Is shown all jobs of a batch, and then checks the models that they name.
 
     ``defaults`` are the options of jobs that do not set their own; ``limited`` says whether the batch has a
-    budget of money. What ``auto`` stands for is known to workers alone: without a file of prices, its price is
-    unknown if the workers are on this machine and no provider has the address.
+    budget of money. What ``auto`` stands for is known to workers alone: without a file of prices, its price
+    is unknown if the workers are on this machine and no provider has the address.
     """
 
     def __init__(self, settings: Settings, defaults: JobOptions, *, limited: bool) -> None:

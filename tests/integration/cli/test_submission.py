@@ -1,4 +1,4 @@
-"""``submit``: what it refuses before anything is enqueued, and what it says if it takes long or is interrupted."""
+"""``submit``: what it refuses before it enqueues anything, and what it says if it is long or cut short."""
 
 import json
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def test_a_limit_on_money_with_an_unknown_price_is_refused_at_once(
     cli: Cli, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     path = batch(tmp_path, {})
-    arguments = ["submit", path, "--model", "mine", "--sub-model", "known", limit, "1"]
+    arguments: list[str | Path] = ["submit", path, "--model", "mine", "--sub-model", "known", limit, "1"]
     prices = tmp_path / "prices.json"
     prices.write_text('{"known": {"input": 1, "output": 1}}')
     monkeypatch.setenv("RLM_PRICES", str(prices))
@@ -57,13 +57,13 @@ def test_a_limit_on_money_with_an_unknown_price_is_refused_at_once(
 
 
 def test_the_models_and_limits_of_the_lines_count(cli: Cli, tmp_path: Path) -> None:
-    free = {"model": "free", "sub_model": "free"}
+    free: dict[str, object] = {"model": "free", "sub_model": "free"}
     assert cli("submit", batch(tmp_path, free)).code == 0
-    limited = {"model": "auto", "max_usd": 1, "sub_model": "a", "sub_models": ["b", "a"]}
+    limited: dict[str, object] = {"model": "auto", "max_usd": 1, "sub_model": "a", "sub_models": ["b", "a"]}
     done = cli("submit", batch(tmp_path, limited, free))
     assert done.code == 2
     assert [name in done.err for name in ("'a'", "'b'", "'auto'", "'free'")] == [True, True, False, False]
-    many = [{"max_usd": 1, "model": f"m{n}"} for n in range(30)]
+    many: list[dict[str, object]] = [{"max_usd": 1, "model": f"m{n}"} for n in range(30)]
     assert "… and 20 more models" in cli("submit", batch(tmp_path, *many)).err
 
 

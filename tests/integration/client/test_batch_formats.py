@@ -1,4 +1,4 @@
-"""Batch files that are no JSON lines in UTF-8: gzip is read, the others are refused with what converts them."""
+"""Batch files that are no JSON lines: gzip is read, the others are refused with what converts them."""
 
 import gzip
 import json
@@ -86,7 +86,7 @@ def test_a_broken_file_in_gzip_is_told(tmp_path: Path, keep: int) -> None:
         (b"\xfd7zXZ\0rest", "is compressed with xz: xz -dc {} > {}.jsonl"),
         (b"BZh91AY&SYrest", "is compressed with bzip2: bzip2 -dc {} > {}.jsonl"),
     ],
-    ids="array array-over-lines object-over-lines utf16 utf16be utf16le utf32 zip zstd xz bzip2".split(),
+    ids=[str(number) for number in range(11)],
 )
 def test_another_format_is_refused_with_what_converts_it(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "a batch"

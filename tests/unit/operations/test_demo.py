@@ -7,7 +7,7 @@ import pytest
 
 from rlm_dist.operations.demo import Demo, Question, Trajectory, make_demo
 from rlm_dist.schema import JobState, Message, Usage
-from rlm_dist.schema.events import CellRan, JobEnded, MessageAdded, RootReplied, SubCallsAnswered
+from rlm_dist.schema.events import CellRan, Event, JobEnded, MessageAdded, RootReplied, SubCallsAnswered
 from rlm_dist.simulated import scripts
 
 
@@ -82,7 +82,7 @@ def test_the_trajectory_has_the_code_that_the_model_wrote() -> None:
         turn=1, block=1, code="x = 1\nprint(x)", output="1" * 700, error=None, seconds=0.5, calls=2,
         failed_calls=0, state_lost=False,
     )  # fmt: skip
-    events = [
+    events: list[Event] = [
         MessageAdded(turn=1, role="user", text="a long prompt"),
         RootReplied(turn=1, model="m", usage=usage, finish_reason="stop", seconds=1),
         SubCallsAnswered(first_call_id="c", calls=2, failed=0, from_store=0, seconds=0.5),
