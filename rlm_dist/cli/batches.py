@@ -13,7 +13,7 @@ from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, json_line
 from rlm_dist.cli.result_files import result_file
 from rlm_dist.cli.session import open_client
-from rlm_dist.cli.submission import storing
+from rlm_dist.cli.submission import refuse_cancelled, storing
 from rlm_dist.cli.trial import ask, estimate_lines, run_pilot
 from rlm_dist.client.batch_file import BatchFile, file_rules
 from rlm_dist.client.client import new_batch_id
@@ -84,6 +84,7 @@ def submit(
             if not yes and jobs.total > len(first):
                 ask(jobs.total - len(first), f"rlm-dist submit {shlex.quote(file)} --batch-id {batch_id}")
         batch = client.submit_checked(shown, batch_id, **asked)
+        refuse_cancelled(client, batch_id)  # it may have been cancelled meanwhile
         out.note(f"{jobs.total} jobs")
         document = {"batch_id": batch.id, "jobs": jobs.total, "left_out": jobs.bad_lines}
         out.result(document | ({"pilot": tried} if tried else {}), lambda: [batch.id])

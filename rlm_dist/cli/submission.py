@@ -58,7 +58,6 @@ def storing(client: Client, jobs: JobSource, batch_id: str, out: Output) -> Iter
     shown = _Shown(jobs, client.store, batch_id, out)
     try:
         yield shown
-        refuse_cancelled(client, batch_id)  # it may have been cancelled meanwhile
     except KeyboardInterrupt:
         shown.close()
         stored = jobs_stored(client.store, batch_id)
