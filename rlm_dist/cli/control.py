@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from rlm_dist.broker.app import message_lists
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output
 from rlm_dist.cli.session import open_client, open_stores
@@ -21,7 +22,7 @@ def cancel(id_: options.JobOrBatch, as_json: options.Json = False) -> None:
     with open_stores(load_settings()) as (store, _):
         record = find(store, id_)
         if isinstance(record, BatchRecord):
-            store.batches.cancel(record.id)
+            store.batches.cancel(record.id, message_lists)
             state: JobState | BatchState = store.batches.get(record.id).state
         else:
             id_ = record.spec.id

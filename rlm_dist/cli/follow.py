@@ -1,6 +1,6 @@
 """Follows one job on the terminal: shows its progress while it runs, and cancels it on Ctrl-C."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from rlm_dist.cli.output import Output, money
@@ -45,8 +45,12 @@ class JobHandle(Protocol):
         """Cancel the job."""
 
 
-def follow(job: JobHandle, out: Output) -> Result:
+def follow(
+    job: JobHandle, out: Output, lines_of: Callable[[Event], Iterable[str]] = lambda event: ()
+) -> Result:
     """Show what a job does until it has ended; Ctrl-C cancels it, and a second Ctrl-C exits at once.
+
+    The lines that ``lines_of`` makes of an event stay on the screen.
 
     Raises:
         Cancelled: if the job's worker does not act on the cancellation in time; it will do so later.
@@ -56,6 +60,8 @@ def follow(job: JobHandle, out: Output) -> Result:
         out.note(f"job {job.id}: waiting for a worker")
         with out.panel() as show:
             for event in job.events():
+                for line in lines_of(event):
+                    out.note(line)
                 text = progress.text(event)
                 if text:
                     show(text)

@@ -14,13 +14,16 @@ from rlm_dist.cli.output import NOT_ISOLATED, Output, exit_code
 from rlm_dist.cli.session import note_missing_workers, presence
 from rlm_dist.client.client import Client
 from rlm_dist.client.tags import parse_tags
-from rlm_dist.contexts.encoding import encode_files
+from rlm_dist.contexts.encoding import Encoded, encode_files
 from rlm_dist.errors import InputError
 from rlm_dist.llm import check_endpoints
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.local.cluster import is_up
+from rlm_dist.one_line import one_line
 from rlm_dist.schema import PromptFamily, Role
 from rlm_dist.settings import Settings, load_settings
+
+_SHOWN_SKIPPED = 10
 
 
 @options.takes_job_options
@@ -40,7 +43,7 @@ def run(
     if not query.strip():
         raise InputError(("--query: is empty",))
     tags = parse_tags(tag or ())
-    encoded = encode_files(context, stdin=sys.stdin.buffer)
+    encoded = _encode(context, out)
     with ExitStack() as held:
         settings = held.enter_context(_endpoint(given, out, local=local, prompts=prompts))
         client = held.enter_context(Client(settings))
@@ -56,6 +59,18 @@ def run(
     if result.isolation == "none":
         out.note(NOT_ISOLATED)
     raise typer.Exit(exit_code(result.state))
+
+
+def _encode(paths: list[str], out: Output) -> Encoded:
+    """The context; the binary files of a folder are left out, and named."""
+    skipped: list[str] = []
+    try:
+        return encode_files(paths, stdin=sys.stdin.buffer, skip=skipped.append)
+    finally:
+        for path in skipped[:_SHOWN_SKIPPED]:
+            out.note(f"left out: {one_line(path)}: is not text in UTF-8")
+        if len(skipped) > _SHOWN_SKIPPED:
+            out.note(f"left out: {len(skipped) - _SHOWN_SKIPPED:,} more such files")
 
 
 @contextmanager

@@ -68,6 +68,11 @@ class JobSource(Protocol):
         """The jobs in order."""
 
 
+def new_batch_id() -> str:
+    """A random name for a batch."""
+    return f"b{uuid.uuid4().hex[:12]}"
+
+
 class Client:
     """A connection to the cluster; a context manager that closes it.
 
@@ -261,7 +266,7 @@ class Client:
         """The batch, created if it does not exist, and the defaults for options that a job does not set."""
         batch_options, job_options = read_batch_options(options)
         if batch_id is None:
-            batch_id = f"b{uuid.uuid4().hex[:12]}"
+            batch_id = new_batch_id()
         elif not _BATCH_ID.fullmatch(batch_id):
             raise InputError((f"batch id {batch_id!r}: must be up to 128 letters, digits, '.', '_' and '-'",))
         limits = (batch_options.max_nanousd, batch_options.batch_max_tokens)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, Unpack
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.blobs.store import Blobs
+from rlm_dist.broker.app import message_lists
 from rlm_dist.client.option_types import RetryOptions
 from rlm_dist.errors import Cancelled, JobFailed
 from rlm_dist.schema import BatchRecord, BatchState, Costs, JobRecord, JobState, Result, Timing
@@ -223,7 +224,7 @@ class Batch:
 
     def cancel(self) -> None:
         """Cancel every job that has not ended."""
-        self._cluster.store.batches.cancel(self.id)
+        self._cluster.store.batches.cancel(self.id, message_lists)
 
     def delete(self) -> int:
         """Remove the batch, which must have ended, with its jobs; otherwise like ``Job.delete``."""

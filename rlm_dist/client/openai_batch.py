@@ -10,7 +10,7 @@ refused. A null field is as if left out.
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from rlm_dist.client.chat_request import ChatMessage, ReadRequest, check_messages, read_request
 from rlm_dist.schema import JobState, Result, Tier
@@ -53,6 +53,17 @@ def _path_of_chat(url: str) -> str:
         raise ValueError("only chat completions can be run here")
     return url
 
+
+def _text_of_id(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError("must be text or a whole number")
+    return value
+
+
+CustomId = Annotated[str, Field(min_length=1), BeforeValidator(_text_of_id)]
+"""The caller's name of a job; a whole number is taken as its digits."""
 
 _NO_TOOLS = "cannot be used here: a job has no tools of its caller"
 _STRUCTURED = "structured answers are not there yet: remove response_format"
@@ -98,7 +109,7 @@ class _Body(_Strict):
 class OpenAILine(_Strict):
     """One line of an OpenAI Batch input file; ``custom_id`` and ``body`` suffice."""
 
-    custom_id: str = Field(min_length=1)
+    custom_id: CustomId
     method: Literal["POST"] = "POST"
     url: Annotated[str, AfterValidator(_path_of_chat)] = "/v1/chat/completions"
     body: _Body

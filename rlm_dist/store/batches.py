@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rlm_dist.errors import InputError, NotFound
@@ -24,6 +24,7 @@ from rlm_dist.store.jobs import CANCELLED, JobStore
 from rlm_dist.store.ledger import read_costs, read_model_costs
 
 _AT_ONCE = 200
+_MESSAGES_AT_ONCE = 1000
 _ALL = 2**31
 _MARKS = ("sealed", "paused", "cancelled", "pause_reason")
 # Why a job ended that a limit of its own ended, and the limit's name in its spec.
@@ -143,14 +144,30 @@ class BatchStore(StorePart):
                 calls[job_id] = keys.job_keys(job_id), args
         return calls
 
-    def cancel(self, batch_id: str) -> None:
-        """Cancel all its jobs that have not ended; harmless if all have."""
+    def cancel(self, batch_id: str, lists_of: Callable[[str], Mapping[str, str]] | None = None) -> None:
+        """Cancel all its jobs that have not ended; harmless if all have.
+
+        ``lists_of`` returns the broker's Redis lists for the prefix of the jobs: the batch's messages are
+        removed from them, as each would cost a worker a trip.
+        """
         if self._mark(batch_id, "cancelled", "set") or self.get(batch_id).state is BatchState.CANCELLED:
             start = 0
             while ids := self.job_ids(batch_id, start, _AT_ONCE):
                 args = (CANCELLED, self._retention_ms)
                 self._scripts_at_once("job_cancel", [(keys.job_keys(job_id), args) for job_id in ids])
                 start += len(ids)
+            if lists_of is not None:
+                self._drop_messages(batch_id, lists_of)
+
+    def _drop_messages(self, batch_id: str, lists_of: Callable[[str], Mapping[str, str]]) -> None:
+        """Remove the messages of its jobs from the broker's lists."""
+        text = f'"batch": {json.dumps(batch_id)}'  # in the headers
+        for job in JobStore(self._connection).records(self.job_ids(batch_id, 0, 1)):
+            for key in lists_of(job.spec.broker_prefix).values() if job else ():
+                before, page = 0, _MESSAGES_AT_ONCE
+                while page == _MESSAGES_AT_ONCE:
+                    page, dropped = self._script("messages_drop", [key], text, before, _MESSAGES_AT_ONCE)
+                    before += page - dropped
 
     def delete(self, batch_id: str) -> list[str]:
         """Remove a batch that has ended, with its jobs; return the hashes of unused blobs.

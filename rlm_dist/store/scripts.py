@@ -43,6 +43,7 @@ _NAMES = (
     "job_start",
     "lapsed",
     "limits_share",
+    "messages_drop",
     "requests_announce",
     "slots_announce",
     "slots_live",

@@ -69,6 +69,17 @@ def test_run_takes_several_files_after_one_option(cli: Cli, tmp_path: Path) -> N
     assert "notes" in done.err  # it is empty, so that the job is not run; it was understood as a context
 
 
+def test_run_names_the_binary_files_of_a_folder_that_it_leaves_out(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    for n in range(12):
+        (tmp_path / f"notes/{n:02}.png").write_bytes(b"\x89PNG")
+    done = cli("run", "--context", tmp_path / "notes", "--query", "q")
+    assert done.code == 2
+    assert f"left out: {tmp_path}/notes/00.png: is not text in UTF-8\n" in done.err
+    assert "left out: 2 more such files\n" in done.err
+    assert done.err.endswith("notes: holds no text files\n")
+
+
 def test_a_worker_hands_options_on_to_celery(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
