@@ -11,16 +11,23 @@ from rlm_dist.operations.progress import WITHOUT_ANSWER, BatchView, Unanswered, 
 from rlm_dist.operations.trace_text import calls
 from rlm_dist.schema import BatchRecord, BatchState, Costs, JobState, Role
 
+_BAR_CHARS = 20
+_UNITS = {Role.ROOT: "slot", Role.SUB: "worker"}
+
 
 def batch_lines(record: BatchRecord, snapshot: BatchView) -> Iterator[str]:
     """A batch as text."""
     total = "?" if record.total is None else f"{record.total:,}"
     why = f", {one_line(record.pause_reason)}" if record.pause_reason else ""
     yield f"batch {record.id}: {record.state}{why}"
+    yield f"  progress {_bar(ended(record), record.total)}, {duration(snapshot.elapsed_s)}"
     counts = ", ".join(f"{count:,} {state}" for state, count in record.counts.items() if count)
     yield f"  jobs     {total}: {counts or 'none yet'}"
     for reason in snapshot.unanswered:
         yield f"  failed   {_reason(reason)}"
+    if snapshot.workers and not snapshot.missing_workers:
+        alive = (calls(count, f"{role} {_UNITS[role]}") for role, count in snapshot.workers.items())
+        yield f"  workers  {', '.join(alive)}"
     for line in missing_lines(snapshot.missing_workers):
         yield f"  workers  {line}"
     yield f"  calls    {_calls(record, snapshot.rates)}"
@@ -43,6 +50,14 @@ def batch_lines(record: BatchRecord, snapshot: BatchView) -> Iterator[str]:
             f"  slowest  {one_line(slow.custom_id)} ({slow.job.job_id}): {duration(slow.run_s)}, "
             f"{calls(slow.job.calls_in_flight, 'call')} in flight, {slow.job.tokens:,} tokens"
         )
+
+
+def _bar(done: int, total: int | None) -> str:
+    """A share as a bar and a percentage, rounded down, so that 100 % means all."""
+    if not total:
+        return f"{done:,} ended"
+    filled = _BAR_CHARS * done // total
+    return f"{'█' * filled}{'░' * (_BAR_CHARS - filled)} {100 * done // total} %"
 
 
 def brief_line(record: BatchRecord, snapshot: BatchView) -> str:

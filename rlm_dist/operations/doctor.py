@@ -17,7 +17,7 @@ from rlm_dist.blobs.store import Blobs
 from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
 from rlm_dist.llm.endpoints import Endpoint, endpoints_of
 from rlm_dist.llm.failures import shown_url
-from rlm_dist.schema import Role, Wire
+from rlm_dist.schema import CallResult, Role, Wire
 from rlm_dist.settings import Settings, UnknownVariable
 from rlm_dist.store import reaching
 
@@ -49,7 +49,8 @@ class Probes:
     """How the checks reach Redis, endpoints and the sandbox.
 
     ``models`` lists the models that an endpoint serves; ``limits`` returns the workers' current view of each
-    endpoint, one line each. ``missing_workers`` returns the roles of which no worker is alive.
+    endpoint, one line each. ``missing_workers`` returns the roles of which no worker is alive. ``call``, if
+    set, makes one real call of an endpoint's model.
     """
 
     stores: Callable[[], AbstractContextManager[OpenStores]]
@@ -57,6 +58,7 @@ class Probes:
     sandbox: Callable[[], str]
     limits: Callable[[redis.Redis], Sequence[str]]
     missing_workers: Callable[[redis.Redis], Sequence[Role]] = lambda _: ()
+    call: Callable[[Endpoint], CallResult] | None = None
 
 
 def examine(settings: Settings, probes: Probes) -> Iterator[Check]:
@@ -65,12 +67,15 @@ def examine(settings: Settings, probes: Probes) -> Iterator[Check]:
     yield _guarded("sandbox", lambda: _sandbox(probes.sandbox()))
     root, sub = endpoints_of(settings, Role.ROOT), endpoints_of(settings, Role.SUB)
     root_urls = {endpoint.url for endpoint in root}
+    called: set[tuple[str, str]] = set()
     for endpoint in root:
         same = [one for one in sub if one.url == endpoint.url]
         yield _endpoint("model endpoint", endpoint, _wanted(endpoint, *same), probes)
+        yield from _calls("model call", endpoint, called, probes)
     for endpoint in sub:
         if endpoint.url not in root_urls:
             yield _endpoint("sub model endpoint", endpoint, _wanted(endpoint), probes)
+        yield from _calls("sub model call", endpoint, called, probes)
     yield Check(name="versions", status="ok", detail=_versions())
 
 
@@ -185,6 +190,22 @@ def _endpoint(name: str, endpoint: Endpoint, wanted: Sequence[str], probes: Prob
         return Check(name=name, status="ok", detail=detail)
 
     return _guarded(name, check)
+
+
+def _calls(name: str, endpoint: Endpoint, called: set[tuple[str, str]], probes: Probes) -> Iterator[Check]:
+    """The check that the model answers, if calls are to be made and this one was not made yet."""
+    call, key = probes.call, (endpoint.url, endpoint.named("auto"))
+    if call is None or key in called:
+        return
+    called.add(key)
+
+    def check() -> Check:
+        result = call(endpoint)
+        model = result.completion.model if result.completion else endpoint.model
+        detail = f"{model} at {shown_url(endpoint.url)} answered in {result.seconds:.1f} s"
+        return Check(name=name, status="ok", detail=detail)
+
+    yield _guarded(name, check)
 
 
 def _versions() -> str:

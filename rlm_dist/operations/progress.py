@@ -41,15 +41,18 @@ class Unanswered(Wire):
 class BatchView(Wire):
     """What ``status`` and Flower show of a batch beside its record.
 
-    ``unanswered`` has the five most frequent reasons, ``missing_workers`` the roles of which no worker is
-    alive although the batch has not ended.
+    ``elapsed_s`` is the time from its creation to now, or to the end of its last job. ``unanswered`` has the
+    five most frequent reasons. While the batch has not ended, ``workers`` counts those alive by role (root
+    workers by slot), and ``missing_workers`` has the roles of which there is none.
     """
 
+    elapsed_s: float
     rates: Rates | None
     projection: Projection
     slowest: list[SlowJob]
     endpoints: list[ScopeState]
     unanswered: list[Unanswered]
+    workers: dict[Role, int]
     missing_workers: list[Role]
 
 
@@ -118,20 +121,25 @@ def view(store: Store, record: BatchRecord, pace: Pace) -> BatchView:
     now_ms = store.connection.now_ms()
     running = [job for job in store.jobs.running() if job.batch_id == record.id]
     has_ended = record.state in ENDED_STATES
+    ended_jobs = store.batches.last_ended(record.id, _SAMPLE)
+    end_ms = ended_jobs[0].ended_ms if has_ended and ended_jobs else now_ms
+    workers = {} if has_ended else {role: len(store.workers.live(role)) for role in Role}
     projection = project(
-        ended=store.batches.last_ended(record.id, _SAMPLE),
+        ended=ended_jobs,
         running=running,
         left=max(0, (record.total or 0) - ended(record)),
         spent_usd=record.costs.total_cost,
         now_ms=now_ms,
     )
     return BatchView(
+        elapsed_s=max(0.0, (end_ms - record.created_ms) / 1000),
         rates=pace.look(record.costs, now_ms),
         projection=projection,
         slowest=_named(store, running[:_SLOWEST], now_ms),
         endpoints=[] if has_ended else store.limits.scopes(),
         unanswered=_unanswered(store, record) if without_answer(record) else [],
-        missing_workers=[] if has_ended else missing_workers(store),
+        workers=workers,
+        missing_workers=[role for role, count in workers.items() if not count],
     )
 
 

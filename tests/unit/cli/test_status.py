@@ -205,6 +205,7 @@ def test_a_look_at_a_batch_tells_its_pace_its_end_and_what_holds_it_up() -> None
     seen = view(records(), BATCH, pace)
     assert list(batch_lines(BATCH, seen)) == [
         "batch b1: running",
+        "  progress ██████████░░░░░░░░░░ 50 %, 3 min",
         "  jobs     10: 4 queued, 1 running, 3 succeeded, 2 failed",
         "  failed   2 × auth: q1, …",
         "  workers  no root worker is running; rlm-dist worker root starts one, rlm-dist up both roles",
@@ -224,6 +225,19 @@ def test_a_look_at_a_batch_tells_its_pace_its_end_and_what_holds_it_up() -> None
     assert document["calls_in_flight"] == 4
     assert document["rates"] == {"calls": 12.0, "tokens": 1000.0}
     assert {"projection", "slowest"} <= document.keys()
+
+
+def test_workers_are_counted_and_all_is_not_said_too_soon() -> None:
+    seen = view(records(), BATCH, Pace())
+    alive = seen.model_copy(update={"workers": {Role.ROOT: 8, Role.SUB: 1}, "missing_workers": []})
+    nearly = BATCH.model_copy(
+        update={"total": 1000, "counts": {JobState.SUCCEEDED: 999, JobState.RUNNING: 1}}
+    )
+    lines = list(batch_lines(nearly, alive))
+    assert "  workers  8 root slots, 1 sub worker" in lines
+    assert "  progress ███████████████████░ 99 %, 3 min" in lines
+    growing = BATCH.model_copy(update={"total": None})
+    assert "  progress 5 ended, 3 min" in batch_lines(growing, alive)
 
 
 def test_an_unknown_price_projects_nothing_and_the_end_needs_no_projection() -> None:
