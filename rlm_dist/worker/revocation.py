@@ -20,7 +20,6 @@ from celery.worker import control
 from celery.worker.control import control_command
 from celery.worker.request import Request
 
-from rlm_dist.broker.app import message_lists
 from rlm_dist.broker.task_ids import job_of_root_task
 from rlm_dist.errors import NotFound
 from rlm_dist.settings import Settings
@@ -94,5 +93,5 @@ def _cancel(settings: Settings, *, job_ids: Iterable[str] = (), batch_ids: Itera
                 log.info("job_revoked", job=job_id, state=state)
         for batch_id in batches:
             with suppress(NotFound):
-                store.batches.cancel(batch_id, message_lists)
+                store.batches.cancel(batch_id)
                 log.info("batch_revoked", batch=batch_id)
