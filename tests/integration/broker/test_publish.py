@@ -200,10 +200,10 @@ def test_messages_under_the_prefix_of_the_jobs_are_removed(
     client: redis.Redis, store: Store, redis_url: str
 ) -> None:
     store.batches.create("b1", "digest")
-    job = spec("j1", batch_id="b1").model_copy(update={"broker_prefix": "mine."})
+    job = spec("j1", batch_id="b1").model_copy(update={"broker_prefix": "rlm.mine."})
     store.jobs.create([job])
-    with make_app(Settings(redis_url=redis_url, broker_prefix="mine.")) as app:
+    with make_app(Settings(redis_url=redis_url, broker_prefix="rlm.mine.")) as app:
         send_root(app, job)
-    assert client.llen(f"mine.{ROOT_QUEUE}") == 1
+    assert client.llen(f"rlm.mine.{ROOT_QUEUE}") == 1
     store.batches.cancel("b1", message_lists)
-    assert client.llen(f"mine.{ROOT_QUEUE}") == 0
+    assert client.llen(f"rlm.mine.{ROOT_QUEUE}") == 0
