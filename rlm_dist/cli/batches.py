@@ -74,13 +74,13 @@ def submit(
         rules=file_rules(file, settings, context_root),
         ceilings=of_jobs.over(options_of(settings)) if cap else None,
     )  # fmt: skip
-    _tell_left_out(jobs, out)
+    _note_left_out(jobs, out)
     if dry_run:
         family = settings.model_copy(update={"prompts": prompts or settings.prompts})
         _show_estimate(jobs, of_jobs, family, prices, out)
         return
     prices.check()
-    _tell_unsigned(webhook, settings, out)
+    _note_unsigned(webhook, settings, out)
     batch_id = batch_id or new_batch_id()
     with open_client(settings, out, prompts=prompts) as client, storing(client, jobs, batch_id, out) as shown:
         tried = None
@@ -114,16 +114,16 @@ def _show_estimate(
         prices.check()
     except InputError as error:
         out.note(f"warning: {error}")
-    told = estimate(jobs.items(), options_of_jobs, settings)
-    out.result(told.model_dump() | {"left_out": jobs.bad_lines}, lambda: estimate_lines(told))
+    estimated = estimate(jobs.items(), options_of_jobs, settings)
+    out.result(estimated.model_dump() | {"left_out": jobs.bad_lines}, lambda: estimate_lines(estimated))
 
 
-def _tell_unsigned(webhook: str | None, settings: Settings, out: Output) -> None:
+def _note_unsigned(webhook: str | None, settings: Settings, out: Output) -> None:
     if webhook is not None and settings.webhook_secret is None:
         out.note("RLM_WEBHOOK_SECRET is not set here: a worker without it sends the webhook unsigned")
 
 
-def _tell_left_out(jobs: BatchFile, out: Output) -> None:
+def _note_left_out(jobs: BatchFile, out: Output) -> None:
     for problem in jobs.problems:
         out.note(f"left out: {problem}")
     if jobs.ignored:

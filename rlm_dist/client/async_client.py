@@ -278,7 +278,7 @@ class AsyncBatch:
 
 
 class _JobEnds:
-    """Tells those who wait that their jobs have ended; one task looks at all of these jobs together."""
+    """Waits for the ends of jobs; one task looks at all awaited jobs together."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
@@ -308,12 +308,12 @@ class _JobEnds:
                 jobs = list(self._awaited)
                 states = await self._client.in_thread(self._client.sync.store.jobs.states, jobs)
                 for job_id, state in zip(jobs, states, strict=True):
-                    self._tell(job_id, state)
+                    self._resolve(job_id, state)
                 await asyncio.sleep(min(_MOST_LOOK_S, max(_LOOK_S, _LOOKS_SHARE * (loop.time() - began))))
         except Exception as error:  # noqa: BLE001  # those who wait raise it
             self._fail(error)
 
-    def _tell(self, job_id: str, state: JobState | None) -> None:
+    def _resolve(self, job_id: str, state: JobState | None) -> None:
         if state is None:
             self._awaited.pop(job_id).set_exception(NotFound("job", job_id))
         elif state.final:

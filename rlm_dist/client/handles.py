@@ -1,8 +1,8 @@
 """Handles to a submitted job and to a submitted batch.
 
 A handle is an id and access to the store: it can be made again in another process, and no job ends when its
-handle is dropped. A pickled handle holds no address and no password: where it is unpickled, it uses that
-process's own settings.
+handle is dropped. A pickled handle holds no address and no password: the process that unpickles it uses its
+own settings.
 """
 
 import time

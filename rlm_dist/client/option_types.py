@@ -58,7 +58,7 @@ class RetryOptions(BudgetOptions, total=False):
 
 
 class SubmitBatchOptions(SubmitOptions, BudgetOptions, total=False):
-    """The options of jobs that do not set them, the batch's budgets and tags, and who is told of its end."""
+    """The options of jobs that do not set them, the batch's budgets and tags, and the webhook for its end."""
 
     webhook: str | None
     tags: Mapping[str, str] | None

@@ -53,7 +53,7 @@ class RootCalls:
         emit: Emit,
         record: RecordCall = lambda *_: None,
     ) -> None:
-        """``record`` is told of each call that was settled here."""
+        """``record`` is called with each call that was settled here."""
         self._spec = spec
         self._epoch = epoch
         self._owner = owner

@@ -4,18 +4,17 @@
 the last job of each state that was shown, so a page begins after these jobs even if others have moved.
 """
 
-import base64
 import json
 from collections.abc import Sequence
 from heapq import merge
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
-from rlm_dist.errors import InputError
 from rlm_dist.schema import JobSpec, JobState, Outcome
 from rlm_dist.schema.lists import Bucket, JobOrder, JobPage, JobRow
 from rlm_dist.store import keys
 from rlm_dist.store.connection import StoreConnection, StorePart
+from rlm_dist.store.cursors import bad_cursor, read_cursor, write_cursor
 from rlm_dist.store.ledger import read_costs
 
 # As lua/prelude_lists.lua has them.
@@ -328,20 +327,18 @@ def _range(ranks: Sequence[Any], last: _ListEntry | None, descending: bool, limi
 
 
 def _write_cursor(cursor: dict[int, _ListEntry]) -> str:
-    data = json.dumps([list(entry) for entry in cursor.values()], separators=(",", ":"))
-    return base64.urlsafe_b64encode(data.encode()).decode().rstrip("=")
+    return write_cursor(list(cursor.values()))
 
 
 def _read_cursor(text: str) -> dict[int, _ListEntry]:
-    try:
-        data = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        entries = [_ListEntry(*fields) for fields in data]
-        types = {tuple(map(type, entry)) for entry in entries}
-    except (TypeError, ValueError):
-        types = set()
-    if types != {(int, int, str)}:
-        raise InputError(("cursor: is not one that an earlier page gave",))
-    return {entry.code: entry for entry in entries}
+    fields = read_cursor(text)
+    if not isinstance(fields, list) or not fields or not all(map(_is_entry, fields)):
+        raise bad_cursor()
+    return {entry.code: entry for entry in (_ListEntry(*entry) for entry in fields)}
+
+
+def _is_entry(fields: object) -> bool:
+    return isinstance(fields, list) and list(map(type, fields)) == [int, int, str]
 
 
 def _bounds(low: int, high: int) -> list[int]:

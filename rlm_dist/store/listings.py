@@ -4,19 +4,17 @@ A cursor is the time of creation and the id of the last one shown, so a page beg
 have come or gone.
 """
 
-import base64
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-from rlm_dist.errors import InputError
 from rlm_dist.schema import BatchState, JobState
 from rlm_dist.schema.lists import BatchPage, JobPage, JobRow, TagCosts
 from rlm_dist.store import keys
 from rlm_dist.store.batches import BatchStore, read_tags
 from rlm_dist.store.connection import StoreConnection, StorePart
+from rlm_dist.store.cursors import bad_cursor, read_cursor, write_cursor
 from rlm_dist.store.job_lists import JobListStore
 from rlm_dist.store.ledger import read_costs
 
@@ -186,19 +184,12 @@ def _split(tag: str, owners: Iterable[_LedgerOwner]) -> Iterator[TagCosts]:
 def _page(found: Iterator[tuple[_DatedEntry, Any]], limit: int) -> tuple[list[Any], str | None]:
     """The first ``limit`` of these, and the cursor of what comes after them."""
     taken = list(islice(found, limit + 1))
-    after = _write_cursor(taken[limit - 1][0]) if len(taken) > limit else None
+    after = write_cursor(taken[limit - 1][0]) if len(taken) > limit else None
     return [value for _, value in taken[:limit]], after
 
 
-def _write_cursor(entry: _DatedEntry) -> str:
-    return base64.urlsafe_b64encode(json.dumps(list(entry)).encode()).decode().rstrip("=")
-
-
 def _read_cursor(text: str) -> _DatedEntry:
-    try:
-        created_ms, name = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except (TypeError, ValueError):
-        created_ms = name = None
-    if type(created_ms) is not int or type(name) is not str:
-        raise InputError(("cursor: is not one that an earlier page gave",))
-    return _DatedEntry(created_ms, name)
+    match read_cursor(text):
+        case [int(created_ms), str(name)]:
+            return _DatedEntry(created_ms, name)
+    raise bad_cursor()

@@ -185,13 +185,12 @@ class BatchActionHandler(PageHandler):
         self.redirect(self.links.batch(batch_id), status=303)
 
     def _do(self, batch_id: str, action: str) -> None:
-        batches = self.access.store.batches
-        if action == "retry":
-            with Client(self.access.settings) as client:
-                client.retry(batch_id)
-            return
-        do = {"pause": batches.pause, "resume": batches.resume, "cancel": batches.cancel}
-        do[action](batch_id)
+        with Client(self.access.settings) as client:
+            batch = client.batch(batch_id)
+            do: dict[str, Callable[[], object]] = {
+                "pause": batch.pause, "resume": batch.resume, "cancel": batch.cancel, "retry": batch.retry,
+            }  # fmt: skip
+            do[action]()
 
 
 class JobsHandler(PageHandler):

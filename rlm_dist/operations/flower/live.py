@@ -1,7 +1,7 @@
-"""Streams that tell open pages that they have changed.
+"""Streams by which open pages learn that they have changed.
 
 A page names what it shows by a key. While streams are open, one loop looks at each key once a second,
-whatever the number of its streams, and tells them if its version differs. The page then reads itself again.
+whatever the number of its streams, and marks them if its version differs. The page then reads itself again.
 """
 
 import asyncio
@@ -66,10 +66,10 @@ class LiveHub:
     async def _run(self) -> None:
         while self._streams:
             for key in list(self._streams):
-                await self._tell(key)
+                await self._mark(key)
             await asyncio.sleep(_LOOK_S)
 
-    async def _tell(self, key: str) -> None:
+    async def _mark(self, key: str) -> None:
         look = self._looks.get(key)
         if look is None:
             return

@@ -101,9 +101,9 @@ class CellView:
 
 @dataclass(frozen=True)
 class TurnView:
-    """One turn: the root model's reply, the blocks that ran, and what the model was told afterwards.
+    """One turn: the root model's reply, the blocks that ran, and the message with its observation.
 
-    ``told_chars`` counts the characters of the latter, shown or not; None while it was told nothing.
+    ``observation_chars`` counts the characters of that message, shown or not; None while there is none.
     """
 
     number: int
@@ -111,8 +111,8 @@ class TurnView:
     reply: ReplyView | None = None
     cells: tuple[CellView, ...] = ()
     marks: tuple[MarkView, ...] = ()
-    told: str | None = None
-    told_chars: int | None = None
+    observation: str | None = None
+    observation_chars: int | None = None
 
     @property
     def calls(self) -> int:
@@ -141,7 +141,7 @@ class Gauge:
 
     @property
     def share(self) -> float | None:
-        """The used part of the limit, at most 1; None if it cannot be told."""
+        """The used part of the limit, at most 1; None if there is no limit or the amount is unknown."""
         if self.used is None or self.limit is None:
             return None
         return min(1.0, self.used / self.limit) if self.limit else 1.0
@@ -313,7 +313,7 @@ class _Builder:
     def end_open_cell(self) -> None:
         """Note the block that has not ended, or in which the job ended, if there is one."""
         last = self.turns[-1] if self.turns else None
-        is_open = last and last.reply and last.told_chars is None and not self._final
+        is_open = last and last.reply and last.observation_chars is None and not self._final
         if self._open_ids or self._open_calls or is_open:
             turn = self._turn(last.number if last else 0, 0)
             cell = CellView(
@@ -340,8 +340,8 @@ class _Builder:
             return
         turn = self._turn(event.turn, at_ms)
         text = event.text if self._content else None
-        if event.role == "user" and turn.told_chars is None:
-            self._update(replace(turn, told=text, told_chars=len(event.text)))
+        if event.role == "user" and turn.observation_chars is None:
+            self._update(replace(turn, observation=text, observation_chars=len(event.text)))
         elif event.role == "assistant" and turn.reply is not None and turn.reply.text is None:
             self._update(replace(turn, reply=replace(turn.reply, text=text)))
 

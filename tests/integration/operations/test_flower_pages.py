@@ -4,11 +4,14 @@ import re
 import urllib.request
 from collections.abc import Iterator
 from html import unescape
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from flower import urls  # type: ignore[import-untyped]  # Flower ships no types
 
+from rlm_dist import Client, Settings
+from rlm_dist.broker.app import ROOT_QUEUE
 from rlm_dist.operations.flower.frame import FrameLoader, RlmJobLink
 from rlm_dist.schema import BatchState, JobState
 from rlm_dist.store import Store, connect
@@ -225,6 +228,18 @@ def test_a_batch_is_paused_and_resumed(open_pages: Pages, filled: Store) -> None
     assert filled.batches.get("live").state is BatchState.PAUSED
     assert open_pages.post("/rlm/batches/live/resume", {}).code == 200
     assert filled.batches.get("live").state is BatchState.RUNNING
+
+
+def test_a_batch_that_is_cancelled_leaves_no_message_in_the_queue(
+    open_pages: Pages, filled: Store, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    with Client(Settings(redis_url=redis_server.url, home=tmp_path)) as client:
+        client.submit_batch([{"id": f"q{n}", "query": "q", "context": "c"} for n in range(3)], "waits")
+        assert filled.connection.client.llen(ROOT_QUEUE) == 3
+        open_pages.get("/rlm/batches/waits/cancel")
+        assert open_pages.post("/rlm/batches/waits/cancel", {}).code == 200
+        assert filled.batches.get("waits").state is BatchState.CANCELLED
+        assert filled.connection.client.llen(ROOT_QUEUE) == 0
 
 
 def test_jobs_without_an_answer_are_retried(open_pages: Pages, filled: Store) -> None:

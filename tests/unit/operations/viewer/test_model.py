@@ -25,14 +25,14 @@ def of(*events: TracedEvent, state: JobState = JobState.SUCCEEDED, content: bool
     return trajectory(record(state=state), events, MODELS, now_ms=START_MS + 50_000, content=content)
 
 
-def test_turns_have_their_reply_their_blocks_and_what_the_model_was_told() -> None:
+def test_turns_have_their_reply_their_blocks_and_the_observation() -> None:
     job = made(60)
     assert [turn.number for turn in job.turns] == [0, 1, 2]
     first, second, third = job.turns
     assert first.reply is not None
     assert first.reply.text == "I look at the shape of the context first."
     assert (first.at_ms, first.reply.at_ms) == (400, 4000)
-    assert second.told == "Output: 206 Anna, Berta"
+    assert second.observation == "Output: 206 Anna, Berta"
     assert [cell.calls for cell in second.cells] == [60]
     assert [cell.failed for cell in third.cells] == [True, False]
     assert job.opening == (("system", "You have a REPL."), ("user", "Who are the people?"))
@@ -88,7 +88,7 @@ def test_a_job_that_was_taken_up_again_shows_each_turn_once() -> None:
     assert job.turns[0].cells[0].seconds == 0.02
     assert job.turns[0].reply is not None
     assert job.turns[0].reply.replays == 1
-    assert job.turns[0].told == "Output"
+    assert job.turns[0].observation == "Output"
     assert job.opening == (("user", "Who?"),)
     assert job.recoveries == 1
     assert [run.worker for run in job.runs] == ["root@here:1", "root@there:2"]
