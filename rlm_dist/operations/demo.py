@@ -26,7 +26,7 @@ _FACTS = (
         ("74", "seventy four"),
         " as every keeper of the harbour had it from the one before, until the books were bound and put away",
         0.81,
-        " Find the lines about it, and ask llm_query what they say.",
+        " Find the lines about it, and ask llm_query with these lines in the prompt.",
     ),
 )
 
