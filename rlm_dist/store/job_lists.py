@@ -213,34 +213,18 @@ class JobListStore(StorePart):
     ) -> list[list[_ListEntry]]:
         """The next entries of each part, after the cursor's entry of its code."""
 
-        def read_ranks() -> list[Any]:
-            pipe = self._client.pipeline(transaction=False)
-            for part in parts:
-                last = cursor.get(part.code)
-                pipe.zcount(part.key, "-inf", f"({part.first}")
-                pipe.zcount(part.key, "-inf", f"({part.end}")
-                pipe.zrank(part.key, last.id if last else "")
-                pipe.zscore(part.key, last.id if last else "")
-                pipe.zcount(part.key, "-inf", f"({last.score}" if last else "-inf")
-            return list(pipe.execute())
-
-        ranks = self._reach(read_ranks) if parts else []
-        ranges = [
-            _range(ranks[n : n + 5], cursor.get(part.code), descending, limit)
-            for n, part in zip(range(0, len(ranks), 5), parts, strict=True)
-        ]
-
-        def read_entries() -> list[Any]:
-            pipe = self._client.pipeline(transaction=False)
-            for part, (start, end) in zip(parts, ranges, strict=True):
-                pipe.zrange(part.key, max(start, 0), end - 1 if end > start else -(2**40), withscores=True)
-            return list(pipe.execute())
-
-        lists = self._reach(read_entries) if parts else []
+        if not parts:
+            return []
+        fields: list[str | int] = []
+        for part in parts:
+            last = cursor.get(part.code)
+            fields += [part.first, part.end, *((last.id, last.score) if last else ("", ""))]
+        lists = self._script("list_entries", [part.key for part in parts], limit, int(descending), *fields)
         return [
-            [_ListEntry(part.code, int(score) - part.code * _SPAN, job_id) for job_id, score in pairs][
-                :: -1 if descending else 1
-            ]
+            [
+                _ListEntry(part.code, int(float(score)) - part.code * _SPAN, job_id)
+                for job_id, score in zip(pairs[::2], pairs[1::2], strict=True)
+            ][:: -1 if descending else 1]
             for part, pairs in zip(parts, lists, strict=True)
         ]
 
@@ -310,20 +294,6 @@ class JobListStore(StorePart):
                 how = (end.iterations, end.reason) if end else (0, "")
                 calls.append((keys.job_keys(job_id), (keys.batch(batch_id), name, *how)))
         self._scripts_at_once("job_list", calls)
-
-
-def _range(ranks: Sequence[Any], last: _ListEntry | None, descending: bool, limit: int) -> tuple[int, int]:
-    """The ranks of the next entries of a part, from those of its bounds and of the cursor's entry.
-
-    If that entry has moved, those that follow its old place come next.
-    """
-    first, end, rank, score, before = ranks
-    moved = last is not None and (rank is None or score != last.score)
-    if descending:
-        top = end if last is None else min(end, before if moved else rank)
-        return max(first, top - limit), top
-    bottom = first if last is None else max(first, before if moved else rank + 1)
-    return bottom, min(end, bottom + limit)
 
 
 def _write_cursor(cursor: dict[int, _ListEntry]) -> str:

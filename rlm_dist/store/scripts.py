@@ -43,6 +43,7 @@ _NAMES = (
     "job_start",
     "lapsed",
     "limits_share",
+    "list_entries",
     "messages_drop",
     "requests_announce",
     "slots_announce",
