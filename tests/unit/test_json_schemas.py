@@ -1,6 +1,12 @@
 """JSON Schemas of users: which are taken, and what is wrong with a value."""
 
+import re
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from rlm_dist.json_schemas import MAX_SCHEMA_BYTES, check_schema, problems
 
@@ -10,6 +16,15 @@ PERSON = {
     "required": ["name", "born"],
     "additionalProperties": False,
 }
+
+# Each definition uses the next one twice.
+DOUBLING = {
+    "$defs": {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)} | {"d40": {}},
+    "$ref": "#/$defs/d0",
+}
+DEEP: Any = {}
+for _ in range(3000):
+    DEEP = {"items": DEEP}
 
 
 def test_a_value_that_conforms_has_no_problems() -> None:
@@ -49,3 +64,82 @@ def test_references_within_the_schema_are_followed() -> None:
 def test_what_is_no_usable_schema_is_refused(schema: dict[str, str], said: str) -> None:
     with pytest.raises(ValueError, match=said.replace("$", r"\$")):
         check_schema(schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"properties": {"a": {"$ref": "#/$defs/b"}}}, "refers to '#/$defs/b'"),
+        ({"$ref": "#"}, "refers to itself without end"),
+        ({"$defs": {"a": {"$ref": "#/$defs/a"}}, "allOf": [{"$ref": "#/$defs/a"}]}, "refers to itself"),
+        (DOUBLING, "takes too long to check"),
+        ({"pattern": "(?=a)b"}, "the pattern '(?=a)b' cannot be used"),
+        ({"patternProperties": {r"(a)\1": True}}, "cannot be used"),
+        ({"patternProperties": {"a": True}, "unevaluatedProperties": False}, "cannot be used together"),
+        ({"items": DEEP}, "refers to itself without end, or takes too long"),
+    ],
+)
+def test_a_schema_that_could_hold_up_the_host_is_refused(schema: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        check_schema(schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"pattern": "^(a+)+$"}, "a" * 50_000 + "!"),
+        ({"patternProperties": {"^(a+)+$": True}, "additionalProperties": False}, {"a" * 50_000 + "!": 1}),
+        ({"type": "array", "uniqueItems": True}, [*range(100_000), {}, "x"]),
+        ({"items": {"anyOf": [{"const": n} for n in range(2000)]}}, [1999] * 10_000),
+    ],
+)
+def test_a_value_that_takes_long_to_check_does_not_conform(schema: dict[str, Any], value: Any) -> None:
+    check_schema(schema)
+    assert len(problems(schema, value)) == 1
+
+
+def test_a_large_list_of_records_is_checked() -> None:
+    schema = {"type": "array", "items": PERSON}
+    records = [{"name": f"n{number}", "born": number} for number in range(10_000)]
+    assert problems(schema, records) == []
+    assert problems(schema, [*records, {"name": "n"}]) == ["$[10000]: 'born' is a required property"]
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0, 1.5, "", "a", "ab"])
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(["null", "boolean", "integer", "number", "string", "array", "object"])
+SCHEMAS: st.SearchStrategy[Any] = st.recursive(
+    st.one_of(
+        st.builds(lambda name: {"type": name}, NAMES),
+        st.builds(lambda values: {"enum": values}, st.lists(VALUES, min_size=1, max_size=3)),
+        st.builds(lambda pattern: {"pattern": pattern}, st.sampled_from(["^a", "b$", "^(a|b)+$"])),
+        st.builds(lambda unique: {"uniqueItems": unique}, st.booleans()),
+        st.sampled_from([{"minimum": 1}, {"maxLength": 1}, {"minItems": 2}, {"required": ["a"]}, {}]),
+    ),
+    lambda inner: st.one_of(
+        st.builds(lambda schema: {"items": schema}, inner),
+        st.builds(lambda schema: {"not": schema}, inner),
+        st.builds(lambda schemas: {"anyOf": schemas}, st.lists(inner, min_size=1, max_size=2)),
+        st.builds(lambda schemas: {"allOf": schemas}, st.lists(inner, min_size=1, max_size=2)),
+        st.builds(lambda schemas: {"oneOf": schemas}, st.lists(inner, min_size=1, max_size=2)),
+        st.builds(
+            lambda named, patterns, others: {
+                "properties": named, "patternProperties": patterns, "additionalProperties": others
+            },
+            st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+            st.dictionaries(st.sampled_from(["^a", "[bc]"]), inner, max_size=2),
+            st.booleans() | inner,
+        ),
+    ),
+    max_leaves=5,
+)  # fmt: skip
+
+
+@given(SCHEMAS, VALUES)
+def test_the_decision_is_that_of_jsonschema(schema: dict[str, Any], value: Any) -> None:
+    check_schema(schema)
+    assert (problems(schema, value) == []) is Draft202012Validator(schema).is_valid(value)
