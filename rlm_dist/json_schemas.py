@@ -37,7 +37,7 @@ _PAIRS_A_STEP = 1000  # ``uniqueItems`` may have to compare each item with each 
 _Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
 
 
-class _TooCostly(Exception):  # noqa: N818  # no error: the check is given up
+class _TooCostly(Exception):  # no error: the check is given up
     """The check would take too many steps."""
 
 

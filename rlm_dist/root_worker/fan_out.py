@@ -22,6 +22,7 @@ import structlog
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.errors import CallError, FailureKind, LimitExceeded, RLMError
+from rlm_dist.json_schemas import JsonSchema
 from rlm_dist.root_worker.named_models import NamedModels
 from rlm_dist.schema import (
     DEFAULT_TIER,
@@ -74,8 +75,11 @@ Replies = dict[str, str | None]
 class _OpenQuery:
     """A ``query`` of ``size`` prompts in a turn: how many of its calls are unanswered, and new replies."""
 
-    def __init__(self, size: int, turn: int, traceparent: str | None) -> None:
+    def __init__(
+        self, size: int, turn: int, traceparent: str | None, schema: JsonSchema | None = None
+    ) -> None:
         self.size = size
+        self.schema = schema
         self.turn = turn
         self.traceparent = traceparent
         self.unanswered = 0
@@ -125,11 +129,13 @@ class FanOut:
         *,
         turn: int = 0,
         traceparent: str | None = None,
+        schema: JsonSchema | None = None,
     ) -> list[Answer]:
         """Send every prompt, wait for all answers, and return them in the order of the prompts.
 
-        A call that does not fit into a limit of the job or its batch is not made: its answer is a failure of
-        kind ``limit``, and ``take_limits`` returns the limit.
+        ``schema`` goes to the endpoint with each call; whether answers conform is not checked here. A call that
+        does not fit into a limit of the job or its batch is not made: its answer is a failure of kind
+        ``limit``, and ``take_limits`` returns the limit.
 
         Raises:
             UnknownPrice: if there is a money budget, but no price for the model.
@@ -140,7 +146,7 @@ class FanOut:
         started = time.monotonic()
         with self._changed:
             self.asked += len(prompts)
-        query = _OpenQuery(len(prompts), turn, traceparent)
+        query = _OpenQuery(len(prompts), turn, traceparent, schema)
         ids, by_id, from_store = self._query_all(prompts, self._named_models.model(model), query)
         failpoint("calls.answered", self._spec.id)
         answers = [by_id[call_id] for call_id in ids]
@@ -192,10 +198,10 @@ class FanOut:
         if self._reader is not None:
             self._reader.join()
 
-    def _open_call(self, messages: tuple[Message, ...], model: str) -> OpenCall:
+    def _open_call(self, messages: tuple[Message, ...], model: str, schema: JsonSchema | None) -> OpenCall:
         request = CallRequest(
             role=Role.SUB, model=model, messages=messages, cache=self._spec.cache,
-            **self._spec.sub_parameters.model_dump(),
+            response_schema=None if schema is None else dict(schema), **self._spec.sub_parameters.model_dump(),
         )  # fmt: skip
         tokens, nanousd = self._accounts.reserve(request)
         return OpenCall(
@@ -235,7 +241,10 @@ class FanOut:
             self._unsent.append(query)
         while position < len(prompts):
             size = max(1, self._fair_window().calls // _PIECES_A_WINDOW)
-            piece = [self._open_call(messages, model) for messages in prompts[position : position + size]]
+            piece = [
+                self._open_call(messages, model, query.schema)
+                for messages in prompts[position : position + size]
+            ]
             position += len(piece)
             with self._changed:
                 self._wait(partial(self._may_send, query, len(piece)))

@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rlm_dist.errors import CallError
+from rlm_dist.json_schemas import JsonSchema
 from rlm_dist.root_worker.fan_out import FanOut
+from rlm_dist.root_worker.typed_calls import Chat, typed_answers
 from rlm_dist.sandbox.host import Sandbox
-from rlm_dist.sandbox.session import Query
+from rlm_dist.sandbox.session import Query, TypedQuery
 from rlm_dist.schema import Answer, CellResult, Message, Resolved
 from rlm_dist.schema.cells import LostBy
 
@@ -21,7 +23,7 @@ class JobRepl:
     def __init__(
         self,
         fan_out: FanOut,
-        make_sandbox: Callable[[Query], Sandbox],
+        make_sandbox: Callable[[Query, TypedQuery], Sandbox],
         on_lost: Callable[[LostBy], None],
         traceparent: Callable[[int, str], str | None] = lambda turn, code: None,
     ) -> None:
@@ -30,7 +32,7 @@ class JobRepl:
         self._turn = 0
         self._traceparent = traceparent
         self._cell: str | None = None
-        self.sandbox = make_sandbox(self._query)
+        self.sandbox = make_sandbox(self._query, self._typed_query)
 
     def run(self, code: str, began_ns: int, turn: int, /) -> CellResult:
         """Run a code block of a turn, whose clock starts at ``began_ns`` (Unix)."""
@@ -54,6 +56,21 @@ class JobRepl:
         """Query the fan-out; an error that every further call would meet too ends the cell."""
         try:
             return self._fan_out.query(prompts, model, turn=self._turn, traceparent=self._cell)
+        except CallError as error:
+            self.sandbox.abort(error)
+            raise
+
+    def _typed_query(
+        self, prompts: Sequence[tuple[Message, ...]], model: str | None, schema: JsonSchema
+    ) -> list[Answer]:
+        """As ``_query``, for answers that conform to a schema; each try is a query of its own."""
+        turn, cell = self._turn, self._cell
+
+        def ask(chats: Sequence[Chat]) -> list[Answer]:
+            return self._fan_out.query(chats, model, turn=turn, traceparent=cell, schema=schema)
+
+        try:
+            return typed_answers(ask, prompts, schema)
         except CallError as error:
             self.sandbox.abort(error)
             raise

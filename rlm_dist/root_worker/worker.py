@@ -232,7 +232,13 @@ class RootWorker(Worker):
             log.warning("job_not_isolated")
         repl = JobRepl(
             fan_out,
-            lambda query: Sandbox(context_path=context_path, query=query, limits=limits, start=self._repls),
+            lambda query, typed_query: Sandbox(
+                context_path=context_path,
+                query=query,
+                typed_query=typed_query,
+                limits=limits,
+                start=self._repls,
+            ),
             self.metrics.repl_lost,
             spans.cell,
         )

@@ -16,11 +16,11 @@ from rlm_dist.errors import LimitExceeded, SandboxError
 from rlm_dist.sandbox.inside.exits import SERVER_DIED
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.messages import Broken, CellDone, ChildMessage, ContextReady, HandedIn, ResolvedPath
-from rlm_dist.sandbox.session import Query, ReplProcess, Session
+from rlm_dist.sandbox.session import Query, ReplProcess, Session, TypedQuery
 from rlm_dist.schema import CellResult, FinalValue, Resolved
 from rlm_dist.schema.cells import LostBy
 
-__all__ = ["Query", "ReplStart", "Sandbox", "SandboxLimits"]
+__all__ = ["Query", "ReplStart", "Sandbox", "SandboxLimits", "TypedQuery"]
 
 _START_S = 120.0
 _RESOLVE_S = 10.0
@@ -71,7 +71,8 @@ class ReplStart(Protocol):
 class Sandbox:
     """The REPL of one job. ``run`` and ``resolve`` are called from one thread, the other methods from any.
 
-    ``start`` is shared with other sandboxes; ``close`` leaves it open.
+    ``start`` is shared with other sandboxes; ``close`` leaves it open. Without ``typed_query`` the REPL's
+    ``llm_query`` takes no ``schema``.
     """
 
     def __init__(
@@ -81,9 +82,11 @@ class Sandbox:
         query: Query,
         limits: SandboxLimits,
         start: ReplStart,
+        typed_query: TypedQuery | None = None,
     ) -> None:
         self._context_path = context_path
         self._query = query
+        self._typed_query = typed_query
         self._limits = limits
         self._start = start
         self._lock = threading.Lock()
@@ -133,7 +136,7 @@ class Sandbox:
                 raise SandboxError("the REPL is closed")
             memory = self._limits.memory_bytes or _memory_for(self._context_path)
             process, channel = self._start.launch(self._context_path, memory)
-            session = self._session = Session(process, channel, self._query)
+            session = self._session = Session(process, channel, self._query, self._typed_query)
         limits = {
             "memory_bytes": memory,
             "cpu_s": self._limits.cpu_s,

@@ -9,9 +9,10 @@ import re
 import sys
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, JsonValue, TypeAdapter, ValidationError
 
 from rlm_dist.errors import SandboxError
+from rlm_dist.json_schemas import check_schema
 from rlm_dist.sandbox.inside.frames import (
     MAX_DETAIL_CHARS,
     MAX_ERROR_CHARS,
@@ -22,6 +23,7 @@ from rlm_dist.sandbox.inside.frames import (
     MAX_NAMES,
     MAX_PARTIAL_BYTES,
     MAX_PROMPTS,
+    MAX_SCHEMA_BYTES,
     MAX_TEXT_BYTES,
 )
 from rlm_dist.schema import Clipped, FinalValue, Message, Wire
@@ -31,10 +33,20 @@ _MAX_DEPTH = 50  # of an answer's JSON; a value that is nested deeper is kept as
 _MAX_MARKS = 1 << 16
 _MAX_TOKENS = 1 << 18
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{,]', re.DOTALL)  # a text, or what comes before a value
+_SCHEMA_BYTES_PER_CHAR = 40  # of memory, at most
 _MESSAGE_BYTES = 500  # of memory that a message takes besides its content
 _Number = Annotated[int, Field(ge=0, lt=1 << 53)]
 _Names = Annotated[tuple[Annotated[str, Field(max_length=MAX_NAME_CHARS)], ...], Field(max_length=MAX_NAMES)]
 _Prompt = Annotated[tuple[Message, ...], Field(min_length=1, max_length=MAX_MESSAGES)]
+
+
+def _small(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if len(json.dumps(schema)) > MAX_SCHEMA_BYTES:
+        raise ValueError("the schema is too large")
+    return schema
+
+
+_Schema = Annotated[dict[str, JsonValue], AfterValidator(_small)]
 
 
 class HandedIn(Wire):
@@ -84,13 +96,28 @@ class QueryAsked(Wire):
     id: _Number
     prompts: tuple[_Prompt, ...] = Field(min_length=1, max_length=MAX_PROMPTS)
     model: str | None = Field(max_length=MAX_MODEL_CHARS)
+    response_schema: _Schema | None = Field(default=None, alias="schema")
 
     @property
     def cost(self) -> int:
-        """The bytes of memory that its messages take."""
-        return sum(
+        """The bytes of memory that its messages and its schema take."""
+        schema = len(json.dumps(self.response_schema)) * _SCHEMA_BYTES_PER_CHAR if self.response_schema else 0
+        return schema + sum(
             _MESSAGE_BYTES + sys.getsizeof(message.content) for prompt in self.prompts for message in prompt
         )
+
+    @property
+    def schema_problem(self) -> str | None:
+        """Why its schema cannot be used; None if it can, or if there is none."""
+        if self.response_schema is None:
+            return None
+        if not _depth_within(self.response_schema, _MAX_DEPTH):
+            return f"schema: it is nested more than {_MAX_DEPTH} levels deep"
+        try:
+            check_schema(self.response_schema)
+        except ValueError as error:
+            return f"schema: {error}"
+        return None
 
 
 class CellDone(Wire):

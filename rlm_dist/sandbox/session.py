@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from rlm_dist.errors import CallError, ModelNotAllowed, RLMError, SandboxError
+from rlm_dist.errors import CallError, FailureKind, ModelNotAllowed, RLMError, SandboxError
+from rlm_dist.json_schemas import JsonSchema
 from rlm_dist.sandbox.inside.frames import CHUNK_BYTES, MAX_FRAME, FrameError, encoded, pack, receive
 from rlm_dist.sandbox.messages import ChildMessage, QueryAsked, parse
 from rlm_dist.schema import Answer, Message
@@ -42,6 +43,14 @@ class Query(Protocol):
     """
 
     def __call__(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]: ...
+
+
+class TypedQuery(Protocol):
+    """As ``Query``; the text of each answer is JSON that conforms to ``schema``, which has been checked."""
+
+    def __call__(
+        self, prompts: Sequence[tuple[Message, ...]], model: str | None, schema: JsonSchema
+    ) -> list[Answer]: ...
 
 
 class ReplProcess(Protocol):
@@ -108,13 +117,20 @@ class Stopwatch:
 class Session:
     """One REPL process from its start to its end."""
 
-    def __init__(self, process: ReplProcess, channel: socket.socket, query: Query) -> None:
+    def __init__(
+        self,
+        process: ReplProcess,
+        channel: socket.socket,
+        query: Query,
+        typed_query: TypedQuery | None = None,
+    ) -> None:
         self.process = process
         self.calls = 0
         self.failed_calls = 0
         self.truncated_calls = 0
         self._channel = channel
         self._query = query
+        self._typed_query = typed_query
         self._changed = threading.Condition()
         self._open: dict[int, int] = {}  # id of a query → its bytes of memory
         self._frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -289,7 +305,9 @@ class Session:
     def _answers(self, message: QueryAsked) -> list[_ReplyAnswer]:
         count = len(message.prompts)
         try:
-            answers = self._query(message.prompts, message.model)
+            if problem := message.schema_problem:
+                return [{"refused": problem}] * count
+            answers = self._ask(message)
             if len(answers) != count:
                 raise SandboxError(f"the query returned {len(answers)} answers for {count} calls")
             return [_reply_answer(answer) for answer in answers]
@@ -300,6 +318,13 @@ class Session:
         except BaseException as error:  # noqa: BLE001  # the edge of a thread: ``run`` raises it
             self.fail(error)
             return [{"failure": str(error) if isinstance(error, RLMError) else "internal error"}] * count
+
+    def _ask(self, message: QueryAsked) -> list[Answer]:
+        if message.response_schema is None:
+            return self._query(message.prompts, message.model)
+        if self._typed_query is None:
+            raise CallError(FailureKind.INVALID, "schema= cannot be used here")
+        return self._typed_query(message.prompts, message.model, message.response_schema)
 
 
 def _reply_answer(answer: Answer) -> _ReplyAnswer:

@@ -1,5 +1,6 @@
 """One model call: its parameters, request and result."""
 
+import json
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
@@ -63,6 +64,7 @@ class CallRequest(Wire):
     """One model call as it is stored under its call id; ``model`` may be ``auto``.
 
     If ``cache`` is set, the answer may be one that another job got to the same request.
+    ``response_schema`` is the JSON Schema that the answer is to conform to; whoever asked checks that it does.
     """
 
     role: Role
@@ -75,6 +77,7 @@ class CallRequest(Wire):
     reasoning_effort: str | None = Field(default=None, exclude_if=_is_none)
     extra_body: dict[str, JsonValue] | None = Field(default=None, exclude_if=_is_none)
     tier: Tier | None = Field(default=None, exclude_if=_is_none)
+    response_schema: dict[str, JsonValue] | None = Field(default=None, exclude_if=_is_none)
 
     @property
     def asked_tier(self) -> str | None:
@@ -89,8 +92,10 @@ class CallRequest(Wire):
     @property
     def expected(self) -> "Usage":
         """An estimate, before the call is made, of the tokens that it will use."""
+        # Some endpoints put the schema into the prompt.
+        schema_chars = len(json.dumps(self.response_schema)) if self.response_schema else 0
         return Usage(
-            input_tokens=self.chars // CHARS_PER_TOKEN,
+            input_tokens=(self.chars + schema_chars) // CHARS_PER_TOKEN,
             output_tokens=self.max_output_tokens or _EXPECTED_OUTPUT_TOKENS,
             tier=self.asked_tier,
         )

@@ -83,7 +83,8 @@ class SimulatedEndpoint:
     """The endpoint, serving while the ``with`` block runs.
 
     ``root`` and ``sub`` replace the scripted models; ``models`` are the models that it lists and accepts;
-    ``key`` is the only key that it accepts; ``chat=False`` leaves the chat route out. It refuses requests
+    ``key`` is the only key that it accepts; ``chat=False`` leaves the chat route out, and ``schemas=False``
+    the field ``response_format``, which is refused with a 400. It refuses requests
     with a 429, whose Retry-After is ``retry_after_s``: those above ``capacity`` at once or above ``rate``,
     and at random the fraction ``noise`` of all. ``faults``, ``capacity`` and ``rate`` may be changed at any
     time.
@@ -99,6 +100,7 @@ class SimulatedEndpoint:
         models: Sequence[str] = MODELS,
         key: str | None = None,
         chat: bool = True,
+        schemas: bool = True,
         capacity: int | None = None,
         rate: Rate | None = None,
         noise: float = 0.0,
@@ -117,6 +119,7 @@ class SimulatedEndpoint:
         self._models = tuple(models)
         self._key = key
         self._chat = chat
+        self._schemas = schemas
         self._port = port
         self._tally = Tally()
         self._repeats: Counter[int] = Counter()
@@ -220,6 +223,9 @@ class SimulatedEndpoint:
         aborted = False
         self._admitted += 1
         try:
+            if "response_format" in parameters and not self._schemas:
+                self._tally.faulted("no_schemas")
+                return refusal(400, "response_format is not supported by this model", "unsupported_parameter")
             if self._latency is not None:
                 await asyncio.sleep(self._latency.draw_s(ordinal))
             return await self._answer(request, parsed, ordinal)

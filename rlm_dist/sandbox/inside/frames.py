@@ -7,7 +7,8 @@ child to host::
 
     {"op": "ready"}                         the context is loaded
     {"op": "broken", "detail": str}         the context cannot be loaded; the child ends
-    {"op": "query", "id": int, "prompts": [[{"role", "content"}, ...], ...], "model": str | null}
+    {"op": "query", "id": int, "prompts": [[{"role", "content"}, ...], ...], "model": str | null,
+     "schema": {...}}                       the JSON Schema that the answers must conform to; may be left out
     {"op": "done", "cell": int, "output": {"head", "tail", "omitted"}, "error": str | null,
      "final": null | {"text": str, "json": str | null, "by": str}, "partial": str | null, "names": [str]}
     {"op": "resolved", "found": bool, "final": as above, "names": [str]}
@@ -22,7 +23,7 @@ host to child::
 
 ``partial`` is the draft in ``answer``; null if there is none, or if it is the last one that was sent.
 A reply may come in several frames; ``at`` is the index of its first answer. ``truncated`` is there if the
-text was cut off at the output limit.
+text was cut off at the output limit. If there was a schema, the text is the JSON of a value.
 """
 
 import json
@@ -36,6 +37,7 @@ CHUNK_BYTES = 8 << 20  # prompts and answers beyond this go out in several frame
 MAX_PROMPTS = 256  # also so that the first of many are sent while the others are still being prepared
 MAX_MESSAGES = 1000  # of one prompt
 MAX_MODEL_CHARS = 200
+MAX_SCHEMA_BYTES = 64 << 10  # as JSON in ASCII
 MAX_PARTIAL_BYTES = 1 << 20
 MAX_JSON_CHARS = 1 << 20
 MAX_ERROR_CHARS = 8000

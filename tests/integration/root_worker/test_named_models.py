@@ -137,7 +137,7 @@ def test_the_code_gets_an_exception_and_goes_on(fan_out: Made, workers: Workers,
     context = write_context(tmp_path / "context", "str", ["hello"])
     repl = JobRepl(
         job,
-        lambda query: Sandbox(context_path=context, query=query, limits=LIMITS, start=forks()),
+        lambda query, typed_query: Sandbox(context_path=context, query=query, limits=LIMITS, start=forks()),
         lambda _: None,
     )
     with closing(repl.sandbox) as sandbox:
