@@ -1,9 +1,9 @@
 """What one endpoint wants to be different in the chat requests for one model.
 
 Some models refuse ``max_tokens`` and want ``max_completion_tokens``; other servers know only ``max_tokens``.
-Some refuse any temperature, reasoning effort or JSON Schema, and some servers only stream. The name of a model tells the
-first; the rest is learnt from refusals. A dialect only ever grows, so a request is repeated a few times at
-most.
+Some refuse any temperature, reasoning effort or JSON Schema, and some servers only stream. The name of a
+model tells the first; the rest is learnt from refusals. A dialect only ever grows, so a request is repeated a
+few times at most.
 """
 
 import re

@@ -13,8 +13,8 @@ _NAME = "rlm_dist_answer"  # by which our own field is told from one that the us
 # What a strict mode takes, which has all of an object's properties required and no others allowed.
 _STRICT_KEYWORDS = frozenset({
     "$defs", "$ref", "additionalProperties", "anyOf", "const", "description", "enum", "exclusiveMaximum",
-    "exclusiveMinimum", "format", "items", "maxItems", "maximum", "minItems", "minimum", "multipleOf", "pattern",
-    "properties", "required", "title", "type",
+    "exclusiveMinimum", "format", "items", "maxItems", "maximum", "minItems", "minimum", "multipleOf",
+    "pattern", "properties", "required", "title", "type",
 })  # fmt: skip
 
 

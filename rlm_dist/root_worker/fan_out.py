@@ -133,8 +133,8 @@ class FanOut:
     ) -> list[Answer]:
         """Send every prompt, wait for all answers, and return them in the order of the prompts.
 
-        ``schema`` goes to the endpoint with each call; whether answers conform is not checked here. A call that
-        does not fit into a limit of the job or its batch is not made: its answer is a failure of kind
+        ``schema`` goes to the endpoint with each call; whether answers conform is not checked here. A call
+        that does not fit into a limit of the job or its batch is not made: its answer is a failure of kind
         ``limit``, and ``take_limits`` returns the limit.
 
         Raises:
@@ -201,7 +201,8 @@ class FanOut:
     def _open_call(self, messages: tuple[Message, ...], model: str, schema: JsonSchema | None) -> OpenCall:
         request = CallRequest(
             role=Role.SUB, model=model, messages=messages, cache=self._spec.cache,
-            response_schema=None if schema is None else dict(schema), **self._spec.sub_parameters.model_dump(),
+            response_schema=None if schema is None else dict(schema),
+            **self._spec.sub_parameters.model_dump(),
         )  # fmt: skip
         tokens, nanousd = self._accounts.reserve(request)
         return OpenCall(

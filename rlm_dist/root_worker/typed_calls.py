@@ -1,7 +1,7 @@
-"""Sub-calls whose answers conform to a JSON Schema: an answer that does not is asked for again, in the same chat.
+"""Sub-calls whose answers conform to a JSON Schema: what does not is asked for again, in the same chat.
 
-Each try is a sub-call of its own, with an id that follows from its chat. So tries are reserved, paid, stored and
-found again as all sub-calls are, and a chat that is played again makes none of them twice.
+Each try is a sub-call of its own, with an id that follows from its chat. So tries are reserved, paid, stored
+and found again as all sub-calls are, and a cell that is run again pays for none of them twice.
 """
 
 import json
@@ -44,7 +44,7 @@ def typed_answers(ask: Ask, prompts: Sequence[Chat], schema: JsonSchema) -> list
 
 
 def _with_schema(prompt: Chat, schema: JsonSchema) -> Chat:
-    """The prompt with the schema at its end: an endpoint may have no mode for it, or not show it to the model."""
+    """The prompt with the schema at its end: not every endpoint takes schemas or shows them to the model."""
     text = (
         "Answer with one JSON value and nothing else. It must conform to this JSON Schema:\n"
         f"{json.dumps(schema, ensure_ascii=False)}"
@@ -68,7 +68,7 @@ def _again(chat: Chat, reply: str, wrong: Sequence[str]) -> Chat:
 
 
 def _checked(answer: Answer, schema: JsonSchema) -> tuple[Answer, list[str]]:
-    """The answer as a conforming value, or with its failure, and what is wrong with it if it may be asked again."""
+    """The answer as a value or with its failure, and what is wrong with it if it may be asked for again."""
     if answer.failure is not None:
         return answer, []
     if answer.truncated:

@@ -64,7 +64,7 @@ class CallRequest(Wire):
     """One model call as it is stored under its call id; ``model`` may be ``auto``.
 
     If ``cache`` is set, the answer may be one that another job got to the same request.
-    ``response_schema`` is the JSON Schema that the answer is to conform to; whoever asked checks that it does.
+    ``response_schema`` is the JSON Schema that the answer is to conform to; its caller checks it.
     """
 
     role: Role

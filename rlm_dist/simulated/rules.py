@@ -1,8 +1,8 @@
 """The simulated sub model: answers by rule, the same text for the same prompt.
 
 Rules, first match wins: the "magic number for KEY" that is asked for is looked up in the prompt; a prompt
-that asks to label or classify a line gets a label by that line's first word; any other gets a short digest. If
-the chat names a JSON Schema, the answer is a JSON value of its type, whose strings are the text by rule.
+that asks to label or classify a line gets a label by that line's first word; any other gets a short digest.
+If the chat names a JSON Schema, the answer is a JSON value of its type, whose strings are the text by rule.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ def answer(messages: Sequence[Message]) -> str:
 
 
 def _value(schema: Mapping[str, Any], text: str) -> Any:
-    """A value of the schema's type, which has ``text`` for each string and otherwise the least there can be."""
+    """A value of the schema's type, with ``text`` for each string and else the least there can be."""
     if "const" in schema or "enum" in schema:
         return schema["const"] if "const" in schema else schema["enum"][0]
     match schema.get("type"):

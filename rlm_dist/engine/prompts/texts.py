@@ -23,6 +23,7 @@ characters. One that is too long is refused, and the error names both sizes.
 - `llm_query_batched(prompts, model=None) -> list[str]`: asks many prompts at once, in parallel, and gives the \
 answers in the same order. It is as fast as a single call for hundreds of prompts, so never call `llm_query` in \
 a loop. A failed call gives a str with `.ok` False in its place.
+- Both take `schema={...}`, a JSON Schema as a dict: you then get checked JSON values in place of texts.
 - `FINAL(value)` hands in the answer and ends the work; `FINAL_VAR("name")` hands in a variable. Or set \
 `answer["content"] = value` (as often as you like, as a draft) and then `answer["ready"] = True`.
 - `SHOW_VARS()`: the variables there are, with types and sizes.
