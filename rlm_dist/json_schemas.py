@@ -202,7 +202,7 @@ _OWN: Mapping[str, _Keyword] = {
     "additionalProperties": _additional_properties,
     "uniqueItems": _unique_items,
 }
-_BoundedValidator: Any = validators.extend(
+_BoundedValidator: Any = validators.extend(  # type: ignore[no-untyped-call]  # it has no types
     Draft202012Validator,
     {name: partial(_bounded, function) for name, function in {**_KEYWORDS, **_OWN}.items()},
 )

@@ -100,7 +100,7 @@ def test_a_value_that_takes_long_to_check_does_not_conform(schema: dict[str, Any
 
 def test_a_large_list_of_records_is_checked() -> None:
     schema = {"type": "array", "items": PERSON}
-    records = [{"name": f"n{number}", "born": number} for number in range(10_000)]
+    records: list[Any] = [{"name": f"n{number}", "born": number} for number in range(10_000)]
     assert problems(schema, records) == []
     assert problems(schema, [*records, {"name": "n"}]) == ["$[10000]: 'born' is a required property"]
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -102,7 +103,7 @@ def make_rig(store: Store, redis_client: redis.Redis, tmp_path: Path) -> Iterato
     """Make a rig over an endpoint whose sub model answers by a function; other arguments are limits."""
     with ExitStack() as stack:
 
-        def make(sub: Respond, *, schemas: bool = True, faults: Sequence[Fault] = (), **limits: int) -> Rig:
+        def make(sub: Respond, *, schemas: bool = True, faults: Sequence[Fault] = (), **limits: Any) -> Rig:
             running_job(store, **limits)
             endpoint = SimulatedEndpoint(sub=sub, schemas=schemas, faults=faults)
             return Rig(stack, store, redis_client, tmp_path, stack.enter_context(endpoint))
@@ -238,7 +239,8 @@ def test_a_bad_schema_is_refused_where_it_was_given(make_rig: MakeRig, schema: s
 def test_a_run_after_a_lost_one_pays_for_no_try_again(make_rig: MakeRig, lost_after: int) -> None:
     rig = make_rig(in_turn("1", "2", '{"n": 3}'))
     prompts: Sequence[Chat] = [(Message(role="user", content=text),) for text in ("a", "b")]
-    lost, rounds = rig.fan_out(), []
+    lost = rig.fan_out()
+    rounds: list[int] = []
 
     def ask(chats: Sequence[Chat]) -> list[Answer]:
         if len(rounds) == lost_after:
