@@ -25,13 +25,6 @@ HONEST: list[dict[str, object]] = [
     {"op": "broken", "detail": "x"},
     {"op": "query", "id": 1, "prompts": [[{"role": "user", "content": "q"}]], "model": None},
     {
-        "op": "query",
-        "id": 2,
-        "prompts": [[{"role": "user", "content": "q"}]],
-        "model": None,
-        "schema": {"type": "string"},
-    },
-    {
         "op": "done",
         "cell": 1,
         "output": {"head": "h", "tail": "", "omitted": 0},
@@ -41,6 +34,13 @@ HONEST: list[dict[str, object]] = [
         "names": ["x"],
     },
     {"op": "resolved", "found": False, "final": None, "names": []},
+    {
+        "op": "query",
+        "id": 2,
+        "prompts": [[{"role": "user", "content": "q"}]],
+        "model": None,
+        "schema": {"type": "string"},
+    },
 ]
 
 
