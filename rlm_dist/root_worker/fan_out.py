@@ -125,11 +125,13 @@ class FanOut:
         *,
         turn: int = 0,
         traceparent: str | None = None,
+        by_user: bool = False,
     ) -> list[Answer]:
         """Send every prompt, wait for all answers, and return them in the order of the prompts.
 
         A call that does not fit into a limit of the job or its batch is not made: its answer is a failure of
-        kind ``limit``, and ``take_limits`` returns the limit.
+        kind ``limit``, and ``take_limits`` returns the limit. ``by_user`` says that the user, not code, named
+        ``model``.
 
         Raises:
             UnknownPrice: if there is a money budget, but no price for the model.
@@ -141,7 +143,8 @@ class FanOut:
         with self._changed:
             self.asked += len(prompts)
         query = _OpenQuery(len(prompts), turn, traceparent)
-        ids, by_id, from_store = self._query_all(prompts, self._named_models.model(model), query)
+        named = model if by_user and model is not None else self._named_models.model(model)
+        ids, by_id, from_store = self._query_all(prompts, named, query)
         failpoint("calls.answered", self._spec.id)
         answers = [by_id[call_id] for call_id in ids]
         if from_store:
