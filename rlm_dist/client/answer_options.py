@@ -2,10 +2,11 @@
 
 import json
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, PydanticUserError
 
 from rlm_dist.json_schemas import check_schema
 
@@ -14,8 +15,13 @@ _FIELD = re.compile(r"[^.\s][^.]*(\.[^.\s][^.]*)*")
 
 
 def schema_of(value: object) -> object:
-    """The JSON Schema of a pydantic model class; anything else as it is."""
-    return value.model_json_schema() if isinstance(value, type) and issubclass(value, BaseModel) else value
+    """The JSON Schema of a pydantic model class; anything else as it is. ValueError if the class has none."""
+    if isinstance(value, type) and issubclass(value, BaseModel):
+        try:
+            return value.model_json_schema()
+        except PydanticUserError as error:
+            raise ValueError(f"{value.__name__} has no JSON Schema: {error.message}") from None
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def checked_schema(schema: dict[str, Any]) -> dict[str, Any]:

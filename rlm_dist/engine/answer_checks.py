@@ -38,7 +38,7 @@ Review = Callable[[JsonValue, int], Refusal | None]
 """Looks at the value of an answer in a turn; returns why it is refused, or None."""
 
 
-class AnswersRefused(Exception):  # noqa: N818 - it ends the loop, and reports nothing wrong with the program
+class AnswersRefused(Exception):
     """So many answers were refused that the job ends; ``by`` says what refused the last one."""
 
     def __init__(self, by: Refuser) -> None:

@@ -114,7 +114,7 @@ class Journal:
         return hint
 
     def verdict(self, turn: int, answer: str, ask: Callable[[], tuple[str, str]]) -> tuple[str, str]:
-        """What refused the answer of a turn, and why, the same in every run of the job; ``answer`` is its hash."""
+        """What refused the answer of a turn, and why, the same in every run; ``answer`` is its hash."""
         entry = self._entries.get(("verdict", turn, 0), {})
         by, reason = entry.get("by"), entry.get("reason")
         if entry.get("answer") == answer and isinstance(by, str) and isinstance(reason, str):

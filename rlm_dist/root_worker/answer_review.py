@@ -46,8 +46,8 @@ class AnswerReview:
         """
         spec = self._spec
         self._go_on()
-        if spec.quote_check is not None and (reason := self._quotes(spec.quote_check, answer)):
-            return Refusal("quote_check", reason)
+        if spec.quote_check is not None and (problem := self._quotes(spec.quote_check, answer)):
+            return Refusal("quote_check", problem)
         if self._validator and (reason := self._validator.reason(answer, spec.query, spec.metadata)):
             return Refusal("validator", reason)
         if spec.judge is not None:
@@ -56,8 +56,8 @@ class AnswerReview:
                 (reply,) = self._fan_out.query([messages], spec.judge_model, turn=turn, by_user=True)
                 return reply
 
-            if reason := judge(spec, answer, ask, self._fan_out.take_limits):
-                return Refusal("judge", reason)
+            if verdict := judge(spec, answer, ask, self._fan_out.take_limits):
+                return Refusal("judge", verdict)
         return None
 
     def abort(self, error: RLMError) -> None:

@@ -1,8 +1,8 @@
 """Runs a user's own check of answers: a function that the worker's operator has listed in RLM_VALIDATORS.
 
 It is called as ``function(answer, query, metadata)`` and returns None or True if the answer is good, else the
-reason, as a str. It runs in a thread of the worker, not in the sandbox: what it raises, or a result of another
-kind, is an error of the job, whose message says nothing of the answer.
+reason, as a str. It runs in a thread of the worker, not in the sandbox: what it raises, or a result of
+another kind, is an error of the job, whose message says nothing of the answer.
 """
 
 import threading
@@ -33,7 +33,7 @@ def load_validator(path: str, allowed: Sequence[str]) -> Validator:
     module, _, name = path.partition(":")
     try:
         function: Any = getattr(import_module(module), name)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a module of others may raise anything
         raise AnswerCheckFailed(f"validator {path}: cannot be imported: {type(error).__name__}") from None
     if not callable(function):
         raise AnswerCheckFailed(f"validator {path}: is not a function")
