@@ -1,4 +1,4 @@
-"""Reads the texts of an encoded context (see ``encoding``) as a stream, in memory that does not grow with it."""
+"""Reads the texts of an encoded context (see ``encoding``) as a stream, in bounded memory."""
 
 import codecs
 import json

@@ -7,6 +7,7 @@ What the schema says is computed again when a job is replayed; the verdicts of t
 same value is reviewed once in a job: handed in again, it is refused again for the same reason.
 """
 
+import ast
 import hashlib
 import json
 import re
@@ -22,6 +23,7 @@ from rlm_dist.schema import FinalValue, JobSpec
 MOST_REFUSED = 3
 _MAX_REASON_CHARS = 2000
 _FENCED = re.compile(r"\s*(```|~~~)[ \t]*\w*[ \t]*\n(.*)\n[ \t]*\1\s*", re.S)
+_MAX_LITERAL_CHARS = 100_000
 _TOO_DEEP = "the value is nested too deeply"
 
 Refuser = Literal["schema", "quote_check", "validator", "judge"]
@@ -95,14 +97,14 @@ class AnswerChecks:
 def conform(schema: JsonSchema, answer: FinalValue) -> FinalValue | Refusal:
     """The answer with a value that conforms to ``schema`` and its JSON as the text, or why there is none.
 
-    A str that holds JSON, also in one fence, counts as that JSON. If the schema asks for a string, the str
+    A str that holds JSON, also in one fence, or a dict or list as Python writes it, counts as that value. If the schema asks for a string, the str
     itself is the value; its text then stays as it is.
     """
     text, value, by = answer
     if value is not None:
         return _judged([value], schema, by)
     try:
-        parsed = read_json(text)
+        parsed = _read_value(text)
     except RecursionError:
         return Refusal("schema", _TOO_DEEP)
     except ValueError as error:
@@ -110,6 +112,23 @@ def conform(schema: JsonSchema, answer: FinalValue) -> FinalValue | Refusal:
         fits = _judged([text], schema, by)
         return refused if isinstance(fits, Refusal) and schema.get("type") != "string" else fits
     return _judged([text, parsed] if schema.get("type") == "string" else [parsed, text], schema, by)
+
+
+def _read_value(text: str) -> JsonValue:
+    """The JSON value of a text, or that of a dict or list that is written as in Python."""
+    try:
+        return read_json(text)
+    except ValueError:
+        literal = text.strip()
+        if not literal.startswith(("{", "[")) or len(literal) > _MAX_LITERAL_CHARS:
+            raise
+        try:
+            value: JsonValue = json.loads(json.dumps(ast.literal_eval(literal), allow_nan=False))
+        except (ValueError, TypeError, SyntaxError, MemoryError):
+            value = None
+        if value is None:
+            raise
+        return value
 
 
 def read_json(text: str) -> JsonValue:

@@ -1,7 +1,7 @@
 """A model as judge of an answer: one sub-call with the query, the answer and the user's rubric.
 
-The call is made like those of the job's code, so it has a place in the ledger and the budgets, and is not
-paid again by a worker that takes the job over. A reply that is no verdict is asked for once more. If the second is
+The call is made like those of the job's code: it has a place in the ledger and the budgets, and a worker that
+takes the job over does not pay it again. A reply that is no verdict is asked for once more. If the second is
 none either, the job fails: an answer that nobody judged is never passed off as one that was accepted.
 """
 
@@ -44,7 +44,7 @@ def judge(
         reply = ask(messages)
         if reply.failure is not None:
             limit = next(iter(take_limits()), None)
-            if reply.failure.kind is FailureKind.LIMIT and limit is not None:
+            if reply.failure.kind == FailureKind.LIMIT and limit is not None:
                 raise LimitExceeded(*limit)
             raise CallError(reply.failure.kind, f"the judge: {reply.failure.message}")
         words = reply.text or ""

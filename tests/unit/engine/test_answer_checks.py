@@ -56,7 +56,7 @@ def test_one_that_does_not_is_told_to_the_model_which_goes_on(way: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["'four'", "'{\"n\": NaN}'", "'{\"n\": 1e999}'", "'[' * 200_000", "[1, {2}]"]
+    "given", ["'four'", "'{\"n\": NaN}'", "'{\"n\": 1e999}'", "'[' * 200_000", "[1, {2}]", "'{1: '"]
 )
 def test_what_is_no_json_is_refused(given: str) -> None:
     run = Run(block(f"FINAL({given})"), block(GOOD), response_schema=COUNT)

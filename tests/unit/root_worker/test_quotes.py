@@ -80,7 +80,7 @@ def test_a_large_context_takes_little_memory() -> None:
 
 def test_the_search_can_be_stopped() -> None:
     def stop() -> None:
-        raise Cancelled
+        raise Cancelled("j")
 
     with pytest.raises(Cancelled):
         missing(["a"], ["b", None], stop)

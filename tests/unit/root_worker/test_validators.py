@@ -1,4 +1,4 @@
-"""A user's own check of answers runs only if the worker allows it, and its errors say nothing of an answer."""
+"""A user's own check of answers runs only if the worker allows it, and its errors have none of the answer."""
 
 import threading
 from typing import Any
@@ -76,7 +76,7 @@ def test_a_call_under_way_can_be_aborted() -> None:
 
     def abort() -> None:
         started.wait()
-        validator.abort(Cancelled())
+        validator.abort(Cancelled("j"))
 
     aborting = threading.Thread(target=abort)
     aborting.start()
