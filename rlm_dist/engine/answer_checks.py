@@ -97,8 +97,8 @@ class AnswerChecks:
 def conform(schema: JsonSchema, answer: FinalValue) -> FinalValue | Refusal:
     """The answer with a value that conforms to ``schema`` and its JSON as the text, or why there is none.
 
-    A str that holds JSON, also in one fence, or a dict or list as Python writes it, counts as that value. If the schema asks for a string, the str
-    itself is the value; its text then stays as it is.
+    A str that holds JSON, also in one fence, or a dict or list as Python writes it, counts as that value. If
+    the schema asks for a string, the str itself is the value; its text then stays as it is.
     """
     text, value, by = answer
     if value is not None:

@@ -24,8 +24,7 @@ _TYPED = [
 
 def root_model(messages: Sequence[Message]) -> str:
     """Answer as the scripted model does, but write a draft before the sub-calls if asked for a summary."""
-    text = scripts.query_text(messages)
-    if "JSON Schema" in text and "Ishmael's friend" in text:
+    if "JSON Schema" in messages[1].content:
         return _TYPED["Not in the context" in messages[-1].content]
     return _DRAFT if "Summarise" in scripts.query_text(messages) else scripts.reply(messages)
 
