@@ -62,7 +62,11 @@ def test_a_killed_worker_and_refused_answers_change_neither_answer_nor_costs(
         # after the second refusal, while a sub-call is under way, and once its verdict is journaled
         deaths.plan(job_id_of("q"), "root.opened:3", "calls.sent", "root.finishing")
         bench.wait_ready()
-        item = {"id": "q", "query": "How many words?", "context": "all  work and no\nplay today"}
+        item: dict[str, Any] = {
+            "id": "q",
+            "query": "How many words?",
+            "context": "all  work and no\nplay today",
+        }
         item |= {"validator": path, "judge": "Is it right?", "metadata": {"divisor": 3}}
         batch = bench.client.submit_batch([item], "q", response_schema=Count, quote_check="quotes")
         (result,) = batch.results()

@@ -72,7 +72,12 @@ def test_one_that_does_not_return_is_given_up() -> None:
 
 def test_a_call_under_way_can_be_aborted() -> None:
     release, started = threading.Event(), threading.Event()
-    validator = ValidatorRun("a:b", lambda *_: started.set() or release.wait(), timeout_s=60)
+
+    def wait(*_: object) -> None:
+        started.set()
+        release.wait()
+
+    validator = ValidatorRun("a:b", wait, timeout_s=60)
 
     def abort() -> None:
         started.wait()
