@@ -18,6 +18,7 @@
     ├── ReplayDiverged     a replayed cell differs from its journal: end the job as ``failed``
     ├── BlobError          a stored text is missing, damaged, or cannot be written
     ├── SandboxError       the REPL cannot be started
+    ├── AnswerCheckFailed  an answer could not be checked: end the job as ``failed``
     ├── ModelNotAllowed    model-written code named a model that its job may not use: raise it there
     └── CallError          one model call failed; ``kind`` says what to do with it
 
@@ -225,6 +226,10 @@ class SandboxError(RLMError):
 
     def __str__(self) -> str:
         return f"sandbox: {self.detail}"
+
+
+class AnswerCheckFailed(RLMError):
+    """A check of a job's answers cannot be made; the text has nothing of an answer."""
 
 
 class ModelNotAllowed(RLMError):

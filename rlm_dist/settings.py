@@ -53,7 +53,13 @@ _NOT_FROM_FOLDER = frozenset(
         *("RLM_API_URL", "RLM_API_KEY", "RLM_SUB_API_URL", "RLM_SUB_API_KEY", "OPENAI_API_KEY"),
         *("RLM_EXTRA_HEADERS", "RLM_SUB_EXTRA_HEADERS", "RLM_ENDPOINTS", "RLM_REDIS_URL", "RLM_BLOB_URL"),
         *("RLM_HOME", "RLM_SANDBOX", "RLM_SANDBOX_MIN", "RLM_SANDBOX_PACKAGES", "RLM_WEBHOOK_SECRET"),
-        *("RLM_CONTEXT_URLS", "RLM_WEBHOOK_PRIVATE", "RLM_METRICS_ADDRESS", "RLM_OTEL_CONTENT"),
+        *(
+            "RLM_VALIDATORS",
+            "RLM_CONTEXT_URLS",
+            "RLM_WEBHOOK_PRIVATE",
+            "RLM_METRICS_ADDRESS",
+            "RLM_OTEL_CONTENT",
+        ),
     }
 )
 # By address: what is sent to it alone, and the keys that are sent if it has none of its own.
@@ -105,6 +111,7 @@ class Settings(BaseSettings):
     model: str = Field(default="auto", min_length=1)
     sub_model: str = Field(default="auto", min_length=1)
     sub_models: Annotated[tuple[str, ...], NoDecode] = ()
+    validators: Annotated[tuple[str, ...], NoDecode] = ()
     temperature: Temperature = None
     sub_temperature: Temperature = None
     max_output_tokens: OutputTokens = None
@@ -205,6 +212,14 @@ class Settings(BaseSettings):
         if not all(names):
             raise ValueError("must be names of models, such as gpt-5-mini,gpt-5")
         return names
+
+    @field_validator("validators", mode="before")
+    @classmethod
+    def _validators(cls, value: str | Iterable[str]) -> tuple[str, ...]:
+        paths = _split(value)
+        if not all(module and function for module, _, function in (path.partition(":") for path in paths)):
+            raise ValueError("must be import paths such as package.module:function,package.module:other")
+        return paths
 
     @field_validator("sandbox_packages", mode="before")
     @classmethod

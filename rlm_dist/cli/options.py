@@ -6,6 +6,7 @@ mapping, and hands them on to the client as they are.
 
 import functools
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from inspect import Parameter
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rlm_dist.errors import InputError
 from rlm_dist.schema import OnDivergence, Priority, PromptFamily, Tier
 
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document on stdout, and nothing else.")]
@@ -61,6 +63,16 @@ def given(**values: object) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _json_of(file: str) -> object:
+    try:
+        return json.loads(Path(file).read_text("utf-8"))
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+    except (ValueError, RecursionError):
+        problem = "is not JSON"
+    raise InputError((f"--response-schema {file}: {problem}",))
+
+
 JobOptions = Mapping[str, Any]
 NO_JOB_OPTIONS: JobOptions = MappingProxyType({})
 JOB_OPTIONS: Mapping[str, Any] = {
@@ -78,6 +90,14 @@ JOB_OPTIONS: Mapping[str, Any] = {
     ],
     "tier": Annotated[Tier | None, typer.Option(help="Service tier of all calls. [default: RLM_TIER]")],
     "sub_tier": Annotated[Tier | None, typer.Option(help="That of sub-calls. [default: RLM_SUB_TIER]")],
+    "response_schema": Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            callback=lambda file: _json_of(file) if file else None,
+            help="JSON Schema of the answer.",
+        ),
+    ],
     "max_iterations": Annotated[
         int | None, typer.Option(min=1, help="Root turns. [default: RLM_MAX_ITERATIONS]")
     ],

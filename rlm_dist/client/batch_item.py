@@ -105,6 +105,7 @@ def _openai_item(line: dict[str, Any]) -> BatchItem:
             temperature=body.temperature,
             reasoning_effort=body.reasoning_effort,
             tier=request.tier,
+            response_schema=request.response_schema,
         ),
         value=context,
         metadata=body.metadata,

@@ -8,6 +8,8 @@ from rlm_dist.client.options import JobOptions
 from rlm_dist.schema import ContextRef, JobSpec, Role
 from rlm_dist.settings import Settings
 
+_OF_ANSWERS = ("response_schema", "quote_check", "validator", "judge", "judge_model")
+
 
 def options_of(settings: Settings) -> JobOptions:
     """The values of the settings that have the name of an option, for jobs that do not set it."""
@@ -72,4 +74,5 @@ class JobSpecFactory:
             "root_parameters": options.parameters(Role.ROOT),
             "sub_parameters": options.parameters(Role.SUB),
             "broker_prefix": settings.broker_prefix,
+            **{name: getattr(options, name) for name in _OF_ANSWERS},
         }

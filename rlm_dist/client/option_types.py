@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypedDict
 
+from pydantic import BaseModel
+
 from rlm_dist.schema import OnDivergence, Priority, Tier
 
 
@@ -17,7 +19,8 @@ class SubmitOptions(TypedDict, total=False):
     gives a different result. ``cache`` lets a sub-call reuse the answer that another job got to the same
     request. Waiting jobs of a higher ``priority`` start first. Names with ``sub_`` are for the sub model's
     calls; ``tier`` is for both roles. ``sub_models`` are the models that code may name besides the job's two.
-    ``extra_body`` has further fields of the requests.
+    ``extra_body`` has further fields of the requests. The last five say what an answer must be like; see
+    docs/typed-answers.md.
     """
 
     model: str | None
@@ -42,6 +45,11 @@ class SubmitOptions(TypedDict, total=False):
     sub_extra_body: Mapping[str, Any] | None
     tier: Tier | None
     sub_tier: Tier | None
+    response_schema: Mapping[str, Any] | type[BaseModel] | None
+    quote_check: str | None
+    validator: str | None
+    judge: str | None
+    judge_model: str | None
 
 
 class BudgetOptions(TypedDict, total=False):

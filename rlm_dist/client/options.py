@@ -12,8 +12,18 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+)
 
+from rlm_dist.client.answer_options import checked_field, checked_function, checked_schema, schema_of
 from rlm_dist.client.tags import check_tags
 from rlm_dist.errors import InputError
 from rlm_dist.schema import NANO, CallParameters, ExtraBody, JobLimits, OnDivergence, Priority, Role, Tier
@@ -26,9 +36,11 @@ _MOST = 2**53
 _MOST_USD = 10**9
 _MOST_SUB_MODELS = 30  # with the job's own two, as many as a ledger has lines for
 _MOST_URL_CHARS = 2000
+_MOST_RUBRIC_CHARS = 20_000
 _SIMILAR = 0.8  # of an unknown name to the one that was meant
 
 Name = Annotated[str, Field(min_length=1)]
+Schema = Annotated[dict[str, JsonValue], BeforeValidator(schema_of), AfterValidator(checked_schema)]
 
 
 class JobOptions(BaseModel):
@@ -58,12 +70,24 @@ class JobOptions(BaseModel):
     sub_extra_body: ExtraBody | None = None
     tier: Tier | None = None
     sub_tier: Tier | None = None
+    response_schema: Schema | None = None
+    quote_check: Annotated[str, AfterValidator(checked_field)] | None = None
+    validator: Annotated[str, AfterValidator(checked_function)] | None = None
+    judge: Name | None = None
+    judge_model: Name | None = None
 
     @field_validator("max_depth")
     @classmethod
     def _existing(cls, value: int | None) -> int | None:
         if value is not None and value > 1:
             raise ValueError("must be 0 or 1: sub-calls cannot start root loops of their own yet")
+        return value
+
+    @field_validator("judge")
+    @classmethod
+    def _rubric(cls, value: str | None) -> str | None:
+        if value is not None and (not value.strip() or len(value) > _MOST_RUBRIC_CHARS):
+            raise ValueError(f"must be a rubric of at most {_MOST_RUBRIC_CHARS:,} characters")
         return value
 
     def over(self, defaults: "JobOptions") -> "JobOptions":

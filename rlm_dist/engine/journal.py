@@ -12,6 +12,8 @@ An entry is one JSON object with ``"v": 1`` and a type ``"t"``:
 ``{"v":1,"t":"hint","turn":0,"text":"…"|null,"last":[kind,used,limit,needed]|null}``
     the sentence on the budget that the model got after a turn, so that a replayed chat is the same, and the
     limit that made the next turn the last one (absent if there was none)
+``{"v":1,"t":"verdict","turn":0,"answer":"<sha256>","by":"judge","reason":"…"}``
+    what became of an answer that was reviewed, by the hash of its value; ``by`` is empty if it was accepted
 
 A partial answer is cut to ``PARTIAL_BYTES``. The REPL reports it only if it changed.
 
@@ -110,6 +112,16 @@ class Journal:
         hint = ask()
         self._write("hint", turn, text=hint.text, **({"last": hint.last} if hint.last else {}))
         return hint
+
+    def verdict(self, turn: int, answer: str, ask: Callable[[], tuple[str, str]]) -> tuple[str, str]:
+        """What refused the answer of a turn, and why, the same in every run; ``answer`` is its hash."""
+        entry = self._entries.get(("verdict", turn, 0), {})
+        by, reason = entry.get("by"), entry.get("reason")
+        if entry.get("answer") == answer and isinstance(by, str) and isinstance(reason, str):
+            return by, reason
+        by, reason = ask()
+        self._write("verdict", turn, answer=answer, by=by, reason=reason)
+        return by, reason
 
     def _cell(self, entry: dict[str, Any], digest: str) -> CellResult | None:
         if entry.get("code") != digest:

@@ -11,14 +11,24 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from rlm_dist.engine import prompts
+from rlm_dist.engine.answer_checks import AnswerChecks, AnswersRefused, Refusal, Review
 from rlm_dist.engine.blocks import MOST_BLOCKS, BlockOrder, NotRun
 from rlm_dist.engine.journal import BudgetHint, Journal, bounded_partial
 from rlm_dist.engine.observation import BlockResult, cut, observation
 from rlm_dist.engine.parsing import ParsedReply, parse
 from rlm_dist.engine.parsing.expressions import expression, unmarked
+from rlm_dist.engine.prompts.answer_forms import refused
 from rlm_dist.engine.repeats import NOTICE_AFTER, RepeatedErrors
 from rlm_dist.engine.text_answers import AnswerDecision, TextAnswers
-from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded, ReplayDiverged, SandboxError
+from rlm_dist.errors import (
+    AnswerCheckFailed,
+    CallError,
+    Cancelled,
+    FailureKind,
+    LimitExceeded,
+    ReplayDiverged,
+    SandboxError,
+)
 from rlm_dist.schema import (
     CellResult,
     Completion,
@@ -84,17 +94,18 @@ def run(
     journal: Journal,
     emit: Emit,
     budget: Budget | None,
+    review: Review | None = None,
 ) -> Outcome:
     """Run a job's root loop to its end, starting where its journal ends.
 
     ``budget`` is called after each turn with the number of characters of the next request, and returns what
-    to tell the model; None if the job has no limits.
+    to tell the model; None if the job has no limits. ``review`` checks more than the form of an answer.
 
     Raises:
         Superseded: another worker now holds the job.
         RLMError: the REPL, the store or the endpoint could not be reached.
     """
-    loop = _Loop(spec, complete, repl, journal, emit, budget)
+    loop = _Loop(spec, complete, repl, journal, emit, budget, AnswerChecks(spec, journal, review))
     try:
         return loop.run()
     except LimitExceeded as error:
@@ -104,6 +115,10 @@ def run(
         return loop.end_without_answer(JobState.CANCELLED, "Cancelled", str(error))
     except ReplayDiverged as error:
         return loop.end_without_answer(JobState.FAILED, REPLAY_DIVERGED, str(error))
+    except AnswersRefused as error:
+        return loop.end_without_answer(JobState.EXHAUSTED, "AnswerNotConforming", str(error))
+    except AnswerCheckFailed as error:
+        return loop.end_without_answer(JobState.FAILED, "AnswerCheckFailed", str(error))
     except CallError as error:
         return loop.end_by_failed_call(error)
 
@@ -117,8 +132,10 @@ class _Loop:
         journal: Journal,
         emit: Emit,
         budget: Budget | None,
+        checks: AnswerChecks,
     ) -> None:
         self._spec = spec
+        self._checks = checks
         self._complete = complete
         self._repl = repl
         self._journal = journal
@@ -203,16 +220,27 @@ class _Loop:
         self._last_words = reply.visible.strip() or self._last_words
         self._answers.note_code(reply)
         results, not_run, final = self._run_blocks(reply)
-        if final is not None:
+        at_limit = turns_left < 0
+        decision = AnswerDecision(final) if final else self._text_answer(reply, results, at_limit=at_limit)
+        final, refusal = self._checked(decision.final)
+        if final is not None or last:
             return final
-        decision = self._text_answer(reply, results, at_limit=turns_left < 0)
-        if decision.final is not None or last:
-            return decision.final
         results += [decision.cell] if decision.cell else []
-        notes = [note for note in (decision.note, *_complaints(reply, completion)) if note]
+        notes = [note for note in (decision.note, refusal, *_complaints(reply, completion)) if note]
         notes += self._repeat_notes(results)
         self._say("user", self._observation(results, not_run, notes, turns_left))
         return None
+
+    def _checked(self, answer: FinalValue | None) -> tuple[FinalValue | None, str]:
+        """The answer if it is accepted, or what to tell the model; a refused one is the partial answer."""
+        if answer is None or not self._checks.active:
+            return answer, ""
+        self._draft = bounded_partial(answer.text)
+        checked = self._checks.check(answer, self._turn)
+        if not isinstance(checked, Refusal):
+            return checked, ""
+        self._mark("answer_refused", f"by the {checked.by}")
+        return None, refused(checked.by, checked.reason)
 
     def _repeat_notes(self, results: Sequence[BlockResult]) -> list[str]:
         """The note on errors that repeat, if they do."""
@@ -284,6 +312,8 @@ class _Loop:
             block = self._run_cell(index, code)
             results.append(block)
             if block.result.final is not None:
+                rest = range(index + 2, len(reply.blocks) + 1)
+                not_run += [NotRun(number, f"block {index + 1} handed in an answer") for number in rest]
                 return _BlocksRun(results, not_run, block.result.final)
             if block.result.state_lost:
                 order.stop(index)
@@ -320,7 +350,8 @@ class _Loop:
         if not repl_result.state_lost:
             self._cells.append((code, began_ns))
             return BlockResult(result, number=block + 1)
-        return BlockResult(result, self._rebuild() if result.final is None else "", block + 1)
+        goes_on = result.final is None or self._checks.active
+        return BlockResult(result, self._rebuild() if goes_on else "", block + 1)
 
     def _rebuild(self) -> str:
         """Restart the REPL and rebuild the variables of earlier blocks; return a note on the result."""

@@ -43,7 +43,8 @@ class UnknownPrices:
         root_tier = options.parameters(Role.ROOT).asked_tier
         self._named[Role.ROOT, options.model or self._settings.model, root_tier] = None
         sub_tier = options.parameters(Role.SUB).asked_tier
-        for name in (options.sub_model or self._settings.sub_model, *(options.sub_models or ())):
+        judges = (options.judge_model,) if options.judge and options.judge_model else ()
+        for name in (options.sub_model or self._settings.sub_model, *(options.sub_models or ()), *judges):
             self._named[Role.SUB, name, sub_tier] = None
 
     def check(self) -> None:

@@ -130,12 +130,14 @@ class FanOut:
         turn: int = 0,
         traceparent: str | None = None,
         schema: JsonSchema | None = None,
+        by_user: bool = False,
     ) -> list[Answer]:
         """Send every prompt, wait for all answers, and return them in the order of the prompts.
 
-        ``schema`` goes to the endpoint with each call; whether answers conform is not checked here. A call
-        that does not fit into a limit of the job or its batch is not made: its answer is a failure of kind
-        ``limit``, and ``take_limits`` returns the limit.
+        ``schema`` goes to the endpoint with each call; whether answers conform is not checked here.
+        ``by_user`` says that the user, not code, named ``model``. A call that does not fit into a limit of
+        the job or its batch is not made: its answer is a failure of kind ``limit``, and ``take_limits``
+        returns the limit.
 
         Raises:
             UnknownPrice: if there is a money budget, but no price for the model.
@@ -147,7 +149,8 @@ class FanOut:
         with self._changed:
             self.asked += len(prompts)
         query = _OpenQuery(len(prompts), turn, traceparent, schema)
-        ids, by_id, from_store = self._query_all(prompts, self._named_models.model(model), query)
+        named = model if by_user and model is not None else self._named_models.model(model)
+        ids, by_id, from_store = self._query_all(prompts, named, query)
         failpoint("calls.answered", self._spec.id)
         answers = [by_id[call_id] for call_id in ids]
         if from_store:

@@ -12,6 +12,7 @@ from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.engine import loop as engine
 from rlm_dist.engine.journal import BudgetHint, Journal
 from rlm_dist.errors import BlobError, RLMError
+from rlm_dist.root_worker.answer_review import AnswerReview
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.repl import JobRepl
@@ -38,6 +39,7 @@ class RootJob:
         fan_out: FanOut,
         repl: JobRepl,
         emit: Emit,
+        review: AnswerReview | None = None,
     ) -> None:
         self._spec = record.spec
         self._epoch = record.epoch
@@ -48,6 +50,7 @@ class RootJob:
         self._fan_out = fan_out
         self._repl = repl
         self._sink = emit
+        self._review = review
         self._diverged = 0
         self._turns = 0
         self._batch_has_budget = record.spec.batch_id is not None and store.batches.has_budget(
@@ -73,6 +76,7 @@ class RootJob:
                 journal=journal,
                 emit=self._emit,
                 budget=self._budget if self._has_limits or self._has_budget else None,
+                review=self._review,
             )
         finally:
             self._repl.sandbox.close()
@@ -105,6 +109,8 @@ class RootJob:
         self._calls.abort(error)
         self._fan_out.abort(error)
         self._repl.sandbox.abort(error)
+        if self._review is not None:
+            self._review.abort(error)
 
     @property
     def _has_limits(self) -> bool:

@@ -18,6 +18,7 @@ from rlm_dist.broker.publish import SubTasks, queued, send_root, send_sub
 from rlm_dist.errors import NotFound, Parked, RLMError, Superseded, Unreachable
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.failures import shown_url
+from rlm_dist.root_worker.answer_review import make_review
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job import RootJob
 from rlm_dist.root_worker.job_lease import JobLease
@@ -223,6 +224,7 @@ class RootWorker(Worker):
             send=partial(self._send, SubTasks(spec, epoch=epoch, root_task_id=task_id)),
             queue_is_empty=self._queue_is_empty, emit=measured,
         )  # fmt: skip
+        review = make_review(spec, fan_out, context_path, self.settings.validators)
         limits = SandboxLimits(
             code_timeout_s=self.settings.code_timeout_s,
             outage_s=self.settings.outage_s,
@@ -253,6 +255,7 @@ class RootWorker(Worker):
         return RootJob(
             record=record, lease=lease, store=self.store, payloads=self.payloads,
             calls=calls, fan_out=fan_out, repl=repl, emit=spans.watch(measured),
+            review=review,
         )  # fmt: skip
 
     def _send(

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from rlm_dist.errors import Cancelled, JobFailed
-from rlm_dist.schema.base import Wire, _is_empty
+from rlm_dist.schema.base import Wire, _is_empty, _is_none
 from rlm_dist.schema.calls import CallParameters
 from rlm_dist.schema.costs import Costs
 
@@ -77,6 +77,10 @@ class JobSpec(Wire):
     with a higher ``priority`` start first, then those submitted first. ``sub_models`` are the models that its
     code may name besides ``model`` and ``sub_model``; None, in jobs of earlier versions, allows every name.
     ``tags`` are those of a single job; the jobs of a batch have their batch's.
+
+    An answer is accepted if it conforms to ``response_schema``, if the quotes in its field ``quote_check``
+    stand in the context, if the function ``validator`` (``module:name``) does not refuse it, and if
+    ``judge_model``, or the sub model, finds that it meets the rubric ``judge``.
     """
 
     id: str
@@ -102,6 +106,11 @@ class JobSpec(Wire):
     form: Literal["native", "openai"] = "native"
     broker_prefix: str = ""
     tags: dict[str, str] = Field(default={}, exclude_if=_is_empty)
+    response_schema: dict[str, JsonValue] | None = Field(default=None, exclude_if=_is_none)
+    quote_check: str | None = Field(default=None, exclude_if=_is_none)
+    validator: str | None = Field(default=None, exclude_if=_is_none)
+    judge: str | None = Field(default=None, exclude_if=_is_none)
+    judge_model: str | None = Field(default=None, exclude_if=_is_none)
 
 
 class ErrorInfo(Wire):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rlm_dist.engine import loop as engine
+from rlm_dist.engine.answer_checks import Review
 from rlm_dist.engine.journal import BudgetHint, Journal
 from rlm_dist.schema import (
     CellResult,
@@ -160,6 +161,7 @@ class Run:
         budget: Callable[[int], BudgetHint] = lambda chars: BudgetHint(),
         append: Callable[[str], None] = lambda entry: None,
         all_used: bool = True,
+        review: Review | None = None,
         **fields: Any,
     ) -> None:
         self.script = Script(*steps)
@@ -178,6 +180,7 @@ class Run:
             journal=Journal(journal, write),
             emit=self.events.append,
             budget=budget,
+            review=review,
         )
         assert not (all_used and self.script.steps), f"unused replies: {self.script.steps}"
 

@@ -40,7 +40,8 @@ NAMES = [
 ]
 
 INTERNAL = {
-    "ModelNotAllowed", "NoAnswer", "Parked", "ReplayDiverged", "SandboxError", "Superseded",
+    "AnswerCheckFailed", "ModelNotAllowed", "NoAnswer", "Parked", "ReplayDiverged", "SandboxError",
+    "Superseded",
 }  # fmt: skip  # they never reach a caller of the API
 
 

@@ -6,6 +6,7 @@ The description of a context takes a few lines, whatever its size.
 
 from collections.abc import Sequence
 
+from rlm_dist.engine.prompts.answer_forms import answer_form
 from rlm_dist.engine.prompts.shots import SHOTS
 from rlm_dist.engine.prompts.texts import CODER, FRUGAL, SMALL
 from rlm_dist.schema import ContextInfo, JobSpec, Message, PromptFamily
@@ -66,15 +67,16 @@ def opening(spec: JobSpec) -> tuple[Message, ...]:
         for shot in SHOTS:
             messages.append(Message(role="user", content=task(shot.info, shot.query)))
             messages.append(Message(role="assistant", content=shot.reply))
-    messages.append(Message(role="user", content=task(spec.context.info, spec.query)))
+    messages.append(Message(role="user", content=task(spec.context.info, spec.query, answer_form(spec))))
     return tuple(messages)
 
 
-def task(info: ContextInfo, query: str) -> str:
-    """The first user message: a description of the context, and the query as the user wrote it."""
+def task(info: ContextInfo, query: str, form: str = "") -> str:
+    """The first user message: a description of the context, the query as written, and the answer's form."""
     return (
         f"{_description(info)}\n\nQuestion:\n{query}\n\n"
-        "You have not seen the context yet. Write a ```repl block that looks at it."
+        + (f"{form}\n\n" if form else "")
+        + "You have not seen the context yet. Write a ```repl block that looks at it."
     )
 
 

@@ -37,11 +37,27 @@ from rlm_dist.store.trace import TracedEvent
 
 # Facts that a reader should not overlook; other marks are shown as notes.
 _WARNINGS = frozenset(
-    {REPLAY_DIVERGED, "event_lost", "limit_reached", "root_attempts_failed", "state_lost", "parked"}
+    {
+        REPLAY_DIVERGED,
+        "event_lost",
+        "limit_reached",
+        "root_attempts_failed",
+        "state_lost",
+        "parked",
+        "answer_refused",
+    }
 )
 # Marks whose detail is in our own words; that of others may quote an endpoint.
 _OWN_MARKS = frozenset(
-    {REPLAY_DIVERGED, "early_final", "limit_reached", "root_attempts_failed", "state_lost", "state_rebuilt"}
+    {
+        REPLAY_DIVERGED,
+        "early_final",
+        "limit_reached",
+        "root_attempts_failed",
+        "state_lost",
+        "state_rebuilt",
+        "answer_refused",
+    }
 )
 
 
