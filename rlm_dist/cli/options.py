@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rlm_dist.errors import InputError
 from rlm_dist.schema import OnDivergence, Priority, PromptFamily, Tier
 
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document on stdout, and nothing else.")]
@@ -61,6 +62,17 @@ def given(**values: object) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _text_or_file(value: str | None) -> str | None:
+    """The text itself, or after an @ that of a file."""
+    if value is None or not value.startswith("@"):
+        return value
+    try:
+        return Path(value[1:]).read_text("utf-8")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is not text in UTF-8"
+        raise InputError((f"--instructions: {value[1:]}: {why}",)) from None
+
+
 JobOptions = Mapping[str, Any]
 NO_JOB_OPTIONS: JobOptions = MappingProxyType({})
 JOB_OPTIONS: Mapping[str, Any] = {
@@ -78,6 +90,10 @@ JOB_OPTIONS: Mapping[str, Any] = {
     ],
     "tier": Annotated[Tier | None, typer.Option(help="Service tier of all calls. [default: RLM_TIER]")],
     "sub_tier": Annotated[Tier | None, typer.Option(help="That of sub-calls. [default: RLM_SUB_TIER]")],
+    "instructions": Annotated[
+        str | None,
+        typer.Option(metavar="TEXT|@FILE", callback=_text_or_file, help="Hints for the root model's prompt."),
+    ],
     "max_iterations": Annotated[
         int | None, typer.Option(min=1, help="Root turns. [default: RLM_MAX_ITERATIONS]")
     ],

@@ -10,9 +10,15 @@ from rlm_dist.schema.base import Wire, _is_empty
 from rlm_dist.schema.calls import CallParameters
 from rlm_dist.schema.costs import Costs
 
-PromptFamily = Literal["coder", "frugal", "small"]
+PromptFamily = Literal["coder", "frugal", "small", "file"]  # file: that of the worker's RLM_PROMPTS
+Compaction = Literal["cut", "summary", "off"]
+MAX_INSTRUCTIONS_CHARS = 20_000
 OnDivergence = Literal["warn", "fail"]
 Priority = Literal["high", "normal", "low"]
+
+
+def _is_cut(value: str) -> bool:
+    return value == "cut"
 
 
 class JobState(StrEnum):
@@ -76,7 +82,9 @@ class JobSpec(Wire):
     again, after its worker died, gives a result that differs from its journal. Of the waiting jobs, those
     with a higher ``priority`` start first, then those submitted first. ``sub_models`` are the models that its
     code may name besides ``model`` and ``sub_model``; None, in jobs of earlier versions, allows every name.
-    ``tags`` are those of a single job; the jobs of a batch have their batch's.
+    ``tags`` are those of a single job; the jobs of a batch have their batch's. ``instructions`` join the
+    prompt as they are. ``compaction`` says what happens to older turns when the chat nears the root model's
+    window.
     """
 
     id: str
@@ -102,6 +110,8 @@ class JobSpec(Wire):
     form: Literal["native", "openai"] = "native"
     broker_prefix: str = ""
     tags: dict[str, str] = Field(default={}, exclude_if=_is_empty)
+    instructions: str = Field(default="", exclude_if=_is_empty)
+    compaction: Compaction = Field(default="cut", exclude_if=_is_cut)
 
 
 class ErrorInfo(Wire):
