@@ -66,13 +66,13 @@ def _no_summary(_: str, /) -> str | None:
 
 @dataclass(frozen=True)
 class RootWindow:
-    """What is known of the root model's window: its tokens, None if unknown.
+    """What is known of the root model's window: ``tokens`` returns its tokens, None if unknown.
 
     ``learned`` is told the tokens that an endpoint's error names. ``summarise`` asks the sub model, and
     returns None if that fails.
     """
 
-    tokens: int | None = None
+    tokens: Callable[[], int | None] = lambda: None
     learned: Callable[[int], None] = lambda _: None
     summarise: Callable[[str], str | None] = _no_summary
 
@@ -104,7 +104,7 @@ class FittedChat:
         self._journal = journal
         self._emit = emit
         self._known = window
-        self._window = journal.window(window.tokens) if self._mode != "off" else None
+        self._window: int | None = None
         self._tokens_a_char = 1 / CHARS_PER_TOKEN
         self._opening = 0
         self._cells: dict[int, list[int]] = {}
@@ -142,6 +142,8 @@ class FittedChat:
     def _ask(self, turn: int, chat: Sequence[Message], entries: int) -> Completion:
         if self._mode == "off":
             return self._complete(tuple(chat))
+        if turn and self._window is None:  # before the first reply there is nothing to cut
+            self._window = self._journal.window(self._known.tokens())
         if not entries and self._window is not None:
             room = self._room(self._window)
             if self._tokens(self._fitted(chat)) > START_AT * room and self._shorten(turn, chat, entries):
@@ -234,7 +236,9 @@ class FittedChat:
     def _resume(self, turn: int, chat: Sequence[Message]) -> int:
         """Cut the chat as an earlier run of the job did in this turn; return how often that was."""
         entries = self._journal.compactions(turn) if self._mode != "off" else []
-        for entry in entries:
+        for done, entry in enumerate(entries):
+            if entry["step"] >= len(_LADDER) or entry["turns"] > self._turns(chat):  # of another version
+                return done
             before = _chars(self._fitted(chat))
             self._window = entry["window"]
             cut = self._make(chat, entry["step"], entry.get("summary"), entry["turns"])

@@ -10,7 +10,9 @@ from contextlib import suppress
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.engine import loop as engine
+from rlm_dist.engine.compaction import RootWindow
 from rlm_dist.engine.journal import BudgetHint, Journal
+from rlm_dist.engine.prompts.families import PromptTexts
 from rlm_dist.errors import BlobError, RLMError
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job_lease import JobLease
@@ -38,7 +40,11 @@ class RootJob:
         fan_out: FanOut,
         repl: JobRepl,
         emit: Emit,
+        window: RootWindow,
+        texts: PromptTexts | None,
     ) -> None:
+        self._window = window
+        self._texts = texts
         self._spec = record.spec
         self._epoch = record.epoch
         self._lease = lease
@@ -73,6 +79,8 @@ class RootJob:
                 journal=journal,
                 emit=self._emit,
                 budget=self._budget if self._has_limits or self._has_budget else None,
+                window=self._window,
+                texts=self._texts,
             )
         finally:
             self._repl.sandbox.close()
