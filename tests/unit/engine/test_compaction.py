@@ -78,7 +78,7 @@ def test_a_window_is_learned_from_the_endpoints_error(names_it: bool) -> None:
 
 def test_an_old_turn_keeps_its_code_the_head_of_its_output_and_where_the_whole_is() -> None:
     run = Run(*(printing(6000, turn) for turn in range(8)), HAND_IN, limits=limits(8), window=known(12_000))
-    first_cut = next(chat for chat in run.script.chats if "history[" in chat[3].content)
+    first_cut = next(chat for chat in run.script.chats if len(chat) > 3 and "history[" in chat[3].content)
     assert first_cut[2].content == "```repl\nn = 0\nprint('<0>' + '0' * 6000)\n```"
     assert first_cut[3].content.startswith("Output of your code:\n<0>0000")
     assert first_cut[3].content.endswith("characters; the whole is in `history[0]`]")
@@ -161,9 +161,10 @@ def test_a_summary_stands_for_the_older_turns_and_is_asked_for_once() -> None:
     steps = [*(printing(6000, turn) for turn in range(16)), HAND_IN]
     window = RootWindow(tokens=lambda: 12_000, summarise=summarise)
     first = Run(*steps, limits=limits(16), compaction="summary", window=window)
-    assert "summary 1" in "".join(message.content for message in first.script.chats[-1]) or len(asked) > 1
+    assert len(asked) > 1
     assert f"summary {len(asked)}" in first.script.chats[-1][3].content
-    assert all("summary 1" in prompt for prompt in asked[1:])
+    for number, prompt in enumerate(asked[1:], 1):
+        assert f"the turns before:\nsummary {number}\n" in prompt
     check_form(first.script.chats)
     before = len(asked)
     again = Run(HAND_IN, journal=first.written[:-2], limits=limits(16), compaction="summary", window=window)
@@ -195,7 +196,7 @@ def test_a_resumed_job_sends_the_same_chats_from_wherever_its_journal_ends(seed:
     first = Run(*steps, window=known(draw.choice([window, 2 * window])), **settings)
     assert first.answer == "done"
     check_form(first.script.chats)
-    for end in range(len(first.written) + 1):
+    for end in draw.sample(range(len(first.written) + 1), 10):
         journal = first.written[:end]
         answered = sum(json.loads(entry)["t"] == "reply" for entry in journal)
         knows = any(json.loads(entry)["t"] == "window" for entry in journal)
