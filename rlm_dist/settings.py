@@ -223,7 +223,9 @@ class Settings(BaseSettings):
     def _windows(cls, value: str | Iterable[str]) -> tuple[str, ...]:
         pairs = _split(value)
         if not all(_WINDOW.fullmatch(pair) for pair in pairs):
-            raise ValueError("must be models with the tokens of their windows, such as gpt-5=400000,local=8192")
+            raise ValueError(
+                "must be models with the tokens of their windows, such as gpt-5=400000,local=8192"
+            )
         return pairs
 
     @field_validator("sandbox_packages", mode="before")

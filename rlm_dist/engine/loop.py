@@ -20,7 +20,15 @@ from rlm_dist.engine.parsing.expressions import expression, unmarked
 from rlm_dist.engine.prompts.families import PromptTexts
 from rlm_dist.engine.repeats import NOTICE_AFTER, RepeatedErrors
 from rlm_dist.engine.text_answers import AnswerDecision, TextAnswers
-from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded, ReplayDiverged, SandboxError, SettingsError
+from rlm_dist.errors import (
+    CallError,
+    Cancelled,
+    FailureKind,
+    LimitExceeded,
+    ReplayDiverged,
+    SandboxError,
+    SettingsError,
+)
 from rlm_dist.schema import (
     CellResult,
     Completion,

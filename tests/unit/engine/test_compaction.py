@@ -35,7 +35,9 @@ def check_form(chats: Sequence[Sequence[Message]]) -> None:
     """The opening is whole, and roles alternate."""
     for chat in chats:
         assert chat[:2] == chats[0][:2]
-        assert [message.role for message in chat[1:]] == ["user", "assistant"] * (len(chat) // 2 - 1) + ["user"]
+        assert [message.role for message in chat[1:]] == ["user", "assistant"] * (len(chat) // 2 - 1) + [
+            "user"
+        ]
         assert all(message.content.strip() for message in chat)
 
 
@@ -46,7 +48,9 @@ def refuse_above(window: int, *, names_it: bool) -> Callable[[Sequence[Message]]
         tokens = chars(chat) // CHARS_PER_TOKEN
         if tokens > window:
             words = f"the prompt has {tokens} tokens, the model's window is {window}"
-            raise CallError(FailureKind.TOO_LONG, words if names_it else "the prompt exceeds the model's window")
+            raise CallError(
+                FailureKind.TOO_LONG, words if names_it else "the prompt exceeds the model's window"
+            )
 
     return check
 
@@ -200,6 +204,8 @@ def test_a_resumed_job_sends_the_same_chats_from_wherever_its_journal_ends(seed:
         journal = first.written[:end]
         answered = sum(json.loads(entry)["t"] == "reply" for entry in journal)
         knows = any(json.loads(entry)["t"] == "window" for entry in journal)
-        later = Run(*steps[answered:], journal=journal, window=known(999) if knows else first.window, **settings)
+        later = Run(
+            *steps[answered:], journal=journal, window=known(999) if knows else first.window, **settings
+        )
         assert later.script.chats == first.script.chats[answered:]
         assert later.answer == "done"
