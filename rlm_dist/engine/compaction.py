@@ -1,8 +1,8 @@
 """Keeps a chat within the root model's window: older turns are cut once the chat nears it.
 
-Of an older turn stay the code and the head of the output; the whole is in the REPL's ``history``. The messages
-before the first reply and the last turns stay as they are, and roles alternate. Each compaction is journaled
-before the model is asked, as a rule and its parameters; so a job that is resumed sends the same chats.
+Of an older turn stay the code and the head of the output; the whole is in the REPL's ``history``. The
+messages before the first reply and the last turns stay as they are, and roles alternate. Each compaction is
+journaled before the model is asked, as a rule and its parameters; so a resumed job sends the same chats.
 
 Lengths are in characters, windows in tokens. How many tokens a character has is learned from the last reply.
 """
@@ -29,8 +29,8 @@ _WINDOW_TOKENS = re.compile(r"the model's window (?:is|of) (\d{1,9})")
 _EMPTY_REPLY = "(reply without code)"
 _SUMMARISE = (
     "Below are the earlier turns of somebody who works on a question in a Python REPL: the code and what it "
-    "printed. Summarise them in at most 400 words: what was tried, what was found (with the numbers, names and "
-    "quotes), which variables hold what, and what is left to do. Add nothing of your own.\n\n"
+    "printed. Summarise them in at most 400 words: what was tried, what was found (with the numbers, names "
+    "and quotes), which variables hold what, and what is left to do. Add nothing of your own.\n\n"
 )
 
 
@@ -286,8 +286,8 @@ class FittedChat:
     def _left_out(self, turns: int, summary: str | None) -> tuple[Message, Message]:
         """The pair of messages that stands for the first turns."""
         text = (
-            f"[Turns 1 to {turns} are left out of this chat, as it nears the length limit. Your variables are "
-            f"still there, and {self._whole(range(turns))}.]"
+            f"[Turns 1 to {turns} are left out of this chat, as it nears the length limit. Your variables "
+            f"are still there, and {self._whole(range(turns))}.]"
         )
         if summary:
             text += f"\n\nA summary of them:\n{summary}"

@@ -119,7 +119,7 @@ class Journal:
         return hint
 
     def prompts(self, texts: PromptTexts | None) -> PromptTexts | None:
-        """The family of a file with which the job began: a job that is resumed goes on with the same texts."""
+        """The family of a file with which the job began; a resumed job goes on with it."""
         entry = self._entries.get(("prompts", 0, 0))
         if entry is not None:
             try:
@@ -141,7 +141,7 @@ class Journal:
 
     def compactions(self, turn: int) -> list[dict[str, Any]]:
         """How the chat was cut before the model was asked in a turn, in order."""
-        entries = []
+        entries: list[dict[str, Any]] = []
         while (entry := self._entries.get(("compacted", turn, len(entries)))) is not None:
             if not all(_is_count(entry.get(name)) for name in ("step", "turns", "window")):
                 break

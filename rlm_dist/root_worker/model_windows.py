@@ -1,9 +1,9 @@
-"""The windows of root models: those that the user names, those learned from errors, those that are published."""
+"""The windows of root models: named by the user, learned from errors, or published."""
 
 from collections.abc import Callable, Mapping
 
-from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.errors import CallError
+from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.schema import Message
 
 _MOST_LEARNED = 100

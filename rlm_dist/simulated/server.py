@@ -86,8 +86,8 @@ class SimulatedEndpoint:
     ``root`` and ``sub`` replace the scripted models; ``models`` are the models that it lists and accepts;
     ``key`` is the only key that it accepts; ``chat=False`` leaves the chat route out. It refuses requests
     with a 429, whose Retry-After is ``retry_after_s``: those above ``capacity`` at once or above ``rate``,
-    and at random the fraction ``noise`` of all. A chat of more than ``window`` tokens is refused with a 400. ``faults``, ``capacity`` and ``rate`` may be changed at any
-    time.
+    and at random the fraction ``noise`` of all. A chat of more than ``window`` tokens gets a 400.
+    ``faults``, ``capacity`` and ``rate`` may be changed at any time.
     """
 
     def __init__(

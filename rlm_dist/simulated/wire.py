@@ -37,8 +37,8 @@ def window_refusal(request: ParsedRequest, window: int | None) -> web.Response |
     if window is None or prompt <= window:
         return None
     words = (
-        f"This model's maximum context length is {window} tokens. However, your messages resulted in {prompt} "
-        "tokens. Please reduce the length of the messages."
+        f"This model's maximum context length is {window} tokens. However, your messages resulted in "
+        f"{prompt} tokens. Please reduce the length of the messages."
     )
     return refusal(400, words, "context_length_exceeded")
 

@@ -26,7 +26,7 @@ def test_a_window_is_learned_and_a_job_killed_after_a_compaction_pays_nothing_tw
         turn = sum(message.role == "assistant" for message in messages)
         if any(CUT in message.content for message in messages) and not planned:
             planned.append(turn)
-            deaths.plan(job_id_of("long"), "root.settled")
+            deaths.plan(job_id_of("long"), f"root.settled:{endpoint.served.requests}")
         if turn < TURNS:
             return f"```repl\nprint('{turn % 10}' * 9000, len(history))\n```"
         return "```repl\nFINAL(len(history[0]['output']))\n```"

@@ -160,6 +160,9 @@ def spec(query: str = "How many?", *, info: ContextInfo | None = None, **fields:
     )
 
 
+NO_WINDOW = RootWindow()
+
+
 class Run:
     """One run of the engine over a script; every step of the script must be used."""
 
@@ -171,7 +174,7 @@ class Run:
         budget: Callable[[int], BudgetHint] = lambda chars: BudgetHint(),
         append: Callable[[str], None] = lambda entry: None,
         all_used: bool = True,
-        window: RootWindow = RootWindow(),
+        window: RootWindow = NO_WINDOW,
         texts: PromptTexts | None = None,
         check: Callable[[Sequence[Message]], None] | None = None,
         **fields: Any,

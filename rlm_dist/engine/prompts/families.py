@@ -1,6 +1,6 @@
 """A prompt family from a file: the texts before the first reply, checked.
 
-The file has the keys ``system`` and ``task``, and may have ``examples``, a list of ``user`` and ``assistant``.
+The file has the keys ``system`` and ``task``, and may have ``examples``, each of ``user`` and ``assistant``.
 ``task`` has the placeholders ``{context}`` and ``{query}``; other braces stay as they are.
 """
 

@@ -9,7 +9,7 @@ import pytest
 from rlm_dist.engine.compaction import RootWindow
 from rlm_dist.engine.journal import BudgetHint
 from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.schema import CHARS_PER_TOKEN, Completion, JobLimits, JobState, Message
+from rlm_dist.schema import CHARS_PER_TOKEN, CellResult, Completion, JobLimits, JobState, Message
 from tests.support.fake_repl import FakeRepl, Run, reply
 
 HAND_IN = "```repl\nFINAL('done')\n```"
@@ -136,23 +136,22 @@ def test_the_budget_is_asked_about_the_chat_as_it_will_be_sent() -> None:
 
 
 def test_after_the_loss_of_all_variables_no_history_is_promised() -> None:
-    lost = "```repl\nlose()\n```"
+    """The outputs from before are gone, and ``history`` counts from 0 again."""
 
     class Unlucky(FakeRepl):
-        def restart(self) -> None:
-            super().restart()
-            self.space["print"] = self.space["lose"] if self.restarts == 1 else print
+        def run(self, code: str, began_ns: int, turn: int = 0, /) -> CellResult:
+            if self.restarts == 1:  # the earlier cells are run again
+                code = "lose()"
+            return super().run(code, began_ns, turn)
 
-        def _broken(self, *_: object) -> None:
-            self._lose()
-
-    unlucky = Unlucky()
     run = Run(
-        printing(6000, 0), lost, *(printing(6000, turn) for turn in range(2, 12)), HAND_IN, limits=limits(12),
-        window=known(12_000), repl=unlucky, all_used=False,
+        printing(6000, 0), "```repl\nlose()\n```", *(printing(6000, turn) for turn in range(2, 9)), HAND_IN,
+        limits=limits(9), window=known(12_000), repl=Unlucky(),
     )  # fmt: skip
-    assert "state_lost" in run.marks() or "state_rebuilt" in run.marks()
-    check_form(run.script.chats)
+    assert "state_lost" in run.marks()
+    chat = next(chat for chat in run.script.chats if len(chat) > 7 and "history[" in chat[7].content)
+    assert chat[3].content.endswith("characters; the whole is gone]")
+    assert chat[7].content.endswith("the whole is in `history[0]`]")
 
 
 def test_a_summary_stands_for_the_older_turns_and_is_asked_for_once() -> None:
@@ -196,8 +195,8 @@ def test_a_resumed_job_sends_the_same_chats_from_wherever_its_journal_ends(seed:
         usage = one.usage.model_copy(update={"input_tokens": draw.randrange(20_000)})
         replies.append(one.model_copy(update={"usage": usage}))
     steps = [*replies, reply(HAND_IN)]
-    settings = {"limits": limits(turns), "check": refuse_above(window, names_it=draw.random() < 0.5)}
-    first = Run(*steps, window=known(draw.choice([window, 2 * window])), **settings)
+    check = refuse_above(window, names_it=draw.random() < 0.5)
+    first = Run(*steps, window=known(draw.choice([window, 2 * window])), limits=limits(turns), check=check)
     assert first.answer == "done"
     check_form(first.script.chats)
     for end in draw.sample(range(len(first.written) + 1), 10):
@@ -205,7 +204,8 @@ def test_a_resumed_job_sends_the_same_chats_from_wherever_its_journal_ends(seed:
         answered = sum(json.loads(entry)["t"] == "reply" for entry in journal)
         knows = any(json.loads(entry)["t"] == "window" for entry in journal)
         later = Run(
-            *steps[answered:], journal=journal, window=known(999) if knows else first.window, **settings
-        )
+            *steps[answered:], journal=journal, window=known(999) if knows else first.window,
+            limits=limits(turns), check=check,
+        )  # fmt: skip
         assert later.script.chats == first.script.chats[answered:]
         assert later.answer == "done"
