@@ -13,7 +13,7 @@ from base64 import b64decode
 from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -73,6 +73,7 @@ _SENT_TO = (
 )
 _URL_BEGINNING = re.compile(r"[a-z][a-z0-9+.-]*://")
 _LEAST_SECRET_BYTES = 16
+_WINDOW = re.compile(r".+=[1-9][0-9]{2,9}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -149,7 +150,8 @@ class Settings(BaseSettings):
     code_timeout_s: float = Field(default=120, gt=0)
     max_output_chars: int = Field(default=20_000, ge=200)
     retention_s: int = Field(default=7 * 24 * 3600, ge=60)
-    prompts: PromptFamily = "coder"
+    prompts: PromptFamily | Path = "coder"
+    model_windows: Annotated[tuple[str, ...], NoDecode] = ()
     early_final: Literal["take", "refuse"] = "take"
     ask_at_limit: bool = False
     prices: Path | None = None
@@ -221,6 +223,26 @@ class Settings(BaseSettings):
             raise ValueError("must be import paths such as package.module:function,package.module:other")
         return paths
 
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _family_or_file(cls, value: object) -> object:
+        if isinstance(value, str) and value not in get_args(PromptFamily):
+            if Path(value).suffix not in (".json", ".toml"):
+                names = ", ".join(get_args(PromptFamily))
+                raise ValueError(f"must be one of {names}, or the path of a .json or .toml file")
+            return Path(value).expanduser().absolute()
+        return value
+
+    @field_validator("model_windows", mode="before")
+    @classmethod
+    def _windows(cls, value: str | Iterable[str]) -> tuple[str, ...]:
+        pairs = _split(value)
+        if not all(_WINDOW.fullmatch(pair) for pair in pairs):
+            raise ValueError(
+                "must be models with the tokens of their windows, such as gpt-5=400000,local=8192"
+            )
+        return pairs
+
     @field_validator("sandbox_packages", mode="before")
     @classmethod
     def _names(cls, value: str | Iterable[str]) -> tuple[str, ...]:
@@ -239,6 +261,22 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().absolute() if value else value
+
+    @property
+    def prompt_family(self) -> PromptFamily:
+        """The family of jobs that are submitted with these settings."""
+        return "file" if isinstance(self.prompts, Path) else self.prompts
+
+    def with_prompts(self, family: PromptFamily | None) -> "Settings":
+        """These settings with another prompt family; a path stays if ``file`` is asked for."""
+        same = family is None or family == self.prompt_family
+        return self if same else self.model_copy(update={"prompts": family})
+
+    @property
+    def windows(self) -> dict[str, int]:
+        """The tokens of models' windows, by name."""
+        pairs = (pair.rpartition("=") for pair in self.model_windows)
+        return {name: int(tokens) for name, _, tokens in pairs}
 
     @property
     def sub_url(self) -> str:

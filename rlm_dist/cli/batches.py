@@ -76,7 +76,7 @@ def submit(
     )  # fmt: skip
     _note_left_out(jobs, out)
     if dry_run:
-        family = settings.model_copy(update={"prompts": prompts or settings.prompts})
+        family = settings.with_prompts(prompts)
         _show_estimate(jobs, of_jobs, family, prices, out)
         return
     prices.check()

@@ -25,6 +25,8 @@ _MARKS = {
     "parameters_not_taken": "the model does not take these parameters, which were left out",
     "limit_reached": "the next turn is the last one",
     "early_final": "early answer",
+    "compacted": "older turns were cut, as the chat nears the root model's window",
+    "prompts_changed": "the prompt file changed; the job goes on with the texts that it began with",
     "parked": "the job waits for another worker",
     "event_lost": "a part of the trace was lost",
 }

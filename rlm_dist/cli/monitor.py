@@ -86,7 +86,8 @@ def up(
             settings = resources.enter_context(small_model(settings, out))
         cluster = resources.enter_context(workers(settings, roots=root, subs=sub, others={"flower": monitor}))
         announce(
-            configured.home, ClusterRecord(prompts=settings.prompts, sandboxed=settings.sandbox != "off")
+            configured.home,
+            ClusterRecord(prompts=settings.prompt_family, sandboxed=settings.sandbox != "off"),
         )
         url = f"http://127.0.0.1:{flower_port}"
         document = {

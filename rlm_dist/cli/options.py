@@ -73,6 +73,17 @@ def _json_of(file: str) -> object:
     raise InputError((f"--response-schema {file}: {problem}",))
 
 
+def _text_or_file(value: str | None) -> str | None:
+    """The text itself, or after an @ that of a file."""
+    if value is None or not value.startswith("@"):
+        return value
+    try:
+        return Path(value[1:]).read_text("utf-8")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is not text in UTF-8"
+        raise InputError((f"--instructions: {value[1:]}: {why}",)) from None
+
+
 JobOptions = Mapping[str, Any]
 NO_JOB_OPTIONS: JobOptions = MappingProxyType({})
 JOB_OPTIONS: Mapping[str, Any] = {
@@ -97,6 +108,10 @@ JOB_OPTIONS: Mapping[str, Any] = {
             callback=lambda file: _json_of(file) if file else None,
             help="JSON Schema of the answer.",
         ),
+    ],
+    "instructions": Annotated[
+        str | None,
+        typer.Option(metavar="TEXT|@FILE", callback=_text_or_file, help="Hints for the root model's prompt."),
     ],
     "max_iterations": Annotated[
         int | None, typer.Option(min=1, help="Root turns. [default: RLM_MAX_ITERATIONS]")

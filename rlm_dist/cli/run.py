@@ -84,12 +84,12 @@ def _endpoint(
             problem = "--local: there are workers already, which have their own model; leave it out"
             raise InputError((problem,))
         with small_model(given, out) as settings:
-            yield settings.model_copy(update={"prompts": prompts or settings.prompts})
+            yield settings.with_prompts(prompts)
     elif up is not None:
-        yield given.model_copy(update={"prompts": prompts or up.prompts})
+        yield given.with_prompts(prompts or up.prompts)
     else:
         root, sub = endpoints_of(given, Role.ROOT), endpoints_of(given, Role.SUB)
         check_endpoints(root)
         if [each.url for each in sub] != [each.url for each in root]:
             check_endpoints(sub)
-        yield given.model_copy(update={"prompts": prompts or given.prompts})
+        yield given.with_prompts(prompts)

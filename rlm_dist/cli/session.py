@@ -61,8 +61,8 @@ def open_client(
         Unreachable: if Redis does not answer.
     """
     cluster = presence(settings.home) if settings.redis_url is None else None
-    family = prompts or (cluster.prompts if cluster else settings.prompts)
-    with with_redis(settings.model_copy(update={"prompts": family})) as resolved, Client(resolved) as client:
+    family = prompts or (cluster.prompts if cluster else None)
+    with with_redis(settings.with_prompts(family)) as resolved, Client(resolved) as client:
         if settings.redis_url is None and cluster is None:
             out.note("no workers are running here; rlm-dist up starts them")
         elif needs_workers:

@@ -63,7 +63,7 @@ class JobSpecFactory:
             "model": options.model or settings.model,
             "sub_model": options.sub_model or settings.sub_model,
             "sub_models": options.sub_models or (),
-            "prompts": settings.prompts,
+            "prompts": settings.prompt_family,
             "max_output_chars": settings.max_output_chars,
             "early_final": settings.early_final,
             "ask_at_limit": settings.ask_at_limit,
@@ -75,4 +75,6 @@ class JobSpecFactory:
             "sub_parameters": options.parameters(Role.SUB),
             "broker_prefix": settings.broker_prefix,
             **{name: getattr(options, name) for name in _OF_ANSWERS},
+            "instructions": options.instructions or "",
+            "compaction": options.compaction or "cut",
         }

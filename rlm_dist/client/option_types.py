@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from pydantic import BaseModel
 
-from rlm_dist.schema import OnDivergence, Priority, Tier
+from rlm_dist.schema import Compaction, OnDivergence, Priority, Tier
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -19,8 +19,9 @@ class SubmitOptions(TypedDict, total=False):
     gives a different result. ``cache`` lets a sub-call reuse the answer that another job got to the same
     request. Waiting jobs of a higher ``priority`` start first. Names with ``sub_`` are for the sub model's
     calls; ``tier`` is for both roles. ``sub_models`` are the models that code may name besides the job's two.
-    ``extra_body`` has further fields of the requests. The last five say what an answer must be like; see
-    docs/typed-answers.md.
+    ``extra_body`` has further fields of the requests. ``instructions`` join the root model's prompt.
+    ``compaction`` says what happens to older turns near the end of the root model's window. The others below
+    it say what an answer must be like; see docs/typed-answers.md.
     """
 
     model: str | None
@@ -45,6 +46,8 @@ class SubmitOptions(TypedDict, total=False):
     sub_extra_body: Mapping[str, Any] | None
     tier: Tier | None
     sub_tier: Tier | None
+    instructions: str | None
+    compaction: Compaction | None
     response_schema: Mapping[str, Any] | type[BaseModel] | None
     quote_check: str | None
     validator: str | None

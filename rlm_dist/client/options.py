@@ -26,7 +26,18 @@ from pydantic import (
 from rlm_dist.client.answer_options import checked_field, checked_function, checked_schema, schema_of
 from rlm_dist.client.tags import check_tags
 from rlm_dist.errors import InputError
-from rlm_dist.schema import NANO, CallParameters, ExtraBody, JobLimits, OnDivergence, Priority, Role, Tier
+from rlm_dist.schema import (
+    MAX_INSTRUCTIONS_CHARS,
+    NANO,
+    CallParameters,
+    Compaction,
+    ExtraBody,
+    JobLimits,
+    OnDivergence,
+    Priority,
+    Role,
+    Tier,
+)
 
 _RAISABLE = {
     "max_usd": "max_nanousd",
@@ -70,6 +81,8 @@ class JobOptions(BaseModel):
     sub_extra_body: ExtraBody | None = None
     tier: Tier | None = None
     sub_tier: Tier | None = None
+    instructions: str | None = Field(default=None, min_length=1, max_length=MAX_INSTRUCTIONS_CHARS)
+    compaction: Compaction | None = None
     response_schema: Schema | None = None
     quote_check: Annotated[str, AfterValidator(checked_field)] | None = None
     validator: Annotated[str, AfterValidator(checked_function)] | None = None

@@ -14,6 +14,12 @@ An entry is one JSON object with ``"v": 1`` and a type ``"t"``:
     limit that made the next turn the last one (absent if there was none)
 ``{"v":1,"t":"verdict","turn":0,"answer":"<sha256>","by":"judge","reason":"…"}``
     what became of an answer that was reviewed, by the hash of its value; ``by`` is empty if it was accepted
+``{"v":1,"t":"prompts","turn":0,"texts":{…}}``
+    the prompt family of a file with which the job began, as ``PromptTexts``
+``{"v":1,"t":"window","turn":0,"tokens":200000}``
+    the root model's window, as far as it was known when the job began
+``{"v":1,"t":"compacted","turn":9,"block":0,"step":0,"turns":6,"window":200000,"summary":"…"}``
+    how the chat was cut before the model was asked in a turn, see ``compaction``; ``summary`` if there is one
 
 A partial answer is cut to ``PARTIAL_BYTES``. The REPL reports it only if it changed.
 
@@ -30,6 +36,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from rlm_dist.engine.prompts.families import PromptTexts
 from rlm_dist.schema import CellResult, Clipped, Completion, FinalValue, ReachedLimit
 
 _VERSION = 1
@@ -123,6 +130,40 @@ class Journal:
         self._write("verdict", turn, answer=answer, by=by, reason=reason)
         return by, reason
 
+    def prompts(self, texts: PromptTexts | None) -> PromptTexts | None:
+        """The family of a file with which the job began; a resumed job goes on with it."""
+        entry = self._entries.get(("prompts", 0, 0))
+        if entry is not None:
+            try:
+                return PromptTexts.model_validate(entry["texts"])
+            except (KeyError, ValidationError):
+                pass
+        if texts is not None:
+            self._write("prompts", 0, texts=texts.model_dump(mode="json"))
+        return texts
+
+    def window(self, tokens: int | None) -> int | None:
+        """The root model's window that the job began with."""
+        entry = self._entries.get(("window", 0, 0))
+        if entry is not None and _is_count(entry.get("tokens")):
+            return int(entry["tokens"])
+        if tokens is not None:
+            self._write("window", 0, tokens=tokens)
+        return tokens
+
+    def compactions(self, turn: int) -> list[dict[str, Any]]:
+        """How the chat was cut before the model was asked in a turn, in order."""
+        entries: list[dict[str, Any]] = []
+        while (entry := self._entries.get(("compacted", turn, len(entries)))) is not None:
+            if not all(_is_count(entry.get(name)) for name in ("step", "turns", "window")):
+                break
+            entries.append(entry)
+        return entries
+
+    def compacted(self, turn: int, number: int, fields: dict[str, Any]) -> None:
+        """Write down a compaction; ``number`` counts those of a turn from 0."""
+        self._write("compacted", turn, block=number, **fields)
+
     def _cell(self, entry: dict[str, Any], digest: str) -> CellResult | None:
         if entry.get("code") != digest:
             return None
@@ -152,6 +193,10 @@ def _bounded(result: CellResult) -> CellResult:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _read(text: str) -> dict[str, Any] | None:

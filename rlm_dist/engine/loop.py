@@ -13,11 +13,13 @@ from typing import NamedTuple, Protocol
 from rlm_dist.engine import prompts
 from rlm_dist.engine.answer_checks import AnswerChecks, AnswersRefused, Refusal, Review
 from rlm_dist.engine.blocks import MOST_BLOCKS, BlockOrder, NotRun
+from rlm_dist.engine.compaction import FittedChat, RootWindow
 from rlm_dist.engine.journal import BudgetHint, Journal, bounded_partial
 from rlm_dist.engine.observation import BlockResult, cut, observation
 from rlm_dist.engine.parsing import ParsedReply, parse
 from rlm_dist.engine.parsing.expressions import expression, unmarked
 from rlm_dist.engine.prompts.answer_forms import refused
+from rlm_dist.engine.prompts.families import PromptTexts
 from rlm_dist.engine.repeats import NOTICE_AFTER, RepeatedErrors
 from rlm_dist.engine.text_answers import AnswerDecision, TextAnswers
 from rlm_dist.errors import (
@@ -28,6 +30,7 @@ from rlm_dist.errors import (
     LimitExceeded,
     ReplayDiverged,
     SandboxError,
+    SettingsError,
 )
 from rlm_dist.schema import (
     CellResult,
@@ -46,6 +49,8 @@ from rlm_dist.schema.events import REPLAY_DIVERGED, CellRan, Emit, Marked, Messa
 Complete = Callable[[Sequence[Message]], Completion]
 Budget = Callable[[int], BudgetHint]
 
+_UNKNOWN_WINDOW = RootWindow()
+_NO_FILE = "RLM_PROMPTS: the job asks for the prompts of a file, and this worker's setting names none"
 _WARN_AT_TURNS_LEFT = 3
 # What is shown of an output before the last turn of a job that has reached a limit; room is kept for it.
 LAST_OUTPUT_CHARS = 4000
@@ -55,8 +60,8 @@ _HINTS = {
     FailureKind.QUOTA: "The account behind this key has no credit left: top it up, or use another key.",
     FailureKind.UNKNOWN_MODEL: "Set RLM_MODEL, or the job's model, to a model that the endpoint lists.",
     FailureKind.TOO_LONG: (
-        "The chat is longer than the root model's window: use a model with a larger window, or lower "
-        "RLM_MAX_OUTPUT_CHARS."
+        "The chat is longer than the root model's window: use a model with a larger window, lower "
+        "RLM_MAX_OUTPUT_CHARS, or shorten the query and the instructions."
     ),
     FailureKind.INVALID: "The endpoint does not accept this request as it stands.",
     FailureKind.NO_ANSWER: "The model's reply had no answer: use another model, or raise its output limit.",
@@ -95,17 +100,22 @@ def run(
     emit: Emit,
     budget: Budget | None,
     review: Review | None = None,
+    window: RootWindow = _UNKNOWN_WINDOW,
+    texts: PromptTexts | None = None,
 ) -> Outcome:
     """Run a job's root loop to its end, starting where its journal ends.
 
     ``budget`` is called after each turn with the number of characters of the next request, and returns what
     to tell the model; None if the job has no limits. ``review`` checks more than the form of an answer.
+    ``texts`` is the worker's prompt family of a file; a job that is resumed goes on with that of its journal.
 
     Raises:
         Superseded: another worker now holds the job.
         RLMError: the REPL, the store or the endpoint could not be reached.
     """
-    loop = _Loop(spec, complete, repl, journal, emit, budget, AnswerChecks(spec, journal, review))
+    fitted, checks = FittedChat(spec, complete, journal, emit, window), AnswerChecks(spec, journal, review)
+    loop = _Loop(spec, fitted, repl, journal, emit, budget, checks)
+    loop.open(texts)
     try:
         return loop.run()
     except LimitExceeded as error:
@@ -127,7 +137,7 @@ class _Loop:
     def __init__(
         self,
         spec: JobSpec,
-        complete: Complete,
+        fitted: FittedChat,
         repl: Repl,
         journal: Journal,
         emit: Emit,
@@ -136,7 +146,7 @@ class _Loop:
     ) -> None:
         self._spec = spec
         self._checks = checks
-        self._complete = complete
+        self._fitted = fitted
         self._repl = repl
         self._journal = journal
         self._emit = emit
@@ -155,9 +165,17 @@ class _Loop:
         self._draft: str | None = None
         self._last_words: str | None = None
 
-    def run(self) -> Outcome:
-        for message in prompts.opening(self._spec):
+    def open(self, texts: PromptTexts | None) -> None:
+        """Begin the chat."""
+        begun_with = self._journal.prompts(texts)
+        if begun_with is None and self._spec.prompts == "file":
+            raise SettingsError((_NO_FILE,))
+        if begun_with is not None and begun_with != texts:
+            self._mark("prompts_changed", f"the job began with those of sha256 {begun_with.sha256[:12]}")
+        for message in prompts.opening(self._spec, begun_with):
             self._say(message.role, message.content)
+
+    def run(self) -> Outcome:
         limit = self._spec.limits.max_iterations
         turns = limit + 1 if self._spec.ask_at_limit else limit
         for self._turn in range(turns):
@@ -257,7 +275,7 @@ class _Loop:
         max_chars = self._spec.max_output_chars
         text = observation(results, max_chars=max_chars, not_run=not_run, notes=notes)
         if self._budget and not self._limits:
-            budget, chars = self._budget, sum(len(message.content) for message in self._chat) + len(text)
+            budget, chars = self._budget, self._fitted.next_chars(self._chat, text)
             hint = self._journal.hint(self._turn, lambda: budget(chars))
             notes = [*notes, hint.text] if hint.text else notes
             self._note_limits([hint.last] if hint.last else [])
@@ -281,7 +299,7 @@ class _Loop:
 
     def _ask(self) -> Completion:
         start_s = time.monotonic()
-        completion, replayed = self._journal.reply(self._turn, lambda: self._complete(tuple(self._chat)))
+        completion, replayed = self._fitted.ask(self._turn, self._chat)
         completion = completion.model_copy(update={"text": _clean(completion.text)})
         self._replies += 1
         self._emit(
@@ -348,6 +366,7 @@ class _Loop:
             if self._spec.on_divergence == "fail":
                 raise ReplayDiverged(self._turn, block)
         if not repl_result.state_lost:
+            self._fitted.note_cell(self._turn, len(self._cells))
             self._cells.append((code, began_ns))
             return BlockResult(result, number=block + 1)
         goes_on = result.final is None or self._checks.active
@@ -361,6 +380,7 @@ class _Loop:
         for code, began_ns in self._cells:
             if self._repl.run(code, began_ns, self._turn).state_lost:
                 self._cells = []
+                self._fitted.forget_cells()
                 self._repl.restart()
                 self._mark("state_lost", "the earlier blocks could not be run again")
                 return "They could not be rebuilt: begin again from `context`."

@@ -97,6 +97,15 @@ class Prices:
         return None if usd is None else _nanousd(usd)
 
 
+def published_window(model: str, api_url: str) -> int | None:
+    """The tokens of a model's window, as the published data has it; None if it is not known."""
+    try:
+        _, listed = get_snapshot().find_provider_model(model, None, None, api_url)
+    except LookupError:
+        return None
+    return listed.context_window
+
+
 def is_provider(api_url: str) -> bool:
     """Whether the published prices know this address."""
     try:

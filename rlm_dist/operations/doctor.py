@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import redis
@@ -20,6 +21,7 @@ from rlm_dist.llm.failures import shown_url
 from rlm_dist.schema import CallResult, Role, Wire
 from rlm_dist.settings import Settings, UnknownVariable
 from rlm_dist.store import reaching
+from rlm_dist.worker.prompt_file import read_prompts
 
 Status = Literal["ok", "warning", "failed"]
 _OLDEST_REDIS = (6, 2)
@@ -63,6 +65,8 @@ class Probes:
 
 def examine(settings: Settings, probes: Probes) -> Iterator[Check]:
     """Run all checks, one after another."""
+    if isinstance(settings.prompts, Path):
+        yield _guarded("prompt file", lambda: _prompt_file(settings))
     yield from _stores(probes, embedded=settings.redis_url is None)
     yield _guarded("sandbox", lambda: _sandbox(probes.sandbox()))
     root, sub = endpoints_of(settings, Role.ROOT), endpoints_of(settings, Role.SUB)
@@ -95,6 +99,13 @@ def check_lines(checks: list[Check]) -> Iterator[str]:
         yield f"{check.name.ljust(width)}  {check.status.ljust(7)}  {check.detail}"
         for line in check.hint.splitlines():
             yield f"{' ' * width}           {line}"
+
+
+def _prompt_file(settings: Settings) -> Check:
+    texts = read_prompts(settings.prompts)
+    assert texts is not None
+    detail = f"{settings.prompts} has a prompt family, sha256 {texts.sha256[:12]}"
+    return Check(name="prompt file", status="ok", detail=detail)
 
 
 def _stores(probes: Probes, *, embedded: bool) -> Iterator[Check]:

@@ -72,11 +72,14 @@ def estimate(items: Iterable[BatchItem], defaults: JobOptions, settings: Setting
     long_prompts = 0
     long_prompt_ids: list[str] = []
 
+    # The workers' own file is not read here; the size of its prompt is taken to be that of ``coder``.
+    family = "coder" if settings.prompt_family == "file" else settings.prompt_family
     ref_of_file = reading_files(lambda encoded: encoded.ref)
     for item in items:
         ref = item.encode().ref if item.context_file is None else ref_of_file(item.context_file)
         options = item.options.over(defaults)
-        spec = JobSpec(id="", custom_id="", query=item.query, context=ref, prompts=settings.prompts)
+        spec = JobSpec(id="", custom_id="", query=item.query, context=ref, prompts=family,
+                       instructions=options.instructions or "")  # fmt: skip
         chars = sum(len(message.content) for message in opening(spec))
         floor.add(options.model or settings.model, chars, options.parameters(Role.ROOT).asked_tier)
         tier = options.parameters(Role.SUB).asked_tier

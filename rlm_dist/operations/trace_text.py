@@ -108,8 +108,12 @@ def context_text(info: ContextInfo) -> str:
 def _started(event: JobStarted) -> Iterator[str]:
     attempt = f", attempt {event.epoch}" if event.epoch > 1 else ""
     yield f"job {event.job_id} on {event.worker}{attempt}"
-    yield f"  model {event.model}, sub model {event.sub_model}, prompts {event.prompts}"
+    yield f"  model {event.model}, sub model {event.sub_model}, prompts {event.prompts}{_digest(event)}"
     yield f"  sandbox: {event.isolation}; context: {context_text(event.context)}"
+
+
+def _digest(event: JobStarted) -> str:
+    return f" ({event.prompts_sha256[:12]})" if event.prompts_sha256 else ""
 
 
 def _message(event: MessageAdded) -> Iterator[str]:

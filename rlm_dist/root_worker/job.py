@@ -10,7 +10,9 @@ from contextlib import suppress
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.engine import loop as engine
+from rlm_dist.engine.compaction import RootWindow
 from rlm_dist.engine.journal import BudgetHint, Journal
+from rlm_dist.engine.prompts.families import PromptTexts
 from rlm_dist.errors import BlobError, RLMError
 from rlm_dist.root_worker.answer_review import AnswerReview
 from rlm_dist.root_worker.fan_out import FanOut
@@ -40,7 +42,11 @@ class RootJob:
         repl: JobRepl,
         emit: Emit,
         review: AnswerReview | None = None,
+        window: RootWindow,
+        texts: PromptTexts | None,
     ) -> None:
+        self._window = window
+        self._texts = texts
         self._spec = record.spec
         self._epoch = record.epoch
         self._lease = lease
@@ -77,6 +83,8 @@ class RootJob:
                 emit=self._emit,
                 budget=self._budget if self._has_limits or self._has_budget else None,
                 review=self._review,
+                window=self._window,
+                texts=self._texts,
             )
         finally:
             self._repl.sandbox.close()

@@ -15,15 +15,18 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from rlm_dist.broker.app import SUB_QUEUE
 from rlm_dist.broker.publish import SubTasks, queued, send_root, send_sub
+from rlm_dist.engine.compaction import RootWindow
 from rlm_dist.errors import NotFound, Parked, RLMError, Superseded, Unreachable
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.failures import shown_url
+from rlm_dist.llm.prices import published_window
 from rlm_dist.root_worker.answer_review import make_review
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job import RootJob
 from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.job_log import log_end, log_park, log_start
 from rlm_dist.root_worker.job_spans import JobSpans
+from rlm_dist.root_worker.model_windows import ModelWindows, summariser
 from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.root_worker.root_calls import RootCalls
 from rlm_dist.sandbox.fork_server_process import ForkServerProcess
@@ -41,6 +44,7 @@ from rlm_dist.worker.failpoints import failpoint
 from rlm_dist.worker.metrics import Unmeasured
 from rlm_dist.worker.metrics_port import SANDBOX
 from rlm_dist.worker.process import Worker
+from rlm_dist.worker.prompt_file import read_prompts
 
 log = structlog.get_logger()
 
@@ -72,7 +76,23 @@ class RootWorker(Worker):
             {shown_url(endpoint.url.rstrip("/")) for endpoint in endpoints_of(settings, role)}
             for role in Role
         ]
+        self._prompt_texts = read_prompts(settings.prompts)
+        self._windows = ModelWindows(settings.windows, self._published_window)
         self._repls = start_at(_level(settings), find(settings.sandbox_packages), fork_server)
+
+    def _published_window(self, model: str) -> int | None:
+        """The smallest window that the endpoints of the root model have by the published data."""
+        endpoints = endpoints_of(self.settings, Role.ROOT)
+        windows = [published_window(endpoint.named(model), endpoint.url) for endpoint in endpoints]
+        return min((window for window in windows if window), default=None)
+
+    def _window(self, model: str, fan_out: FanOut) -> RootWindow:
+        named = partial(self.accounts.resolved, Role.ROOT, model)
+        return RootWindow(
+            tokens=lambda: self._windows.tokens(named()),
+            learned=lambda tokens: self._windows.learn(named(), tokens),
+            summarise=summariser(fan_out),
+        )
 
     def close(self) -> None:
         """Close the REPLs, and all that ``Worker`` closes."""
@@ -224,7 +244,6 @@ class RootWorker(Worker):
             send=partial(self._send, SubTasks(spec, epoch=epoch, root_task_id=task_id)),
             queue_is_empty=self._queue_is_empty, emit=measured,
         )  # fmt: skip
-        review = make_review(spec, fan_out, context_path, self.settings.validators)
         limits = SandboxLimits(
             code_timeout_s=self.settings.code_timeout_s,
             outage_s=self.settings.outage_s,
@@ -235,27 +254,27 @@ class RootWorker(Worker):
         repl = JobRepl(
             fan_out,
             lambda query, typed_query: Sandbox(
-                context_path=context_path,
-                query=query,
-                typed_query=typed_query,
-                limits=limits,
-                start=self._repls,
+                context_path=context_path, query=query, typed_query=typed_query,
+                limits=limits, start=self._repls,
             ),
             self.metrics.repl_lost,
             spans.cell,
-        )
+        )  # fmt: skip
+        texts = self._prompt_texts if spec.prompts == "file" else None
         emit(
             JobStarted(
                 job_id=spec.id, epoch=epoch, worker=self.owner.removeprefix(self.settings.broker_prefix),
                 model=spec.model, sub_model=spec.sub_model,
                 prompts=spec.prompts, isolation=repl.sandbox.isolation, context=spec.context.info,
+                prompts_sha256=texts.sha256 if texts else None,
             )
         )  # fmt: skip
         emit.flush()  # if this process dies at once, the trace still shows that it had the job
         return RootJob(
             record=record, lease=lease, store=self.store, payloads=self.payloads,
             calls=calls, fan_out=fan_out, repl=repl, emit=spans.watch(measured),
-            review=review,
+            review=make_review(spec, fan_out, context_path, self.settings.validators),
+            window=self._window(spec.model, fan_out), texts=texts,
         )  # fmt: skip
 
     def _send(

@@ -16,6 +16,8 @@ from rlm_dist.schema.calls import (
 from rlm_dist.schema.cells import REPL_NAMES, CellResult, Clipped, FinalValue, ReachedLimit, Resolved
 from rlm_dist.schema.costs import DEFAULT_TIER, FLEX, Charge, Costs, ModelCosts, Tier, Usage, tier_name
 from rlm_dist.schema.jobs import (
+    MAX_INSTRUCTIONS_CHARS,
+    Compaction,
     ContextInfo,
     ContextRef,
     EndedJob,
@@ -37,6 +39,7 @@ __all__ = [
     "CHARS_PER_TOKEN",
     "DEFAULT_TIER",
     "FLEX",
+    "MAX_INSTRUCTIONS_CHARS",
     "NANO",
     "REPL_NAMES",
     "Answer",
@@ -49,6 +52,7 @@ __all__ = [
     "CellResult",
     "Charge",
     "Clipped",
+    "Compaction",
     "Completion",
     "ContextInfo",
     "ContextRef",

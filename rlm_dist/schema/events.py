@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from rlm_dist.schema.base import Wire
+from rlm_dist.schema.base import Wire, _is_none
 from rlm_dist.schema.costs import Usage
 from rlm_dist.schema.jobs import ContextInfo, ErrorInfo, JobState
 
@@ -16,7 +16,10 @@ REPLAY_DIVERGED = "replay_diverged"  # marks a cell whose result differs from it
 
 
 class JobStarted(Wire):
-    """A root worker took the job up; ``epoch`` counts how many times that has happened."""
+    """A root worker took the job up; ``epoch`` counts how many times that has happened.
+
+    ``prompts_sha256`` is that of the worker's prompt file, if the job's prompts are those of a file.
+    """
 
     event: Literal["job_started"] = "job_started"
     job_id: str
@@ -27,6 +30,7 @@ class JobStarted(Wire):
     prompts: str
     isolation: str
     context: ContextInfo
+    prompts_sha256: str | None = Field(default=None, exclude_if=_is_none)
 
 
 class MessageAdded(Wire):

@@ -10,9 +10,15 @@ from rlm_dist.schema.base import Wire, _is_empty, _is_none
 from rlm_dist.schema.calls import CallParameters
 from rlm_dist.schema.costs import Costs
 
-PromptFamily = Literal["coder", "frugal", "small"]
+PromptFamily = Literal["coder", "frugal", "small", "file"]  # file: that of the worker's RLM_PROMPTS
+Compaction = Literal["cut", "summary", "off"]
+MAX_INSTRUCTIONS_CHARS = 20_000
 OnDivergence = Literal["warn", "fail"]
 Priority = Literal["high", "normal", "low"]
+
+
+def _is_cut(value: str) -> bool:
+    return value == "cut"
 
 
 class JobState(StrEnum):
@@ -76,7 +82,9 @@ class JobSpec(Wire):
     again, after its worker died, gives a result that differs from its journal. Of the waiting jobs, those
     with a higher ``priority`` start first, then those submitted first. ``sub_models`` are the models that its
     code may name besides ``model`` and ``sub_model``; None, in jobs of earlier versions, allows every name.
-    ``tags`` are those of a single job; the jobs of a batch have their batch's.
+    ``tags`` are those of a single job; the jobs of a batch have their batch's. ``instructions`` join the
+    prompt as they are. ``compaction`` says what happens to older turns when the chat nears the root model's
+    window.
 
     An answer is accepted if it conforms to ``response_schema``, if the quotes in its field ``quote_check``
     stand in the context, if the function ``validator`` (``module:name``) does not refuse it, and if
@@ -111,6 +119,8 @@ class JobSpec(Wire):
     validator: str | None = Field(default=None, exclude_if=_is_none)
     judge: str | None = Field(default=None, exclude_if=_is_none)
     judge_model: str | None = Field(default=None, exclude_if=_is_none)
+    instructions: str = Field(default="", exclude_if=_is_empty)
+    compaction: Compaction = Field(default="cut", exclude_if=_is_cut)
 
 
 class ErrorInfo(Wire):

@@ -21,6 +21,7 @@ from rlm_dist.schema import Role
 from rlm_dist.settings import Settings, load_settings, unknown_variables
 from rlm_dist.store import connect, reaching
 from rlm_dist.worker.logging_setup import configure_logs
+from rlm_dist.worker.prompt_file import read_prompts
 
 log = structlog.get_logger()
 
@@ -39,6 +40,8 @@ def worker_settings(role: Role) -> Settings:
         if settings.redis_url is None:
             raise SettingsError(("RLM_REDIS_URL: a worker needs the address of the Redis server",))
         Prices(settings.prices)
+        if role is Role.ROOT:
+            read_prompts(settings.prompts)
         for any_role in Role:
             endpoints_of(settings, any_role)
     except SettingsError as error:

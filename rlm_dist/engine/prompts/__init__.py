@@ -7,11 +7,12 @@ The description of a context takes a few lines, whatever its size.
 from collections.abc import Sequence
 
 from rlm_dist.engine.prompts.answer_forms import answer_form
+from rlm_dist.engine.prompts.families import PromptTexts
 from rlm_dist.engine.prompts.shots import SHOTS
 from rlm_dist.engine.prompts.texts import CODER, FRUGAL, SMALL
-from rlm_dist.schema import ContextInfo, JobSpec, Message, PromptFamily
+from rlm_dist.schema import ContextInfo, JobSpec, Message
 
-_SYSTEM: dict[PromptFamily, str] = {"coder": CODER, "frugal": FRUGAL, "small": SMALL}
+_SYSTEM = {"coder": CODER, "frugal": FRUGAL, "small": SMALL}
 _SIZES_SHOWN = 5
 
 AT_LIMIT = (
@@ -60,15 +61,34 @@ UNFENCED_CODE = (
 )
 
 
-def opening(spec: JobSpec) -> tuple[Message, ...]:
-    """The chat before the first reply: the system prompt, the family's examples if it has any, the task."""
-    messages = [Message(role="system", content=_SYSTEM[spec.prompts])]
-    if spec.prompts == "small":
-        for shot in SHOTS:
-            messages.append(Message(role="user", content=task(shot.info, shot.query)))
-            messages.append(Message(role="assistant", content=shot.reply))
-    messages.append(Message(role="user", content=task(spec.context.info, spec.query, answer_form(spec))))
-    return tuple(messages)
+def opening(spec: JobSpec, texts: PromptTexts | None = None) -> tuple[Message, ...]:
+    """The chat before the first reply: the system prompt, the family's examples if it has any, the task.
+
+    ``texts`` is the family of a file. A job's instructions come after what all jobs share: at the end of the
+    system prompt or, if examples follow that, at the beginning of the task.
+    """
+    form = answer_form(spec)
+    description = _description(spec.context.info)
+    if texts is None:
+        system, last = _SYSTEM[spec.prompts], task(spec.context.info, spec.query, form)
+        shots = SHOTS if spec.prompts == "small" else ()
+        examples = [(task(shot.info, shot.query), shot.reply) for shot in shots]
+    else:
+        system, last = texts.system, texts.fill(context=description, query=spec.query)
+        last = f"{last.rstrip()}\n\n{form}" if form else last
+        examples = [(example.user, example.assistant) for example in texts.examples]
+    if spec.instructions and examples:
+        last = f"{_instructions(spec.instructions)}\n\n{last}"
+    elif spec.instructions:
+        system = f"{system.rstrip()}\n\n{_instructions(spec.instructions)}"
+    messages = [Message(role="system", content=system)]
+    for user, assistant in examples:
+        messages += (Message(role="user", content=user), Message(role="assistant", content=assistant))
+    return (*messages, Message(role="user", content=last))
+
+
+def _instructions(text: str) -> str:
+    return f"Instructions of the user for this work:\n{text}"
 
 
 def task(info: ContextInfo, query: str, form: str = "") -> str:

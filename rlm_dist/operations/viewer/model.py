@@ -50,13 +50,8 @@ _WARNINGS = frozenset(
 # Marks whose detail is in our own words; that of others may quote an endpoint.
 _OWN_MARKS = frozenset(
     {
-        REPLAY_DIVERGED,
-        "early_final",
-        "limit_reached",
-        "root_attempts_failed",
-        "state_lost",
-        "state_rebuilt",
-        "answer_refused",
+        *(REPLAY_DIVERGED, "compacted", "early_final", "limit_reached", "prompts_changed"),
+        *("root_attempts_failed", "state_lost", "state_rebuilt", "answer_refused"),
     }
 )
 

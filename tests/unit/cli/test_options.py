@@ -27,7 +27,7 @@ def declared(command: str) -> dict[str, tuple[object, ...]]:
 def test_run_and_submit_declare_the_same_options_of_a_job() -> None:
     run, submit = declared("run"), declared("submit")
     assert set(JOB_OPTIONS) == {
-        *("model", "sub_model", "sub_models", "tier", "sub_tier", "response_schema"),
+        *("model", "sub_model", "sub_models", "tier", "sub_tier", "response_schema", "instructions"),
         *("max_iterations", "max_usd", "max_tokens", "max_seconds", "max_sub_calls"),
     }
     for name in JOB_OPTIONS:
