@@ -121,16 +121,21 @@ class CallFunctions:
         )
 
     def _ask(self, prompts: list[Prompt], model: str | None) -> list[dict[str, Any]]:
+        frames = (({"op": "query", "prompts": chunk, "model": model}, len(chunk)) for chunk in _chunks(prompts))
+        return self.send_all(frames)
+
+    def send_all(self, frames: Iterable[tuple[dict[str, object], int]]) -> list[dict[str, Any]]:
+        """Send frames, each with the number of its answers; return all answers in order."""
         answers: list[dict[str, Any]] = []
         in_flight: deque[tuple[int, _Request]] = deque()
         try:
-            for chunk in _chunks(prompts):
+            for frame, count in frames:
                 if len(in_flight) == _WINDOW:
                     answers += self._await(in_flight)
-                request_id, request = next(self._ids), _Request(len(chunk))
+                request_id, request = next(self._ids), _Request(count)
                 self._open[request_id] = request
                 in_flight.append((request_id, request))
-                self._send({"op": "query", "id": request_id, "prompts": chunk, "model": model})
+                self._send({**frame, "id": request_id})
             while in_flight:
                 answers += self._await(in_flight)
         finally:
