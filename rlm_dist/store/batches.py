@@ -22,6 +22,7 @@ from rlm_dist.store.capacity import requests_by_job
 from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart
 from rlm_dist.store.jobs import CANCELLED, JobStore
 from rlm_dist.store.ledger import read_costs, read_model_costs
+from rlm_dist.store.tree import levels_below
 
 _AT_ONCE = 200
 _MESSAGES_AT_ONCE = 1000
@@ -101,8 +102,9 @@ class BatchStore(StorePart):
         self._mark(batch_id, "paused", "clear")
         start = 0
         while ids := self.job_ids(batch_id, start, _AT_ONCE):
-            due = dict.fromkeys(ids, 0)
-            self._reach(lambda due=due: self._client.zadd(keys.QUEUED, due, xx=True))  # type: ignore[misc]
+            for level in (ids, *levels_below(self._connection, ids)):
+                due = dict.fromkeys(level, 0)
+                self._reach(lambda due=due: self._client.zadd(keys.QUEUED, due, xx=True))  # type: ignore[misc]
             start += len(ids)
 
     def retry(self, batch_id: str, raised: Mapping[str, float] | None = None) -> list[str]:
