@@ -228,9 +228,9 @@ class BatchStore(StorePart):
         if not batch_ids:
             return []
         now, announced, *hashes = self._reach(read)
-        requests = requests_by_job(announced, now)
+        requests = self._requests_by_batch(requests_by_job(announced, now))
         return [
-            _record(batch_id, batch, ledger, self._count_requests(batch_id, requests)) if batch else None
+            _record(batch_id, batch, ledger, requests[keys.batch(batch_id)]) if batch else None
             for batch_id, batch, ledger in zip(batch_ids, hashes[::2], hashes[1::2], strict=True)
         ]
 
@@ -318,13 +318,20 @@ class BatchStore(StorePart):
         """What all its jobs have used so far, by role and model."""
         return read_model_costs(self._batch_ledger(batch_id))
 
-    def _count_requests(self, batch_id: str, requests: Mapping[str, int]) -> int:
-        """How many of the requests, by job id, belong to jobs of this batch."""
-        ids = list(requests)
-        if not ids:
-            return 0
-        indices = self._reach(lambda: self._client.zmscore(keys.batch(batch_id, "jobs"), ids))
-        return sum(requests[id_] for id_, index in zip(ids, indices, strict=True) if index is not None)
+    def _requests_by_batch(self, requests: Mapping[str, int]) -> Counter[str]:
+        """How many of the requests, by job id, each batch has, by its key; those of children too."""
+
+        def read() -> list[str | None]:
+            pipe = self._client.pipeline(transaction=False)
+            for job_id in requests:
+                pipe.hget(keys.job(job_id), "batch")
+            return list(pipe.execute())
+
+        counts: Counter[str] = Counter()
+        for batch, count in zip(self._reach(read) if requests else (), requests.values(), strict=True):
+            if batch is not None:
+                counts[batch] += count
+        return counts
 
     def _batch_ledger(self, batch_id: str) -> dict[str, str]:
         return dict(self._reach(lambda: self._client.hgetall(keys.batch(batch_id, "ledger"))))

@@ -1,4 +1,5 @@
--- Prelude, after prelude.lua, of every script of calls (calls_*.lua), job_retry.lua and job_children.lua: the format of a call's state.
+-- Prelude, after prelude.lua, of every script of calls (calls_*.lua), of job_retry.lua and of job_children.lua: the
+-- format of a call's state.
 -- The state of a call (a value of J:calls) is one of
 --   p <since_ms> <nanousd> <tokens> <lapsed>                        pending, with its reservation
 --   c <lease_ms> <nanousd> <tokens> <lapsed> <claim token> <owner>  claimed
