@@ -59,13 +59,6 @@ class JobOptions(BaseModel):
     tier: Tier | None = None
     sub_tier: Tier | None = None
 
-    @field_validator("max_depth")
-    @classmethod
-    def _existing(cls, value: int | None) -> int | None:
-        if value is not None and value > 1:
-            raise ValueError("must be 0 or 1: sub-calls cannot start root loops of their own yet")
-        return value
-
     def over(self, defaults: "JobOptions") -> "JobOptions":
         """These options, with the values of ``defaults`` for those that are not set."""
         own = {name: getattr(self, name) for name in self.model_fields_set & _NAMES}

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from rlm_dist.errors import Cancelled, JobFailed
-from rlm_dist.schema.base import Wire, _is_empty
+from rlm_dist.schema.base import Wire, _is_empty, _is_none, _is_zero
 from rlm_dist.schema.calls import CallParameters
 from rlm_dist.schema.costs import Costs
 
@@ -76,7 +76,8 @@ class JobSpec(Wire):
     again, after its worker died, gives a result that differs from its journal. Of the waiting jobs, those
     with a higher ``priority`` start first, then those submitted first. ``sub_models`` are the models that its
     code may name besides ``model`` and ``sub_model``; None, in jobs of earlier versions, allows every name.
-    ``tags`` are those of a single job; the jobs of a batch have their batch's.
+    ``tags`` are those of a single job; the jobs of a batch have their batch's. ``parent_id`` is the job whose
+    code asked for this one, a child; ``depth`` counts the jobs above it.
     """
 
     id: str
@@ -102,6 +103,8 @@ class JobSpec(Wire):
     form: Literal["native", "openai"] = "native"
     broker_prefix: str = ""
     tags: dict[str, str] = Field(default={}, exclude_if=_is_empty)
+    parent_id: str | None = Field(default=None, exclude_if=_is_none)
+    depth: int = Field(default=0, ge=0, exclude_if=_is_zero)
 
 
 class ErrorInfo(Wire):

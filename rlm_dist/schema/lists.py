@@ -51,6 +51,19 @@ class JobRow(Wire):
     costs: Costs = Costs()
 
 
+class ChildRow(Wire):
+    """A child of a job; its costs are those of its own children too. Times are Unix milliseconds."""
+
+    id: str
+    custom_id: str
+    state: JobState
+    depth: int
+    turns: int = 0
+    costs: Costs = Costs()
+    started_ms: int | None = None
+    ended_ms: int | None = None
+
+
 class JobPage(Wire):
     """Some jobs of a list in order; ``next`` is the cursor of the page after it, None if it is the last."""
 
