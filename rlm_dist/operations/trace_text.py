@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rlm_dist.schema import DEFAULT_TIER, ContextInfo, ModelCosts, Usage
 from rlm_dist.schema.events import (
     CellRan,
+    ChildrenAnswered,
     Event,
     JobEnded,
     JobStarted,
@@ -52,6 +53,10 @@ def event_lines(event: Event) -> Iterator[str]:
                 f"{event.failed} failed" if event.failed else "",
                 f"{event.from_store} were answered before" if event.from_store else "",
                 *(f"{count} by the tier {tier}" for tier, count in sorted(event.tiers.items())),
+            )
+        case ChildrenAnswered():
+            yield f"  {calls(event.children, 'child job')} ended in {event.seconds:.1f} s" + _suffix(
+                f"{event.failed} failed" if event.failed else ""
             )
         case Marked():
             yield f"  ! {event.kind}" + (f": {event.detail}" if event.detail else "")

@@ -12,6 +12,7 @@ from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.engine import loop as engine
 from rlm_dist.engine.journal import BudgetHint, Journal
 from rlm_dist.errors import BlobError, RLMError
+from rlm_dist.root_worker.children import ChildJobs
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.repl import JobRepl
@@ -38,7 +39,9 @@ class RootJob:
         fan_out: FanOut,
         repl: JobRepl,
         emit: Emit,
+        children: ChildJobs | None = None,
     ) -> None:
+        self._children = children
         self._spec = record.spec
         self._epoch = record.epoch
         self._lease = lease
@@ -77,6 +80,8 @@ class RootJob:
         finally:
             self._repl.sandbox.close()
             self._fan_out.close()
+            if self._children is not None:
+                self._children.close()
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, Marked) and event.kind == REPLAY_DIVERGED:
@@ -104,6 +109,8 @@ class RootJob:
     def _stop(self, error: RLMError) -> None:
         self._calls.abort(error)
         self._fan_out.abort(error)
+        if self._children is not None:
+            self._children.abort(error)
         self._repl.sandbox.abort(error)
 
     @property

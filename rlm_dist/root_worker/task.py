@@ -70,7 +70,8 @@ def add_root_task(app: Celery, settings: Settings) -> None:
 
     @worker_init.connect(weak=False)
     def consume_again_queue(**_: object) -> None:
-        app.amqp.queues.select_add(queue(AGAIN_QUEUE))  # also if -Q does not name it
+        if settings.root_depth == 0:
+            app.amqp.queues.select_add(queue(AGAIN_QUEUE))  # also if -Q does not name it
 
     # A garbage collection writes to every object that it visits: without this, each process of the pool would
     # soon have its own copy of the pages with everything imported before the fork.

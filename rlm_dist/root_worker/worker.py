@@ -18,6 +18,7 @@ from rlm_dist.broker.publish import SubTasks, queued, send_root, send_sub
 from rlm_dist.errors import NotFound, Parked, RLMError, Superseded, Unreachable
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.failures import shown_url
+from rlm_dist.root_worker.children import ChildJobs
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job import RootJob
 from rlm_dist.root_worker.job_lease import JobLease
@@ -31,8 +32,8 @@ from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.probe import choose
-from rlm_dist.schema import ErrorInfo, JobRecord, JobState, Outcome, Role
-from rlm_dist.schema.events import Event, JobEnded, JobStarted, Marked
+from rlm_dist.schema import ErrorInfo, JobRecord, JobSpec, JobState, Outcome, Role
+from rlm_dist.schema.events import Emit, Event, JobEnded, JobStarted, Marked
 from rlm_dist.schema.leases import LEASE_MS
 from rlm_dist.settings import Settings
 from rlm_dist.store.trace import TraceSink
@@ -169,9 +170,17 @@ class RootWorker(Worker):
         ended = self.store.jobs.finish(record.spec.id, record.epoch, outcome)
         failpoint("root.finished", record.spec.id)
         if ended:
+            self._cancel_children(record.spec)
             self.metrics.job_ended(outcome)
             self._count_duplicates(record)
         return ended
+
+    def _cancel_children(self, spec: JobSpec) -> None:
+        """Cancel the children of a job that has ended; those left after an error end at their next renewal."""
+        if spec.has_children:
+            with suppress(RLMError):
+                for job_id in self.store.children.live(spec.id):
+                    self.store.jobs.cancel(job_id)
 
     def _await_calls(self, record: JobRecord) -> None:
         """Wait, not for long, until the job's calls in flight have ended, so that its costs are final."""
@@ -223,6 +232,7 @@ class RootWorker(Worker):
             send=partial(self._send, SubTasks(spec, epoch=epoch, root_task_id=task_id)),
             queue_is_empty=self._queue_is_empty, emit=measured,
         )  # fmt: skip
+        children = self._children(record, lease, measured) if spec.has_children else None
         limits = SandboxLimits(
             code_timeout_s=self.settings.code_timeout_s,
             outage_s=self.settings.outage_s,
@@ -232,9 +242,12 @@ class RootWorker(Worker):
             log.warning("job_not_isolated")
         repl = JobRepl(
             fan_out,
-            lambda query: Sandbox(context_path=context_path, query=query, limits=limits, start=self._repls),
+            lambda query: Sandbox(
+                context_path=context_path, query=query, limits=limits, start=self._repls, children=children
+            ),
             self.metrics.repl_lost,
             spans.cell,
+            children,
         )
         emit(
             JobStarted(
@@ -246,8 +259,22 @@ class RootWorker(Worker):
         emit.flush()  # if this process dies at once, the trace still shows that it had the job
         return RootJob(
             record=record, lease=lease, store=self.store, payloads=self.payloads,
-            calls=calls, fan_out=fan_out, repl=repl, emit=spans.watch(measured),
+            calls=calls, fan_out=fan_out, repl=repl, emit=spans.watch(measured), children=children,
         )  # fmt: skip
+
+    def _children(self, record: JobRecord, lease: JobLease, emit: Emit) -> ChildJobs:
+        return ChildJobs(
+            spec=record.spec, epoch=record.epoch, store=self.store, blobs=self.blobs,
+            resolve=self.accounts.resolve, send=self._send_children, left_s=lambda: lease.left_s, emit=emit,
+            folder=self.contexts.folder, max_context_bytes=self.settings.max_context_bytes,
+        )  # fmt: skip
+
+    def _send_children(self, specs: Sequence[JobSpec]) -> None:
+        """Put children on the queue of their depth; if that fails, the reaper does so later."""
+        try:
+            send_root(self.app, *specs)
+        except (OperationalError, redis.RedisError) as error:
+            log.warning("children_not_sent", error=type(error).__name__)
 
     def _send(
         self,

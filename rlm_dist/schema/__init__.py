@@ -16,6 +16,7 @@ from rlm_dist.schema.calls import (
 from rlm_dist.schema.cells import REPL_NAMES, CellResult, Clipped, FinalValue, ReachedLimit, Resolved
 from rlm_dist.schema.costs import DEFAULT_TIER, FLEX, Charge, Costs, ModelCosts, Tier, Usage, tier_name
 from rlm_dist.schema.jobs import (
+    MOST_DEPTH,
     ContextInfo,
     ContextRef,
     EndedJob,
@@ -37,6 +38,7 @@ __all__ = [
     "CHARS_PER_TOKEN",
     "DEFAULT_TIER",
     "FLEX",
+    "MOST_DEPTH",
     "NANO",
     "REPL_NAMES",
     "Answer",

@@ -15,6 +15,9 @@ OnDivergence = Literal["warn", "fail"]
 Priority = Literal["high", "normal", "low"]
 
 
+MOST_DEPTH = 8
+
+
 class JobState(StrEnum):
     """The stage that a job has reached."""
 
@@ -77,7 +80,8 @@ class JobSpec(Wire):
     with a higher ``priority`` start first, then those submitted first. ``sub_models`` are the models that its
     code may name besides ``model`` and ``sub_model``; None, in jobs of earlier versions, allows every name.
     ``tags`` are those of a single job; the jobs of a batch have their batch's. ``parent_id`` is the job whose
-    code asked for this one, a child; ``depth`` counts the jobs above it.
+    code asked for this one, a child; ``depth`` counts the jobs above it. ``child_models`` are the root models of
+    children at depth 1, 2, …; the last one is for all that are deeper, ``model`` if there is none.
     """
 
     id: str
@@ -105,6 +109,12 @@ class JobSpec(Wire):
     tags: dict[str, str] = Field(default={}, exclude_if=_is_empty)
     parent_id: str | None = Field(default=None, exclude_if=_is_none)
     depth: int = Field(default=0, ge=0, exclude_if=_is_zero)
+    child_models: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
+
+    @property
+    def has_children(self) -> bool:
+        """Whether its ``rlm_query`` starts child jobs; else it is a plain sub-call."""
+        return self.depth + 1 < self.limits.max_depth
 
 
 class ErrorInfo(Wire):

@@ -40,7 +40,9 @@ class ChildStore(StorePart):
             for spec in specs[start : start + _OPEN_AT_ONCE]:
                 args += _open_args(spec)
             reply = fenced(self._script("job_children", keys.job_keys(parent_id), *args), parent_id, epoch)
-            states += [read_refusal(text) if text.startswith("refused ") else JobState(text) for text in reply]
+            states += [
+                read_refusal(text) if text.startswith("refused ") else JobState(text) for text in reply
+            ]
         return states
 
     def outcomes(self, job_ids: Sequence[str]) -> list[Outcome | None]:
@@ -70,6 +72,20 @@ class ChildStore(StorePart):
         replies = self._reach(read) if ids else []
         pairs = zip(replies[::2], replies[1::2], strict=True)
         return [_row(fields, ledger) for fields, ledger in pairs if fields[0] is not None]
+
+    def live(self, job_id: str) -> list[str]:
+        """The ids of the children of a job that have not ended."""
+        ids: list[str] = self._reach(lambda: self._client.zrange(keys.job(job_id, "children"), 0, -1))
+
+        def read() -> list[str | None]:
+            pipe = self._client.pipeline(transaction=False)
+            for child_id in ids:
+                pipe.hget(keys.job(child_id), "state")
+            return list(pipe.execute())
+
+        states = self._reach(read) if ids else []
+        pairs = zip(ids, states, strict=True)
+        return [child_id for child_id, state in pairs if state and not JobState(state).final]
 
     def count(self, job_id: str) -> int:
         """How many children a job has."""

@@ -59,6 +59,9 @@ rlm:slots              hash    longest ttl announced    sub worker → its slots
 rlm:slots:until        zset    longest ttl announced    sub worker → end of its announcement
 rlm:slots:root         hash    longest ttl announced    as rlm:slots, of the processes of root workers
 rlm:slots:root:until   zset    longest ttl announced    as rlm:slots:until, of the processes of root workers
+rlm:slots:root.<d>     hash    longest ttl announced    as rlm:slots:root, of workers for jobs of depth d ≥ 1
+rlm:slots:root.<d>     zset    longest ttl announced    as rlm:slots:root:until, likewise
+:until
 P + rlm:backlog        hash    a lease's length         a number by name; see ``schema.backlog``
 P + rlm:backlog:by     string  a few seconds            the worker that wrote it last
 rlm:turn:<task>        string  the task's period        the worker that did it last; see ``WorkerStore``
@@ -123,9 +126,15 @@ def blob(sha256: str) -> str:
     return f"rlm:blob:{sha256}"
 
 
-def slots(role: Role) -> list[str]:
-    """The KEYS of the scripts of slots (``slots_*.lua``), but for the leases: those of workers of a role."""
-    return [SLOTS, SLOTS_UNTIL] if role is Role.SUB else ["rlm:slots:root", "rlm:slots:root:until"]
+def slots(role: Role, depth: int = 0) -> list[str]:
+    """The KEYS of the scripts of slots (``slots_*.lua``), but for the leases: those of workers of a role.
+
+    ``depth`` is that of the jobs of root workers.
+    """
+    if role is Role.SUB:
+        return [SLOTS, SLOTS_UNTIL]
+    name = f"rlm:slots:root.{depth}" if depth else "rlm:slots:root"
+    return [name, f"{name}:until"]
 
 
 def turn(task: str) -> str:

@@ -7,7 +7,7 @@ The description of a context takes a few lines, whatever its size.
 from collections.abc import Sequence
 
 from rlm_dist.engine.prompts.shots import SHOTS
-from rlm_dist.engine.prompts.texts import CODER, FRUGAL, SMALL
+from rlm_dist.engine.prompts.texts import CHILDREN, CODER, FRUGAL, SMALL
 from rlm_dist.schema import ContextInfo, JobSpec, Message, PromptFamily
 
 _SYSTEM: dict[PromptFamily, str] = {"coder": CODER, "frugal": FRUGAL, "small": SMALL}
@@ -61,7 +61,10 @@ UNFENCED_CODE = (
 
 def opening(spec: JobSpec) -> tuple[Message, ...]:
     """The chat before the first reply: the system prompt, the family's examples if it has any, the task."""
-    messages = [Message(role="system", content=_SYSTEM[spec.prompts])]
+    system = _SYSTEM[spec.prompts]
+    if spec.has_children:
+        system = f"{system}\n{CHILDREN}"
+    messages = [Message(role="system", content=system)]
     if spec.prompts == "small":
         for shot in SHOTS:
             messages.append(Message(role="user", content=task(shot.info, shot.query)))

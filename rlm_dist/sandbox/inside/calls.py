@@ -121,7 +121,9 @@ class CallFunctions:
         )
 
     def _ask(self, prompts: list[Prompt], model: str | None) -> list[dict[str, Any]]:
-        frames = (({"op": "query", "prompts": chunk, "model": model}, len(chunk)) for chunk in _chunks(prompts))
+        frames = (
+            ({"op": "query", "prompts": chunk, "model": model}, len(chunk)) for chunk in _chunks(prompts)
+        )
         return self.send_all(frames)
 
     def send_all(self, frames: Iterable[tuple[dict[str, object], int]]) -> list[dict[str, Any]]:

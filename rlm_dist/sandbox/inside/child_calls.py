@@ -61,7 +61,9 @@ class ChildFunctions:
         if len({id(context) for context in given}) > MAX_UPLOADS:
             raise ValueError(f"there are more than {MAX_UPLOADS:,} contexts: ask in several calls")
         return [
-            SubAnswer(answer["text"]) if "text" in answer else Failed(f"[rlm_query failed: {answer['failure']}]")
+            SubAnswer(answer["text"])
+            if "text" in answer
+            else Failed(f"[rlm_query failed: {answer['failure']}]")
             for answer in self._ask(questions, given, model)
         ]
 

@@ -59,7 +59,9 @@ class Kept:
         self.before_answer.wait(60)
         failure = CallFailure(kind="exhausted", message="its turns are used up")
         return [
-            Answer(call_id="c", failure=failure) if "bad" in prompt else Answer(call_id="c", text=f"{model}:{prompt}")
+            Answer(call_id="c", failure=failure)
+            if "bad" in prompt
+            else Answer(call_id="c", text=f"{model}:{prompt}")
             for prompt in prompts
         ]
 
@@ -266,7 +268,9 @@ def fake(kept: Kept, script: str) -> Sandbox:
 
 
 def test_the_fake_itself_can_be_honest(kept: Kept) -> None:
-    script = READY + "upload(1, text(b'a')[:20], last=False)\nupload(1, text(b'a')[20:])\nask(1, 1, 'own', None)\n"
+    script = (
+        READY + "upload(1, text(b'a')[:20], last=False)\nupload(1, text(b'a')[20:])\nask(1, 1, 'own', None)\n"
+    )
     with fake(kept, script + "r = read()\ndone(names=[r['answers'][0]['text']])\ntime.sleep(60)") as repl:
         assert repl.run("x").error is None
     assert [ref.info.chars if ref else None for _, ref in kept.asked] == [1, 5, None]
