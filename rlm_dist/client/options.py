@@ -16,7 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from rlm_dist.client.tags import check_tags
 from rlm_dist.errors import InputError
-from rlm_dist.schema import NANO, CallParameters, ExtraBody, JobLimits, OnDivergence, Priority, Role, Tier
+from rlm_dist.schema import (
+    MOST_DEPTH,
+    NANO,
+    CallParameters,
+    ExtraBody,
+    JobLimits,
+    OnDivergence,
+    Priority,
+    Role,
+    Tier,
+)
 
 _RAISABLE = {
     "max_usd": "max_nanousd",
@@ -44,7 +54,8 @@ class JobOptions(BaseModel):
     max_tokens: int | None = Field(default=None, ge=1, le=_MOST)
     max_sub_calls: int | None = Field(default=None, ge=0, le=_MOST)
     max_seconds: float | None = Field(default=None, gt=0)
-    max_depth: int | None = Field(default=None, ge=0)
+    max_depth: int | None = Field(default=None, ge=0, le=MOST_DEPTH)
+    child_models: Annotated[tuple[Name, ...], Field(strict=False, max_length=MOST_DEPTH)] | None = None
     on_divergence: OnDivergence | None = None
     priority: Priority | None = None
     cache: bool | None = None
