@@ -72,7 +72,7 @@ def root_queue(depth: int, *, again: bool = False) -> str:
 
 
 def root_queues(depth: int) -> tuple[str, ...]:
-    """The queues from which a root worker of a depth takes jobs: of one depth, or its slots could all wait."""
+    """The queues from which a root worker of a depth takes jobs: of one, or all its slots could wait."""
     return (ROOT_QUEUE, AGAIN_QUEUE) if depth == 0 else (root_queue(depth),)
 
 

@@ -361,7 +361,7 @@ class Client:
 
 
 class _Waker:
-    """Starts the client's own workers when they are first needed: those of a depth with the first job of it."""
+    """Starts the client's own workers when they are first needed: those of a depth with its first job."""
 
     def __init__(self, settings: Settings, resources: ExitStack) -> None:
         self._settings = settings

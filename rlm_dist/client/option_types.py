@@ -17,8 +17,7 @@ class SubmitOptions(TypedDict, total=False):
     gives a different result. ``cache`` lets a sub-call reuse the answer that another job got to the same
     request. Waiting jobs of a higher ``priority`` start first. Names with ``sub_`` are for the sub model's
     calls; ``tier`` is for both roles. ``sub_models`` are the models that code may name besides the job's two,
-    ``child_models`` the root models of child jobs at depth 1, 2, …, of which there are some if ``max_depth`` is
-    over 1.
+    ``child_models`` the root models of child jobs at depth 1, 2, …, which need a ``max_depth`` over 1.
     ``extra_body`` has further fields of the requests.
     """
 

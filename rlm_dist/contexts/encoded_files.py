@@ -1,4 +1,4 @@
-"""A file that claims to be an encoded context, as a job's code made it: checked and described, little at a time.
+"""A file that claims to be an encoded context, as a job's code made it: checked and described in pieces.
 
 The form is that of ``encoding``, with the exceptions that a context may be empty here, and has no names.
 """

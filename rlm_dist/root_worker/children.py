@@ -1,4 +1,4 @@
-"""The child jobs of one run of one job: opened in the store, sent to the queue of their depth, and waited for.
+"""The child jobs of one run of one job: opened in the store, sent to their queue, and waited for.
 
 A child's id follows from what is asked, so a job that is taken up again finds its children by id: those that
 have ended are read, those that run are waited for. An entry in the job's reply stream says that a child has

@@ -176,7 +176,7 @@ class RootWorker(Worker):
         return ended
 
     def _cancel_children(self, spec: JobSpec) -> None:
-        """Cancel the children of a job that has ended; those left after an error end at their next renewal."""
+        """Cancel the children of a job that has ended; others end at their next renewal."""
         if spec.has_children:
             with suppress(RLMError):
                 for job_id in self.store.children.live(spec.id):

@@ -72,8 +72,8 @@ class ReplStart(Protocol):
 class Sandbox:
     """The REPL of one job. ``run`` and ``resolve`` are called from one thread, the other methods from any.
 
-    ``start`` is shared with other sandboxes; ``close`` leaves it open. ``children`` serves ``rlm_query``; if it
-    is None, that is a plain sub-call.
+    ``start`` is shared with other sandboxes; ``close`` leaves it open. ``children`` serves ``rlm_query``;
+    without it, that is a plain sub-call.
     """
 
     def __init__(

@@ -80,8 +80,8 @@ class JobSpec(Wire):
     with a higher ``priority`` start first, then those submitted first. ``sub_models`` are the models that its
     code may name besides ``model`` and ``sub_model``; None, in jobs of earlier versions, allows every name.
     ``tags`` are those of a single job; the jobs of a batch have their batch's. ``parent_id`` is the job whose
-    code asked for this one, a child; ``depth`` counts the jobs above it. ``child_models`` are the root models of
-    children at depth 1, 2, …; the last one is for all that are deeper, ``model`` if there is none.
+    code asked for this one, a child; ``depth`` counts the jobs above it. ``child_models`` are the root models
+    of children at depth 1, 2, …; the last one is for all that are deeper, ``model`` if there is none.
     """
 
     id: str

@@ -85,7 +85,7 @@ class ChildStore(StorePart):
 
         states = self._reach(read) if ids else []
         pairs = zip(ids, states, strict=True)
-        return [child_id for child_id, state in pairs if state and not JobState(state).final]
+        return [child_id for child_id, state in pairs if not JobState(state or JobState.FAILED).final]
 
     def count(self, job_id: str) -> int:
         """How many children a job has."""
@@ -96,7 +96,7 @@ class ChildStore(StorePart):
         key: str | None = keys.job(parent_id)
         while key is not None:
             fields = ["max_nanousd", "max_tokens", "parent"]
-            *budgets, key = self._reach(lambda key=key: self._client.hmget(key, fields))  # type: ignore[misc]
+            *budgets, key = self._reach(lambda key=key, fields=fields: self._client.hmget(key, fields))  # type: ignore[misc]
             if any(budgets):
                 return True
         return False

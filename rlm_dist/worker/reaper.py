@@ -37,7 +37,7 @@ class Reaper:
     """A thread that looks for such jobs every ``SWEEP_S`` seconds."""
 
     def __init__(self, app: Celery, store: Store, *, prefix: str, max_depth: int = 1) -> None:
-        """``max_depth`` is that of the deepest jobs that are served: those below the first have own queues."""
+        """``max_depth`` is that of the deepest jobs that are served; each depth has its queue."""
         self._app = app
         self._store = store
         self._prefix = prefix

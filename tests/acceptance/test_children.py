@@ -116,7 +116,8 @@ def test_no_deadlock_if_every_slot_of_every_depth_is_taken_by_parents(
     """Far more parents than slots at each of three depths: all trees finish."""
     bench = start(make_bench, endpoint, 3, slots=1)
     items = [
-        {"id": f"q{n}", "query": "split 3 2 of the parts", "context": f"text {n}", "max_depth": 3} for n in range(4)
+        {"id": f"q{n}", "query": "split 3 2 of the parts", "context": f"text {n}", "max_depth": 3}
+        for n in range(4)
     ]
     batch = bench.client.submit_batch(items)
     states = [result.state for result in batch.results()]
@@ -126,9 +127,7 @@ def test_no_deadlock_if_every_slot_of_every_depth_is_taken_by_parents(
 
 
 @pytest.mark.parametrize("depth", [0, 1])
-def test_a_killed_worker_is_replaced_and_nothing_is_paid_twice(
-    make_bench: MakeBench, depth: int
-) -> None:
+def test_a_killed_worker_is_replaced_and_nothing_is_paid_twice(make_bench: MakeBench, depth: int) -> None:
     """The worker of parents, or of children, is killed while the leaves are at the endpoint."""
     fault = Fault(kind="hold", role=Role.SUB)
     with SimulatedEndpoint(root=root, sub=sub, faults=[fault]) as endpoint:
@@ -140,7 +139,8 @@ def test_a_killed_worker_is_replaced_and_nothing_is_paid_twice(
         bench.workers[-1].wait_ready()
         killed = [record for record in tree(bench.client.store, job.id) if record.spec.depth == depth]
         wait_until(
-            lambda: all(bench.client.store.jobs.get(record.spec.id).epoch == 2 for record in killed), timeout_s=90
+            lambda: all(bench.client.store.jobs.get(record.spec.id).epoch == 2 for record in killed),
+            timeout_s=90,
         )
         endpoint.release()
         result = job.result(RESULT_S)

@@ -1,4 +1,4 @@
-"""``rlm_query`` of a job that has child jobs: contexts go to the host in pieces, then a frame asks for children.
+"""``rlm_query`` of a job that has child jobs: contexts go to the host in pieces, a frame asks.
 
 The host is told to forget the contexts of a call when the call is over. The context that the REPL was started
 with is not sent: it goes by the name ``own``, unless the code has changed it.
@@ -22,7 +22,7 @@ Wait = Callable[[dict[str, object]], None]
 
 
 class ChildFunctions:
-    """``rlm_query`` and ``rlm_query_batched`` as child jobs; ``send_slowly`` waits until a frame is written."""
+    """``rlm_query`` and ``rlm_query_batched`` as child jobs; ``send_slowly`` waits for the writer."""
 
     def __init__(
         self, calls: CallFunctions, own_context: object, max_context_bytes: int, send_slowly: Wait
@@ -50,7 +50,7 @@ class ChildFunctions:
     def rlm_query_batched(
         self, prompts: Iterable[Any], contexts: Iterable[Any] | None = None, model: str | None = None
     ) -> list[str]:
-        """Many at once, answered in order, each with its context; a failed one is a str with ``.ok`` False."""
+        """Many at once, in order, each with its context; a failed one is a str with ``.ok`` False."""
         _check_model(model)
         questions = [_question(item, f"prompts[{i}]") for i, item in enumerate(_list(prompts, "prompts"))]
         given = [None] * len(questions) if contexts is None else _list(contexts, "contexts")
@@ -85,7 +85,12 @@ class ChildFunctions:
             part = slice(at, at + len(chunk))
             at += len(chunk)
             names = [self._name(context, sent) for context in contexts[part]]
-            frame = {"op": "children", "prompts": list(questions[part]), "contexts": names, "model": model}
+            frame: dict[str, object] = {
+                "op": "children",
+                "prompts": list(questions[part]),
+                "contexts": names,
+                "model": model,
+            }
             yield frame, len(chunk)
 
     def _name(self, context: Any, sent: dict[int, int]) -> int | str | None:

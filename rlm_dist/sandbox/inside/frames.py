@@ -25,7 +25,7 @@ host to child::
      "answers": [{"text": str, "truncated": true} | {"failure": str}, ...]}
 
 ``partial`` is the draft in ``answer``; null if there is none, or if it is the last one that was sent.
-Contexts are sent one at a time, with ascending ids; a new one gives up one that is not complete. A context may
+Contexts are sent one at a time, with ascending ids; a new one gives up one that is not complete. Each may
 have ``max_context_bytes``; that is null if the job has no children, and then none of these frames is sent.
 A reply may come in several frames; ``at`` is the index of its first answer. ``truncated`` is there if the
 text was cut off at the output limit.
