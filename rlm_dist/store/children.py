@@ -40,7 +40,9 @@ class ChildStore(StorePart):
             for spec in specs[start : start + _OPEN_AT_ONCE]:
                 args += _open_args(spec)
             reply = fenced(self._script("job_children", keys.job_keys(parent_id), *args), parent_id, epoch)
-            states += [read_refusal(text) if text.startswith("refused ") else JobState(text) for text in reply]
+            states += [
+                read_refusal(text) if text.startswith("refused ") else JobState(text) for text in reply
+            ]
         return states
 
     def outcomes(self, job_ids: Sequence[str]) -> list[Outcome | None]:

@@ -132,7 +132,9 @@ def test_when_a_shared_limit_is_hit_children_can_report_and_the_root_can_answer(
     assert store.audits.job("j").differences == []
 
 
-def test_a_child_counts_once_as_a_sub_call_of_every_job_above(store: Store, redis_client: redis.Redis) -> None:
+def test_a_child_counts_once_as_a_sub_call_of_every_job_above(
+    store: Store, redis_client: redis.Redis
+) -> None:
     epoch, child_epoch, lowest = tree(store, max_sub_calls=4)  # c and g are two of them
     assert store.calls.open("g", lowest, opens("a")) == ["new"]
     assert store.children.open("j", epoch, [child("c")]) == [RUNNING]  # no further one
@@ -214,8 +216,10 @@ def test_the_end_of_a_job_ends_what_is_below_it(
     assert [ledger(redis_client, name).get("spent_nanousd", 0) for name in "bjcg"] == [4, 4, 2, 2]
     store.calls.settle("c", "sub-1", [Settlement("xc", Role.SUB, "", None)])
     for name in "bjcg":
-        assert ledger(redis_client, name).keys().isdisjoint(
-            {"reserved_nanousd", "reserved_tokens", "in_flight", "pending_calls"}
+        assert (
+            ledger(redis_client, name)
+            .keys()
+            .isdisjoint({"reserved_nanousd", "reserved_tokens", "in_flight", "pending_calls"})
         )
     assert not redis_client.exists("rlm:leases", "rlm:queued")
     by_cost = store.lists.page("b", order=JobOrder.COST, at_least=4)  # late charges of children too
@@ -321,7 +325,9 @@ def test_a_retried_job_gets_new_answers_of_children_without_one(
     store.calls.settle("g", "sub-1", [settlement("paid")])
     store.journals.append("j", epoch, "entry", 1)
     store.jobs.finish("g", lowest, Outcome(state=JobState.FAILED))
-    assert store.children.open("c", child_epoch, [child("g", "c", 2)]) == [JobState.FAILED]  # as its journal says
+    assert store.children.open("c", child_epoch, [child("g", "c", 2)]) == [
+        JobState.FAILED
+    ]  # as its journal says
     store.jobs.finish("c", child_epoch, Outcome(state=JobState.EXHAUSTED))
     store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED))
     assert retry_job(store, "j")
@@ -390,3 +396,20 @@ def test_models_of_children_share_the_lines_of_the_jobs_above(store: Store) -> N
         assert len(store.jobs.model_costs(job_id)) <= 33
     assert len(store.batches.model_costs("b")) <= 33
     assert store.audits.job("j").differences == []
+
+
+def test_a_call_of_a_child_that_is_lost_or_given_back_is_in_flight_nowhere(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    epochs = tree(store, batch=True)
+    store.calls.open("g", epochs[2], opens("lost", "back"))
+    store.calls.claim("g", ["lost"], "dead", SHORT_MS)
+    store.calls.claim("g", ["back"], "sub-1", LEASE_MS)
+    assert [ledger(redis_client, name)["in_flight"] for name in "bjcg"] == [2, 2, 2, 2]
+    assert wait_until(lambda: store.calls.lost("g", ["lost"], LEASE_MS)) == ["lost"]
+    store.calls.settle("g", "sub-1", [Settlement("back", Role.SUB, "", None, returned="", retries=2)])
+    assert [ledger(redis_client, name).get("in_flight", 0) for name in "bjcg"] == [0, 0, 0, 0]
+    assert [ledger(redis_client, name)["retries"] for name in "bjcg"] == [2, 2, 2, 2]
+    store.calls.claim("g", ["back"], "sub-1", LEASE_MS)
+    running = [job.parent_id for job in store.jobs.running()]
+    assert sorted(running, key=str) == ["c", "j", None]
