@@ -200,6 +200,7 @@ class Running(Wire):
     calls_in_flight: int
     nanousd: int
     tokens: int
+    parent_id: str | None = None
 
 
 class Timing(Wire):

@@ -132,7 +132,7 @@ class JobStore(StorePart):
             pipe.time()
             pipe.hgetall(keys.REQUESTS)
             for job_id in ids:
-                pipe.hmget(keys.job(job_id), "state", "batch", "started_ms", "owner")
+                pipe.hmget(keys.job(job_id), "state", "batch", "started_ms", "owner", "parent")
                 pipe.hmget(keys.job(job_id, "ledger"), "spent_nanousd", "spent_tokens")
             return list(pipe.execute())
 
@@ -321,7 +321,7 @@ class JobStore(StorePart):
 
 
 def _running(job_id: str, job: Sequence[str | None], ledger: Sequence[str | None], requests: int) -> Running:
-    _, batch, started_ms, owner = job
+    _, batch, started_ms, owner, parent = job
     nanousd, tokens = (int(value or 0) for value in ledger)
     return Running(
         job_id=job_id,
@@ -331,6 +331,7 @@ def _running(job_id: str, job: Sequence[str | None], ledger: Sequence[str | None
         calls_in_flight=requests,
         nanousd=nanousd,
         tokens=tokens,
+        parent_id=parent.removeprefix(keys.job("")) if parent else None,
     )
 
 

@@ -396,3 +396,20 @@ def test_models_of_children_share_the_lines_of_the_jobs_above(store: Store) -> N
         assert len(store.jobs.model_costs(job_id)) <= 33
     assert len(store.batches.model_costs("b")) <= 33
     assert store.audits.job("j").differences == []
+
+
+def test_a_call_of_a_child_that_is_lost_or_given_back_is_in_flight_nowhere(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    epochs = tree(store, batch=True)
+    store.calls.open("g", epochs[2], opens("lost", "back"))
+    store.calls.claim("g", ["lost"], "dead", SHORT_MS)
+    store.calls.claim("g", ["back"], "sub-1", LEASE_MS)
+    assert [ledger(redis_client, name)["in_flight"] for name in "bjcg"] == [2, 2, 2, 2]
+    assert wait_until(lambda: store.calls.lost("g", ["lost"], LEASE_MS)) == ["lost"]
+    store.calls.settle("g", "sub-1", [Settlement("back", Role.SUB, "", None, returned="", retries=2)])
+    assert [ledger(redis_client, name).get("in_flight", 0) for name in "bjcg"] == [0, 0, 0, 0]
+    assert [ledger(redis_client, name)["retries"] for name in "bjcg"] == [2, 2, 2, 2]
+    store.calls.claim("g", ["back"], "sub-1", LEASE_MS)
+    running = [job.parent_id for job in store.jobs.running()]
+    assert sorted(running, key=str) == ["c", "j", None]
