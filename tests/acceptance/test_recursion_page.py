@@ -1,4 +1,4 @@
-"""The program in docs/recursion.md runs as it stands, on a cluster that it starts: with workers of two depths."""
+"""The program in docs/recursion.md runs as it stands, with workers of two depths that it starts."""
 
 import re
 import subprocess
