@@ -38,6 +38,7 @@ class Bench:
         self.sent: list[JobSpec] = []
         self.events: list[Event] = []
         self.ends_at_once = True
+        self.epoch = 0
         self.take_up()
 
     def take_up(self) -> None:
