@@ -84,8 +84,9 @@ class ChildStore(StorePart):
             return list(pipe.execute())
 
         states = self._reach(read) if ids else []
+        final = {state.value for state in JobState if state.final}
         pairs = zip(ids, states, strict=True)
-        return [child_id for child_id, state in pairs if not JobState(state or JobState.FAILED).final]
+        return [child_id for child_id, state in pairs if state is not None and state not in final]
 
     def count(self, job_id: str) -> int:
         """How many children a job has."""

@@ -121,10 +121,7 @@ class CallFunctions:
         )
 
     def _ask(self, prompts: list[Prompt], model: str | None) -> list[dict[str, Any]]:
-        frames = (
-            ({"op": "query", "prompts": chunk, "model": model}, len(chunk)) for chunk in _chunks(prompts)
-        )
-        return self.send_all(frames)
+        return self.send_all(_frames(prompts, model))
 
     def send_all(self, frames: Iterable[tuple[dict[str, object], int]]) -> list[dict[str, Any]]:
         """Send frames, each with the number of its answers; return all answers in order."""
@@ -235,6 +232,11 @@ def _message(item: object, name: str) -> dict[str, str]:
     if not isinstance(content, str):
         raise TypeError(f"{name}: content must be a str, not {type(content).__name__}")
     return {"role": role, "content": clean(content)}
+
+
+def _frames(prompts: list[Prompt], model: str | None) -> Iterator[tuple[dict[str, object], int]]:
+    for chunk in _chunks(prompts):
+        yield {"op": "query", "prompts": chunk, "model": model}, len(chunk)
 
 
 def _chunks(prompts: list[Prompt]) -> Iterator[list[Prompt]]:
