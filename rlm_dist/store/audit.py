@@ -63,7 +63,7 @@ class AuditStore(StorePart):
 
     def _audit_jobs(self, job_ids: Iterable[str]) -> tuple[Audit, Counter[str]]:
         """The audit of some jobs, each read in one transaction, and the sums of their recomputed ledgers."""
-        count, differences, sums = 0, [], Counter[str]()
+        count, differences, sums = 0, list[Difference](), Counter[str]()
         for job_id in job_ids:
             tree = self._read_tree(job_id)
             job_sums = _sums_below(job_id, tree, differences)

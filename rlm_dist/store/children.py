@@ -7,6 +7,7 @@ when a job above it ends; and what is stored for it lives as long as its top job
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from rlm_dist.schema import JobSpec, JobState, Outcome
@@ -17,6 +18,7 @@ from rlm_dist.store.connection import StorePart, fenced
 from rlm_dist.store.ledger import read_costs
 
 _OPEN_AT_ONCE = 100
+_BUDGETS = ("max_nanousd", "max_tokens", "parent")
 _FIELDS = ("id", "name", "state", "depth", "turns", "started_ms", "ended_ms")
 
 
@@ -96,8 +98,7 @@ class ChildStore(StorePart):
         """Whether this job or one above it has a budget of money or tokens, from which its children take."""
         key: str | None = keys.job(parent_id)
         while key is not None:
-            fields = ["max_nanousd", "max_tokens", "parent"]
-            *budgets, key = self._reach(lambda key=key, fields=fields: self._client.hmget(key, fields))  # type: ignore[misc]
+            *budgets, key = self._reach(partial(self._client.hmget, key, _BUDGETS))
             if any(budgets):
                 return True
         return False
@@ -120,7 +121,7 @@ def _row(fields: Sequence[str | None], ledger: dict[str, str]) -> ChildRow:
     return ChildRow(
         id=job_id or "",
         custom_id=name or "",
-        state=JobState(state),
+        state=JobState(state or ""),
         depth=int(depth or 0),
         turns=int(turns or 0),
         costs=read_costs(ledger),

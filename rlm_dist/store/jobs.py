@@ -256,7 +256,7 @@ class JobStore(StorePart):
         within_budget(fenced(self._script("job_blob", keys.job_keys(job_id), *args), job_id))
 
     def delete(self, job_id: str) -> list[str]:
-        """Remove a job that has ended, with the jobs below it and all that is stored; return the hashes of unused blobs.
+        """Remove a job that has ended, and the jobs below it; return the hashes of unused blobs.
 
         Raises:
             NotFound: if the job does not exist, or its retention is over.

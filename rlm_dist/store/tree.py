@@ -8,7 +8,7 @@ from rlm_dist.store.connection import StoreConnection
 
 
 def levels_below(connection: StoreConnection, job_ids: Sequence[str]) -> Iterator[list[str]]:
-    """The children of these jobs, then the children of those, and so on; each level is read when asked for."""
+    """The children of these jobs, then the children of those, and so on; a level is read when asked for."""
 
     def read(ids: Sequence[str]) -> list[Any]:
         pipe = connection.client.pipeline(transaction=False)

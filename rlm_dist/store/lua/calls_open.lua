@@ -15,12 +15,9 @@ local budgets, own = budgets_of(above, batch, job[5], job[6]), {root = kept(), s
 local limits = call_limits(job[7], above)
 
 local function refusal(role, reservation)
-  local reason = role == 'sub' and too_many(limits, opened)
-  if reason then return reason end
-  for _, pair in ipairs(budgets) do
-    local refused = overrun(pair, reservation, own[role])
-    if refused then return refused end
-  end
+  local refused = role == 'sub' and too_many(limits, opened)
+  for _, pair in ipairs(budgets) do refused = refused or overrun(pair, reservation, own[role]) end
+  return refused
 end
 
 local function open(id, role, request, reservation)
@@ -54,7 +51,8 @@ local states = {}
 for at = 2, #ARGV, 5 do
   states[#states + 1] = open(ARGV[at], ARGV[at + 1], ARGV[at + 2], {tonumber(ARGV[at + 3]), ARGV[at + 4] + 0})
 end
-add_to_all(ledgers_of(above, batch), {reserved_nanousd = reserved[1], reserved_tokens = reserved[2], in_flight = begun})
+local add = {reserved_nanousd = reserved[1], reserved_tokens = reserved[2], in_flight = begun}
+add_to_all(ledgers_of(above, batch), add)
 write_kept(own.root)
 add_to_all(ledgers_of(above), {sub_calls = opened})
 return states

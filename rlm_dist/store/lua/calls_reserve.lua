@@ -1,4 +1,4 @@
--- Raises what is reserved for a call under way, if the budgets of its job, of those above and its batch have room for that.
+-- Raises what is reserved for a call under way, if all budgets that it has to fit into have room for that.
 -- ARGV: 1 call id, 2 owner, 3 reserve_nanousd, '' if the price is unknown
 -- Returns 1 if the call may cost that much, else 0: also if somebody else has it, or it has ended.
 -- Atomic: two callers that both check a budget before either reserves would both pass.

@@ -52,5 +52,6 @@ while at <= #ARGV do
   at = at + 5 + ARGV[at + 4] * 7
 end
 book(job, add, paid)
-if FINAL[job[1]] and job[2] and add.spent_nanousd then list_cost(job[2], above[#above] and above[#above].key or JOB) end
+local top = above[#above]
+if FINAL[job[1]] and job[2] and add.spent_nanousd then list_cost(job[2], top and top.key or JOB) end
 return firsts

@@ -3,8 +3,8 @@
 -- ARGV: 1 epoch, then for each child: id, spec (JSON), blob key of its context, depth, the job's name for it,
 --       max_nanousd, max_tokens, max_sub_calls ('' if it has no such limit of its own)
 -- Returns for each its state, or 'refused <kind> <used> <limit> 0'; or NOT_FOUND, CANCELLED, SUPERSEDED, PAUSED.
--- Atomic: two callers that both check a limit before either creates would both pass, and a child that is created after
--- its parent's end would run for nobody.
+-- Atomic: two callers that both check a limit before either creates would both pass, and a child that is created
+-- after its parent's end would run for nobody.
 local job = get(JOB, 'state', 'epoch', 'cancel', 'batch', 'max_sub_calls', 'parent')
 if not job[1] then return NOT_FOUND end
 local parent, batch, above = JOB, job[4], jobs_above(job[6])

@@ -4,9 +4,11 @@ local JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOB
   QUEUED, LEASES = unpack(KEYS)
 local OWN, OWN_KEYS, PREFIX = KEYS, #KEYS - 3, 'rlm:job:' -- the last three are lists of all jobs
 
+-- Makes the keys of a job those that all functions use.
 local function use(keys)
   OWN = keys
-  JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, CHARGES, CHILDREN = unpack(keys)
+  JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, CHARGES, CHILDREN =
+    unpack(keys)
 end
 
 local NOT_FOUND, SUPERSEDED, CANCELLED, PAUSED = 'NOT_FOUND', 'SUPERSEDED', 'CANCELLED', 'PAUSED'

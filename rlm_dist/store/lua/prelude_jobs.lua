@@ -54,8 +54,8 @@ local function expire(retention_ms)
 end
 
 -- Makes the job final: cancels what is below it, releases its reservations, wakes waiters, and lets its keys start to
--- expire. `reason` says why it has no answer. The keys of a child stay until its top job ends, which may still ask for
--- its outcome.
+-- expire. `reason` says why it has no answer. The keys of a child stay until its top job ends, which may still ask
+-- for its outcome.
 local end_job
 function end_job(from, state, outcome, retention_ms, reason)
   local fields = get(JOB, 'id', 'batch', 'parent', 'live_children')

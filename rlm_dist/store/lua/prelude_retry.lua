@@ -1,5 +1,5 @@
--- Prelude, after prelude_jobs.lua and prelude_calls.lua, of job_retry.lua and job_children.lua: a job that ended without
--- an answer is made ready to run again.
+-- Prelude, after prelude_jobs.lua and prelude_calls.lua, of job_retry.lua and job_children.lua: a job that ended
+-- without an answer is made ready to run again.
 -- Calls that failed or were not answered are made again. The replies of its root model led an exhausted job to its
 -- end, so its root calls are made again too. (Root calls have no request, as no other worker runs them.)
 -- The journal is dropped if the job was exhausted, if its replay diverged, if it holds sub-calls that failed for a
@@ -7,8 +7,8 @@
 -- ids.
 local PASSING = {rate = true, transient = true, timeout = true, outage = true}
 
--- Drops the calls that are to be made again. Returns whether the journal is to be dropped for one of them, and how many
--- of them are sub-calls, and how many in flight.
+-- Drops the calls that are to be made again. Returns whether the journal is to be dropped for one of them, and how
+-- many of them are sub-calls, and how many in flight.
 local function drop_calls(exhausted)
   local states, passing, sub_calls, pending = call('HGETALL', CALLS), false, 0, 0
   for index = 1, #states, 2 do

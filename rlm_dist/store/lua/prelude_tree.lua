@@ -1,4 +1,4 @@
--- Prelude, after prelude.lua, of every script of a job (job_*.lua, calls_*.lua): the jobs above a child and below a job.
+-- Prelude, after prelude.lua, of every script of a job (job_*.lua, calls_*.lua): the jobs above and below a job.
 -- The hash of a child names the key of its parent. A live job has only live jobs above it: the end of a job ends all
 -- that are below it. What a ledger of a job counts includes the jobs below it; that of a batch counts each once.
 
@@ -39,7 +39,7 @@ local function add_to_all(ledgers, fields)
   end
 end
 
--- What a job that ends had reserved is free again, and its calls in flight are pending: their costs are still to come.
+-- What a job that ends had reserved is free again. Its calls in flight are pending: their costs are still to come.
 local function give_back(above, batch)
   local held = get(LEDGER, 'reserved_nanousd', 'reserved_tokens', 'in_flight')
   local calls = number(held[3])

@@ -109,13 +109,13 @@ def sums(client: redis.Redis, key: str) -> Counter[str]:
     """The fields of a ledger that the test counts itself, or that must be gone."""
     fields = {str(field): int(value) for field, value in client.hgetall(key).items()}
     fields["calls"] = fields.get("line:sub:calls:m", 0)
-    names = ("spent_nanousd", "spent_tokens", "calls", "in_flight", "pending_calls")
-    names += ("reserved_nanousd", "reserved_tokens", "kept_nanousd", "kept_tokens")
+    names = [*("spent_nanousd", "spent_tokens", "calls", "in_flight", "pending_calls")]
+    names += [f"{kind}_{unit}" for kind in ("reserved", "kept") for unit in ("nanousd", "tokens")]
     return Counter({name: fields[name] for name in names if fields.get(name)})
 
 
 def assert_sums(tree: Tree, client: redis.Redis) -> None:
-    """Each ledger has what was paid for its job and those below it, and nothing else; the batch the first's."""
+    """Each ledger has what was paid for its job and those below it, the batch's all, and nothing else."""
     for job in range(JOBS):
         paid = sum((tree.paid[lower] for lower in tree.below(job)), Counter[str]())
         assert sums(client, f"rlm:job:j{job}:ledger") == +paid, job
