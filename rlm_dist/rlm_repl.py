@@ -17,6 +17,7 @@ from rlm_dist.errors import Cancelled, JobFailed, RLMError
 from rlm_dist.schema import REPL_NAMES, Costs, JobState, Result
 from rlm_dist.schema.events import (
     CellRan,
+    ChildrenAnswered,
     Event,
     JobEnded,
     JobStarted,
@@ -240,6 +241,8 @@ def _log_line(event: Event) -> str | None:
             )
         case SubCallsAnswered():
             return f"{event.calls:,} sub-calls answered in {event.seconds:.1f} s, {event.failed:,} failed"
+        case ChildrenAnswered():
+            return f"{event.children:,} child jobs ended in {event.seconds:.1f} s, {event.failed:,} failed"
         case JobEnded():
             return f"{event.state} after {event.iterations} turns"
     return None

@@ -28,7 +28,7 @@ from pydantic_settings import (
 )
 
 from rlm_dist.errors import SettingsError
-from rlm_dist.schema import ExtraBody, PromptFamily, Tier
+from rlm_dist.schema import MOST_DEPTH, ExtraBody, PromptFamily, Tier
 
 SandboxLevel = Literal["namespaces", "landlock", "seccomp", "off"]
 
@@ -140,6 +140,8 @@ class Settings(BaseSettings):
     max_sub_calls: int = Field(default=100_000, ge=0, le=2**53)
     max_job_bytes: int = Field(default=256 * 2**20, ge=2**20)
     root_concurrency: int = Field(default=8, ge=1)
+    root_depth: int = Field(default=0, ge=0, lt=MOST_DEPTH)
+    max_depth: int = Field(default=1, ge=1, le=MOST_DEPTH)
     sub_concurrency: int = Field(default=256, ge=1)
     max_in_flight: int | None = Field(default=None, ge=1)
     max_requests_per_min: int | None = Field(default=None, ge=1)

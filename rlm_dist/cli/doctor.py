@@ -37,6 +37,9 @@ def doctor(
             limit_lines(Store(client, retention_s=settings.retention_s).limits.scopes())
         ),
         call=try_call if call else None,
+        missing_depths=lambda client: Store(client, retention_s=settings.retention_s).workers.missing_depths(
+            settings.max_depth
+        ),
         missing_workers=lambda client: missing_workers(Store(client, retention_s=settings.retention_s)),
     )
     checks = [check_variables(unknown_variables()), *examine(settings, probes)]

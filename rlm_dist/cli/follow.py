@@ -9,6 +9,7 @@ from rlm_dist.operations.trace_text import calls, context_text, tokens
 from rlm_dist.schema import Result
 from rlm_dist.schema.events import (
     CellRan,
+    ChildrenAnswered,
     Event,
     JobEnded,
     JobStarted,
@@ -83,6 +84,7 @@ class Progress:
     def __init__(self) -> None:
         self._sub_calls = 0
         self._replies = 0
+        self._children = 0
 
     def text(self, event: Event) -> str:
         """The line after this event; empty if the event shows nothing new."""
@@ -98,6 +100,9 @@ class Progress:
             case SubCallsAnswered():
                 self._sub_calls += event.calls
                 return f"{calls(self._sub_calls)} done"
+            case ChildrenAnswered():
+                self._children += event.children
+                return f"{calls(self._children, 'child job')} ended"
             case CellRan():
                 problem = f", {event.error.splitlines()[-1]}" if event.error else ""
                 return f"turn {event.turn + 1}: code ran {event.seconds:.1f} s{self._so_far()}{problem}"

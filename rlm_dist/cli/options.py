@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from rlm_dist.errors import InputError
-from rlm_dist.schema import OnDivergence, Priority, PromptFamily, Tier
+from rlm_dist.schema import MOST_DEPTH, OnDivergence, Priority, PromptFamily, Tier
 
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document on stdout, and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")]
@@ -84,6 +84,10 @@ def _text_or_file(value: str | None) -> str | None:
         raise InputError((f"--instructions: {value[1:]}: {why}",)) from None
 
 
+def _names(names: str | None) -> list[str] | None:
+    return [name.strip() for name in names.split(",")] if names else None
+
+
 JobOptions = Mapping[str, Any]
 NO_JOB_OPTIONS: JobOptions = MappingProxyType({})
 JOB_OPTIONS: Mapping[str, Any] = {
@@ -95,7 +99,7 @@ JOB_OPTIONS: Mapping[str, Any] = {
         str | None,
         typer.Option(
             metavar="NAMES",
-            callback=lambda names: [name.strip() for name in names.split(",")] if names else None,
+            callback=_names,
             help="Models that code may name too, with commas. [default: RLM_SUB_MODELS]",
         ),
     ],
@@ -119,6 +123,15 @@ JOB_OPTIONS: Mapping[str, Any] = {
     "max_usd": Annotated[float | None, typer.Option(min=0, help="Money a job may spend, in USD.")],
     "max_tokens": Annotated[int | None, typer.Option(min=1, help="Tokens a job may use, of both models.")],
     "max_seconds": Annotated[float | None, typer.Option(min=0.001, help="Time a job may run.")],
+    "max_depth": Annotated[
+        int | None, typer.Option(min=0, max=MOST_DEPTH, help="From 2 on, rlm_query starts jobs. [default: 1]")
+    ],
+    "child_models": Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES", callback=_names, help="Root models of child jobs by depth, with commas."
+        ),
+    ],
     "max_sub_calls": Annotated[int | None, typer.Option(min=0, help="Sub-calls a job may make.")],
 }
 

@@ -22,7 +22,7 @@ class _Shown:
     """The jobs of a batch, whose progress into the store is shown while they are read."""
 
     def __init__(self, jobs: JobSource, store: Store, batch_id: str, out: Output) -> None:
-        self.digest, self.total = jobs.digest, jobs.total
+        self.digest, self.total, self.deepest = jobs.digest, jobs.total, jobs.deepest
         self._jobs = jobs
         self._store = store
         self._batch_id = batch_id

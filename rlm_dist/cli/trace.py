@@ -12,9 +12,9 @@ from rlm_dist.cli.output import Output, money
 from rlm_dist.cli.session import open_stores
 from rlm_dist.cli.status import find, find_job
 from rlm_dist.errors import InputError
-from rlm_dist.operations.trace_text import calls, cost_lines, trace_lines
-from rlm_dist.operations.viewer.trace_page import write_batch, write_job
-from rlm_dist.schema import BatchRecord, Costs, ModelCosts
+from rlm_dist.operations.trace_text import calls, child_lines, cost_lines, trace_lines
+from rlm_dist.operations.viewer.trace_page import MOST_CHILDREN, write_batch, write_job
+from rlm_dist.schema import BatchRecord, JobRecord, ModelCosts
 from rlm_dist.settings import load_settings
 from rlm_dist.store import Store
 from rlm_dist.store.trace import TracedEvent, read_trace
@@ -51,17 +51,21 @@ def trace(
         job = record.spec.id
         by_model = store.jobs.model_costs(job)
         events = list(read_trace(store.journals, job, payloads))
+        children = store.children.of(job, MOST_CHILDREN)
+        more = store.children.count(job) - len(children)
     document = {
         "id": job,
         "state": record.state,
         "query": record.spec.query,
         "costs": record.costs,
         "models": by_model,
+        "parent_id": record.spec.parent_id,
+        "children": children,
         "events": [
             {"at_ms": traced.at_ms, **traced.event.model_dump(exclude={"call_ids"})} for traced in events
         ],
     }
-    out.result(document, lambda: _lines(events, record.costs, by_model))
+    out.result(document, lambda: _lines(record, events, by_model, child_lines(children, more)))
 
 
 def _write(path: Path, store: Store, payloads: Payloads, name: str, *, content: bool) -> int:
@@ -73,8 +77,15 @@ def _write(path: Path, store: Store, payloads: Payloads, name: str, *, content: 
     return 1
 
 
-def _lines(events: list[TracedEvent], costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:
+def _lines(
+    record: JobRecord, events: list[TracedEvent], by_model: list[ModelCosts], children: Iterator[str]
+) -> Iterator[str]:
+    if record.spec.parent_id is not None:
+        yield f"child of {record.spec.parent_id}, at depth {record.spec.depth}"
     yield from trace_lines(events)
+    shown = list(children)
+    if shown:
+        yield from ("", "child jobs:", *shown)
     yield ""
-    yield f"costs: {money(costs.total_cost)}"
+    yield f"costs: {money(record.costs.total_cost)}" + (", with those of child jobs" if shown else "")
     yield from cost_lines(by_model)

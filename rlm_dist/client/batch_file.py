@@ -43,6 +43,7 @@ class _Checklist:
         self._first_use: dict[str, int] = {}
         self._messages: list[str] = []
         self.good = 0
+        self.deepest = 0
         self.bad: set[int] = set()
 
     def check(self, number: int, read: Callable[[], BatchItem]) -> BatchItem | None:
@@ -59,6 +60,7 @@ class _Checklist:
                 self._messages.append(one_line(f"{self._noun} {number}: {'; '.join(error.problems)}"))
             return None
         self.good += 1
+        self.deepest = max(self.deepest, item.options.max_depth or 0)
         return item
 
     def problems(self) -> tuple[str, ...]:
@@ -69,6 +71,8 @@ class _Checklist:
 
 class BatchFile:
     """A checked batch file: its ``digest``, the ``total`` of good lines, and the lines as jobs.
+
+    ``deepest`` is the largest ``max_depth`` that a line sets, 0 if none does.
 
     ``problems`` says what is wrong with the first hundred bad lines, which are skipped; ``bad_lines`` counts
     all of them. ``ignored`` names the fields of OpenAI bodies that have no effect here. ``rules`` say which
@@ -106,6 +110,7 @@ class BatchFile:
         self.problems = checklist.problems()
         self.bad_lines = len(checklist.bad)
         self.total = checklist.good
+        self.deepest = checklist.deepest
         self.digest = digest.hexdigest()
         if self.problems and not skip_invalid:
             raise InputError(self.problems)
@@ -173,6 +178,7 @@ class BatchList:
         if not self._items:
             raise InputError(("the batch holds no jobs",))
         self.total = len(self._items)
+        self.deepest = checklist.deepest
         self.digest = digest.hexdigest()
 
     def items(self) -> Iterator[BatchItem]:

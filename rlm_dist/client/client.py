@@ -45,7 +45,7 @@ from rlm_dist.client.options import (
 from rlm_dist.client.tags import read_tags
 from rlm_dist.contexts.encoding import Encoded, encode, encode_files, store_context
 from rlm_dist.errors import ClientClosed, InputError
-from rlm_dist.local.cluster import is_up, own_queue, with_redis, workers
+from rlm_dist.local.cluster import is_up, no_worker, own_queue, with_redis, workers
 from rlm_dist.otel.attributes import submit_attributes
 from rlm_dist.otel.spans import FinishedSpan, Spans, job_span
 from rlm_dist.otel.start import missing_extra, open_spans
@@ -59,10 +59,11 @@ _BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class JobSource(Protocol):
-    """Checked jobs: a ``BatchFile`` or a ``BatchList``."""
+    """Checked jobs: a ``BatchFile`` or a ``BatchList``, and the largest ``max_depth`` that one sets."""
 
     digest: str
     total: int
+    deepest: int
 
     def items(self) -> Iterator[BatchItem]:
         """The jobs in order."""
@@ -98,9 +99,7 @@ class Client:
         except BaseException:
             self.close()
             raise
-        self._wake: Callable[[], None] = (
-            _Waker(self.settings, self._resources) if self.settings.broker_prefix else _do_nothing
-        )
+        self._waker = _Waker(self.settings, self._resources) if self.settings.broker_prefix else None
 
     def _connect(self) -> None:
         assert self.settings.redis_url is not None  # with_redis sets it
@@ -134,10 +133,16 @@ class Client:
     def _cluster(self) -> ClusterAccess:
         return ClusterAccess(self.store, self.blobs, self._payloads, self._wake_workers, owner=self)
 
-    def _wake_workers(self) -> None:
+    def _wake_workers(self, max_depth: int | None = 1) -> None:
+        """Start the client's own workers, or check that there are workers for all depths of such jobs."""
         if not self._finalizer.alive:
             raise ClientClosed
-        self._wake()
+        if self._waker is not None:
+            self._waker(max_depth or 1)
+            return
+        missing = self.store.workers.missing_depths(max_depth or 1)
+        if missing:
+            raise InputError((no_worker(missing, f"max_depth {max_depth}"),))
 
     def pickled(self, handle: Job | Batch) -> tuple[Callable[..., Job | Batch], tuple[str, ...]]:
         """How a handle is made again in another process; its parts hold no address and no password."""
@@ -179,7 +184,7 @@ class Client:
         job_tags = read_tags(tags or {})
         item = read_item(line, Path())
         encoded = _encoded(context)
-        self._wake_workers()
+        self._wake_workers(job_options.max_depth)
         ref = store_context(encoded, self.blobs)
         self._enqueue([self._specs.make(item, job_options, ref, job_id=job_id, tags=job_tags)])
         return self.job(job_id)
@@ -265,6 +270,7 @@ class Client:
     ) -> tuple[Batch, JobOptions]:
         """The batch, created if it does not exist, and the defaults for options that a job does not set."""
         batch_options, job_options = read_batch_options(options)
+        self._wake_workers(max(jobs.deepest, job_options.max_depth or 1))
         if batch_id is None:
             batch_id = new_batch_id()
         elif not _BATCH_ID.fullmatch(batch_id):
@@ -295,8 +301,8 @@ class Client:
         self.store.batches.set_budget(batch_id, budget.max_nanousd, budget.batch_max_tokens)
         job_ids = self.store.batches.retry(batch_id, limits)
         if job_ids:
-            self._wake_workers()
             specs = [job.spec for job in self.store.jobs.records(job_ids) if job]
+            self._wake_workers(max((spec.limits.max_depth for spec in specs), default=1))
             send_root(self._app, *specs, retried=True)
         return len(job_ids)
 
@@ -304,7 +310,6 @@ class Client:
         self, batch_id: str, jobs: JobSource, defaults: JobOptions, positions: Container[int] | None = None
     ) -> None:
         """Submit the jobs of a batch, or only those at ``positions``."""
-        self._wake_workers()
         items = ((n, item) for n, item in enumerate(jobs.items()) if positions is None or n in positions)
         with ThreadPoolExecutor(1) as sender:  # sends one chunk while the next is prepared
             sending: Future[None] | None = None
@@ -356,23 +361,21 @@ class Client:
 
 
 class _Waker:
-    """Starts the client's own workers when they are first needed."""
+    """Starts the client's own workers when they are first needed: those of a depth with its first job."""
 
     def __init__(self, settings: Settings, resources: ExitStack) -> None:
         self._settings = settings
         self._resources = resources
         self._lock = threading.Lock()
-        self._started = False
+        self._depths = 0
 
-    def __call__(self) -> None:
+    def __call__(self, max_depth: int) -> None:
         with self._lock:
-            if not self._started:
-                self._resources.enter_context(workers(self._settings, roots=1, subs=1))
-                self._started = True
-
-
-def _do_nothing() -> None:
-    pass
+            wanted = range(self._depths, max(max_depth, self._settings.max_depth))
+            if wanted:
+                subs = 0 if self._depths else 1
+                self._resources.enter_context(workers(self._settings, roots=1, subs=subs, depths=wanted))
+                self._depths = wanted.stop
 
 
 @cache

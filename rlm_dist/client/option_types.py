@@ -18,7 +18,8 @@ class SubmitOptions(TypedDict, total=False):
     Money is in USD. ``on_divergence`` says what happens to a job whose worker died if its code, run again,
     gives a different result. ``cache`` lets a sub-call reuse the answer that another job got to the same
     request. Waiting jobs of a higher ``priority`` start first. Names with ``sub_`` are for the sub model's
-    calls; ``tier`` is for both roles. ``sub_models`` are the models that code may name besides the job's two.
+    calls; ``tier`` is for both roles. ``sub_models`` are the models that code may name besides the job's two,
+    ``child_models`` the root models of child jobs at depth 1, 2, …, which need a ``max_depth`` over 1.
     ``extra_body`` has further fields of the requests. ``instructions`` join the root model's prompt.
     ``compaction`` says what happens to older turns near the end of the root model's window. The others below
     it say what an answer must be like; see docs/typed-answers.md.
@@ -33,6 +34,7 @@ class SubmitOptions(TypedDict, total=False):
     max_sub_calls: int | None
     max_seconds: float | None
     max_depth: int | None
+    child_models: Sequence[str] | None
     on_divergence: OnDivergence | None
     priority: Priority | None
     cache: bool | None

@@ -28,6 +28,7 @@ from rlm_dist.client.tags import check_tags
 from rlm_dist.errors import InputError
 from rlm_dist.schema import (
     MAX_INSTRUCTIONS_CHARS,
+    MOST_DEPTH,
     NANO,
     CallParameters,
     Compaction,
@@ -67,7 +68,8 @@ class JobOptions(BaseModel):
     max_tokens: int | None = Field(default=None, ge=1, le=_MOST)
     max_sub_calls: int | None = Field(default=None, ge=0, le=_MOST)
     max_seconds: float | None = Field(default=None, gt=0)
-    max_depth: int | None = Field(default=None, ge=0)
+    max_depth: int | None = Field(default=None, ge=0, le=MOST_DEPTH)
+    child_models: Annotated[tuple[Name, ...], Field(strict=False, max_length=MOST_DEPTH)] | None = None
     on_divergence: OnDivergence | None = None
     priority: Priority | None = None
     cache: bool | None = None
@@ -88,13 +90,6 @@ class JobOptions(BaseModel):
     validator: Annotated[str, AfterValidator(checked_function)] | None = None
     judge: Name | None = None
     judge_model: Name | None = None
-
-    @field_validator("max_depth")
-    @classmethod
-    def _existing(cls, value: int | None) -> int | None:
-        if value is not None and value > 1:
-            raise ValueError("must be 0 or 1: sub-calls cannot start root loops of their own yet")
-        return value
 
     @field_validator("judge")
     @classmethod

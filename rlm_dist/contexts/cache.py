@@ -47,7 +47,7 @@ class ContextCache:
 
     def __init__(self, folder: Path, blobs: Blobs, *, max_bytes: int | None = None) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder = folder
+        self.folder = self._folder = folder
         self._blobs = blobs
         self._room_bytes = 0  # what may be fetched before all files are counted again
         self._max_bytes = max_bytes or min(MAX_BYTES, shutil.disk_usage(folder).total // _DISK_SHARE)

@@ -18,6 +18,7 @@ from rlm_dist.blobs.store import Blobs
 from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
 from rlm_dist.llm.endpoints import Endpoint, endpoints_of
 from rlm_dist.llm.failures import shown_url
+from rlm_dist.local.cluster import no_worker
 from rlm_dist.schema import CallResult, Role, Wire
 from rlm_dist.settings import Settings, UnknownVariable
 from rlm_dist.store import reaching
@@ -51,7 +52,8 @@ class Probes:
     """How the checks reach Redis, endpoints and the sandbox.
 
     ``models`` lists the models that an endpoint serves; ``limits`` returns the workers' current view of each
-    endpoint, one line each. ``missing_workers`` returns the roles of which no worker is alive. ``call``, if
+    endpoint, one line each. ``missing_workers`` returns the roles of which no worker is alive,
+    ``missing_depths`` the depths of child jobs that RLM_MAX_DEPTH promises and no worker serves. ``call``, if
     set, makes one real call of an endpoint's model.
     """
 
@@ -60,6 +62,7 @@ class Probes:
     sandbox: Callable[[], str]
     limits: Callable[[redis.Redis], Sequence[str]]
     missing_workers: Callable[[redis.Redis], Sequence[Role]] = lambda _: ()
+    missing_depths: Callable[[redis.Redis], Sequence[int]] = lambda _: ()
     call: Callable[[Endpoint], CallResult] | None = None
 
 
@@ -67,7 +70,7 @@ def examine(settings: Settings, probes: Probes) -> Iterator[Check]:
     """Run all checks, one after another."""
     if isinstance(settings.prompts, Path):
         yield _guarded("prompt file", lambda: _prompt_file(settings))
-    yield from _stores(probes, embedded=settings.redis_url is None)
+    yield from _stores(settings, probes)
     yield _guarded("sandbox", lambda: _sandbox(probes.sandbox()))
     root, sub = endpoints_of(settings, Role.ROOT), endpoints_of(settings, Role.SUB)
     root_urls = {endpoint.url for endpoint in root}
@@ -108,12 +111,17 @@ def _prompt_file(settings: Settings) -> Check:
     return Check(name="prompt file", status="ok", detail=detail)
 
 
-def _stores(probes: Probes, *, embedded: bool) -> Iterator[Check]:
+def _stores(settings: Settings, probes: Probes) -> Iterator[Check]:
+    embedded = settings.redis_url is None
     try:
         with probes.stores() as stores:
             yield _guarded("redis", lambda: _redis(stores.client, embedded=embedded))
             yield _guarded("blob store", lambda: _blobs(stores.blobs()))
             yield _guarded("workers", lambda: _workers(probes.missing_workers(stores.client)))
+            if settings.max_depth > 1:
+                yield _guarded(
+                    "child jobs", lambda: _depths(settings.max_depth, probes.missing_depths(stores.client))
+                )
             for line in probes.limits(stores.client):
                 status: Status = "warning" if "endpoint away" in line else "ok"
                 yield Check(name="endpoint limits", status=status, detail=line)
@@ -171,6 +179,14 @@ def _workers(missing: Sequence[Role]) -> Check:
     detail = ", ".join(f"no {role} worker is running" for role in missing)
     hint = "Run rlm-dist up, or rlm-dist worker root and rlm-dist worker sub."
     return Check(name="workers", status="warning", detail=detail, hint=hint)
+
+
+def _depths(max_depth: int, missing: Sequence[int]) -> Check:
+    if missing:
+        detail = f"jobs with a max_depth of {max_depth} are refused: no root worker is alive for some depths"
+        hint = no_worker(missing, f"RLM_MAX_DEPTH={max_depth}")
+        return Check(name="child jobs", status="failed", detail=detail, hint=hint)
+    return Check(name="child jobs", status="ok", detail=f"workers for every depth up to {max_depth - 1}")
 
 
 def _sandbox(level: str) -> Check:

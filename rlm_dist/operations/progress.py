@@ -119,7 +119,7 @@ def missing_workers(store: Store) -> list[Role]:
 def view(store: Store, record: BatchRecord, pace: Pace) -> BatchView:
     """Take a snapshot of a batch; ``pace`` holds the samples of earlier snapshots."""
     now_ms = store.connection.now_ms()
-    running = [job for job in store.jobs.running() if job.batch_id == record.id]
+    running = [job for job in store.jobs.running() if job.batch_id == record.id and job.parent_id is None]
     has_ended = record.state in ENDED_STATES
     ended_jobs = store.batches.last_ended(record.id, _SAMPLE)
     end_ms = ended_jobs[0].ended_ms if has_ended and ended_jobs else now_ms

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rlm_dist.schema import DEFAULT_TIER, ContextInfo, ModelCosts, Usage
 from rlm_dist.schema.events import (
     CellRan,
+    ChildrenAnswered,
     Event,
     JobEnded,
     JobStarted,
@@ -13,6 +14,7 @@ from rlm_dist.schema.events import (
     RootReplied,
     SubCallsAnswered,
 )
+from rlm_dist.schema.lists import ChildRow
 from rlm_dist.store.trace import TracedEvent
 
 _LATER_MESSAGE_CHARS = 500  # a later user message mostly repeats the output above it
@@ -53,6 +55,10 @@ def event_lines(event: Event) -> Iterator[str]:
                 f"{event.from_store} were answered before" if event.from_store else "",
                 *(f"{count} by the tier {tier}" for tier, count in sorted(event.tiers.items())),
             )
+        case ChildrenAnswered():
+            yield f"  {calls(event.children, 'child job')} ended in {event.seconds:.1f} s" + _suffix(
+                f"{event.failed} failed" if event.failed else ""
+            )
         case Marked():
             yield f"  ! {event.kind}" + (f": {event.detail}" if event.detail else "")
         case JobEnded():
@@ -72,6 +78,18 @@ def cost_lines(costs: Sequence[ModelCosts]) -> Iterator[str]:
             f"{line.audio_tokens:,} tokens of audio" if line.audio_tokens else "",
             f"{calls(line.billed_calls, 'call')} as billed by the endpoint" if line.billed_calls else "",
         )
+
+
+def child_lines(children: Sequence[ChildRow], more: int = 0) -> Iterator[str]:
+    """The children of a job, one line each, and how many more there are."""
+    for child in children:
+        costs = child.costs
+        made = calls(costs.root_llm_calls + costs.sub_llm_calls, "call")
+        price = "price unknown" if costs.total_cost is None else f"${costs.total_cost:.6f}"
+        took = "" if child.seconds is None else f"{child.seconds:.1f} s"
+        yield f"  {child.id}: {child.state}, {calls(child.turns, 'turn')}, {made}, {price}" + _suffix(took)
+    if more:
+        yield f"  and {more:,} more"
 
 
 def _tier(tier: str | None) -> str:

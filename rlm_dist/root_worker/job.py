@@ -15,6 +15,7 @@ from rlm_dist.engine.journal import BudgetHint, Journal
 from rlm_dist.engine.prompts.families import PromptTexts
 from rlm_dist.errors import BlobError, RLMError
 from rlm_dist.root_worker.answer_review import AnswerReview
+from rlm_dist.root_worker.children import ChildJobs
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.repl import JobRepl
@@ -42,9 +43,11 @@ class RootJob:
         repl: JobRepl,
         emit: Emit,
         review: AnswerReview | None = None,
+        children: ChildJobs | None = None,
         window: RootWindow,
         texts: PromptTexts | None,
     ) -> None:
+        self._children = children
         self._window = window
         self._texts = texts
         self._spec = record.spec
@@ -89,6 +92,8 @@ class RootJob:
         finally:
             self._repl.sandbox.close()
             self._fan_out.close()
+            if self._children is not None:
+                self._children.close()
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, Marked) and event.kind == REPLAY_DIVERGED:
@@ -116,6 +121,8 @@ class RootJob:
     def _stop(self, error: RLMError) -> None:
         self._calls.abort(error)
         self._fan_out.abort(error)
+        if self._children is not None:
+            self._children.abort(error)
         self._repl.sandbox.abort(error)
         if self._review is not None:
             self._review.abort(error)

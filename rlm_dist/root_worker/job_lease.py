@@ -58,6 +58,11 @@ class JobLease:
         """How long the job has run, including its runs on earlier holders."""
         return time.monotonic() - self._began
 
+    @property
+    def left_s(self) -> float | None:
+        """How long the job may still run; None if it has no time limit."""
+        return None if self._limit_s is None else max(0.0, self._limit_s - self.used_s)
+
     def on_lost(self, stop: Callable[[RLMError], None]) -> None:
         """Call ``stop`` with the reason when the run has to end; at once if it already has to."""
         self._stop = stop

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from rlm_dist.errors import CallError
 from rlm_dist.json_schemas import JsonSchema
+from rlm_dist.root_worker.children import ChildJobs
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.typed_calls import Chat, typed_answers
 from rlm_dist.sandbox.host import Sandbox
@@ -26,7 +27,10 @@ class JobRepl:
         make_sandbox: Callable[[Query, TypedQuery], Sandbox],
         on_lost: Callable[[LostBy], None],
         traceparent: Callable[[int, str], str | None] = lambda turn, code: None,
+        children: ChildJobs | None = None,
     ) -> None:
+        """``children`` are those of the sandbox."""
+        self._children = children
         self._fan_out = fan_out
         self._on_lost = on_lost
         self._turn = 0
@@ -37,11 +41,14 @@ class JobRepl:
     def run(self, code: str, began_ns: int, turn: int, /) -> CellResult:
         """Run a code block of a turn, whose clock starts at ``began_ns`` (Unix)."""
         self._turn = turn
+        if self._children is not None:
+            self._children.turn = turn
         self._cell = self._traceparent(turn, code)
         result = self.sandbox.run(code, began_ns)
         if result.lost_by is not None:
             self._on_lost(result.lost_by)
-        return replace(result, limits=self._fan_out.take_limits())
+        limits = self._fan_out.take_limits()
+        return replace(result, limits=limits + (self._children.take_limits() if self._children else ()))
 
     def resolve(self, path: str, /) -> Resolved:
         """Look up a variable or a simple path."""
@@ -50,6 +57,8 @@ class JobRepl:
     def restart(self) -> None:
         """Start again with nothing but the context; call ids are given out from the start again."""
         self._fan_out.rewind()
+        if self._children is not None:
+            self._children.rewind()
         self.sandbox.restart()
 
     def _query(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]:

@@ -21,6 +21,7 @@ from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.failures import shown_url
 from rlm_dist.llm.prices import published_window
 from rlm_dist.root_worker.answer_review import make_review
+from rlm_dist.root_worker.children import ChildJobs
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job import RootJob
 from rlm_dist.root_worker.job_lease import JobLease
@@ -35,8 +36,8 @@ from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.probe import choose
-from rlm_dist.schema import ErrorInfo, JobRecord, JobState, Outcome, Role
-from rlm_dist.schema.events import Event, JobEnded, JobStarted, Marked
+from rlm_dist.schema import ErrorInfo, JobRecord, JobSpec, JobState, Outcome, Role
+from rlm_dist.schema.events import Emit, Event, JobEnded, JobStarted, Marked
 from rlm_dist.schema.leases import LEASE_MS
 from rlm_dist.settings import Settings
 from rlm_dist.store.trace import TraceSink
@@ -190,9 +191,17 @@ class RootWorker(Worker):
         ended = self.store.jobs.finish(record.spec.id, record.epoch, outcome)
         failpoint("root.finished", record.spec.id)
         if ended:
+            self._cancel_children(record.spec)
             self.metrics.job_ended(outcome)
             self._count_duplicates(record)
         return ended
+
+    def _cancel_children(self, spec: JobSpec) -> None:
+        """Cancel the children of a job that has ended; others end at their next renewal."""
+        if spec.has_children:
+            with suppress(RLMError):
+                for job_id in self.store.children.live(spec.id):
+                    self.store.jobs.cancel(job_id)
 
     def _await_calls(self, record: JobRecord) -> None:
         """Wait, not for long, until the job's calls in flight have ended, so that its costs are final."""
@@ -244,6 +253,7 @@ class RootWorker(Worker):
             send=partial(self._send, SubTasks(spec, epoch=epoch, root_task_id=task_id)),
             queue_is_empty=self._queue_is_empty, emit=measured,
         )  # fmt: skip
+        children = self._children(record, lease, measured) if spec.has_children else None
         limits = SandboxLimits(
             code_timeout_s=self.settings.code_timeout_s,
             outage_s=self.settings.outage_s,
@@ -255,10 +265,11 @@ class RootWorker(Worker):
             fan_out,
             lambda query, typed_query: Sandbox(
                 context_path=context_path, query=query, typed_query=typed_query,
-                limits=limits, start=self._repls,
+                limits=limits, start=self._repls, children=children,
             ),
             self.metrics.repl_lost,
             spans.cell,
+            children,
         )  # fmt: skip
         texts = self._prompt_texts if spec.prompts == "file" else None
         emit(
@@ -272,10 +283,24 @@ class RootWorker(Worker):
         emit.flush()  # if this process dies at once, the trace still shows that it had the job
         return RootJob(
             record=record, lease=lease, store=self.store, payloads=self.payloads,
-            calls=calls, fan_out=fan_out, repl=repl, emit=spans.watch(measured),
+            calls=calls, fan_out=fan_out, repl=repl, emit=spans.watch(measured), children=children,
             review=make_review(spec, fan_out, context_path, self.settings.validators),
             window=self._window(spec.model, fan_out), texts=texts,
         )  # fmt: skip
+
+    def _children(self, record: JobRecord, lease: JobLease, emit: Emit) -> ChildJobs:
+        return ChildJobs(
+            spec=record.spec, epoch=record.epoch, store=self.store, blobs=self.blobs,
+            resolve=self.accounts.resolve, send=self._send_children, left_s=lambda: lease.left_s, emit=emit,
+            folder=self.contexts.folder, max_context_bytes=self.settings.max_context_bytes,
+        )  # fmt: skip
+
+    def _send_children(self, specs: Sequence[JobSpec]) -> None:
+        """Put children on the queue of their depth; if that fails, the reaper does so later."""
+        try:
+            send_root(self.app, *specs)
+        except (OperationalError, redis.RedisError) as error:
+            log.warning("children_not_sent", error=type(error).__name__)
 
     def _send(
         self,

@@ -17,6 +17,7 @@ from rlm_dist.sandbox.inside.exits import SERVER_DIED
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.messages import Broken, CellDone, ChildMessage, ContextReady, HandedIn, ResolvedPath
 from rlm_dist.sandbox.session import Query, ReplProcess, Session, TypedQuery
+from rlm_dist.sandbox.uploads import Children
 from rlm_dist.schema import CellResult, FinalValue, Resolved
 from rlm_dist.schema.cells import LostBy
 
@@ -42,7 +43,7 @@ class SandboxLimits:
     """What the REPL process may use; ``memory_bytes`` None: computed from the size of its context.
 
     A cell with its sub-calls may take 20 times ``code_timeout_s``, and ``outage_s`` more: for so long a
-    sub-call may wait for an endpoint that is away.
+    sub-call may wait for an endpoint that is away. The time in which a child job is open does not count.
     """
 
     code_timeout_s: float = 120.0
@@ -72,7 +73,7 @@ class Sandbox:
     """The REPL of one job. ``run`` and ``resolve`` are called from one thread, the other methods from any.
 
     ``start`` is shared with other sandboxes; ``close`` leaves it open. Without ``typed_query`` the REPL's
-    ``llm_query`` takes no ``schema``.
+    ``llm_query`` takes no ``schema``. ``children`` serves ``rlm_query``, which is a plain sub-call without it.
     """
 
     def __init__(
@@ -83,10 +84,12 @@ class Sandbox:
         limits: SandboxLimits,
         start: ReplStart,
         typed_query: TypedQuery | None = None,
+        children: Children | None = None,
     ) -> None:
         self._context_path = context_path
         self._query = query
         self._typed_query = typed_query
+        self._children = children
         self._limits = limits
         self._start = start
         self._lock = threading.Lock()
@@ -136,14 +139,23 @@ class Sandbox:
                 raise SandboxError("the REPL is closed")
             memory = self._limits.memory_bytes or _memory_for(self._context_path)
             process, channel = self._start.launch(self._context_path, memory)
-            session = self._session = Session(process, channel, self._query, self._typed_query)
+            session = self._session = Session(
+                process, channel, self._query, typed_query=self._typed_query, children=self._children
+            )
         limits = {
             "memory_bytes": memory,
             "cpu_s": self._limits.cpu_s,
             "file_size_bytes": self._limits.file_size_bytes,
             "open_files": self._limits.open_files,
         }
-        session.order({"op": "start", "limits": limits, "max_output_chars": self._limits.max_output_chars})
+        session.order(
+            {
+                "op": "start",
+                "limits": limits,
+                "max_output_chars": self._limits.max_output_chars,
+                "max_context_bytes": self._children.max_context_bytes if self._children else None,
+            }
+        )
         reply, _ = self._reply(session, _START_S, _START_S)
         self._raise_failure(session)
         return session, reply

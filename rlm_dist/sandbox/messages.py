@@ -25,6 +25,8 @@ from rlm_dist.sandbox.inside.frames import (
     MAX_PROMPTS,
     MAX_SCHEMA_BYTES,
     MAX_TEXT_BYTES,
+    MAX_UPLOADS,
+    PIECE_BYTES,
 )
 from rlm_dist.schema import Clipped, FinalValue, Message, Wire
 
@@ -120,6 +122,37 @@ class QueryAsked(Wire):
         return None
 
 
+class UploadPiece(Wire):
+    """A piece of a context for children, in base64."""
+
+    op: Literal["upload"]
+    id: _Number
+    data: str = Field(min_length=1, max_length=PIECE_BYTES // 3 * 4)
+    last: bool
+
+
+class UploadsForgotten(Wire):
+    """Contexts that no further frame will name."""
+
+    op: Literal["forget"]
+    ids: tuple[_Number, ...] = Field(max_length=MAX_UPLOADS)
+
+
+class ChildrenAsked(Wire):
+    """One ``rlm_query`` of a job that has child jobs, or a part of a batch: a context for each prompt."""
+
+    op: Literal["children"]
+    id: _Number
+    prompts: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1, max_length=MAX_PROMPTS)
+    contexts: tuple[_Number | Literal["own"] | None, ...] = Field(max_length=MAX_PROMPTS)
+    model: str | None = Field(max_length=MAX_MODEL_CHARS)
+
+    @property
+    def cost(self) -> int:
+        """The bytes of memory that its prompts take."""
+        return sum(_MESSAGE_BYTES + sys.getsizeof(prompt) for prompt in self.prompts)
+
+
 class CellDone(Wire):
     """A cell ended."""
 
@@ -141,7 +174,8 @@ class ResolvedPath(Wire):
     names: _Names
 
 
-ChildMessage = ContextReady | Broken | QueryAsked | CellDone | ResolvedPath
+Asked = QueryAsked | ChildrenAsked
+ChildMessage = ContextReady | Broken | Asked | UploadPiece | UploadsForgotten | CellDone | ResolvedPath
 _MESSAGE: TypeAdapter[ChildMessage] = TypeAdapter(Annotated[ChildMessage, Field(discriminator="op")])
 
 

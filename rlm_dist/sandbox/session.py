@@ -18,8 +18,17 @@ from typing import Protocol
 from rlm_dist.errors import CallError, FailureKind, ModelNotAllowed, RLMError, SandboxError
 from rlm_dist.json_schemas import JsonSchema
 from rlm_dist.sandbox.inside.frames import CHUNK_BYTES, MAX_FRAME, FrameError, encoded, pack, receive
-from rlm_dist.sandbox.messages import ChildMessage, QueryAsked, parse
-from rlm_dist.schema import Answer, Message
+from rlm_dist.sandbox.messages import (
+    Asked,
+    ChildMessage,
+    ChildrenAsked,
+    QueryAsked,
+    UploadPiece,
+    UploadsForgotten,
+    parse,
+)
+from rlm_dist.sandbox.uploads import Children, Uploads
+from rlm_dist.schema import Answer, ContextRef, Message
 
 _MAX_THREADS = 64
 _MAX_OPEN_CALLS = 1024
@@ -77,6 +86,8 @@ class Stopwatch:
         self._since: float | None = self._began
         self._stopped_at = self._began
         self._all_failed = True
+        self._waited = 0.0
+        self._waits_since: float | None = None
 
     def stop(self) -> None:
         """Stop counting: a call is open."""
@@ -103,10 +114,19 @@ class Stopwatch:
         running = time.monotonic() - self._since if self._since is not None else 0.0
         return self._used + running
 
+    def wait(self, *, child_open: bool) -> None:
+        """Note whether a child is open: that time is not in ``total_s``."""
+        now = time.monotonic()
+        if self._waits_since is not None:
+            self._waited += now - self._waits_since
+        self._waits_since = now if child_open else None
+
     @property
     def total_s(self) -> float:
-        """Seconds since it was made, open calls included."""
-        return time.monotonic() - self._began
+        """Seconds since it was made, open calls included, but for the time in which a child was open."""
+        now = time.monotonic()
+        waiting = now - self._waits_since if self._waits_since is not None else 0.0
+        return now - self._began - self._waited - waiting
 
     @property
     def running(self) -> bool:
@@ -123,6 +143,7 @@ class Session:
         channel: socket.socket,
         query: Query,
         typed_query: TypedQuery | None = None,
+        children: Children | None = None,
     ) -> None:
         self.process = process
         self.calls = 0
@@ -132,7 +153,10 @@ class Session:
         self._query = query
         self._typed_query = typed_query
         self._changed = threading.Condition()
+        self._children = children
+        self._uploads = Uploads(children) if children is not None else None
         self._open: dict[int, int] = {}  # id of a query → its bytes of memory
+        self._open_children: set[int] = set()  # the queries that children answer
         self._frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._unread_bytes = 0
         self._unread_since = 0.0
@@ -162,6 +186,7 @@ class Session:
             self._stopwatch = Stopwatch()
             if self._open:
                 self._stopwatch.stop()
+            self._stopwatch.wait(child_open=bool(self._open_children))
         self._send(message)
 
     def wait(self, limit_s: float, until: float | None) -> ChildMessage | None:
@@ -257,12 +282,24 @@ class Session:
             pass  # another thread is ending the session
         finally:
             self.end(reason)
+            if self._uploads is not None:
+                self._uploads.close()
             self._writer.join()
             self._channel.close()
 
     def _take(self, message: ChildMessage) -> None:
+        contexts: Sequence[ContextRef | None] = ()
+        if isinstance(message, UploadPiece | UploadsForgotten | ChildrenAsked):
+            if self._uploads is None:
+                raise SandboxError("a frame for children in a job that has none")
+            if not isinstance(message, ChildrenAsked):
+                self._take_context(self._uploads, message)
+                return
+            contexts = self._uploads.contexts(message)
+            if len(contexts) != len(message.prompts):
+                raise SandboxError("a number of contexts that is not that of the prompts")
         with self._changed:
-            if not isinstance(message, QueryAsked):
+            if not isinstance(message, QueryAsked | ChildrenAsked):
                 if not self._reply_due:
                     raise SandboxError(f"a {message.op} frame without an order")
                 self._reply_due = False
@@ -276,17 +313,40 @@ class Session:
             if self._gone is None:
                 self._open[message.id] = cost
                 self._stopwatch.stop()
+                if isinstance(message, ChildrenAsked):
+                    self._open_children.add(message.id)
+                    self._stopwatch.wait(child_open=True)
                 self.calls += len(message.prompts)
-                self._pool.submit(self._serve, message)
+                self._pool.submit(self._serve, message, contexts)
+
+    def _take_context(self, uploads: Uploads, message: UploadPiece | UploadsForgotten) -> None:
+        """Take a piece of a context; the cell's clock stands still meanwhile, as a store may be slow."""
+        if isinstance(message, UploadsForgotten):
+            uploads.forget(message.ids)
+            return
+        with self._changed:
+            self._stopwatch.stop()
+            self._stopwatch.note(all_failed=False)
+        try:
+            uploads.take(message)
+        except (FrameError, SandboxError):
+            raise
+        except BaseException as error:  # noqa: BLE001  # it ends the cell, as one of a query does
+            self.fail(error)
+            raise SandboxError("a context for a child could not be stored") from None
+        finally:
+            with self._changed:
+                if not self._open:
+                    self._stopwatch.go()
 
     def _has_room(self, size: int) -> bool:
         """Whether a call may be opened that takes this many bytes of memory."""
         fits = len(self._open) < _MAX_OPEN_CALLS and sum(self._open.values()) + size <= _MAX_OPEN_BYTES
         return fits and self._unread_bytes <= _MAX_UNREAD_BYTES
 
-    def _serve(self, message: QueryAsked) -> None:
+    def _serve(self, message: Asked, contexts: Sequence[ContextRef | None]) -> None:
         """Answer one query frame; the stopwatch resumes before the reply is written."""
-        answers = self._answers(message)
+        answers = self._answers(message, contexts)
         failed = sum("failure" in answer for answer in answers)
         truncated = sum("truncated" in answer for answer in answers)
         refused = sum("refused" in answer for answer in answers)
@@ -296,18 +356,24 @@ class Session:
             self.calls -= refused  # none of these was made
             del self._open[message.id]
             self._stopwatch.note(all_failed=failed + refused == len(answers))
+            self._open_children.discard(message.id)
+            self._stopwatch.wait(child_open=bool(self._open_children))
             if not self._open:
                 self._stopwatch.go()
             self._changed.notify_all()
         for at, part in _parts(answers):
             self._send({"op": "reply", "id": message.id, "at": at, "answers": part})
 
-    def _answers(self, message: QueryAsked) -> list[_ReplyAnswer]:
+    def _answers(self, message: Asked, contexts: Sequence[ContextRef | None]) -> list[_ReplyAnswer]:
         count = len(message.prompts)
         try:
-            if problem := message.schema_problem:
-                return [{"refused": problem}] * count
-            answers = self._ask(message)
+            if isinstance(message, QueryAsked):
+                if problem := message.schema_problem:
+                    return [{"refused": problem}] * count
+                answers = self._ask(message)
+            else:
+                assert self._children is not None  # else its frame was refused
+                answers = self._children.ask(message.prompts, contexts, message.model)
             if len(answers) != count:
                 raise SandboxError(f"the query returned {len(answers)} answers for {count} calls")
             return [_reply_answer(answer) for answer in answers]

@@ -17,6 +17,7 @@ from rlm_dist.schema.cells import REPL_NAMES, CellResult, Clipped, FinalValue, R
 from rlm_dist.schema.costs import DEFAULT_TIER, FLEX, Charge, Costs, ModelCosts, Tier, Usage, tier_name
 from rlm_dist.schema.jobs import (
     MAX_INSTRUCTIONS_CHARS,
+    MOST_DEPTH,
     Compaction,
     ContextInfo,
     ContextRef,
@@ -40,6 +41,7 @@ __all__ = [
     "DEFAULT_TIER",
     "FLEX",
     "MAX_INSTRUCTIONS_CHARS",
+    "MOST_DEPTH",
     "NANO",
     "REPL_NAMES",
     "Answer",

@@ -90,6 +90,20 @@ class SubCallsAnswered(Wire):
     call_ids: str = ""
 
 
+class ChildrenAnswered(Wire):
+    """One ``rlm_query``, or a part of an ``rlm_query_batched``, returned; ``failed`` children have no answer.
+
+    ``job_ids`` has the ids of the children in the order of the prompts, as ``id_lists`` packs them.
+    """
+
+    event: Literal["children_answered"] = "children_answered"
+    turn: int
+    children: int
+    failed: int
+    seconds: float
+    job_ids: str
+
+
 class Marked(Wire):
     """A fact for the reader of the trace; ``kind`` is a constant name such as ``early_final``."""
 
@@ -109,6 +123,15 @@ class JobEnded(Wire):
     iterations: int
 
 
-Event = JobStarted | MessageAdded | RootReplied | CellRan | SubCallsAnswered | Marked | JobEnded
+Event = (
+    JobStarted
+    | MessageAdded
+    | RootReplied
+    | CellRan
+    | SubCallsAnswered
+    | ChildrenAnswered
+    | Marked
+    | JobEnded
+)
 Emit = Callable[[Event], None]
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from rlm_dist.errors import Cancelled, JobFailed
-from rlm_dist.schema.base import Wire, _is_empty, _is_none
+from rlm_dist.schema.base import Wire, _is_empty, _is_none, _is_zero
 from rlm_dist.schema.calls import CallParameters
 from rlm_dist.schema.costs import Costs
 
@@ -15,6 +15,7 @@ Compaction = Literal["cut", "summary", "off"]
 MAX_INSTRUCTIONS_CHARS = 20_000
 OnDivergence = Literal["warn", "fail"]
 Priority = Literal["high", "normal", "low"]
+MOST_DEPTH = 8
 
 
 def _is_cut(value: str) -> bool:
@@ -84,7 +85,9 @@ class JobSpec(Wire):
     code may name besides ``model`` and ``sub_model``; None, in jobs of earlier versions, allows every name.
     ``tags`` are those of a single job; the jobs of a batch have their batch's. ``instructions`` join the
     prompt as they are. ``compaction`` says what happens to older turns when the chat nears the root model's
-    window.
+    window. ``parent_id`` is the job whose code asked for this one, a child; ``depth`` counts the jobs above
+    it. ``child_models`` are the root models of children at depth 1, 2, …; the last one is for all that are
+    deeper, ``model`` if there is none.
 
     An answer is accepted if it conforms to ``response_schema``, if the quotes in its field ``quote_check``
     stand in the context, if the function ``validator`` (``module:name``) does not refuse it, and if
@@ -121,6 +124,14 @@ class JobSpec(Wire):
     judge_model: str | None = Field(default=None, exclude_if=_is_none)
     instructions: str = Field(default="", exclude_if=_is_empty)
     compaction: Compaction = Field(default="cut", exclude_if=_is_cut)
+    parent_id: str | None = Field(default=None, exclude_if=_is_none)
+    depth: int = Field(default=0, ge=0, exclude_if=_is_zero)
+    child_models: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
+
+    @property
+    def has_children(self) -> bool:
+        """Whether its ``rlm_query`` starts child jobs; else it is a plain sub-call."""
+        return self.depth + 1 < self.limits.max_depth
 
 
 class ErrorInfo(Wire):
@@ -206,6 +217,7 @@ class Running(Wire):
     calls_in_flight: int
     nanousd: int
     tokens: int
+    parent_id: str | None = None
 
 
 class Timing(Wire):

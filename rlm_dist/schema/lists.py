@@ -51,6 +51,26 @@ class JobRow(Wire):
     costs: Costs = Costs()
 
 
+class ChildRow(Wire):
+    """A child of a job; its costs are those of its own children too. Times are Unix milliseconds."""
+
+    id: str
+    custom_id: str
+    state: JobState
+    depth: int
+    turns: int = 0
+    costs: Costs = Costs()
+    started_ms: int | None = None
+    ended_ms: int | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """The time from its first start to its end; None until it has ended."""
+        if self.started_ms is None or self.ended_ms is None:
+            return None
+        return (self.ended_ms - self.started_ms) / 1000
+
+
 class JobPage(Wire):
     """Some jobs of a list in order; ``next`` is the cursor of the page after it, None if it is the last."""
 

@@ -15,6 +15,7 @@ from rlm_dist.store.cache import CacheStore
 from rlm_dist.store.call_rows import CallRows
 from rlm_dist.store.calls import CallRefused, CallState, CallStore, OpenCall, Settlement, Spend
 from rlm_dist.store.capacity import Window, WorkerStore
+from rlm_dist.store.children import ChildStore
 from rlm_dist.store.connection import StoreConnection, connect, reaching
 from rlm_dist.store.job_lists import JobListStore
 from rlm_dist.store.jobs import JobStore
@@ -30,6 +31,7 @@ __all__ = [
     "CallState",
     "CallStore",
     "Ceilings",
+    "ChildStore",
     "Difference",
     "DueWebhook",
     "JobStore",
@@ -57,6 +59,7 @@ class Store:
         self.lists = JobListStore(self.connection)
         self.listings = ListingStore(self.connection, self.batches, self.lists)
         self.calls = CallStore(self.connection)
+        self.children = ChildStore(self.connection)
         self.call_rows = CallRows(self.connection)
         self.journals = JournalStore(self.connection)
         self.workers = WorkerStore(self.connection)

@@ -22,6 +22,7 @@ from rlm_dist.store.capacity import requests_by_job
 from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart
 from rlm_dist.store.jobs import CANCELLED, JobStore
 from rlm_dist.store.ledger import read_costs, read_model_costs
+from rlm_dist.store.tree import levels_below
 
 _AT_ONCE = 200
 _MESSAGES_AT_ONCE = 1000
@@ -101,8 +102,9 @@ class BatchStore(StorePart):
         self._mark(batch_id, "paused", "clear")
         start = 0
         while ids := self.job_ids(batch_id, start, _AT_ONCE):
-            due = dict.fromkeys(ids, 0)
-            self._reach(lambda due=due: self._client.zadd(keys.QUEUED, due, xx=True))  # type: ignore[misc]
+            for level in (ids, *levels_below(self._connection, ids)):
+                due = dict.fromkeys(level, 0)
+                self._reach(lambda due=due: self._client.zadd(keys.QUEUED, due, xx=True))  # type: ignore[misc]
             start += len(ids)
 
     def retry(self, batch_id: str, raised: Mapping[str, float] | None = None) -> list[str]:
@@ -226,9 +228,9 @@ class BatchStore(StorePart):
         if not batch_ids:
             return []
         now, announced, *hashes = self._reach(read)
-        requests = requests_by_job(announced, now)
+        requests = self._requests_by_batch(requests_by_job(announced, now))
         return [
-            _record(batch_id, batch, ledger, self._count_requests(batch_id, requests)) if batch else None
+            _record(batch_id, batch, ledger, requests[keys.batch(batch_id)]) if batch else None
             for batch_id, batch, ledger in zip(batch_ids, hashes[::2], hashes[1::2], strict=True)
         ]
 
@@ -316,13 +318,20 @@ class BatchStore(StorePart):
         """What all its jobs have used so far, by role and model."""
         return read_model_costs(self._batch_ledger(batch_id))
 
-    def _count_requests(self, batch_id: str, requests: Mapping[str, int]) -> int:
-        """How many of the requests, by job id, belong to jobs of this batch."""
-        ids = list(requests)
-        if not ids:
-            return 0
-        indices = self._reach(lambda: self._client.zmscore(keys.batch(batch_id, "jobs"), ids))
-        return sum(requests[id_] for id_, index in zip(ids, indices, strict=True) if index is not None)
+    def _requests_by_batch(self, requests: Mapping[str, int]) -> Counter[str]:
+        """How many of the requests, by job id, each batch has, by its key; those of children too."""
+
+        def read() -> list[str | None]:
+            pipe = self._client.pipeline(transaction=False)
+            for job_id in requests:
+                pipe.hget(keys.job(job_id), "batch")
+            return list(pipe.execute())
+
+        counts: Counter[str] = Counter()
+        for batch, count in zip(self._reach(read) if requests else (), requests.values(), strict=True):
+            if batch is not None:
+                counts[batch] += count
+        return counts
 
     def _batch_ledger(self, batch_id: str) -> dict[str, str]:
         return dict(self._reach(lambda: self._client.hgetall(keys.batch(batch_id, "ledger"))))

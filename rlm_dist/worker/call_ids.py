@@ -25,11 +25,16 @@ class CallIds:
         # In ASCII: a query may contain lone surrogates, which pydantic's own JSON refuses. Whether other jobs
         # may share the answer is not part of the request's identity.
         identity = json.dumps(request.model_dump(exclude={"cache"}))
+        digest, number = self.count(identity)
+        return f"{digest}#{number}"
+
+    def count(self, identity: str) -> tuple[str, int]:
+        """The digest of the job and what it asks, in ASCII, and how often it has asked this, now included."""
         content = f"{self._job_id}\n{identity}".encode()
         digest = hashlib.blake2b(content, digest_size=12).hexdigest()
         with self._lock:
             self._counts[digest] += 1
-            return f"{digest}#{self._counts[digest]}"
+            return digest, self._counts[digest]
 
     def rewind(self) -> None:
         """Restart the counts, before the same steps are run again."""

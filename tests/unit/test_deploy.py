@@ -20,7 +20,7 @@ from rlm_dist.sandbox import fork_server_process
 from tests.support.environment import PROJECT
 
 COMPOSE = PROJECT / "docker-compose.yml"
-OURS = ("root", "sub", "flower", "cli")
+OURS = ("root", "root-depth1", "sub", "flower", "cli")
 
 
 @pytest.fixture(scope="module")

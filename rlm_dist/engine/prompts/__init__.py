@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rlm_dist.engine.prompts.answer_forms import answer_form
 from rlm_dist.engine.prompts.families import PromptTexts
 from rlm_dist.engine.prompts.shots import SHOTS
-from rlm_dist.engine.prompts.texts import CODER, FRUGAL, SMALL
+from rlm_dist.engine.prompts.texts import CHILDREN, CODER, FRUGAL, SMALL
 from rlm_dist.schema import ContextInfo, JobSpec, Message
 
 _SYSTEM = {"coder": CODER, "frugal": FRUGAL, "small": SMALL}
@@ -64,8 +64,9 @@ UNFENCED_CODE = (
 def opening(spec: JobSpec, texts: PromptTexts | None = None) -> tuple[Message, ...]:
     """The chat before the first reply: the system prompt, the family's examples if it has any, the task.
 
-    ``texts`` is the family of a file. A job's instructions come after what all jobs share: at the end of the
-    system prompt or, if examples follow that, at the beginning of the task.
+    ``texts`` is the family of a file. What is said of child jobs, and then a job's instructions, come after
+    what all jobs share: at the end of the system prompt. If examples follow that, the instructions are at the
+    beginning of the task.
     """
     form = answer_form(spec)
     description = _description(spec.context.info)
@@ -77,6 +78,8 @@ def opening(spec: JobSpec, texts: PromptTexts | None = None) -> tuple[Message, .
         system, last = texts.system, texts.fill(context=description, query=spec.query)
         last = f"{last.rstrip()}\n\n{form}" if form else last
         examples = [(example.user, example.assistant) for example in texts.examples]
+    if spec.has_children:
+        system = f"{system.rstrip()}\n{CHILDREN}"
     if spec.instructions and examples:
         last = f"{_instructions(spec.instructions)}\n\n{last}"
     elif spec.instructions:

@@ -103,3 +103,10 @@ with answer["ready"] = True.
 lists the variables, history has the earlier output. rlm_query is llm_query here.
 - Long output is cut.
 """
+
+CHILDREN = """\
+In this job `rlm_query(prompt, context)` is more than a plain call: it gives the question and the context, of any \
+size, to a model with a REPL of its own, like yours, which sees nothing else, and returns its answer as a str. \
+`rlm_query_batched(prompts, contexts)` does so for many at once. Each takes minutes and many calls: use it for \
+parts that need code and several steps themselves, and `llm_query` for all that one reading of a text can answer.
+"""

@@ -33,6 +33,7 @@ from rlm_dist.schema.events import (
     SubCallsAnswered,
 )
 from rlm_dist.schema.id_lists import unpack_ids
+from rlm_dist.schema.lists import ChildRow
 from rlm_dist.store.trace import TracedEvent
 
 # Facts that a reader should not overlook; other marks are shown as notes.
@@ -174,7 +175,7 @@ class Trajectory:
 
     ``cell_of`` has the key of the block and the number within it of each sub-call that an event names.
     ``unplaced`` says that events of an earlier version name none of their calls. ``start_ms`` (Unix) is what
-    other times count from.
+    other times count from. ``more_children`` counts those that ``children`` leaves out.
     """
 
     id: str
@@ -206,6 +207,9 @@ class Trajectory:
     turns: tuple[TurnView, ...]
     cell_of: dict[str, tuple[int, int]] = field(repr=False)
     unplaced: bool = False
+    parent_id: str | None = None
+    children: tuple[ChildRow, ...] = ()
+    more_children: int = 0
 
     @property
     def cells(self) -> list[CellView]:
@@ -226,6 +230,8 @@ def trajectory(
     now_ms: int,
     content: bool,
     context_text: str = "",
+    children: Sequence[ChildRow] = (),
+    more_children: int = 0,
 ) -> Trajectory:
     """The trajectory of a job at ``now_ms`` (Unix); ``context_text`` describes its context."""
     builder = _Builder(record, content=content)
@@ -254,6 +260,7 @@ def trajectory(
         marks=tuple(mark for turn in builder.turns for mark in turn.marks if mark.warns),
         opening=tuple(builder.opening), turns=tuple(builder.turns),
         cell_of=builder.cell_of, unplaced=builder.unplaced,
+        parent_id=spec.parent_id, children=tuple(children), more_children=more_children,
     )  # fmt: skip
 
 

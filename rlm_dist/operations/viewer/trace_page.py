@@ -30,6 +30,7 @@ from rlm_dist.store.trace import read_trace
 JOB_COLUMNS = (
     *("index", "file", "id", "custom_id", "state", "turns", "calls", "tokens", "nanousd", "ran_ms", "note"),
 )
+MOST_CHILDREN = 1000  # that a trace shows
 _JOBS_AT_ONCE = 100
 _NOTE_CHARS = 160
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -42,6 +43,7 @@ def load(store: Store, payloads: Payloads, job_id: str, *, content: bool) -> tup
         NotFound: if the job does not exist, or its retention is over.
     """
     record = store.jobs.get(job_id)
+    children = store.children.of(job_id, MOST_CHILDREN)
     job = trajectory(
         record,
         read_trace(store.journals, job_id, payloads),
@@ -49,6 +51,8 @@ def load(store: Store, payloads: Payloads, job_id: str, *, content: bool) -> tup
         now_ms=store.connection.now_ms(),
         content=content,
         context_text=context_text(record.spec.context.info),
+        children=children,
+        more_children=store.children.count(job_id) - len(children),
     )
     return job, record
 

@@ -139,17 +139,20 @@ class CallFunctions:
         )
 
     def _ask(self, prompts: list[Prompt], model: str | None, schema: Schema = None) -> list[dict[str, Any]]:
+        return self.send_all(_frames(prompts, model, schema))
+
+    def send_all(self, frames: Iterable[tuple[dict[str, object], int]]) -> list[dict[str, Any]]:
+        """Send frames, each with the number of its answers; return all answers in order."""
         answers: list[dict[str, Any]] = []
         in_flight: deque[tuple[int, _Request]] = deque()
         try:
-            for chunk in _chunks(prompts):
+            for frame, count in frames:
                 if len(in_flight) == _WINDOW:
                     answers += self._await(in_flight)
-                request_id, request = next(self._ids), _Request(len(chunk))
+                request_id, request = next(self._ids), _Request(count)
                 self._open[request_id] = request
                 in_flight.append((request_id, request))
-                frame = {"op": "query", "id": request_id, "prompts": chunk, "model": model}
-                self._send(frame if schema is None else {**frame, "schema": schema})
+                self._send({**frame, "id": request_id})
             while in_flight:
                 answers += self._await(in_flight)
         finally:
@@ -266,6 +269,14 @@ def _message(item: object, name: str) -> dict[str, str]:
     if not isinstance(content, str):
         raise TypeError(f"{name}: content must be a str, not {type(content).__name__}")
     return {"role": role, "content": clean(content)}
+
+
+def _frames(
+    prompts: list[Prompt], model: str | None, schema: Schema
+) -> Iterator[tuple[dict[str, object], int]]:
+    extra = {} if schema is None else {"schema": schema}
+    for chunk in _chunks(prompts):
+        yield {"op": "query", "prompts": chunk, "model": model, **extra}, len(chunk)
 
 
 def _chunks(prompts: list[Prompt]) -> Iterator[list[Prompt]]:

@@ -9,19 +9,25 @@ child to host::
     {"op": "broken", "detail": str}         the context cannot be loaded; the child ends
     {"op": "query", "id": int, "prompts": [[{"role", "content"}, ...], ...], "model": str | null,
      "schema": {...}}                       the JSON Schema that the answers must conform to; may be left out
+    {"op": "upload", "id": int, "data": base64, "last": bool}      a piece of an encoded context
+    {"op": "forget", "ids": [int, ...]}     these contexts are no longer needed
+    {"op": "children", "id": int, "prompts": [str, ...], "contexts": [int | "own" | null, ...],
+     "model": str | null}
     {"op": "done", "cell": int, "output": {"head", "tail", "omitted"}, "error": str | null,
      "final": null | {"text": str, "json": str | null, "by": str}, "partial": str | null, "names": [str]}
     {"op": "resolved", "found": bool, "final": as above, "names": [str]}
 
 host to child::
 
-    {"op": "start", "limits": {...}, "max_output_chars": int}
+    {"op": "start", "limits": {...}, "max_output_chars": int, "max_context_bytes": int | null}
     {"op": "run", "cell": int, "code": str, "began_ns": int}
     {"op": "resolve", "path": str}
     {"op": "reply", "id": int, "at": int,
      "answers": [{"text": str, "truncated": true} | {"failure": str}, ...]}
 
 ``partial`` is the draft in ``answer``; null if there is none, or if it is the last one that was sent.
+Contexts are sent one at a time, with ascending ids; a new one gives up one that is not complete. Each may
+have ``max_context_bytes``; that is null if the job has no children, and then none of these frames is sent.
 A reply may come in several frames; ``at`` is the index of its first answer. ``truncated`` is there if the
 text was cut off at the output limit. If there was a schema, the text is the JSON of a value.
 """
@@ -38,6 +44,8 @@ MAX_PROMPTS = 256  # also so that the first of many are sent while the others ar
 MAX_MESSAGES = 1000  # of one prompt
 MAX_MODEL_CHARS = 200
 MAX_SCHEMA_BYTES = 64 << 10  # as JSON in ASCII
+PIECE_BYTES = 3 << 20  # of a context that is sent to the host, before base64
+MAX_UPLOADS = 10_000  # contexts that the host holds for a REPL
 MAX_PARTIAL_BYTES = 1 << 20
 MAX_JSON_CHARS = 1 << 20
 MAX_ERROR_CHARS = 8000

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from . import confine, context
 from .calls import CallFunctions
+from .child_calls import ChildFunctions
 from .clock import Clock, install
 from .exits import EXIT_BROKEN, EXIT_MEMORY
 from .frames import MAX_DETAIL_CHARS, pack, receive
@@ -31,7 +32,7 @@ class HostChannel:
         self.orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._fd = fd
         self._severed = False
-        self._out: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._out: queue.SimpleQueue[tuple[bytes, threading.Event | None]] = queue.SimpleQueue()
 
     def read(self) -> dict[str, Any]:
         """The next frame; if the host is gone, the process ends."""
@@ -43,9 +44,18 @@ class HostChannel:
 
     def send(self, message: dict[str, object]) -> None:
         """Pass a frame to the writer."""
+        self._pass_on(message, None)
+
+    def send_slowly(self, message: dict[str, object]) -> None:
+        """Pass a frame to the writer, and wait until it is written: of many, one is in memory at a time."""
+        written = threading.Event()
+        self._pass_on(message, written)
+        written.wait()
+
+    def _pass_on(self, message: dict[str, object], written: threading.Event | None) -> None:
         if self._severed:
             raise RuntimeError("this works in the REPL's own process only, not in one that it forked")
-        self._out.put(pack(message))
+        self._out.put((pack(message), written))
 
     def write(self, frame: bytes) -> None:
         """Write a whole frame now."""
@@ -55,9 +65,15 @@ class HostChannel:
 
     def begin(self, calls: CallFunctions) -> None:
         """Start the reader and the writer."""
-        for step in (lambda: self._route(calls), lambda: self.write(self._out.get())):
+        for step in (lambda: self._route(calls), self._write_next):
             threading.Thread(target=_forever, args=(step,), daemon=True).start()
         os.register_at_fork(after_in_child=self._sever)
+
+    def _write_next(self) -> None:
+        frame, written = self._out.get()
+        self.write(frame)
+        if written is not None:
+            written.set()
 
     def _route(self, calls: CallFunctions) -> None:
         message = self.read()
@@ -87,7 +103,9 @@ def main(socket_fd: int, context_fd: int, names: dict[str, Any] | None = None) -
     clock = Clock()
     install(clock)
     calls = CallFunctions(channel.send)
-    repl = CellRunner(names, calls, start["max_output_chars"])
+    most = start["max_context_bytes"]
+    children = ChildFunctions(calls, names["context"], most, channel.send_slowly) if most else calls
+    repl = CellRunner(names, calls, start["max_output_chars"], children)
     channel.begin(calls)
     channel.send({"op": "ready"})
     _forever(lambda: _serve(channel, repl, clock))

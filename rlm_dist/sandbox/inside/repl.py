@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from . import answers, cells
 from .calls import CallFunctions, LLMQueryError
+from .child_calls import ChildFunctions
 from .frames import MAX_NAME_CHARS
 from .output import Recorder, Stream, clip
 
@@ -31,7 +32,15 @@ class _Plain(str):
 class CellRunner:
     """Runs the cells of one job, in the main thread."""
 
-    def __init__(self, context: dict[str, Any], calls: CallFunctions, max_output_chars: int) -> None:
+    def __init__(
+        self,
+        context: dict[str, Any],
+        calls: CallFunctions,
+        max_output_chars: int,
+        children: CallFunctions | ChildFunctions | None = None,
+    ) -> None:
+        """``children`` serves ``rlm_query``; by default it is a plain call."""
+        rlm = children or calls
         self._recorder = Recorder()
         self._streams = (Stream(self._recorder, "<stdout>"), Stream(self._recorder, "<stderr>"))
         self._max_output_chars = max_output_chars
@@ -50,8 +59,8 @@ class CellRunner:
             **self._functions(),
             "llm_query": calls.llm_query,
             "llm_query_batched": calls.llm_query_batched,
-            "rlm_query": calls.rlm_query,
-            "rlm_query_batched": calls.rlm_query_batched,
+            "rlm_query": rlm.rlm_query,
+            "rlm_query_batched": rlm.rlm_query_batched,
             "LLMQueryError": LLMQueryError,
             "__builtins__": builtins,
             "__name__": "__main__",

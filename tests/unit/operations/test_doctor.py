@@ -182,3 +182,13 @@ def test_each_model_is_called_once_if_that_is_wanted() -> None:
     assert list(examine(Settings(), replace(probes(), call=call)))
     assert called[2:] == ["http://localhost:8080/v1"]
     assert "model call" not in examined()
+
+
+@pytest.mark.parametrize(("missing", "status"), [((), "ok"), ((2,), "failed")])
+def test_depths_that_are_promised_have_workers(missing: tuple[int, ...], status: str) -> None:
+    settings = Settings(max_depth=3)
+    found = examine(settings, replace(probes(), missing_depths=lambda _: missing))
+    checks = {check.name: check for check in found}
+    assert checks["child jobs"].status == status
+    assert ("rlm-dist worker root --depth 2" in checks["child jobs"].hint) == bool(missing)
+    assert "child jobs" not in {check.name for check in examine(Settings(), probes())}
