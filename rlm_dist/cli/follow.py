@@ -16,6 +16,7 @@ from rlm_dist.schema.events import (
     MessageAdded,
     RootReplied,
     SubCallsAnswered,
+    ToolCalled,
 )
 
 _CANCEL_S = 30.0
@@ -96,6 +97,8 @@ class Progress:
             case SubCallsAnswered():
                 self._sub_calls += event.calls
                 return f"{calls(self._sub_calls)} done"
+            case ToolCalled():
+                return f"tool {event.name}: {event.seconds:.1f} s" + ("" if event.ok else ", failed")
             case CellRan():
                 problem = f", {event.error.splitlines()[-1]}" if event.error else ""
                 return f"turn {event.turn + 1}: code ran {event.seconds:.1f} s{self._so_far()}{problem}"

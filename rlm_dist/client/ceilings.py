@@ -43,6 +43,8 @@ def _problems(asked: JobOptions, ceilings: JobOptions) -> Iterator[str]:
     allowed = {*(ceilings.sub_models or ()), ceilings.model, ceilings.sub_model}
     if not set(asked.sub_models or ()) <= allowed:
         yield "sub_models: has models that this batch does not allow"
+    if not set(asked.tools or ()) <= set(ceilings.tools or ()):
+        yield "tools: has tools that this batch does not allow"
     yield from _above("tier", asked.tier, ceilings.tier or "default", _TIERS)
     yield from _above("sub_tier", asked.sub_tier, ceilings.sub_tier or ceilings.tier or "default", _TIERS)
     yield from _above("priority", asked.priority, ceilings.priority or "normal", _PRIORITIES)

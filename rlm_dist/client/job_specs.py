@@ -11,7 +11,7 @@ from rlm_dist.settings import Settings
 
 def options_of(settings: Settings) -> JobOptions:
     """The values of the settings that have the name of an option, for jobs that do not set it."""
-    names = JobOptions.model_fields.keys() & Settings.model_fields.keys()
+    names = (JobOptions.model_fields.keys() & Settings.model_fields.keys()) - {"tools"}  # the workers' list
     return JobOptions.model_validate({name: getattr(settings, name) for name in names})
 
 
@@ -61,6 +61,7 @@ class JobSpecFactory:
             "model": options.model or settings.model,
             "sub_model": options.sub_model or settings.sub_model,
             "sub_models": options.sub_models or (),
+            "tools": options.tools or (),
             "prompts": settings.prompts,
             "max_output_chars": settings.max_output_chars,
             "early_final": settings.early_final,

@@ -25,6 +25,7 @@ _RAISABLE = {
 _MOST = 2**53
 _MOST_USD = 10**9
 _MOST_SUB_MODELS = 30  # with the job's own two, as many as a ledger has lines for
+_MOST_TOOLS = 64
 _MOST_URL_CHARS = 2000
 _SIMILAR = 0.8  # of an unknown name to the one that was meant
 
@@ -58,6 +59,7 @@ class JobOptions(BaseModel):
     sub_extra_body: ExtraBody | None = None
     tier: Tier | None = None
     sub_tier: Tier | None = None
+    tools: Annotated[tuple[Name, ...], Field(strict=False, max_length=_MOST_TOOLS)] | None = None
 
     @field_validator("max_depth")
     @classmethod

@@ -13,6 +13,9 @@ An entry is one JSON object with ``"v": 1`` and a type ``"t"``:
     the sentence on the budget that the model got after a turn, so that a replayed chat is the same, and the
     limit that made the next turn the last one (absent if there was none)
 
+``{"v":1,"t":"tools","turn":0,"text":"…"}``
+    what the model was told about the job's tools when the job began; absent if it has none
+
 A partial answer is cut to ``PARTIAL_BYTES``. The REPL reports it only if it changed.
 
 A later entry for the same step replaces an earlier one. An entry that cannot be read, or that has another
@@ -110,6 +113,15 @@ class Journal:
         hint = ask()
         self._write("hint", turn, text=hint.text, **({"last": hint.last} if hint.last else {}))
         return hint
+
+    def tools(self, text: str) -> str:
+        """The description of the job's tools, the same in every run of the job, whatever a worker has now."""
+        stored = self._entries.get(("tools", 0, 0), {}).get("text")
+        if isinstance(stored, str):
+            return stored
+        if text:
+            self._write("tools", 0, text=text)
+        return text
 
     def _cell(self, entry: dict[str, Any], digest: str) -> CellResult | None:
         if entry.get("code") != digest:

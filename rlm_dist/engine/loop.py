@@ -84,17 +84,18 @@ def run(
     journal: Journal,
     emit: Emit,
     budget: Budget | None,
+    tools: str = "",
 ) -> Outcome:
     """Run a job's root loop to its end, starting where its journal ends.
 
     ``budget`` is called after each turn with the number of characters of the next request, and returns what
-    to tell the model; None if the job has no limits.
+    to tell the model; None if the job has no limits. ``tools`` describes the job's tools to the model.
 
     Raises:
         Superseded: another worker now holds the job.
         RLMError: the REPL, the store or the endpoint could not be reached.
     """
-    loop = _Loop(spec, complete, repl, journal, emit, budget)
+    loop = _Loop(spec, complete, repl, journal, emit, budget, tools)
     try:
         return loop.run()
     except LimitExceeded as error:
@@ -117,8 +118,10 @@ class _Loop:
         journal: Journal,
         emit: Emit,
         budget: Budget | None,
+        tools: str,
     ) -> None:
         self._spec = spec
+        self._tools = tools
         self._complete = complete
         self._repl = repl
         self._journal = journal
@@ -139,8 +142,11 @@ class _Loop:
         self._last_words: str | None = None
 
     def run(self) -> Outcome:
-        for message in prompts.opening(self._spec):
+        tools = self._journal.tools(self._tools)
+        for message in prompts.opening(self._spec, tools):
             self._say(message.role, message.content)
+        if tools != self._tools:
+            self._mark("tools_changed", "their descriptions differ from those that the job began with")
         limit = self._spec.limits.max_iterations
         turns = limit + 1 if self._spec.ask_at_limit else limit
         for self._turn in range(turns):

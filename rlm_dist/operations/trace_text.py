@@ -12,6 +12,7 @@ from rlm_dist.schema.events import (
     MessageAdded,
     RootReplied,
     SubCallsAnswered,
+    ToolCalled,
 )
 from rlm_dist.store.trace import TracedEvent
 
@@ -53,6 +54,8 @@ def event_lines(event: Event) -> Iterator[str]:
                 f"{event.from_store} were answered before" if event.from_store else "",
                 *(f"{count} by the tier {tier}" for tier, count in sorted(event.tiers.items())),
             )
+        case ToolCalled():
+            yield from _tool(event)
         case Marked():
             yield f"  ! {event.kind}" + (f": {event.detail}" if event.detail else "")
         case JobEnded():
@@ -132,6 +135,14 @@ def _cell(event: CellRan) -> Iterator[str]:
     yield from _indented(event.output)
     if event.error:
         yield from _indented(event.error, "    ! ")
+
+
+def _tool(event: ToolCalled) -> Iterator[str]:
+    yield f"  tool {event.name}: {event.seconds:.1f} s" + _suffix(
+        "" if event.ok else "failed", "was called before" if event.from_store else ""
+    )
+    yield from _indented(event.arguments, "    > ")
+    yield from _indented(event.result, "    " if event.ok else "    ! ")
 
 
 def _ended(event: JobEnded) -> Iterator[str]:

@@ -86,6 +86,22 @@ class SubCallsAnswered(Wire):
     call_ids: str = ""
 
 
+class ToolCalled(Wire):
+    """The code called a tool; ``from_store`` says that an earlier run of the job had made the call.
+
+    ``arguments`` and ``result`` (the error if it failed) are JSON, cut to a few thousand characters.
+    """
+
+    event: Literal["tool_called"] = "tool_called"
+    name: str
+    call_id: str
+    seconds: float
+    ok: bool
+    from_store: bool = False
+    arguments: str = ""
+    result: str = ""
+
+
 class Marked(Wire):
     """A fact for the reader of the trace; ``kind`` is a constant name such as ``early_final``."""
 
@@ -105,6 +121,6 @@ class JobEnded(Wire):
     iterations: int
 
 
-Event = JobStarted | MessageAdded | RootReplied | CellRan | SubCallsAnswered | Marked | JobEnded
+Event = JobStarted | MessageAdded | RootReplied | CellRan | SubCallsAnswered | ToolCalled | Marked | JobEnded
 Emit = Callable[[Event], None]
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

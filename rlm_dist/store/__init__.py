@@ -21,6 +21,7 @@ from rlm_dist.store.jobs import JobStore
 from rlm_dist.store.journals import JournalStore
 from rlm_dist.store.limits import LimitStore
 from rlm_dist.store.listings import ListingStore
+from rlm_dist.store.tool_calls import ToolCallStore
 from rlm_dist.store.webhooks import DueWebhook, WebhookStore
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Share",
     "Spend",
     "Store",
+    "ToolCallStore",
     "Window",
     "connect",
     "reaching",
@@ -59,6 +61,7 @@ class Store:
         self.calls = CallStore(self.connection)
         self.call_rows = CallRows(self.connection)
         self.journals = JournalStore(self.connection)
+        self.tool_calls = ToolCallStore(self.connection)
         self.workers = WorkerStore(self.connection)
         self.backlog = BacklogStore(self.connection)
         self.limits = LimitStore(self.connection)

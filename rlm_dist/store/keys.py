@@ -32,6 +32,7 @@ J:done                 stream  as J                     one entry once the job i
 J:blobs                set     as J                     keys of the blobs that the job uses
 J:tokens               zset    as J                     tokens of the latest writes, to recognize repeats
 J:charges              list    as J                     each charge in the ledger; see ``ledger``
+J:tools                hash    as J                     id of a tool's call → result
 B                      hash    retention from its last  digest, total, created_ms, sealed, paused,
                                job's end, or from its   pause_reason, cancelled, max_nanousd, max_tokens,
                                creation while empty     tags (JSON), and ``n:<state>`` with the number of
@@ -97,6 +98,7 @@ SLOTS_UNTIL = "rlm:slots:until"
 _PARTS = (
     *("ledger", "calls", "requests", "results", "journal", "trace", "replies", "done", "blobs", "tokens"),
     "charges",
+    "tools",
 )
 _ORDERS = ("index", "cost", "time", "turns", "calls", "reason")
 LIST_PARTS = (*(f"by:{order}" for order in _ORDERS), "names", "reasons")

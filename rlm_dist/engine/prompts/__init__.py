@@ -59,9 +59,13 @@ UNFENCED_CODE = (
 )
 
 
-def opening(spec: JobSpec) -> tuple[Message, ...]:
-    """The chat before the first reply: the system prompt, the family's examples if it has any, the task."""
-    messages = [Message(role="system", content=_SYSTEM[spec.prompts])]
+def opening(spec: JobSpec, tools: str = "") -> tuple[Message, ...]:
+    """The chat before the first reply: the system prompt, the family's examples if it has any, the task.
+
+    ``tools`` follows the fixed part of the system prompt.
+    """
+    system = _SYSTEM[spec.prompts]
+    messages = [Message(role="system", content=f"{system}\n{tools}" if tools else system)]
     if spec.prompts == "small":
         for shot in SHOTS:
             messages.append(Message(role="user", content=task(shot.info, shot.query)))

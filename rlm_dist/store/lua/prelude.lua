@@ -1,7 +1,7 @@
 -- Prelude of every script of a job (job_*.lua, calls_*.lua).
 -- KEYS: keys.job_keys(job id), as named here. All times are in Unix milliseconds of this server.
-local JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, CHARGES, JOBS,
-  QUEUED, LEASES = unpack(KEYS)
+local JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, CHARGES, TOOLS,
+  JOBS, QUEUED, LEASES = unpack(KEYS)
 local OWN_KEYS = #KEYS - 3 -- the last three are lists of all jobs
 local NOT_FOUND, SUPERSEDED, CANCELLED, PAUSED = 'NOT_FOUND', 'SUPERSEDED', 'CANCELLED', 'PAUSED'
 local FINAL = {succeeded = true, exhausted = true, failed = true, cancelled = true}
