@@ -73,6 +73,7 @@ class RootJob:
                 journal=journal,
                 emit=self._emit,
                 budget=self._budget if self._has_limits or self._has_budget else None,
+                tools=self._repl.tool_docs,
             )
         finally:
             self._repl.sandbox.close()
@@ -104,7 +105,7 @@ class RootJob:
     def _stop(self, error: RLMError) -> None:
         self._calls.abort(error)
         self._fan_out.abort(error)
-        self._repl.sandbox.abort(error)
+        self._repl.abort(error)
 
     @property
     def _has_limits(self) -> bool:

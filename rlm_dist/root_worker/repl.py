@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from rlm_dist.errors import CallError
+from rlm_dist.errors import CallError, RLMError
 from rlm_dist.root_worker.fan_out import FanOut
+from rlm_dist.root_worker.job_tools import JobTools
 from rlm_dist.sandbox.host import Sandbox
 from rlm_dist.sandbox.session import Query
 from rlm_dist.schema import Answer, CellResult, Message, Resolved
@@ -24,7 +25,9 @@ class JobRepl:
         make_sandbox: Callable[[Query], Sandbox],
         on_lost: Callable[[LostBy], None],
         traceparent: Callable[[int, str], str | None] = lambda turn, code: None,
+        tools: JobTools | None = None,
     ) -> None:
+        self._tools = tools
         self._fan_out = fan_out
         self._on_lost = on_lost
         self._turn = 0
@@ -48,7 +51,20 @@ class JobRepl:
     def restart(self) -> None:
         """Start again with nothing but the context; call ids are given out from the start again."""
         self._fan_out.rewind()
+        if self._tools is not None:
+            self._tools.rewind()
         self.sandbox.restart()
+
+    @property
+    def tool_docs(self) -> str:
+        """The description of the job's tools for the model; empty if it has none."""
+        return self._tools.docs if self._tools is not None else ""
+
+    def abort(self, error: RLMError) -> None:
+        """Stop the running cell and the calls of tools: they raise ``error``."""
+        if self._tools is not None:
+            self._tools.abort(error)
+        self.sandbox.abort(error)
 
     def _query(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]:
         """Query the fan-out; an error that every further call would meet too ends the cell."""

@@ -23,6 +23,7 @@ from rlm_dist.root_worker.job import RootJob
 from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.job_log import log_end, log_park, log_start
 from rlm_dist.root_worker.job_spans import JobSpans
+from rlm_dist.root_worker.job_tools import JobTools, named_tools
 from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.root_worker.root_calls import RootCalls
 from rlm_dist.sandbox.fork_server_process import ForkServerProcess
@@ -32,14 +33,17 @@ from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.probe import choose
 from rlm_dist.schema import ErrorInfo, JobRecord, JobState, Outcome, Role
-from rlm_dist.schema.events import Event, JobEnded, JobStarted, Marked
+from rlm_dist.schema.events import Emit, Event, JobEnded, JobStarted, Marked
 from rlm_dist.schema.leases import LEASE_MS
 from rlm_dist.settings import Settings
 from rlm_dist.store.trace import TraceSink
 from rlm_dist.worker.failpoints import failpoint
+from rlm_dist.worker.mcp_config import read_servers
+from rlm_dist.worker.mcp_servers import McpServers
 from rlm_dist.worker.metrics import Unmeasured
 from rlm_dist.worker.metrics_port import SANDBOX
 from rlm_dist.worker.process import Worker
+from rlm_dist.worker.tool_functions import load_functions
 
 log = structlog.get_logger()
 
@@ -71,11 +75,14 @@ class RootWorker(Worker):
             {shown_url(endpoint.url.rstrip("/")) for endpoint in endpoints_of(settings, role)}
             for role in Role
         ]
+        self._functions = load_functions(settings.tools)
+        self._mcp_servers = McpServers(read_servers(settings.mcp_servers), settings.tool_timeout_s)
         self._repls = start_at(_level(settings), find(settings.sandbox_packages), fork_server)
 
     def close(self) -> None:
-        """Close the REPLs, and all that ``Worker`` closes."""
+        """Close the REPLs and MCP servers, and all that ``Worker`` closes."""
         self._repls.close()
+        self._mcp_servers.close()
         super().close()
 
     def run(self, job_id: str, task_id: str) -> Outcome | None:
@@ -223,6 +230,7 @@ class RootWorker(Worker):
             send=partial(self._send, SubTasks(spec, epoch=epoch, root_task_id=task_id)),
             queue_is_empty=self._queue_is_empty, emit=measured,
         )  # fmt: skip
+        tools = self._job_tools(record, measured)
         limits = SandboxLimits(
             code_timeout_s=self.settings.code_timeout_s,
             outage_s=self.settings.outage_s,
@@ -232,9 +240,12 @@ class RootWorker(Worker):
             log.warning("job_not_isolated")
         repl = JobRepl(
             fan_out,
-            lambda query: Sandbox(context_path=context_path, query=query, limits=limits, start=self._repls),
+            lambda query: Sandbox(
+                context_path=context_path, query=query, limits=limits, start=self._repls, tools=tools
+            ),
             self.metrics.repl_lost,
             spans.cell,
+            tools,
         )
         emit(
             JobStarted(
@@ -247,6 +258,14 @@ class RootWorker(Worker):
         return RootJob(
             record=record, lease=lease, store=self.store, payloads=self.payloads,
             calls=calls, fan_out=fan_out, repl=repl, emit=spans.watch(measured),
+        )  # fmt: skip
+
+    def _job_tools(self, record: JobRecord, emit: Emit) -> JobTools:
+        spec = record.spec
+        return JobTools(
+            named_tools(spec.tools, self._functions, self._mcp_servers),
+            job_id=spec.id, epoch=record.epoch, calls=self.store.tool_calls, payloads=self.payloads,
+            timeout_s=self.settings.tool_timeout_s, emit=emit,
         )  # fmt: skip
 
     def _send(

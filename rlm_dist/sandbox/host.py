@@ -17,6 +17,7 @@ from rlm_dist.sandbox.inside.exits import SERVER_DIED
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.messages import Broken, CellDone, ChildMessage, ContextReady, HandedIn, ResolvedPath
 from rlm_dist.sandbox.session import Query, ReplProcess, Session
+from rlm_dist.sandbox.tools import HostTools, NoTools
 from rlm_dist.schema import CellResult, FinalValue, Resolved
 from rlm_dist.schema.cells import LostBy
 
@@ -81,7 +82,9 @@ class Sandbox:
         query: Query,
         limits: SandboxLimits,
         start: ReplStart,
+        tools: HostTools | None = None,
     ) -> None:
+        self._tools: HostTools = tools or NoTools()
         self._context_path = context_path
         self._query = query
         self._limits = limits
@@ -133,14 +136,21 @@ class Sandbox:
                 raise SandboxError("the REPL is closed")
             memory = self._limits.memory_bytes or _memory_for(self._context_path)
             process, channel = self._start.launch(self._context_path, memory)
-            session = self._session = Session(process, channel, self._query)
+            session = self._session = Session(process, channel, self._query, self._tools)
         limits = {
             "memory_bytes": memory,
             "cpu_s": self._limits.cpu_s,
             "file_size_bytes": self._limits.file_size_bytes,
             "open_files": self._limits.open_files,
         }
-        session.order({"op": "start", "limits": limits, "max_output_chars": self._limits.max_output_chars})
+        session.order(
+            {
+                "op": "start",
+                "limits": limits,
+                "max_output_chars": self._limits.max_output_chars,
+                "tools": list(self._tools.specs),
+            }
+        )
         reply, _ = self._reply(session, _START_S, _START_S)
         self._raise_failure(session)
         return session, reply

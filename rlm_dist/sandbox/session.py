@@ -17,7 +17,8 @@ from typing import Protocol
 
 from rlm_dist.errors import CallError, ModelNotAllowed, RLMError, SandboxError
 from rlm_dist.sandbox.inside.frames import CHUNK_BYTES, MAX_FRAME, FrameError, encoded, pack, receive
-from rlm_dist.sandbox.messages import ChildMessage, QueryAsked, parse
+from rlm_dist.sandbox.messages import ChildMessage, QueryAsked, ToolAsked, parse
+from rlm_dist.sandbox.tools import HostTools, ToolReply
 from rlm_dist.schema import Answer, Message
 
 _MAX_THREADS = 64
@@ -108,15 +109,16 @@ class Stopwatch:
 class Session:
     """One REPL process from its start to its end."""
 
-    def __init__(self, process: ReplProcess, channel: socket.socket, query: Query) -> None:
+    def __init__(self, process: ReplProcess, channel: socket.socket, query: Query, tools: HostTools) -> None:
         self.process = process
         self.calls = 0
         self.failed_calls = 0
         self.truncated_calls = 0
         self._channel = channel
         self._query = query
+        self._tools = tools
         self._changed = threading.Condition()
-        self._open: dict[int, int] = {}  # id of a query → its bytes of memory
+        self._open: dict[tuple[str, int], int] = {}  # kind and id of a call → its bytes of memory
         self._frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._unread_bytes = 0
         self._unread_since = 0.0
@@ -246,22 +248,26 @@ class Session:
 
     def _take(self, message: ChildMessage) -> None:
         with self._changed:
-            if not isinstance(message, QueryAsked):
+            if not isinstance(message, QueryAsked | ToolAsked):
                 if not self._reply_due:
                     raise SandboxError(f"a {message.op} frame without an order")
                 self._reply_due = False
                 self._reply = message
                 self._changed.notify_all()
                 return
-            if message.id in self._open:
+            key = message.op, message.id
+            if key in self._open:
                 raise SandboxError("a call id that is still open")
             cost = message.cost
             self._changed.wait_for(lambda: self._gone is not None or self._has_room(cost))
             if self._gone is None:
-                self._open[message.id] = cost
+                self._open[key] = cost
                 self._stopwatch.stop()
-                self.calls += len(message.prompts)
-                self._pool.submit(self._serve, message)
+                if isinstance(message, ToolAsked):
+                    self._pool.submit(self._serve_tool, message)
+                else:
+                    self.calls += len(message.prompts)
+                    self._pool.submit(self._serve, message)
 
     def _has_room(self, size: int) -> bool:
         """Whether a call may be opened that takes this many bytes of memory."""
@@ -278,13 +284,28 @@ class Session:
             self.failed_calls += failed
             self.truncated_calls += truncated
             self.calls -= refused  # none of these was made
-            del self._open[message.id]
-            self._stopwatch.note(all_failed=failed + refused == len(answers))
-            if not self._open:
-                self._stopwatch.go()
-            self._changed.notify_all()
+            self._close_call(message, all_failed=failed + refused == len(answers))
         for at, part in _parts(answers):
             self._send({"op": "reply", "id": message.id, "at": at, "answers": part})
+
+    def _serve_tool(self, message: ToolAsked) -> None:
+        """Answer one call of a tool; the stopwatch resumes before the reply is written."""
+        try:
+            reply = self._tools.call(message.name, message.arguments)
+        except BaseException as error:  # noqa: BLE001  # the edge of a thread: ``run`` raises it
+            self.fail(error)
+            reply = ToolReply(None, message="the job ends")
+        with self._changed:
+            self._close_call(message, all_failed=reply.result is None)
+        self._send(reply.frame(message.id))
+
+    def _close_call(self, message: QueryAsked | ToolAsked, *, all_failed: bool) -> None:
+        """Note that a call was answered, with the lock held."""
+        del self._open[message.op, message.id]
+        self._stopwatch.note(all_failed=all_failed)
+        if not self._open:
+            self._stopwatch.go()
+        self._changed.notify_all()
 
     def _answers(self, message: QueryAsked) -> list[_ReplyAnswer]:
         count = len(message.prompts)

@@ -25,6 +25,10 @@ class CallIds:
         # In ASCII: a query may contain lone surrogates, which pydantic's own JSON refuses. Whether other jobs
         # may share the answer is not part of the request's identity.
         identity = json.dumps(request.model_dump(exclude={"cache"}))
+        return self.name_text(identity)
+
+    def name_text(self, identity: str) -> str:
+        """The id of the request that this text is."""
         content = f"{self._job_id}\n{identity}".encode()
         digest = hashlib.blake2b(content, digest_size=12).hexdigest()
         with self._lock:

@@ -8,17 +8,21 @@ child to host::
     {"op": "ready"}                         the context is loaded
     {"op": "broken", "detail": str}         the context cannot be loaded; the child ends
     {"op": "query", "id": int, "prompts": [[{"role", "content"}, ...], ...], "model": str | null}
+    {"op": "tool", "id": int, "name": str, "arguments": str}     JSON: {"args": [...], "kwargs": {...}}
     {"op": "done", "cell": int, "output": {"head", "tail", "omitted"}, "error": str | null,
      "final": null | {"text": str, "json": str | null, "by": str}, "partial": str | null, "names": [str]}
     {"op": "resolved", "found": bool, "final": as above, "names": [str]}
 
 host to child::
 
-    {"op": "start", "limits": {...}, "max_output_chars": int}
+    {"op": "start", "limits": {...}, "max_output_chars": int, "tools": [...]}    as in ``tools.ToolFunctions``
     {"op": "run", "cell": int, "code": str, "began_ns": int}
     {"op": "resolve", "path": str}
     {"op": "reply", "id": int, "at": int,
      "answers": [{"text": str, "truncated": true} | {"failure": str}, ...]}
+
+    {"op": "tool_reply", "id": int, "result": str}               JSON
+    {"op": "tool_reply", "id": int, "failure": {"type": str, "message": str}}
 
 ``partial`` is the draft in ``answer``; null if there is none, or if it is the last one that was sent.
 A reply may come in several frames; ``at`` is the index of its first answer. ``truncated`` is there if the
@@ -37,6 +41,7 @@ MAX_PROMPTS = 256  # also so that the first of many are sent while the others ar
 MAX_MESSAGES = 1000  # of one prompt
 MAX_MODEL_CHARS = 200
 MAX_PARTIAL_BYTES = 1 << 20
+MAX_TOOL_BYTES = 1 << 20  # the arguments of a tool's call, or its result
 MAX_JSON_CHARS = 1 << 20
 MAX_ERROR_CHARS = 8000
 MAX_DETAIL_CHARS = 2000

@@ -20,6 +20,7 @@ from .clock import Clock, install
 from .exits import EXIT_BROKEN, EXIT_MEMORY
 from .frames import MAX_DETAIL_CHARS, pack, receive
 from .repl import CellRunner
+from .tools import ToolFunctions
 
 _SEED = 0
 
@@ -53,16 +54,18 @@ class HostChannel:
         while rest:
             rest = rest[os.write(self._fd, rest) :]
 
-    def begin(self, calls: CallFunctions) -> None:
+    def begin(self, calls: CallFunctions, tools: ToolFunctions) -> None:
         """Start the reader and the writer."""
-        for step in (lambda: self._route(calls), lambda: self.write(self._out.get())):
+        for step in (lambda: self._route(calls, tools), lambda: self.write(self._out.get())):
             threading.Thread(target=_forever, args=(step,), daemon=True).start()
         os.register_at_fork(after_in_child=self._sever)
 
-    def _route(self, calls: CallFunctions) -> None:
+    def _route(self, calls: CallFunctions, tools: ToolFunctions) -> None:
         message = self.read()
         if message["op"] == "reply":
             calls.reply(message)
+        elif message["op"] == "tool_reply":
+            tools.reply(message)
         else:
             self.orders.put(message)
 
@@ -87,8 +90,9 @@ def main(socket_fd: int, context_fd: int, names: dict[str, Any] | None = None) -
     clock = Clock()
     install(clock)
     calls = CallFunctions(channel.send)
-    repl = CellRunner(names, calls, start["max_output_chars"])
-    channel.begin(calls)
+    tools = ToolFunctions(channel.send, start["tools"])
+    repl = CellRunner(names, calls, start["max_output_chars"], tools.names)
+    channel.begin(calls, tools)
     channel.send({"op": "ready"})
     _forever(lambda: _serve(channel, repl, clock))
 

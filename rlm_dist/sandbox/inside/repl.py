@@ -31,7 +31,9 @@ class _Plain(str):
 class CellRunner:
     """Runs the cells of one job, in the main thread."""
 
-    def __init__(self, context: dict[str, Any], calls: CallFunctions, max_output_chars: int) -> None:
+    def __init__(
+        self, context: dict[str, Any], calls: CallFunctions, max_output_chars: int, tools: dict[str, Any]
+    ) -> None:
         self._recorder = Recorder()
         self._streams = (Stream(self._recorder, "<stdout>"), Stream(self._recorder, "<stderr>"))
         self._max_output_chars = max_output_chars
@@ -47,6 +49,7 @@ class CellRunner:
         self._context = context
         self._own: dict[str, Any] = {
             **context,
+            **tools,
             **self._functions(),
             "llm_query": calls.llm_query,
             "llm_query_batched": calls.llm_query_batched,
