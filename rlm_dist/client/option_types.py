@@ -17,7 +17,8 @@ class SubmitOptions(TypedDict, total=False):
     gives a different result. ``cache`` lets a sub-call reuse the answer that another job got to the same
     request. Waiting jobs of a higher ``priority`` start first. Names with ``sub_`` are for the sub model's
     calls; ``tier`` is for both roles. ``sub_models`` are the models that code may name besides the job's two.
-    ``extra_body`` has further fields of the requests. ``tools`` are functions of the workers that code may call.
+    ``extra_body`` has further fields of the requests. ``tools`` are functions of the
+    workers that code may call.
     """
 
     model: str | None

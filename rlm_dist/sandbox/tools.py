@@ -25,7 +25,8 @@ class ToolReply(NamedTuple):
 class HostTools(Protocol):
     """The tools of one job; ``call`` is called from several threads at once.
 
-    ``arguments`` is hostile JSON for ``messages.read_arguments``. An error that ``call`` raises ends the cell.
+    ``arguments`` is hostile JSON for ``messages.read_arguments``. An error that ``call`` raises ends the
+    cell.
     """
 
     @property

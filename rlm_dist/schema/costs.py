@@ -78,8 +78,8 @@ class Costs(Wire):
     Money is in USD, null if a price is unknown; ``tiers`` splits it by the tier that served the calls.
     Tokens are input + output. ``retries`` counts the attempts after the first of each call, ``rate_limited``
     the attempts that a 429 refused, ``truncated_calls`` the sub-calls whose answer was cut off at the output
-    limit, ``tool_calls`` those of tools. ``pending_calls`` counts the calls that were in flight when their job ended and whose costs are
-    still to come; 0: costs are final.
+    limit, ``tool_calls`` the calls of tools. ``pending_calls`` counts the calls that were in flight when
+    their job ended and whose costs are still to come; 0: costs are final.
     """
 
     total_cost: float | None = 0.0

@@ -1,6 +1,7 @@
 """The file that ``RLM_MCP_SERVERS`` names: MCP servers as other programs list them.
 
-``{"mcpServers": {"<name>": {"command": "…", "args": […], "env": {…}, "cwd": "…"} | {"url": "…", "headers": {…}}}}``
+``{"mcpServers": {"<name>": <server>, …}}``, where a server is ``{"command": "…", "args": […], "env": {…},
+"cwd": "…"}`` or ``{"url": "…", "headers": {…}}``.
 """
 
 import importlib.util

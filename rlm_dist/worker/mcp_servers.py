@@ -28,8 +28,13 @@ _CLOSE_S = 8.0  # the SDK gives a program two seconds for each step of its end
 _MARGIN_S = 1.0  # for a call to report that its time is up
 _MAX_DOC_CHARS = 20_000
 _TYPES = {
-    "string": "str", "integer": "int", "number": "float", "boolean": "bool",
-    "array": "list", "object": "dict", "null": "None",
+    "string": "str",
+    "integer": "int",
+    "number": "float",
+    "boolean": "bool",
+    "array": "list",
+    "object": "dict",
+    "null": "None",
 }
 
 
@@ -104,7 +109,7 @@ class _Connection:
             async with Client(self._transport()) as self.client:
                 self.ready.set_result(None)
                 await self.over.wait()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # the edge of a task
             if self.ready.done():
                 log.warning("mcp_server_failed", error=type(error).__name__)
             else:
@@ -156,7 +161,7 @@ class McpServer:
         """
         try:
             listed = self._do(self._list(self._connected()), self._timeout_s)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # the SDK raises what its transports do
             raise self._unreachable(error) from None
         tools = []
         for tool in listed:
@@ -188,7 +193,7 @@ class McpServer:
                 raise McpServerGone(f"the MCP server {self.name} ended during the call") from None
             connection.lost = self._entry.url is not None  # it may have forgotten our session
             raise McpToolError(error.message) from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # as above
             connection.lost = True
             raise McpServerGone(f"the MCP server {self.name} failed: {type(error).__name__}") from None
 

@@ -160,6 +160,7 @@ class Run:
         budget: Callable[[int], BudgetHint] = lambda chars: BudgetHint(),
         append: Callable[[str], None] = lambda entry: None,
         all_used: bool = True,
+        tools_text: str = "",
         **fields: Any,
     ) -> None:
         self.script = Script(*steps)
@@ -178,6 +179,7 @@ class Run:
             journal=Journal(journal, write),
             emit=self.events.append,
             budget=budget,
+            tools=tools_text,
         )
         assert not (all_used and self.script.steps), f"unused replies: {self.script.steps}"
 
