@@ -76,8 +76,8 @@ class JobSpec(Wire):
     again, after its worker died, gives a result that differs from its journal. Of the waiting jobs, those
     with a higher ``priority`` start first, then those submitted first. ``sub_models`` are the models that its
     code may name besides ``model`` and ``sub_model``; None, in jobs of earlier versions, allows every name.
-    ``tags`` are those of a single job; the jobs of a batch have their batch's. ``tools`` names functions of the
-    workers that its code may call.
+    ``tags`` are those of a single job; the jobs of a batch have their batch's. ``tools`` names functions of
+    the workers that its code may call.
     """
 
     id: str

@@ -276,6 +276,7 @@ class McpServers:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(_CLOSE_S)
             self._loop.close()
+            self._loop = None
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:

@@ -4,6 +4,7 @@ import os
 import sys
 
 from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 
 server = MCPServer("numbers")
 
@@ -29,7 +30,7 @@ def process() -> int:
 @server.tool()
 def refuse(why: str) -> str:
     """Fail."""
-    raise ValueError(why)
+    raise ToolError(why)
 
 
 @server.tool()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.errors import Cancelled
+from rlm_dist.errors import Cancelled, SandboxError
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.messages import read_arguments
 from rlm_dist.sandbox.process import PlainStart
@@ -211,7 +211,12 @@ def test_a_flood_of_calls_is_held_back(tmp_path: Path, size: int, most: int) -> 
     )
     repl = fake(tmp_path, script, Slow())
     repl.start()
-    run = threading.Thread(target=lambda: pytest.raises(Exception, repl.run, "1"))
+
+    def run_one() -> None:
+        with pytest.raises(SandboxError):
+            repl.run("1")
+
+    run = threading.Thread(target=run_one)
     run.start()
     session = repl._session
     assert session is not None

@@ -41,6 +41,11 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[McpServers]:
         yield opened
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture
 def address() -> Iterator[str]:
     """The address of a server over HTTP, once it listens."""
@@ -49,7 +54,7 @@ def address() -> Iterator[str]:
     with subprocess.Popen(
         [sys.executable, "-m", "tests.support.mcp_server", str(port)], cwd=PROJECT, stderr=subprocess.DEVNULL
     ) as process:
-        wait_until(lambda: not socket.socket().connect_ex(("127.0.0.1", port)))
+        wait_until(lambda: listens(port))
         yield f"http://127.0.0.1:{port}/mcp"
         process.kill()
 
@@ -104,6 +109,7 @@ def test_servers_end_with_their_worker(servers: McpServers) -> None:
     assert isinstance(pid, int)
     servers.close()
     wait_until(lambda: not alive(pid))
+    servers.close()
 
 
 def test_over_http(address: str) -> None:
