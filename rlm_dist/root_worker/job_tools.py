@@ -189,7 +189,8 @@ class JobTools:
                 _threads.release()
 
         threading.Thread(target=work, name=f"tool-{tool.spec['name']}", daemon=True).start()
-        wait([made, self._aborted], self._timeout_s, FIRST_COMPLETED)
+        either: list[Future[Any]] = [made, self._aborted]
+        wait(either, self._timeout_s, FIRST_COMPLETED)
         if made.done():
             return made.result()
         if self._aborted.done():

@@ -155,9 +155,8 @@ def read_arguments(text: str) -> tuple[list[JsonValue], dict[str, JsonValue]]:
     Raises:
         ValueError: they are malformed, or nested too deeply.
     """
-    value = _lenient(text)
-    match value:
-        case {"args": list(args), "kwargs": dict(kwargs)} if len(value) == 2:
+    match _lenient(text):
+        case {"args": list(args), "kwargs": dict(kwargs), **rest} if not rest:
             return args, kwargs
     raise ValueError(f"the arguments must be JSON values that are nested at most {_MAX_DEPTH - 2} deep")
 

@@ -112,7 +112,13 @@ def test_the_clock_stands_still_while_a_tool_runs(tmp_path: Path) -> None:
             return ToolReply("1")
 
     with sandbox(tmp_path, Slow(), SandboxLimits(code_timeout_s=0.5)) as repl:
-        threading.Thread(target=lambda: (running.wait(30), go.wait(1.5), go.set())).start()
+
+        def let_go_later() -> None:
+            running.wait(30)
+            wait_until(lambda: repl._session is not None and repl._session.total_s > 1)
+            go.set()
+
+        threading.Thread(target=let_go_later).start()
         assert repl.run("lookup('a')").error is None
 
 
@@ -126,7 +132,12 @@ def test_an_abort_ends_the_cell_while_a_tool_runs(tmp_path: Path) -> None:
             return ToolReply("1")
 
     with sandbox(tmp_path, Slow()) as repl:
-        threading.Thread(target=lambda: (running.wait(30), repl.abort(Cancelled("j")))).start()
+
+        def stop() -> None:
+            running.wait(30)
+            repl.abort(Cancelled("j"))
+
+        threading.Thread(target=stop).start()
         with pytest.raises(Cancelled):
             repl.run("lookup('a')")
         go.set()
