@@ -34,7 +34,7 @@ class McpEntry(BaseModel):
         return self
 
 
-class _File(BaseModel):
+class _ServerFile(BaseModel):
     servers: dict[str, McpEntry] = Field(alias="mcpServers")
 
 
@@ -47,7 +47,7 @@ def read_servers(path: Path | None) -> Mapping[str, McpEntry]:
     if path is None:
         return {}
     try:
-        servers = _File.model_validate_json(path.read_text("utf-8")).servers
+        servers = _ServerFile.model_validate_json(path.read_text("utf-8")).servers
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError((f"RLM_MCP_SERVERS: cannot be read: {type(error).__name__}",)) from None
     except ValidationError as error:  # which shows no value: it may be a key

@@ -81,7 +81,7 @@ class McpTool:
         return {**dict(zip(bound.signature.parameters, bound.args, strict=False)), **bound.kwargs}
 
 
-class _Connection:
+class _ServerTask:
     """An open connection; ``run`` is its task."""
 
     def __init__(self, entry: McpEntry) -> None:
@@ -151,7 +151,7 @@ class McpServer:
         self._loop = loop
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._connection: _Connection | None = None
+        self._connection: _ServerTask | None = None
 
     def tools(self) -> list[McpTool]:
         """All its tools that have a name and a schema that can be used.
@@ -205,7 +205,7 @@ class McpServer:
             with suppress(Exception):
                 self._do(_end(connection), _CLOSE_S)
 
-    def _connected(self) -> _Connection:
+    def _connected(self) -> _ServerTask:
         with self._lock:
             old = self._connection
             if old is not None and not old.gone:
@@ -226,7 +226,7 @@ class McpServer:
             raise
 
     @staticmethod
-    async def _list(connection: _Connection) -> list[Any]:
+    async def _list(connection: _ServerTask) -> list[Any]:
         tools: list[Any] = []
         cursor = None
         while True:
@@ -286,8 +286,8 @@ class McpServers:
         return self._loop
 
 
-async def _open(entry: McpEntry, timeout_s: float) -> _Connection:
-    connection = _Connection(entry)
+async def _open(entry: McpEntry, timeout_s: float) -> _ServerTask:
+    connection = _ServerTask(entry)
     connection.task = asyncio.create_task(connection.run())
     try:
         await asyncio.wait_for(asyncio.shield(connection.ready), timeout_s)
@@ -297,7 +297,7 @@ async def _open(entry: McpEntry, timeout_s: float) -> _Connection:
     return connection
 
 
-async def _end(connection: _Connection) -> None:
+async def _end(connection: _ServerTask) -> None:
     connection.over.set()
     if connection.task is not None:
         await asyncio.wait([connection.task])

@@ -16,6 +16,7 @@ NOT_PASSED_ON = {
     "home": "the image has it",
     "endpoints": HOST_FILE,
     "prices": HOST_FILE,
+    "mcp_servers": HOST_FILE,
     "broker_prefix": "set by a client that has workers of its own",
 }
 SET_BY_COMPOSE = {

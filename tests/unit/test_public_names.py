@@ -41,6 +41,7 @@ NAMES = [
 
 INTERNAL = {
     "ModelNotAllowed", "NoAnswer", "Parked", "ReplayDiverged", "SandboxError", "Superseded",
+    "ToolNotAllowed",
 }  # fmt: skip  # they never reach a caller of the API
 
 

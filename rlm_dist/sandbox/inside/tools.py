@@ -23,7 +23,7 @@ class ToolError(RuntimeError):
 ToolError.__module__ = "__main__"  # so that it is shown by its bare name
 
 
-class _Shown:
+class _TextOnly:
     """Stands for an annotation or a default value, of which only the text is known."""
 
     def __init__(self, text: str) -> None:
@@ -33,7 +33,7 @@ class _Shown:
         return self._text
 
 
-class _Reply:
+class _AwaitedResult:
     def __init__(self) -> None:
         self.done = threading.Event()
         self.message: dict[str, Any] = {}
@@ -49,7 +49,7 @@ class ToolFunctions:
     def __init__(self, send: Callable[[dict[str, object]], None], specs: Sequence[dict[str, Any]]) -> None:
         self._send = send
         self._ids = itertools.count(1)
-        self._open: dict[int, _Reply] = {}
+        self._open: dict[int, _AwaitedResult] = {}
         self.names: dict[str, Any] = {spec["name"]: self._function(spec) for spec in specs}
         if specs:
             self.names["ToolError"] = ToolError
@@ -74,7 +74,7 @@ class ToolFunctions:
         return tool
 
     def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call_id, reply = next(self._ids), _Reply()
+        call_id, reply = next(self._ids), _AwaitedResult()
         arguments = _arguments(name, args, kwargs)
         self._open[call_id] = reply
         try:
@@ -94,12 +94,12 @@ def signature_of(spec: dict[str, Any]) -> inspect.Signature:
         inspect.Parameter(
             name,
             inspect._ParameterKind(kind),
-            annotation=inspect.Parameter.empty if annotation is None else _Shown(annotation),
-            default=inspect.Parameter.empty if default is None else _Shown(default),
+            annotation=inspect.Parameter.empty if annotation is None else _TextOnly(annotation),
+            default=inspect.Parameter.empty if default is None else _TextOnly(default),
         )
         for name, kind, annotation, default in spec["parameters"]
     ]
-    returns = inspect.Signature.empty if spec["returns"] is None else _Shown(spec["returns"])
+    returns = inspect.Signature.empty if spec["returns"] is None else _TextOnly(spec["returns"])
     return inspect.Signature(parameters, return_annotation=returns)
 
 

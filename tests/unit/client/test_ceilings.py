@@ -22,6 +22,7 @@ CEILINGS: dict[str, Any] = {
     "max_output_tokens": 100,
     "sub_max_output_tokens": 50,
     "extra_body": {"top_p": 0.5},
+    "tools": ["lookup"],
 }
 
 
@@ -48,6 +49,7 @@ def problems(line: dict[str, Any], **ceilings: Any) -> tuple[str, ...]:
         ("sub_model", "small", "big"),
         ("sub_models", ["middle", "big", "small"], ["middle", "huge"]),
         ("extra_body", {"top_p": 0.5}, {"top_p": 0.5, "service_tier": "priority"}),
+        ("tools", ["lookup"], ["lookup", "system"]),
         ("tier", "flex", "priority"),
         ("tier", "default", "priority"),
         ("sub_tier", "flex", "priority"),

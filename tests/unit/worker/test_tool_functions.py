@@ -1,8 +1,12 @@
 """Functions as tools: which are offered, and how their arguments are checked."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
 from rlm_dist.errors import SettingsError
+from rlm_dist.settings import load_settings
 from rlm_dist.worker.tool_functions import FunctionTool, load_functions
 from tests.support.host_tools import TOOLS
 
@@ -80,8 +84,6 @@ def test_wrong_arguments_are_named(
 
 
 def test_an_async_function_is_awaited_and_cancelled_at_its_time_limit() -> None:
-    import asyncio
-
     async def forever() -> None:
         await asyncio.Event().wait()
 
@@ -90,3 +92,23 @@ def test_an_async_function_is_awaited_and_cancelled_at_its_time_limit() -> None:
     tool = FunctionTool("forever", forever)
     with pytest.raises(TimeoutError):
         tool.call(tool.bind([], {}), 0.01)
+
+
+@pytest.mark.parametrize("bad", ["shop", "shop:", ":price", "a b=shop:price", "shop:price,", "1=shop:price"])
+def test_what_is_no_path_is_a_bad_setting(bad: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLM_TOOLS", bad)
+    with pytest.raises(SettingsError, match="RLM_TOOLS: must be functions"):
+        load_settings()
+
+
+def test_paths_are_read_from_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLM_TOOLS", "shop:price, cost=shop.prices:Catalogue.price")
+    assert load_settings().tools == ("shop:price", "cost=shop.prices:Catalogue.price")
+
+
+def test_a_file_in_the_current_folder_lists_no_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for line in ("RLM_TOOLS=shop:price", "RLM_MCP_SERVERS=servers.json"):
+        (tmp_path / ".env").write_text(line)
+        with pytest.raises(SettingsError, match="may be anybody's"):
+            load_settings()
