@@ -97,7 +97,7 @@ def test_an_async_function_is_awaited_and_cancelled_at_its_time_limit() -> None:
 @pytest.mark.parametrize("bad", ["shop", "shop:", ":price", "a b=shop:price", "shop:price,", "1=shop:price"])
 def test_what_is_no_path_is_a_bad_setting(bad: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLM_TOOLS", bad)
-    with pytest.raises(SettingsError, match="RLM_TOOLS: .*must be functions"):
+    with pytest.raises(SettingsError, match=r"RLM_TOOLS: .*must be functions"):
         load_settings()
 
 
