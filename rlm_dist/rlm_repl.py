@@ -24,6 +24,7 @@ from rlm_dist.schema.events import (
     MessageAdded,
     RootReplied,
     SubCallsAnswered,
+    ToolCalled,
 )
 from rlm_dist.settings import load_settings
 
@@ -243,6 +244,8 @@ def _log_line(event: Event) -> str | None:
             return f"{event.calls:,} sub-calls answered in {event.seconds:.1f} s, {event.failed:,} failed"
         case ChildrenAnswered():
             return f"{event.children:,} child jobs ended in {event.seconds:.1f} s, {event.failed:,} failed"
+        case ToolCalled():
+            return f"tool {event.name}: {event.seconds:.1f} s" + ("" if event.ok else ", failed")
         case JobEnded():
             return f"{event.state} after {event.iterations} turns"
     return None

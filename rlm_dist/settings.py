@@ -53,13 +53,8 @@ _NOT_FROM_FOLDER = frozenset(
         *("RLM_API_URL", "RLM_API_KEY", "RLM_SUB_API_URL", "RLM_SUB_API_KEY", "OPENAI_API_KEY"),
         *("RLM_EXTRA_HEADERS", "RLM_SUB_EXTRA_HEADERS", "RLM_ENDPOINTS", "RLM_REDIS_URL", "RLM_BLOB_URL"),
         *("RLM_HOME", "RLM_SANDBOX", "RLM_SANDBOX_MIN", "RLM_SANDBOX_PACKAGES", "RLM_WEBHOOK_SECRET"),
-        *(
-            "RLM_VALIDATORS",
-            "RLM_CONTEXT_URLS",
-            "RLM_WEBHOOK_PRIVATE",
-            "RLM_METRICS_ADDRESS",
-            "RLM_OTEL_CONTENT",
-        ),
+        *("RLM_VALIDATORS", "RLM_TOOLS", "RLM_MCP_SERVERS", "RLM_CONTEXT_URLS", "RLM_WEBHOOK_PRIVATE"),
+        *("RLM_METRICS_ADDRESS", "RLM_OTEL_CONTENT"),
     }
 )
 # By address: what is sent to it alone, and the keys that are sent if it has none of its own.
@@ -74,6 +69,7 @@ _SENT_TO = (
 _URL_BEGINNING = re.compile(r"[a-z][a-z0-9+.-]*://")
 _LEAST_SECRET_BYTES = 16
 _WINDOW = re.compile(r".+=[1-9][0-9]{2,9}")
+_TOOL = re.compile(r"([^\W\d]\w*=)?[\w.]+:[\w.]+")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -135,6 +131,9 @@ class Settings(BaseSettings):
     sandbox: SandboxLevel | Literal["auto"] = "auto"
     sandbox_min: SandboxLevel = "seccomp"
     sandbox_packages: Annotated[tuple[str, ...], NoDecode] = ()
+    tools: Annotated[tuple[str, ...], NoDecode] = ()
+    tool_timeout_s: float = Field(default=60, gt=0, allow_inf_nan=False)
+    mcp_servers: Path | None = None
     max_iterations: int = Field(default=20, ge=1)
     max_seconds: float = Field(default=24 * 3600, gt=0, allow_inf_nan=False)
     max_sub_calls: int = Field(default=100_000, ge=0, le=2**53)
@@ -253,13 +252,21 @@ class Settings(BaseSettings):
             raise ValueError("must be names of packages as they are imported, such as numpy,pandas")
         return names
 
+    @field_validator("tools", mode="before")
+    @classmethod
+    def _functions(cls, value: str | Iterable[str]) -> tuple[str, ...]:
+        paths = _split(value)
+        if not all(_TOOL.fullmatch(path) for path in paths):
+            raise ValueError("must be functions, such as package.module:function,name=package.module:other")
+        return paths
+
     @field_validator("blob_url")
     @classmethod
     def _absolute_folder(cls, value: str | None) -> str | None:
         is_folder = value is not None and value != "redis" and "://" not in value
         return str(Path(value or "").expanduser().absolute()) if is_folder else value
 
-    @field_validator("home", "endpoints", "prices")
+    @field_validator("home", "endpoints", "prices", "mcp_servers")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().absolute() if value else value

@@ -106,6 +106,8 @@ def _cost_lines(costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:
         f"{costs.truncated_calls} cut off at the output limit, "
         f"{costs.duplicate_paid_calls} paid twice, {costs.estimated_calls} with estimated tokens"
     )
+    if costs.tool_calls:
+        yield f"  {calls(costs.tool_calls, 'call')} of tools"
     if costs.pending_calls:
         yield f"  {calls(costs.pending_calls)} still under way: their costs will be added"
 

@@ -17,6 +17,7 @@ from rlm_dist.schema.events import (
     MessageAdded,
     RootReplied,
     SubCallsAnswered,
+    ToolCalled,
 )
 
 _CANCEL_S = 30.0
@@ -103,6 +104,8 @@ class Progress:
             case ChildrenAnswered():
                 self._children += event.children
                 return f"{calls(self._children, 'child job')} ended"
+            case ToolCalled():
+                return f"tool {event.name}: {event.seconds:.1f} s" + ("" if event.ok else ", failed")
             case CellRan():
                 problem = f", {event.error.splitlines()[-1]}" if event.error else ""
                 return f"turn {event.turn + 1}: code ran {event.seconds:.1f} s{self._so_far()}{problem}"

@@ -58,6 +58,10 @@ Plot = Annotated[
 OutFile = Annotated[Path | None, typer.Option("-o", "--output", help="Write there instead of to stdout.")]
 
 
+def _split(names: str | None) -> list[str] | None:
+    return [name.strip() for name in names.split(",")] if names else None
+
+
 def given(**values: object) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in values.items() if value is not None}
@@ -101,6 +105,14 @@ JOB_OPTIONS: Mapping[str, Any] = {
             metavar="NAMES",
             callback=_names,
             help="Models that code may name too, with commas. [default: RLM_SUB_MODELS]",
+        ),
+    ],
+    "tools": Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            callback=_names,
+            help="Tools of the workers that code may call, with commas.",
         ),
     ],
     "tier": Annotated[Tier | None, typer.Option(help="Service tier of all calls. [default: RLM_TIER]")],

@@ -45,6 +45,8 @@ def _problems(asked: JobOptions, ceilings: JobOptions) -> Iterator[str]:
         yield "sub_models: has models that this batch does not allow"
     if asked.judge_model is not None and asked.judge_model not in {*allowed, ceilings.judge_model}:
         yield "judge_model: is a model that this batch does not allow"
+    if not set(asked.tools or ()) <= set(ceilings.tools or ()):
+        yield "tools: has tools that this batch does not allow"
     yield from _above("tier", asked.tier, ceilings.tier or "default", _TIERS)
     yield from _above("sub_tier", asked.sub_tier, ceilings.sub_tier or ceilings.tier or "default", _TIERS)
     yield from _above("priority", asked.priority, ceilings.priority or "normal", _PRIORITIES)

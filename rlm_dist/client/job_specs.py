@@ -13,8 +13,8 @@ _OF_ANSWERS = ("response_schema", "quote_check", "validator", "judge", "judge_mo
 
 def options_of(settings: Settings) -> JobOptions:
     """The values of the settings that have the name of an option, for jobs that do not set it."""
-    # The setting max_depth is what an installation serves, and no default of jobs.
-    names = (JobOptions.model_fields.keys() & Settings.model_fields.keys()) - {"max_depth"}
+    # The settings max_depth and tools are what an installation serves, and no defaults of jobs.
+    names = (JobOptions.model_fields.keys() & Settings.model_fields.keys()) - {"max_depth", "tools"}
     return JobOptions.model_validate({name: getattr(settings, name) for name in names})
 
 
@@ -65,6 +65,7 @@ class JobSpecFactory:
             "sub_model": options.sub_model or settings.sub_model,
             "sub_models": options.sub_models or (),
             "child_models": options.child_models or (),
+            "tools": options.tools or (),
             "prompts": settings.prompt_family,
             "max_output_chars": settings.max_output_chars,
             "early_final": settings.early_final,

@@ -20,7 +20,8 @@ class SubmitOptions(TypedDict, total=False):
     request. Waiting jobs of a higher ``priority`` start first. Names with ``sub_`` are for the sub model's
     calls; ``tier`` is for both roles. ``sub_models`` are the models that code may name besides the job's two,
     ``child_models`` the root models of child jobs at depth 1, 2, …, which need a ``max_depth`` over 1.
-    ``extra_body`` has further fields of the requests. ``instructions`` join the root model's prompt.
+    ``extra_body`` has further fields of the requests. ``tools`` are functions of the workers that code may
+    call. ``instructions`` join the root model's prompt.
     ``compaction`` says what happens to older turns near the end of the root model's window. The others below
     it say what an answer must be like; see docs/typed-answers.md.
     """
@@ -55,6 +56,7 @@ class SubmitOptions(TypedDict, total=False):
     validator: str | None
     judge: str | None
     judge_model: str | None
+    tools: Sequence[str] | None
 
 
 class BudgetOptions(TypedDict, total=False):

@@ -47,6 +47,7 @@ _RAISABLE = {
 _MOST = 2**53
 _MOST_USD = 10**9
 _MOST_SUB_MODELS = 30  # with the job's own two, as many as a ledger has lines for
+_MOST_TOOLS = 64
 _MOST_URL_CHARS = 2000
 _MOST_RUBRIC_CHARS = 20_000
 _SIMILAR = 0.8  # of an unknown name to the one that was meant
@@ -90,6 +91,7 @@ class JobOptions(BaseModel):
     validator: Annotated[str, AfterValidator(checked_function)] | None = None
     judge: Name | None = None
     judge_model: Name | None = None
+    tools: Annotated[tuple[Name, ...], Field(strict=False, max_length=_MOST_TOOLS)] | None = None
 
     @field_validator("judge")
     @classmethod

@@ -21,6 +21,9 @@ An entry is one JSON object with ``"v": 1`` and a type ``"t"``:
 ``{"v":1,"t":"compacted","turn":9,"block":0,"step":0,"turns":6,"window":200000,"summary":"…"}``
     how the chat was cut before the model was asked in a turn, see ``compaction``; ``summary`` if there is one
 
+``{"v":1,"t":"tools","turn":0,"text":"…"}``
+    what the model was told about the job's tools when the job began; absent if it has none
+
 A partial answer is cut to ``PARTIAL_BYTES``. The REPL reports it only if it changed.
 
 A later entry for the same step replaces an earlier one. An entry that cannot be read, or that has another
@@ -163,6 +166,15 @@ class Journal:
     def compacted(self, turn: int, number: int, fields: dict[str, Any]) -> None:
         """Write down a compaction; ``number`` counts those of a turn from 0."""
         self._write("compacted", turn, block=number, **fields)
+
+    def tools(self, text: str) -> str:
+        """The description of the job's tools, the same in every run of the job, whatever a worker has now."""
+        stored = self._entries.get(("tools", 0, 0), {}).get("text")
+        if isinstance(stored, str):
+            return stored
+        if text:
+            self._write("tools", 0, text=text)
+        return text
 
     def _cell(self, entry: dict[str, Any], digest: str) -> CellResult | None:
         if entry.get("code") != digest:

@@ -102,12 +102,14 @@ def run(
     review: Review | None = None,
     window: RootWindow = _UNKNOWN_WINDOW,
     texts: PromptTexts | None = None,
+    tools: str = "",
 ) -> Outcome:
     """Run a job's root loop to its end, starting where its journal ends.
 
     ``budget`` is called after each turn with the number of characters of the next request, and returns what
     to tell the model; None if the job has no limits. ``review`` checks more than the form of an answer.
     ``texts`` is the worker's prompt family of a file; a job that is resumed goes on with that of its journal.
+    ``tools`` describes the job's tools to the model.
 
     Raises:
         Superseded: another worker now holds the job.
@@ -115,7 +117,7 @@ def run(
     """
     fitted, checks = FittedChat(spec, complete, journal, emit, window), AnswerChecks(spec, journal, review)
     loop = _Loop(spec, fitted, repl, journal, emit, budget, checks)
-    loop.open(texts)
+    loop.open(texts, tools)
     try:
         return loop.run()
     except LimitExceeded as error:
@@ -165,14 +167,17 @@ class _Loop:
         self._draft: str | None = None
         self._last_words: str | None = None
 
-    def open(self, texts: PromptTexts | None) -> None:
+    def open(self, texts: PromptTexts | None, tools: str) -> None:
         """Begin the chat."""
         begun_with = self._journal.prompts(texts)
         if begun_with is None and self._spec.prompts == "file":
             raise SettingsError((_NO_FILE,))
         if begun_with is not None and begun_with != texts:
             self._mark("prompts_changed", f"the job began with those of sha256 {begun_with.sha256[:12]}")
-        for message in prompts.opening(self._spec, begun_with):
+        begun_with_tools = self._journal.tools(tools)
+        if begun_with_tools != tools:
+            self._mark("tools_changed", "their descriptions differ from those that the job began with")
+        for message in prompts.opening(self._spec, begun_with, begun_with_tools):
             self._say(message.role, message.content)
 
     def run(self) -> Outcome:

@@ -13,6 +13,7 @@ from rlm_dist.schema.events import (
     MessageAdded,
     RootReplied,
     SubCallsAnswered,
+    ToolCalled,
 )
 from rlm_dist.schema.lists import ChildRow
 from rlm_dist.store.trace import TracedEvent
@@ -59,6 +60,8 @@ def event_lines(event: Event) -> Iterator[str]:
             yield f"  {calls(event.children, 'child job')} ended in {event.seconds:.1f} s" + _suffix(
                 f"{event.failed} failed" if event.failed else ""
             )
+        case ToolCalled():
+            yield from _tool(event)
         case Marked():
             yield f"  ! {event.kind}" + (f": {event.detail}" if event.detail else "")
         case JobEnded():
@@ -154,6 +157,14 @@ def _cell(event: CellRan) -> Iterator[str]:
     yield from _indented(event.output)
     if event.error:
         yield from _indented(event.error, "    ! ")
+
+
+def _tool(event: ToolCalled) -> Iterator[str]:
+    yield f"  tool {event.name}: {event.seconds:.1f} s" + _suffix(
+        "" if event.ok else "failed", "was called before" if event.from_store else ""
+    )
+    yield from _indented(event.arguments, "    > ")
+    yield from _indented(event.result, "    " if event.ok else "    ! ")
 
 
 def _ended(event: JobEnded) -> Iterator[str]:

@@ -311,7 +311,7 @@ class ChildJobs:
 _INHERITED = (
     *("batch_id", "index", "sub_model", "sub_models", "child_models", "prompts", "max_output_chars"),
     *("early_final", "ask_at_limit", "on_divergence", "priority", "cache", "root_parameters"),
-    *("sub_parameters", "broker_prefix", "compaction"),
+    *("sub_parameters", "broker_prefix", "compaction", "tools"),
 )
 
 

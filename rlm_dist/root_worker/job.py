@@ -88,6 +88,7 @@ class RootJob:
                 review=self._review,
                 window=self._window,
                 texts=self._texts,
+                tools=self._repl.tool_docs,
             )
         finally:
             self._repl.sandbox.close()
@@ -123,7 +124,7 @@ class RootJob:
         self._fan_out.abort(error)
         if self._children is not None:
             self._children.abort(error)
-        self._repl.sandbox.abort(error)
+        self._repl.abort(error)
         if self._review is not None:
             self._review.abort(error)
 

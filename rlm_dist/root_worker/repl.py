@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from rlm_dist.errors import CallError
+from rlm_dist.errors import CallError, RLMError
 from rlm_dist.json_schemas import JsonSchema
 from rlm_dist.root_worker.children import ChildJobs
 from rlm_dist.root_worker.fan_out import FanOut
+from rlm_dist.root_worker.job_tools import JobTools
 from rlm_dist.root_worker.typed_calls import Chat, typed_answers
 from rlm_dist.sandbox.host import Sandbox
 from rlm_dist.sandbox.session import Query, TypedQuery
@@ -28,9 +29,11 @@ class JobRepl:
         on_lost: Callable[[LostBy], None],
         traceparent: Callable[[int, str], str | None] = lambda turn, code: None,
         children: ChildJobs | None = None,
+        tools: JobTools | None = None,
     ) -> None:
-        """``children`` are those of the sandbox."""
+        """``children`` and ``tools`` are those of the sandbox."""
         self._children = children
+        self._tools = tools
         self._fan_out = fan_out
         self._on_lost = on_lost
         self._turn = 0
@@ -59,7 +62,20 @@ class JobRepl:
         self._fan_out.rewind()
         if self._children is not None:
             self._children.rewind()
+        if self._tools is not None:
+            self._tools.rewind()
         self.sandbox.restart()
+
+    @property
+    def tool_docs(self) -> str:
+        """The description of the job's tools for the model; empty if it has none."""
+        return self._tools.docs if self._tools is not None else ""
+
+    def abort(self, error: RLMError) -> None:
+        """Stop the running cell and the calls of tools: they raise ``error``."""
+        if self._tools is not None:
+            self._tools.abort(error)
+        self.sandbox.abort(error)
 
     def _query(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]:
         """Query the fan-out; an error that every further call would meet too ends the cell."""

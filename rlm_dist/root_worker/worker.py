@@ -27,6 +27,7 @@ from rlm_dist.root_worker.job import RootJob
 from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.job_log import log_end, log_park, log_start
 from rlm_dist.root_worker.job_spans import JobSpans
+from rlm_dist.root_worker.job_tools import JobTools, named_tools
 from rlm_dist.root_worker.model_windows import ModelWindows, summariser
 from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.root_worker.root_calls import RootCalls
@@ -42,10 +43,13 @@ from rlm_dist.schema.leases import LEASE_MS
 from rlm_dist.settings import Settings
 from rlm_dist.store.trace import TraceSink
 from rlm_dist.worker.failpoints import failpoint
+from rlm_dist.worker.mcp_config import read_servers
+from rlm_dist.worker.mcp_servers import McpServers
 from rlm_dist.worker.metrics import Unmeasured
 from rlm_dist.worker.metrics_port import SANDBOX
 from rlm_dist.worker.process import Worker
 from rlm_dist.worker.prompt_file import read_prompts
+from rlm_dist.worker.tool_functions import load_functions
 
 log = structlog.get_logger()
 
@@ -79,6 +83,8 @@ class RootWorker(Worker):
         ]
         self._prompt_texts = read_prompts(settings.prompts)
         self._windows = ModelWindows(settings.windows, self._published_window)
+        self._functions = load_functions(settings.tools)
+        self._mcp_servers = McpServers(read_servers(settings.mcp_servers), settings.tool_timeout_s)
         self._repls = start_at(_level(settings), find(settings.sandbox_packages), fork_server)
 
     def _published_window(self, model: str) -> int | None:
@@ -96,8 +102,9 @@ class RootWorker(Worker):
         )
 
     def close(self) -> None:
-        """Close the REPLs, and all that ``Worker`` closes."""
+        """Close the REPLs and MCP servers, and all that ``Worker`` closes."""
         self._repls.close()
+        self._mcp_servers.close()
         super().close()
 
     def run(self, job_id: str, task_id: str) -> Outcome | None:
@@ -254,23 +261,7 @@ class RootWorker(Worker):
             queue_is_empty=self._queue_is_empty, emit=measured,
         )  # fmt: skip
         children = self._children(record, lease, measured) if spec.has_children else None
-        limits = SandboxLimits(
-            code_timeout_s=self.settings.code_timeout_s,
-            outage_s=self.settings.outage_s,
-            max_output_chars=spec.max_output_chars,
-        )
-        if self._repls.level is Level.OFF:
-            log.warning("job_not_isolated")
-        repl = JobRepl(
-            fan_out,
-            lambda query, typed_query: Sandbox(
-                context_path=context_path, query=query, typed_query=typed_query,
-                limits=limits, start=self._repls, children=children,
-            ),
-            self.metrics.repl_lost,
-            spans.cell,
-            children,
-        )  # fmt: skip
+        repl = self._repl(spec, context_path, fan_out, children, self._job_tools(record, measured), spans)
         texts = self._prompt_texts if spec.prompts == "file" else None
         emit(
             JobStarted(
@@ -288,6 +279,34 @@ class RootWorker(Worker):
             window=self._window(spec.model, fan_out), texts=texts,
         )  # fmt: skip
 
+    def _repl(
+        self,
+        spec: JobSpec,
+        context_path: Path,
+        fan_out: FanOut,
+        children: ChildJobs | None,
+        tools: JobTools,
+        spans: JobSpans,
+    ) -> JobRepl:
+        limits = SandboxLimits(
+            code_timeout_s=self.settings.code_timeout_s,
+            outage_s=self.settings.outage_s,
+            max_output_chars=spec.max_output_chars,
+        )
+        if self._repls.level is Level.OFF:
+            log.warning("job_not_isolated")
+        return JobRepl(
+            fan_out,
+            lambda query, typed_query: Sandbox(
+                context_path=context_path, query=query, typed_query=typed_query,
+                limits=limits, start=self._repls, children=children, tools=tools,
+            ),
+            self.metrics.repl_lost,
+            spans.cell,
+            children,
+            tools,
+        )  # fmt: skip
+
     def _children(self, record: JobRecord, lease: JobLease, emit: Emit) -> ChildJobs:
         return ChildJobs(
             spec=record.spec, epoch=record.epoch, store=self.store, blobs=self.blobs,
@@ -301,6 +320,14 @@ class RootWorker(Worker):
             send_root(self.app, *specs)
         except (OperationalError, redis.RedisError) as error:
             log.warning("children_not_sent", error=type(error).__name__)
+
+    def _job_tools(self, record: JobRecord, emit: Emit) -> JobTools:
+        spec = record.spec
+        return JobTools(
+            named_tools(spec.tools, self._functions, self._mcp_servers),
+            job_id=spec.id, epoch=record.epoch, calls=self.store.tool_calls, payloads=self.payloads,
+            timeout_s=self.settings.tool_timeout_s, emit=emit,
+        )  # fmt: skip
 
     def _send(
         self,

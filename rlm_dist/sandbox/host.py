@@ -17,6 +17,7 @@ from rlm_dist.sandbox.inside.exits import SERVER_DIED
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.messages import Broken, CellDone, ChildMessage, ContextReady, HandedIn, ResolvedPath
 from rlm_dist.sandbox.session import Query, ReplProcess, Session, TypedQuery
+from rlm_dist.sandbox.tools import HostTools, NoTools
 from rlm_dist.sandbox.uploads import Children
 from rlm_dist.schema import CellResult, FinalValue, Resolved
 from rlm_dist.schema.cells import LostBy
@@ -73,7 +74,7 @@ class Sandbox:
     """The REPL of one job. ``run`` and ``resolve`` are called from one thread, the other methods from any.
 
     ``start`` is shared with other sandboxes; ``close`` leaves it open. Without ``typed_query`` the REPL's
-    ``llm_query`` takes no ``schema``. ``children`` serves ``rlm_query``, which is a plain sub-call without it.
+    ``llm_query`` takes no ``schema``. ``children`` serves ``rlm_query``, else a plain sub-call.
     """
 
     def __init__(
@@ -85,7 +86,9 @@ class Sandbox:
         start: ReplStart,
         typed_query: TypedQuery | None = None,
         children: Children | None = None,
+        tools: HostTools | None = None,
     ) -> None:
+        self._tools: HostTools = tools or NoTools()
         self._context_path = context_path
         self._query = query
         self._typed_query = typed_query
@@ -140,8 +143,9 @@ class Sandbox:
             memory = self._limits.memory_bytes or _memory_for(self._context_path)
             process, channel = self._start.launch(self._context_path, memory)
             session = self._session = Session(
-                process, channel, self._query, typed_query=self._typed_query, children=self._children
-            )
+                process, channel, self._query, self._tools,
+                typed_query=self._typed_query, children=self._children,
+            )  # fmt: skip
         limits = {
             "memory_bytes": memory,
             "cpu_s": self._limits.cpu_s,
@@ -154,6 +158,7 @@ class Sandbox:
                 "limits": limits,
                 "max_output_chars": self._limits.max_output_chars,
                 "max_context_bytes": self._children.max_context_bytes if self._children else None,
+                "tools": list(self._tools.specs),
             }
         )
         reply, _ = self._reply(session, _START_S, _START_S)

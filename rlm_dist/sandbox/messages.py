@@ -25,6 +25,7 @@ from rlm_dist.sandbox.inside.frames import (
     MAX_PROMPTS,
     MAX_SCHEMA_BYTES,
     MAX_TEXT_BYTES,
+    MAX_TOOL_BYTES,
     MAX_UPLOADS,
     PIECE_BYTES,
 )
@@ -36,6 +37,7 @@ _MAX_MARKS = 1 << 16
 _MAX_TOKENS = 1 << 18
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{,]', re.DOTALL)  # a text, or what comes before a value
 _SCHEMA_BYTES_PER_CHAR = 40  # of memory, at most
+_ARGUMENT_BYTES = 64  # of memory for a character of a tool's arguments, at most
 _MESSAGE_BYTES = 500  # of memory that a message takes besides its content
 _Number = Annotated[int, Field(ge=0, lt=1 << 53)]
 _Names = Annotated[tuple[Annotated[str, Field(max_length=MAX_NAME_CHARS)], ...], Field(max_length=MAX_NAMES)]
@@ -153,6 +155,20 @@ class ChildrenAsked(Wire):
         return sum(_MESSAGE_BYTES + sys.getsizeof(prompt) for prompt in self.prompts)
 
 
+class ToolAsked(Wire):
+    """One call of a tool; ``read_arguments`` reads the arguments."""
+
+    op: Literal["tool"]
+    id: _Number
+    name: str = Field(max_length=MAX_NAME_CHARS)
+    arguments: str = Field(max_length=MAX_TOOL_BYTES)
+
+    @property
+    def cost(self) -> int:
+        """The bytes of memory that it takes, once its arguments are read."""
+        return _MESSAGE_BYTES + _ARGUMENT_BYTES * len(self.arguments)
+
+
 class CellDone(Wire):
     """A cell ended."""
 
@@ -175,7 +191,9 @@ class ResolvedPath(Wire):
 
 
 Asked = QueryAsked | ChildrenAsked
-ChildMessage = ContextReady | Broken | Asked | UploadPiece | UploadsForgotten | CellDone | ResolvedPath
+ChildMessage = (
+    ContextReady | Broken | Asked | UploadPiece | UploadsForgotten | ToolAsked | CellDone | ResolvedPath
+)
 _MESSAGE: TypeAdapter[ChildMessage] = TypeAdapter(Annotated[ChildMessage, Field(discriminator="op")])
 
 
@@ -192,6 +210,18 @@ def parse(payload: bytes) -> ChildMessage:
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
         raise SandboxError(f"the REPL process sent a frame that is not valid ({problem['type']})") from None
+
+
+def read_arguments(text: str) -> tuple[list[JsonValue], dict[str, JsonValue]]:
+    """The positional and the named arguments of a tool's call.
+
+    Raises:
+        ValueError: they are malformed, or nested too deeply.
+    """
+    match _lenient(text):
+        case {"args": list(args), "kwargs": dict(kwargs), **rest} if not rest:
+            return args, kwargs
+    raise ValueError(f"the arguments must be JSON values that are nested at most {_MAX_DEPTH - 2} deep")
 
 
 def _has_too_many_values(payload: bytes) -> bool:

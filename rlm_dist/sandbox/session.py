@@ -23,10 +23,12 @@ from rlm_dist.sandbox.messages import (
     ChildMessage,
     ChildrenAsked,
     QueryAsked,
+    ToolAsked,
     UploadPiece,
     UploadsForgotten,
     parse,
 )
+from rlm_dist.sandbox.tools import HostTools, ToolReply
 from rlm_dist.sandbox.uploads import Children, Uploads
 from rlm_dist.schema import Answer, ContextRef, Message
 
@@ -142,6 +144,8 @@ class Session:
         process: ReplProcess,
         channel: socket.socket,
         query: Query,
+        tools: HostTools,
+        *,
         typed_query: TypedQuery | None = None,
         children: Children | None = None,
     ) -> None:
@@ -152,11 +156,11 @@ class Session:
         self._channel = channel
         self._query = query
         self._typed_query = typed_query
+        self._tools = tools
         self._changed = threading.Condition()
         self._children = children
         self._uploads = Uploads(children) if children is not None else None
-        self._open: dict[int, int] = {}  # id of a query → its bytes of memory
-        self._open_children: set[int] = set()  # the queries that children answer
+        self._open: dict[tuple[str, int], int] = {}  # kind and id of a call → its bytes of memory
         self._frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._unread_bytes = 0
         self._unread_since = 0.0
@@ -186,7 +190,7 @@ class Session:
             self._stopwatch = Stopwatch()
             if self._open:
                 self._stopwatch.stop()
-            self._stopwatch.wait(child_open=bool(self._open_children))
+            self._stopwatch.wait(child_open=self._child_open)
         self._send(message)
 
     def wait(self, limit_s: float, until: float | None) -> ChildMessage | None:
@@ -299,25 +303,34 @@ class Session:
             if len(contexts) != len(message.prompts):
                 raise SandboxError("a number of contexts that is not that of the prompts")
         with self._changed:
-            if not isinstance(message, QueryAsked | ChildrenAsked):
+            if not isinstance(message, QueryAsked | ChildrenAsked | ToolAsked):
                 if not self._reply_due:
                     raise SandboxError(f"a {message.op} frame without an order")
                 self._reply_due = False
                 self._reply = message
                 self._changed.notify_all()
                 return
-            if message.id in self._open:
+            if (message.op, message.id) in self._open:
                 raise SandboxError("a call id that is still open")
             cost = message.cost
             self._changed.wait_for(lambda: self._gone is not None or self._has_room(cost))
             if self._gone is None:
-                self._open[message.id] = cost
-                self._stopwatch.stop()
-                if isinstance(message, ChildrenAsked):
-                    self._open_children.add(message.id)
-                    self._stopwatch.wait(child_open=True)
-                self.calls += len(message.prompts)
-                self._pool.submit(self._serve, message, contexts)
+                self._open_call(message, contexts)
+
+    def _open_call(self, message: Asked | ToolAsked, contexts: Sequence[ContextRef | None]) -> None:
+        """Have a call served by a thread, with the lock held."""
+        self._open[message.op, message.id] = message.cost
+        self._stopwatch.stop()
+        self._stopwatch.wait(child_open=self._child_open)
+        if isinstance(message, ToolAsked):
+            self._pool.submit(self._serve_tool, message)
+        else:
+            self.calls += len(message.prompts)
+            self._pool.submit(self._serve, message, contexts)
+
+    @property
+    def _child_open(self) -> bool:
+        return any(op == "children" for op, _ in self._open)
 
     def _take_context(self, uploads: Uploads, message: UploadPiece | UploadsForgotten) -> None:
         """Take a piece of a context; the cell's clock stands still meanwhile, as a store may be slow."""
@@ -354,15 +367,29 @@ class Session:
             self.failed_calls += failed
             self.truncated_calls += truncated
             self.calls -= refused  # none of these was made
-            del self._open[message.id]
-            self._stopwatch.note(all_failed=failed + refused == len(answers))
-            self._open_children.discard(message.id)
-            self._stopwatch.wait(child_open=bool(self._open_children))
-            if not self._open:
-                self._stopwatch.go()
-            self._changed.notify_all()
+            self._close_call(message, all_failed=failed + refused == len(answers))
         for at, part in _parts(answers):
             self._send({"op": "reply", "id": message.id, "at": at, "answers": part})
+
+    def _serve_tool(self, message: ToolAsked) -> None:
+        """Answer one call of a tool; the stopwatch resumes before the reply is written."""
+        try:
+            reply = self._tools.call(message.name, message.arguments)
+        except BaseException as error:  # noqa: BLE001  # the edge of a thread: ``run`` raises it
+            self.fail(error)
+            reply = ToolReply(None, message="the job ends")
+        with self._changed:
+            self._close_call(message, all_failed=reply.result is None)
+        self._send(reply.frame(message.id))
+
+    def _close_call(self, message: Asked | ToolAsked, *, all_failed: bool) -> None:
+        """Note that a call was answered, with the lock held."""
+        del self._open[message.op, message.id]
+        self._stopwatch.note(all_failed=all_failed)
+        self._stopwatch.wait(child_open=self._child_open)
+        if not self._open:
+            self._stopwatch.go()
+        self._changed.notify_all()
 
     def _answers(self, message: Asked, contexts: Sequence[ContextRef | None]) -> list[_ReplyAnswer]:
         count = len(message.prompts)

@@ -104,6 +104,22 @@ class ChildrenAnswered(Wire):
     job_ids: str
 
 
+class ToolCalled(Wire):
+    """The code called a tool; ``from_store`` says that an earlier run of the job had made the call.
+
+    ``arguments`` and ``result`` (the error if it failed) are JSON, cut to a few thousand characters.
+    """
+
+    event: Literal["tool_called"] = "tool_called"
+    name: str
+    call_id: str
+    seconds: float
+    ok: bool
+    from_store: bool = False
+    arguments: str = ""
+    result: str = ""
+
+
 class Marked(Wire):
     """A fact for the reader of the trace; ``kind`` is a constant name such as ``early_final``."""
 
@@ -130,6 +146,7 @@ Event = (
     | CellRan
     | SubCallsAnswered
     | ChildrenAnswered
+    | ToolCalled
     | Marked
     | JobEnded
 )

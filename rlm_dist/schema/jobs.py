@@ -85,9 +85,9 @@ class JobSpec(Wire):
     code may name besides ``model`` and ``sub_model``; None, in jobs of earlier versions, allows every name.
     ``tags`` are those of a single job; the jobs of a batch have their batch's. ``instructions`` join the
     prompt as they are. ``compaction`` says what happens to older turns when the chat nears the root model's
-    window. ``parent_id`` is the job whose code asked for this one, a child; ``depth`` counts the jobs above
-    it. ``child_models`` are the root models of children at depth 1, 2, …; the last one is for all that are
-    deeper, ``model`` if there is none.
+    window. ``tools`` names functions of the workers that its code may call. ``parent_id`` is the job whose
+    code asked for this one, a child; ``depth`` counts the jobs above it. ``child_models`` are the root models
+    of children at depth 1, 2, …; the last one is for all that are deeper, ``model`` if there is none.
 
     An answer is accepted if it conforms to ``response_schema``, if the quotes in its field ``quote_check``
     stand in the context, if the function ``validator`` (``module:name``) does not refuse it, and if
@@ -117,6 +117,7 @@ class JobSpec(Wire):
     form: Literal["native", "openai"] = "native"
     broker_prefix: str = ""
     tags: dict[str, str] = Field(default={}, exclude_if=_is_empty)
+    tools: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
     response_schema: dict[str, JsonValue] | None = Field(default=None, exclude_if=_is_none)
     quote_check: str | None = Field(default=None, exclude_if=_is_none)
     validator: str | None = Field(default=None, exclude_if=_is_none)

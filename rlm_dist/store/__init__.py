@@ -22,6 +22,7 @@ from rlm_dist.store.jobs import JobStore
 from rlm_dist.store.journals import JournalStore
 from rlm_dist.store.limits import LimitStore
 from rlm_dist.store.listings import ListingStore
+from rlm_dist.store.tool_calls import ToolCallStore
 from rlm_dist.store.webhooks import DueWebhook, WebhookStore
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Share",
     "Spend",
     "Store",
+    "ToolCallStore",
     "Window",
     "connect",
     "reaching",
@@ -62,6 +64,7 @@ class Store:
         self.children = ChildStore(self.connection)
         self.call_rows = CallRows(self.connection)
         self.journals = JournalStore(self.connection)
+        self.tool_calls = ToolCallStore(self.connection)
         self.workers = WorkerStore(self.connection)
         self.backlog = BacklogStore(self.connection)
         self.limits = LimitStore(self.connection)

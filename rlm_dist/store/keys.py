@@ -37,6 +37,7 @@ J:blobs                set     as J                     keys of the blobs that t
 J:tokens               zset    as J                     tokens of the latest writes, to recognize repeats
 J:charges              list    as J                     each charge in the ledger; see ``ledger``
 J:children             zset    as J                     ids of its children in the order of their creation
+J:tools                hash    as J                     id of a tool's call → result
 B                      hash    retention from its last  digest, total, created_ms, sealed, paused,
                                job's end, or from its   pause_reason, cancelled, max_nanousd, max_tokens,
                                creation while empty     tags (JSON), and ``n:<state>`` with the number of
@@ -104,7 +105,7 @@ SLOTS_UNTIL = "rlm:slots:until"
 
 _PARTS = (
     *("ledger", "calls", "requests", "results", "journal", "trace", "replies", "done", "blobs", "tokens"),
-    *("charges", "children"),
+    *("charges", "children", "tools"),
 )
 _ORDERS = ("index", "cost", "time", "turns", "calls", "reason")
 LIST_PARTS = (*(f"by:{order}" for order in _ORDERS), "names", "reasons")

@@ -42,6 +42,7 @@ _NAMES = (
     "job_retry",
     "job_stall",
     "job_start",
+    "job_tool",
     "lapsed",
     "limits_share",
     "list_entries",

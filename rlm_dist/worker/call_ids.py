@@ -25,6 +25,10 @@ class CallIds:
         # In ASCII: a query may contain lone surrogates, which pydantic's own JSON refuses. Whether other jobs
         # may share the answer is not part of the request's identity.
         identity = json.dumps(request.model_dump(exclude={"cache"}))
+        return self.name_text(identity)
+
+    def name_text(self, identity: str) -> str:
+        """The id of the request that this text is."""
         digest, number = self.count(identity)
         return f"{digest}#{number}"
 

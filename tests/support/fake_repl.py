@@ -179,6 +179,7 @@ class Run:
         window: RootWindow = NO_WINDOW,
         texts: PromptTexts | None = None,
         check: Callable[[Sequence[Message]], None] | None = None,
+        tools_text: str = "",
         **fields: Any,
     ) -> None:
         self.script = Script(*steps)
@@ -202,6 +203,7 @@ class Run:
             review=review,
             window=window,
             texts=texts,
+            tools=tools_text,
         )
         assert not (all_used and self.script.steps), f"unused replies: {self.script.steps}"
 

@@ -41,7 +41,7 @@ NAMES = [
 
 INTERNAL = {
     "AnswerCheckFailed", "ModelNotAllowed", "NoAnswer", "Parked", "ReplayDiverged", "SandboxError",
-    "Superseded",
+    "Superseded", "ToolNotAllowed",
 }  # fmt: skip  # they never reach a caller of the API
 
 

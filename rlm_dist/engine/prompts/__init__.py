@@ -61,12 +61,12 @@ UNFENCED_CODE = (
 )
 
 
-def opening(spec: JobSpec, texts: PromptTexts | None = None) -> tuple[Message, ...]:
+def opening(spec: JobSpec, texts: PromptTexts | None = None, tools: str = "") -> tuple[Message, ...]:
     """The chat before the first reply: the system prompt, the family's examples if it has any, the task.
 
-    ``texts`` is the family of a file. What is said of child jobs, and then a job's instructions, come after
-    what all jobs share: at the end of the system prompt. If examples follow that, the instructions are at the
-    beginning of the task.
+    ``texts`` is the family of a file, ``tools`` describes the job's tools. What is said of child jobs and
+    tools, and then a job's instructions, come after what all jobs share: at the end of the system prompt. If
+    examples follow that, the instructions are at the beginning of the task.
     """
     form = answer_form(spec)
     description = _description(spec.context.info)
@@ -79,7 +79,9 @@ def opening(spec: JobSpec, texts: PromptTexts | None = None) -> tuple[Message, .
         last = f"{last.rstrip()}\n\n{form}" if form else last
         examples = [(example.user, example.assistant) for example in texts.examples]
     if spec.has_children:
-        system = f"{system.rstrip()}\n{CHILDREN}"
+        system = f"{system}\n{CHILDREN}"
+    if tools:
+        system = f"{system}\n{tools}"
     if spec.instructions and examples:
         last = f"{_instructions(spec.instructions)}\n\n{last}"
     elif spec.instructions:

@@ -31,6 +31,7 @@ from rlm_dist.schema.events import (
     MessageAdded,
     RootReplied,
     SubCallsAnswered,
+    ToolCalled,
 )
 from rlm_dist.schema.id_lists import unpack_ids
 from rlm_dist.schema.lists import ChildRow
@@ -325,6 +326,8 @@ class _Builder:
                 self._cell(at_ms, event)
             case Marked() as event:
                 self._mark(at_ms, event)
+            case ToolCalled():
+                pass  # the text trace shows them
             case JobEnded():
                 pass  # the record says more
 

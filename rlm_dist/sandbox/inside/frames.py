@@ -13,17 +13,22 @@ child to host::
     {"op": "forget", "ids": [int, ...]}     these contexts are no longer needed
     {"op": "children", "id": int, "prompts": [str, ...], "contexts": [int | "own" | null, ...],
      "model": str | null}
+    {"op": "tool", "id": int, "name": str, "arguments": str}     JSON: {"args": [...], "kwargs": {...}}
     {"op": "done", "cell": int, "output": {"head", "tail", "omitted"}, "error": str | null,
      "final": null | {"text": str, "json": str | null, "by": str}, "partial": str | null, "names": [str]}
     {"op": "resolved", "found": bool, "final": as above, "names": [str]}
 
 host to child::
 
-    {"op": "start", "limits": {...}, "max_output_chars": int, "max_context_bytes": int | null}
+    {"op": "start", "limits": {...}, "max_output_chars": int, "max_context_bytes": int | null,
+     "tools": [...]}                        as in ``tools.ToolFunctions``
     {"op": "run", "cell": int, "code": str, "began_ns": int}
     {"op": "resolve", "path": str}
     {"op": "reply", "id": int, "at": int,
      "answers": [{"text": str, "truncated": true} | {"failure": str}, ...]}
+
+    {"op": "tool_reply", "id": int, "result": str}               JSON
+    {"op": "tool_reply", "id": int, "failure": {"type": str, "message": str}}
 
 ``partial`` is the draft in ``answer``; null if there is none, or if it is the last one that was sent.
 Contexts are sent one at a time, with ascending ids; a new one gives up one that is not complete. Each may
@@ -47,6 +52,7 @@ MAX_SCHEMA_BYTES = 64 << 10  # as JSON in ASCII
 PIECE_BYTES = 3 << 20  # of a context that is sent to the host, before base64
 MAX_UPLOADS = 10_000  # contexts that the host holds for a REPL
 MAX_PARTIAL_BYTES = 1 << 20
+MAX_TOOL_BYTES = 1 << 20  # the arguments of a tool's call, or its result
 MAX_JSON_CHARS = 1 << 20
 MAX_ERROR_CHARS = 8000
 MAX_DETAIL_CHARS = 2000

@@ -21,6 +21,7 @@ from .clock import Clock, install
 from .exits import EXIT_BROKEN, EXIT_MEMORY
 from .frames import MAX_DETAIL_CHARS, pack, receive
 from .repl import CellRunner
+from .tools import ToolFunctions
 
 _SEED = 0
 
@@ -63,9 +64,9 @@ class HostChannel:
         while rest:
             rest = rest[os.write(self._fd, rest) :]
 
-    def begin(self, calls: CallFunctions) -> None:
+    def begin(self, calls: CallFunctions, tools: ToolFunctions) -> None:
         """Start the reader and the writer."""
-        for step in (lambda: self._route(calls), self._write_next):
+        for step in (lambda: self._route(calls, tools), self._write_next):
             threading.Thread(target=_forever, args=(step,), daemon=True).start()
         os.register_at_fork(after_in_child=self._sever)
 
@@ -75,10 +76,12 @@ class HostChannel:
         if written is not None:
             written.set()
 
-    def _route(self, calls: CallFunctions) -> None:
+    def _route(self, calls: CallFunctions, tools: ToolFunctions) -> None:
         message = self.read()
         if message["op"] == "reply":
             calls.reply(message)
+        elif message["op"] == "tool_reply":
+            tools.reply(message)
         else:
             self.orders.put(message)
 
@@ -105,8 +108,9 @@ def main(socket_fd: int, context_fd: int, names: dict[str, Any] | None = None) -
     calls = CallFunctions(channel.send)
     most = start["max_context_bytes"]
     children = ChildFunctions(calls, names["context"], most, channel.send_slowly) if most else calls
-    repl = CellRunner(names, calls, start["max_output_chars"], children)
-    channel.begin(calls)
+    tools = ToolFunctions(channel.send, start["tools"])
+    repl = CellRunner(names, calls, start["max_output_chars"], tools.names, children)
+    channel.begin(calls, tools)
     channel.send({"op": "ready"})
     _forever(lambda: _serve(channel, repl, clock))
 

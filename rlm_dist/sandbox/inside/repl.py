@@ -37,6 +37,7 @@ class CellRunner:
         context: dict[str, Any],
         calls: CallFunctions,
         max_output_chars: int,
+        tools: dict[str, Any],
         children: CallFunctions | ChildFunctions | None = None,
     ) -> None:
         """``children`` serves ``rlm_query``; by default it is a plain call."""
@@ -56,6 +57,7 @@ class CellRunner:
         self._context = context
         self._own: dict[str, Any] = {
             **context,
+            **tools,
             **self._functions(),
             "llm_query": calls.llm_query,
             "llm_query_batched": calls.llm_query_batched,

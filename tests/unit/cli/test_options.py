@@ -27,7 +27,7 @@ def declared(command: str) -> dict[str, tuple[object, ...]]:
 def test_run_and_submit_declare_the_same_options_of_a_job() -> None:
     run, submit = declared("run"), declared("submit")
     assert set(JOB_OPTIONS) == {
-        *("model", "sub_model", "sub_models", "tier", "sub_tier", "response_schema", "instructions"),
+        *("model", "sub_model", "sub_models", "tier", "sub_tier", "response_schema", "instructions", "tools"),
         *("max_iterations", "max_usd", "max_tokens", "max_seconds", "max_sub_calls"),
         *("max_depth", "child_models"),
     }
@@ -45,6 +45,10 @@ def test_each_is_an_option_of_the_python_api() -> None:
     [
         ([], {}),
         (["--max-usd", "0", "--model", "m", "--quick"], {"max_usd": 0.0, "model": "m"}),
+        (
+            ["--tools", "a, files:*", "--quick"],
+            {"tools": ["a", "files:*"]},
+        ),
         (
             ["--sub-models", "a, b:7b", "--tier", "flex", "--sub-tier", "default", "--quick"],
             {"sub_models": ["a", "b:7b"], "tier": "flex", "sub_tier": "default"},

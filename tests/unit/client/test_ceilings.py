@@ -23,6 +23,7 @@ CEILINGS: dict[str, Any] = {
     "max_output_tokens": 100,
     "sub_max_output_tokens": 50,
     "extra_body": {"top_p": 0.5},
+    "tools": ["lookup"],
 }
 
 
@@ -51,6 +52,7 @@ def problems(line: dict[str, Any], **ceilings: Any) -> tuple[str, ...]:
         ("judge_model", "middle", "huge"),
         ("validator", "p.m:f", "p.m:other"),
         ("extra_body", {"top_p": 0.5}, {"top_p": 0.5, "service_tier": "priority"}),
+        ("tools", ["lookup"], ["lookup", "system"]),
         ("tier", "flex", "priority"),
         ("tier", "default", "priority"),
         ("sub_tier", "flex", "priority"),

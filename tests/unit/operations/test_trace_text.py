@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from rlm_dist.operations.trace_text import cost_lines, tokens
+from rlm_dist.operations.trace_text import cost_lines, event_lines, tokens
 from rlm_dist.schema import ModelCosts, Role, Usage
+from rlm_dist.schema.events import ToolCalled
 
 
 def line(**fields: Any) -> str:
@@ -35,3 +36,14 @@ def test_a_line_of_costs_has_what_is_known(fields: dict[str, Any], text: str) ->
 def test_the_trace_names_the_tier_unless_it_is_the_default_one() -> None:
     assert tokens(Usage(input_tokens=5, output_tokens=2, tier="flex")) == "5 tokens in, 2 out (flex)"
     assert tokens(Usage(input_tokens=5, output_tokens=2, tier="default")) == "5 tokens in, 2 out"
+
+
+def test_a_call_of_a_tool_is_shown_with_arguments_and_result() -> None:
+    event = ToolCalled(
+        name="price", call_id="a#1", seconds=0.25, ok=True, arguments='{"args": [1]}', result="49.5"
+    )
+    failed = event.model_copy(update={"ok": False, "from_store": True, "result": "KeyError"})
+    assert list(event_lines(event)) == ["  tool price: 0.2 s", '    > {"args": [1]}', "    49.5"]
+    assert list(event_lines(failed)) == [
+        "  tool price: 0.2 s, failed, was called before", '    > {"args": [1]}', "    ! KeyError",
+    ]  # fmt: skip
