@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypedDict
 
-from rlm_dist.schema import OnDivergence, Priority, Tier
+from rlm_dist.schema import OnDivergence, Priority, Reduce, Tier
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -17,7 +17,8 @@ class SubmitOptions(TypedDict, total=False):
     gives a different result. ``cache`` lets a sub-call reuse the answer that another job got to the same
     request. Waiting jobs of a higher ``priority`` start first. Names with ``sub_`` are for the sub model's
     calls; ``tier`` is for both roles. ``sub_models`` are the models that code may name besides the job's two.
-    ``extra_body`` has further fields of the requests.
+    ``extra_body`` has further fields of the requests. The job is run ``samples`` times, and ``reduce`` says
+    how one answer is made of theirs.
     """
 
     model: str | None
@@ -42,6 +43,8 @@ class SubmitOptions(TypedDict, total=False):
     sub_extra_body: Mapping[str, Any] | None
     tier: Tier | None
     sub_tier: Tier | None
+    samples: int | None
+    reduce: Reduce | None
 
 
 class BudgetOptions(TypedDict, total=False):

@@ -16,7 +16,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from rlm_dist.client.tags import check_tags
 from rlm_dist.errors import InputError
-from rlm_dist.schema import NANO, CallParameters, ExtraBody, JobLimits, OnDivergence, Priority, Role, Tier
+from rlm_dist.schema import (
+    MOST_SAMPLES,
+    NANO,
+    CallParameters,
+    ExtraBody,
+    JobLimits,
+    OnDivergence,
+    Priority,
+    Reduce,
+    Role,
+    Tier,
+)
 
 _RAISABLE = {
     "max_usd": "max_nanousd",
@@ -58,6 +69,8 @@ class JobOptions(BaseModel):
     sub_extra_body: ExtraBody | None = None
     tier: Tier | None = None
     sub_tier: Tier | None = None
+    samples: int | None = Field(default=None, ge=1, le=MOST_SAMPLES)
+    reduce: Reduce | None = None
 
     @field_validator("max_depth")
     @classmethod

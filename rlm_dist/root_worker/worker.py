@@ -24,18 +24,22 @@ from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.job_log import log_end, log_park, log_start
 from rlm_dist.root_worker.job_spans import JobSpans
 from rlm_dist.root_worker.repl import JobRepl
+from rlm_dist.root_worker.room import Room
 from rlm_dist.root_worker.root_calls import RootCalls
+from rlm_dist.root_worker.run_counts import RunCounts
+from rlm_dist.root_worker.samples import AT_ONCE, JUDGE, Samples
 from rlm_dist.sandbox.fork_server_process import ForkServerProcess
 from rlm_dist.sandbox.fork_server_start import start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.probe import choose
-from rlm_dist.schema import ErrorInfo, JobRecord, JobState, Outcome, Role
-from rlm_dist.schema.events import Event, JobEnded, JobStarted, Marked
+from rlm_dist.schema import ErrorInfo, JobRecord, JobSpec, JobState, Outcome, Role
+from rlm_dist.schema.events import Emit, Event, JobEnded, JobStarted, Marked
 from rlm_dist.schema.leases import LEASE_MS
 from rlm_dist.settings import Settings
 from rlm_dist.store.trace import TraceSink
+from rlm_dist.worker.call_ids import part_of
 from rlm_dist.worker.failpoints import failpoint
 from rlm_dist.worker.metrics import Unmeasured
 from rlm_dist.worker.metrics_port import SANDBOX
@@ -144,7 +148,7 @@ class RootWorker(Worker):
             # The context may be stored in Redis, which may be away.
             self.store.connection.patiently(lambda: self.contexts.path(context))
             with self.contexts.hold(context) as path:
-                return self._job(record, task_id, lease, emit, spans, path).run()
+                return self._run_loops(record, task_id, lease, emit, spans, path)
         except (Parked, Superseded):
             raise
         except RLMError as error:
@@ -159,11 +163,8 @@ class RootWorker(Worker):
         """Store the outcome; False if the job had ended already, or another worker holds it."""
         if outcome.state is not JobState.CANCELLED:  # its calls have been given up
             self._await_calls(record)
-        emit(
-            JobEnded(
-                state=outcome.state, answer=outcome.answer, error=outcome.error, iterations=outcome.iterations
-            )
-        )
+        ended_so = outcome.model_dump(include={"state", "answer", "error", "iterations", "votes"})
+        emit(JobEnded.model_validate(ended_so))
         emit.flush()
         failpoint("root.finishing", record.spec.id)
         ended = self.store.jobs.finish(record.spec.id, record.epoch, outcome)
@@ -197,7 +198,7 @@ class RootWorker(Worker):
                 lambda: self.store.jobs.costs(record.spec.id).duplicate_paid_calls - before
             )
 
-    def _job(
+    def _run_loops(
         self,
         record: JobRecord,
         task_id: str,
@@ -205,49 +206,71 @@ class RootWorker(Worker):
         emit: TraceSink,
         spans: JobSpans,
         context_path: Path,
-    ) -> RootJob:
-        spec, epoch = record.spec, record.epoch
-        sink = emit
+    ) -> Outcome:
+        """Run the job's root loop, or one for each of its samples."""
+        spec, worker = record.spec, self.owner.removeprefix(self.settings.broker_prefix)
+        if self._repls.level is Level.OFF:
+            log.warning("job_not_isolated")
+        emit(
+            JobStarted(
+                job_id=spec.id, epoch=record.epoch, worker=worker, model=spec.model, sub_model=spec.sub_model, prompts=spec.prompts,
+                isolation=self._repls.level.isolation, context=spec.context.info, samples=spec.samples,
+            )
+        )  # fmt: skip
+        emit.flush()  # if this process dies at once, the trace still shows that it had the job
+        counts, room = RunCounts(), Room(partial(self.store.calls.keep, spec.id, record.epoch))
+
+        def make(sample: int, spans: JobSpans) -> RootJob:
+            seen = self._measured(emit, sample)
+            calls = RootCalls(
+                spec=spec, epoch=record.epoch, owner=self.owner, calls=self.store.calls,
+                payloads=self.payloads, llm=self.llm, accounts=self.accounts, emit=seen,
+                record=spans.root_call, sample=sample, room=room,
+            )  # fmt: skip
+            fan_out = self._fan_out(record, task_id, seen, part_of(sample), min(AT_ONCE, spec.samples))
+            return RootJob(
+                record=record, lease=lease, store=self.store, payloads=self.payloads, calls=calls,
+                fan_out=fan_out, repl=self._repl(spec, fan_out, spans, context_path),
+                emit=spans.watch(seen), sample=sample, counts=counts,
+            )  # fmt: skip
+
+        if spec.samples == 1:
+            return make(0, spans).run()
+        return Samples(
+            record=record, lease=lease, store=self.store, payloads=self.payloads,
+            emit=self._measured(emit, 0), make=lambda sample: make(sample, spans.of_sample(sample)),
+            judge=lambda: self._fan_out(record, task_id, self._measured(emit, 0), JUDGE),
+        ).run()  # fmt: skip
+
+    def _measured(self, emit: TraceSink, sample: int) -> Emit:
+        """Put the events of a sample into the metrics and the trace."""
 
         def measured(event: Event) -> None:
             self.metrics.event(event)
-            sink(event)
+            emit(event.model_copy(update={"sample": sample}) if sample else event)
 
-        calls = RootCalls(
-            spec=spec, epoch=epoch, owner=self.owner,
-            calls=self.store.calls, payloads=self.payloads, llm=self.llm, accounts=self.accounts,
-            emit=measured, record=spans.root_call,
-        )  # fmt: skip
-        fan_out = FanOut(
+        return measured
+
+    def _fan_out(self, record: JobRecord, task_id: str, emit: Emit, part: str = "", parts: int = 1) -> FanOut:
+        spec, epoch = record.spec, record.epoch
+        return FanOut(
             spec=spec, epoch=epoch, store=self.store, payloads=self.payloads, accounts=self.accounts,
             send=partial(self._send, SubTasks(spec, epoch=epoch, root_task_id=task_id)),
-            queue_is_empty=self._queue_is_empty, emit=measured,
+            queue_is_empty=self._queue_is_empty, emit=emit, part=part, parts=parts,
         )  # fmt: skip
+
+    def _repl(self, spec: JobSpec, fan_out: FanOut, spans: JobSpans, context_path: Path) -> JobRepl:
         limits = SandboxLimits(
             code_timeout_s=self.settings.code_timeout_s,
             outage_s=self.settings.outage_s,
             max_output_chars=spec.max_output_chars,
         )
-        if self._repls.level is Level.OFF:
-            log.warning("job_not_isolated")
-        repl = JobRepl(
+        return JobRepl(
             fan_out,
             lambda query: Sandbox(context_path=context_path, query=query, limits=limits, start=self._repls),
             self.metrics.repl_lost,
             spans.cell,
         )
-        emit(
-            JobStarted(
-                job_id=spec.id, epoch=epoch, worker=self.owner.removeprefix(self.settings.broker_prefix),
-                model=spec.model, sub_model=spec.sub_model,
-                prompts=spec.prompts, isolation=repl.sandbox.isolation, context=spec.context.info,
-            )
-        )  # fmt: skip
-        emit.flush()  # if this process dies at once, the trace still shows that it had the job
-        return RootJob(
-            record=record, lease=lease, store=self.store, payloads=self.payloads,
-            calls=calls, fan_out=fan_out, repl=repl, emit=spans.watch(measured),
-        )  # fmt: skip
 
     def _send(
         self,

@@ -16,6 +16,7 @@ from rlm_dist.schema.calls import (
 from rlm_dist.schema.cells import REPL_NAMES, CellResult, Clipped, FinalValue, ReachedLimit, Resolved
 from rlm_dist.schema.costs import DEFAULT_TIER, FLEX, Charge, Costs, ModelCosts, Tier, Usage, tier_name
 from rlm_dist.schema.jobs import (
+    MOST_SAMPLES,
     ContextInfo,
     ContextRef,
     EndedJob,
@@ -28,15 +29,18 @@ from rlm_dist.schema.jobs import (
     Outcome,
     Priority,
     PromptFamily,
+    Reduce,
     Result,
     Running,
     Timing,
+    Vote,
 )
 
 __all__ = [
     "CHARS_PER_TOKEN",
     "DEFAULT_TIER",
     "FLEX",
+    "MOST_SAMPLES",
     "NANO",
     "REPL_NAMES",
     "Answer",
@@ -68,6 +72,7 @@ __all__ = [
     "Priority",
     "PromptFamily",
     "ReachedLimit",
+    "Reduce",
     "Resolved",
     "Result",
     "Role",
@@ -75,6 +80,7 @@ __all__ = [
     "Tier",
     "Timing",
     "Usage",
+    "Vote",
     "Wire",
     "tier_name",
 ]

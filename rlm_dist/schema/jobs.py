@@ -6,13 +6,19 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from rlm_dist.errors import Cancelled, JobFailed
-from rlm_dist.schema.base import Wire, _is_empty
+from rlm_dist.schema.base import Wire, _is_empty, _is_one
 from rlm_dist.schema.calls import CallParameters
 from rlm_dist.schema.costs import Costs
 
 PromptFamily = Literal["coder", "frugal", "small"]
 OnDivergence = Literal["warn", "fail"]
 Priority = Literal["high", "normal", "low"]
+Reduce = Literal["majority", "judge"]
+MOST_SAMPLES = 32
+
+
+def _is_majority(value: object) -> bool:
+    return value == "majority"
 
 
 class JobState(StrEnum):
@@ -76,7 +82,8 @@ class JobSpec(Wire):
     again, after its worker died, gives a result that differs from its journal. Of the waiting jobs, those
     with a higher ``priority`` start first, then those submitted first. ``sub_models`` are the models that its
     code may name besides ``model`` and ``sub_model``; None, in jobs of earlier versions, allows every name.
-    ``tags`` are those of a single job; the jobs of a batch have their batch's.
+    ``tags`` are those of a single job; the jobs of a batch have their batch's. The job is run ``samples``
+    times, and ``reduce`` says how one answer is made of theirs.
     """
 
     id: str
@@ -102,6 +109,8 @@ class JobSpec(Wire):
     form: Literal["native", "openai"] = "native"
     broker_prefix: str = ""
     tags: dict[str, str] = Field(default={}, exclude_if=_is_empty)
+    samples: int = Field(default=1, ge=1, le=MOST_SAMPLES, exclude_if=_is_one)
+    reduce: Reduce = Field(default="majority", exclude_if=_is_majority)
 
 
 class ErrorInfo(Wire):
@@ -111,8 +120,19 @@ class ErrorInfo(Wire):
     message: str
 
 
+class Vote(Wire):
+    """One of the answers that the samples of a job gave: its head, and which samples (from 0) gave it."""
+
+    answer: str
+    count: int
+    samples: tuple[int, ...]
+
+
 class Outcome(Wire):
-    """The end of a job's root loop; ``limits_reached`` names the limits that it met, also if it succeeded."""
+    """The end of a job's root loop; ``limits_reached`` names the limits that it met, also if it succeeded.
+
+    ``votes`` are the answers of its samples, those with most votes first; none if there is one sample.
+    """
 
     state: JobState
     answer: str | None = None
@@ -121,6 +141,7 @@ class Outcome(Wire):
     error: ErrorInfo | None = None
     iterations: int = 0
     limits_reached: tuple[str, ...] = ()
+    votes: tuple[Vote, ...] = Field(default=(), exclude_if=_is_empty)
 
     @property
     def reason(self) -> str:
@@ -215,6 +236,7 @@ class Result(Wire):
     isolation: str | None
     costs: Costs
     timing: Timing
+    votes: tuple[Vote, ...] = Field(default=(), exclude_if=_is_empty)
 
     def raise_for_state(self) -> None:
         """Return if the job has its answer.

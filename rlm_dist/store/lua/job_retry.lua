@@ -6,7 +6,8 @@
 -- end, so its root calls are made again too. (Root calls have no request, as no other worker runs them.)
 -- The journal is dropped if the job was exhausted, if its replay diverged, or if it holds sub-calls that failed for a
 -- reason that may have passed. Replies that were paid for are still found by their call ids.
-local job = get(JOB, 'state', 'id', 'batch', 'ended_entry', 'diverged')
+-- Samples that have an answer keep it, unless their answers were too different: then all are run again.
+local job = get(JOB, 'state', 'id', 'batch', 'ended_entry', 'diverged', 'reason')
 local state, id, batch = job[1], job[2], job[3]
 if not state then return NOT_FOUND end
 if not FINAL[state] or state == 'succeeded' then return 0 end
@@ -30,7 +31,13 @@ for index = 1, #states, 2 do
     if not of_root then call('HINCRBY', LEDGER, 'sub_calls', -1) end
   end
 end
-if drops_journal then call('DEL', JOURNAL) end
+if drops_journal then
+  local entries = job[6] == 'NoMajority' and {} or call('LRANGE', JOURNAL, 0, -1)
+  call('DEL', JOURNAL)
+  for _, entry in ipairs(entries) do
+    if entry:find('{"v":1,"t":"sample_ended",', 1, true) == 1 then call('RPUSH', JOURNAL, entry) end
+  end
+end
 local pending = number(call('HGET', LEDGER, 'pending_calls'))
 call('HDEL', LEDGER, 'pending_calls')
 call('DEL', DONE)
