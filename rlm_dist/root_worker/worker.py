@@ -213,7 +213,8 @@ class RootWorker(Worker):
             log.warning("job_not_isolated")
         emit(
             JobStarted(
-                job_id=spec.id, epoch=record.epoch, worker=worker, model=spec.model, sub_model=spec.sub_model, prompts=spec.prompts,
+                job_id=spec.id, epoch=record.epoch, worker=worker,
+                model=spec.model, sub_model=spec.sub_model, prompts=spec.prompts,
                 isolation=self._repls.level.isolation, context=spec.context.info, samples=spec.samples,
             )
         )  # fmt: skip
