@@ -301,7 +301,7 @@ def _gauges(
 
 @dataclass
 class _Open:
-    """What a sample has begun: the answered calls of a block that has not ended, and whether it has replied."""
+    """What a sample has begun: the answered calls of a block that has not ended; whether it has replied."""
 
     ids: list[str] = field(default_factory=list)
     calls: int = 0
