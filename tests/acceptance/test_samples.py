@@ -8,7 +8,7 @@ import pytest
 
 from rlm_dist.engine.votes import NO_MAJORITY
 from rlm_dist.schema import JobState, Message, Role
-from rlm_dist.schema.events import JobEnded, Marked, RootReplied
+from rlm_dist.schema.events import JobEnded, JobStarted, Marked, RootReplied
 from rlm_dist.simulated import Fault, SimulatedEndpoint
 from tests.acceptance.test_main_job import same_as_served
 from tests.support.bench import Bench, MakeBench
@@ -130,10 +130,8 @@ def test_a_root_worker_that_is_killed_pays_for_no_sample_twice(make_bench: MakeB
         assert same_as_served(bench, endpoint, [job.id])
 
 
-def test_samples_that_have_an_answer_keep_it_when_the_worker_dies_or_the_job_is_retried(
-    make_bench: MakeBench,
-) -> None:
-    """At the limit of sub-calls two of five samples answer; the retry runs the others alone."""
+def test_a_sample_that_has_an_answer_is_not_run_again(make_bench: MakeBench) -> None:
+    """Killed as the first answer is in the journal: the others alone are run by the next worker."""
     solvers = Solvers("a")
     with SimulatedEndpoint(root=solvers.root) as endpoint:
         bench = make_bench(endpoint)
@@ -146,7 +144,30 @@ def test_samples_that_have_an_answer_keep_it_when_the_worker_dies_or_the_job_is_
         result = job.result(RESULT_S)
         assert (result.state, result.answer) == (JobState.SUCCEEDED, "a")
         assert result.costs.root_llm_calls + result.costs.sub_llm_calls == 15
-        assert same_as_served(bench, endpoint, [job.id]) or result.costs.duplicate_paid_calls > 0
+        events = list(job.events())
+        starts = [at for at, event in enumerate(events) if isinstance(event, JobStarted)]
+        again = {event.sample for event in events[starts[-1] :] if isinstance(event, RootReplied)}
+        assert len(starts) == 2
+        assert len(again) < 5
+
+
+def test_a_retry_runs_the_samples_without_an_answer_alone(make_bench: MakeBench) -> None:
+    """One of three samples has an answer as the root model refuses the others."""
+    refuses = [Fault(kind="status", status=400, role=Role.ROOT, contains="mine=b;")]
+    solvers = Solvers("a", "b", "b", "a", "a")
+    with SimulatedEndpoint(root=solvers.root, faults=refuses) as endpoint:
+        bench = cluster(make_bench, endpoint)
+        batch = bench.client.submit_batch([{"id": "q", "query": "Who?", "context": "c"}], samples=3)
+        (result,) = batch.results()
+        assert (result.state, result.answer, result.partial_answer) == (JobState.FAILED, None, "a")
+        endpoint.faults = ()
+        assert batch.retry() == 1
+        result = batch.jobs()[0].result(RESULT_S)
+        assert (result.state, result.answer) == (JobState.SUCCEEDED, "b")
+        # The first turns of all are in the journal; the answer of the one is, too.
+        assert [vote.count for vote in result.votes] == [2, 1]
+        assert result.costs.root_llm_calls == 6
+        assert same_as_served(bench, endpoint, [result.id])
 
 
 def test_budgets_hold_over_all_samples(make_bench: MakeBench) -> None:

@@ -16,6 +16,7 @@ if ARGV[1] then call('HSET', JOB, 'spec', ARGV[1]) end
 for index, field in ipairs({'max_nanousd', 'max_tokens', 'max_sub_calls'}) do
   if (ARGV[1 + index] or '') ~= '' then call('HSET', JOB, field, ARGV[1 + index]) end
 end
+local SAMPLE = '{"v":1,"t":"sample_ended",'
 local PASSING = {rate = true, transient = true, timeout = true, outage = true}
 local states, drops_journal = call('HGETALL', CALLS), state == 'exhausted' or job[5]
 for index = 1, #states, 2 do
@@ -34,9 +35,7 @@ end
 if drops_journal then
   local entries = job[6] == 'NoMajority' and {} or call('LRANGE', JOURNAL, 0, -1)
   call('DEL', JOURNAL)
-  for _, entry in ipairs(entries) do
-    if entry:find('{"v":1,"t":"sample_ended",', 1, true) == 1 then call('RPUSH', JOURNAL, entry) end
-  end
+  for _, entry in ipairs(entries) do if entry:find(SAMPLE, 1, true) == 1 then call('RPUSH', JOURNAL, entry) end end
 end
 local pending = number(call('HGET', LEDGER, 'pending_calls'))
 call('HDEL', LEDGER, 'pending_calls')
