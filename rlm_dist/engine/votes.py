@@ -103,8 +103,9 @@ def choice_of(reply: str | None, count: int) -> int | None:
     except (ValueError, RecursionError):
         return None
     choice = value.get("choice") if isinstance(value, dict) and value.keys() == {"choice"} else None
-    is_number = isinstance(choice, int) and not isinstance(choice, bool)
-    return choice - 1 if is_number and 1 <= choice <= count else None
+    if not isinstance(choice, int) or isinstance(choice, bool) or not 1 <= choice <= count:
+        return None
+    return choice - 1
 
 
 def _same(outcome: Outcome) -> str:

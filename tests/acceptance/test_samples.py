@@ -135,15 +135,16 @@ def test_a_sample_that_has_an_answer_is_not_run_again(make_bench: MakeBench) -> 
     solvers = Solvers("a")
     with SimulatedEndpoint(root=solvers.root) as endpoint:
         bench = make_bench(endpoint)
-        # One process dies with the first sample's answer in the journal.
-        bench.start(Role.ROOT, concurrency=1, RLM_CHAOS_DIE_AT="sample.ended")
-        bench.start(Role.ROOT, concurrency=1)
+        job = bench.client.submit("c", "Who?", samples=5)
+        (bench.folder / job.id).write_text("sample.ended")  # the plan of its one death
+        bench.start(Role.ROOT, concurrency=1, RLM_CHAOS_DIE_AT=f"@{bench.folder}")
         bench.start(Role.SUB, concurrency=8)
         bench.wait_ready()
-        job = bench.client.submit("c", "Who?", samples=5)
         result = job.result(RESULT_S)
         assert (result.state, result.answer) == (JobState.SUCCEEDED, "a")
+        paid_twice = result.costs.duplicate_paid_calls  # other samples may have been on the wire
         assert result.costs.root_llm_calls + result.costs.sub_llm_calls == 15
+        assert endpoint.served.answered <= 15 + paid_twice
         events = list(job.events())
         starts = [at for at, event in enumerate(events) if isinstance(event, JobStarted)]
         again = {event.sample for event in events[starts[-1] :] if isinstance(event, RootReplied)}

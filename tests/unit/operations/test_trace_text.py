@@ -6,7 +6,7 @@ import pytest
 
 from rlm_dist.operations.trace_text import cost_lines, tokens, trace_lines
 from rlm_dist.schema import ContextInfo, JobState, ModelCosts, Role, Usage, Vote
-from rlm_dist.schema.events import JobEnded, JobStarted, Marked
+from rlm_dist.schema.events import Event, JobEnded, JobStarted, Marked
 from rlm_dist.store.trace import TracedEvent
 
 
@@ -45,7 +45,8 @@ def test_the_samples_of_a_job_are_shown_one_after_another_and_then_the_votes() -
     mixed = [
         Marked(turn=turn, kind=f"k{sample}{turn}", sample=sample) for turn in (0, 1) for sample in (0, 1)
     ]
-    trace = [TracedEvent(f"{at}-0", at, event) for at, event in enumerate([started, *mixed, ended])]
+    events: list[Event] = [started, *mixed, ended]
+    trace = [TracedEvent(f"{at}-0", at, event) for at, event in enumerate(events)]
     lines = [line.split("  (+")[0] for line in trace_lines(trace) if line.startswith(("──", "  !", "  2 v"))]
     assert lines == [
         "── sample 1 of 2, turn 0", "  ! k00", "── sample 1 of 2, turn 1", "  ! k01",
