@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from rlm_dist.errors import InputError
-from rlm_dist.schema import MOST_DEPTH, OnDivergence, Priority, PromptFamily, Tier
+from rlm_dist.schema import MOST_DEPTH, MOST_SAMPLES, OnDivergence, Priority, PromptFamily, Reduce, Tier
 
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document on stdout, and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")]
@@ -145,6 +145,11 @@ JOB_OPTIONS: Mapping[str, Any] = {
         ),
     ],
     "max_sub_calls": Annotated[int | None, typer.Option(min=0, help="Sub-calls a job may make.")],
+    "samples": Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_SAMPLES, metavar="K", help="Run a job K times and vote. [default: 1]"),
+    ],
+    "reduce": Annotated[Reduce | None, typer.Option(help="How samples vote. [default: majority]")],
 }
 
 

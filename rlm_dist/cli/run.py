@@ -20,6 +20,7 @@ from rlm_dist.llm import check_endpoints
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.local.cluster import is_up
 from rlm_dist.one_line import one_line
+from rlm_dist.operations.trace_text import vote_lines
 from rlm_dist.schema import PromptFamily, Role
 from rlm_dist.settings import Settings, load_settings
 
@@ -56,6 +57,8 @@ def run(
         result = follow(client.submit(encoded, query, tags=tags, **job), out)
     out.result(result, lambda: list(result_lines(result)))
     out.note(cost_note(result))
+    for line in vote_lines(result.votes):
+        out.note(line)
     if result.isolation == "none":
         out.note(NOT_ISOLATED)
     raise typer.Exit(exit_code(result.state))

@@ -36,6 +36,8 @@ def _problems(asked: JobOptions, ceilings: JobOptions) -> Iterator[str]:
         value, most = getattr(asked, name), getattr(ceilings, name)
         if value is not None and most is not None and value > most:
             yield f"{name}: is above the ceiling of this batch, {most}"
+    if (asked.samples or 1) > (ceilings.samples or 1):
+        yield f"samples: is above the ceiling of this batch, {ceilings.samples or 1}"
     for name in _FIXED:
         value = getattr(asked, name)
         if value is not None and value != getattr(ceilings, name):

@@ -317,6 +317,7 @@ def result_of(record: JobRecord) -> Result:
         error=outcome.error if outcome else None,
         iterations=outcome.iterations if outcome else 0,
         limits_reached=outcome.limits_reached if outcome else (),
+        votes=outcome.votes if outcome else (),
         isolation=record.isolation,
         costs=record.costs,
         timing=Timing(

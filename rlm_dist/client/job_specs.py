@@ -76,6 +76,8 @@ class JobSpecFactory:
             "cache": bool(options.cache),
             "root_parameters": options.parameters(Role.ROOT),
             "sub_parameters": options.parameters(Role.SUB),
+            "samples": options.samples or 1,
+            "reduce": options.reduce or "majority",
             "broker_prefix": settings.broker_prefix,
             **{name: getattr(options, name) for name in _OF_ANSWERS},
             "instructions": options.instructions or "",

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from pydantic import BaseModel
 
-from rlm_dist.schema import Compaction, OnDivergence, Priority, Tier
+from rlm_dist.schema import Compaction, OnDivergence, Priority, Reduce, Tier
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -21,9 +21,10 @@ class SubmitOptions(TypedDict, total=False):
     calls; ``tier`` is for both roles. ``sub_models`` are the models that code may name besides the job's two,
     ``child_models`` the root models of child jobs at depth 1, 2, …, which need a ``max_depth`` over 1.
     ``extra_body`` has further fields of the requests. ``tools`` are functions of the workers that code may
-    call. ``instructions`` join the root model's prompt.
-    ``compaction`` says what happens to older turns near the end of the root model's window. The others below
-    it say what an answer must be like; see docs/typed-answers.md.
+    call. The job is run ``samples`` times, and ``reduce`` says how one answer is made of theirs.
+    ``instructions`` join the root model's prompt. ``compaction`` says what happens to older turns near the
+    end of the root model's window. Those from ``response_schema`` to ``judge_model`` say what an answer must
+    be like; see docs/typed-answers.md.
     """
 
     model: str | None
@@ -57,6 +58,8 @@ class SubmitOptions(TypedDict, total=False):
     judge: str | None
     judge_model: str | None
     tools: Sequence[str] | None
+    samples: int | None
+    reduce: Reduce | None
 
 
 class BudgetOptions(TypedDict, total=False):

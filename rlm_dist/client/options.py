@@ -29,6 +29,7 @@ from rlm_dist.errors import InputError
 from rlm_dist.schema import (
     MAX_INSTRUCTIONS_CHARS,
     MOST_DEPTH,
+    MOST_SAMPLES,
     NANO,
     CallParameters,
     Compaction,
@@ -36,6 +37,7 @@ from rlm_dist.schema import (
     JobLimits,
     OnDivergence,
     Priority,
+    Reduce,
     Role,
     Tier,
 )
@@ -92,6 +94,8 @@ class JobOptions(BaseModel):
     judge: Name | None = None
     judge_model: Name | None = None
     tools: Annotated[tuple[Name, ...], Field(strict=False, max_length=_MOST_TOOLS)] | None = None
+    samples: int | None = Field(default=None, ge=1, le=MOST_SAMPLES)
+    reduce: Reduce | None = None
 
     @field_validator("judge")
     @classmethod

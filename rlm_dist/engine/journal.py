@@ -26,6 +26,8 @@ An entry is one JSON object with ``"v": 1`` and a type ``"t"``:
 
 A partial answer is cut to ``PARTIAL_BYTES``. The REPL reports it only if it changed.
 
+Entries of a sample after the first have its number, ``"sample":1``.
+
 A later entry for the same step replaces an earlier one. An entry that cannot be read, or that has another
 version, is ignored: its step is run again.
 """
@@ -33,7 +35,7 @@ version, is ignored: its step is run again.
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -69,14 +71,15 @@ class BudgetHint(NamedTuple):
 
 
 class Journal:
-    """The recorded steps of one job; a step that is not recorded is run and appended."""
+    """The recorded steps of one sample of a job; a step that is not recorded is run and appended."""
 
-    def __init__(self, entries: Sequence[str], append: Callable[[str], None]) -> None:
+    def __init__(self, entries: Iterable[str], append: Callable[[str], None], sample: int = 0) -> None:
         self._append = append
+        self._sample: dict[str, object] = {"sample": sample} if sample else {}
         self._entries: dict[_Key, dict[str, Any]] = {}
         for text in entries:
             entry = _read(text)
-            if entry is not None:
+            if entry is not None and entry.get("sample", 0) == sample:
                 self._entries[entry["t"], entry["turn"], entry.get("block", 0)] = entry
 
     def reply(self, turn: int, ask: Callable[[], Completion]) -> tuple[Completion, bool]:
@@ -185,7 +188,8 @@ class Journal:
             return None
 
     def _write(self, kind: str, turn: int, **fields: object) -> None:
-        self._append(json.dumps({"v": _VERSION, "t": kind, "turn": turn, **fields}, separators=(",", ":")))
+        entry = {"v": _VERSION, "t": kind, "turn": turn, **fields, **self._sample}
+        self._append(json.dumps(entry, separators=(",", ":")))
 
 
 def bounded_partial(text: str) -> str:

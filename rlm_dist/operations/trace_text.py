@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rlm_dist.schema import DEFAULT_TIER, ContextInfo, ModelCosts, Usage
+from rlm_dist.schema import DEFAULT_TIER, ContextInfo, ModelCosts, Usage, Vote
 from rlm_dist.schema.events import (
     CellRan,
     ChildrenAnswered,
@@ -22,18 +22,48 @@ _LATER_MESSAGE_CHARS = 500  # a later user message mostly repeats the output abo
 
 
 def trace_lines(trace: Iterable[TracedEvent]) -> Iterator[str]:
-    """A trace as lines of plain text, turn by turn, with the seconds since its first event."""
+    """A trace as lines of plain text, turn by turn, with the seconds since its first event.
+
+    Samples run side by side; in each run of the job they are shown one after another.
+    """
     start_ms: int | None = None
-    turn: int | None = None
-    for traced in trace:
+    at: tuple[int, int] | None = None
+    samples = 1
+    for traced in _by_sample(trace):
         event = traced.event
         start_ms = traced.at_ms if start_ms is None else start_ms
+        samples = event.samples if isinstance(event, JobStarted) else samples
         event_turn = getattr(event, "turn", None)
-        if event_turn is not None and event_turn != turn:
-            turn = event_turn
+        now = None if event_turn is None else (getattr(event, "sample", 0), event_turn)
+        if now is not None and now != at:
+            at = now
+            of = f"sample {now[0] + 1} of {samples}, " if samples > 1 else ""
             yield ""
-            yield f"── turn {turn}  (+{(traced.at_ms - start_ms) / 1000:.1f} s)"
+            yield f"── {of}turn {now[1]}  (+{(traced.at_ms - start_ms) / 1000:.1f} s)"
         yield from event_lines(event)
+
+
+def _by_sample(trace: Iterable[TracedEvent]) -> Iterator[TracedEvent]:
+    """The events of each run of a job, sample by sample; those of a job without samples as they come."""
+    held: list[TracedEvent] = []
+    sampled = False
+    for traced in trace:
+        event = traced.event
+        if isinstance(event, JobStarted | JobEnded):
+            yield from sorted(held, key=lambda held: getattr(held.event, "sample", 0))
+            held, sampled = [], isinstance(event, JobStarted) and event.samples > 1
+        if sampled and not isinstance(event, JobStarted):
+            held.append(traced)
+        else:
+            yield traced
+    yield from sorted(held, key=lambda held: getattr(held.event, "sample", 0))
+
+
+def vote_lines(votes: Sequence[Vote]) -> Iterator[str]:
+    """The answers of a job's samples, each with its votes and the samples that gave it, counted from 1."""
+    for vote in votes:
+        samples = ", ".join(str(number + 1) for number in vote.samples)
+        yield f"{calls(vote.count, 'vote')} (sample {samples}): {vote.answer}"
 
 
 def event_lines(event: Event) -> Iterator[str]:
@@ -172,6 +202,8 @@ def _ended(event: JobEnded) -> Iterator[str]:
     yield f"{event.state} after {calls(event.iterations, 'turn')}"
     if event.error:
         yield f"  {event.error.type}: {event.error.message}"
+    for line in vote_lines(event.votes):
+        yield from _indented(line, "  ")
     if event.answer is not None:
         yield from _indented(event.answer, "  ")
 

@@ -71,6 +71,7 @@ class ChildJobs:
         emit: Emit,
         folder: Path,
         max_context_bytes: int,
+        part: str = "",
     ) -> None:
         self.own = spec.context
         self.folder = folder
@@ -84,7 +85,7 @@ class ChildJobs:
         self._left_s = left_s
         self._emit = emit
         self._named_models = NamedModels(_with_child_models(spec), resolve)
-        self._ids = CallIds(spec.id)
+        self._ids = CallIds(spec.id, part)
         self._numbers = itertools.count(1)
         self._changed = threading.Condition()
         self._live: set[str] = set()

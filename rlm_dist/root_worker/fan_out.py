@@ -87,7 +87,11 @@ class _OpenQuery:
 
 
 class FanOut:
-    """Serves ``llm_query`` for one run of one job; ``query`` may be called from several threads."""
+    """Serves ``llm_query`` for one run of one part of a job; ``query`` may be called from several threads.
+
+    A job may have ``parts`` that run at once, each with a fan-out of its own: each has its share of the
+    window. ``part`` names the one that this is, so that its calls are its own.
+    """
 
     def __init__(
         self,
@@ -100,6 +104,8 @@ class FanOut:
         send: Send,
         queue_is_empty: Callable[[], bool],
         emit: Emit,
+        part: str = "",
+        parts: int = 1,
     ) -> None:
         self._spec = spec
         self._epoch = epoch
@@ -110,7 +116,8 @@ class FanOut:
         self._queue_is_empty = queue_is_empty
         self._emit = emit
         self._named_models = NamedModels(spec, accounts.resolve)
-        self._call_ids = CallIds(spec.id)
+        self._call_ids = CallIds(spec.id, part)
+        self._parts = parts
         self._changed = threading.Condition()
         self._outstanding: dict[str, _OpenQuery] = {}
         self._unsent: list[_OpenQuery] = []  # the queries with prompts that wait for room, oldest first
@@ -203,7 +210,8 @@ class FanOut:
 
     def _open_call(self, messages: tuple[Message, ...], model: str, schema: JsonSchema | None) -> OpenCall:
         request = CallRequest(
-            role=Role.SUB, model=model, messages=messages, cache=self._spec.cache,
+            role=Role.SUB, model=model, messages=messages,
+            cache=self._spec.cache and self._spec.samples == 1,  # votes are worth as much as they are apart
             response_schema=None if schema is None else dict(schema),
             **self._spec.sub_parameters.model_dump(),
         )  # fmt: skip
@@ -263,7 +271,8 @@ class FanOut:
     def _fair_window(self) -> Window:
         """This job's window, read from the store again every ``RENEW_S``."""
         if time.monotonic() - self._window_at > RENEW_S:
-            self._window = self._store.workers.fair_window()
+            window = self._store.workers.fair_window()
+            self._window = window._replace(calls=max(1, window.calls // self._parts))
             self._window_at = time.monotonic()
         return self._window
 

@@ -7,6 +7,7 @@ job waits for: a cell, a root call or a sub-call.
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.engine import loop as engine
@@ -20,6 +21,7 @@ from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.root_worker.root_calls import RootCalls
+from rlm_dist.root_worker.run_counts import RunCounts
 from rlm_dist.schema import NANO, Completion, JobRecord, Message, Outcome
 from rlm_dist.schema.events import REPLAY_DIVERGED, Emit, Event, Marked, RootReplied
 from rlm_dist.store import Store
@@ -29,7 +31,7 @@ _WARN_AT = 0.75
 
 
 class RootJob:
-    """A job leased by this worker, with everything needed to run it."""
+    """A job leased by this worker, or one sample of it, with everything needed to run it."""
 
     def __init__(
         self,
@@ -46,10 +48,15 @@ class RootJob:
         children: ChildJobs | None = None,
         window: RootWindow,
         texts: PromptTexts | None,
+        sample: int = 0,
+        counts: RunCounts | None = None,
     ) -> None:
+        """The samples of a job share ``counts``."""
         self._children = children
         self._window = window
         self._texts = texts
+        self._sample = sample
+        self._counts = counts or RunCounts()
         self._spec = record.spec
         self._epoch = record.epoch
         self._lease = lease
@@ -60,8 +67,6 @@ class RootJob:
         self._repl = repl
         self._sink = emit
         self._review = review
-        self._diverged = 0
-        self._turns = 0
         self._batch_has_budget = record.spec.batch_id is not None and store.batches.has_budget(
             record.spec.batch_id
         )
@@ -74,8 +79,8 @@ class RootJob:
             Parked: if the job has to go back to the queue.
             RLMError: if the REPL cannot be started, or the store cannot be reached.
         """
-        journal = Journal(list(self._entries()), self._write)
-        self._lease.on_lost(self._stop)
+        journal = Journal(self._entries(), self._write, self._sample)
+        self._lease.on_lost(self.stop)
         try:
             self._repl.sandbox.start()
             return engine.run(
@@ -98,10 +103,9 @@ class RootJob:
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, Marked) and event.kind == REPLAY_DIVERGED:
-            self._diverged += 1
-            self._store.jobs.note_divergence(self._spec.id, self._epoch, self._diverged)
+            self._counts.diverge(partial(self._store.jobs.note_divergence, self._spec.id, self._epoch))
         elif isinstance(event, RootReplied):
-            self._turns = event.turn + 1
+            self._counts.begin_turn(self._sample, event.turn)
         self._sink(event)
 
     def _entries(self) -> Iterator[str]:
@@ -116,10 +120,15 @@ class RootJob:
             packed = self._payloads.pack(self._spec.id, entry)
         except BlobError:  # the journal must not fail its job
             packed = entry
-        self._store.journals.append(self._spec.id, self._epoch, packed, self._turns)
+        self._store.journals.append(self._spec.id, self._epoch, packed, self._counts.turns)
         failpoint("journal.written", self._spec.id)
 
-    def _stop(self, error: RLMError) -> None:
+    def leave_room(self) -> None:
+        """Give free what the run kept of the budgets, if other samples of the job go on."""
+        self._calls.leave_room()
+
+    def stop(self, error: RLMError) -> None:
+        """Stop whatever the run waits for, because of ``error``."""
         self._calls.abort(error)
         self._fan_out.abort(error)
         if self._children is not None:
@@ -167,7 +176,9 @@ class RootJob:
         limits = self._spec.limits
         if limits.max_seconds is not None:
             yield "seconds", self._lease.used_s, limits.max_seconds
-        near = limits.max_sub_calls is not None and self._fan_out.asked > _WARN_AT * limits.max_sub_calls
+        near = limits.max_sub_calls is not None and (
+            self._spec.samples > 1 or self._fan_out.asked > _WARN_AT * limits.max_sub_calls
+        )
         if limits.max_nanousd is None and limits.max_tokens is None and not near:
             return  # most jobs are far from their limit: do not read the ledger after each turn
         costs = self._store.jobs.costs(self._spec.id)

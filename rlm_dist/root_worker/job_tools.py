@@ -90,6 +90,7 @@ class JobTools:
         payloads: Payloads,
         timeout_s: float,
         emit: Emit,
+        part: str = "",
     ) -> None:
         self._tools = tools
         self._job_id = job_id
@@ -98,7 +99,7 @@ class JobTools:
         self._payloads = payloads
         self._timeout_s = timeout_s
         self._emit = emit
-        self._call_ids = CallIds(job_id)
+        self._call_ids = CallIds(job_id, part)
         self._lock = threading.Lock()
         self._made = 0
         self._aborted: Future[None] = Future()

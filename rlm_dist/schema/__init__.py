@@ -18,6 +18,7 @@ from rlm_dist.schema.costs import DEFAULT_TIER, FLEX, Charge, Costs, ModelCosts,
 from rlm_dist.schema.jobs import (
     MAX_INSTRUCTIONS_CHARS,
     MOST_DEPTH,
+    MOST_SAMPLES,
     Compaction,
     ContextInfo,
     ContextRef,
@@ -31,9 +32,11 @@ from rlm_dist.schema.jobs import (
     Outcome,
     Priority,
     PromptFamily,
+    Reduce,
     Result,
     Running,
     Timing,
+    Vote,
 )
 
 __all__ = [
@@ -42,6 +45,7 @@ __all__ = [
     "FLEX",
     "MAX_INSTRUCTIONS_CHARS",
     "MOST_DEPTH",
+    "MOST_SAMPLES",
     "NANO",
     "REPL_NAMES",
     "Answer",
@@ -74,6 +78,7 @@ __all__ = [
     "Priority",
     "PromptFamily",
     "ReachedLimit",
+    "Reduce",
     "Resolved",
     "Result",
     "Role",
@@ -81,6 +86,7 @@ __all__ = [
     "Tier",
     "Timing",
     "Usage",
+    "Vote",
     "Wire",
     "tier_name",
 ]

@@ -30,3 +30,7 @@ def _is_empty(value: object) -> bool:
 
 def _is_zero(value: object) -> bool:
     return value == 0
+
+
+def _is_one(value: object) -> bool:
+    return value == 1

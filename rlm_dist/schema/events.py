@@ -1,6 +1,7 @@
 """The events of a job: frozen values that are passed to one ``emit`` callable.
 
-The trace of a job is the list of its events in order; ``EVENT`` parses a stored event.
+The trace of a job is the list of its events in order; ``EVENT`` parses a stored event. If the job has several
+samples, events tell by ``sample`` (from 0) of which one they are; those of different samples are mixed.
 """
 
 from collections.abc import Callable
@@ -8,9 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from rlm_dist.schema.base import Wire, _is_none
+from rlm_dist.schema.base import Wire, _is_empty, _is_none, _is_one, _is_zero
 from rlm_dist.schema.costs import Usage
-from rlm_dist.schema.jobs import ContextInfo, ErrorInfo, JobState
+from rlm_dist.schema.jobs import ContextInfo, ErrorInfo, JobState, Vote
 
 REPLAY_DIVERGED = "replay_diverged"  # marks a cell whose result differs from its journal
 
@@ -31,6 +32,7 @@ class JobStarted(Wire):
     isolation: str
     context: ContextInfo
     prompts_sha256: str | None = Field(default=None, exclude_if=_is_none)
+    samples: int = Field(default=1, exclude_if=_is_one)
 
 
 class MessageAdded(Wire):
@@ -40,6 +42,7 @@ class MessageAdded(Wire):
     turn: int
     role: Literal["system", "user", "assistant"]
     text: str
+    sample: int = Field(default=0, exclude_if=_is_zero)
 
 
 class RootReplied(Wire):
@@ -52,6 +55,7 @@ class RootReplied(Wire):
     finish_reason: str
     seconds: float
     replayed: bool = False
+    sample: int = Field(default=0, exclude_if=_is_zero)
 
 
 class CellRan(Wire):
@@ -69,6 +73,7 @@ class CellRan(Wire):
     truncated_calls: int = 0
     state_lost: bool
     replayed: bool = False
+    sample: int = Field(default=0, exclude_if=_is_zero)
 
 
 class SubCallsAnswered(Wire):
@@ -88,6 +93,7 @@ class SubCallsAnswered(Wire):
     tiers: dict[str, int] = Field(default={})
     seconds: float
     call_ids: str = ""
+    sample: int = Field(default=0, exclude_if=_is_zero)
 
 
 class ChildrenAnswered(Wire):
@@ -102,6 +108,7 @@ class ChildrenAnswered(Wire):
     failed: int
     seconds: float
     job_ids: str
+    sample: int = Field(default=0, exclude_if=_is_zero)
 
 
 class ToolCalled(Wire):
@@ -118,6 +125,7 @@ class ToolCalled(Wire):
     from_store: bool = False
     arguments: str = ""
     result: str = ""
+    sample: int = Field(default=0, exclude_if=_is_zero)
 
 
 class Marked(Wire):
@@ -127,6 +135,7 @@ class Marked(Wire):
     turn: int
     kind: str
     detail: str = ""
+    sample: int = Field(default=0, exclude_if=_is_zero)
 
 
 class JobEnded(Wire):
@@ -137,6 +146,7 @@ class JobEnded(Wire):
     answer: str | None
     error: ErrorInfo | None
     iterations: int
+    votes: tuple[Vote, ...] = Field(default=(), exclude_if=_is_empty)
 
 
 Event = (

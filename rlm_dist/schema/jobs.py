@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from rlm_dist.errors import Cancelled, JobFailed
-from rlm_dist.schema.base import Wire, _is_empty, _is_none, _is_zero
+from rlm_dist.schema.base import Wire, _is_empty, _is_none, _is_one, _is_zero
 from rlm_dist.schema.calls import CallParameters
 from rlm_dist.schema.costs import Costs
 
@@ -15,11 +15,17 @@ Compaction = Literal["cut", "summary", "off"]
 MAX_INSTRUCTIONS_CHARS = 20_000
 OnDivergence = Literal["warn", "fail"]
 Priority = Literal["high", "normal", "low"]
+Reduce = Literal["majority", "judge"]
 MOST_DEPTH = 8
+MOST_SAMPLES = 32
 
 
 def _is_cut(value: str) -> bool:
     return value == "cut"
+
+
+def _is_majority(value: object) -> bool:
+    return value == "majority"
 
 
 class JobState(StrEnum):
@@ -87,7 +93,8 @@ class JobSpec(Wire):
     prompt as they are. ``compaction`` says what happens to older turns when the chat nears the root model's
     window. ``tools`` names functions of the workers that its code may call. ``parent_id`` is the job whose
     code asked for this one, a child; ``depth`` counts the jobs above it. ``child_models`` are the root models
-    of children at depth 1, 2, …; the last one is for all that are deeper, ``model`` if there is none.
+    of children at depth 1, 2, …; the last one is for all that are deeper, ``model`` if there is none. The job
+    is run ``samples`` times, and ``reduce`` says how one answer is made of theirs.
 
     An answer is accepted if it conforms to ``response_schema``, if the quotes in its field ``quote_check``
     stand in the context, if the function ``validator`` (``module:name``) does not refuse it, and if
@@ -117,6 +124,8 @@ class JobSpec(Wire):
     form: Literal["native", "openai"] = "native"
     broker_prefix: str = ""
     tags: dict[str, str] = Field(default={}, exclude_if=_is_empty)
+    samples: int = Field(default=1, ge=1, le=MOST_SAMPLES, exclude_if=_is_one)
+    reduce: Reduce = Field(default="majority", exclude_if=_is_majority)
     tools: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
     response_schema: dict[str, JsonValue] | None = Field(default=None, exclude_if=_is_none)
     quote_check: str | None = Field(default=None, exclude_if=_is_none)
@@ -142,8 +151,19 @@ class ErrorInfo(Wire):
     message: str
 
 
+class Vote(Wire):
+    """One of the answers that the samples of a job gave: its head, and which samples (from 0) gave it."""
+
+    answer: str
+    count: int
+    samples: tuple[int, ...]
+
+
 class Outcome(Wire):
-    """The end of a job's root loop; ``limits_reached`` names the limits that it met, also if it succeeded."""
+    """The end of a job's root loop; ``limits_reached`` names the limits that it met, also if it succeeded.
+
+    ``votes`` are the answers of its samples, those with most votes first; none if there is one sample.
+    """
 
     state: JobState
     answer: str | None = None
@@ -152,6 +172,7 @@ class Outcome(Wire):
     error: ErrorInfo | None = None
     iterations: int = 0
     limits_reached: tuple[str, ...] = ()
+    votes: tuple[Vote, ...] = Field(default=(), exclude_if=_is_empty)
 
     @property
     def reason(self) -> str:
@@ -247,6 +268,7 @@ class Result(Wire):
     isolation: str | None
     costs: Costs
     timing: Timing
+    votes: tuple[Vote, ...] = Field(default=(), exclude_if=_is_empty)
 
     def raise_for_state(self) -> None:
         """Return if the job has its answer.

@@ -13,10 +13,13 @@ from rlm_dist.schema import CallRequest
 
 
 class CallIds:
-    """Gives each request of one job its call id; safe to use from several threads."""
+    """Gives each request of one job its call id; safe to use from several threads.
 
-    def __init__(self, job_id: str) -> None:
-        self._job_id = job_id
+    ``part`` names a part of the job whose calls are not those of others, as a sample after the first.
+    """
+
+    def __init__(self, job_id: str, part: str = "") -> None:
+        self._of = f"{job_id}\n{part}\n" if part else f"{job_id}\n"
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
 
@@ -34,7 +37,7 @@ class CallIds:
 
     def count(self, identity: str) -> tuple[str, int]:
         """The digest of the job and what it asks, in ASCII, and how often it has asked this, now included."""
-        content = f"{self._job_id}\n{identity}".encode()
+        content = f"{self._of}{identity}".encode()
         digest = hashlib.blake2b(content, digest_size=12).hexdigest()
         with self._lock:
             self._counts[digest] += 1
@@ -44,3 +47,8 @@ class CallIds:
         """Restart the counts, before the same steps are run again."""
         with self._lock:
             self._counts.clear()
+
+
+def part_of(sample: int) -> str:
+    """The part of a job that a sample is; the first sample has the ids of a job without samples."""
+    return f"sample {sample}" if sample else ""

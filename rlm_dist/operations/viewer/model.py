@@ -8,6 +8,7 @@ The texts of a job (query, prompts, replies, code, outputs, errors, answer) are 
 asked for.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,12 +16,13 @@ from rlm_dist.schema import (
     NANO,
     Costs,
     ErrorInfo,
-    JobLimits,
     JobRecord,
+    JobSpec,
     JobState,
     ModelCosts,
     Outcome,
     Usage,
+    Vote,
 )
 from rlm_dist.schema.events import (
     REPLAY_DIVERGED,
@@ -40,13 +42,8 @@ from rlm_dist.store.trace import TracedEvent
 # Facts that a reader should not overlook; other marks are shown as notes.
 _WARNINGS = frozenset(
     {
-        REPLAY_DIVERGED,
-        "event_lost",
-        "limit_reached",
-        "root_attempts_failed",
-        "state_lost",
-        "parked",
-        "answer_refused",
+        *(REPLAY_DIVERGED, "event_lost", "limit_reached", "root_attempts_failed", "state_lost", "parked"),
+        *("answer_refused", "judge_unusable", "vote_tied"),
     }
 )
 # Marks whose detail is in our own words; that of others may quote an endpoint.
@@ -54,6 +51,7 @@ _OWN_MARKS = frozenset(
     {
         *(REPLAY_DIVERGED, "compacted", "early_final", "limit_reached", "prompts_changed"),
         *("root_attempts_failed", "state_lost", "state_rebuilt", "answer_refused"),
+        *("judge_unusable", "judged", "vote_tied"),
     }
 )
 
@@ -126,6 +124,12 @@ class TurnView:
     marks: tuple[MarkView, ...] = ()
     observation: str | None = None
     observation_chars: int | None = None
+    sample: int = 0
+
+    @property
+    def name(self) -> str:
+        """The id of its element in the page."""
+        return f"turn-{self.sample + 1}-{self.number}" if self.sample else f"turn-{self.number}"
 
     @property
     def calls(self) -> int:
@@ -211,6 +215,13 @@ class Trajectory:
     parent_id: str | None = None
     children: tuple[ChildRow, ...] = ()
     more_children: int = 0
+    samples: int = 1
+    votes: tuple[Vote, ...] = ()
+
+    def title(self, turn: TurnView) -> str:
+        """The heading of a turn."""
+        of = f"Sample {turn.sample + 1} of {self.samples}, turn" if self.samples > 1 else "Turn"
+        return f"{of} {turn.number}"
 
     @property
     def cells(self) -> list[CellView]:
@@ -238,7 +249,7 @@ def trajectory(
     builder = _Builder(record, content=content)
     for traced in events:
         builder.add(traced)
-    builder.end_open_cell()
+    builder.end_open_cells()
     spec, outcome = record.spec, record.outcome or Outcome(state=record.state)
     until_ms = record.ended_ms or now_ms
     ran_s = record.run_ms(until_ms) / 1000 if record.started_ms is not None else None
@@ -256,12 +267,14 @@ def trajectory(
         isolation=record.isolation, prompts=spec.prompts,
         model=spec.model, sub_model=spec.sub_model, context=context_text,
         costs=record.costs, models=tuple(models),
-        gauges=_gauges(spec.limits, record.costs, ran_s, len(builder.turns), outcome.iterations),
+        gauges=_gauges(spec, record.costs, ran_s, len(builder.turns), outcome.iterations),
         runs=tuple(builder.runs), diverged_cells=record.diverged_cells,
         marks=tuple(mark for turn in builder.turns for mark in turn.marks if mark.warns),
-        opening=tuple(builder.opening), turns=tuple(builder.turns),
+        opening=tuple(builder.opening),
+        turns=tuple(sorted(builder.turns, key=lambda turn: turn.sample)),
         cell_of=builder.cell_of, unplaced=builder.unplaced,
         parent_id=spec.parent_id, children=tuple(children), more_children=more_children,
+        samples=spec.samples, votes=_votes(outcome.votes, content=content),
     )  # fmt: skip
 
 
@@ -276,17 +289,32 @@ def _error(error: ErrorInfo | None, *, content: bool) -> ErrorInfo | None:
     return ErrorInfo(type=error.type, message="")
 
 
+def _votes(votes: Iterable[Vote], *, content: bool) -> tuple[Vote, ...]:
+    """The votes; without content, how many there are and of which samples."""
+    return tuple(vote if content else vote.model_copy(update={"answer": ""}) for vote in votes)
+
+
 def _gauges(
-    limits: JobLimits, costs: Costs, ran_s: float | None, turns: int, iterations: int
+    spec: JobSpec, costs: Costs, ran_s: float | None, turns: int, iterations: int
 ) -> tuple[Gauge, ...]:
+    limits = spec.limits
     usd = None if limits.max_nanousd is None else limits.max_nanousd / NANO
     return (
         Gauge("Money", costs.total_cost, usd, "USD"),
         Gauge("Tokens", costs.root_llm_tokens + costs.sub_llm_tokens, limits.max_tokens, "tokens"),
         Gauge("Sub-calls", costs.sub_llm_calls, limits.max_sub_calls, "calls"),
         Gauge("Seconds", ran_s, limits.max_seconds, "s"),
-        Gauge("Turns", iterations or turns, limits.max_iterations, "turns"),
+        Gauge("Turns", iterations or turns, limits.max_iterations * spec.samples, "turns"),
     )
+
+
+@dataclass
+class _Open:
+    """What a sample has begun: the answered calls of a block that has not ended; whether it has replied."""
+
+    ids: list[str] = field(default_factory=list)
+    calls: int = 0
+    opening_over: bool = False
 
 
 class _Builder:
@@ -295,6 +323,7 @@ class _Builder:
     def __init__(self, record: JobRecord, *, content: bool) -> None:
         self._content = content
         self._final = record.state.final
+        self._single = record.spec.samples == 1
         self.start_ms = record.started_ms or 0
         self.turns: list[TurnView] = []
         self.opening: list[tuple[str, str]] = []
@@ -302,9 +331,7 @@ class _Builder:
         self.cell_of: dict[str, tuple[int, int]] = {}
         self.unplaced = False
         self._cells = 0
-        self._open_ids: list[str] = []
-        self._open_calls = 0
-        self._opening_over = False
+        self._samples: defaultdict[int, _Open] = defaultdict(_Open)
 
     def add(self, traced: TracedEvent) -> None:
         """Add the next event."""
@@ -313,14 +340,14 @@ class _Builder:
         match traced.event:
             case JobStarted() as event:
                 self.runs.append(TakenUp(at_ms, event.epoch, event.worker, event.isolation))
-                self._open_ids, self._open_calls, self._opening_over = [], 0, False
+                self._samples.clear()
             case MessageAdded() as event:
                 self._message(at_ms, event)
             case RootReplied() as event:
                 self._reply(at_ms, event)
             case SubCallsAnswered() as event:
-                self._open_ids += unpack_ids(event.call_ids)
-                self._open_calls += event.calls
+                self._samples[event.sample].ids += unpack_ids(event.call_ids)
+                self._samples[event.sample].calls += event.calls
                 self.unplaced |= event.calls > 0 and not event.call_ids
             case CellRan() as event:
                 self._cell(at_ms, event)
@@ -331,35 +358,45 @@ class _Builder:
             case JobEnded():
                 pass  # the record says more
 
-    def end_open_cell(self) -> None:
-        """Note the block that has not ended, or in which the job ended, if there is one."""
-        last = self.turns[-1] if self.turns else None
-        is_open = last and last.reply and last.observation_chars is None and not self._final
-        if self._open_ids or self._open_calls or is_open:
-            turn = self._turn(last.number if last else 0, 0)
+    def end_open_cells(self) -> None:
+        """Note the block of each sample that has not ended, or in which the job ended, if there is one."""
+        for sample in sorted({0, *self._samples, *(turn.sample for turn in self.turns)}):
+            self._end_open_cell(sample)
+
+    def _end_open_cell(self, sample: int) -> None:
+        last, opened = self._last(sample), self._samples[sample]
+        # A sample ends before its job does, so of several samples only open calls tell.
+        is_open = last and last.reply and last.observation_chars is None and not self._final and self._single
+        if opened.ids or opened.calls or is_open:
+            turn = self._turn(last.number if last else 0, 0, sample)
             cell = CellView(
                 key=self._cells, turn=turn.number, block=len(turn.cells), at_ms=turn.at_ms,
-                calls=self._open_calls, running=True,
+                calls=opened.calls, running=True,
             )  # fmt: skip
-            self._place(cell.key)
+            self._cells += 1
+            self._place(cell.key, sample)
             self._update(replace(turn, cells=(*turn.cells, cell)))
 
-    def _turn(self, number: int, at_ms: int) -> TurnView:
+    def _last(self, sample: int) -> TurnView | None:
+        """The latest turn of a sample."""
+        return next((turn for turn in reversed(self.turns) if turn.sample == sample), None)
+
+    def _turn(self, number: int, at_ms: int, sample: int) -> TurnView:
         for turn in reversed(self.turns):
-            if turn.number == number:
+            if (turn.sample, turn.number) == (sample, number):
                 return turn
-        self.turns.append(TurnView(number, at_ms))
+        self.turns.append(TurnView(number, at_ms, sample=sample))
         return self.turns[-1]
 
     def _update(self, turn: TurnView) -> None:
-        self.turns = [turn if old.number == turn.number else old for old in self.turns]
+        self.turns = [turn if old.name == turn.name else old for old in self.turns]
 
     def _message(self, at_ms: int, event: MessageAdded) -> None:
-        if not self._opening_over:
-            if self._content and len(self.runs) <= 1:
+        if not self._samples[event.sample].opening_over:
+            if self._content and len(self.runs) <= 1 and not event.sample:
                 self.opening.append((event.role, event.text))
             return
-        turn = self._turn(event.turn, at_ms)
+        turn = self._turn(event.turn, at_ms, event.sample)
         text = event.text if self._content else None
         if event.role == "user" and turn.observation_chars is None:
             self._update(replace(turn, observation=text, observation_chars=len(event.text)))
@@ -367,8 +404,8 @@ class _Builder:
             self._update(replace(turn, reply=replace(turn.reply, text=text)))
 
     def _reply(self, at_ms: int, event: RootReplied) -> None:
-        self._opening_over = True
-        turn = self._turn(event.turn, at_ms - round(event.seconds * 1000))
+        self._samples[event.sample].opening_over = True
+        turn = self._turn(event.turn, at_ms - round(event.seconds * 1000), event.sample)
         if event.replayed and turn.reply is not None:
             self._update(replace(turn, reply=replace(turn.reply, replays=turn.reply.replays + 1)))
             return
@@ -379,11 +416,11 @@ class _Builder:
         self._update(replace(turn, reply=reply))
 
     def _cell(self, at_ms: int, event: CellRan) -> None:
-        turn = self._turn(event.turn, at_ms)
+        turn = self._turn(event.turn, at_ms, event.sample)
         earlier = next((cell for cell in turn.cells if cell.block == event.block), None)
         if earlier is not None:
             again = replace(earlier, replays=earlier.replays + 1)
-            self._place(earlier.key)
+            self._place(earlier.key, event.sample)
             self._update(
                 replace(turn, cells=tuple(again if cell is earlier else cell for cell in turn.cells))
             )
@@ -398,22 +435,23 @@ class _Builder:
             state_lost=event.state_lost, replays=int(event.replayed),
         )  # fmt: skip
         self._cells += 1
-        self._place(cell.key)
+        self._place(cell.key, event.sample)
         self._update(replace(turn, cells=(*turn.cells, cell)))
 
-    def _place(self, key: int) -> None:
-        """Give the calls answered since the last block to this one."""
-        start = sum(1 for place, _ in self.cell_of.values() if place == key) if self._open_ids else 0
-        for call_id in self._open_ids:
+    def _place(self, key: int, sample: int) -> None:
+        """Give the calls that a sample had answered since its last block to this one."""
+        opened = self._samples[sample]
+        start = sum(1 for place, _ in self.cell_of.values() if place == key) if opened.ids else 0
+        for call_id in opened.ids:
             if call_id not in self.cell_of:
                 self.cell_of[call_id] = (key, start)
                 start += 1
-        self._open_ids, self._open_calls = [], 0
+        opened.ids, opened.calls = [], 0
 
     def _mark(self, at_ms: int, event: Marked) -> None:
         # Root calls mark what happens to them with turn 0: it belongs to the turn that is under way.
-        number = event.turn or (self.turns[-1].number if self.turns else 0)
-        turn = self._turn(number, at_ms)
+        last = self._last(event.sample)
+        turn = self._turn(event.turn or (last.number if last else 0), at_ms, event.sample)
         detail = event.detail if self._content or event.kind in _OWN_MARKS else ""
         mark = MarkView(at_ms, event.kind, detail, event.kind in _WARNINGS)
         self._update(replace(turn, marks=(*turn.marks, mark)))
@@ -435,12 +473,13 @@ def timeline(job: Trajectory) -> list[TimelineSpan]:
     """The root model's replies and the blocks, in order; sub-calls come from their rows."""
     spans = []
     for turn in job.turns:
+        title = job.title(turn).lower()
         if turn.reply is not None and turn.reply.seconds:
             ms = round(turn.reply.seconds * 1000)
-            label = f"turn {turn.number}: reply of {turn.reply.model}"
-            spans.append(TimelineSpan("root", label, turn.reply.at_ms - ms, ms, f"turn-{turn.number}"))
+            label = f"{title}: reply of {turn.reply.model}"
+            spans.append(TimelineSpan("root", label, turn.reply.at_ms - ms, ms, turn.name))
         for cell in turn.cells:
-            ms, label = round(cell.seconds * 1000), f"turn {cell.turn}, block {cell.block}"
+            ms, label = round(cell.seconds * 1000), f"{title}, block {cell.block}"
             if not cell.running:
                 spans.append(TimelineSpan("block", label, cell.at_ms, ms, cell.name, cell.failed))
     return spans

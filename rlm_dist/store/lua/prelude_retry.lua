@@ -4,7 +4,8 @@
 -- end, so its root calls are made again too. (Root calls have no request, as no other worker runs them.)
 -- The journal is dropped if the job was exhausted, if its replay diverged, if it holds sub-calls that failed for a
 -- reason that may have passed, or if a child has no answer. Replies that were paid for are still found by their call
--- ids.
+-- ids. Samples that have an answer keep it, unless their answers were too different: then all are run again.
+local SAMPLE = '{"v":1,"t":"sample_ended",'
 local PASSING = {rate = true, transient = true, timeout = true, outage = true}
 
 -- Drops the calls that are to be made again. Returns whether the journal is to be dropped for one of them, and how
@@ -49,11 +50,17 @@ local function unanswered_below()
   return unanswered
 end
 
+local function drop_journal(reason)
+  local entries = reason == 'NoMajority' and {} or call('LRANGE', JOURNAL, 0, -1)
+  call('DEL', JOURNAL)
+  for _, entry in ipairs(entries) do if entry:find(SAMPLE, 1, true) == 1 then call('RPUSH', JOURNAL, entry) end end
+end
+
 local function retry(state, above, batch)
-  local fields = get(JOB, 'diverged', 'live_children')
+  local fields = get(JOB, 'diverged', 'live_children', 'reason')
   local passing, sub_calls, pending = drop_calls(state == 'exhausted')
   local unanswered = fields[2] and unanswered_below()
-  if state == 'exhausted' or fields[1] or passing or unanswered then call('DEL', JOURNAL) end
+  if state == 'exhausted' or fields[1] or passing or unanswered then drop_journal(fields[3]) end
   add_to_all(ledgers_of(above), {sub_calls = 0 - sub_calls})
   add_to_all(ledgers_of(above, batch), {pending_calls = 0 - pending})
   call('DEL', DONE)

@@ -30,6 +30,7 @@ def test_run_and_submit_declare_the_same_options_of_a_job() -> None:
         *("model", "sub_model", "sub_models", "tier", "sub_tier", "response_schema", "instructions", "tools"),
         *("max_iterations", "max_usd", "max_tokens", "max_seconds", "max_sub_calls"),
         *("max_depth", "child_models"),
+        *("samples", "reduce"),
     }
     for name in JOB_OPTIONS:
         assert run[name] == submit[name], name

@@ -57,6 +57,7 @@ def problems(line: dict[str, Any], **ceilings: Any) -> tuple[str, ...]:
         ("tier", "default", "priority"),
         ("sub_tier", "flex", "priority"),
         ("priority", "low", "high"),
+        ("samples", 1, 2),
     ],
 )
 def test_a_line_may_ask_for_less_and_not_for_more(name: str, fits: object, exceeds: object) -> None:
