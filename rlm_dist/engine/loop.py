@@ -84,17 +84,19 @@ def run(
     journal: Journal,
     emit: Emit,
     budget: Budget | None,
+    begin_session: Callable[[], str] | None = None,
 ) -> Outcome:
     """Run a job's root loop to its end, starting where its journal ends.
 
     ``budget`` is called after each turn with the number of characters of the next request, and returns what
-    to tell the model; None if the job has no limits.
+    to tell the model; None if the job has no limits. ``begin_session`` rebuilds what earlier queries left in
+    the REPL, and returns what to tell the model of them; None if there is nothing to tell.
 
     Raises:
         Superseded: another worker now holds the job.
         RLMError: the REPL, the store or the endpoint could not be reached.
     """
-    loop = _Loop(spec, complete, repl, journal, emit, budget)
+    loop = _Loop(spec, complete, repl, journal, emit, budget, begin_session)
     try:
         return loop.run()
     except LimitExceeded as error:
@@ -117,6 +119,7 @@ class _Loop:
         journal: Journal,
         emit: Emit,
         budget: Budget | None,
+        begin_session: Callable[[], str] | None = None,
     ) -> None:
         self._spec = spec
         self._complete = complete
@@ -124,6 +127,7 @@ class _Loop:
         self._journal = journal
         self._emit = emit
         self._budget = budget
+        self._begin_session = begin_session
         self._chat: list[Message] = []
         self._turn = 0
         self._replies = 0
@@ -139,7 +143,8 @@ class _Loop:
         self._last_words: str | None = None
 
     def run(self) -> Outcome:
-        for message in prompts.opening(self._spec):
+        session = self._begin_session() if self._begin_session else None
+        for message in prompts.opening(self._spec, session):
             self._say(message.role, message.content)
         limit = self._spec.limits.max_iterations
         turns = limit + 1 if self._spec.ask_at_limit else limit
@@ -326,7 +331,7 @@ class _Loop:
         """Restart the REPL and rebuild the variables of earlier blocks; return a note on the result."""
         self._repl.restart()
         if not self._cells:
-            return "There were none from earlier blocks."
+            return prompts.NONE_LEFT if self._begin_session is None else prompts.SESSION_LEFT
         for code, began_ns in self._cells:
             if self._repl.run(code, began_ns, self._turn).state_lost:
                 self._cells = []

@@ -16,9 +16,11 @@ from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.root_worker.root_calls import RootCalls
+from rlm_dist.root_worker.session_rebuild import SessionRebuild
 from rlm_dist.schema import NANO, Completion, JobRecord, Message, Outcome
 from rlm_dist.schema.events import REPLAY_DIVERGED, Emit, Event, Marked, RootReplied
 from rlm_dist.store import Store
+from rlm_dist.worker.accounts import Accounts
 from rlm_dist.worker.failpoints import failpoint
 
 _WARN_AT = 0.75
@@ -38,6 +40,7 @@ class RootJob:
         fan_out: FanOut,
         repl: JobRepl,
         emit: Emit,
+        accounts: Accounts,
     ) -> None:
         self._spec = record.spec
         self._epoch = record.epoch
@@ -49,6 +52,7 @@ class RootJob:
         self._repl = repl
         self._sink = emit
         self._diverged = 0
+        self._session = self._session_of(accounts)
         self._turns = 0
         self._batch_has_budget = record.spec.batch_id is not None and store.batches.has_budget(
             record.spec.batch_id
@@ -62,21 +66,36 @@ class RootJob:
             Parked: if the job has to go back to the queue.
             RLMError: if the REPL cannot be started, or the store cannot be reached.
         """
-        journal = Journal(list(self._entries()), self._write)
+        journal = Journal(list(self._entries()), self._write, keeps_code=self._spec.session is not None)
+        session = self._session
         self._lease.on_lost(self._stop)
         try:
             self._repl.sandbox.start()
-            return engine.run(
+            outcome = engine.run(
                 self._spec,
                 complete=self._complete,
                 repl=self._repl,
                 journal=journal,
                 emit=self._emit,
                 budget=self._budget if self._has_limits or self._has_budget else None,
+                begin_session=session and (lambda: session.begin(journal)),
             )
+            if session is not None:
+                session.keep()
+            return outcome
         finally:
             self._repl.sandbox.close()
             self._fan_out.close()
+
+    def _session_of(self, accounts: Accounts) -> SessionRebuild | None:
+        """What the job's session has to rebuild; None if there is nothing."""
+        place = self._spec.session
+        if place is None or not (place.position or place.added):
+            return None
+        return SessionRebuild(
+            self._spec, place, store=self._store, payloads=self._payloads,
+            accounts=accounts, repl=self._repl, emit=self._emit,
+        )  # fmt: skip
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, Marked) and event.kind == REPLAY_DIVERGED:

@@ -139,11 +139,12 @@ class RootWorker(Worker):
     def _outcome(
         self, record: JobRecord, task_id: str, lease: JobLease, emit: TraceSink, spans: JobSpans
     ) -> Outcome:
-        context = record.spec.context
+        session = record.spec.session
+        contexts = (record.spec.context, *(file.context for file in (session.added if session else ())))
         try:
             # The context may be stored in Redis, which may be away.
-            self.store.connection.patiently(lambda: self.contexts.path(context))
-            with self.contexts.hold(context) as path:
+            self.store.connection.patiently(lambda: self.contexts.path(*contexts))
+            with self.contexts.hold(*contexts) as path:
                 return self._job(record, task_id, lease, emit, spans, path).run()
         except (Parked, Superseded):
             raise
@@ -241,12 +242,13 @@ class RootWorker(Worker):
                 job_id=spec.id, epoch=epoch, worker=self.owner.removeprefix(self.settings.broker_prefix),
                 model=spec.model, sub_model=spec.sub_model,
                 prompts=spec.prompts, isolation=repl.sandbox.isolation, context=spec.context.info,
+                session=spec.session.id if spec.session else None,
             )
         )  # fmt: skip
         emit.flush()  # if this process dies at once, the trace still shows that it had the job
         return RootJob(
             record=record, lease=lease, store=self.store, payloads=self.payloads,
-            calls=calls, fan_out=fan_out, repl=repl, emit=spans.watch(measured),
+            calls=calls, fan_out=fan_out, repl=repl, emit=spans.watch(measured), accounts=self.accounts,
         )  # fmt: skip
 
     def _send(

@@ -10,17 +10,17 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from rlm_dist.errors import LimitExceeded, SandboxError
 from rlm_dist.sandbox.inside.exits import SERVER_DIED
 from rlm_dist.sandbox.level import Level
-from rlm_dist.sandbox.messages import Broken, CellDone, ChildMessage, ContextReady, HandedIn, ResolvedPath
+from rlm_dist.sandbox.messages import Broken, CellDone, ChildMessage, ContextReady, HandedIn, QueryBegun, ResolvedPath
 from rlm_dist.sandbox.session import Query, ReplProcess, Session
 from rlm_dist.schema import CellResult, FinalValue, Resolved
 from rlm_dist.schema.cells import LostBy
 
-__all__ = ["Query", "ReplStart", "Sandbox", "SandboxLimits"]
+__all__ = ["EndedQuery", "Query", "ReplStart", "Sandbox", "SandboxLimits"]
 
 _START_S = 120.0
 _RESOLVE_S = 10.0
@@ -57,6 +57,13 @@ class SandboxLimits:
     def wall_s(self) -> float:
         """The most seconds of a cell, its sub-calls included."""
         return _WALL_FACTOR * self.code_timeout_s + self.outage_s
+
+
+class EndedQuery(NamedTuple):
+    """A query of a session that has ended, with its answer if it has one."""
+
+    query: str
+    answer: str | None
 
 
 class ReplStart(Protocol):
@@ -209,6 +216,26 @@ class Sandbox:
             session.end("it did not answer")
             return Resolved(found=False)
         return Resolved(found=reply.found, final=_final(reply.final), names=reply.names)
+
+    def begin(self, added: int, ended: EndedQuery | None) -> tuple[str, ...]:
+        """Begin the next query of a session; return a line for each variable that the earlier ones left.
+
+        ``added`` contexts of the context's file are visible from now on, ``ended`` is the query before.
+
+        Raises:
+            RLMError: as ``run``.
+            SandboxError: as ``run``, or the process ended.
+        """
+        session = self._require_session()
+        self._raise_failure(session)
+        session.order({"op": "begin", "added": added, "ended": ended._asdict() if ended else None})
+        reply, _ = self._reply(session, _RESOLVE_S, _WALL_FACTOR * _RESOLVE_S)
+        self._raise_failure(session)
+        if not isinstance(reply, QueryBegun):
+            session.end("it did not answer")
+            raise SandboxError(f"the next query cannot begin: {session.gone}")
+        self._partial = None
+        return reply.variables
 
     def abort(self, error: BaseException) -> None:
         """Stop the running cell, or prevent the next one from starting: ``run`` raises ``error``."""

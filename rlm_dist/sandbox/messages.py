@@ -16,6 +16,7 @@ from rlm_dist.sandbox.inside.frames import (
     MAX_DETAIL_CHARS,
     MAX_ERROR_CHARS,
     MAX_JSON_CHARS,
+    MAX_LINE_CHARS,
     MAX_MESSAGES,
     MAX_MODEL_CHARS,
     MAX_NAME_CHARS,
@@ -114,7 +115,14 @@ class ResolvedPath(Wire):
     names: _Names
 
 
-ChildMessage = ContextReady | Broken | QueryAsked | CellDone | ResolvedPath
+class QueryBegun(Wire):
+    """The next query of a session has begun; a line for each variable that the earlier ones left."""
+
+    op: Literal["begun"]
+    variables: tuple[Annotated[str, Field(max_length=MAX_LINE_CHARS)], ...] = Field(max_length=MAX_NAMES)
+
+
+ChildMessage = ContextReady | Broken | QueryAsked | CellDone | ResolvedPath | QueryBegun
 _MESSAGE: TypeAdapter[ChildMessage] = TypeAdapter(Annotated[ChildMessage, Field(discriminator="op")])
 
 

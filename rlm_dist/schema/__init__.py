@@ -14,10 +14,9 @@ from rlm_dist.schema.calls import (
     Message,
 )
 from rlm_dist.schema.cells import REPL_NAMES, CellResult, Clipped, FinalValue, ReachedLimit, Resolved
+from rlm_dist.schema.contexts import ContextInfo, ContextRef
 from rlm_dist.schema.costs import DEFAULT_TIER, FLEX, Charge, Costs, ModelCosts, Tier, Usage, tier_name
 from rlm_dist.schema.jobs import (
-    ContextInfo,
-    ContextRef,
     EndedJob,
     ErrorInfo,
     JobLimits,
@@ -32,6 +31,7 @@ from rlm_dist.schema.jobs import (
     Running,
     Timing,
 )
+from rlm_dist.schema.sessions import AddedContext, SessionPlace, session_job_id
 
 __all__ = [
     "CHARS_PER_TOKEN",
@@ -39,6 +39,7 @@ __all__ = [
     "FLEX",
     "NANO",
     "REPL_NAMES",
+    "AddedContext",
     "Answer",
     "BatchRecord",
     "BatchState",
@@ -72,9 +73,11 @@ __all__ = [
     "Result",
     "Role",
     "Running",
+    "SessionPlace",
     "Tier",
     "Timing",
     "Usage",
     "Wire",
+    "session_job_id",
     "tier_name",
 ]

@@ -8,15 +8,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from rlm_dist.schema.base import Wire
+from rlm_dist.schema.base import Wire, _is_none
+from rlm_dist.schema.contexts import ContextInfo
 from rlm_dist.schema.costs import Usage
-from rlm_dist.schema.jobs import ContextInfo, ErrorInfo, JobState
+from rlm_dist.schema.jobs import ErrorInfo, JobState
 
 REPLAY_DIVERGED = "replay_diverged"  # marks a cell whose result differs from its journal
 
 
 class JobStarted(Wire):
-    """A root worker took the job up; ``epoch`` counts how many times that has happened."""
+    """A root worker took the job up; ``epoch`` counts how many times that has happened.
+
+    ``session`` is the id of the job's session, None if it is in none.
+    """
 
     event: Literal["job_started"] = "job_started"
     job_id: str
@@ -27,6 +31,7 @@ class JobStarted(Wire):
     prompts: str
     isolation: str
     context: ContextInfo
+    session: str | None = Field(default=None, exclude_if=_is_none)
 
 
 class MessageAdded(Wire):

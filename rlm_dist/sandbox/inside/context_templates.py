@@ -21,7 +21,7 @@ from .spare_pool import leave_parent
 
 _LARGE_BYTES = 8 << 20  # each REPL loads a smaller context itself: that takes no longer than a fork
 
-Serve = Callable[[socket.socket, dict[str, Any]], None]
+Serve = Callable[[socket.socket, context.Loaded], None]
 
 
 class Key(NamedTuple):

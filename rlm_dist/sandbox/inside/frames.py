@@ -11,16 +11,19 @@ child to host::
     {"op": "done", "cell": int, "output": {"head", "tail", "omitted"}, "error": str | null,
      "final": null | {"text": str, "json": str | null, "by": str}, "partial": str | null, "names": [str]}
     {"op": "resolved", "found": bool, "final": as above, "names": [str]}
+    {"op": "begun", "variables": [str]}     a line for each variable of the model's code
 
 host to child::
 
     {"op": "start", "limits": {...}, "max_output_chars": int}
     {"op": "run", "cell": int, "code": str, "began_ns": int}
     {"op": "resolve", "path": str}
+    {"op": "begin", "added": int, "ended": null | {"query": str, "answer": str | null}}
     {"op": "reply", "id": int, "at": int,
      "answers": [{"text": str, "truncated": true} | {"failure": str}, ...]}
 
 ``partial`` is the draft in ``answer``; null if there is none, or if it is the last one that was sent.
+``begin`` starts the next query of a session, after ``ended``; ``added`` contexts are visible from then on.
 A reply may come in several frames; ``at`` is the index of its first answer. ``truncated`` is there if the
 text was cut off at the output limit.
 """
@@ -42,6 +45,7 @@ MAX_ERROR_CHARS = 8000
 MAX_DETAIL_CHARS = 2000
 MAX_NAMES = 100
 MAX_NAME_CHARS = 200
+MAX_LINE_CHARS = MAX_NAME_CHARS + 300  # of a variable: its name, type and size
 _HEAD = 4
 _READ = 1 << 20
 _SURROGATE = re.compile("[\ud800-\udfff]")
