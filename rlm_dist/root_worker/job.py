@@ -11,7 +11,7 @@ from contextlib import suppress
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.engine import loop as engine
 from rlm_dist.engine.journal import BudgetHint, Journal
-from rlm_dist.errors import BlobError, RLMError
+from rlm_dist.errors import BlobError, NotFound, RLMError
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.repl import JobRepl
@@ -81,7 +81,8 @@ class RootJob:
                 begin_session=session and (lambda: session.begin(journal)),
             )
             if session is not None:
-                session.keep()
+                with suppress(NotFound):  # the answer is good all the same
+                    session.keep()
             return outcome
         finally:
             self._repl.sandbox.close()
