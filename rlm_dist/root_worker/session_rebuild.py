@@ -94,7 +94,9 @@ class SessionRebuild:
         self._repl.on_restart = self._run_again
         if self._jobs:
             cells = sum(len(job.cells) for job in self._jobs)
-            detail = f"query {self._place.position + 1} of session {self._place.id}; blocks run again: {cells}"
+            detail = (
+                f"query {self._place.position + 1} of session {self._place.id}; blocks run again: {cells}"
+            )
             self._mark("session_rebuilt", f"{detail}, in {time.monotonic() - start_s:.2f} s")
         queries = [EarlierQuery(job.spec.query, job.outcome.state, job.outcome.answer) for job in self._jobs]
         return journal.session(lambda: earlier_queries(queries, variables))
@@ -126,9 +128,7 @@ class SessionRebuild:
             cells = Journal(entries, lambda _: None).cells()
         except ValueError as error:
             raise SandboxError(f"query {number} of the session cannot run again: {error}") from None
-        calls = EarlierCalls(
-            spec, store=self._store, payloads=self._payloads, accounts=self._accounts
-        )
+        calls = EarlierCalls(spec, store=self._store, payloads=self._payloads, accounts=self._accounts)
         return _EarlierJob(spec, record.outcome, cells, calls)
 
     def _run_again(self, *, report: bool = False) -> Sequence[str]:

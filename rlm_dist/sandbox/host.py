@@ -15,7 +15,15 @@ from typing import NamedTuple, Protocol, Self
 from rlm_dist.errors import LimitExceeded, SandboxError
 from rlm_dist.sandbox.inside.exits import SERVER_DIED
 from rlm_dist.sandbox.level import Level
-from rlm_dist.sandbox.messages import Broken, CellDone, ChildMessage, ContextReady, HandedIn, QueryBegun, ResolvedPath
+from rlm_dist.sandbox.messages import (
+    Broken,
+    CellDone,
+    ChildMessage,
+    ContextReady,
+    HandedIn,
+    QueryBegun,
+    ResolvedPath,
+)
 from rlm_dist.sandbox.session import Query, ReplProcess, Session
 from rlm_dist.schema import CellResult, FinalValue, Resolved
 from rlm_dist.schema.cells import LostBy

@@ -1,4 +1,4 @@
-"""Queries of one session through real worker processes: they share a REPL, and nothing is asked or paid again."""
+"""Queries of one session through real worker processes: they share a REPL, and nothing is paid again."""
 
 import os
 import subprocess
@@ -79,9 +79,7 @@ def marks(bench: Bench, job_id: str) -> list[str]:
     return [event.kind for event in bench.client.job(job_id).events() if isinstance(event, Marked)]
 
 
-def test_queries_share_variables_and_nothing_is_paid_again(
-    bench: Bench, endpoint: SimulatedEndpoint
-) -> None:
+def test_queries_share_variables_and_nothing_is_paid_again(bench: Bench, endpoint: SimulatedEndpoint) -> None:
     with bench.client.session(CONTEXT) as session:
         assert ask(session, "Collect the names.") == "Ahab, Ishmael, Queequeg"
         assert ask(session, "How many?") == [3, True, 4, "Ahab, Ishmael, Queequeg"]
@@ -89,7 +87,6 @@ def test_queries_share_variables_and_nothing_is_paid_again(
         assert ask(session, "What was added?") == ["The whale is white.", "Queequeg", 2, True]
         assert ask(session, "Lose it.") == "Ahab"
     jobs = session.jobs()
-    assert [len(job.result().costs.model_dump()) > 0 for job in jobs] == [True] * 4
     assert [job.cost().sub_llm_calls for job in jobs] == [3, 1, 0, 0]
     assert [job.cost().root_llm_calls for job in jobs] == [2, 3, 2, 2]
     assert [job.cost().cache_hits for job in jobs] == [0, 0, 0, 0]
@@ -147,9 +144,9 @@ def test_another_process_continues_it(bench: Bench) -> None:
 def test_a_chain_with_a_gap_is_refused_by_its_sessions_name(bench: Bench) -> None:
     session = bench.client.session(CONTEXT)
     ask(session, "Collect the names.")
+    other = bench.client.reopen_session(session.id)
+    ask(other, "How many?")
     with pytest.raises(InputError, match="another process has asked"):
-        other = bench.client.reopen_session(session.id)
-        ask(other, "How many?")
         session.submit("How many?")
     bench.client.job(session_job_id(session.id, 0)).delete()
     with pytest.raises(NotFound, match=f"no such session: {session.id}"):

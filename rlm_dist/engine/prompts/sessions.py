@@ -23,7 +23,7 @@ class EarlierQuery:
 
 
 def earlier_queries(queries: Sequence[EarlierQuery], variables: Sequence[str]) -> str:
-    """The earlier queries, oldest first, and the variables that they left, one a line; "" if there are none."""
+    """The earlier queries, oldest first, and the variables that they left; "" if there are none."""
     if not queries:
         return ""
     left_out = max(0, len(queries) - _SHOWN_QUERIES)
@@ -34,7 +34,9 @@ def earlier_queries(queries: Sequence[EarlierQuery], variables: Sequence[str]) -
     if left_out:
         parts.append(f"The first {left_out} of them are not shown here.")
     parts += [query.text(number) for number, query in enumerate(queries[left_out:], left_out + 1)]
-    parts.append("\n".join(["Variables that they left:", *variables]) if variables else "They left no variables.")
+    parts.append(
+        "\n".join(["Variables that they left:", *variables]) if variables else "They left no variables."
+    )
     return "\n\n".join(parts)
 
 

@@ -24,7 +24,7 @@ class ContextError(Exception):
 
 
 class Loaded(NamedTuple):
-    """The variables of a new REPL, and the values of the contexts that its session added later, by variable."""
+    """The variables of a new REPL, and by variable the contexts that were added to its session."""
 
     variables: dict[str, Any]
     added: dict[str, Any]

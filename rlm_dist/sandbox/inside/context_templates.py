@@ -12,7 +12,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from . import confine, context
 from .exits import EXIT_BROKEN

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from . import confine, loop
 from .context import Loaded
