@@ -174,7 +174,7 @@ def stored_session(jobs: JobStore, session_id: str) -> SessionState:
     specs: list[JobSpec | None] = []
     while not specs or specs[-1] is not None:
         page = [session_job_id(session_id, len(specs) + number) for number in range(_AT_ONCE)]
-        specs += [record and record.spec for record in jobs.records(page)]
+        specs += [record.spec if record else None for record in jobs.records(page)]
     while specs and specs[-1] is None:
         specs.pop()
     if not specs or None in specs:

@@ -7,6 +7,7 @@ job waits for: a cell, a root call or a sub-call.
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.engine import loop as engine
@@ -78,7 +79,7 @@ class RootJob:
                 journal=journal,
                 emit=self._emit,
                 budget=self._budget if self._has_limits or self._has_budget else None,
-                begin_session=session and (lambda: session.begin(journal)),
+                begin_session=None if session is None else partial(session.begin, journal),
             )
             if session is not None:
                 with suppress(NotFound):  # the answer is good all the same

@@ -7,6 +7,8 @@ import pytest
 import redis
 
 from rlm_dist.client.client import Client
+from rlm_dist.contexts.cache import ContextCache
+from rlm_dist.contexts.encoding import encode
 from rlm_dist.errors import InputError, NotFound
 from rlm_dist.schema import session_job_id
 from rlm_dist.settings import Settings
@@ -96,7 +98,7 @@ def test_a_query_restarts_the_retention_of_the_earlier_ones(client: Client, serv
     first = session.submit("One?")
     play(client.store, first.id, answered("1"))
     own_keys = [key for key in keys.job_keys(first.id)[:-3] if server.exists(key)]
-    blobs = list(server.smembers(keys.job(first.id, "blobs")))
+    blobs = [str(blob) for blob in server.smembers(keys.job(first.id, "blobs"))]
     assert len(blobs) == 2
     for key in (*own_keys, *blobs, *(f"{blob}:users" for blob in blobs)):
         server.expire(key, 10)
@@ -114,3 +116,13 @@ def test_a_session_whose_retention_is_over_is_named(client: Client, server: redi
     for use in (lambda: session.submit("Two?"), lambda: client.reopen_session(session.id)):
         with pytest.raises(NotFound, match=f"no such session: {session.id}"):
             use()
+
+
+def test_the_contexts_of_a_session_are_one_file_for_its_repl(client: Client, tmp_path: Path) -> None:
+    refs = [client.store_encoded(encode(value)) for value in ("first", ["a", "b"])]
+    cache = ContextCache(tmp_path / "contexts", client.blobs)
+    with cache.hold(*refs) as path:
+        assert path.read_bytes() == b"".join(piece for ref in refs for piece in client.blobs.read(ref.sha256))
+        assert path.name not in {ref.sha256 for ref in refs}
+    with cache.hold(refs[0]) as path:
+        assert path.name == refs[0].sha256

@@ -24,8 +24,8 @@ def journal(written: list[str], *, keeps_code: bool = True) -> Journal:
     return Journal(list(written), written.append, keeps_code=keeps_code)
 
 
-def ran(text: str, **fields: bool) -> CellResult:
-    return CellResult(output=Clipped(text), **fields)
+def ran(text: str, *, state_lost: bool = False) -> CellResult:
+    return CellResult(output=Clipped(text), state_lost=state_lost)
 
 
 def test_the_cells_of_a_session_are_kept_with_their_code() -> None:
