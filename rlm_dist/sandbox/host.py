@@ -24,7 +24,7 @@ from rlm_dist.sandbox.messages import (
     QueryBegun,
     ResolvedPath,
 )
-from rlm_dist.sandbox.session import Query, ReplProcess, Session
+from rlm_dist.sandbox.session import Query, ReplProcess, ReplSession
 from rlm_dist.schema import CellResult, FinalValue, Resolved
 from rlm_dist.schema.cells import LostBy
 
@@ -102,7 +102,7 @@ class Sandbox:
         self._limits = limits
         self._start = start
         self._lock = threading.Lock()
-        self._session: Session | None = None
+        self._session: ReplSession | None = None
         self._failure: BaseException | None = None
         self._closed = False
         self._cell = 0
@@ -141,14 +141,14 @@ class Sandbox:
             raise SandboxError(detail)
         self._names, self._partial = (), None
 
-    def _open_session(self) -> tuple[Session, ChildMessage | None]:
+    def _open_session(self) -> tuple[ReplSession, ChildMessage | None]:
         """Start a process; return its session and first message, None if it ended without one."""
         with self._lock:
             if self._closed:
                 raise SandboxError("the REPL is closed")
             memory = self._limits.memory_bytes or _memory_for(self._context_path)
             process, channel = self._start.launch(self._context_path, memory)
-            session = self._session = Session(process, channel, self._query)
+            session = self._session = ReplSession(process, channel, self._query)
         limits = {
             "memory_bytes": memory,
             "cpu_s": self._limits.cpu_s,
@@ -261,12 +261,12 @@ class Sandbox:
         if session is not None:
             session.end("it was closed")
 
-    def _require_session(self) -> Session:
+    def _require_session(self) -> ReplSession:
         if self._session is None or self._closed:
             raise SandboxError("the REPL is closed" if self._closed else "the REPL was not started")
         return self._session
 
-    def _raise_failure(self, session: Session) -> None:
+    def _raise_failure(self, session: ReplSession) -> None:
         failure, self._failure = self._failure or session.take_failure(), None
         if failure is not None:
             raise failure
@@ -274,7 +274,7 @@ class Sandbox:
             raise SandboxError("the REPL is closed")
 
     def _reply(
-        self, session: Session, limit_s: float, wall_s: float
+        self, session: ReplSession, limit_s: float, wall_s: float
     ) -> tuple[ChildMessage | None, str | None]:
         """Wait for the reply to an order, and stop the child when its time is up.
 
@@ -323,7 +323,7 @@ class Sandbox:
             partial=partial,
         )
 
-    def _lost_result(self, session: Session, stopped: str | None) -> CellResult:
+    def _lost_result(self, session: ReplSession, stopped: str | None) -> CellResult:
         if stopped is not None:
             reason = f"{stopped}, and {session.gone}."
         else:

@@ -105,7 +105,7 @@ class Stopwatch:
         return self._since is not None
 
 
-class Session:
+class ReplSession:
     """One REPL process from its start to its end."""
 
     def __init__(self, process: ReplProcess, channel: socket.socket, query: Query) -> None:

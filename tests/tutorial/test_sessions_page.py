@@ -25,7 +25,7 @@ def test_a_session_from_asyncio() -> None:
     """Queries are awaited; the session is continued by its id."""
 
     async def main() -> None:
-        query = "How many lines contain the word number?"
+        query = 'How many lines contain the word "number"?'
         async with AsyncClient() as client:
             async with await client.session("The number is 7.", max_iterations=6) as session:
                 first = await session.ask(query, timeout=60)
