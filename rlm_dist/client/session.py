@@ -58,11 +58,7 @@ class Session:
         self._jobs = jobs
         self._state = state
         self._closed = False
-
-    @property
-    def id(self) -> str:
-        """The session's id."""
-        return self._state.id
+        self.id = state.id
 
     def __repr__(self) -> str:
         return f"<Session {self.id}, {self._state.jobs} queries>"
