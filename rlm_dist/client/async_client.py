@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, cast
 from rlm_dist.client.client import Client
 from rlm_dist.client.handles import Batch, Job
 from rlm_dist.client.option_types import RetryOptions, SubmitBatchOptions, SubmitOptions
+from rlm_dist.client.session import Session
 from rlm_dist.errors import ClientClosed, NotFound
 from rlm_dist.schema import BatchRecord, BatchState, Costs, JobRecord, JobState, Result
 from rlm_dist.schema.events import Event
@@ -97,6 +98,16 @@ class AsyncClient:
         """Submit one job, as ``Client.submit``."""
         submit = partial(self.sync.submit, metadata=metadata, tags=tags, **options)
         return AsyncJob(self, await self.in_thread(submit, context, query))
+
+    async def session(self, context: object, **options: Unpack[SubmitOptions]) -> "AsyncSession":
+        """Open a session over a context, as ``Client.session``."""
+        open_session = partial(self.sync.session, context, **options)
+        return AsyncSession(self, await self.in_thread(open_session))
+
+    async def reopen_session(self, session_id: str, **options: Unpack[SubmitOptions]) -> "AsyncSession":
+        """Continue a session, as ``Client.reopen_session``."""
+        reopen = partial(self.sync.reopen_session, session_id, **options)
+        return AsyncSession(self, await self.in_thread(reopen))
 
     async def submit_batch(
         self,
@@ -203,6 +214,55 @@ class AsyncJob:
     def events(self) -> AsyncIterator[Event]:
         """The job's events from its start, then new ones as they happen, until it ends."""
         return self._client.iterate(self._job.events)
+
+
+class AsyncSession:
+    """Queries over one context that share a REPL; the methods are those of ``Session``."""
+
+    def __init__(self, client: AsyncClient, session: Session) -> None:
+        self._client = client
+        self._session = session
+        self.id = session.id
+
+    def __repr__(self) -> str:
+        return repr(self._session).replace("<Session", "<AsyncSession")
+
+    async def __aenter__(self) -> "AsyncSession":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take no more queries here; what was submitted goes on."""
+        self._session.close()
+
+    def jobs(self) -> list[AsyncJob]:
+        """The jobs of its queries up to now, in order."""
+        return [AsyncJob(self._client, job) for job in self._session.jobs()]
+
+    async def ask(
+        self, query: str, *, timeout: float | None = None, **options: Unpack[SubmitOptions]
+    ) -> Result:  # as Session.ask has it
+        """Submit a query, once the one before has ended, and wait for its result."""
+        for job in self.jobs()[-1:]:
+            await job.wait(timeout)
+        return await (await self.submit(query, **options)).result(timeout)
+
+    async def submit(self, query: str, **options: Unpack[SubmitOptions]) -> AsyncJob:
+        """Submit a query."""
+        job = await self._client.in_thread(partial(self._session.submit, query, **options))
+        return AsyncJob(self._client, job)
+
+    async def add(self, name: str, value: object) -> str:
+        """Add a context, as the next query finds it; return the name of its variable."""
+        return await self._client.in_thread(self._session.add, name, value)
+
+    async def add_file(self, path: str | Path) -> str:
+        """Add a file, or a folder as a list of documents, under its name; otherwise like ``add``."""
+        return await self._client.in_thread(self._session.add_file, path)
 
 
 class AsyncBatch:

@@ -42,14 +42,21 @@ from rlm_dist.client.options import (
     read_options,
     read_raised,
 )
+from rlm_dist.client.session import (
+    Session,
+    SessionState,
+    encoded_context,
+    new_session_id,
+    stored_session,
+)
 from rlm_dist.client.tags import read_tags
-from rlm_dist.contexts.encoding import Encoded, encode, encode_files, store_context
+from rlm_dist.contexts.encoding import Encoded, store_context
 from rlm_dist.errors import ClientClosed, InputError
 from rlm_dist.local.cluster import is_up, no_worker, own_queue, with_redis, workers
 from rlm_dist.otel.attributes import submit_attributes
 from rlm_dist.otel.spans import FinishedSpan, Spans, job_span
 from rlm_dist.otel.start import missing_extra, open_spans
-from rlm_dist.schema import BatchState, JobSpec
+from rlm_dist.schema import BatchState, ContextRef, JobSpec, SessionPlace, session_job_id
 from rlm_dist.settings import Settings, load_settings
 from rlm_dist.store import connect, reaching
 
@@ -183,11 +190,48 @@ class Client:
         job_options = read_options(options).over(self._defaults)
         job_tags = read_tags(tags or {})
         item = read_item(line, Path())
-        encoded = _encoded(context)
+        encoded = encoded_context(context)
         self._wake_workers(job_options.max_depth)
         ref = store_context(encoded, self.blobs)
         self._enqueue([self._specs.make(item, job_options, ref, job_id=job_id, tags=job_tags)])
         return self.job(job_id)
+
+    def session(self, context: object, **options: Unpack[SubmitOptions]) -> Session:
+        """Open a session over a context: queries that share a REPL and its variables; see docs/sessions.md.
+
+        The arguments are those of ``submit``; the limits are those of each query. Nothing is stored but the
+        context until the first query.
+        """
+        own = read_options(options)
+        ref = self.store_encoded(encoded_context(context))
+        return Session(self, self.store.jobs, SessionState(new_session_id(), ref, own))
+
+    def reopen_session(self, session_id: str, **options: Unpack[SubmitOptions]) -> Session:
+        """Continue a session that has had a query, here or in another process; ``options`` replace its own.
+
+        Raises:
+            NotFound: if it does not exist, or its retention is over.
+        """
+        state = stored_session(self.store.jobs, session_id)
+        own = read_options(options).over(state.options)
+        return Session(self, self.store.jobs, state._replace(options=own))
+
+    def store_encoded(self, encoded: Encoded) -> ContextRef:
+        """Store a context; one that no job uses expires after a retention time."""
+        return store_context(encoded, self.blobs)
+
+    def submit_in_session(
+        self, place: SessionPlace, context: ContextRef, query: str, options: JobOptions
+    ) -> Job | None:
+        """Submit the job at a place of a session; None if that place is taken."""
+        job_id = session_job_id(place.id, place.position)
+        item = read_item({"id": job_id, "query": query, "context": ""}, Path())
+        self._wake_workers()
+        job_options = options.over(self._defaults)
+        (created,) = self._enqueue(
+            [self._specs.make(item, job_options, context, job_id=job_id, session=place)]
+        )
+        return self.job(job_id) if created else None
 
     def submit_batch(
         self,
@@ -312,7 +356,7 @@ class Client:
         """Submit the jobs of a batch, or only those at ``positions``."""
         items = ((n, item) for n, item in enumerate(jobs.items()) if positions is None or n in positions)
         with ThreadPoolExecutor(1) as sender:  # sends one chunk while the next is prepared
-            sending: Future[None] | None = None
+            sending: Future[list[bool]] | None = None
             for chunk in upload_contexts(items, self.blobs):
                 specs = [self._batch_spec(job, batch_id, defaults) for job in chunk]
                 if sending is not None:
@@ -344,11 +388,12 @@ class Client:
         self._resources.callback(spans.close)
         return spans
 
-    def _enqueue(self, specs: Sequence[JobSpec]) -> None:
+    def _enqueue(self, specs: Sequence[JobSpec]) -> list[bool]:
+        """Create the jobs that do not exist, and send messages for all; return which were created."""
         # Messages go out for jobs that already existed, too: the process that created them may have died
         # before it sent theirs, and an extra message does no harm.
         began_ns = time.time_ns()
-        self.store.jobs.create(specs)
+        created = self.store.jobs.create(specs)
         send_root(self._app, *specs)
         for spec in specs if self._spans.on else ():
             self._spans.record(
@@ -358,6 +403,7 @@ class Client:
                     kind="producer", links_caller=True,
                 )
             )  # fmt: skip
+        return created
 
 
 class _Waker:
@@ -390,12 +436,6 @@ def _job_again(job_id: str) -> Job:
 
 def _batch_again(batch_id: str) -> Batch:
     return _own_client().batch(batch_id)
-
-
-def _encoded(context: object) -> Encoded:
-    if isinstance(context, Encoded):
-        return context
-    return encode_files([context]) if isinstance(context, Path) else encode(context)
 
 
 def _draw(digest: str, total: int, count: int) -> list[int]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rlm_dist.client.batch_item import BatchItem
 from rlm_dist.client.options import JobOptions
-from rlm_dist.schema import ContextRef, JobSpec, Role
+from rlm_dist.schema import ContextRef, JobSpec, Role, SessionPlace
 from rlm_dist.settings import Settings
 
 _OF_ANSWERS = ("response_schema", "quote_check", "validator", "judge", "judge_model")
@@ -39,6 +39,7 @@ class JobSpecFactory:
         batch_id: str | None = None,
         index: int = 0,
         tags: Mapping[str, str] | None = None,
+        session: SessionPlace | None = None,
     ) -> JobSpec:
         """The spec of ``item`` with ``options``, which replace its own."""
         last_options, fields = self._last
@@ -55,6 +56,7 @@ class JobSpecFactory:
             metadata=item.metadata,
             form=item.form,
             tags=dict(tags or {}),
+            session=session,
             **fields,
         )
 

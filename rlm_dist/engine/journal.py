@@ -23,6 +23,9 @@ An entry is one JSON object with ``"v": 1`` and a type ``"t"``:
 
 ``{"v":1,"t":"tools","turn":0,"text":"…"}``
     what the model was told about the job's tools when the job began; absent if it has none
+``{"v":1,"t":"session","turn":0,"text":"…"}``
+    what the first message of a session's later query says of the earlier ones. In each job of a session, the
+    entry of a cell also has its ``source``, since later jobs of the session run it again
 
 A partial answer is cut to ``PARTIAL_BYTES``. The REPL reports it only if it changed.
 
@@ -70,11 +73,37 @@ class BudgetHint(NamedTuple):
     last: ReachedLimit | None = None
 
 
-class Journal:
-    """The recorded steps of one sample of a job; a step that is not recorded is run and appended."""
+class RecordedCell(NamedTuple):
+    """A cell of an earlier query: where its code stood, when it first ran (Unix), and what it did."""
 
-    def __init__(self, entries: Iterable[str], append: Callable[[str], None], sample: int = 0) -> None:
+    turn: int
+    block: int
+    code: str
+    began_ns: int
+    result: CellResult
+
+    def same(self, actual: CellResult, *, with_output: bool) -> bool:
+        """Whether it did the same again; its output counts only if it was cut in the same way."""
+        shown = replace(actual, partial=None)
+        return _same(self.result, shown if with_output else replace(shown, output=self.result.output))
+
+
+class Journal:
+    """The recorded steps of one sample of a job; a step that is not recorded is run and appended.
+
+    If ``keeps_code``, the code of each cell is written down, too.
+    """
+
+    def __init__(
+        self,
+        entries: Iterable[str],
+        append: Callable[[str], None],
+        sample: int = 0,
+        *,
+        keeps_code: bool = False,
+    ) -> None:
         self._append = append
+        self._keeps_code = keeps_code
         self._sample: dict[str, object] = {"sample": sample} if sample else {}
         self._entries: dict[_Key, dict[str, Any]] = {}
         for text in entries:
@@ -109,7 +138,8 @@ class Journal:
             actual = journaled if journaled.state_lost else _bounded(run(began_ns))
             return CellRun(journaled, actual, began_ns, True, not _same(journaled, actual))
         actual = _bounded(run(began_ns))
-        self._write("cell", turn, block=block, code=digest, **_pack(actual), began_ns=began_ns)
+        source = {"source": code} if self._keeps_code else {}
+        self._write("cell", turn, block=block, code=digest, **_pack(actual), began_ns=began_ns, **source)
         return CellRun(actual, actual, began_ns, False, False)
 
     def has_cell(self, turn: int, block: int) -> bool:
@@ -178,6 +208,30 @@ class Journal:
         if text:
             self._write("tools", 0, text=text)
         return text
+
+    def session(self, tell: Callable[[], str]) -> str:
+        """What the chat is told of the earlier queries of a session, the same in every run of the job."""
+        text = self._entries.get(("session", 0, 0), {}).get("text")
+        if not isinstance(text, str):
+            text = tell()
+            self._write("session", 0, text=text)
+        return text
+
+    def cells(self) -> list[RecordedCell]:
+        """The cells whose variables later queries of the session find, in the order in which they ran.
+
+        Raises:
+            ValueError: if the code of one is missing.
+        """
+        cells: list[RecordedCell] = []
+        for (kind, turn, block), entry in sorted(self._entries.items()):
+            result = self._cell(entry, entry.get("code", "")) if kind == "cell" else None
+            if kind != "cell" or (result is not None and result.state_lost):
+                continue
+            if result is None or _digest(entry.get("source") or "") != entry["code"]:
+                raise ValueError(f"turn {turn}, block {block + 1}: its code is missing")
+            cells.append(RecordedCell(turn, block, entry["source"], entry["began_ns"], result))
+        return cells
 
     def _cell(self, entry: dict[str, Any], digest: str) -> CellResult | None:
         if entry.get("code") != digest:

@@ -48,6 +48,7 @@ from rlm_dist.schema.events import REPLAY_DIVERGED, CellRan, Emit, Marked, Messa
 
 Complete = Callable[[Sequence[Message]], Completion]
 Budget = Callable[[int], BudgetHint]
+BeginSession = Callable[[], tuple[str, int]]
 
 _UNKNOWN_WINDOW = RootWindow()
 _NO_FILE = "RLM_PROMPTS: the job asks for the prompts of a file, and this worker's setting names none"
@@ -103,13 +104,15 @@ def run(
     window: RootWindow = _UNKNOWN_WINDOW,
     texts: PromptTexts | None = None,
     tools: str = "",
+    begin_session: BeginSession | None = None,
 ) -> Outcome:
     """Run a job's root loop to its end, starting where its journal ends.
 
     ``budget`` is called after each turn with the number of characters of the next request, and returns what
     to tell the model; None if the job has no limits. ``review`` checks more than the form of an answer.
     ``texts`` is the worker's prompt family of a file; a job that is resumed goes on with that of its journal.
-    ``tools`` describes the job's tools to the model.
+    ``tools`` describes the job's tools to the model. ``begin_session`` rebuilds what earlier queries left in
+    the REPL, and returns what to tell the model of them and how many blocks it ran; None if there is nothing.
 
     Raises:
         Superseded: another worker now holds the job.
@@ -117,8 +120,8 @@ def run(
     """
     fitted, checks = FittedChat(spec, complete, journal, emit, window), AnswerChecks(spec, journal, review)
     loop = _Loop(spec, fitted, repl, journal, emit, budget, checks)
-    loop.open(texts, tools)
     try:
+        loop.open(texts, tools, begin_session)
         return loop.run()
     except LimitExceeded as error:
         loop.recover_partial_answer()
@@ -158,6 +161,8 @@ class _Loop:
         self._replies = 0
         # The REPL's variables can be rebuilt from these: each cell's code, and when it first ran.
         self._cells: list[tuple[str, int]] = []
+        self._in_session = False
+        self._earlier_cells = 0  # of a session, before those of this job in ``history``
         self._code_ran = False
         self._deferred = False
         # The limits that calls did not fit into; once there is one, the next turn is the last.
@@ -167,8 +172,12 @@ class _Loop:
         self._draft: str | None = None
         self._last_words: str | None = None
 
-    def open(self, texts: PromptTexts | None, tools: str) -> None:
+    def open(self, texts: PromptTexts | None, tools: str, begin_session: BeginSession | None) -> None:
         """Begin the chat."""
+        session = None
+        if begin_session is not None:
+            session, self._earlier_cells = begin_session()
+            self._in_session = True
         begun_with = self._journal.prompts(texts)
         if begun_with is None and self._spec.prompts == "file":
             raise SettingsError((_NO_FILE,))
@@ -177,7 +186,7 @@ class _Loop:
         begun_with_tools = self._journal.tools(tools)
         if begun_with_tools != tools:
             self._mark("tools_changed", "their descriptions differ from those that the job began with")
-        for message in prompts.opening(self._spec, begun_with, begun_with_tools):
+        for message in prompts.opening(self._spec, begun_with, begun_with_tools, session):
             self._say(message.role, message.content)
 
     def run(self) -> Outcome:
@@ -371,7 +380,7 @@ class _Loop:
             if self._spec.on_divergence == "fail":
                 raise ReplayDiverged(self._turn, block)
         if not repl_result.state_lost:
-            self._fitted.note_cell(self._turn, len(self._cells))
+            self._fitted.note_cell(self._turn, self._earlier_cells + len(self._cells))
             self._cells.append((code, began_ns))
             return BlockResult(result, number=block + 1)
         goes_on = result.final is None or self._checks.active
@@ -381,7 +390,7 @@ class _Loop:
         """Restart the REPL and rebuild the variables of earlier blocks; return a note on the result."""
         self._repl.restart()
         if not self._cells:
-            return "There were none from earlier blocks."
+            return prompts.SESSION_LEFT if self._in_session else prompts.NONE_LEFT
         for code, began_ns in self._cells:
             if self._repl.run(code, began_ns, self._turn).state_lost:
                 self._cells = []

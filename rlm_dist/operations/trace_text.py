@@ -161,6 +161,8 @@ def _started(event: JobStarted) -> Iterator[str]:
     yield f"job {event.job_id} on {event.worker}{attempt}"
     yield f"  model {event.model}, sub model {event.sub_model}, prompts {event.prompts}{_digest(event)}"
     yield f"  sandbox: {event.isolation}; context: {context_text(event.context)}"
+    if event.session is not None:
+        yield f"  session: {event.session}"
 
 
 def _digest(event: JobStarted) -> str:

@@ -14,7 +14,7 @@ from rlm_dist.engine import loop as engine
 from rlm_dist.engine.compaction import RootWindow
 from rlm_dist.engine.journal import BudgetHint, Journal
 from rlm_dist.engine.prompts.families import PromptTexts
-from rlm_dist.errors import BlobError, RLMError
+from rlm_dist.errors import BlobError, NotFound, RLMError
 from rlm_dist.root_worker.answer_review import AnswerReview
 from rlm_dist.root_worker.children import ChildJobs
 from rlm_dist.root_worker.fan_out import FanOut
@@ -22,9 +22,11 @@ from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.root_worker.root_calls import RootCalls
 from rlm_dist.root_worker.run_counts import RunCounts
+from rlm_dist.root_worker.session_rebuild import SessionRebuild
 from rlm_dist.schema import NANO, Completion, JobRecord, Message, Outcome
 from rlm_dist.schema.events import REPLAY_DIVERGED, Emit, Event, Marked, RootReplied
 from rlm_dist.store import Store
+from rlm_dist.worker.accounts import Accounts
 from rlm_dist.worker.failpoints import failpoint
 
 _WARN_AT = 0.75
@@ -44,6 +46,7 @@ class RootJob:
         fan_out: FanOut,
         repl: JobRepl,
         emit: Emit,
+        accounts: Accounts,
         review: AnswerReview | None = None,
         children: ChildJobs | None = None,
         window: RootWindow,
@@ -67,6 +70,7 @@ class RootJob:
         self._repl = repl
         self._sink = emit
         self._review = review
+        self._session = self._session_of(accounts)
         self._batch_has_budget = record.spec.batch_id is not None and store.batches.has_budget(
             record.spec.batch_id
         )
@@ -79,11 +83,13 @@ class RootJob:
             Parked: if the job has to go back to the queue.
             RLMError: if the REPL cannot be started, or the store cannot be reached.
         """
-        journal = Journal(self._entries(), self._write, self._sample)
+        session = self._session
+        keeps_code = self._spec.session is not None
+        journal = Journal(self._entries(), self._write, self._sample, keeps_code=keeps_code)
         self._lease.on_lost(self.stop)
         try:
             self._repl.sandbox.start()
-            return engine.run(
+            outcome = engine.run(
                 self._spec,
                 complete=self._complete,
                 repl=self._repl,
@@ -94,12 +100,27 @@ class RootJob:
                 window=self._window,
                 texts=self._texts,
                 tools=self._repl.tool_docs,
+                begin_session=None if session is None else partial(session.begin, journal),
             )
+            if session is not None:
+                with suppress(NotFound):  # the answer is good all the same
+                    session.keep()
+            return outcome
         finally:
             self._repl.sandbox.close()
             self._fan_out.close()
             if self._children is not None:
                 self._children.close()
+
+    def _session_of(self, accounts: Accounts) -> SessionRebuild | None:
+        """What the job's session has to rebuild; None if there is nothing."""
+        place = self._spec.session
+        if place is None or not (place.position or place.added):
+            return None
+        return SessionRebuild(
+            self._spec, place, store=self._store, payloads=self._payloads,
+            accounts=accounts, repl=self._repl, emit=self._emit,
+        )  # fmt: skip
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, Marked) and event.kind == REPLAY_DIVERGED:

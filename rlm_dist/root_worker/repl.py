@@ -1,6 +1,7 @@
 """The REPL of one job: its sandbox, whose ``llm_query`` goes to the job's fan-out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from rlm_dist.errors import CallError, RLMError
@@ -39,6 +40,8 @@ class JobRepl:
         self._turn = 0
         self._traceparent = traceparent
         self._cell: str | None = None
+        # What is to run in a REPL that has just been restarted, before anything else.
+        self.on_restart: Callable[[], object] = lambda: None
         self.sandbox = make_sandbox(self._query, self._typed_query)
 
     def run(self, code: str, began_ns: int, turn: int, /) -> CellResult:
@@ -58,13 +61,23 @@ class JobRepl:
         return self.sandbox.resolve(path)
 
     def restart(self) -> None:
-        """Start again with nothing but the context; call ids are given out from the start again."""
+        """Start again as the job did, with nothing but the context; call ids are given out from the start."""
         self._fan_out.rewind()
         if self._children is not None:
             self._children.rewind()
         if self._tools is not None:
             self._tools.rewind()
         self.sandbox.restart()
+        self.on_restart()
+
+    @contextmanager
+    def answered_by(self, fan_out: FanOut) -> Iterator[None]:
+        """Let another fan-out answer the queries of what runs in this block."""
+        own, self._fan_out = self._fan_out, fan_out
+        try:
+            yield
+        finally:
+            self._fan_out = own
 
     @property
     def tool_docs(self) -> str:

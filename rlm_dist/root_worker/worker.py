@@ -172,11 +172,12 @@ class RootWorker(Worker):
     def _outcome(
         self, record: JobRecord, task_id: str, lease: JobLease, emit: TraceSink, spans: JobSpans
     ) -> Outcome:
-        context = record.spec.context
+        session = record.spec.session
+        contexts = (record.spec.context, *(file.context for file in (session.added if session else ())))
         try:
             # The context may be stored in Redis, which may be away.
-            self.store.connection.patiently(lambda: self.contexts.path(context))
-            with self.contexts.hold(context) as path:
+            self.store.connection.patiently(lambda: self.contexts.path(*contexts))
+            with self.contexts.hold(*contexts) as path:
                 return self._run_loops(record, task_id, lease, emit, spans, path)
         except (Parked, Superseded):
             raise
@@ -255,6 +256,7 @@ class RootWorker(Worker):
                 model=spec.model, sub_model=spec.sub_model, prompts=spec.prompts,
                 isolation=self._repls.level.isolation, context=spec.context.info, samples=spec.samples,
                 prompts_sha256=texts.sha256 if texts else None,
+                session=spec.session.id if spec.session else None,
             )
         )  # fmt: skip
         emit.flush()  # if this process dies at once, the trace still shows that it had the job
@@ -276,7 +278,7 @@ class RootWorker(Worker):
                 fan_out=fan_out, repl=self._repl(spec, context_path, fan_out, children, tools, spans),
                 review=make_review(spec, fan_out, context_path, self.settings.validators),
                 window=self._window(spec.model, fan_out), texts=texts, children=children,
-                emit=spans.watch(seen), sample=sample, counts=counts,
+                accounts=self.accounts, emit=spans.watch(seen), sample=sample, counts=counts,
             )  # fmt: skip
 
         if spec.samples == 1:

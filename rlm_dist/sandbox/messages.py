@@ -17,6 +17,7 @@ from rlm_dist.sandbox.inside.frames import (
     MAX_DETAIL_CHARS,
     MAX_ERROR_CHARS,
     MAX_JSON_CHARS,
+    MAX_LINE_CHARS,
     MAX_MESSAGES,
     MAX_MODEL_CHARS,
     MAX_NAME_CHARS,
@@ -190,10 +191,16 @@ class ResolvedPath(Wire):
     names: _Names
 
 
+class QueryBegun(Wire):
+    """The next query of a session has begun; a line for each variable that the earlier ones left."""
+
+    op: Literal["begun"]
+    variables: tuple[Annotated[str, Field(max_length=MAX_LINE_CHARS)], ...] = Field(max_length=MAX_NAMES)
+
+
 Asked = QueryAsked | ChildrenAsked
-ChildMessage = (
-    ContextReady | Broken | Asked | UploadPiece | UploadsForgotten | ToolAsked | CellDone | ResolvedPath
-)
+Replied = ContextReady | Broken | CellDone | ResolvedPath | QueryBegun
+ChildMessage = Replied | Asked | UploadPiece | UploadsForgotten | ToolAsked
 _MESSAGE: TypeAdapter[ChildMessage] = TypeAdapter(Annotated[ChildMessage, Field(discriminator="op")])
 
 

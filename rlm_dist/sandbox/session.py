@@ -136,7 +136,7 @@ class Stopwatch:
         return self._since is not None
 
 
-class Session:
+class ReplSession:
     """One REPL process from its start to its end."""
 
     def __init__(

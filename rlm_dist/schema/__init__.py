@@ -14,14 +14,13 @@ from rlm_dist.schema.calls import (
     Message,
 )
 from rlm_dist.schema.cells import REPL_NAMES, CellResult, Clipped, FinalValue, ReachedLimit, Resolved
+from rlm_dist.schema.contexts import ContextInfo, ContextRef
 from rlm_dist.schema.costs import DEFAULT_TIER, FLEX, Charge, Costs, ModelCosts, Tier, Usage, tier_name
 from rlm_dist.schema.jobs import (
     MAX_INSTRUCTIONS_CHARS,
     MOST_DEPTH,
     MOST_SAMPLES,
     Compaction,
-    ContextInfo,
-    ContextRef,
     EndedJob,
     ErrorInfo,
     JobLimits,
@@ -38,6 +37,7 @@ from rlm_dist.schema.jobs import (
     Timing,
     Vote,
 )
+from rlm_dist.schema.sessions import AddedContext, SessionPlace, session_job_id
 
 __all__ = [
     "CHARS_PER_TOKEN",
@@ -48,6 +48,7 @@ __all__ = [
     "MOST_SAMPLES",
     "NANO",
     "REPL_NAMES",
+    "AddedContext",
     "Answer",
     "BatchRecord",
     "BatchState",
@@ -83,10 +84,12 @@ __all__ = [
     "Result",
     "Role",
     "Running",
+    "SessionPlace",
     "Tier",
     "Timing",
     "Usage",
     "Vote",
     "Wire",
+    "session_job_id",
     "tier_name",
 ]

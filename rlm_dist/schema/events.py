@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from rlm_dist.schema.base import Wire, _is_empty, _is_none, _is_one, _is_zero
+from rlm_dist.schema.contexts import ContextInfo
 from rlm_dist.schema.costs import Usage
-from rlm_dist.schema.jobs import ContextInfo, ErrorInfo, JobState, Vote
+from rlm_dist.schema.jobs import ErrorInfo, JobState, Vote
 
 REPLAY_DIVERGED = "replay_diverged"  # marks a cell whose result differs from its journal
 
@@ -20,6 +21,7 @@ class JobStarted(Wire):
     """A root worker took the job up; ``epoch`` counts how many times that has happened.
 
     ``prompts_sha256`` is that of the worker's prompt file, if the job's prompts are those of a file.
+    ``session`` is the id of the job's session, None if it is in none.
     """
 
     event: Literal["job_started"] = "job_started"
@@ -33,6 +35,7 @@ class JobStarted(Wire):
     context: ContextInfo
     prompts_sha256: str | None = Field(default=None, exclude_if=_is_none)
     samples: int = Field(default=1, exclude_if=_is_one)
+    session: str | None = Field(default=None, exclude_if=_is_none)
 
 
 class MessageAdded(Wire):

@@ -8,7 +8,9 @@ from pydantic import Field, JsonValue
 from rlm_dist.errors import Cancelled, JobFailed
 from rlm_dist.schema.base import Wire, _is_empty, _is_none, _is_one, _is_zero
 from rlm_dist.schema.calls import CallParameters
+from rlm_dist.schema.contexts import ContextRef
 from rlm_dist.schema.costs import Costs
+from rlm_dist.schema.sessions import SessionPlace
 
 PromptFamily = Literal["coder", "frugal", "small", "file"]  # file: that of the worker's RLM_PROMPTS
 Compaction = Literal["cut", "summary", "off"]
@@ -44,31 +46,6 @@ class JobState(StrEnum):
         return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
-class ContextInfo(Wire):
-    """A description of a context that makes reading it unnecessary: enough for the prompt, at any size.
-
-    ``kind`` is the Python type that the REPL shows: ``str``, ``list`` of str, ``dict`` of str to str, or
-    ``json`` for any other JSON value. ``chars`` counts the code points of all texts, ``items`` the elements
-    of a list or dict (1 for a str); ``sizes`` has the chars of the first few elements. ``several`` says that
-    the elements were submitted as separate contexts (``context_0`` …), ``named`` that each has a path.
-    """
-
-    kind: Literal["str", "list", "dict", "json"]
-    chars: int
-    items: int
-    sizes: tuple[int, ...] = ()
-    several: bool = False
-    named: bool = False
-
-
-class ContextRef(Wire):
-    """A stored context: the SHA-256 of its encoded bytes, their number, and a description of the context."""
-
-    sha256: str
-    size_bytes: int
-    info: ContextInfo
-
-
 class JobLimits(Wire):
     """What one job may use; None means no limit, and money is in integer nano-dollars (1e-9 USD)."""
 
@@ -89,12 +66,13 @@ class JobSpec(Wire):
     again, after its worker died, gives a result that differs from its journal. Of the waiting jobs, those
     with a higher ``priority`` start first, then those submitted first. ``sub_models`` are the models that its
     code may name besides ``model`` and ``sub_model``; None, in jobs of earlier versions, allows every name.
-    ``tags`` are those of a single job; the jobs of a batch have their batch's. ``instructions`` join the
-    prompt as they are. ``compaction`` says what happens to older turns when the chat nears the root model's
-    window. ``tools`` names functions of the workers that its code may call. ``parent_id`` is the job whose
-    code asked for this one, a child; ``depth`` counts the jobs above it. ``child_models`` are the root models
-    of children at depth 1, 2, …; the last one is for all that are deeper, ``model`` if there is none. The job
-    is run ``samples`` times, and ``reduce`` says how one answer is made of theirs.
+    ``tags`` are those of a single job; the jobs of a batch have their batch's. ``session`` is the job's place
+    in its session, None if it is in none. ``instructions`` join the prompt as they are. ``compaction`` says
+    what happens to older turns when the chat nears the root model's window. ``tools`` names functions of the
+    workers that its code may call. ``parent_id`` is the job whose code asked for this one, a child; ``depth``
+    counts the jobs above it. ``child_models`` are the root models of children at depth 1, 2, …; the last one
+    is for all that are deeper, ``model`` if there is none. The job is run ``samples`` times, and ``reduce``
+    says how one answer is made of theirs.
 
     An answer is accepted if it conforms to ``response_schema``, if the quotes in its field ``quote_check``
     stand in the context, if the function ``validator`` (``module:name``) does not refuse it, and if
@@ -124,6 +102,7 @@ class JobSpec(Wire):
     form: Literal["native", "openai"] = "native"
     broker_prefix: str = ""
     tags: dict[str, str] = Field(default={}, exclude_if=_is_empty)
+    session: SessionPlace | None = Field(default=None, exclude_if=_is_none)
     samples: int = Field(default=1, ge=1, le=MOST_SAMPLES, exclude_if=_is_one)
     reduce: Reduce = Field(default="majority", exclude_if=_is_majority)
     tools: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)

@@ -73,6 +73,7 @@ class JobStore(StorePart):
             self._retention_ms,
             spec.custom_id,
             json.dumps(spec.tags, sort_keys=True) if spec.tags else "",
+            *(keys.blob(file.context.sha256) for file in (spec.session.added if spec.session else ())),
         ]
 
     def get(self, job_id: str) -> JobRecord:
@@ -213,6 +214,16 @@ class JobStore(StorePart):
         ids = [job.job_id for job in self.running() if job.batch_id == batch_id]
         replies = self._scripts_at_once("job_stall", [(keys.job_keys(job_id), args) for job_id in ids])
         return [job_id for job_id, reply in zip(ids, replies, strict=True) if reply == 1]
+
+    def keep(self, job_ids: Sequence[str]) -> None:
+        """Restart the retention of those of these jobs that have ended.
+
+        Raises:
+            NotFound: if one does not exist, or its retention is over.
+        """
+        calls = [(keys.job_keys(job_id), (self._retention_ms,)) for job_id in job_ids]
+        for job_id, reply in zip(job_ids, self._scripts_at_once("job_keep", calls), strict=True):
+            fenced(reply, job_id)
 
     def cancel(self, job_id: str) -> JobState:
         """Cancel a job: now if nobody runs it, else at its worker's next renewal. A final job stays as is.

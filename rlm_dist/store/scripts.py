@@ -36,6 +36,7 @@ _NAMES = (
     "job_events",
     "job_finish",
     "job_journal",
+    "job_keep",
     "job_list",
     "job_park",
     "job_renew",

@@ -17,6 +17,7 @@ child to host::
     {"op": "done", "cell": int, "output": {"head", "tail", "omitted"}, "error": str | null,
      "final": null | {"text": str, "json": str | null, "by": str}, "partial": str | null, "names": [str]}
     {"op": "resolved", "found": bool, "final": as above, "names": [str]}
+    {"op": "begun", "variables": [str]}     a line for each variable of the model's code
 
 host to child::
 
@@ -24,6 +25,7 @@ host to child::
      "tools": [...]}                        as in ``tools.ToolFunctions``
     {"op": "run", "cell": int, "code": str, "began_ns": int}
     {"op": "resolve", "path": str}
+    {"op": "begin", "added": int, "ended": null | {"query": str, "answer": str | null}}
     {"op": "reply", "id": int, "at": int,
      "answers": [{"text": str, "truncated": true} | {"failure": str}, ...]}
 
@@ -33,6 +35,7 @@ host to child::
 ``partial`` is the draft in ``answer``; null if there is none, or if it is the last one that was sent.
 Contexts are sent one at a time, with ascending ids; a new one gives up one that is not complete. Each may
 have ``max_context_bytes``; that is null if the job has no children, and then none of these frames is sent.
+``begin`` starts the next query of a session, after ``ended``; ``added`` contexts are visible from then on.
 A reply may come in several frames; ``at`` is the index of its first answer. ``truncated`` is there if the
 text was cut off at the output limit. If there was a schema, the text is the JSON of a value.
 """
@@ -58,6 +61,7 @@ MAX_ERROR_CHARS = 8000
 MAX_DETAIL_CHARS = 2000
 MAX_NAMES = 100
 MAX_NAME_CHARS = 200
+MAX_LINE_CHARS = MAX_NAME_CHARS + 300  # of a variable: its name, type and size
 _HEAD = 4
 _READ = 1 << 20
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -90,10 +90,10 @@ class HostChannel:
         os.close(self._fd)
 
 
-def main(socket_fd: int, context_fd: int, names: dict[str, Any] | None = None) -> NoReturn:
+def main(socket_fd: int, context_fd: int, names: context.Loaded | None = None) -> NoReturn:
     """Serve the host at ``socket_fd`` until it is gone.
 
-    ``context_fd`` is the encoded context; if it is loaded already, ``names`` are its variables.
+    ``context_fd`` is the encoded context; if it is loaded already, ``names`` has its variables.
     """
     channel = HostChannel(socket_fd)
     start = channel.read()
@@ -107,7 +107,7 @@ def main(socket_fd: int, context_fd: int, names: dict[str, Any] | None = None) -
     install(clock)
     calls = CallFunctions(channel.send)
     most = start["max_context_bytes"]
-    children = ChildFunctions(calls, names["context"], most, channel.send_slowly) if most else calls
+    children = ChildFunctions(calls, names.variables["context"], most, channel.send_slowly) if most else calls
     tools = ToolFunctions(channel.send, start["tools"])
     repl = CellRunner(names, calls, start["max_output_chars"], tools.names, children)
     channel.begin(calls, tools)
@@ -120,11 +120,13 @@ def _serve(channel: HostChannel, repl: CellRunner, clock: Clock) -> None:
     if order["op"] == "run":
         clock.begin(order["began_ns"])
         channel.send(repl.run(order["cell"], order["code"]))
+    elif order["op"] == "begin":
+        channel.send(repl.begin(order["added"], order["ended"]))
     else:
         channel.send(repl.resolve(order["path"]))
 
 
-def _load_context(channel: HostChannel, context_fd: int) -> dict[str, Any]:
+def _load_context(channel: HostChannel, context_fd: int) -> context.Loaded:
     try:
         with open(context_fd, "rb") as file:
             return context.load(file)

@@ -1,7 +1,7 @@
 -- Creates one job, unless it exists.
 -- ARGV: 1 job id, 2 spec (JSON), 3 batch key or '', 4 line number, 5 blob key of the context,
 --       6 max_nanousd or '', 7 max_tokens or '', 8 max_sub_calls or '', 9 cancelled outcome (JSON),
---       10 retention_ms, 11 the user's name for the job, 12 tags (JSON) or ''
+--       10 retention_ms, 11 the user's name for the job, 12 tags (JSON) or '', then the keys of further blobs
 -- Returns 1 if it was created, 0 if it exists, NOT_FOUND if its batch does not exist.
 -- Atomic: a half-registered job would be missing from its batch, or lose its context.
 local id, batch, retention_ms = ARGV[1], ARGV[3], ARGV[10]
@@ -19,9 +19,11 @@ for index, field in ipairs({'max_nanousd', 'max_tokens', 'max_sub_calls'}) do ad
 call('HSET', JOB, unpack(fields))
 call('ZADD', JOBS, int(now_ms), id)
 call('ZADD', QUEUED, int(now_ms), id)
-call('SADD', BLOBS, ARGV[5])
-call('SADD', ARGV[5] .. ':jobs', id)
-call('PERSIST', ARGV[5])
+for _, blob in ipairs({ARGV[5], unpack(ARGV, 13)}) do
+  call('SADD', BLOBS, blob)
+  call('SADD', blob .. ':jobs', id)
+  call('PERSIST', blob)
+end
 if found then
   call('ZADD', batch .. ':jobs', ARGV[4], id)
   -- The keys of a batch expire together or not at all.
