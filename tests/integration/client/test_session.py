@@ -132,4 +132,5 @@ def test_options_whose_work_could_not_be_run_again_are_refused(client: Client) -
     session = client.session("text")
     with pytest.raises(InputError) as refused:
         session.submit("q", max_depth=2, samples=3, tools=["lookup"])
-    assert [problem.partition(":")[0] for problem in refused.value.problems] == ["max_depth", "samples", "tools"]
+    named = [problem.partition(":")[0] for problem in refused.value.problems]
+    assert named == ["max_depth", "samples", "tools"]
