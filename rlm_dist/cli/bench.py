@@ -10,6 +10,7 @@ from rlm_dist.bench import fair as fairness
 from rlm_dist.bench import files
 from rlm_dist.bench import rate as rates
 from rlm_dist.bench import soak as soaks
+from rlm_dist.bench import tree as trees
 from rlm_dist.bench.beside_peers import missing
 from rlm_dist.bench.machine import description
 from rlm_dist.bench.rows import Group, cells
@@ -94,6 +95,16 @@ def soak(
     Output(as_json=as_json).result(found, lambda: table(soaks.rows(found)))
     if found.succeeded < jobs or not found.ledger_agrees:
         raise typer.Exit(FAILED)
+
+
+@bench.command("tree")
+def tree(
+    width: Annotated[int, typer.Option(min=2, help="How many children each job has.")] = 20,
+    as_json: options.Json = False,
+) -> None:
+    """Run a job with children and grandchildren over 4 slots a depth: its time by its bound."""
+    found = trees.measure(width)
+    Output(as_json=as_json).result(found, lambda: table(list(trees.rows(found))))
 
 
 @bench.command("fair")

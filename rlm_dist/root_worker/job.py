@@ -23,7 +23,7 @@ from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.root_worker.root_calls import RootCalls
 from rlm_dist.root_worker.run_counts import RunCounts
 from rlm_dist.root_worker.session_rebuild import SessionRebuild
-from rlm_dist.schema import NANO, Completion, JobRecord, Message, Outcome
+from rlm_dist.schema import NANO, Completion, JobRecord, JobSpec, Message, Outcome
 from rlm_dist.schema.events import REPLAY_DIVERGED, Emit, Event, Marked, RootReplied
 from rlm_dist.store import Store
 from rlm_dist.worker.accounts import Accounts
@@ -71,9 +71,7 @@ class RootJob:
         self._sink = emit
         self._review = review
         self._session = self._session_of(accounts)
-        self._batch_has_budget = record.spec.batch_id is not None and store.batches.has_budget(
-            record.spec.batch_id
-        )
+        self._shares_budget = _shares_budget(record.spec, store)
 
     def run(self) -> Outcome:
         """Run the root loop to its end.
@@ -166,9 +164,9 @@ class RootJob:
 
     @property
     def _has_budget(self) -> bool:
-        """Whether money or tokens are limited; its batch counts if it had a budget when this run began."""
+        """Whether money or tokens are limited; one that is shared counts if it was set at the start."""
         limits = self._spec.limits
-        return self._batch_has_budget or limits.max_nanousd is not None or limits.max_tokens is not None
+        return self._shares_budget or limits.max_nanousd is not None or limits.max_tokens is not None
 
     def _complete(self, messages: Sequence[Message]) -> Completion:
         completion = self._calls.complete(messages)
@@ -209,3 +207,9 @@ class RootJob:
             yield "tokens", costs.root_llm_tokens + costs.sub_llm_tokens, limits.max_tokens
         if limits.max_sub_calls is not None:
             yield "sub-calls", costs.sub_llm_calls, limits.max_sub_calls
+
+
+def _shares_budget(spec: JobSpec, store: Store) -> bool:
+    """Whether its batch or a job above it has a budget of money or tokens."""
+    of_batch = spec.batch_id is not None and store.batches.has_budget(spec.batch_id)
+    return of_batch or (spec.parent_id is not None and store.children.share_a_budget(spec.parent_id))

@@ -3,6 +3,8 @@
 The model is scripted by the query: ``split N`` hands each of N parts to a child, ``leaf`` asks the sub model.
 """
 
+import json
+import random
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -198,3 +200,86 @@ def test_a_depth_without_a_worker_is_refused_in_plain_words(
     with pytest.raises(InputError, match=said):
         bench.client.submit_batch([line])
     assert bench.client.store.jobs.newest(10) == []
+
+
+def test_a_budget_of_the_tree_leaves_children_and_root_room_to_answer(make_bench: MakeBench) -> None:
+    """The children spend the tokens of the top job until no sub-call fits; each still has its last turn."""
+
+    def spender(messages: Sequence[Message]) -> str:
+        replies = sum(message.role == "assistant" for message in messages)
+        if any("spend it all" in message.content for message in messages if message.role == "user"):
+            code = "for n in range(10_000):\n    llm_query(f'{context} {n} ' + 'x' * 400)"
+            return f"```repl\n{code}\n```" if not replies else "```repl\nFINAL('spent')\n```"
+        code = "answers = rlm_query_batched(['spend it all'] * 2, ['a', 'b'])\nprint(answers)"
+        return f"```repl\n{code}\n```" if not replies else "```repl\nFINAL(' '.join(answers))\n```"
+
+    with SimulatedEndpoint(root=spender, sub=sub) as endpoint:
+        bench = start(make_bench, endpoint, 2)
+        job = bench.client.submit(
+            "the text", "go", max_depth=2,
+            max_tokens=40_000, max_output_tokens=300, sub_max_output_tokens=20,
+        )  # fmt: skip
+        result = job.result(RESULT_S)
+        records = tree(bench.client.store, job.id)
+        assert [record.state for record in records] == [JobState.SUCCEEDED] * 3, result.error
+        assert result.answer == "spent spent"
+        assert endpoint.served.usage.input_tokens + endpoint.served.usage.output_tokens <= 40_000
+        assert_paid_once(bench, endpoint, job.id)
+
+
+Shape = list["Shape"]
+
+
+def shapes(chance: random.Random, depth: int) -> Shape:
+    """A tree of at most ``depth`` levels below its top; a node without children asks the sub model."""
+    if depth == 0:
+        return []
+    return [shapes(chance, depth - 1) for _ in range(chance.randint(0, 3))]
+
+
+def planned(messages: Sequence[Message]) -> str:
+    """A root model that makes the tree whose shape, as JSON, is its context."""
+    code = (
+        "import json\n"
+        "shape = json.loads(context.partition(' ')[2])\n"
+        "if not shape:\n"
+        "    FINAL(llm_query(f'leaf {context}'))\n"
+        "else:\n"
+        "    texts = [f'{n} {json.dumps(part)}' for n, part in enumerate(shape)]\n"
+        "    FINAL(' '.join(rlm_query_batched(['plan'] * len(shape), texts)))"
+    )
+    return f"```repl\n{code}\n```"
+
+
+def assert_counts(store: Store, job_id: str, shape: Shape) -> tuple[int, int]:
+    """Each job's costs are its own and those of all jobs below it; returns its root and sub-calls."""
+    rows = store.children.of(job_id)
+    counts = [assert_counts(store, row.id, part) for row, part in zip(rows, shape, strict=True)]
+    roots, subs = 1 + sum(count[0] for count in counts), sum(count[1] for count in counts) + (not shape)
+    costs = store.jobs.get(job_id).costs
+    assert (costs.root_llm_calls, costs.sub_llm_calls) == (roots, subs)
+    own = store.jobs.costs(job_id)
+    assert own.root_input_tokens >= sum(row.costs.root_input_tokens for row in rows)
+    return roots, subs
+
+
+def test_random_trees_are_counted_once_at_each_level(make_bench: MakeBench) -> None:
+    """The batch's ledger is what the endpoint served, and each parent's total the sum of its tree."""
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")  # noqa: T201  # pytest shows it if the test fails
+    trees = [shapes(random.Random(seed + n), 2) for n in range(8)]
+    with SimulatedEndpoint(root=planned, sub=lambda messages: "x") as endpoint:
+        bench = start(make_bench, endpoint, 3)
+        batch = bench.client.submit_batch(
+            [
+                {"id": str(n), "query": "plan", "context": f"{n} {json.dumps(shape)}", "max_depth": 3}
+                for n, shape in enumerate(trees)
+            ]
+        )
+        assert [result.state for result in batch.results()] == [JobState.SUCCEEDED] * 8
+        jobs = {job.record().spec.custom_id: job.id for job in batch.jobs()}
+        counts = [assert_counts(bench.client.store, jobs[str(n)], shape) for n, shape in enumerate(trees)]
+        cost, served = batch.cost(), endpoint.served
+        assert sum(map(sum, counts)) == cost.root_llm_calls + cost.sub_llm_calls == served.answered
+        assert cost.root_input_tokens + cost.sub_input_tokens == served.usage.input_tokens
+        assert cost.root_output_tokens + cost.sub_output_tokens == served.usage.output_tokens
