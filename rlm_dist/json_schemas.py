@@ -2,7 +2,8 @@
 
 A schema may come from a batch file of others or from model-written code, and is used on the host. So no
 reference to another document is followed, patterns are matched by an engine that takes linear time, and a
-check that takes more than ``_MAX_STEPS`` is given up: what cannot be checked does not conform.
+check that takes more than ``_MAX_STEPS``, or goes deeper than ``_MAX_DEPTH``, is given up: what cannot be
+checked does not conform.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ _MAX_CHARS = 300
 _MOST_PROBLEMS = 5
 # A step is one keyword applied to one value; large values take more. They take a few seconds.
 _MAX_STEPS = 400_000
+# Of keywords within each other, a few Python frames each. At Python's own limit, libraries in other languages
+# panic, which is no ordinary exception.
+_MAX_DEPTH = 120
 _ITEMS_A_STEP, _CHARS_A_STEP = 20, 100
 _STEPS_AN_ERROR = 10
 _PAIRS_A_STEP = 1000  # ``uniqueItems`` may have to compare each item with each other
@@ -41,7 +45,8 @@ class _TooCostly(Exception):  # no error: the check is given up
     """The check would take too many steps."""
 
 
-_steps: ContextVar[list[int]] = ContextVar("steps")  # those left of the check that runs, as its one item
+# Of the check that runs: the steps that are left, and how deep it is.
+_steps: ContextVar[list[int]] = ContextVar("steps")
 
 
 def check_schema(schema: JsonSchema) -> None:
@@ -79,7 +84,7 @@ def problems(schema: JsonSchema, value: JsonValue) -> list[str]:
 
 
 def _first_errors(schema: JsonSchema, value: JsonValue) -> list[ValidationError]:
-    token = _steps.set([_MAX_STEPS])
+    token = _steps.set([_MAX_STEPS, 0])
     try:
         validator = _BoundedValidator(schema, registry=Registry())
         return list(islice(validator.iter_errors(value), _MOST_PROBLEMS))
@@ -154,10 +159,17 @@ def _bounded(
 ) -> Iterator[ValidationError]:
     """A keyword of JSON Schema that spends steps, and whose errors quote only a part of a long value."""
     _spend(1 + _size(value) + _size(instance))
-    for error in function(validator, value, instance, schema) or ():
-        _spend(_STEPS_AN_ERROR + len(error.message) // _CHARS_A_STEP)
-        error.message = _cut(error.message)
-        yield error
+    check = _steps.get()
+    check[1] += 1
+    try:
+        if check[1] > _MAX_DEPTH:
+            raise _TooCostly
+        for error in function(validator, value, instance, schema) or ():
+            _spend(_STEPS_AN_ERROR + len(error.message) // _CHARS_A_STEP)
+            error.message = _cut(error.message)
+            yield error
+    finally:
+        check[1] -= 1
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[ValidationError]:

@@ -283,3 +283,18 @@ def test_random_trees_are_counted_once_at_each_level(make_bench: MakeBench) -> N
         assert sum(map(sum, counts)) == cost.root_llm_calls + cost.sub_llm_calls == served.answered
         assert cost.root_input_tokens + cost.sub_input_tokens == served.usage.input_tokens
         assert cost.root_output_tokens + cost.sub_output_tokens == served.usage.output_tokens
+
+
+def test_each_sample_of_a_job_has_children_of_its_own(
+    make_bench: MakeBench, endpoint: SimulatedEndpoint
+) -> None:
+    """Three samples ask the same of two children each: none shares a child with another, and all are paid."""
+    bench = start(make_bench, endpoint, 2)
+    job = bench.client.submit("the text", "split 2 of the parts", max_depth=2, samples=3)
+    result = job.result(RESULT_S)
+    assert result.answer == "[0 the text] | [1 the text]", result.error
+    assert [vote.count for vote in result.votes] == [3]
+    records = tree(bench.client.store, job.id)
+    assert [record.state for record in records] == [JobState.SUCCEEDED] * 7
+    assert job.cost().root_llm_calls == 9
+    assert_paid_once(bench, endpoint, job.id)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from rlm_dist import json_schemas
 from rlm_dist.json_schemas import MAX_SCHEMA_BYTES, check_schema, problems
 
 PERSON = {
@@ -143,3 +144,20 @@ SCHEMAS: st.SearchStrategy[Any] = st.recursive(
 def test_the_decision_is_that_of_jsonschema(schema: dict[str, Any], value: Any) -> None:
     check_schema(schema)
     assert (problems(schema, value) == []) is Draft202012Validator(schema).is_valid(value)
+
+
+def test_a_schema_without_end_is_refused_before_python_runs_out_of_stack(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Libraries in other languages panic there; here a RecursionError would not be caught."""
+    monkeypatch.setattr(json_schemas, "RecursionError", ZeroDivisionError, raising=False)
+    with pytest.raises(ValueError, match="refers to itself without end"):
+        check_schema({"$ref": "#"})
+
+
+def test_values_as_deep_as_an_answer_may_be_are_checked() -> None:
+    tree: dict[str, object] = {"type": "object", "properties": {"next": {"$ref": "#"}}, "required": ["n"]}
+    value: dict[str, object] = {"n": 1}
+    for _ in range(49):
+        value = {"n": 1, "next": value}
+    assert problems(tree, value) == []  # type: ignore[arg-type]
