@@ -1,6 +1,6 @@
 """Checks an answer before it is accepted: its form here, all else by a function that is passed in.
 
-An answer that misses the form, or that is refused for another reason, is no answer: the model is told why and
+An answer that misses the form, or that is refused for another reason, is no answer: the model reads why and
 goes on. After ``MOST_REFUSED`` such answers the job ends.
 
 What the schema says is computed again when a job is replayed; the verdicts of the function are journaled. The

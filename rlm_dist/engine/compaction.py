@@ -35,7 +35,7 @@ _SUMMARISE = (
 
 
 class _Step(NamedTuple):
-    """How much of a chat stays: the last turns whole, and so many characters of older outputs and code.
+    """How much of a chat stays: the last turns whole, and the heads of older outputs and code.
 
     ``code_chars`` is None for all, ``last_chars`` is the bound of the last output if that is cut too. With
     ``drop`` the older turns are left out.
@@ -66,9 +66,9 @@ def _no_summary(_: str, /) -> str | None:
 
 @dataclass(frozen=True)
 class RootWindow:
-    """What is known of the root model's window: ``tokens`` returns its tokens, None if unknown.
+    """The root model's window: ``tokens`` returns its tokens, None if unknown.
 
-    ``learned`` is told the tokens that an endpoint's error names. ``summarise`` asks the sub model, and
+    ``learned`` takes the tokens that an endpoint's error names. ``summarise`` asks the sub model, and
     returns None if that fails.
     """
 

@@ -22,7 +22,7 @@ An entry is one JSON object with ``"v": 1`` and a type ``"t"``:
     how the chat was cut before the model was asked in a turn, see ``compaction``; ``summary`` if there is one
 
 ``{"v":1,"t":"tools","turn":0,"text":"…"}``
-    what the model was told about the job's tools when the job began; absent if it has none
+    the description of the job's tools with which the job began; absent if it has none
 ``{"v":1,"t":"session","turn":0,"text":"…"}``
     what the first message of a session's later query says of the earlier ones. In each job of a session, the
     entry of a cell also has its ``source``, since later jobs of the session run it again
@@ -210,7 +210,7 @@ class Journal:
         return text
 
     def session(self, tell: Callable[[], str]) -> str:
-        """What the chat is told of the earlier queries of a session, the same in every run of the job."""
+        """What the chat says of the earlier queries of a session, the same in every run of the job."""
         text = self._entries.get(("session", 0, 0), {}).get("text")
         if not isinstance(text, str):
             text = tell()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 FIELD = "response_format"
-_NAME = "rlm_dist_answer"  # by which our own field is told from one that the user set
+_NAME = "rlm_dist_answer"  # tells our own field from one that the user set
 # What a strict mode takes, which has all of an object's properties required and no others allowed.
 _STRICT_KEYWORDS = frozenset({
     "$defs", "$ref", "additionalProperties", "anyOf", "const", "description", "enum", "exclusiveMaximum",

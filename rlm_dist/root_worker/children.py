@@ -9,18 +9,16 @@ the reaper, as that of any job.
 import hashlib
 import itertools
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-import structlog
-
 from rlm_dist.blobs.store import Blobs
 from rlm_dist.contexts.encoded_files import EMPTY, describe, empty, pieces
-from rlm_dist.errors import FailureKind, LimitExceeded, RLMError
+from rlm_dist.errors import FailureKind, LimitExceeded
 from rlm_dist.root_worker.named_models import NamedModels
+from rlm_dist.root_worker.reply_waiter import ReplyWaiter
 from rlm_dist.schema import (
     Answer,
     CallFailure,
@@ -29,7 +27,6 @@ from rlm_dist.schema import (
     JobSpec,
     JobState,
     Outcome,
-    ReachedLimit,
     Role,
 )
 from rlm_dist.schema.events import ChildrenAnswered, Emit
@@ -37,9 +34,6 @@ from rlm_dist.schema.id_lists import pack_ids
 from rlm_dist.store import CallRefused, Store
 from rlm_dist.worker.call_ids import CallIds
 from rlm_dist.worker.failpoints import failpoint
-from rlm_dist.worker.heartbeats import OutageDetector
-
-log = structlog.get_logger()
 
 _MOST_LIVE = 256  # children of one job that wait or run at a time
 _AT_ONCE = 32
@@ -51,7 +45,7 @@ _LEAST_S = 0.001
 _AUTO = "auto"
 
 
-class ChildJobs:
+class ChildJobs(ReplyWaiter):
     """Serves ``rlm_query`` for one run of one job; a ``Children`` of its sandbox.
 
     ``send`` puts the tasks of children on their queue; ``left_s`` is how long the job may still run, None if
@@ -73,6 +67,7 @@ class ChildJobs:
         max_context_bytes: int,
         part: str = "",
     ) -> None:
+        super().__init__(spec.id)
         self.own = spec.context
         self.folder = folder
         self.max_context_bytes = min(max_context_bytes, _MOST_CONTEXT_BYTES)
@@ -87,12 +82,7 @@ class ChildJobs:
         self._named_models = NamedModels(_with_child_models(spec), resolve)
         self._ids = CallIds(spec.id, part)
         self._numbers = itertools.count(1)
-        self._changed = threading.Condition()
         self._live: set[str] = set()
-        self._limits: dict[str, ReachedLimit] = {}
-        self._error: RLMError | None = None
-        self._closed = False
-        self._reader: threading.Thread | None = None
 
     def store(self, file: BinaryIO, sha256: str, size_bytes: int) -> ContextRef:
         """Store an encoded context; it counts in what the job may store.
@@ -124,7 +114,11 @@ class ChildJobs:
         """
         started = time.monotonic()
         name = self._model(model)
-        specs = [self._child(*pair, name) for pair in zip(prompts, contexts, strict=True)]
+        nothing = self._empty() if None in contexts else self.own
+        specs = [
+            self._child(prompt, context or nothing, name)
+            for prompt, context in zip(prompts, contexts, strict=True)
+        ]
         answers = self._run_all(specs)
         failpoint("children.answered", self._spec.id)
         self._emit(
@@ -138,30 +132,10 @@ class ChildJobs:
         )
         return answers
 
-    def take_limits(self) -> tuple[ReachedLimit, ...]:
-        """The limits that children did not fit into since the last call of this method, each once."""
-        with self._changed:
-            limits, self._limits = self._limits, {}
-        return tuple(limits.values())
-
     def rewind(self) -> None:
         """Give out ids from the start again, before the same cells are run again."""
         self._ids.rewind()
         self._numbers = itertools.count(1)
-
-    def abort(self, error: RLMError) -> None:
-        """Make every waiting and every later ``ask`` raise ``error``; the children run on."""
-        with self._changed:
-            self._error = self._error or error
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Stop the reader thread; the children run on."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        if self._reader is not None:
-            self._reader.join()
 
     def _model(self, name: str | None) -> str:
         """The root model of a child for which code names this model, or None."""
@@ -170,10 +144,9 @@ class ChildJobs:
             return self._named_models.model(name)
         return models[min(self._spec.depth, len(models) - 1)] if models else self._spec.model
 
-    def _child(self, prompt: str, context: ContextRef | None, model: str) -> JobSpec:
+    def _child(self, prompt: str, context: ContextRef, model: str) -> JobSpec:
         spec = self._spec
-        ref = context or self._empty()
-        digest, number = self._ids.count(json.dumps(["rlm", model, prompt, ref.sha256]))
+        digest, number = self._ids.count(json.dumps(["rlm", model, prompt, context.sha256]))
         left_s = self._left_s()
         return JobSpec(
             id=f"j{digest}" + (f"n{number}" if number > 1 else ""),
@@ -181,7 +154,7 @@ class ChildJobs:
             parent_id=spec.id,
             depth=spec.depth + 1,
             query=prompt,
-            context=ref,
+            context=context,
             model=model,
             limits=JobLimits(
                 max_iterations=spec.limits.max_iterations,
@@ -218,18 +191,8 @@ class ChildJobs:
         with self._changed:
             self._wait(lambda: not self._live or len(self._live) + len(piece) <= _MOST_LIVE)
             self._live.update(spec.id for spec in piece)
-            if self._reader is None:
-                self._reader = threading.Thread(
-                    target=self._read, name=f"children-{self._spec.id}", daemon=True
-                )
-                self._reader.start()
+            self._start_reader()
             self._changed.notify_all()
-
-    def _wait(self, ready: Callable[[], bool]) -> None:
-        """Wait until ``ready()``, with the lock held; raises the error passed to ``abort``."""
-        self._changed.wait_for(lambda: ready() or self._error is not None)
-        if self._error is not None:
-            raise self._error
 
     def _open(self, piece: Sequence[JobSpec]) -> dict[str, Answer]:
         """Open children and send their tasks; return the answers of those that do not fit into a limit."""
@@ -250,8 +213,7 @@ class ChildJobs:
         error = refused.error(spec.model)
         if not isinstance(error, LimitExceeded):
             raise error
-        with self._changed:
-            self._limits.setdefault(error.kind, ReachedLimit(*error.args))
+        self._note_limit(error)
         failure = CallFailure(kind=FailureKind.LIMIT, message=f"not started: {error}")
         return Answer(call_id=spec.id, failure=failure)
 
@@ -266,19 +228,11 @@ class ChildJobs:
             for job_id, outcome in zip(piece, self._store.children.outcomes(piece), strict=True):
                 yield _answer(job_id, outcome)
 
-    def _read(self) -> None:
-        outages = OutageDetector(_RECHECK_S)
-        try:
-            while self._wait_for_children():
-                outages.begin()
-                self._follow()
-        except RLMError as error:
-            self.abort(error)
-        except Exception as error:
-            log.exception("children_reader_failed", job=self._spec.id)
-            self.abort(RLMError(f"waiting for child jobs failed: {type(error).__name__}"))
-
     def _follow(self) -> None:
+        while self._wait_for_children():
+            self._follow_live()
+
+    def _follow_live(self) -> None:
         """Follow the reply stream until no child is live."""
         cursor = str(self._store.connection.now_ms())
         self._recheck()  # what ended before the cursor

@@ -11,19 +11,17 @@ the parts of a large batch finish one after another, and the next ones are sent 
 """
 
 import math
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-import structlog
-
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.errors import CallError, FailureKind, LimitExceeded, RLMError
 from rlm_dist.json_schemas import JsonSchema
 from rlm_dist.root_worker.named_models import NamedModels
+from rlm_dist.root_worker.reply_waiter import ReplyWaiter
 from rlm_dist.schema import (
     DEFAULT_TIER,
     Answer,
@@ -32,7 +30,6 @@ from rlm_dist.schema import (
     CallResult,
     JobSpec,
     Message,
-    ReachedLimit,
     Role,
 )
 from rlm_dist.schema.events import Emit, SubCallsAnswered
@@ -43,8 +40,6 @@ from rlm_dist.worker.accounts import Accounts
 from rlm_dist.worker.call_ids import CallIds
 from rlm_dist.worker.failpoints import failpoint
 from rlm_dist.worker.heartbeats import OutageDetector
-
-log = structlog.get_logger()
 
 CHUNK_CALLS = 16
 # Smaller chunks for small windows, so that workers with few slots get about equally many calls.
@@ -86,7 +81,7 @@ class _OpenQuery:
         self.replies: Replies = {}
 
 
-class FanOut:
+class FanOut(ReplyWaiter):
     """Serves ``llm_query`` for one run of one part of a job; ``query`` may be called from several threads.
 
     A job may have ``parts`` that run at once, each with a fan-out of its own: each has its share of the
@@ -107,6 +102,7 @@ class FanOut:
         part: str = "",
         parts: int = 1,
     ) -> None:
+        super().__init__(spec.id)
         self._spec = spec
         self._epoch = epoch
         self._store = store
@@ -118,16 +114,11 @@ class FanOut:
         self._named_models = NamedModels(spec, accounts.resolve)
         self._call_ids = CallIds(spec.id, part)
         self._parts = parts
-        self._changed = threading.Condition()
         self._outstanding: dict[str, _OpenQuery] = {}
         self._unsent: list[_OpenQuery] = []  # the queries with prompts that wait for room, oldest first
         self._window = Window(0, 0)
         self._window_at = -math.inf
-        self._limits: dict[str, ReachedLimit] = {}
         self.asked = 0  # prompts in this run of the job, those that were answered before included
-        self._error: RLMError | None = None
-        self._closed = False
-        self._reader: threading.Thread | None = None
 
     def query(
         self,
@@ -184,29 +175,9 @@ class FanOut:
                 raise error
         return answers
 
-    def take_limits(self) -> tuple[ReachedLimit, ...]:
-        """The limits that calls did not fit into since the last call of this method, each once."""
-        with self._changed:
-            limits, self._limits = self._limits, {}
-        return tuple(limits.values())
-
     def rewind(self) -> None:
         """Give out call ids from the start again, before the same cells are run again."""
         self._call_ids.rewind()
-
-    def abort(self, error: RLMError) -> None:
-        """Make every waiting and every later ``query`` raise ``error``."""
-        with self._changed:
-            self._error = self._error or error
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Stop the reader thread."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        if self._reader is not None:
-            self._reader.join()
 
     def _open_call(self, messages: tuple[Message, ...], model: str, schema: JsonSchema | None) -> OpenCall:
         request = CallRequest(
@@ -292,12 +263,6 @@ class FanOut:
             replies, query.replies = query.replies, {}
         return replies
 
-    def _wait(self, ready: Callable[[], bool]) -> None:
-        """Wait until ``ready()``, with the lock held; raises the error passed to ``abort``."""
-        self._changed.wait_for(lambda: ready() or self._error is not None)
-        if self._error is not None:
-            raise self._error
-
     def _open(self, piece: Sequence[OpenCall], model: str, query: _OpenQuery) -> int:
         states = self._store.calls.open(self._spec.id, self._epoch, piece)
         refused = {
@@ -328,8 +293,7 @@ class FanOut:
                 raise error
             failure = CallFailure(kind=FailureKind.LIMIT, message=f"not made: {error}")
             replies[call_id] = CallResult(failure=failure, attempts=0).model_dump_json()
-            with self._changed:
-                self._limits.setdefault(error.kind, ReachedLimit(*error.args))
+            self._note_limit(error)
         self._receive(replies)
 
     def _dispatch(self, call_ids: Sequence[str], query: _OpenQuery) -> None:
@@ -381,31 +345,20 @@ class FanOut:
             tier=tier,
         )
 
-    def _start_reader(self) -> None:
-        if self._reader is None:
-            self._reader = threading.Thread(target=self._read, name=f"replies-{self._spec.id}", daemon=True)
-            self._reader.start()
-
-    def _read(self) -> None:
+    def _follow(self) -> None:
         cursor = "0"
         checked = time.monotonic()
         outages = OutageDetector(RECHECK_S)
-        try:
-            while self._wait_for_calls():
-                outages.begin()
-                replies = self._store.calls.replies(self._spec.id, cursor, block_ms=_READ_BLOCK_MS)
-                if replies:
-                    cursor = replies[-1].cursor
-                    self._receive({reply.call_id: reply.packed for reply in replies})
-                reachable = outages.over()
-                if reachable and time.monotonic() - checked > RECHECK_S:
-                    self._recheck()
-                    checked = time.monotonic()
-        except RLMError as error:
-            self.abort(error)
-        except Exception as error:
-            log.exception("reply_reader_failed", job=self._spec.id)
-            self.abort(RLMError(f"reading the replies failed: {type(error).__name__}"))
+        while self._wait_for_calls():
+            outages.begin()
+            replies = self._store.calls.replies(self._spec.id, cursor, block_ms=_READ_BLOCK_MS)
+            if replies:
+                cursor = replies[-1].cursor
+                self._receive({reply.call_id: reply.packed for reply in replies})
+            reachable = outages.over()
+            if reachable and time.monotonic() - checked > RECHECK_S:
+                self._recheck()
+                checked = time.monotonic()
 
     def _wait_for_calls(self) -> bool:
         with self._changed:

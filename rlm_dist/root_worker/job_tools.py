@@ -203,7 +203,7 @@ class JobTools:
 def _reply(tool: HostTool, bound: BoundArguments, timeout_s: float) -> ToolReply:
     try:
         value = tool.call(bound, timeout_s)
-    except BaseException as error:  # noqa: BLE001  # a tool may raise anything; its user is told
+    except BaseException as error:  # noqa: BLE001  # a tool may raise anything; the code that called it gets it
         log.info("tool_failed", tool=tool.spec["name"], error=type(error).__name__)
         return ToolReply(None, message=_described(error))
     try:

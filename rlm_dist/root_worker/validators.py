@@ -60,7 +60,7 @@ class ValidatorRun:
         def call() -> None:
             try:
                 self._results.put(self._function(answer, query, dict(metadata)))
-            except BaseException as error:  # noqa: BLE001 - whatever it is, the job is told
+            except BaseException as error:  # noqa: BLE001  # whatever it is, it ends the job
                 self._results.put(AnswerCheckFailed(f"validator {self._path}: raised {type(error).__name__}"))
 
         threading.Thread(target=call, name="validator", daemon=True).start()

@@ -200,17 +200,9 @@ class RootWorker(Worker):
         ended = self.store.jobs.finish(record.spec.id, record.epoch, outcome)
         failpoint("root.finished", record.spec.id)
         if ended:
-            self._cancel_children(record.spec)
             self.metrics.job_ended(outcome)
             self._count_duplicates(record)
         return ended
-
-    def _cancel_children(self, spec: JobSpec) -> None:
-        """Cancel the children of a job that has ended; others end at their next renewal."""
-        if spec.has_children:
-            with suppress(RLMError):
-                for job_id in self.store.children.live(spec.id):
-                    self.store.jobs.cancel(job_id)
 
     def _await_calls(self, record: JobRecord) -> None:
         """Wait, not for long, until the job's calls in flight have ended, so that its costs are final."""

@@ -75,21 +75,6 @@ class ChildStore(StorePart):
         pairs = zip(replies[::2], replies[1::2], strict=True)
         return [_row(fields, ledger) for fields, ledger in pairs if fields[0] is not None]
 
-    def live(self, job_id: str) -> list[str]:
-        """The ids of the children of a job that have not ended."""
-        ids: list[str] = self._reach(lambda: self._client.zrange(keys.job(job_id, "children"), 0, -1))
-
-        def read() -> list[str | None]:
-            pipe = self._client.pipeline(transaction=False)
-            for child_id in ids:
-                pipe.hget(keys.job(child_id), "state")
-            return list(pipe.execute())
-
-        states = self._reach(read) if ids else []
-        final = {state.value for state in JobState if state.final}
-        pairs = zip(ids, states, strict=True)
-        return [child_id for child_id, state in pairs if state is not None and state not in final]
-
     def count(self, job_id: str) -> int:
         """How many children a job has."""
         return int(self._reach(lambda: self._client.zcard(keys.job(job_id, "children"))))

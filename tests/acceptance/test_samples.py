@@ -189,7 +189,7 @@ def test_cancelling_ends_all_samples(make_bench: MakeBench) -> None:
     with SimulatedEndpoint(root=Solvers("a").root, faults=[Fault(kind="hold", role=Role.ROOT)]) as endpoint:
         bench = cluster(make_bench, endpoint)
         job = bench.client.submit("c", "Who?", samples=6)
-        wait_until(lambda: endpoint.served.in_flight == 4, timeout_s=60)  # so many run at once
+        wait_until(lambda: endpoint.served.in_flight == 4, timeout_s=60)
         job.cancel()
         assert job.result(20).state is JobState.CANCELLED
         wait_until(lambda: endpoint.served.in_flight == 0, timeout_s=20)

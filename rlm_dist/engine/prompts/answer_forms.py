@@ -1,4 +1,4 @@
-"""What the root model is told about the form of its answer, and about an answer that was refused."""
+"""What the root model reads about the form of its answer, and about an answer that was refused."""
 
 import json
 

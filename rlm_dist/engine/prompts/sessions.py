@@ -11,7 +11,7 @@ _NO_ANSWER = "(it ended without an answer: {state}; what its blocks did is still
 
 
 class EarlierQuery:
-    """A query of the session that has ended, as the model is told of it."""
+    """A query of the session that has ended, as the model sees it."""
 
     def __init__(self, query: str, state: JobState, answer: str | None) -> None:
         self._query = query

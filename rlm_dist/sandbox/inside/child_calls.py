@@ -1,6 +1,6 @@
 """``rlm_query`` of a job that has child jobs: contexts go to the host in pieces, a frame asks.
 
-The host is told to forget the contexts of a call when the call is over. The context that the REPL was started
+When a call is over, the host is asked to forget its contexts. The context that the REPL was started
 with is not sent: it goes by the name ``own``, unless the code has changed it.
 """
 

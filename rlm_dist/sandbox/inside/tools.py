@@ -24,7 +24,7 @@ ToolError.__module__ = "__main__"  # so that it is shown by its bare name
 
 
 class _TextOnly:
-    """Stands for an annotation or a default value, of which only the text is known."""
+    """Stands for an annotation or a default value, of which there is only the text."""
 
     def __init__(self, text: str) -> None:
         self._text = text

@@ -1,6 +1,5 @@
 """Jobs of each depth go to the queue of their depth, and workers of one depth listen to that alone."""
 
-import redis
 from celery import Celery
 
 from rlm_dist.broker.app import make_app, message_lists
@@ -8,7 +7,7 @@ from rlm_dist.broker.publish import queued, send_root
 from rlm_dist.schema import Role
 from rlm_dist.settings import Settings
 from rlm_dist.store import Store
-from tests.support.store_values import LEASE_MS, running_job, spec
+from tests.support.store_values import LEASE_MS, spec
 
 
 def root_app(redis_url: str, *, root_depth: int = 0, max_depth: int = 1) -> Celery:
@@ -48,13 +47,3 @@ def test_a_depth_is_missing_until_a_worker_announces_it(store: Store) -> None:
     assert store.workers.missing_depths(3) == [2]
     assert store.workers.live(Role.ROOT) == ["root-1"]
     assert store.workers.live(Role.ROOT, 1) == ["root-2"]
-
-
-def test_a_parent_knows_its_live_children(store: Store, redis_client: redis.Redis) -> None:
-    epoch = running_job(store, max_depth=2)
-    fields = {"parent_id": "j", "depth": 1}
-    children = [spec(name, max_depth=2).model_copy(update=fields) for name in ("a", "b")]
-    store.children.open("j", epoch, children)
-    assert store.children.live("j") == ["a", "b"]
-    store.jobs.cancel("a")
-    assert store.children.live("j") == ["b"]

@@ -1,4 +1,4 @@
-"""Only a job that can have children is told of them, after the part that is the same for all jobs."""
+"""The prompt of a job that can have children names them, after the part that is the same for all jobs."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def test_the_paragraph_on_children_comes_after_the_fixed_part(family: str) -> No
     plain = system(1, 0, family)
     assert "REPL of its own" not in plain
     assert [system(*depths, family) for depths in ((0, 0), (2, 1), (3, 2))] == [plain] * 3
-    told = system(2, 0, family)
-    assert told.startswith(plain)
-    assert "`rlm_query_batched(prompts, contexts)`" in told
-    assert system(3, 1, family) == system(3, 0, family) == told
+    prompt_of_parent = system(2, 0, family)
+    assert prompt_of_parent.startswith(plain)
+    assert "`rlm_query_batched(prompts, contexts)`" in prompt_of_parent
+    assert system(3, 1, family) == system(3, 0, family) == prompt_of_parent
