@@ -10,19 +10,18 @@ same value is reviewed once in a job: handed in again, it is refused again for t
 import ast
 import hashlib
 import json
-import re
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
 from rlm_dist.engine.journal import Journal
+from rlm_dist.engine.parsing.json_values import read_json
 from rlm_dist.json_schemas import JsonSchema, problems
 from rlm_dist.schema import FinalValue, JobSpec
 
 MOST_REFUSED = 3
 _MAX_REASON_CHARS = 2000
-_FENCED = re.compile(r"\s*(```|~~~)[ \t]*\w*[ \t]*\n(.*)\n[ \t]*\1\s*", re.S)
 _MAX_LITERAL_CHARS = 100_000
 _TOO_DEEP = "the value is nested too deeply"
 
@@ -41,7 +40,7 @@ Review = Callable[[JsonValue, int], Refusal | None]
 
 
 class AnswersRefused(Exception):
-    """So many answers were refused that the job ends; ``by`` says what refused the last one."""
+    """``MOST_REFUSED`` answers were refused, so the job ends; ``by`` says what refused the last one."""
 
     def __init__(self, by: Refuser) -> None:
         super().__init__(by)
@@ -131,18 +130,6 @@ def _read_value(text: str) -> JsonValue:
         return value
 
 
-def read_json(text: str) -> JsonValue:
-    """The JSON value that a text holds, as it stands or in one fence around all of it.
-
-    Raises:
-        ValueError, RecursionError: if it holds none.
-    """
-    fenced = _FENCED.fullmatch(text)
-    value: JsonValue = json.loads(fenced[2] if fenced else text, parse_constant=_no_constant)
-    json.dumps(value, allow_nan=False)  # a number may be beyond those of JSON
-    return value
-
-
 def _judged(values: list[JsonValue], schema: JsonSchema, by: Literal["FINAL", "FINAL_VAR", "answer"]) -> (
     FinalValue | Refusal
 ):  # fmt: skip
@@ -156,10 +143,6 @@ def _judged(values: list[JsonValue], schema: JsonSchema, by: Literal["FINAL", "F
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             return FinalValue(text, value, by)
     return Refusal("schema", "\n".join(f"- {line}" for line in wrong[0]))
-
-
-def _no_constant(name: str) -> JsonValue:
-    raise ValueError(f"{name} is not a JSON value")
 
 
 def _cut(refusal: Refusal | None) -> tuple[str, str]:

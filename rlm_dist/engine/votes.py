@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rlm_dist.engine.journal import bounded_partial
+from rlm_dist.engine.parsing.json_values import read_json
 from rlm_dist.schema import ErrorInfo, JobState, Message, Outcome, Vote
 
 NO_MAJORITY = "NoMajority"
@@ -99,8 +100,8 @@ def judged_again(prompt: Sequence[Message], reply: str | None) -> tuple[Message,
 def choice_of(reply: str | None, count: int) -> int | None:
     """The index of the candidate that a judge's reply names; None if it names none of the ``count``."""
     try:
-        value = json.loads(reply or "")
-    except (ValueError, RecursionError):
+        value = read_json(reply or "")
+    except ValueError:
         return None
     choice = value.get("choice") if isinstance(value, dict) and value.keys() == {"choice"} else None
     if not isinstance(choice, int) or isinstance(choice, bool) or not 1 <= choice <= count:
@@ -121,8 +122,8 @@ def _same(outcome: Outcome) -> str:
 def _parsed(text: str) -> Any:
     """The JSON value that a text is; None if it is none."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return read_json(text)
+    except ValueError:
         return None
 
 

@@ -7,8 +7,8 @@ failure is kept as a charge.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from rlm_dist.bounded_json import TooComplex, parse
 from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.llm.bounded_json import TooComplex, parse
 from rlm_dist.llm.error_bodies import error_in_reply
 from rlm_dist.llm.failures import Secrets
 from rlm_dist.llm.replies import ReplyParts, read_choice, reply_text

@@ -9,7 +9,8 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from rlm_dist.contexts.stored_texts import read_texts
-from rlm_dist.engine.answer_checks import Refusal, read_json
+from rlm_dist.engine.answer_checks import Refusal
+from rlm_dist.engine.parsing.json_values import read_json
 from rlm_dist.errors import RLMError
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.judge import judge
@@ -100,7 +101,7 @@ def _structured(answer: JsonValue) -> JsonValue:
     """The JSON value that a str holds, if it holds one: only a value has fields."""
     try:
         return read_json(answer) if isinstance(answer, str) else answer
-    except (ValueError, RecursionError):
+    except ValueError:
         return answer
 
 

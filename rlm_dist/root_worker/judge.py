@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from pydantic import JsonValue
 
-from rlm_dist.engine.answer_checks import read_json
+from rlm_dist.engine.parsing.json_values import read_json
 from rlm_dist.errors import AnswerCheckFailed, CallError, FailureKind, LimitExceeded
 from rlm_dist.schema import Answer, JobSpec, Message, ReachedLimit
 
@@ -60,7 +60,7 @@ def judge(
 def _verdict(text: str) -> tuple[bool, str] | None:
     try:
         value = read_json(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     if not isinstance(value, dict) or not isinstance(value.get("accept"), bool):
         return None

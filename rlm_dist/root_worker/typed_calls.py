@@ -5,20 +5,16 @@ and found again as all sub-calls are, and a cell that is run again pays for none
 """
 
 import json
-import re
 from collections.abc import Callable, Sequence
 
-from pydantic import JsonValue
-
+from rlm_dist.engine.parsing.json_values import read_json
 from rlm_dist.errors import FailureKind
 from rlm_dist.json_schemas import JsonSchema, problems
-from rlm_dist.llm.bounded_json import parse
 from rlm_dist.schema import Answer, CallFailure, Message
 from rlm_dist.thoughts import without_thoughts
 
 MAX_TRIES = 3
 _MAX_QUOTED_CHARS = 20_000  # of a wrong answer, in the chat that asks again
-_FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*)\n```", re.I | re.S)
 
 Chat = tuple[Message, ...]
 Ask = Callable[[Sequence[Chat]], list[Answer]]
@@ -74,7 +70,7 @@ def _checked(answer: Answer, schema: JsonSchema) -> tuple[Answer, list[str]]:
     if answer.truncated:
         return _failed(answer, "the answer was cut off at the output limit, so it is no whole JSON value"), []
     try:
-        value = _value(answer.text or "")
+        value = read_json(without_thoughts(answer.text or ""))
     except ValueError as error:
         wrong = [f"it is not one JSON value: {error}"]
     else:
@@ -82,15 +78,6 @@ def _checked(answer: Answer, schema: JsonSchema) -> tuple[Answer, list[str]]:
         if not wrong:
             return answer.model_copy(update={"text": json.dumps(value, ensure_ascii=False)}), []
     return _failed(answer, f"after {MAX_TRIES} tries the answer does not conform: {'; '.join(wrong)}"), wrong
-
-
-def _value(text: str) -> JsonValue:
-    """The one JSON value that a reply is, alone or in one fence; ValueError if it is anything else."""
-    text = without_thoughts(text).strip()
-    fenced = _FENCED.fullmatch(text)
-    value: JsonValue = parse(fenced[1] if fenced else text)
-    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # refuses NaN and lone surrogates
-    return value
 
 
 def _failed(answer: Answer, why: str) -> Answer:

@@ -311,10 +311,9 @@ def _value(result: Any) -> object:
     content = result.structured_content
     if content is None:
         return "\n".join(texts)
-    is_wrapped = isinstance(content, dict) and content.keys() == {
-        "result"
-    }  # as the SDK wraps what is no object
-    return content["result"] if is_wrapped else content
+    if isinstance(content, dict) and content.keys() == {"result"}:  # so the SDK wraps what is no object
+        return content["result"]
+    return content
 
 
 def _parameters(schema: Mapping[str, Any]) -> list[list[Any]]:
