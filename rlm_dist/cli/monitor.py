@@ -99,8 +99,9 @@ def up(
             "endpoint": shown_url(settings.api_url),
             "models": {"root": settings.model, "sub": settings.sub_model},
         }
+        depths = f" for each of {settings.max_depth} depths" if settings.max_depth > 1 else ""
         lines = [
-            f"up: {root} root and {sub} sub workers; Flower: {url}",
+            f"up: {root} root{depths} and {sub} sub workers; Flower: {url}",
             f"  Redis     {document['redis']}",
             f"  logs      {document['logs']}",
             f"  endpoint  {document['endpoint']}",

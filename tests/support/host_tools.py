@@ -85,3 +85,17 @@ class PlainTools:
             return ToolReply(json.dumps(self._tools[name].call(bound, 60)))
         except Exception as error:  # noqa: BLE001
             return ToolReply(None, message=f"{type(error).__name__}: {error}")
+
+
+class SlowTools(PlainTools):
+    """Each call sets ``running`` and waits until ``go`` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running, self.go = threading.Event(), threading.Event()
+
+    def call(self, name: str, arguments: str) -> ToolReply:
+        """Wait, then return 1."""
+        self.running.set()
+        self.go.wait(60)
+        return ToolReply("1")

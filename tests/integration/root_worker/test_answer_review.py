@@ -1,6 +1,6 @@
 """The review of answers over a real store: the judge is a sub-call with its place in the ledger."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,10 @@ from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.prices import Prices
 from rlm_dist.root_worker.answer_review import AnswerReview, make_review
 from rlm_dist.root_worker.fan_out import FanOut
-from rlm_dist.schema import CallRequest, CallResult, Completion, Role, Usage
-from rlm_dist.store import Settlement, Spend, Store
+from rlm_dist.schema import Role, Usage
+from rlm_dist.store import Store
 from rlm_dist.worker.accounts import Accounts
+from tests.support.played_jobs import PlayedSubWorker
 from tests.support.sandboxes import write_context
 from tests.support.store_values import running_job
 
@@ -30,29 +31,17 @@ def short(answer: object, query: str, metadata: object) -> str | None:
     return None if len(str(answer)) < 40 else "is too long"
 
 
-class Judges:
-    """Sub workers whose model gives these replies in turn."""
+class Judges(PlayedSubWorker):
+    """A sub worker whose model gives these replies in turn."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        super().__init__(store, lambda _: self.replies.pop(0))
         self.replies: list[str] = []
-        self.models: list[str] = []
-
-    def send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]], traceparent: str | None) -> None:
-        """Claim and answer these calls."""
-        for call_id in (call_id for chunk in chunks for call_id in chunk):
-            (packed,) = self._store.calls.claim(job_id, [call_id], "sub-1", 60_000)
-            model = CallRequest.model_validate_json(packed or "").model
-            self.models.append(model)
-            done = Completion(text=self.replies.pop(0), usage=USAGE, finish_reason="stop", model=model)
-            result = CallResult(completion=done).model_dump_json()
-            settlement = Settlement(call_id, Role.SUB, result, Spend(model, USAGE, None))
-            self._store.calls.settle(job_id, "sub-1", [settlement])
 
 
 @pytest.fixture
 def judges(store: Store) -> Judges:
-    """The sub workers."""
+    """The sub worker."""
     return Judges(store)
 
 

@@ -10,9 +10,8 @@ from rlm_dist.errors import Cancelled, SandboxError
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.messages import read_arguments
 from rlm_dist.sandbox.process import PlainStart
-from rlm_dist.sandbox.tools import ToolReply
 from tests.integration.sandbox.test_hostile import READY
-from tests.support.host_tools import PlainTools
+from tests.support.host_tools import PlainTools, SlowTools
 from tests.support.sandboxes import LIMITS, echo, forks, shown, write_context
 from tests.support.waiting import wait_until
 
@@ -103,44 +102,30 @@ def test_a_job_without_tools_has_no_new_name(tmp_path: Path) -> None:
 
 def test_the_clock_stands_still_while_a_tool_runs(tmp_path: Path) -> None:
     """The block's own time limit would end it, if it counted the time in the tool."""
-    running, go = threading.Event(), threading.Event()
-
-    class Slow(PlainTools):
-        def call(self, name: str, arguments: str) -> ToolReply:
-            running.set()
-            go.wait(30)
-            return ToolReply("1")
-
-    with sandbox(tmp_path, Slow(), SandboxLimits(code_timeout_s=0.5)) as repl:
+    slow = SlowTools()
+    with sandbox(tmp_path, slow, SandboxLimits(code_timeout_s=0.5)) as repl:
 
         def let_go_later() -> None:
-            running.wait(30)
+            slow.running.wait(30)
             wait_until(lambda: repl._session is not None and repl._session.total_s > 1)
-            go.set()
+            slow.go.set()
 
         threading.Thread(target=let_go_later).start()
         assert repl.run("lookup('a')").error is None
 
 
 def test_an_abort_ends_the_cell_while_a_tool_runs(tmp_path: Path) -> None:
-    running, go = threading.Event(), threading.Event()
-
-    class Slow(PlainTools):
-        def call(self, name: str, arguments: str) -> ToolReply:
-            running.set()
-            go.wait(30)
-            return ToolReply("1")
-
-    with sandbox(tmp_path, Slow()) as repl:
+    slow = SlowTools()
+    with sandbox(tmp_path, slow) as repl:
 
         def stop() -> None:
-            running.wait(30)
+            slow.running.wait(30)
             repl.abort(Cancelled("j"))
 
         threading.Thread(target=stop).start()
         with pytest.raises(Cancelled):
             repl.run("lookup('a')")
-        go.set()
+        slow.go.set()
 
 
 @pytest.mark.parametrize(
@@ -158,16 +143,10 @@ def test_an_abort_ends_the_cell_while_a_tool_runs(tmp_path: Path) -> None:
     ],
 )
 def test_a_frame_that_is_not_valid_ends_the_process(tmp_path: Path, attack: str) -> None:
-    go = threading.Event()
-
-    class Slow(PlainTools):
-        def call(self, name: str, arguments: str) -> ToolReply:
-            go.wait(30)
-            return ToolReply("1")
-
-    with fake(tmp_path, attack + "\ntime.sleep(60)", Slow()) as repl:
+    slow = SlowTools()
+    with fake(tmp_path, attack + "\ntime.sleep(60)", slow) as repl:
         assert repl.run("x = 1").state_lost
-        go.set()
+        slow.go.set()
 
 
 @pytest.mark.parametrize(
@@ -210,17 +189,11 @@ def test_a_tool_outside_the_list_of_the_job_is_refused(tmp_path: Path, tools: Pl
 @pytest.mark.parametrize(("size", "most"), [(2, 1024), (1_000_000, 4)])
 def test_a_flood_of_calls_is_held_back(tmp_path: Path, size: int, most: int) -> None:
     """By the number of open calls, or by the memory that their arguments may take."""
-    go = threading.Event()
-
-    class Slow(PlainTools):
-        def call(self, name: str, arguments: str) -> ToolReply:
-            go.wait(60)
-            return ToolReply("1")
-
+    slow = SlowTools()
     script = (
         f"n = 0\nwhile True:\n    n += 1\n    send(op='tool', id=n, name='waits', arguments='x' * {size})"
     )
-    repl = fake(tmp_path, script, Slow())
+    repl = fake(tmp_path, script, slow)
     repl.start()
 
     def run_one() -> None:
@@ -235,4 +208,4 @@ def test_a_flood_of_calls_is_held_back(tmp_path: Path, size: int, most: int) -> 
     assert not session._has_room(size * 64)
     repl.close()
     run.join()
-    go.set()
+    slow.go.set()
