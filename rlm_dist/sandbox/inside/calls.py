@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from .calls_ahead import Key, Plan, Plans, Unused, first_group, key_of, note_answer_type
-from .frames import CHUNK_BYTES, MAX_MESSAGES, MAX_MODEL_CHARS, MAX_PROMPTS, clean, encoded
+from .frames import (
+    CHUNK_BYTES,
+    MAX_MESSAGES,
+    MAX_MODEL_CHARS,
+    MAX_PROMPTS,
+    MAX_SCHEMA_BYTES,
+    clean,
+    encoded,
+)
 
 MAX_PROMPT_BYTES = 16 << 20
 _WINDOW = 16  # frames of one batch in flight at a time, to bound the memory at both ends
@@ -21,6 +29,7 @@ _MAX_BYTES_PER_CHAR, _BYTES_PER_MESSAGE = 6, 64  # in JSON; the latter is for al
 _ROLES = ("system", "user", "assistant")
 
 Prompt = list[dict[str, str]]
+Schema = dict[str, Any] | None
 Send = Callable[[dict[str, object]], None]
 _Answer = dict[str, Any]
 
@@ -73,20 +82,13 @@ class Issued:
 
     @property
     def made(self) -> bool:
-        """Whether it was, or will be: the host may have left it out."""
-        return "unmade" not in self._request.answers[self._at]
+        """Whether it was, or will be: the host may have had no room for it, or have refused its model."""
+        return not self._request.answers[self._at].keys() & {"unmade", "refused"}
 
     def answer(self) -> _Answer:
-        """Wait for its answer.
-
-        Raises:
-            ValueError: the job may not use its model.
-        """
+        """Wait for its answer."""
         self._request.done.wait()
-        answer = self._request.answers[self._at]
-        if "refused" in answer:
-            raise ValueError(answer["refused"])
-        return answer
+        return self._request.answers[self._at]
 
 
 class CallFunctions:
@@ -105,6 +107,10 @@ class CallFunctions:
         """How many calls were issued ahead that no code has asked for so far."""
         return self._unused.count()
 
+    def forget_unused(self) -> None:
+        """Let no later call be answered by one that was issued ahead so far."""
+        self._unused = Unused()
+
     def reply(self, message: dict[str, Any]) -> None:
         """Pass a reply frame to the thread that waits for it."""
         request = self._open.get(message["id"])
@@ -113,26 +119,39 @@ class CallFunctions:
             if request.done.is_set():
                 self._open.pop(message["id"], None)
 
-    def llm_query(self, prompt: Any, model: str | None = None) -> str:
-        """Ask the sub model one thing; raises LLMQueryError if the call fails."""
+    def llm_query(self, prompt: Any, model: str | None = None, schema: Schema = None) -> Any:
+        """Ask the sub model one thing; raises LLMQueryError if the call fails.
+
+        The answer is a str or, with ``schema`` (a JSON Schema), the value that conforms to it.
+        """
         _check_model(model)
-        answer = self._ask_one(_prompt(prompt, "prompt"), model)
+        schema = _checked_schema(schema)
+        messages = _prompt(prompt, "prompt")
+        if schema is None:
+            answer = self._ask_one(messages, model)
+        else:
+            (answer,) = self._ask([messages], model, schema)
         if "text" not in answer:
             raise LLMQueryError(answer["failure"])
-        return _sub_answer(answer)
+        return _sub_answer(answer, schema)
 
-    def llm_query_batched(self, prompts: Iterable[Any], model: str | None = None) -> list[str]:
+    def llm_query_batched(
+        self, prompts: Iterable[Any], model: str | None = None, schema: Schema = None
+    ) -> list[Any]:
         """Ask many things at once, answered in order; a failed one is a str whose ``.ok`` is False."""
         _check_model(model)
+        schema = _checked_schema(schema)
         if isinstance(prompts, (str, bytes, dict)) or not isinstance(prompts, Iterable):
             raise TypeError(f"llm_query_batched takes a list of prompts, not {type(prompts).__name__}")
         messages = [_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
         return [
-            _sub_answer(answer) if "text" in answer else Failed(f"[llm_query failed: {answer['failure']}]")
-            for answer in self._ask_all(messages, model)
+            _sub_answer(answer, schema)
+            if "text" in answer
+            else Failed(f"[llm_query failed: {answer['failure']}]")
+            for answer in self._ask_all(messages, model, schema)
         ]
 
-    def rlm_query(self, prompt: Any, context: Any = None, model: str | None = None) -> str:
+    def rlm_query(self, prompt: Any, context: Any = None, model: str | None = None) -> Any:
         """Ask one thing about a context; at this depth it is a plain ``llm_query``.
 
         The sub model gets the prompt, an empty line, the line "Context:" and the context. Of a list or dict,
@@ -142,7 +161,7 @@ class CallFunctions:
 
     def rlm_query_batched(
         self, prompts: Iterable[Any], contexts: Iterable[Any] | None = None, model: str | None = None
-    ) -> list[str]:
+    ) -> list[Any]:
         """As ``llm_query_batched``; ``contexts`` has one context for each prompt, as in ``rlm_query``."""
         if contexts is None or isinstance(prompts, (str, bytes, dict)) or not isinstance(prompts, Iterable):
             return self.llm_query_batched(prompts, model)
@@ -192,39 +211,43 @@ class CallFunctions:
         for at, other in enumerate(group[1:], start=1):
             self._unused.add(key_of(other, model), Issued(request, at))
         self._send({"op": "query", "id": request_id, "prompts": group, "model": model, "ahead": True})
-        return Issued(request, 0).answer()
+        answer = Issued(request, 0).answer()
+        if "refused" in answer:
+            raise ValueError(answer["refused"])
+        return answer
 
-    def _ask_all(self, prompts: list[Prompt], model: str | None) -> list[_Answer]:
-        """Ask many things; what was asked ahead in vain is used first."""
-        if not self._unused:
-            return self._ask(prompts, model)
+    def _ask_all(self, prompts: list[Prompt], model: str | None, schema: Schema) -> list[_Answer]:
+        """Ask many things; what was issued ahead and not asked for so far is used first."""
+        if not self._unused or schema is not None:
+            return self._ask(prompts, model, schema)
         found = [self._take(key_of(prompt, model)) for prompt in prompts]
-        rest = iter(
-            self._ask(
-                [prompt for prompt, answer in zip(prompts, found, strict=True) if answer is None], model
-            )
-        )
-        return [next(rest) if answer is None else answer for answer in found]
+        rest = [prompt for prompt, answer in zip(prompts, found, strict=True) if answer is None]
+        asked = iter(self._ask(rest, model))
+        return [answer or next(asked) for answer in found]
 
     def _take(self, key: Key) -> _Answer | None:
-        """The answer to a call of this content that was issued ahead, None if there is none."""
+        """The answer to a call of this content that was issued ahead, None if none was made."""
         while (issued := self._unused.take(key)) is not None:
             answer = issued.answer()
-            if "unmade" not in answer:
+            if issued.made:
                 return answer
         return None
 
-    def _ask(self, prompts: list[Prompt], model: str | None) -> list[_Answer]:
+    def _ask(self, prompts: list[Prompt], model: str | None, schema: Schema = None) -> list[_Answer]:
+        return self.send_all(_frames(prompts, model, schema))
+
+    def send_all(self, frames: Iterable[tuple[dict[str, object], int]]) -> list[_Answer]:
+        """Send frames, each with the number of its answers; return all answers in order."""
         answers: list[_Answer] = []
         in_flight: deque[tuple[int, _Request]] = deque()
         try:
-            for chunk in _chunks(prompts):
+            for frame, count in frames:
                 if len(in_flight) == _WINDOW:
                     answers += self._await(in_flight)
-                request_id, request = next(self._ids), _Request(len(chunk))
+                request_id, request = next(self._ids), _Request(count)
                 self._open[request_id] = request
                 in_flight.append((request_id, request))
-                self._send({"op": "query", "id": request_id, "prompts": chunk, "model": model})
+                self._send({**frame, "id": request_id})
             while in_flight:
                 answers += self._await(in_flight)
         finally:
@@ -250,11 +273,30 @@ def _to_ask(prompt: Any, model: Any = None) -> tuple[Prompt, str | None]:
     return _prompt(prompt, "prompt"), model
 
 
-def _sub_answer(answer: _Answer) -> SubAnswer:
+def _sub_answer(answer: _Answer, schema: Schema = None) -> Any:
+    if schema is not None:
+        value = json.loads(answer["text"])
+        return SubAnswer(value) if isinstance(value, str) else value
     text = SubAnswer(answer["text"])
     if answer.get("truncated"):
         text.truncated = True
     return text
+
+
+def _checked_schema(schema: object) -> Schema:
+    """A copy of a schema, which the host then checks; None if it is None."""
+    if schema is None:
+        return None
+    if not isinstance(schema, dict):
+        raise TypeError(f"schema must be a dict (a JSON Schema) or None, not {type(schema).__name__}")
+    try:
+        text = json.dumps(schema, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"schema is not JSON: {error}") from None
+    if len(text) > MAX_SCHEMA_BYTES:
+        raise ValueError(f"schema has {len(text):,} bytes, and at most {MAX_SCHEMA_BYTES:,} are allowed")
+    copy: Schema = json.loads(text)
+    return copy
 
 
 def _check_model(model: object) -> None:
@@ -328,6 +370,14 @@ def _message(item: object, name: str) -> dict[str, str]:
     if not isinstance(content, str):
         raise TypeError(f"{name}: content must be a str, not {type(content).__name__}")
     return {"role": role, "content": clean(content)}
+
+
+def _frames(
+    prompts: list[Prompt], model: str | None, schema: Schema
+) -> Iterator[tuple[dict[str, object], int]]:
+    extra = {} if schema is None else {"schema": schema}
+    for chunk in _chunks(prompts):
+        yield {"op": "query", "prompts": chunk, "model": model, **extra}, len(chunk)
 
 
 def _chunks(prompts: list[Prompt]) -> Iterator[list[Prompt]]:
