@@ -177,7 +177,7 @@ class _LoopWalk(AnswerExpressions):
     def _each(self, node: ast.For) -> Step:
         self.require_plain(node.iter)
         self._bind(node.target)
-        return Each(node.target, node.iter, (), self._block(node.body))
+        return Each(node.target, node.iter, (), self._block(_without_continue(node.body)))
 
     def _bind(self, target: ast.expr) -> None:
         names = _target_names(target)
@@ -190,16 +190,7 @@ class _LoopWalk(AnswerExpressions):
 
     def _block(self, statements: Sequence[ast.stmt]) -> list[Step]:
         def walk() -> None:
-            rest = list(statements)
-            while rest:
-                statement = rest.pop(0)
-                if isinstance(statement, ast.If) and _ends_iteration(statement):
-                    # ``if test: continue`` is ``if not test:`` around the rest.
-                    statement = ast.copy_location(
-                        ast.If(statement.test, statement.body[:-1] or [ast.Pass()], rest or [ast.Pass()]),
-                        statement,
-                    )
-                    rest = []
+            for statement in statements:
                 self._statement(statement)
 
         return self.block_of(walk)
@@ -360,8 +351,13 @@ class _LoopWalk(AnswerExpressions):
             raise NoPlan
 
 
-def _ends_iteration(node: ast.If) -> bool:
-    return isinstance(node.body[-1], ast.Continue) and not node.orelse
+def _without_continue(body: Sequence[ast.stmt]) -> Sequence[ast.stmt]:
+    """The body of a loop with ``if test: continue`` as ``if test: pass`` and an ``else`` around the rest."""
+    for at, node in enumerate(body):
+        if isinstance(node, ast.If) and isinstance(node.body[-1], ast.Continue) and not node.orelse:
+            then, rest = node.body[:-1], [*_without_continue(body[at + 1 :])]
+            return [*body[:at], ast.copy_location(ast.If(node.test, then, rest), node)]
+    return body
 
 
 def _target_names(target: ast.expr) -> set[str]:
