@@ -3,6 +3,7 @@
 import builtins
 import contextlib
 import io
+import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -49,6 +50,8 @@ class FakeHost:
         self.frames.append(len(prompts))
         room = max(1, self._room(len(prompts))) if message.get("ahead") else len(prompts)
         answers = [self._answer(prompt, message["model"]) for prompt in prompts[:room]]
+        if "schema" in message:
+            answers = [{name: json.dumps(text) for name, text in answer.items()} for answer in answers]
         answers += [{"unmade": True}] * (len(prompts) - room)
         self.calls.reply({"op": "reply", "id": message["id"], "at": 0, "answers": answers})
 
@@ -74,7 +77,8 @@ def run(
     host = FakeHost(fails, room)
     namespace: dict[str, Any] = dict(given or {})
     host.calls.plans.namespace = namespace
-    own = {"llm_query": host.calls.llm_query, "llm_query_batched": host.calls.llm_query_batched}
+    names = ("llm_query", "llm_query_batched", "rlm_query")
+    own = {name: getattr(host.calls, name) for name in names}
     error = None
     output = io.StringIO()
     with _hook(host) if planned else mock.patch.object(cells, "plan_loops", lambda tree: tree):

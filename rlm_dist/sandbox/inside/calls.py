@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from .calls_ahead import Key, Plan, Plans, Unused, first_group, key_of, note_answer_type
+from .calls_ahead import Issued, Key, Plan, Plans, Unused, key_of, note_answer_type
 from .frames import (
     CHUNK_BYTES,
     MAX_MESSAGES,
@@ -73,24 +73,6 @@ class _Request:
             self.done.set()
 
 
-class Issued:
-    """One of the calls of a frame that was sent ahead."""
-
-    def __init__(self, request: _Request, at: int) -> None:
-        self._request = request
-        self._at = at
-
-    @property
-    def made(self) -> bool:
-        """Whether it was, or will be: the host may have had no room for it, or have refused its model."""
-        return not self._request.answers[self._at].keys() & {"unmade", "refused"}
-
-    def answer(self) -> _Answer:
-        """Wait for its answer."""
-        self._request.done.wait()
-        return self._request.answers[self._at]
-
-
 class CallFunctions:
     """The functions for sub-calls that the REPL offers."""
 
@@ -109,7 +91,7 @@ class CallFunctions:
 
     def forget_unused(self) -> None:
         """Let no later call be answered by one that was issued ahead so far."""
-        self._unused = Unused()
+        self._unused.clear()
 
     def reply(self, message: dict[str, Any]) -> None:
         """Pass a reply frame to the thread that waits for it."""
@@ -203,18 +185,18 @@ class CallFunctions:
 
     def _ask_ahead(self, prompt: Prompt, others: Iterator[Prompt], model: str | None) -> _Answer:
         """Ask one thing, and issue other calls that are about to be asked for."""
-        group = first_group(itertools.chain([prompt], others))
+        group = next(_chunks(itertools.chain([prompt], others)))  # no more than fit into one frame
         if len(group) == 1:
             return self._ask(group, model)[0]
         request_id, request = next(self._ids), _Request(len(group))
         self._open[request_id] = request
         for at, other in enumerate(group[1:], start=1):
-            self._unused.add(key_of(other, model), Issued(request, at))
+            self._unused.add(key_of(other, model), Issued(request.done, request.answers, at))
         self._send({"op": "query", "id": request_id, "prompts": group, "model": model, "ahead": True})
-        answer = Issued(request, 0).answer()
-        if "refused" in answer:
-            raise ValueError(answer["refused"])
-        return answer
+        request.done.wait()
+        if "refused" in request.answers[0]:
+            raise ValueError(request.answers[0]["refused"])
+        return request.answers[0]
 
     def _ask_all(self, prompts: list[Prompt], model: str | None, schema: Schema) -> list[_Answer]:
         """Ask many things; what was issued ahead and not asked for so far is used first."""
@@ -380,7 +362,7 @@ def _frames(
         yield {"op": "query", "prompts": chunk, "model": model, **extra}, len(chunk)
 
 
-def _chunks(prompts: list[Prompt]) -> Iterator[list[Prompt]]:
+def _chunks(prompts: Iterable[Prompt]) -> Iterator[list[Prompt]]:
     """The prompts in groups that each fit into one frame."""
     group: list[Prompt] = []
     size = messages = 0

@@ -11,10 +11,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from types import GeneratorType
-from typing import Any, Protocol
-
-from .frames import CHUNK_BYTES, encoded
+from types import GeneratorType, MethodType
+from typing import Any
 
 AHEAD_CALLS = 32
 # A loop that calls for few of its items is not looked through to its end before its first call.
@@ -149,7 +147,8 @@ class Plans:
     def _is_sure(
         self, reads: tuple[Any, ...], roots: list[tuple[str, Any]], functions: tuple[str, ...]
     ) -> bool:
-        if self.namespace.get("llm_query") != self.call:
+        found = self.namespace.get("llm_query")
+        if type(found) is not MethodType or found != self.call:
             return False
         for name in functions:
             real = _FUNCTIONS[name]
@@ -163,57 +162,64 @@ class Plans:
         return not any(id(value) in seen for kind, value in roots if kind not in ("text", "number"))
 
 
-class IssuedCall(Protocol):
-    """A call that was issued; ``calls`` has its form."""
+class Issued:
+    """One call of a frame that was sent ahead; it is answered when all calls of the frame are."""
+
+    def __init__(self, done: threading.Event, answers: list[dict[str, Any]], at: int) -> None:
+        self._done = done
+        self._answers = answers
+        self._at = at
 
     @property
-    def made(self) -> bool: ...
+    def made(self) -> bool:
+        """Whether it was, or will be: the host may have had no room for it, or have refused its model."""
+        return not self._answers[self._at].keys() & {"unmade", "refused"}
 
-    def answer(self) -> dict[str, Any]: ...
+    def answer(self) -> dict[str, Any]:
+        """Wait for its answer."""
+        self._done.wait()
+        return self._answers[self._at]
 
 
 class Unused:
-    """Answers, or calls in flight, that no code has asked for yet."""
+    """Answers, or calls in flight, that no code has asked for yet; safe for many threads at once."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Key, deque[IssuedCall]] = {}
+        self._lock = threading.Lock()
+        self._waiting: dict[Key, deque[Issued]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def add(self, key: Key, call: IssuedCall) -> None:
+    def add(self, key: Key, call: Issued) -> None:
         """Keep one more of this content."""
-        self._waiting.setdefault(key, deque()).append(call)
+        with self._lock:
+            self._waiting.setdefault(key, deque()).append(call)
 
-    def take(self, key: Key) -> IssuedCall | None:
+    def take(self, key: Key) -> Issued | None:
         """The oldest one of this content, None if there is none."""
-        calls = self._waiting.pop(key, None)
-        if calls is None:
-            return None
-        call = calls.popleft()
-        if calls:
-            self._waiting[key] = calls
-        return call
+        with self._lock:
+            calls = self._waiting.get(key)
+            if calls is None:
+                return None
+            call = calls.popleft()
+            if not calls:
+                del self._waiting[key]
+            return call
 
     def made(self, key: Key) -> int:
-        """How many there are of this content, without those that the host left out."""
-        return sum(issued.made for issued in self._waiting.get(key, ()))
+        """How many there are of this content, without those that the host did not make."""
+        with self._lock:
+            return sum(issued.made for issued in self._waiting.get(key, ()))
 
     def count(self) -> int:
         """How many there are in all."""
         return sum(map(self.made, list(self._waiting)))
 
-
-def first_group(asks: Iterable[Prompt]) -> list[Prompt]:
-    """As many prompts as fit into one frame."""
-    group: list[Prompt] = []
-    size = 0
-    for prompt in asks:
-        size += len(encoded(prompt))
-        if group and size > CHUNK_BYTES:
-            break
-        group.append(prompt)
-    return group
+    def clear(self) -> None:
+        """Forget all of them."""
+        with self._lock:
+            self._waiting.clear()
 
 
 def _flat(items: Iterable[Any]) -> Iterator[tuple[Any, ...] | None]:

@@ -6,7 +6,6 @@ package.
 
 import ast
 import asyncio
-import contextlib
 import inspect
 import linecache
 import os
@@ -21,6 +20,7 @@ from .output import Clip, clip
 from .plan_values import CALL
 
 _OWN_FOLDER = os.path.dirname(os.path.abspath(__file__))
+_FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _ERROR_CHARS = MAX_ERROR_CHARS - 200  # the rest is for what is said about the cut, and about what to do
 
 
@@ -31,21 +31,41 @@ def run(code: str, name: str, namespace: dict[str, Any]) -> Any:
     works at the top level: then the block runs in an event loop of its own.
     """
     linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
-    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    tree: Any = compile(code, name, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
-    if CALL in code:
-        with contextlib.suppress(RecursionError):  # too deep to look at; as little as planned will do
-            plan_loops(tree)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    parts = [compile(tree, name, "exec", flags, dont_inherit=True)]
-    if isinstance(last, ast.Expr):
-        parts.append(compile(ast.Expression(last.value), name, "eval", flags, dont_inherit=True))
+    tree = _parsed(code, name)
+    parts = _planned(tree, name) if CALL in code else None
+    if parts is None:
+        parts = _compiled(_parsed(code, name), name)
     if any(part.co_flags & inspect.CO_COROUTINE for part in parts):
         return _run_in_loop(parts, namespace)
     value = None
     for part in parts:
         value = eval(part, namespace)  # noqa: S307  # what this process is for
     return value
+
+
+def _parsed(code: str, name: str) -> ast.Module:
+    tree: ast.Module = compile(code, name, "exec", _FLAGS | ast.PyCF_ONLY_AST, dont_inherit=True)
+    return tree
+
+
+def _planned(tree: ast.Module, name: str) -> list[types.CodeType] | None:
+    """The block with plans of its loops; None if it cannot be compiled so, or too deep to be looked at."""
+    try:
+        return _compiled(plan_loops(tree), name)
+    except Exception:  # noqa: BLE001  # then it is compiled as it was written, which may raise the same
+        return None
+
+
+def _compiled(tree: ast.Module, name: str) -> list[types.CodeType]:
+    """The block, and its last expression if it has one, on its own."""
+    *body, last = tree.body or [ast.Pass()]
+    if not isinstance(last, ast.Expr):
+        return [compile(tree, name, "exec", _FLAGS, dont_inherit=True)]
+    block = ast.Module(body, tree.type_ignores)
+    return [
+        compile(block, name, "exec", _FLAGS, dont_inherit=True),
+        compile(ast.Expression(last.value), name, "eval", _FLAGS, dont_inherit=True),
+    ]
 
 
 def _run_in_loop(parts: list[types.CodeType], namespace: dict[str, Any]) -> Any:

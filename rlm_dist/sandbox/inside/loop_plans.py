@@ -162,7 +162,7 @@ class _LoopWalk(AnswerExpressions):
     def _note_sums(self, node: ast.For) -> None:
         """What ``name += ...`` adds to exists before the loop: it may be shown at any time."""
         sums = [child for child in ast.walk(node) if isinstance(child, ast.AugAssign)]
-        targets = [child.target for child in sums]
+        targets = {child.target for child in sums}
         for child in sums:
             if not isinstance(child.target, ast.Name) or not isinstance(child.op, ast.Add):
                 raise NoPlan

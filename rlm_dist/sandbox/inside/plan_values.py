@@ -136,6 +136,9 @@ def is_text(node: ast.expr) -> bool:
 def _parts(node: ast.AST) -> list[ast.AST | None] | None:
     """The parts of an expression that is plain if they are; None if it may never be."""
     if isinstance(node, ast.Compare):
+        identity = any(isinstance(operator, (ast.Is, ast.IsNot)) for operator in node.ops)
+        if identity and not all(map(_is_singleton, node.comparators)):
+            return None  # the plan computes values of its own, which may be other objects
         return [node.left, *node.comparators]
     if isinstance(node, ast.Dict):
         return None if None in node.keys else [*node.keys, *node.values]
@@ -144,6 +147,10 @@ def _parts(node: ast.AST) -> list[ast.AST | None] | None:
         return None
     values = [getattr(node, name) for name in names]
     return [part for value in values for part in (value if isinstance(value, list) else [value])]
+
+
+def _is_singleton(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and any(node.value is value for value in (None, True, False))
 
 
 def stored_names(tree: ast.AST) -> Iterator[str]:

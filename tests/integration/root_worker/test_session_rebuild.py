@@ -38,6 +38,10 @@ def test_stored_answers_come_back_and_others_are_not_made(
         for texts in (first, again):
             asked = [(Message(role="user", content=str(number)),) for number in range(len(texts))]
             assert [answer.text for answer in earlier.query(asked, None)] == texts
+        earlier.rewind()
+        asked = [(Message(role="user", content=str(number)),) for number in [0, 1, 0, 0]]
+        ahead = earlier.query_ahead(asked, None)  # as often as it was asked, and once more
+        assert [answer and answer.text for answer in ahead] == [first[0], first[1], again[0], None]
         (answer,) = earlier.query([(Message(role="user", content="new"),)], None)
         assert answer.failure is not None
         assert answer.failure.message == "not made: an earlier query of the session did not make it"

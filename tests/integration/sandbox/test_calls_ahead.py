@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.errors import Cancelled, ModelNotAllowed
-from rlm_dist.sandbox.host import Query, Sandbox
+from rlm_dist.sandbox.host import EndedQuery, Query, Sandbox
 from rlm_dist.schema import Answer, Message
 from tests.support.sandboxes import LIMITS, echo, failing_on, forks, shown, write_context
 
@@ -85,6 +85,17 @@ def test_a_failed_call_is_raised_at_its_line_with_what_was_stored_before(context
         assert (again.error, again.calls, again.unused_calls) == (None, 0, 8)
 
 
+def test_a_query_of_a_session_uses_nothing_that_an_earlier_one_issued(context: Path) -> None:
+    """When the session is rebuilt, the earlier query's calls may be answered otherwise, or not be made."""
+    host = Host(failing_on("7"))
+    with over(context, host) as repl:
+        repl.run(f"count = 20\n{LOOP}")
+        repl.begin(0, EndedQuery("One?", None))
+        result = repl.run("llm_query('8')")
+        assert (result.error, result.calls, result.unused_calls) == (None, 1, 0)
+        assert host.one_by_one == ["8"]
+
+
 def test_what_has_no_room_is_made_at_its_line_and_counted_once(context: Path) -> None:
     host = Host(echo, room=3)
     with over(context, host) as repl:
@@ -102,7 +113,7 @@ def test_a_model_that_may_not_be_used_raises_at_the_line_and_no_call_counts(cont
         result = repl.run("notes = []\nfor p in 'abc':\n    notes.append(llm_query(p, model='dear'))")
         assert "line 3" in (result.error or "")
         assert "ValueError" in (result.error or "")
-        assert (result.calls, result.failed_calls) == (0, 0)
+        assert (result.calls, result.failed_calls, result.unused_calls) == (0, 0, 0)
 
 
 def test_long_prompts_go_ahead_as_far_as_a_frame_holds_them(repl: Sandbox, host: Host) -> None:
