@@ -214,14 +214,15 @@ def test_a_warning_of_the_compiler_is_shown_as_often_as_without_plans(
 def test_a_name_that_compares_as_it_likes_is_not_taken_for_llm_query() -> None:
     code = """
         class Asked:
-            def __eq__(self, other): return True
+            ask = llm_query
+            def __eq__(self, other): return seen.append("compared") or True
             def __ne__(self, other): return seen.append("compared") or False
-            def __call__(self, prompt): return prompt
+            def __call__(self, prompt): return prompt if prompt == "b" else Asked.ask(prompt)
         globals()["llm_query"] = Asked()
         for p in pieces: notes.append(llm_query(p))
         """
     played = run(HEAD + dedent(code))
-    assert (played.ids, played.variables["seen"]) == ([], "[]")
+    assert (played.ids, played.variables["seen"]) == (["a#1", "c#1", "d#1"], "[]")
 
 
 @pytest.mark.parametrize("tree", [RecursionError, [ast.Module([ast.Return()], [])]])
