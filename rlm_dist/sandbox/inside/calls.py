@@ -81,8 +81,7 @@ class CallFunctions:
         self._ids = itertools.count(1)
         self._open: dict[int, _Request] = {}
         self._unused = Unused()
-        self.plans = Plans(_to_ask)
-        self.plans.call = self.llm_query
+        self.plans = Plans(_to_ask, self.llm_query)
 
     @property
     def unused(self) -> int:

@@ -92,12 +92,15 @@ class Plan:
 class Plans:
     """The plans of the loops that run, of each thread its own."""
 
-    def __init__(self, to_ask: Callable[..., Ask]) -> None:
-        """``to_ask`` makes a prompt and a model of the arguments of a call; it raises what the call would."""
+    def __init__(self, to_ask: Callable[..., Ask], call: MethodType) -> None:
+        """``to_ask`` makes a prompt and a model of the arguments of a call; it raises what the call would.
+
+        ``call`` is what a loop must find under the name ``llm_query``.
+        """
         self._to_ask = to_ask
+        self._call = call
         self._own = threading.local()
         self.namespace: dict[str, Any] = {}
-        self.call: object = None  # what the loop must find under the name llm_query
 
     def current(self) -> Plan | None:
         """The plan of the innermost loop of this thread."""
@@ -148,7 +151,7 @@ class Plans:
         self, reads: tuple[Any, ...], roots: list[tuple[str, Any]], functions: tuple[str, ...]
     ) -> bool:
         found = self.namespace.get("llm_query")
-        if type(found) is not MethodType or found != self.call:
+        if type(found) is not MethodType or found != self._call:
             return False
         for name in functions:
             real = _FUNCTIONS[name]

@@ -106,6 +106,8 @@ def test_the_fake_itself_can_be_honest(tmp_path: Path) -> None:
         "send(op='query', id=-1, prompts=[USER], model=None)",
         "send(op='query', id=1, prompts=['q'], model=None)",
         "send(op='query', id=1, prompts=[USER], model=5)",
+        "send(op='query', id=1, prompts=[USER], model=None, ahead=1)",
+        "done(unused=-1)",
         "send(op='query', id=1, prompts=[[{'role': 'tool', 'content': 'q'}]], model=None)",
         "send(op='query', id=1, prompts=[[{'role': 'user', 'content': None}]], model=None)",
         "send(op='query', id=1, prompts=[[{'role': 'user', 'content': 'q', 'x': 1}]], model=None)",

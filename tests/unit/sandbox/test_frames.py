@@ -41,6 +41,23 @@ HONEST: list[dict[str, object]] = [
         "model": None,
         "schema": {"type": "string"},
     },
+    {
+        "op": "query",
+        "id": 3,
+        "prompts": [[{"role": "user", "content": "q"}], [{"role": "user", "content": "r"}]],
+        "model": None,
+        "ahead": True,
+    },
+    {
+        "op": "done",
+        "cell": 1,
+        "output": {"head": "h", "tail": "", "omitted": 0},
+        "error": None,
+        "final": None,
+        "partial": None,
+        "names": [],
+        "unused": 31,
+    },
 ]
 
 
