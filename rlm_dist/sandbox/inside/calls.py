@@ -189,9 +189,9 @@ class CallFunctions:
             return self._ask(group, model)[0]
         request_id, request = next(self._ids), _Request(len(group))
         self._open[request_id] = request
-        for at, other in enumerate(group[1:], start=1):
-            self._unused.add(key_of(other, model), Issued(request.done, request.answers, at))
         self._send({"op": "query", "id": request_id, "prompts": group, "model": model, "ahead": True})
+        for at, other in enumerate(group[1:], start=1):  # not before: what was not sent is never answered
+            self._unused.add(key_of(other, model), Issued(request.done, request.answers, at))
         request.done.wait()
         if "refused" in request.answers[0]:
             raise ValueError(request.answers[0]["refused"])

@@ -20,7 +20,7 @@ FUNCTIONS = frozenset(_FUNCTIONS.split())
 _METHOD_NAMES = """
 strip lstrip rstrip removeprefix removesuffix split rsplit splitlines partition rpartition join lower upper
 casefold title capitalize replace startswith endswith find rfind index count format zfill ljust rjust center
-isdigit isalpha isspace isalnum isupper islower isnumeric get items keys values encode decode
+isdigit isalpha isspace isalnum isupper islower isnumeric get items keys values
 """
 _METHODS = frozenset(_METHOD_NAMES.split())
 _OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)
@@ -111,6 +111,8 @@ class PlainExpressions:
             return function.attr in _METHODS and self.holds(function.value)
         if not isinstance(function, ast.Name) or function.id not in FUNCTIONS or function.id in self._bound:
             return False
+        if function.id == "str" and len(node.args) + len(node.keywords) > 1:
+            return False  # it decodes, and a handler of its errors may be the model's own
         self.use(function.id)
         return True
 

@@ -116,6 +116,12 @@ EXACT = {
             q = p + "x"
             if q is not p + "x": notes.append(llm_query(p))
         """,
+    "codecs' errors that the block handles": """
+        import codecs
+        codecs.register_error("noted", lambda error: seen.append("noted") or ("?", error.end))
+        for p in "äö": notes.append(llm_query(f"{p.encode('ascii', 'noted')}"))
+        for p in "äö": notes.append(llm_query(str(b"\\xff", "ascii", "noted")))
+        """,
     "a return in a finally": """
         def ask():
             for p in pieces:
