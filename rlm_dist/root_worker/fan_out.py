@@ -170,8 +170,8 @@ class FanOut(ReplyWaiter):
     ) -> list[Answer | None]:
         """As ``query``, of calls of which the cell has asked for the first only, and will ask for the others.
 
-        Those that do not fit into a limit now, while others have room reserved, are not refused but left out:
-        their answers are None, and their ids are given out again.
+        Those that would leave less than a quarter of a budget free, or do not fit into another limit now, are
+        not refused but left out: their answers are None, and their ids are given out again.
         """
         query = _OpenQuery(len(prompts), turn, traceparent, ahead=True)
         answers = self._serve(prompts, model, query)
@@ -228,7 +228,9 @@ class FanOut(ReplyWaiter):
         """Give out call ids from the start again, before the same cells are run again."""
         self._call_ids.rewind()
 
-    def _open_call(self, messages: tuple[Message, ...], model: str, schema: JsonSchema | None) -> OpenCall:
+    def _open_call(
+        self, messages: tuple[Message, ...], model: str, schema: JsonSchema | None, *, ahead: bool
+    ) -> OpenCall:
         request = CallRequest(
             role=Role.SUB, model=model, messages=messages,
             cache=self._spec.cache and self._spec.samples == 1,  # votes are worth as much as they are apart
@@ -241,6 +243,7 @@ class FanOut(ReplyWaiter):
             request=self._payloads.pack(self._spec.id, request.model_dump_json()),
             reserve_tokens=tokens,
             reserve_nanousd=nanousd,
+            ahead=ahead,
         )
 
     def _query_all(
@@ -277,7 +280,7 @@ class FanOut(ReplyWaiter):
             if query.ahead and not position:
                 size = 1  # no other call may take the room of the one that was asked for
             piece = [
-                self._open_call(messages, model, query.schema)
+                self._open_call(messages, model, query.schema, ahead=query.ahead and position > 0)
                 for messages in prompts[position : position + size]
             ]
             position += len(piece)

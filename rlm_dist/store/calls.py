@@ -35,7 +35,8 @@ _READ_AT_ONCE = 500
 class OpenCall:
     """A call to open; ``request`` is stored as it is, and handed to the worker that claims the call.
 
-    ``reserve_nanousd`` is None if the price is unknown.
+    ``reserve_nanousd`` is None if the price is unknown. A sub-call that is made ``ahead`` of the code that
+    asks for it must leave a quarter of each budget free.
     """
 
     call_id: str
@@ -43,6 +44,7 @@ class OpenCall:
     reserve_tokens: int
     reserve_nanousd: int | None
     role: Role = Role.SUB
+    ahead: bool = False
 
 
 class CallState(StrEnum):
@@ -173,7 +175,8 @@ class CallStore(StorePart):
                     "" if call.reserve_nanousd is None else min(call.reserve_nanousd, _MOST_RESERVED_NANOUSD)
                 )
                 tokens = min(call.reserve_tokens, MOST_TOKENS)
-                args += [call.call_id, call.role, call.request, money, tokens]
+                role = "ahead" if call.ahead else call.role
+                args += [call.call_id, role, call.request, money, tokens]
             reply = fenced(self._script("calls_open", keys.job_keys(job_id), *args), job_id, epoch)
             states += [_state(text) for text in reply]
         return states

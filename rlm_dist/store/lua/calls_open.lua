@@ -1,5 +1,6 @@
 -- Opens calls of a job and reserves their budget.
 -- ARGV: 1 epoch, then for each call: id, role, request, reserve_nanousd ('' unknown), reserve_tokens
+-- The role 'ahead' is a sub-call that no code has asked for yet: it must leave a quarter of each budget free.
 -- Returns for each 'new', 'pending', 'settled', 'refused <kind> <used> <limit> <needed>'; or NOT_FOUND, CANCELLED, …
 -- A root call first uses what is kept for it.
 -- Atomic: two callers that both check a budget before either reserves would both pass.
@@ -11,12 +12,12 @@ if job[1] ~= 'running' or job[2] ~= ARGV[1] then return SUPERSEDED end
 local batch, mine = job[4], 'e' .. ARGV[1]
 if batch and call('HEXISTS', batch, 'paused') == 1 then return PAUSED end
 local opened, begun, reserved = 0, 0, {0, 0}
-local budgets, own = budgets_of(above, batch, job[5], job[6]), {root = kept(), sub = {0, 0}}
+local budgets, own = budgets_of(above, batch, job[5], job[6]), {root = kept(), sub = {0, 0}, ahead = {0, 0}}
 local limits = call_limits(job[7], above)
 
 local function refusal(role, reservation)
-  local refused = role == 'sub' and too_many(limits, opened)
-  for _, pair in ipairs(budgets) do refused = refused or overrun(pair, reservation, own[role]) end
+  local refused, share = role ~= 'root' and too_many(limits, opened), role == 'ahead' and 0.75
+  for _, pair in ipairs(budgets) do refused = refused or overrun(pair, reservation, own[role], share) end
   return refused
 end
 
@@ -28,7 +29,7 @@ local function open(id, role, request, reservation)
     begun = begun + write_claimed(id, 0, record, mine, 'root')
   end
   if text then return record and 'pending' or 'settled' end
-  local refused = refusal(role, reservation) or role == 'sub' and no_room(#request)
+  local refused = refusal(role, reservation) or role ~= 'root' and no_room(#request)
   if refused then return refused end
   reservation[1] = reservation[1] or 0
   local new = {money = int(reservation[1]), tokens = int(reservation[2]), lapsed = 0}

@@ -21,12 +21,12 @@ local function budgets_of(above, batch, max_nanousd, max_tokens)
 end
 
 -- Why a reservation is refused, if it is: it would overrun a budget, or there is a budget of money and its price is
--- unknown. Of what is used, the amounts in ``own`` are kept for it.
-local function overrun(budgets, reservation, own)
+-- unknown. Of what is used, the amounts in ``own`` are kept for it. It may use this share of each limit, or all.
+local function overrun(budgets, reservation, own, share)
   for index, limit in ipairs(budgets) do
     if limit.limit and not reservation[index] then return 'refused unpriced 0 0 0' end
     local used = limit.used - own[index]
-    if limit.limit and used + reservation[index] > limit.limit then
+    if limit.limit and used + reservation[index] > limit.limit * (share or 1) then
       return table.concat({'refused', limit.kind, int(used), int(limit.limit), int(reservation[index])}, ' ')
     end
   end

@@ -37,6 +37,21 @@ def test_sub_calls_leave_what_is_kept_and_the_root_call_uses_it(
     assert reserved(redis_client) == (0, 100)
 
 
+def test_calls_ahead_leave_a_quarter_of_each_budget_free(store: Store) -> None:
+    """So they take no room in which a job of the same batch keeps what it needs to answer."""
+    store.batches.create("b", "digest", 2, max_tokens=100)
+    epoch, other = (running_job(store, name, batch_id="b") for name in "jk")
+    ahead = [replace(call, ahead=True) for call in opens("a", "b", "c", "d", tokens=25)]
+    refused = CallRefused("batch_max_tokens", 75, 100, 25)
+    assert store.calls.open("j", epoch, ahead) == [NEW, NEW, NEW, refused]
+    assert store.calls.open("j", epoch, ahead) == [CallState.PENDING] * 3 + [refused]
+    assert store.calls.keep("k", other, tokens=20, nanousd=0) is None
+    assert store.calls.open("j", epoch, opens("d", tokens=5)) == [NEW]
+    costly = [replace(call, ahead=True) for call in opens("e", "f", nanousd=400)]
+    alone = running_job(store, "l", max_nanousd=1000)
+    assert store.calls.open("l", alone, costly) == [NEW, CallRefused("max_usd", 400e-9, 1000e-9, 400e-9)]
+
+
 def test_what_does_not_fit_is_not_kept_or_kept_in_part(store: Store, redis_client: redis.Redis) -> None:
     epoch = running_job(store, max_tokens=100, max_nanousd=10)
     assert store.calls.keep("j", epoch, tokens=60, nanousd=5) is None
