@@ -55,7 +55,7 @@ _NO_FILE = "RLM_PROMPTS: the job asks for the prompts of a file, and this worker
 _WARN_AT_TURNS_LEFT = 3
 # What is shown of an output before the last turn of a job that has reached a limit; room is kept for it.
 LAST_OUTPUT_CHARS = 4000
-_EMPTY_REPLY = "(empty reply)"  # endpoints refuse a message without content
+EMPTY_REPLY = "(empty reply)"  # endpoints refuse a message without content
 _HINTS = {
     FailureKind.AUTH: "Check RLM_API_KEY, and what this key is allowed to do.",
     FailureKind.QUOTA: "The account behind this key has no credit left: top it up, or use another key.",
@@ -326,7 +326,7 @@ class _Loop:
                 replayed=replayed,
             )
         )
-        self._say("assistant", completion.text if completion.text.strip() else _EMPTY_REPLY)
+        self._say("assistant", completion.text if completion.text.strip() else EMPTY_REPLY)
         return completion
 
     def _run_blocks(self, reply: ParsedReply) -> _BlocksRun:
