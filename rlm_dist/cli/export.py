@@ -9,7 +9,7 @@ import typer
 
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, json_line
-from rlm_dist.cli.result_files import result_file
+from rlm_dist.cli.result_files import Write, result_file
 from rlm_dist.cli.session import open_stores
 from rlm_dist.cli.status import find_batch
 from rlm_dist.errors import InputError
@@ -38,7 +38,9 @@ def export(
     scores: Annotated[
         Path | None, typer.Option(metavar="FILE", help="JSON lines of custom_id and score, 1 is right.")
     ] = None,
-    max_usd: Annotated[float | None, typer.Option(min=0, help="Leave out jobs that cost more, in USD.")] = None,
+    max_usd: Annotated[
+        float | None, typer.Option(min=0, help="Leave out jobs that cost more, in USD.")
+    ] = None,
     sub_calls: Annotated[
         bool, typer.Option("--sub-calls", help="With sft: answered sub-calls are samples too.")
     ] = False,
@@ -54,7 +56,7 @@ def export(
     out, counts = Output(), ExportCounts()
     with open_stores(load_settings()) as (store, payloads), ExitStack() as held:
         find_batch(store, batch)
-        write = _to_stdout
+        write: Write = _to_stdout
         if output is not None:
             write = held.enter_context(result_file(output, grows=False, force=force, private=True))
         for line in training_lines(store, payloads, batch, TrainingForm(form, sub_calls), chosen, counts):
@@ -65,7 +67,9 @@ def export(
     if counts.left_out:
         out.note(f"{calls(counts.left_out.total(), 'job')} left out: {_reasons(counts.left_out)}")
     if counts.turns_left_out:
-        out.note(f"{calls(counts.turns_left_out.total(), 'turn')} left out: {_reasons(counts.turns_left_out)}")
+        out.note(
+            f"{calls(counts.turns_left_out.total(), 'turn')} left out: {_reasons(counts.turns_left_out)}"
+        )
 
 
 def _reasons(left_out: Counter[str]) -> str:

@@ -27,7 +27,7 @@ _JOBS_AT_ONCE = 100
 
 @dataclass(frozen=True)
 class TrainingForm:
-    """The form of the lines; with ``sub_calls``, ``sft`` has the answered sub-calls as samples of their own."""
+    """The form of the lines; with ``sub_calls``, ``sft`` has the answered sub-calls as samples too."""
 
     name: Form
     sub_calls: bool = False
@@ -81,7 +81,12 @@ class ExportCounts:
 
 
 def training_lines(
-    store: Store, payloads: Payloads, batch_id: str, form: TrainingForm, chosen: Selection, counts: ExportCounts
+    store: Store,
+    payloads: Payloads,
+    batch_id: str,
+    form: TrainingForm,
+    chosen: Selection,
+    counts: ExportCounts,
 ) -> Iterator[object]:
     """The lines for the jobs of a batch, in the order of submission; ``counts`` is kept meanwhile."""
     for record in _records(store, batch_id, counts):

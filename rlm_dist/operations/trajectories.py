@@ -65,7 +65,7 @@ class ReadCell:
 
 @dataclass
 class ReadTurn:
-    """A turn: ``reply`` is the place of its reply in the chat, ``sent`` the chat before it if that was cut."""
+    """A turn: ``reply`` is the place of its reply in the chat, ``sent`` what was sent if the chat was cut."""
 
     replied: RootReplied
     reply: int
@@ -133,7 +133,7 @@ def read_runs(
     succeeded: bool,
     answered: Iterable[int] = (),
 ) -> dict[int, RunOfSample]:
-    """The run of each sample of a job; ``answered`` are the samples that have an answer, if there are several."""
+    """The run of each sample of a job; of several samples, those in ``answered`` have an answer."""
     parts: dict[int, list[list[Event]]] = {}
     begun: set[int] = set()
     for event in events:
@@ -148,7 +148,9 @@ def read_runs(
             parts[sample][-1].append(event)
     good = {0} if spec.samples == 1 and succeeded else set(answered)
     return {
-        sample: _read(spec, _the_run(runs, succeeded=succeeded), Journal(journal, _not_written, sample), sample in good)
+        sample: _read(
+            spec, _the_run(runs, succeeded=succeeded), Journal(journal, _not_written, sample), sample in good
+        )
         for sample, runs in parts.items()
     }
 
@@ -174,7 +176,7 @@ def _the_run(runs: Sequence[Sequence[Event]], *, succeeded: bool) -> Sequence[Ev
     return max(reversed(runs), key=lambda run: sum(isinstance(event, RootReplied) for event in run))
 
 
-class _Reader:
+class _RunReader:
     """Reads the events of one run in order; the engine says what was sent."""
 
     def __init__(self, spec: JobSpec, journal: Journal) -> None:
@@ -225,7 +227,7 @@ class _Reader:
 
 
 def _read(spec: JobSpec, events: Iterable[Event], journal: Journal, answered: bool) -> RunOfSample:
-    reader = _Reader(spec, journal)
+    reader = _RunReader(spec, journal)
     for event in events:
         reader.add(event)
     reader.leave_calls()

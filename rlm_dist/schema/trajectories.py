@@ -1,9 +1,9 @@
-"""A job's trajectory as ``rlm-dist export --format jsonl`` writes it, one a line; see ``docs/trajectories.md``.
+"""A job's trajectory, a line of ``rlm-dist export --format jsonl``; see ``docs/trajectories.md``.
 
 A field that is added keeps the version; one that is removed or means something else raises it.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, JsonValue
 
@@ -13,7 +13,7 @@ from rlm_dist.schema.contexts import ContextRef
 from rlm_dist.schema.costs import Costs, ModelCosts, Usage
 from rlm_dist.schema.jobs import Outcome
 
-TRAJECTORY_SCHEMA = "rlm_dist.trajectory/1"
+TRAJECTORY_SCHEMA: Final = "rlm_dist.trajectory/1"
 CallEnd = Literal["answered", "cut off", "cached", "failed", "not answered"]
 # Why a turn is no example to learn from.
 TurnProblem = Literal["empty", "cut_off", "code_error", "refused", "not_parsed"]
@@ -68,8 +68,8 @@ class TrajectoryCell(Wire):
 class TrajectoryTurn(Wire):
     """One turn of the root model: ``messages[reply]`` is its reply.
 
-    It was sent the messages before its reply, or, if the chat had been cut to fit the model's window, ``sent``
-    in place of them. ``problem`` says why it is no example to learn from.
+    The model was sent the messages before its reply or, if the chat had been cut to fit into its window,
+    ``sent`` in place of them. ``problem`` says why the turn is no example to learn from.
     """
 
     turn: int

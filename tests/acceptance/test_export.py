@@ -24,7 +24,7 @@ def as_chat(messages: Sequence[Message]) -> Chat:
 
 
 class Models:
-    """A root model whose long chats are cut, and whose samples answer differently; both note what they get."""
+    """A root model whose long chats are cut and whose samples differ; both models note what they get."""
 
     def __init__(self) -> None:
         self.root_chats: Counter[Chat] = Counter()

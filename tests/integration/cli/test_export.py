@@ -1,4 +1,4 @@
-"""``rlm-dist export`` over a real Redis: which jobs it writes, in which form, and what it says of the others."""
+"""``rlm-dist export`` over a real Redis: which jobs it writes, in which form, and what becomes of others."""
 
 import json
 import os
@@ -123,7 +123,9 @@ def chat(*texts: str) -> list[dict[str, str]]:
 
 def scores(folder: Path, **by_name: float) -> Path:
     path = folder / "scores.jsonl"
-    path.write_text("".join(json.dumps({"custom_id": k, "score": v, "n": 1}) + "\n" for k, v in by_name.items()))
+    path.write_text(
+        "".join(json.dumps({"custom_id": k, "score": v, "n": 1}) + "\n" for k, v in by_name.items())
+    )
     return path
 
 
@@ -148,7 +150,10 @@ def test_each_good_turn_is_a_sample(played: Played, cli: Cli) -> None:
     assert done.err == "2 jobs exported, in 2 lines\n1 turn left out: 1 code_error\n"
     called = lines(cli("export", "b", "--format", "sft", "--sub-calls", "--only", "succeeded"))
     assert called[2:] == [
-        {"prompt": [{"role": "user", "content": "Is it long?"}], "completion": [{"role": "assistant", "content": "yes"}]}
+        {
+            "prompt": [{"role": "user", "content": "Is it long?"}],
+            "completion": [{"role": "assistant", "content": "yes"}],
+        }
     ]
 
 
@@ -156,8 +161,19 @@ def test_a_line_of_jsonl_has_all_that_is_known(played: Played, cli: Cli, tmp_pat
     played.play("j0")
     (line,) = lines(cli("export", "b", "--scores", scores(tmp_path, j0=0.5)))
     one = JobTrajectory.model_validate(line)
-    assert (one.schema_id, one.job_id, one.custom_id, one.batch_id) == ("rlm_dist.trajectory/1", "j0", "j0", "b")
-    assert (one.model, one.sub_model, one.query, one.score, one.won) == ("big-model", "small-model", "q", 0.5, True)
+    assert (one.schema_id, one.job_id, one.custom_id, one.batch_id) == (
+        "rlm_dist.trajectory/1",
+        "j0",
+        "j0",
+        "b",
+    )
+    assert (one.model, one.sub_model, one.query, one.score, one.won) == (
+        "big-model",
+        "small-model",
+        "q",
+        0.5,
+        True,
+    )
     assert one.context == spec().context
     assert one.outcome == SUCCEEDED
     assert one.costs == played.store.jobs.costs("j0")

@@ -1,6 +1,7 @@
-"""The trajectory of a job, read back from its events and its journal: what the model was sent, to the letter."""
+"""The trajectory of a job, read back from its events and its journal: to the letter what was sent."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from rlm_dist.operations.trajectories import RunOfSample, read_runs
 from rlm_dist.schema import Message
 from rlm_dist.schema.events import ChildrenAnswered, Event, Marked, ToolCalled
 from rlm_dist.schema.id_lists import pack_ids
-from tests.support.fake_repl import Run, reply, spec
+from tests.support.fake_repl import FakeRepl, Run, reply, spec
 from tests.support.trajectories import answered, call_ids, ran, replied, say, started
 
 LOOK = "I look.\n\n```repl\nprint(len(context))\n```"
@@ -17,7 +18,7 @@ HAND_IN = "```repl\nFINAL('done')\n```"
 
 
 def read(
-    events: Sequence[Event], journal: Sequence[str] = (), *, succeeded: bool = True, **fields: object
+    events: Sequence[Event], journal: Sequence[str] = (), *, succeeded: bool = True, **fields: Any
 ) -> RunOfSample:
     """The one sample of a job with these events."""
     runs = read_runs(spec(**fields), [started(), *events], journal, succeeded=succeeded)
@@ -25,7 +26,7 @@ def read(
     return runs[0]
 
 
-def read_back(run: Run, **fields: object) -> RunOfSample:
+def read_back(run: Run, **fields: Any) -> RunOfSample:
     return read(run.events, run.written, **fields)
 
 
@@ -55,7 +56,9 @@ def test_a_chat_that_was_cut_is_read_as_it_was_sent(mode: str) -> None:
     steps = [f"I print.\n\n```repl\nn = {n}\nprint('{n % 10}' * 6000)\n```" for n in range(20)]
     steps[4:4] = ["```repl\nlose()\n```", "Just words, no code."]
     window = RootWindow(tokens=lambda: 12_000, summarise=lambda _: "the gist")
-    run = Run(*steps, HAND_IN, window=window, max_output_chars=6000, compaction=mode, limits={"max_iterations": 30})
+    run = Run(
+        *steps, HAND_IN, window=window, max_output_chars=6000, compaction=mode, limits={"max_iterations": 30}
+    )
     found = read_back(run, compaction=mode)
     assert sent(found) == run.script.chats
     assert run.marks().count("compacted") > 1
@@ -100,8 +103,8 @@ def test_a_job_without_an_answer_keeps_its_longest_run() -> None:
 def test_samples_are_read_apart_and_one_that_was_not_run_again_stays() -> None:
     run, other = Run(LOOK, HAND_IN), Run("I know.", HAND_IN)
     of_one = [event.model_copy(update={"sample": 1}) for event in other.events]
-    judged = [answered(call_ids(1)), Marked(turn=0, kind="judged")]
-    events = [started(), *run.events[:3], *of_one, *run.events[3:], started(2), *judged]
+    judged: list[Event] = [answered(call_ids(1)), Marked(turn=0, kind="judged")]
+    events: list[Event] = [started(), *run.events[:3], *of_one, *run.events[3:], started(2), *judged]
     runs = read_runs(spec(samples=2), events, [], succeeded=True)
     assert sent(runs[0]) == run.script.chats
     assert sent(runs[1]) == other.script.chats
@@ -159,7 +162,7 @@ def test_plain_words_that_became_the_answer_are_an_example() -> None:
 
 
 def test_a_reply_that_was_not_stored_is_no_turn() -> None:
-    events = [say(0, "system", "s"), say(0, "user", "q"), replied(0)]
+    events: list[Event] = [say(0, "system", "s"), say(0, "user", "q"), replied(0)]
     assert read(events).turns == []
 
 
@@ -167,8 +170,6 @@ class _LosesTwice:
     """A REPL that is lost again when its blocks are run again."""
 
     def __init__(self) -> None:
-        from tests.support.fake_repl import FakeRepl
-
         self._repl = FakeRepl()
         self._restarts = 0
 
