@@ -101,8 +101,9 @@ def job_trajectories(
     answers = sample_answers(journal, payloads)
     runs = read_runs(record.spec, events, journal, succeeded=succeeded, answered=answers.keys())
     runs = {sample: run for sample, run in sorted(runs.items()) if run.turns}
-    if outcome.iterations and not runs:
-        raise BlobError(job_id, "its trace is gone")
+    expected = outcome.iterations if succeeded and record.spec.samples == 1 else min(outcome.iterations, 1)
+    if sum(len(run.turns) for run in runs.values()) < expected or not all(map(is_whole, runs.values())):
+        raise BlobError(job_id, "its trace is not whole")
     known = _stored_calls(store, payloads, job_id) if calls else {}
     named = {call_id for run in runs.values() for call_id in _ids_of(run)}
     unnamed = [call_id for call_id in known if call_id not in named]
@@ -153,6 +154,13 @@ def read_runs(
         )
         for sample, runs in parts.items()
     }
+
+
+def is_whole(run: RunOfSample) -> bool:
+    """Whether no message is missing in between: a job without room for a long event leaves it out."""
+    roles = [message.role for message in run.messages if message.role != "system"]
+    expected = [("user", "assistant")[number % 2] for number in range(len(roles))]
+    return roles == expected and all(run.messages[turn.reply].role == "assistant" for turn in run.turns)
 
 
 def _whole_events(store: Store, payloads: Payloads, job_id: str) -> Iterator[Event]:

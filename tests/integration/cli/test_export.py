@@ -216,16 +216,19 @@ def test_jobs_whose_content_is_gone_are_counted(played: Played, cli: Cli) -> Non
     played.play("j1", text="x" * 70_000)
     played.play("j2")
     played.play("j3")
+    played.play("j5")
     for key in played.client.scan_iter("rlm:blob*"):  # the long text of the second
         played.client.delete(key)
     played.client.delete("rlm:job:j2:trace")
     played.client.delete("rlm:job:j3")
-    played.store.jobs.create([spec("j4", batch_id="b", index=4)])
+    last, _ = played.store.journals.read_events("j5")[-1]
+    played.client.xdel("rlm:job:j5:trace", last)
+    played.store.jobs.create([spec("j4", batch_id="b", index=5)])
     played.store.jobs.cancel("j4")  # before it has begun
     done = cli("export", "b")
     assert [line["job_id"] for line in lines(done)] == ["j0"]
-    gone = "2 with content that is gone, 1 removed or past its retention, 1 without a reply"
-    assert done.err == f"1 job exported, in 1 line\n4 jobs left out: {gone}\n"
+    gone = "3 with content that is gone, 1 removed or past its retention, 1 without a reply"
+    assert done.err == f"1 job exported, in 1 line\n5 jobs left out: {gone}\n"
 
 
 def test_the_file_is_private_and_appears_when_it_is_whole(played: Played, cli: Cli, tmp_path: Path) -> None:

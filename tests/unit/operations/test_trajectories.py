@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from rlm_dist.engine.compaction import RootWindow
-from rlm_dist.operations.trajectories import RunOfSample, read_runs
+from rlm_dist.operations.trajectories import RunOfSample, is_whole, read_runs
 from rlm_dist.schema import Message
-from rlm_dist.schema.events import ChildrenAnswered, Event, Marked, ToolCalled
+from rlm_dist.schema.events import ChildrenAnswered, Event, Marked, MessageAdded, ToolCalled
 from rlm_dist.schema.id_lists import pack_ids
 from tests.support.fake_repl import FakeRepl, Run, reply, spec
 from tests.support.trajectories import answered, call_ids, ran, replied, say, started
@@ -164,6 +164,15 @@ def test_plain_words_that_became_the_answer_are_an_example() -> None:
 def test_a_reply_that_was_not_stored_is_no_turn() -> None:
     events: list[Event] = [say(0, "system", "s"), say(0, "user", "q"), replied(0)]
     assert read(events).turns == []
+
+
+def test_a_message_that_is_missing_is_noticed() -> None:
+    """A job without room for a long event leaves it out of its trace."""
+    run = Run(LOOK, LOOK, HAND_IN)
+    assert is_whole(read_back(run))
+    said = [event for event in run.events if isinstance(event, MessageAdded)]
+    for missing in said[1:-1]:
+        assert not is_whole(read([event for event in run.events if event is not missing], run.written))
 
 
 class _LosesTwice:
