@@ -158,9 +158,11 @@ def read_runs(
 
 def is_whole(run: RunOfSample) -> bool:
     """Whether no message is missing in between: a job without room for a long event leaves it out."""
-    roles = [message.role for message in run.messages if message.role != "system"]
-    expected = [("user", "assistant")[number % 2] for number in range(len(roles))]
-    return roles == expected and all(run.messages[turn.reply].role == "assistant" for turn in run.turns)
+    roles = [message.role for message in run.messages]
+    turns = [("user", "assistant")[number % 2] for number in range(len(roles) - 1)]
+    return roles == ["system", *turns] and all(
+        run.messages[turn.reply].role == "assistant" for turn in run.turns
+    )
 
 
 def _whole_events(store: Store, payloads: Payloads, job_id: str) -> Iterator[Event]:
