@@ -92,19 +92,15 @@ def training_lines(
     for record in _records(store, batch_id, counts):
         score = chosen.score(record)
         counts.scored += score is not None
-        why_not = chosen.why_not(record)
         found: list[JobTrajectory] = []
+        why_not = chosen.why_not(record)
         if why_not is None:
             try:
                 found = job_trajectories(store, payloads, record, score=score, calls=form.reads_calls)
             except BlobError:
                 why_not = "with content that is gone"
-        if why_not is None:
-            if form.name != "jsonl" and found:
-                found = [one for one in found if one.won]
-                why_not = None if found else "without a winning sample"
-            elif not found:
-                why_not = "without a reply"
+            else:
+                found, why_not = _fit(form, found)
         if why_not is not None:
             counts.left_out[why_not] += 1
             continue
@@ -166,6 +162,17 @@ def _lines(form: TrainingForm, found: Sequence[JobTrajectory], counts: ExportCou
     }
     for one in found:
         yield from make[form.name](one)
+
+
+def _fit(form: TrainingForm, found: list[JobTrajectory]) -> tuple[list[JobTrajectory], str | None]:
+    """Those trajectories of a job that the form takes; if there are none, why."""
+    if not form.reads_calls:  # a job's program may have handed in the answer before the model was asked
+        found = [one for one in found if any(turn.problem != "program" for turn in one.turns)]
+    if not found:
+        return [], "without a reply"
+    if form.name != "jsonl":
+        found = [one for one in found if one.won]
+    return found, None if found else "without a winning sample"
 
 
 def _prompt(one: JobTrajectory, turn: TrajectoryTurn) -> Sequence[Message]:

@@ -191,6 +191,7 @@ class _RunReader:
 
     def __init__(self, spec: JobSpec, journal: Journal) -> None:
         self.run = RunOfSample()
+        self._spec = spec
         self._fitted = FittedChat(spec, _not_asked, journal, _not_written, RootWindow())
         self._history = count()
         self._calls: list[str] = []
@@ -205,9 +206,7 @@ class _RunReader:
                 self.run.messages.append(Message(role=event.role, content=event.text))
             case RootReplied():
                 self.leave_calls()
-                chat = self.run.messages
-                sent = self._fitted.sent(event.turn, chat)
-                self.run.turns.append(ReadTurn(event, len(chat), None if sent == tuple(chat) else sent))
+                self.run.turns.append(self._begun(event))
             case SubCallsAnswered():
                 self._calls += unpack_ids(event.call_ids)
             case ChildrenAnswered():
@@ -221,6 +220,14 @@ class _RunReader:
                 self._history = count()
             case Marked(kind="answer_refused") if self.run.turns:
                 self.run.turns[-1].refused = True
+
+    def _begun(self, event: RootReplied) -> ReadTurn:
+        """The turn of a reply; a program's was sent to nobody, and the chat begins after it."""
+        chat = self.run.messages
+        if self._spec.program and event.turn == 0:
+            return ReadTurn(event, len(chat), None, problem="program")
+        sent = self._fitted.sent(event.turn, chat)
+        return ReadTurn(event, len(chat), None if sent == tuple(chat) else sent)
 
     def leave_calls(self) -> None:
         """Note that no block has made the calls since the last one."""
@@ -245,7 +252,7 @@ def _read(spec: JobSpec, events: Iterable[Event], journal: Journal, answered: bo
     run.turns = [turn for turn in run.turns if turn.reply < len(run.messages)]
     for turn in run.turns:
         text = run.messages[turn.reply].content
-        turn.problem = _problem(turn, text, accepted=answered and turn is run.turns[-1])
+        turn.problem = turn.problem or _problem(turn, text, accepted=answered and turn is run.turns[-1])
     return run
 
 

@@ -16,7 +16,7 @@ from rlm_dist.schema.jobs import Outcome
 TRAJECTORY_SCHEMA: Final = "rlm_dist.trajectory/1"
 CallEnd = Literal["answered", "cut off", "cached", "failed", "not answered"]
 # Why a turn is no example to learn from.
-TurnProblem = Literal["empty", "cut_off", "code_error", "refused", "not_parsed"]
+TurnProblem = Literal["program", "empty", "cut_off", "code_error", "refused", "not_parsed"]
 
 
 class TrajectoryCall(Wire):

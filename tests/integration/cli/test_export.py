@@ -61,7 +61,7 @@ class Played:
         epoch = running_job(self.store, job_id, batch_id="b", index=self._jobs, max_sub_calls=1000)
         self._jobs += 1
         ids = call_ids(2)
-        self._answer(job_id, epoch, ids, nanousd)
+        self.answer(job_id, epoch, ids, nanousd)
         hand_in: list[Event] = [replied(1), say(1, "assistant", HAND_IN)]
         self.emit(
             job_id, started(), say(0, "system", SYSTEM + text), say(0, "user", QUERY),
@@ -78,7 +78,8 @@ class Played:
             sink(event)
         sink.flush()
 
-    def _answer(self, job_id: str, epoch: int, ids: list[str], nanousd: int | None) -> None:
+    def answer(self, job_id: str, epoch: int, ids: list[str], nanousd: int | None) -> None:
+        """Answer the first of two sub-calls, and fail the second."""
         message = Message(role="user", content="Is it long?")
         request = CallRequest(role=Role.SUB, model="m", messages=(message,)).model_dump_json()
         self.store.calls.open(job_id, epoch, [OpenCall(call_id, request, 1, 1) for call_id in ids])
@@ -229,6 +230,39 @@ def test_jobs_whose_content_is_gone_are_counted(played: Played, cli: Cli) -> Non
     assert [line["job_id"] for line in lines(done)] == ["j0"]
     gone = "3 with content that is gone, 1 removed or past its retention, 1 without a reply"
     assert done.err == f"1 job exported, in 1 line\n5 jobs left out: {gone}\n"
+
+
+def test_a_program_that_answered_has_no_reply_to_learn_from(played: Played, cli: Cli) -> None:
+    played.store.jobs.create([spec("p", batch_id="b").model_copy(update={"program": "FINAL('nine')"})])
+    epoch = played.store.jobs.start("p", "root-1", LEASE_MS)
+    assert epoch is not None
+    ids = call_ids(2)
+    played.answer("p", epoch, ids, 1000)
+    played.emit(
+        "p", started(), say(0, "system", SYSTEM), say(0, "user", QUERY), replied(0),
+        say(0, "assistant", HAND_IN), answered(ids), ran(0, calls=2),
+    )  # fmt: skip
+    assert played.store.jobs.finish("p", epoch, SUCCEEDED.model_copy(update={"iterations": 0}))
+    for form in ("messages", "sft"):
+        done = cli("export", "b", "--format", form)
+        assert (lines(done), done.err.splitlines()[1]) == ([], "1 job left out: 1 without a reply")
+    assert len(lines(cli("export", "b", "--format", "sft", "--sub-calls"))) == 1
+    (line,) = lines(cli("export", "b"))
+    assert [turn["problem"] for turn in line["turns"]] == ["program"]
+
+
+def test_samples_without_a_winner_are_in_jsonl_alone(played: Played, cli: Cli) -> None:
+    played.store.jobs.create([spec("v", batch_id="b").model_copy(update={"samples": 2})])
+    epoch = played.store.jobs.start("v", "root-1", LEASE_MS)
+    assert epoch is not None
+    for sample in (1, 0):
+        opening = say(0, "system", SYSTEM), say(0, "user", QUERY)
+        for event in (*opening, replied(0), say(0, "assistant", HAND_IN)):
+            played.emit("v", event.model_copy(update={"sample": sample}))
+    assert played.store.jobs.finish("v", epoch, FAILED)
+    done = cli("export", "b", "--format", "messages")
+    assert (lines(done), done.err.splitlines()[1]) == ([], "1 job left out: 1 without a winning sample")
+    assert [(line["sample"], line["won"]) for line in lines(cli("export", "b"))] == [(0, False), (1, False)]
 
 
 def test_the_file_is_private_and_appears_when_it_is_whole(played: Played, cli: Cli, tmp_path: Path) -> None:

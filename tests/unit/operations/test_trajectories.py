@@ -161,6 +161,19 @@ def test_plain_words_that_became_the_answer_are_an_example() -> None:
     assert [turn.problem for turn in read_back(run, succeeded=False).turns] == [None, "not_parsed"]
 
 
+def test_a_program_is_no_reply_of_the_model_and_is_never_cut() -> None:
+    """What a job's user wrote is in the chat, in the place of a first reply."""
+    steps = [f"```repl\nprint('{n % 10}' * 6000)\n```" for n in range(12)]
+    fields: dict[str, Any] = {"max_output_chars": 6000, "limits": {"max_iterations": 30}}
+    window = RootWindow(tokens=lambda: 12_000)
+    run = Run(*steps, HAND_IN, window=window, program="print('p' * 6000)", **fields)
+    found = read_back(run, program="print('p' * 6000)")
+    assert found.turns[0].problem == "program"
+    assert [turn.problem for turn in found.turns[1:]] == [None] * 13
+    assert sent(found)[1:] == run.script.chats
+    assert any(turn.sent for turn in found.turns)
+
+
 def test_a_reply_that_was_not_stored_is_no_turn() -> None:
     events: list[Event] = [say(0, "system", "s"), say(0, "user", "q"), replied(0)]
     assert read(events).turns == []
