@@ -92,7 +92,7 @@ class Plan:
 class Plans:
     """The plans of the loops that run, of each thread its own."""
 
-    def __init__(self, to_ask: Callable[..., Ask], call: MethodType) -> None:
+    def __init__(self, to_ask: Callable[..., Ask], call: object) -> None:
         """``to_ask`` makes a prompt and a model of the arguments of a call; it raises what the call would.
 
         ``call`` is what a loop must find under the name ``llm_query``.
