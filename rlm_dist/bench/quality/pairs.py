@@ -21,21 +21,21 @@ _NUMBERS = ("zero", "one", "two")
 
 
 class LabelCount(NamedTuple):
-    """A user has at least ``count`` lines with a label or, if ``exactly``, that many."""
+    """A user has at least ``times`` lines with a label or, if ``exactly``, that many."""
 
     label: str
-    count: int = 1
+    times: int = 1
     exactly: bool = False
 
     def holds(self, counts: Counter[str]) -> bool:
         """Whether a user with these counts of labels meets it."""
         number = counts[TREC_LABELS[self.label]]
-        return number == self.count if self.exactly else number >= self.count
+        return number == self.times if self.exactly else number >= self.times
 
     def __str__(self) -> str:
-        lines = "line" if self.count == 1 else "lines"
+        lines = "line" if self.times == 1 else "lines"
         much = "exactly" if self.exactly else "at least"
-        return f"{much} {_NUMBERS[self.count]} {lines} with the label '{TREC_LABELS[self.label]}'"
+        return f"{much} {_NUMBERS[self.times]} {lines} with the label '{TREC_LABELS[self.label]}'"
 
 
 class DateRule(NamedTuple):
@@ -52,7 +52,8 @@ class DateRule(NamedTuple):
 
     def __str__(self) -> str:
         side = "after" if self.after else "before"
-        return f"whose lines with the label '{TREC_LABELS[self.label]}', if any, are all dated {side} {shown_day(self.day)}"
+        label = TREC_LABELS[self.label]
+        return f"whose lines with the label '{label}', if any, are all dated {side} {shown_day(self.day)}"
 
 
 class BothQuery(NamedTuple):
@@ -109,15 +110,15 @@ class Users:
         self.lines: dict[int, list[WindowLine]] = defaultdict(list)
         for line in window.lines:
             self.lines[line.user].append(line)
-        self.counts = {user: Counter(line.label for line in lines) for user, lines in self.lines.items()}
+        self.timess = {user: Counter(line.label for line in lines) for user, lines in self.lines.items()}
 
 
-def _least(label: str, count: int = 1) -> LabelCount:
-    return LabelCount(label, count)
+def _least(label: str, times: int = 1) -> LabelCount:
+    return LabelCount(label, times)
 
 
-def _just(label: str, count: int) -> LabelCount:
-    return LabelCount(label, count, exactly=True)
+def _just(label: str, times: int) -> LabelCount:
+    return LabelCount(label, times, exactly=True)
 
 
 def _after(label: str, month: int, day: int) -> DateRule:
@@ -170,9 +171,9 @@ def _item(
     window: LabelledWindow, number: int, query: BothQuery | RolesQuery, pairs: tuple[str, ...]
 ) -> TaskItem:
     text = (
-        f"List all pairs of different users such that {query}. The two users may stand in either order, and each pair is "
-        "listed once. Each line stands for one label, which you have to find out. Reply with one pair a line "
-        "in the form (id1, id2), the lower id first, and nothing else."
+        f"List all pairs of different users such that {query}. The two users may stand in either order, and "
+        "each pair is listed once. Each line stands for one label, which you have to find out. Reply with one "
+        "pair a line in the form (id1, id2), the lower id first, and nothing else."
     )
     return TaskItem(
         id=item_id(TASK, window.digest, text, pairs),

@@ -47,7 +47,7 @@ def found(answer: str, item: TaskItem) -> float:
 
 
 def oolong(answer: str, item: TaskItem) -> float:
-    """OOLONG-synth: 1 for the same text, 0.75 to the power of a number's error; only the first gold counts."""
+    """OOLONG-synth: 1 for the first expected text, 0.75 to the power of the error for a number."""
     gold = item.expected[0]
     given = oolong_answer(answer)
     if given == gold:
@@ -63,7 +63,7 @@ def oolong(answer: str, item: TaskItem) -> float:
 
 
 def oolong_answer(answer: str) -> str:
-    """What OOLONG's scorer takes as the answer: the text after the last colon, without ``*``, ``[`` and ``]``.
+    """What OOLONG's scorer reads: the text after the last colon, without ``*``, ``[`` and ``]``.
 
     Of 20 characters or more that hold a phrase of comparison, that phrase is left. Without any colon it is
     the whole of a shorter answer, unchanged, or the last word of a longer one.
@@ -109,7 +109,7 @@ def _pairs(text: str) -> set[tuple[int, int]]:
 
 
 def exact(answer: str, item: TaskItem) -> float:
-    """1 if the answer is an expected text, but for case, spaces, marks around it and a leading ``Answer:``."""
+    """1 for an expected text; case, spaces, marks around it and ``Answer:`` before it do not count."""
     return float(_plain(answer) in {_plain(text) for text in item.expected})
 
 

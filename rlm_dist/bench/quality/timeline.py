@@ -58,9 +58,9 @@ def _before_and_after(
         if not relation or not before or not after:
             continue
         text = (
-            f"Take the share of lines with the label '{label}' among all lines dated before {shown_day(day)}, "
-            "and the same share among all lines dated after it. Is the label more common before that date, "
-            "less common, or is its frequency the same?"
+            f"Take the share of lines with the label '{label}' among all lines dated before "
+            f"{shown_day(day)}, and the same share among all lines dated after it. Is the label more common "
+            "before that date, less common, or is its frequency the same?"
         )
         text += form("Answer", "'more common', 'less common' or 'same frequency'")
         phrase = {1: "more common", -1: "less common", 0: "same frequency"}[relation.sign]

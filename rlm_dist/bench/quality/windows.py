@@ -1,8 +1,8 @@
 """OOLONG-synth windows: dated lines of users, drawn from a labelled set with skewed labels.
 
-A window is an intro, one line an item, ``Date: Mon DD, YYYY || User: <id> || Instance: <text>``, and the intro
-again as a recall. In the form with gold labels each line ends with `` || Label: <label>``. The number of lines
-is OOLONG's: floor((0.95 · length - tokens of the prompt - 250) / tokens of a line).
+A window is an intro, one line an item, ``Date: Mon DD, YYYY || User: <id> || Instance: <text>``, and the
+intro again as a recall. In the form with gold labels each line ends with `` || Label: <label>``. The number
+of lines is OOLONG's: floor((0.95 · length - tokens of the prompt - 250) / tokens of a line).
 """
 
 import math
@@ -18,6 +18,9 @@ from rlm_dist.bench.quality.items import digest_of, tokens_of
 from rlm_dist.bench.quality.labelled import LabelledRow, LabelledSet
 from rlm_dist.errors import InputError
 
+# Not from ``calendar``, whose names are those of the locale.
+_MONTH_NAMES = "January February March April May June July August September October November December"
+_MONTHS = tuple(_MONTH_NAMES.split())
 # OOLONG's name for a window's tokens: powers of two from 1K to 4M.
 LENGTHS = tuple(2**power for power in range(10, 23))
 _FIRST_DAY = date(2022, 6, 1)
@@ -85,9 +88,6 @@ def shown_day(day: date) -> str:
 def month_name(month: int) -> str:
     """The English name of a month, 1 to 12, whatever the locale."""
     return _MONTHS[month - 1]
-
-
-_MONTHS = ("January February March April May June July August September October November December").split()
 
 
 def line_count(dataset: LabelledSet, length: int) -> int:
@@ -159,7 +159,7 @@ def _shuffled_again(rows: Sequence[LabelledRow], label: str, seed: float) -> Ite
 def _intro(count: int, noun: str, labels: Sequence[str], beginning: str) -> str:
     names = ", ".join(labels)
     return (
-        f"{beginning} {count} {noun}, one a line. Each of them has exactly one of these {len(labels)} labels: "
-        f"{names}.\nThe questions are about the labels of all {count} lines together. "
+        f"{beginning} {count} {noun}, one a line. Each has exactly one of these {len(labels)} labels: {names}."
+        f"\nThe questions are about the labels of all {count} lines together. "
         "Work out the exact answer from the lines; an estimate or a guess does not do."
     )
