@@ -172,8 +172,8 @@ def _item(
 ) -> TaskItem:
     text = (
         f"List all pairs of different users such that {query}. The two users may stand in either order, and "
-        "each pair is listed once. Each line stands for one label, which you have to find out. Reply with one "
-        "pair a line in the form (id1, id2), the lower id first, and nothing else."
+        "each pair is listed once. Each line stands for one label, which you have to find out. Reply with "
+        "one pair a line in the form (id1, id2), the lower id first, and nothing else."
     )
     return TaskItem(
         id=item_id(TASK, window.digest, text, pairs),

@@ -159,7 +159,7 @@ def _shuffled_again(rows: Sequence[LabelledRow], label: str, seed: float) -> Ite
 def _intro(count: int, noun: str, labels: Sequence[str], beginning: str) -> str:
     names = ", ".join(labels)
     return (
-        f"{beginning} {count} {noun}, one a line. Each has exactly one of these {len(labels)} labels: {names}."
-        f"\nThe questions are about the labels of all {count} lines together. "
+        f"{beginning} {count} {noun}, one a line. Each has exactly one of these {len(labels)} labels: "
+        f"{names}.\nThe questions are about the labels of all {count} lines together. "
         "Work out the exact answer from the lines; an estimate or a guess does not do."
     )
