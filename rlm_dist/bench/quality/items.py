@@ -93,42 +93,46 @@ def read_items(path: Path) -> Iterator[TaskItem]:
     context: str | list[str] | None = None
     for number, record in numbered_records(path):
         if isinstance(record, InputError):
-            raise record
+            raise at_line(path, number, record)
         if context is not None:
             record.setdefault("context", context)
         try:
             item = TaskItem.model_validate(record)
         except ValidationError as error:
-            raise InputError((f"{one_line(str(path))}: line {number}: {problem_of(error)}",)) from None
+            raise at_line(path, number, InputError((problem_of(error),))) from None
         context = item.context
         yield item
 
 
 def numbered_records(path: Path) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
-    """Yield number and object of each line that is not blank; an error in place of a line that has none.
+    """Yield number and object of each line that is not blank; an error in place of the object if it has none.
 
     Raises:
         InputError: the file cannot be read.
     """
-    name = one_line(str(path))
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield number, _record(line, f"{name}: line {number}")
+                    yield number, _record(line)
     except OSError as error:
-        raise InputError((f"{name}: {error.strerror}",)) from None
+        raise InputError((f"{one_line(str(path))}: {error.strerror}",)) from None
 
 
-def _record(line: bytes, where: str) -> dict[str, Any] | InputError:
+def _record(line: bytes) -> dict[str, Any] | InputError:
     try:
         record = json.loads(line.decode("utf-8-sig", "surrogatepass"))
     except (ValueError, RecursionError) as error:
         kind = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "not JSON"
-        return InputError((f"{where}: {kind}",))
+        return InputError((kind,))
     if not isinstance(record, dict):
-        return InputError((f"{where}: not a JSON object",))
+        return InputError(("not a JSON object",))
     return record
+
+
+def at_line(path: Path, number: int, error: InputError) -> InputError:
+    """The error of a line, with the line named."""
+    return InputError((f"{one_line(str(path))}: line {number}: {'; '.join(error.problems)}",))
 
 
 def problem_of(error: ValidationError) -> str:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlm_dist.bench.quality.items import numbered_records
+from rlm_dist.bench.quality.items import at_line, numbered_records
 from rlm_dist.errors import InputError
 from rlm_dist.one_line import one_line
 
@@ -122,7 +122,7 @@ def _trec(path: Path) -> LabelledSet:
         label, _, text = line.partition(" ")
         coarse = label.partition(":")[0]
         if coarse not in TREC_LABELS:
-            raise InputError((f"{one_line(str(path))}: line {number}: begins with no label of TREC",))
+            raise at_line(path, number, InputError(("begins with no label of TREC",)))
         pairs.append((text, TREC_LABELS[coarse]))
     return LabelledSet(
         name="trec_coarse", noun="questions", rows=_rows(pairs), prompt_tokens=168, line_tokens=39
@@ -132,10 +132,10 @@ def _trec(path: Path) -> LabelledSet:
 def _table(path: Path) -> Iterator[tuple[str, str]]:
     for number, record in _records(path):
         if isinstance(record, InputError):
-            raise record
+            raise at_line(path, number, record)
         text, label = record.get("text"), record.get("label")
         if not isinstance(text, str) or not isinstance(label, str | int):
-            raise InputError((f"{one_line(str(path))}: line {number}: has no text, or no label",))
+            raise at_line(path, number, InputError(("has no text, or no label",)))
         yield text, str(label)
 
 

@@ -1,7 +1,7 @@
 """Questions whose facts are spread over many documents, in the shape of BrowseComp-Plus: 1,000 documents.
 
-A question follows two to four relations from a named start: a firm's founder, their place of birth, its river,
-the year of the river's first map. Each fact stands in another document. Near misses are planted too: the same
+A question follows two to four relations from a named start: a firm's founder, their place of birth, its
+river, the year of the river's first map. Each fact stands in another document. Near misses are planted too: the same
 relations of things with similar names, and other relations of the same things. All questions of a set share
 their documents, and the answer is a name or a year.
 """
@@ -167,19 +167,19 @@ def _target(kind: int, names: Names) -> str:
 
 
 def _planted(texts: Sequence[str], chains: Sequence[Chain], rng: random.Random) -> list[str]:
-    """The texts with the sentences of all chains as lines of their own; those of a chain in different texts."""
+    """The texts with the chains' sentences as lines of their own; those of a chain in different texts."""
     sentences_of: list[list[str]] = [[] for _ in texts]
     for chain in chains:
         sentences = chain.facts + chain.misses
         for place, sentence in zip(rng.sample(range(len(texts)), len(sentences)), sentences, strict=True):
             sentences_of[place].append(sentence)
     planted = []
-    for text, sentences in zip(texts, sentences_of, strict=True):
-        if not sentences:
+    for text, planted_here in zip(texts, sentences_of, strict=True):
+        if not planted_here:
             planted.append(text)
             continue
         lines = text.split("\n")
-        for sentence in sentences:
+        for sentence in planted_here:
             lines.insert(rng.randint(0, len(lines)), sentence)
         planted.append("\n".join(lines))
     return planted

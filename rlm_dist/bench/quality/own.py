@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from rlm_dist.bench.quality.items import (
     ScorerName,
     TaskItem,
+    at_line,
     digest_of,
     item_id,
     numbered_records,
@@ -95,7 +96,7 @@ def read_own(path: Path) -> Iterator[TaskItem]:
                 raise InputError((f"id: is already that of line {first}",))
             good += 1
         except InputError as error:
-            problems.append(f"{one_line(str(path))}: line {number}: {'; '.join(error.problems)}")
+            problems.extend(at_line(path, number, error).problems)
     if not good and not problems:
         problems.append(f"{one_line(str(path))}: has no tasks")
     if problems:

@@ -110,7 +110,7 @@ class Users:
         self.lines: dict[int, list[WindowLine]] = defaultdict(list)
         for line in window.lines:
             self.lines[line.user].append(line)
-        self.timess = {user: Counter(line.label for line in lines) for user, lines in self.lines.items()}
+        self.counts = {user: Counter(line.label for line in lines) for user, lines in self.lines.items()}
 
 
 def _least(label: str, times: int = 1) -> LabelCount:
