@@ -18,7 +18,7 @@ _LEFT_OUT = frozenset({"test", "tests", "idlelib", "lib2to3", "site-packages", "
 
 @dataclass(frozen=True)
 class CodeFunction:
-    """A function or method: its name with that of its class, the names that it calls, all words of its source."""
+    """A function or method: its name after that of its class, the names that it calls, its words."""
 
     path: str
     name: str
@@ -28,7 +28,7 @@ class CodeFunction:
 
 @dataclass(frozen=True)
 class CodeClass:
-    """A class and the last parts of its bases' names."""
+    """A class and the last parts of its bases' names; ``?`` for one that is made by an expression."""
 
     path: str
     name: str
@@ -69,8 +69,10 @@ def code_files(folder: Path, tokens: int, rng: random.Random) -> list[CodeFile]:
     rng.shuffle(paths)
     chosen: list[CodeFile] = []
     for path in paths:
-        file = _read(path, path.relative_to(folder).as_posix())
-        if file is not None and (size := tokens_of(shown_file(file)) + 1) <= tokens:
+        shown_path = path.relative_to(folder).as_posix()
+        text = _text(path)
+        size = tokens_of(_shown(shown_path, text)) + 1
+        if text and size <= tokens and (file := _parsed(text, shown_path)):
             chosen.append(file)
             tokens -= size
     if not chosen:
@@ -80,16 +82,27 @@ def code_files(folder: Path, tokens: int, rng: random.Random) -> list[CodeFile]:
 
 def shown_file(file: CodeFile) -> str:
     """A file as it stands in a context, below its path."""
-    return f"===== {file.path} =====\n{file.text}"
+    return _shown(file.path, file.text)
 
 
-def _read(path: Path, shown_path: str) -> CodeFile | None:
+def _shown(path: str, text: str) -> str:
+    return f"===== {path} =====\n{text}"
+
+
+def _text(path: Path) -> str:
+    """The text of a file; empty if it cannot be read."""
     try:
-        text = path.read_text("utf-8")
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _parsed(text: str, shown_path: str) -> CodeFile | None:
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes
             tree = ast.parse(text)
-    except (OSError, ValueError, SyntaxError, RecursionError):
+    except (ValueError, SyntaxError, RecursionError):
         return None
     functions = tuple(_functions(tree, text.split("\n"), shown_path, ""))
     classes = tuple(_classes(tree, shown_path))
@@ -119,7 +132,11 @@ def _functions(node: ast.AST, lines: list[str], path: str, prefix: str) -> Itera
 def _classes(tree: ast.AST, path: str) -> Iterator[CodeClass]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
-            yield CodeClass(path, node.name, frozenset(filter(None, map(_last_name, node.bases))))
+            yield CodeClass(path, node.name, frozenset(map(_base_name, node.bases)))
+
+
+def _base_name(node: ast.expr) -> str:
+    return _last_name(node.value if isinstance(node, ast.Subscript) else node) or "?"
 
 
 def _called(node: ast.AST) -> str | None:

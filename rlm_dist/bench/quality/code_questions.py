@@ -1,10 +1,12 @@
 """Four-choice questions over a real source tree, in the shape of LongBench-v2's code repository questions.
 
 The right choice comes from static analysis, and a wrong one is certainly wrong: a file or function that does
-not hold the name in question at all, or a class that has no way to the base class by any name. Names that are
-defined twice are not asked about. ``meta`` has the fields of LongBench-v2 but for ``_id`` and ``context``.
+not hold the name in question at all, or a class all of whose bases, up to the last, are known to be others.
+Names that are defined twice are not asked about. ``meta`` has the fields of LongBench-v2 but for ``_id`` and
+``context``.
 """
 
+import builtins
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -23,6 +25,7 @@ from rlm_dist.bench.quality.items import ScorerName, TaskItem, digest_of, item_i
 from rlm_dist.errors import InputError
 
 TASK = "code"
+_BUILTINS = frozenset(dir(builtins))
 LETTERS = "ABCD"
 _MIN_NAME_CHARS = 6  # shorter names are often words of a comment, too
 
@@ -134,7 +137,10 @@ def _subclassing(files: Sequence[CodeFile], rng: random.Random) -> Iterator[Code
         strangers = [
             _shown_class(item)
             for item in classes
-            if times[item.name] == 1 and item.name != name and name not in _ancestors(item.name, bases)
+            if item.name != name
+            and times[item.name] == 1
+            and name not in (known := _ancestors(item.name, bases))
+            and all(times[base] == 1 or base in _BUILTINS for base in known)
         ]
         wrong = _wrong(strangers, rng)
         if wrong and children:

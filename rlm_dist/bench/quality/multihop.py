@@ -1,9 +1,9 @@
 """Questions whose facts are spread over many documents, in the shape of BrowseComp-Plus: 1,000 documents.
 
 A question follows two to four relations from a named start: a firm's founder, their place of birth, its
-river, the year of the river's first map. Each fact stands in another document. Near misses are planted too: the same
-relations of things with similar names, and other relations of the same things. All questions of a set share
-their documents, and the answer is a name or a year.
+river, the year of the river's first map. Each fact stands in another document. Near misses are planted too:
+the same relations of things with similar names, and other relations of the same things. All questions of a
+set share their documents, and the answer is a name or a year.
 """
 
 import random
@@ -42,17 +42,17 @@ RELATIONS = (
     Relation(
         "The place of birth of {} is the town of {}.",
         "The last home of {} was the town of {}.",
-        "the town in which {} was born",
+        "the birthplace of {}",
     ),
     Relation(
         "The town of {} lies on the river {}.",
         "The town of {} gets its water from the river {}.",
-        "the river on which {} lies",
+        "the river at {}",
     ),
     Relation(
         "The river {} was first mapped in the year {}.",
         "The river {} was first bridged in the year {}.",
-        "the year in which {} was first mapped",
+        "the year of the first map of {}",
     ),
 )
 _KINDS = ("the firm {}", "{}", "the town of {}", "the river {}")
