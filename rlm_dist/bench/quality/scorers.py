@@ -22,7 +22,7 @@ _PAIR = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)")
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 _CHOICES = (
     re.compile(r"correct answer is:?\s*\(?([A-D])\b", re.IGNORECASE),
-    re.compile(r"answer(?:\s+is)?\s*:?\s*\(?([A-D])\b"),
+    re.compile(r"[Aa]nswer(?:\s+is)?\s*:?\s*\(?([A-D])\b"),
     re.compile(r"^\s*\(?([A-D])(?:[).:]|\s*$)"),
 )
 # A date that does not state day, month and year comes out differently with each of these.
