@@ -10,7 +10,7 @@ from rlm_dist.bench.quality.scorers import AnswerType
 from rlm_dist.bench.quality.windows import WindowLine
 
 K = TypeVar("K", bound=Hashable)
-VARIANTS = 3  # at most so many questions of a kind over the same lines
+VARIANTS = 3  # of a kind of question over the same lines
 _GAP = 0.02
 
 
@@ -25,12 +25,13 @@ class OolongQuestion(NamedTuple):
 
 
 class Scope(NamedTuple):
-    """Some lines of a window; ``where`` begins a question about them."""
+    """Some lines of a window; ``where`` begins a question about them, ``variants`` bounds those of a kind."""
 
     group: str
     name: str
     where: str
     lines: Sequence[WindowLine]
+    variants: int = VARIANTS
 
 
 def form(name: str, what: str) -> str:
@@ -59,7 +60,7 @@ def counting_questions(scope: Scope, labels: Sequence[str], rng: random.Random) 
     if not total:
         return
     yield from _extremes(scope, labels, counts)
-    for one, other in sampled(list(permutations(labels, 2)), rng):
+    for one, other in sampled(list(permutations(labels, 2)), rng, scope.variants):
         relation = compared(counts[one], total, counts[other], total)
         if relation and counts[one] + counts[other]:
             text = (
@@ -70,7 +71,7 @@ def counting_questions(scope: Scope, labels: Sequence[str], rng: random.Random) 
             text += form("Answer", phrases).replace("[X]", f"{one} is [X] {other}", 1)
             phrase = {1: "more common than", -1: "less common than", 0: "same frequency as"}[relation.sign]
             yield _question(scope, "compare_labels", text, AnswerType.COMPARISON, phrase)
-    for label in sampled(labels, rng):
+    for label in sampled(labels, rng, scope.variants):
         text = f"{scope.where}how many lines have the label '{label}'?" + form("Answer", "a number")
         yield _question(scope, "count_label", text, AnswerType.NUMERIC, str(counts[label]))
 

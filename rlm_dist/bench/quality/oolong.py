@@ -54,7 +54,7 @@ def window_seed(seed: int, number: int) -> int:
 def all_questions(window: LabelledWindow) -> Iterator[OolongQuestion]:
     """Yield the questions of all kinds, some of a kind with other labels, users or dates."""
     rng = random.Random(f"questions/{window.digest}")
-    scope = Scope("counting", "", "In the lines above, ", window.lines)
+    scope = Scope("counting", "", "In the lines above, ", window.lines, variants=6)
     yield from counting_questions(scope, window.labels, rng)
     yield from user_questions(window, rng)
     yield from timeline_questions(window, rng)

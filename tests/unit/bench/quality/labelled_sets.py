@@ -4,7 +4,21 @@ import random
 
 from rlm_dist.bench.quality.labelled import TREC_LABELS, LabelledRow, LabelledSet
 
-_WORDS = "Who What When How many Which river || Label: User Date city, of is the U.S. 1963 ? far".split(" ")
+_WORDS = (
+    "Who",
+    "What",
+    "How many",
+    "river",
+    "||",
+    "Label:",
+    "User:",
+    "Date",
+    "city,",
+    "is",
+    "U.S.",
+    "1963",
+    "?",
+)
 
 
 def trec_like(rows: int = 600) -> LabelledSet:

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 _LINE = re.compile(r"Date: (\w{3} \d\d, \d{4}) \|\| User: (\d+) \|\| Instance: (.*) \|\| Label: (.*)")
@@ -17,6 +18,7 @@ class ParsedLine(NamedTuple):
     label: str
 
 
+@lru_cache(maxsize=2)
 def parsed(window: str) -> list[ParsedLine]:
     matches = (_LINE.fullmatch(line) for line in window.split("\n"))
     return [ParsedLine(as_day(match[1]), match[2], match[3], match[4]) for match in matches if match]

@@ -49,7 +49,7 @@ def made(dataset: LabelledSet, tokens: int, seed: int, questions: int = 1000) ->
     )
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("tokens", [1024, 8192, 32768])
 @pytest.mark.parametrize("dataset", [trec_like(), two_labels()], ids=["six", "two"])
 def test_a_solver_finds_each_answer_in_the_window(dataset: LabelledSet, tokens: int, seed: int) -> None:
@@ -73,7 +73,7 @@ def test_all_kinds_are_asked_and_the_answers_differ() -> None:
 
 
 def test_equal_counts_are_asked_as_the_same_frequency() -> None:
-    items = [item for seed in range(12) for item in made(trec_like(), 1024, seed)]
+    items = [item for seed in range(8) for item in made(trec_like(), 1024, seed)]
     same = [item for item in items if item.expected == ("same frequency as",)]
     assert same
     assert all(set(item.expected) == solved(str(item.context), item.query) for item in same)
@@ -119,7 +119,7 @@ def test_the_format_of_a_window(dataset: LabelledSet) -> None:
     plain, labelled = window.text.split("\n"), window.labelled_text.split("\n")
     assert len(plain) == len(labelled)
     shown = [line for line in plain if line.startswith("Date: ")]
-    pattern = r"Date: (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) \d\d, 202\d \|\| User: \d{5} \|\| Instance: .+"
+    pattern = r"Date: [A-S][a-z]{2} \d\d, 202[2-5] \|\| User: \d{5} \|\| Instance: .+"
     assert all(re.fullmatch(pattern, line) for line in shown)
     assert len(shown) == line_count(dataset, 8192)
     rows = {row.text: row.label for row in dataset.rows}

@@ -16,9 +16,8 @@ from rlm_dist.errors import InputError
 from tests.unit.bench.quality.labelled_sets import trec_like, two_labels
 from tests.unit.bench.quality.oolong_solver import ParsedLine, as_day, parsed
 
-AB, DE, EN, HU, LO, NU = (
-    "abbreviation|description and abstract concept|entity|human being|location|numeric value".split("|")
-)
+AB, DE, EN = "abbreviation", "description and abstract concept", "entity"
+HU, LO, NU = "human being", "location", "numeric value"
 # The paper's list: for 1 to 10 two labels and a rule on dates, for 11 to 20 what each of two users has.
 BOTH: list[tuple[str, str, str | None, date | None]] = [
     (NU, LO, None, None),
@@ -86,16 +85,18 @@ def made(seed: int, tokens: int = 16384) -> list[TaskItem]:
     return list(make_pairs(trec_like(), tokens=tokens, seed=seed))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_pairs_are_those_of_the_papers_list(seed: int) -> None:
-    items = made(seed)
-    assert len(items) == len(QUERIES) == 20
-    labelled = make_window(trec_like(), length=16384, seed=window_seed(seed, 0)).labelled_text
-    for number, item in enumerate(items):
-        assert set(item.expected) == true_pairs(labelled, number), item.query
-        assert len(set(item.expected)) == len(item.expected)
-        assert score("\n".join(item.expected), item) == 1
-    assert sum(bool(item.expected) for item in items) >= 15
+def test_the_pairs_are_those_of_the_papers_list() -> None:
+    filled = set()
+    for seed in range(5):
+        items = made(seed)
+        assert len(items) == len(QUERIES) == 20
+        labelled = make_window(trec_like(), length=16384, seed=window_seed(seed, 0)).labelled_text
+        for number, item in enumerate(items):
+            assert set(item.expected) == true_pairs(labelled, number), item.query
+            assert len(set(item.expected)) == len(item.expected)
+            assert score("\n".join(item.expected), item) == 1
+            filled |= {number} if item.expected else set()
+    assert len(filled) == 20
 
 
 def words(number: int) -> Counter[str]:
