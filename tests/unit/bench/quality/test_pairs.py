@@ -67,18 +67,15 @@ def true_pairs(labelled: str, number: int) -> set[str]:
     users: dict[int, list[ParsedLine]] = {}
     for line in parsed(labelled):
         users.setdefault(int(line.user), []).append(line)
-    found = set()
-    for a, b in combinations(sorted(users), 2):
-        if number < 10:
-            right = keeps(users[a], number) and keeps(users[b], number)
-        else:
-            one, other = ROLES[number - 10]
-            right = (has(users[a], one) and has(users[b], other)) or (
-                has(users[b], one) and has(users[a], other)
-            )
-        if right:
-            found.add(f"({a}, {b})")
-    return found
+    if number < 10:
+        firsts = seconds = {user for user, lines in users.items() if keeps(lines, number)}
+    else:
+        firsts, seconds = ({user for user in users if has(users[user], role)} for role in ROLES[number - 10])
+    return {
+        f"({a}, {b})"
+        for a, b in combinations(sorted(users), 2)
+        if (a in firsts and b in seconds) or (b in firsts and a in seconds)
+    }
 
 
 def made(seed: int, tokens: int = 16384) -> list[TaskItem]:
