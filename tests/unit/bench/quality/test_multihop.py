@@ -93,7 +93,7 @@ def test_documents_are_cut_from_the_texts_of_a_folder(tmp_path: Path) -> None:
     context = items[0].context
     assert isinstance(context, list)
     assert len(context) == 60
-    assert all(text.count("of text") and len(text) < 200 * 4 + 400 for text in context)
+    assert all(text.count("of text") and len(text) < 200 * 4 + 1000 for text in context)
     assert not any("PNG" in text or "\ufffd" in text for text in context)
     for item in items:
         assert (solved(context, item.query)[0],) == item.expected
