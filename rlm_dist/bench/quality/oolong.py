@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from rlm_dist.bench.quality.counting import OolongQuestion, LineScope, counting_questions
+from rlm_dist.bench.quality.counting import LineScope, OolongQuestion, counting_questions
 from rlm_dist.bench.quality.items import ScorerName, TaskItem, item_id
 from rlm_dist.bench.quality.labelled import LabelledSet
 from rlm_dist.bench.quality.timeline import timeline_questions

@@ -7,8 +7,8 @@ from datetime import date
 from itertools import permutations
 
 from rlm_dist.bench.quality.counting import (
-    OolongQuestion,
     LineScope,
+    OolongQuestion,
     compared,
     counting_questions,
     form,

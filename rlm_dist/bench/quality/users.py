@@ -5,8 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from rlm_dist.bench.quality.counting import (
-    OolongQuestion,
     LineScope,
+    OolongQuestion,
     counting_questions,
     form,
     nth_most_common,

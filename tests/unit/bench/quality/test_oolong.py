@@ -11,8 +11,8 @@ from rlm_dist.bench.quality.oolong import make_oolong
 from rlm_dist.bench.quality.scorers import score
 from rlm_dist.bench.quality.windows import LENGTHS, line_count, make_window
 from rlm_dist.errors import InputError
-from tests.unit.bench.quality.labelled_sets import trec_like, two_labels
-from tests.unit.bench.quality.oolong_solver import parsed, solved
+from tests.support.labelled_sets import trec_like, two_labels
+from tests.support.oolong_solver import parsed, solved
 
 KINDS = {
     "counting": {"most_label", "least_label", "compare_labels", "count_label"},

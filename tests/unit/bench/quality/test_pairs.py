@@ -13,8 +13,8 @@ from rlm_dist.bench.quality.pairs import QUERIES, make_pairs
 from rlm_dist.bench.quality.scorers import score
 from rlm_dist.bench.quality.windows import make_window
 from rlm_dist.errors import InputError
-from tests.unit.bench.quality.labelled_sets import trec_like, two_labels
-from tests.unit.bench.quality.oolong_solver import ParsedLine, as_day, parsed
+from tests.support.labelled_sets import trec_like, two_labels
+from tests.support.oolong_solver import ParsedLine, as_day, parsed
 
 AB, DE, EN = "abbreviation", "description and abstract concept", "entity"
 HU, LO, NU = "human being", "location", "numeric value"
