@@ -1,13 +1,13 @@
 """What a live job costs while it waits for its model: memory, processes, threads, and the CPU of its turns.
 
-As many jobs as one root worker has slots run at once, each of three turns over a small context. The endpoint
-holds their requests: of the first turn until all jobs have asked, which gives the time to a job's first request;
-of the second until all have asked again, so that each has a REPL that has run a turn when the memory is read.
-A second round of jobs, which nothing holds, gives the CPU of a job. Peers run as many queries in threads of one
-process.
+As many jobs as one root worker has slots run at once, each of three turns over a small context. The
+endpoint holds their requests: those of the first turn until all jobs have asked, which gives the time to a
+job's first request; those of the second until all have asked again, so that each job has a REPL that has run
+a turn when the memory is read. A second round of jobs, which nothing holds, gives the CPU of a job. Peers run
+as many queries in threads of one process.
 
-Memory counts a page that several processes share once (PSS). What a slot holds before any job is part of a live
-job's memory; beside it stands what the job adds.
+Memory counts a page that several processes share once (PSS). What a slot holds before any job is part of a
+live job's memory; beside it stands what the job adds.
 """
 
 import json
@@ -46,9 +46,9 @@ _POLL_S = 0.005
 class Density(Wire):
     """What a system held before and while ``jobs`` queries waited for their model in their second turn.
 
-    ``first_s`` are the seconds after which the first request of each query came, in their order; ``cpu_ms`` is
-    the CPU of a query of three turns; ``right`` is how many of both rounds, 2 * ``jobs`` in all, were answered
-    rightly.
+    ``first_s`` are the seconds after which the first request of each query came, in their order; ``cpu_ms``
+    is the CPU of a query of three turns; ``right`` is how many of both rounds, 2 * ``jobs`` in all, were
+    answered rightly.
     """
 
     who: str
@@ -89,14 +89,14 @@ def measure(jobs: int, peers: Sequence[Peer] | None = None) -> Iterator[list[Den
     with tempfile.TemporaryDirectory(prefix="rlm-bench-") as home:
         yield of_root_worker(Path(home), jobs)
     for peer in [each for each in PEERS if is_installed(each.package)] if peers is None else peers:
-        with _endpoint() as endpoint, _peer(peer, endpoint.url, jobs) as system:
+        with held_endpoint() as endpoint, _peer(peer, endpoint.url, jobs) as system:
             yield of_system(system, endpoint, jobs)
 
 
 def of_root_worker(home: Path, jobs: int) -> list[Density]:
     """Measure one root worker of ``jobs`` slots, alone and with the other processes of its cluster."""
     with (
-        _endpoint() as endpoint,
+        held_endpoint() as endpoint,
         rig(home, ServedEndpoint(endpoint.url, 0, 0.0), root_slots=jobs) as cluster,
     ):
         _wait_for_slots(cluster.client, jobs)
@@ -184,7 +184,7 @@ def rows(found: Sequence[Density]) -> Iterator[list[str]]:
         ]
 
 
-def _endpoint() -> SimulatedEndpoint:
+def held_endpoint() -> SimulatedEndpoint:
     """An endpoint that holds every request until it is released."""
     return SimulatedEndpoint(root=reply, faults=[Fault(kind="hold")])
 

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PPID, _UTIME, _CSTIME, _THREADS = 1, 11, 14, 17  # counted from the field after the name, see proc_pid_stat(5)
+_PPID, _UTIME, _CSTIME, _THREADS = (
+    1,
+    11,
+    14,
+    17,
+)  # counted from the field after the name, see proc_pid_stat(5)
 
 
 class Census(NamedTuple):

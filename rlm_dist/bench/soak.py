@@ -4,8 +4,8 @@ Each job has three root turns and twenty sub-calls. Answers take a lognormal tim
 requests fail with a 500. No batch can be done in less than the lower bound: the time of all answers of a
 role, divided by how many calls of that role the workers may have in flight.
 
-A first batch of ``EARLY`` jobs runs to its end before the others, so that the memory after it and after the last
-job are those of the same state: no job is live, and every process has run some.
+A first batch of ``EARLY`` jobs runs to its end before the others, so that the memory after it and after the
+last job are those of the same state: no job is live, and every process has run some.
 """
 
 import tempfile
@@ -36,7 +36,7 @@ _LOOK_S = 0.5
 
 
 class Memory(Wire):
-    """What a worker, with all its processes, held before the first job, after ``EARLY`` jobs and after all."""
+    """What a worker, with all its processes, held at the start, after ``EARLY`` jobs and after all jobs."""
 
     worker: str
     start_mb: float
@@ -145,9 +145,7 @@ def _run(client: Client, numbers: Iterable[int]) -> BatchRecord:
     """Run a batch of the jobs with these numbers."""
     context = "\n".join(f"Who is number {number}?" for number in range(CALLS))
     query = f"Label the first {CALLS} lines."
-    items = (
-        {"id": f"q{number}", "query": query, "context": f"{number}\n{context}"} for number in numbers
-    )
+    items = ({"id": f"q{number}", "query": query, "context": f"{number}\n{context}"} for number in numbers)
     batch = client.submit_batch(items)
     while (record := batch.record()).state is not BatchState.COMPLETED:
         time.sleep(_LOOK_S)

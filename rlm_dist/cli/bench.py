@@ -105,7 +105,7 @@ def density(
     ] = 64,
     as_json: options.Json = False,
 ) -> None:
-    """Measure what a job that waits for its model holds: memory, processes, threads; beside others' systems."""
+    """Measure what a job holds while it waits for its model, beside others' systems."""
     out = Output(as_json=as_json)
     unmeasured = missing()
     if unmeasured:

@@ -1,10 +1,11 @@
 """Many small queries at once, each of three turns, in threads of one process that another one measures.
 
-The root model's code counts its turns, and hands in their number in the last one. Standard library only, since
-every peer's memory is measured with it.
+The root model's code counts its turns, and hands in their number in the last one. Standard library only,
+since every peer's memory is measured with it.
 """
 
 import json
+import os
 import random
 import sys
 from collections.abc import Callable
@@ -39,17 +40,18 @@ def ask_at_once(ask: Callable[[str, str], str], most: int, hand_in: str) -> None
     def is_right(number: int) -> bool:
         try:
             return ask(str(random.random()), query_of(number, hand_in)) == str(TURNS)
-        except Exception as error:  # noqa: BLE001  # whatever a peer raises, its query has no answer
-            sys.__stderr__.write(f"query {number}: {type(error).__name__}: {error}\n")
+        except Exception:  # noqa: BLE001  # whatever a peer raises, its query has no answer
             return False
 
-    _say({"ready": True})
+    # A peer whose threads each replace sys.stdout, or change the folder, for a while may leave them so.
+    stdout, folder = sys.stdout, os.getcwd()
+
+    def say(said: dict[str, int]) -> None:
+        stdout.write(json.dumps(said) + "\n")
+        stdout.flush()
+
+    say({"ready": True})
     with ThreadPoolExecutor(most) as threads:
         for line in sys.stdin:
-            _say({"right": sum(threads.map(is_right, range(int(line))))})
-
-
-def _say(said: dict[str, int]) -> None:
-    # A peer whose threads each replace sys.stdout for a while may leave it replaced.
-    sys.__stdout__.write(json.dumps(said) + "\n")
-    sys.__stdout__.flush()
+            os.chdir(folder)
+            say({"right": sum(threads.map(is_right, range(int(line))))})
