@@ -210,6 +210,8 @@ def _wait_for_turn(
         if served.in_flight == jobs and served.requests >= TURNS + turn * jobs:
             return came
         if asking.done() or seconds > _WAIT_S:
+            if asking.done():
+                asking.result()  # raises what has ended it, if anything has
             raise RuntimeError(f"{served.in_flight} of {jobs} jobs wait for an answer in turn {turn}")
         time.sleep(_POLL_S)
 
