@@ -4,9 +4,23 @@ import os
 import platform
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PPID, _UTIME, _CSTIME = 1, 11, 14  # counted from the field after the name, see proc_pid_stat(5)
+_PPID, _UTIME, _CSTIME, _THREADS = (
+    1,
+    11,
+    14,
+    17,
+)  # counted from the field after the name, see proc_pid_stat(5)
+
+
+class Census(NamedTuple):
+    """Processes and all below them: their memory (as ``memory_mb``), how many they are, and their threads."""
+
+    mb: float
+    processes: int
+    threads: int
 
 
 def cpu_s(pids: Iterable[int]) -> float:
@@ -17,6 +31,13 @@ def cpu_s(pids: Iterable[int]) -> float:
 def memory_mb(pids: Iterable[int]) -> float:
     """Memory of these processes and all below them in MB; a page that several share counts once (PSS)."""
     return sum(_pss_kb(pid) for pid in _with_descendants(pids)) / 1000
+
+
+def census(pids: Iterable[int]) -> Census:
+    """Count these processes and all below them; one that ends meanwhile does not count."""
+    found = _with_descendants(pids)
+    threads = [int(fields[_THREADS]) for fields in map(_stat, found) if fields]
+    return Census(sum(map(_pss_kb, found)) / 1000, len(threads), sum(threads))
 
 
 def description() -> str:

@@ -17,6 +17,7 @@ class Group(StrEnum):
     WORKERS = "workers"
     JOBS = "jobs"
     MEMORY = "memory"
+    DENSITY = "density"
     CONTEXTS = "contexts"
     PEERS = "peers"
     GROWTH = "growth"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 
-from rlm_dist.bench import beside_peers, contexts, fan_out, footprint, jobs, metrics_cost, one_call
+from rlm_dist.bench import beside_peers, contexts, density, fan_out, footprint, jobs, metrics_cost, one_call
 from rlm_dist.bench.rows import Figure, Group
 
 Part = Callable[[Path], Iterator[Figure]]
@@ -50,6 +50,7 @@ def _parts(*, quick: bool) -> list[tuple[Group, Part]]:
             Group.MEMORY,
             sized(footprint.live_jobs, {"jobs": 50, "context_mb": 100}, {"jobs": 8, "context_mb": 20}),
         ),
+        (Group.DENSITY, sized(density.figures, {"jobs": 64}, {"jobs": 8})),
         (
             Group.CONTEXTS,
             sized(contexts.there_and_back, {"megabytes": (1, 100, 500)}, {"megabytes": (1, 100)}),

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rlm_dist.bench import density as densities
 from rlm_dist.bench import fair as fairness
 from rlm_dist.bench import files
 from rlm_dist.bench import rate as rates
@@ -95,6 +96,27 @@ def soak(
     Output(as_json=as_json).result(found, lambda: table(soaks.rows(found)))
     if found.succeeded < jobs or not found.ledger_agrees:
         raise typer.Exit(FAILED)
+
+
+@bench.command("density")
+def density(
+    jobs: Annotated[
+        int, typer.Option(min=1, help="How many jobs wait at once: the slots of the one root worker.")
+    ] = 64,
+    as_json: options.Json = False,
+) -> None:
+    """Measure what a job holds while it waits for its model, beside others' systems."""
+    out = Output(as_json=as_json)
+    unmeasured = missing()
+    if unmeasured:
+        out.note(unmeasured)
+    measured: list[densities.Density] = []
+    for found in densities.measure(jobs):
+        for row in found:
+            out.note(f"{row.who}: {row.each_mb:.1f} MB a live job, {row.added_mb:.1f} of it added")
+        measured.extend(found)
+    document = {"machine": description(), "unmeasured": unmeasured, "rows": densities.documents(measured)}
+    out.result(document, lambda: [description(), *table(list(densities.rows(measured)))])
 
 
 @bench.command("tree")

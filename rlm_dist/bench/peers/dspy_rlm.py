@@ -12,10 +12,16 @@ import dspy
 from dspy.primitives.local_interpreter import LocalInterpreter
 
 from rlm_dist.bench.peers.asking import ROOT_MODEL, SUB_MODEL, measure, query_for
+from rlm_dist.bench.peers.at_once import ask_at_once
+
+_HAND_IN = "SUBMIT(result)"
 
 
-def main(url: str, calls: int, in_flight: int) -> None:
-    """Measure; its code runs in a process below this one, its calls in threads of this one."""
+def main(url: str, calls: int, in_flight: int, queries: int = 0) -> None:
+    """Measure; its code runs in a process below this one, its calls in threads of this one.
+
+    With ``queries``, let these be measured.
+    """
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "true"  # otherwise it downloads prices
     root, sub = (
         dspy.LM(f"openai/{model}", api_base=url, api_key="none", cache=False, num_retries=0)
@@ -26,8 +32,14 @@ def main(url: str, calls: int, in_flight: int) -> None:
     peer = kind(
         "context, query -> answer", max_llm_calls=calls, sub_lm=sub, interpreter_factory=LocalInterpreter
     )
-    query = query_for("SUBMIT(result)")
-    measure(lambda context: str(peer(context=context, query=query).answer), calls)
+
+    def ask(context: str, query: str) -> str:
+        return str(peer(context=context, query=query).answer)
+
+    if queries:
+        ask_at_once(ask, queries, _HAND_IN)
+    else:
+        measure(lambda context: ask(context, query_for(_HAND_IN)), calls)
 
 
 def _raised(in_flight: int) -> Any:

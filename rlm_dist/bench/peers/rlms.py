@@ -8,12 +8,13 @@ from rlm.core import rlm
 from rlm.core.lm_handler import LMHandler
 
 from rlm_dist.bench.peers.asking import ROOT_MODEL, SUB_MODEL, measure, query_for
+from rlm_dist.bench.peers.at_once import ask_at_once
 
 _HAND_IN = 'answer["content"] = result; answer["ready"] = True'
 
 
-def main(url: str, calls: int, in_flight: int) -> None:
-    """Measure; its REPL and its calls run in this process."""
+def main(url: str, calls: int, in_flight: int, queries: int = 0) -> None:
+    """Measure; its REPL and its calls run in this process. With ``queries``, let these be measured."""
     if in_flight:  # an argument of its handler, for which RLM has none
         rlm.LMHandler = functools.partial(LMHandler, batch_max_concurrent=in_flight)
     endpoint = {"base_url": url, "api_key": "none", "max_retries": 0}
@@ -23,8 +24,14 @@ def main(url: str, calls: int, in_flight: int) -> None:
         other_backends=["openai"],
         other_backend_kwargs=[{"model_name": SUB_MODEL, **endpoint}],
     )
-    query = query_for(_HAND_IN)
-    measure(lambda context: str(peer.completion(context, root_prompt=query).response), calls)
+
+    def ask(context: str, query: str) -> str:
+        return str(peer.completion(context, root_prompt=query).response)
+
+    if queries:
+        ask_at_once(ask, queries, _HAND_IN)
+    else:
+        measure(lambda context: ask(context, query_for(_HAND_IN)), calls)
 
 
 if __name__ == "__main__":
