@@ -1,0 +1,120 @@
+"""The table of commands, and a group that loads only the module of the command that is named.
+
+``--help`` and completion show the table; to load every command takes ten times as long.
+"""
+
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
+
+
+class Entry(NamedTuple):
+    """Where a command is (``module:attribute`` of this package), and its help, as its own docstring has it."""
+
+    place: str
+    help: str
+
+
+COMMANDS = {
+    "run": Entry(
+        "run:run",
+        "Answer one query over a context. Without RLM_REDIS_URL it starts what it needs, and stops it.",
+    ),
+    "submit": Entry(
+        "batches:submit",
+        "Enqueue a batch and print its id. Models and limits are for the lines that do not set their own.",
+    ),
+    "status": Entry("status:status", "Show one job or batch, or list the newest of both."),
+    "top": Entry(
+        "top:top",
+        "Show the running jobs, oldest first, until Ctrl-C; without a terminal, show them once.",
+    ),
+    "results": Entry(
+        "batches:results",
+        "Write a batch's results as JSON lines, in order of submission, as far as they are there.",
+    ),
+    "wait": Entry(
+        "wait:wait",
+        "Wait until a job or batch has ended. The exit code is 0 only if every job has its answer.",
+    ),
+    "cost": Entry("status:cost", "Show calls, tokens and money of a job or batch by role and model."),
+    "metrics": Entry("metrics:metrics", "Numbers for scalers and monitors."),
+    "limits": Entry(
+        "limits:limits", "What the workers may ask of each endpoint and model, and ceilings for all of them."
+    ),
+    "cancel": Entry(
+        "control:cancel", "Cancel a job, or all jobs of a batch. Jobs that have ended stay as they are."
+    ),
+    "pause": Entry(
+        "control:pause",
+        "Pause a batch: start no more of its jobs and sub-calls, and let calls under way finish.",
+    ),
+    "resume": Entry("control:resume", "Resume a paused batch."),
+    "retry": Entry(
+        "control:retry",
+        "Rerun the jobs of a batch that have no answer; the calls they paid for are kept and still count.",
+    ),
+    "finish": Entry(
+        "control:finish",
+        "Fail the running jobs of a batch that have made no progress for a while; leave the others running.",
+    ),
+    "delete": Entry(
+        "delete:delete",
+        "Remove a job or batch that has ended: answers, costs, trace, and contexts that no other job uses.",
+    ),
+    "trace": Entry(
+        "trace:trace", "Show the trajectory of a job: messages, code, outputs, sub-calls, times and costs."
+    ),
+    "worker": Entry(
+        "worker:worker",
+        "Run a worker: celery -A rlm_dist.ROLE_worker.app worker, with the right queue, pool and options.",
+    ),
+    "flower": Entry(
+        "monitor:flower",
+        "Show workers and tasks in the browser. Set FLOWER_BASIC_AUTH=user:password to require a password.",
+    ),
+    "up": Entry(
+        "monitor:up",
+        "Run a whole cluster on this machine until Ctrl-C: Redis (if none is set), workers and Flower.",
+    ),
+    "model": Entry("local:model", "The small model on this machine."),
+    "demo": Entry(
+        "local:demo",
+        "Answer questions about the source of Python's library on this machine; show the right answers, too.",
+    ),
+    "doctor": Entry(
+        "doctor:doctor", "Check settings, Redis, blob store, sandbox, model endpoint and versions."
+    ),
+    "simulate": Entry(
+        "simulate:simulate",
+        "Serve scripted models under an address, which it prints as JSON, until Ctrl-C: for trying and tests.",
+    ),
+    "bench": Entry("bench:bench", "Measure what the system costs on this machine."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are entries of the table until one of them is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The name of the command, the loaded command, and its arguments."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if command is None else load_command(str(name)), rest
+
+
+def load_command(name: str) -> Any:
+    """The command of this name, from its module."""
+    module, _, attribute = COMMANDS[name].place.partition(":")
+    command = getattr(import_module(f"rlm_dist.cli.{module}"), attribute)
+    if isinstance(command, typer.Typer):
+        return get_group(command)
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    alone.command(name)(command)
+    return get_command(alone)
+
+
+def not_loaded() -> None:
+    """Stands for each command in the group; ``LazyGroup`` replaces it."""
