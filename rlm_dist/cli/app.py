@@ -4,7 +4,6 @@ Exit codes: 0 done; 1 failed; 2 bad usage or bad input; 3 ended without an answe
 model endpoint cannot be reached.
 """
 
-import os
 import resource
 import signal
 import sys

@@ -12,7 +12,7 @@ from typer.main import get_command, get_group
 
 
 class Entry(NamedTuple):
-    """Where a command is (``module:attribute`` of this package), and its help, as its own docstring has it."""
+    """Where a command is (``module:attribute`` of this package), and its help, which is its docstring."""
 
     place: str
     help: str
@@ -54,7 +54,7 @@ COMMANDS = {
     ),
     "resume": Entry("control:resume", "Resume a paused batch."),
     "retry": Entry(
-        "control:retry",
+        "retry:retry",
         "Rerun the jobs of a batch that have no answer; the calls they paid for are kept and still count.",
     ),
     "finish": Entry(
@@ -90,7 +90,8 @@ COMMANDS = {
     ),
     "simulate": Entry(
         "simulate:simulate",
-        "Serve scripted models under an address, which it prints as JSON, until Ctrl-C: for trying and tests.",
+        "Serve scripted models under an address, which it prints as JSON, until Ctrl-C: "
+        "for trying and tests.",
     ),
     "bench": Entry("bench:bench", "Measure what the system costs on this machine."),
 }

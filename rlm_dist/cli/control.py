@@ -1,4 +1,4 @@
-"""``rlm-dist cancel``, ``pause``, ``resume``, ``finish`` and ``retry``."""
+"""``rlm-dist cancel``, ``pause``, ``resume`` and ``finish``."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ import typer
 
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output
-from rlm_dist.cli.session import open_client, open_stores
+from rlm_dist.cli.session import open_stores
 from rlm_dist.cli.status import find
 from rlm_dist.operations.trace_text import calls
 from rlm_dist.schema import BatchRecord, BatchState, JobState
@@ -54,22 +54,6 @@ def finish(
         *(f"  {job_id}" for job_id in job_ids),
     ]
     Output(as_json=as_json).result(document, lambda: lines)
-
-
-def retry(
-    batch: options.BatchId,
-    batch_max_usd: options.BatchMaxUsd = None,
-    batch_max_tokens: options.BatchMaxTokens = None,
-    as_json: options.Json = False,
-) -> None:
-    """Rerun the jobs of a batch that have no answer; the calls they paid for are kept and still count."""
-    out = Output(as_json=as_json)
-    with open_client(load_settings(), out) as client:
-        job_count = client.retry(batch, batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens)
-        state = client.store.batches.get(batch).state
-        out.result(
-            {"id": batch, "state": state, "retried": job_count}, lambda: [f"{batch}: {job_count} jobs"]
-        )
 
 
 def _write_state(state: JobState | BatchState, id_: str, *, as_json: bool) -> None:

@@ -15,7 +15,8 @@ from rlm_dist.cli.output import Output, write_json
 from rlm_dist.cli.session import ClusterRecord, announce, open_stores
 from rlm_dist.errors import InputError
 from rlm_dist.local.child_python import module_command
-from rlm_dist.local.cluster import hold_up, with_redis, workers
+from rlm_dist.local.cluster import workers
+from rlm_dist.local.home import hold_up, with_redis
 from rlm_dist.local.lifeline import watch_lifeline
 from rlm_dist.operations.flower import serve_flower
 from rlm_dist.operations.metrics.cluster import read_numbers

@@ -17,9 +17,6 @@ from typing import Any
 
 import typer
 from pydantic import BaseModel
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 from rlm_dist.errors import (
     Cancelled,
@@ -86,6 +83,8 @@ class Output:
     @property
     def live(self) -> bool:
         """Whether progress is shown live, on a terminal."""
+        from rich.console import Console  # noqa: PLC0415  # most commands show nothing live
+
         return not self._quiet and Console(stderr=True).is_terminal
 
     @contextmanager
@@ -98,6 +97,10 @@ class Output:
         if not self.live:
             yield self._changes(every_s)
             return
+        from rich.console import Console  # noqa: PLC0415
+        from rich.live import Live  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
         with Live(console=Console(stderr=True), refresh_per_second=4, transient=True) as live:
             yield lambda text: live.update(Text(clean(text)))
 

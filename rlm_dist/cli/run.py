@@ -17,7 +17,7 @@ from rlm_dist.contexts.encoding import encode_files
 from rlm_dist.errors import InputError
 from rlm_dist.llm import check_endpoints
 from rlm_dist.llm.endpoints import endpoints_of
-from rlm_dist.local.cluster import is_up
+from rlm_dist.local.home import is_up
 from rlm_dist.schema import PromptFamily, Role
 from rlm_dist.settings import Settings, load_settings
 

@@ -1,6 +1,6 @@
-"""What a command works with: a client or stores over the right Redis, and the record of a running cluster.
+"""What a command works with: stores over the right Redis, and the record of a running cluster.
 
-``rlm-dist up`` holds ``<home>/up.lock`` while it runs (see ``local.cluster``) and describes its cluster in
+``rlm-dist up`` holds ``<home>/up.lock`` while it runs (see ``local.home``) and describes its cluster in
 ``<home>/up.json``, a ``ClusterRecord`` as JSON. The file is valid only while the lock is held.
 """
 
@@ -11,10 +11,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rlm_dist.blobs.payloads import Payloads, open_storage
-from rlm_dist.cli.output import NOT_ISOLATED, Output
-from rlm_dist.client.client import Client
-from rlm_dist.local.cluster import is_up, with_redis
 from rlm_dist.local.folders import own_file
+from rlm_dist.local.home import is_up, with_redis
 from rlm_dist.schema import PromptFamily, Wire
 from rlm_dist.settings import Settings
 from rlm_dist.store import Store, connect
@@ -47,25 +45,6 @@ def presence(home: Path) -> ClusterRecord | None:
         return ClusterRecord.model_validate_json((home / "up.json").read_text())
     except (OSError, ValidationError):  # it is just starting
         return None
-
-
-@contextmanager
-def open_client(settings: Settings, out: Output, *, prompts: PromptFamily | None = None) -> Iterator[Client]:
-    """A client that starts no workers of its own; it writes a note if this machine's cluster is not up.
-
-    Raises:
-        Unreachable: if Redis does not answer.
-    """
-    cluster = presence(settings.home) if settings.redis_url is None else None
-    family = prompts or (cluster.prompts if cluster else settings.prompts)
-    with with_redis(settings.model_copy(update={"prompts": family})) as resolved, Client(resolved) as client:
-        if settings.redis_url is None and cluster is None:
-            out.note("no workers are running here; rlm-dist up starts them")
-        if cluster is not None and not cluster.sandboxed:
-            out.note(NOT_ISOLATED)
-        elif cluster is None and settings.sandbox == "off":
-            out.note(f"for workers with the settings of this command: {NOT_ISOLATED}")
-        yield client
 
 
 @contextmanager

@@ -36,7 +36,8 @@ from rlm_dist.client.option_types import BudgetOptions, SubmitBatchOptions, Subm
 from rlm_dist.client.options import JobOptions, read_batch_options, read_budget, read_options
 from rlm_dist.contexts.encoding import Encoded, encode, encode_files, store_context
 from rlm_dist.errors import ClientClosed, InputError
-from rlm_dist.local.cluster import is_up, own_queue, with_redis, workers
+from rlm_dist.local.cluster import own_queue, workers
+from rlm_dist.local.home import is_up, with_redis
 from rlm_dist.otel.attributes import submit_attributes
 from rlm_dist.otel.spans import FinishedSpan, Spans, job_span
 from rlm_dist.otel.start import missing_extra, open_spans

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 
 import pytest
@@ -12,7 +13,14 @@ from typer.testing import CliRunner
 from rlm_dist.cli.app import make_cli
 from rlm_dist.cli.commands import COMMANDS, load_command
 
-OF_A_JOB = ("status", "cost", "cancel", "trace", "top", "wait")
+OF_A_JOB = ("status", "cost", "cancel", "finish", "trace", "top", "limits")
+
+
+def python(code: str, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **variables}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def loaded(*arguments: str, **variables: str) -> set[str]:
@@ -22,7 +30,11 @@ def loaded(*arguments: str, **variables: str) -> set[str]:
         f"from rlm_dist.cli import main; main({list(arguments)!r})"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **variables}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return set(done.stderr.splitlines()[-1].split())
 
@@ -64,9 +76,7 @@ def test_a_wrong_name_is_refused_with_the_nearest_one() -> None:
 def test_a_shell_completes_commands_and_options(words: str, index: str, completed: str) -> None:
     code = "from rlm_dist.cli import main; main([])"
     shell = {"_RLM_DIST_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": index}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **shell}, capture_output=True, text=True, check=False
-    )
+    done = python(code, shell)
     assert done.stdout.split() == [completed]
 
 
@@ -84,8 +94,16 @@ def test_a_command_about_a_job_loads_neither_the_sdk_nor_the_broker_nor_the_moni
     names = loaded(name, "--help")
     assert "rlm_dist.store" in names
     heavy = {
-        *("openai", "aiohttp", "celery", "kombu", "fsspec", "prometheus_client", "jinja2", "tornado"),
-        *("rich", "matplotlib", "numpy", "rlm_dist.llm", "rlm_dist.sandbox", "rlm_dist.engine", "rlm_dist.otel"),
+        *("openai", "aiohttp", "celery", "kombu", "structlog", "prometheus_client", "jinja2", "tornado"),
+        *(
+            "rich",
+            "matplotlib",
+            "numpy",
+            "rlm_dist.llm",
+            "rlm_dist.sandbox",
+            "rlm_dist.engine",
+            "rlm_dist.otel",
+        ),
         *("rlm_dist.client.client", "rlm_dist.broker.app"),
     }
     assert names & heavy == set()
