@@ -5,13 +5,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from rlm_dist.broker.app import make_app, worker_argv
+from rlm_dist.broker.app import worker_argv
 from rlm_dist.local.processes import Cluster
 from rlm_dist.schema import Role
 from rlm_dist.settings import Settings
 
 _READY_S = 120.0
-_PING_S = 1.0
 
 
 def own_queue(settings: Settings) -> Settings:
@@ -46,13 +45,6 @@ def workers(
         name: worker_argv(role, settings, name=f"{name}-{os.getpid()}") for name, role in names.items()
     }
     cluster = Cluster({**commands, **(others or {})}, environment=settings.variables(), folder=settings.home)
-    expected = {f"{name}-{os.getpid()}" for name in names}
-    with make_app(settings) as app:
-
-        def ready() -> bool:
-            replies = app.control.ping(timeout=_PING_S) or []
-            return expected <= {node.partition("@")[0] for reply in replies for node in reply}
-
-        with cluster:
-            cluster.wait_ready(ready, _READY_S)
-            yield cluster
+    with cluster:
+        cluster.wait_ready(lambda: cluster.are_ready(names), _READY_S)
+        yield cluster

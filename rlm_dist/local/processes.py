@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from rlm_dist.errors import Unreachable
 from rlm_dist.local.child_python import worker_environment
 from rlm_dist.local.folders import own_file, own_folder
 from rlm_dist.local.lifeline import Lifeline
+from rlm_dist.local.readiness import Readiness
 
 _MAX_LOG_BYTES = 5 << 20
 _WATCH_S = 0.2
@@ -44,7 +45,7 @@ class _Child:
         self._backoff_s = _FIRST_BACKOFF_S
         self._next_start = 0.0
 
-    def start(self, environment: Mapping[str, str], descriptor: int, folder: Path) -> None:
+    def start(self, environment: Mapping[str, str], descriptors: Sequence[int], folder: Path) -> None:
         """Start the process in a folder; its output is appended to the log."""
         self._start_time = time.monotonic()
         with own_file(self.log, "ab") as log:
@@ -55,7 +56,7 @@ class _Child:
                 stderr=log,
                 env=environment,
                 cwd=folder,
-                pass_fds=(descriptor,),
+                pass_fds=descriptors,
                 start_new_session=True,
             )
 
@@ -109,6 +110,7 @@ class Cluster:
         self._workers = [_Child(name, argv, self._log_dir / f"{name}.log") for name, argv in commands.items()]
         self._variables = dict(environment)
         self._lifeline: Lifeline | None = None
+        self._readiness: Readiness | None = None
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True, name="cluster")
 
@@ -117,6 +119,7 @@ class Cluster:
         own_folder(self._folder)
         own_folder(self._log_dir)
         self._lifeline = Lifeline()
+        self._readiness = Readiness()
         for worker in self._workers:
             _bound(worker.log)
             self._launch(worker)
@@ -128,6 +131,7 @@ class Cluster:
         Raises:
             Unreachable: if a worker dies first, or if time is up; the error has the end of the log.
         """
+        assert self._readiness is not None
         deadline = time.monotonic() + timeout_s
         while not ready():
             for worker in self._workers:
@@ -135,7 +139,13 @@ class Cluster:
                     raise _unready(worker, f"it died while it started ({_status(worker.exit_code)})")
             if time.monotonic() > deadline:
                 raise _unready(self._workers[0], f"not ready after {timeout_s:g} s")
-            time.sleep(_POLL_S)
+            self._readiness.wait(_POLL_S)
+
+    def are_ready(self, names: Collection[str]) -> bool:
+        """Whether the workers of these names have said that they are ready (see ``readiness``)."""
+        assert self._readiness is not None
+        pids = self.pids()
+        return all(pids.get(name) in self._readiness.pids for name in names)
 
     def pids(self) -> dict[str, int]:
         """Return the process ids of the workers that are alive, by name."""
@@ -161,6 +171,8 @@ class Cluster:
                     worker.process.wait()
             self._lifeline.close()
             self._lifeline = None
+            assert self._readiness is not None
+            self._readiness.close()
 
     def __enter__(self) -> "Cluster":
         self.start()
@@ -173,8 +185,12 @@ class Cluster:
 
     def _launch(self, worker: _Child) -> None:
         assert self._lifeline is not None
-        environment = worker_environment(self._variables) | self._lifeline.variables
-        worker.start(environment, self._lifeline.descriptor, self._folder)
+        assert self._readiness is not None
+        pipes = (self._lifeline, self._readiness)
+        environment = worker_environment(self._variables)
+        for pipe in pipes:
+            environment |= pipe.variables
+        worker.start(environment, [pipe.descriptor for pipe in pipes], self._folder)
 
     def _watch(self) -> None:
         while not self._stopping.wait(_WATCH_S):
