@@ -10,9 +10,9 @@ import typer
 
 from rlm_dist.broker.app import make_app
 from rlm_dist.cli import options
-from rlm_dist.cli.local import small_model
 from rlm_dist.cli.output import Output, write_json
 from rlm_dist.cli.session import ClusterRecord, announce, open_stores
+from rlm_dist.cli.small_model import small_model
 from rlm_dist.errors import InputError
 from rlm_dist.local.child_python import module_command
 from rlm_dist.local.cluster import workers

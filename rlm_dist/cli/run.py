@@ -1,7 +1,8 @@
 """``rlm-dist run``: one job from start to end."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Annotated
 
@@ -9,14 +10,12 @@ import typer
 
 from rlm_dist.cli import options
 from rlm_dist.cli.follow import cost_note, follow, result_lines
-from rlm_dist.cli.local import small_model
 from rlm_dist.cli.output import NOT_ISOLATED, Output, exit_code
 from rlm_dist.cli.session import presence
+from rlm_dist.cli.small_model import small_model
 from rlm_dist.client.client import Client
 from rlm_dist.contexts.encoding import encode_files
 from rlm_dist.errors import InputError
-from rlm_dist.llm import check_endpoints
-from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.local.home import is_up
 from rlm_dist.schema import PromptFamily, Role
 from rlm_dist.settings import Settings, load_settings
@@ -39,8 +38,9 @@ def run(
         raise InputError(("--query: is empty",))
     encoded = encode_files(context, stdin=sys.stdin.buffer)
     with ExitStack() as held:
-        settings = held.enter_context(_endpoint(given, out, local=local, prompts=prompts))
+        settings, answering = held.enter_context(_endpoint(given, out, local=local, prompts=prompts))
         client = held.enter_context(Client(settings))
+        answering()
         if settings.redis_url is None and not is_up(settings.home):
             out.note("starting a root and a sub worker")
             if settings.sandbox == "off":
@@ -56,20 +56,32 @@ def run(
 @contextmanager
 def _endpoint(
     given: Settings, out: Output, *, local: bool, prompts: PromptFamily | None
-) -> Iterator[Settings]:
-    """Settings whose endpoint answers: the given one, or that of a local model which runs meanwhile."""
+) -> Iterator[tuple[Settings, Callable[[], object]]]:
+    """Settings of the given endpoint, or of a local model which runs meanwhile; and what waits until it answers.
+
+    To load the model client takes as long as to start a server, so a thread does it meanwhile.
+    """
     up = presence(given.home) if given.redis_url is None else None
     if local:
         if up is not None or given.redis_url is not None:
             problem = "--local: there are workers already, which have their own model; leave it out"
             raise InputError((problem,))
         with small_model(given, out) as settings:
-            yield settings.model_copy(update={"prompts": prompts or settings.prompts})
+            yield settings.model_copy(update={"prompts": prompts or settings.prompts}), lambda: None
     elif up is not None:
-        yield given.model_copy(update={"prompts": prompts or up.prompts})
+        yield given.model_copy(update={"prompts": prompts or up.prompts}), lambda: None
     else:
-        root, sub = endpoints_of(given, Role.ROOT), endpoints_of(given, Role.SUB)
-        check_endpoints(root)
-        if [each.url for each in sub] != [each.url for each in root]:
-            check_endpoints(sub)
-        yield given.model_copy(update={"prompts": prompts or given.prompts})
+        with ThreadPoolExecutor(1) as thread:
+            checked = thread.submit(_check, given)
+            yield given.model_copy(update={"prompts": prompts or given.prompts}), checked.result
+
+
+def _check(settings: Settings) -> None:
+    """Check that the endpoints of both roles answer."""
+    from rlm_dist.llm import check_endpoints  # noqa: PLC0415  # loads the SDK, beside what else starts
+    from rlm_dist.llm.endpoints import endpoints_of  # noqa: PLC0415
+
+    root, sub = endpoints_of(settings, Role.ROOT), endpoints_of(settings, Role.SUB)
+    check_endpoints(root)
+    if [each.url for each in sub] != [each.url for each in root]:
+        check_endpoints(sub)

@@ -5,7 +5,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from rlm_dist.broker.app import worker_argv
+from rlm_dist.broker.app import APPS, worker_options
+from rlm_dist.local.child_python import module_command
 from rlm_dist.local.processes import Cluster
 from rlm_dist.schema import Role
 from rlm_dist.settings import Settings
@@ -42,7 +43,10 @@ def workers(
         for number in range(count)
     }
     commands: dict[str, Sequence[str]] = {
-        name: worker_argv(role, settings, name=f"{name}-{os.getpid()}") for name, role in names.items()
+        name: module_command(
+            "rlm_dist.local.worker_command", APPS[role], *worker_options(settings, f"{name}-{os.getpid()}")
+        )
+        for name, role in names.items()
     }
     cluster = Cluster({**commands, **(others or {})}, environment=settings.variables(), folder=settings.home)
     with cluster:
