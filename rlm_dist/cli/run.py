@@ -57,7 +57,7 @@ def run(
 def _endpoint(
     given: Settings, out: Output, *, local: bool, prompts: PromptFamily | None
 ) -> Iterator[tuple[Settings, Callable[[], object]]]:
-    """Settings of the given endpoint, or of a local model which runs meanwhile; and what waits until it answers.
+    """Settings of the given endpoint, or of a local model which runs meanwhile; and a wait for its answer.
 
     To load the model client takes as long as to start a server, so a thread does it meanwhile.
     """
