@@ -1,13 +1,15 @@
-"""Celery's prefork pool, whose stop does not take a second and a half if it has nothing to do.
+"""Celery's prefork pool, whose stop does not take two seconds if it has nothing to do.
 
 A stop of Celery's waits for a thread that looks after the processes every 0.8 s, and for another that looks
 every 0.5 s. A pool that has no task under way needs neither: its processes are told to end, and awaited.
 """
 
+import threading
 from typing import Any
 
 from billiard.pool import CLOSE, RUN
 from celery.concurrency.prefork import TaskPool
+from kombu.asynchronous import get_event_loop
 
 
 class PromptPool(TaskPool):
@@ -30,3 +32,17 @@ class PromptPool(TaskPool):
             process.join()
         pool._terminate.cancel()  # what would be done at exit is done, and waits for the same threads
         self._pool = None
+
+
+def wake_main_loop() -> None:
+    """Let the worker's event loop, which may sleep for a second, see at once that it is to stop.
+
+    May be called in a signal handler: a thread takes the hub's lock, which the interrupted code may hold.
+    """
+    hub = get_event_loop()
+    if hub is not None:
+        threading.Thread(target=hub.call_soon, args=(_nothing,), name="wake", daemon=True).start()
+
+
+def _nothing() -> None:
+    """Do nothing: scheduling this call from another thread wakes the loop."""

@@ -19,6 +19,7 @@ from celery.signals import (
 from rlm_dist.broker.app import AGAIN_QUEUE, ROOT_TASK, queue
 from rlm_dist.broker.kombu_fixes import repair_broker
 from rlm_dist.errors import NoAnswer, RLMError
+from rlm_dist.root_worker.pool import wake_main_loop
 from rlm_dist.root_worker.task_state import RootRequest, show_outcome
 from rlm_dist.root_worker.worker import RootWorker, sandbox_metric, start_fork_server
 from rlm_dist.sandbox.fork_server_process import ForkServerProcess
@@ -43,6 +44,7 @@ def add_root_task(app: Celery, settings: Settings) -> None:
     @worker_shutting_down.connect(weak=False)
     def stop_jobs(**_: object) -> None:
         stopping[0] = 1
+        wake_main_loop()
 
     @worker_process_init.connect(weak=False)
     def start(**_: object) -> None:

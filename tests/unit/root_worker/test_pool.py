@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from billiard.pool import CLOSE, RUN
 from celery.concurrency.prefork import TaskPool
+from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 
-from rlm_dist.root_worker.pool import PromptPool
+from rlm_dist.root_worker.pool import PromptPool, wake_main_loop
+from tests.support.waiting import wait_until
 
 
 def pool_with(tasks: dict[int, object], said: list[str]) -> PromptPool:
@@ -42,3 +44,16 @@ def test_a_pool_with_a_task_stops_as_celerys_does(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(TaskPool, "on_stop", lambda _: said.append("celery's stop"))
     pool_with({1: object()}, said).on_stop()
     assert said == ["celery's stop"]
+
+
+def test_the_loop_is_called_although_the_interrupted_code_holds_its_lock() -> None:
+    hub = Hub()
+    before = get_event_loop()
+    set_event_loop(hub)
+    try:
+        with hub._ready_lock:  # as the code that a signal interrupts may
+            wake_main_loop()
+        wait_until(lambda: bool(hub._ready))
+    finally:
+        set_event_loop(before)
+        hub.close()
