@@ -14,7 +14,7 @@ from celery.bin.worker import worker
 def main() -> None:
     """Become the worker of the application in the module that is named first."""
     module, *options = sys.argv[1:]
-    context = CLIContext(app=import_module(module).app, no_color=None, workdir=None)
+    context = CLIContext(app=import_module(module).app, no_color=True, workdir=None)
     worker.main(args=options, prog_name="celery worker", obj=context, auto_envvar_prefix="CELERY_WORKER")
 
 

@@ -47,7 +47,7 @@ def test_a_pool_with_a_task_stops_as_celerys_does(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_loop_is_called_although_the_interrupted_code_holds_its_lock() -> None:
-    hub = Hub()
+    hub: Any = Hub()
     before = get_event_loop()
     set_event_loop(hub)
     try:
