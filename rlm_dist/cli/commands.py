@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 
-class Entry(NamedTuple):
+class CommandEntry(NamedTuple):
     """Where a command is (``module:attribute`` of this package), and its help, which is its docstring."""
 
     place: str
@@ -19,81 +19,81 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "run": Entry(
+    "run": CommandEntry(
         "run:run",
         "Answer one query over a context. Without RLM_REDIS_URL it starts what it needs, and stops it.",
     ),
-    "submit": Entry(
+    "submit": CommandEntry(
         "batches:submit",
         "Enqueue a batch and print its id. Models and limits are for the lines that do not set their own.",
     ),
-    "status": Entry("status:status", "Show one job or batch, or list the newest of both."),
-    "top": Entry(
+    "status": CommandEntry("status:status", "Show one job or batch, or list the newest of both."),
+    "top": CommandEntry(
         "top:top",
         "Show the running jobs, oldest first, until Ctrl-C; without a terminal, show them once.",
     ),
-    "results": Entry(
+    "results": CommandEntry(
         "batches:results",
         "Write a batch's results as JSON lines, in order of submission, as far as they are there.",
     ),
-    "wait": Entry(
+    "wait": CommandEntry(
         "wait:wait",
         "Wait until a job or batch has ended. The exit code is 0 only if every job has its answer.",
     ),
-    "cost": Entry("status:cost", "Show calls, tokens and money of a job or batch by role and model."),
-    "metrics": Entry("metrics:metrics", "Numbers for scalers and monitors."),
-    "limits": Entry(
+    "cost": CommandEntry("status:cost", "Show calls, tokens and money of a job or batch by role and model."),
+    "metrics": CommandEntry("metrics:metrics", "Numbers for scalers and monitors."),
+    "limits": CommandEntry(
         "limits:limits", "What the workers may ask of each endpoint and model, and ceilings for all of them."
     ),
-    "cancel": Entry(
+    "cancel": CommandEntry(
         "control:cancel", "Cancel a job, or all jobs of a batch. Jobs that have ended stay as they are."
     ),
-    "pause": Entry(
+    "pause": CommandEntry(
         "control:pause",
         "Pause a batch: start no more of its jobs and sub-calls, and let calls under way finish.",
     ),
-    "resume": Entry("control:resume", "Resume a paused batch."),
-    "retry": Entry(
+    "resume": CommandEntry("control:resume", "Resume a paused batch."),
+    "retry": CommandEntry(
         "retry:retry",
         "Rerun the jobs of a batch that have no answer; the calls they paid for are kept and still count.",
     ),
-    "finish": Entry(
+    "finish": CommandEntry(
         "control:finish",
         "Fail the running jobs of a batch that have made no progress for a while; leave the others running.",
     ),
-    "delete": Entry(
+    "delete": CommandEntry(
         "delete:delete",
         "Remove a job or batch that has ended: answers, costs, trace, and contexts that no other job uses.",
     ),
-    "trace": Entry(
+    "trace": CommandEntry(
         "trace:trace", "Show the trajectory of a job: messages, code, outputs, sub-calls, times and costs."
     ),
-    "worker": Entry(
+    "worker": CommandEntry(
         "worker:worker",
         "Run a worker: celery -A rlm_dist.ROLE_worker.app worker, with the right queue, pool and options.",
     ),
-    "flower": Entry(
+    "flower": CommandEntry(
         "monitor:flower",
         "Show workers and tasks in the browser. Set FLOWER_BASIC_AUTH=user:password to require a password.",
     ),
-    "up": Entry(
+    "up": CommandEntry(
         "monitor:up",
         "Run a whole cluster on this machine until Ctrl-C: Redis (if none is set), workers and Flower.",
     ),
-    "model": Entry("local:model", "The small model on this machine."),
-    "demo": Entry(
+    "model": CommandEntry("local:model", "The small model on this machine."),
+    "demo": CommandEntry(
         "local:demo",
         "Answer questions about the source of Python's library on this machine; show the right answers, too.",
     ),
-    "doctor": Entry(
+    "doctor": CommandEntry(
         "doctor:doctor", "Check settings, Redis, blob store, sandbox, model endpoint and versions."
     ),
-    "simulate": Entry(
+    "simulate": CommandEntry(
         "simulate:simulate",
         "Serve scripted models under an address, which it prints as JSON, until Ctrl-C: "
         "for trying and tests.",
     ),
-    "bench": Entry("bench:bench", "Measure what the system costs on this machine."),
+    "bench": CommandEntry("bench:bench", "Measure what the system costs on this machine."),
 }
 
 
