@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments and arguments[0] in COMMANDS and arguments[0] != "worker":
         _warn_of_unknown_variables()
     try:
-        make_cli()(args=arguments, prog_name="rlm-dist")
+        make_cli()(args=arguments, prog_name="rlm-dist", obj=tuple(arguments))
     except RLMError as error:
         from rlm_dist.cli.output import report  # noqa: PLC0415  # --help does without it
 

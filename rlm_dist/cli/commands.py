@@ -27,10 +27,17 @@ COMMANDS = {
         "batches:submit",
         "Enqueue a batch and print its id. Models and limits are for the lines that do not set their own.",
     ),
-    "status": CommandEntry("status:status", "Show one job or batch, or list the newest of both."),
+    "status": CommandEntry(
+        "status:status",
+        "Show one job or batch, or list the newest, running ones first; --watch alone shows the newest one.",
+    ),
+    "list": CommandEntry(
+        "listing:list_",
+        "List batches or jobs, the newest first; the jobs of a batch by line or in another order.",
+    ),
     "top": CommandEntry(
         "top:top",
-        "Show the running jobs, oldest first, until Ctrl-C; without a terminal, show them once.",
+        "Show what runs now, batches and jobs, until Ctrl-C; without a terminal, show it once.",
     ),
     "results": CommandEntry(
         "batches:results",
@@ -40,7 +47,10 @@ COMMANDS = {
         "wait:wait",
         "Wait until a job or batch has ended. The exit code is 0 only if every job has its answer.",
     ),
-    "cost": CommandEntry("status:cost", "Show calls, tokens and money of a job or batch by role and model."),
+    "cost": CommandEntry(
+        "cost:cost",
+        "Show calls, tokens and money of a job or batch by role and model, or of all of them by tag.",
+    ),
     "metrics": CommandEntry("metrics:metrics", "Numbers for scalers and monitors."),
     "limits": CommandEntry(
         "limits:limits", "What the workers may ask of each endpoint and model, and ceilings for all of them."
@@ -74,7 +84,8 @@ COMMANDS = {
     ),
     "flower": CommandEntry(
         "monitor:flower",
-        "Show workers and tasks in the browser. Set FLOWER_BASIC_AUTH=user:password to require a password.",
+        "Show batches, jobs, endpoints, workers and tasks in the browser.\n\n"
+        "Set FLOWER_BASIC_AUTH=user:password to require a password.",
     ),
     "up": CommandEntry(
         "monitor:up",
@@ -86,7 +97,12 @@ COMMANDS = {
         "Answer questions about the source of Python's library on this machine; show the right answers, too.",
     ),
     "doctor": CommandEntry(
-        "doctor:doctor", "Check settings, Redis, blob store, sandbox, model endpoint and versions."
+        "doctor:doctor",
+        "Check settings, Redis, workers, blob store, sandbox, model endpoint and versions.",
+    ),
+    "env": CommandEntry(
+        "env:env",
+        'Print what Celery\'s own commands need: eval "$(rlm-dist env)". It has the password of Redis.',
     ),
     "simulate": CommandEntry(
         "simulate:simulate",

@@ -7,7 +7,7 @@ import typer
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output
 from rlm_dist.cli.session import open_stores
-from rlm_dist.cli.status import find
+from rlm_dist.cli.status import find, find_batch
 from rlm_dist.operations.trace_text import calls
 from rlm_dist.schema import BatchRecord, BatchState, JobState
 from rlm_dist.settings import load_settings
@@ -18,23 +18,28 @@ def cancel(id_: options.JobOrBatch, as_json: options.Json = False) -> None:
     with open_stores(load_settings()) as (store, _):
         record = find(store, id_)
         if isinstance(record, BatchRecord):
-            store.batches.cancel(id_)
+            from rlm_dist.broker.app import message_lists  # noqa: PLC0415  # a job is cancelled without Celery
+
+            store.batches.cancel(record.id, message_lists)
+            state: JobState | BatchState = store.batches.get(record.id).state
         else:
+            id_ = record.spec.id
             store.jobs.cancel(id_)
-        _write_state(find(store, id_).state, id_, as_json=as_json)
+            state = store.jobs.get(id_).state
+        _write_state(state, id_, as_json=as_json)
 
 
 def pause(batch: options.BatchId, as_json: options.Json = False) -> None:
     """Pause a batch: start no more of its jobs and sub-calls, and let calls under way finish."""
     with open_stores(load_settings()) as (store, _):
-        store.batches.pause(batch)
+        store.batches.pause(find_batch(store, batch).id)
         _write_state(store.batches.get(batch).state, batch, as_json=as_json)
 
 
 def resume(batch: options.BatchId, as_json: options.Json = False) -> None:
     """Resume a paused batch."""
     with open_stores(load_settings()) as (store, _):
-        store.batches.resume(batch)
+        store.batches.resume(find_batch(store, batch).id)
         _write_state(store.batches.get(batch).state, batch, as_json=as_json)
 
 
@@ -47,7 +52,7 @@ def finish(
 ) -> None:
     """Fail the running jobs of a batch that have made no progress for a while; leave the others running."""
     with open_stores(load_settings()) as (store, _):
-        job_ids = store.jobs.end_stalled(batch, stalled_after)
+        job_ids = store.jobs.end_stalled(find_batch(store, batch).id, stalled_after)
         document = {"id": batch, "state": store.batches.get(batch).state, "ended": job_ids}
     lines = [
         f"{batch}: {calls(len(job_ids), 'job')} ended as stalled",

@@ -11,8 +11,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rlm_dist.blobs.payloads import Payloads, open_storage
+from rlm_dist.cli.batch_view import missing_lines
+from rlm_dist.cli.output import Output
 from rlm_dist.local.folders import own_file
 from rlm_dist.local.home import is_up, with_redis
+from rlm_dist.operations.progress import missing_workers
 from rlm_dist.schema import PromptFamily, Wire
 from rlm_dist.settings import Settings
 from rlm_dist.store import Store, connect
@@ -45,6 +48,12 @@ def presence(home: Path) -> ClusterRecord | None:
         return ClusterRecord.model_validate_json((home / "up.json").read_text())
     except (OSError, ValidationError):  # it is just starting
         return None
+
+
+def note_missing_workers(store: Store, out: Output) -> None:
+    """Write a note for each role of which no worker is alive."""
+    for line in missing_lines(missing_workers(store)):
+        out.note(line)
 
 
 @contextmanager

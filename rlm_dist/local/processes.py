@@ -34,8 +34,9 @@ _GRACE_S = 10.0
 class _Child:
     """One process that is started again whenever it dies."""
 
-    def __init__(self, name: str, argv: Sequence[str], log: Path) -> None:
+    def __init__(self, name: str, argv: Sequence[str], log: Path, own_variables: Mapping[str, str]) -> None:
         self.name = name
+        self.own_variables = own_variables
         self.log = log
         self.deaths = 0
         self.process: subprocess.Popen[bytes] | None = None
@@ -99,15 +100,24 @@ class Cluster:
     Args:
         commands: the command line of each, by a name that also names its log.
         environment: variables for the workers, which override those of this process.
+        own: further variables of single ones, by name.
         folder: the current folder of the workers; their logs go to ``logs`` in it.
     """
 
     def __init__(
-        self, commands: Mapping[str, Sequence[str]], *, environment: Mapping[str, str], folder: Path
+        self,
+        commands: Mapping[str, Sequence[str]],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        own: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self._folder = folder
         self._log_dir = folder / "logs"
-        self._workers = [_Child(name, argv, self._log_dir / f"{name}.log") for name, argv in commands.items()]
+        self._workers = [
+            _Child(name, argv, self._log_dir / f"{name}.log", (own or {}).get(name, {}))
+            for name, argv in commands.items()
+        ]
         self._variables = dict(environment)
         self._lifeline: Lifeline | None = None
         self._readiness: Readiness | None = None
@@ -187,7 +197,7 @@ class Cluster:
         assert self._lifeline is not None
         assert self._readiness is not None
         pipes = (self._lifeline, self._readiness)
-        environment = worker_environment(self._variables)
+        environment = worker_environment({**self._variables, **worker.own_variables})
         for pipe in pipes:
             environment |= pipe.variables
         worker.start(environment, [pipe.descriptor for pipe in pipes], self._folder)

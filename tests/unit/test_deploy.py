@@ -14,12 +14,12 @@ from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
 from rlm_dist.cli.commands import load_command
-from rlm_dist.operations import flower as flower_app
+from rlm_dist.operations.flower import serve as flower_app
 from rlm_dist.sandbox import fork_server_process
 from tests.support.environment import PROJECT
 
 COMPOSE = PROJECT / "docker-compose.yml"
-OURS = ("root", "sub", "flower", "cli")
+OURS = ("root", "root-depth1", "sub", "flower", "cli")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The group of commands, of which only the one that is named is loaded."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from rlm_dist.cli.app import make_cli
 from rlm_dist.cli.commands import COMMANDS, load_command
 
-OF_A_JOB = ("status", "cost", "cancel", "finish", "trace", "top", "limits")
+OF_A_JOB = ("status", "list", "cost", "cancel", "pause", "finish", "trace", "top", "limits", "env")
 
 
 def python(code: str, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -43,7 +44,9 @@ def loaded(*arguments: str, **variables: str) -> set[str]:
 def test_the_help_of_the_table_is_that_of_the_command(name: str) -> None:
     module, _, attribute = COMMANDS[name].place.partition(":")
     command = getattr(import_module(f"rlm_dist.cli.{module}"), attribute)
-    assert COMMANDS[name].help == (command.info.help if isinstance(command, typer.Typer) else command.__doc__)
+    assert COMMANDS[name].help == (
+        command.info.help if isinstance(command, typer.Typer) else inspect.cleandoc(command.__doc__)
+    )
     assert load_command(name).help == COMMANDS[name].help
 
 
@@ -92,7 +95,7 @@ def test_help_loads_no_command_no_models_and_no_settings() -> None:
 @pytest.mark.parametrize("name", OF_A_JOB)
 def test_a_command_about_a_job_loads_neither_the_sdk_nor_the_broker_nor_the_monitors(name: str) -> None:
     names = loaded(name, "--help")
-    assert "rlm_dist.store" in names
+    assert "rlm_dist.settings" in names
     heavy = {
         *("openai", "aiohttp", "celery", "kombu", "structlog", "prometheus_client", "jinja2", "tornado"),
         *(
