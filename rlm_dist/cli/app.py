@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 failed; 2 bad usage or bad input; 3 ended without an answe
 model endpoint cannot be reached.
 """
 
+import gc
 import resource
 import signal
 import sys
@@ -50,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         from rlm_dist.cli.output import report  # noqa: PLC0415  # --help does without it
 
         sys.exit(report(error, as_json="--json" in arguments))
+    finally:
+        gc.freeze()  # the last collections would visit all that is loaded
 
 
 def _warn_of_unknown_variables() -> None:

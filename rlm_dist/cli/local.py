@@ -16,6 +16,7 @@ from rlm_dist.cli.small_model import pull_weights, small_model, with_endpoint
 from rlm_dist.client.client import Client
 from rlm_dist.errors import Cancelled
 from rlm_dist.local.model import DEFAULT, local_endpoint
+from rlm_dist.local.preload import preload
 from rlm_dist.operations.demo import Demo, DemoTurns, make_demo
 from rlm_dist.operations.trace_text import calls
 from rlm_dist.schema import JobState, Result, Wire
@@ -83,7 +84,8 @@ def demo(
         content = make_demo()
         size = f"{len(content.text) / _MB:.1f} million characters"
         out.note(f"the text: {content.files} source files of Python's own library, {size}")
-        client = resources.enter_context(Client(settings))
+        preloaded = resources.enter_context(preload())
+        client = resources.enter_context(Client(settings, preloaded=preloaded))
         out.note("starting a root and a sub worker")
         answers = list(_ask(client, content, out))
     document = {"simulated": simulated, "model": settings.model, "answers": answers}

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rlm_dist.cli import options
+from rlm_dist.cli.commands import without_collections
 from rlm_dist.cli.follow import cost_note, follow, result_lines
 from rlm_dist.cli.output import NOT_ISOLATED, Output, exit_code
 from rlm_dist.cli.session import note_missing_workers, presence
@@ -18,6 +19,7 @@ from rlm_dist.client.tags import parse_tags
 from rlm_dist.contexts.encoding import Encoded, encode_files
 from rlm_dist.errors import InputError
 from rlm_dist.local.home import is_up
+from rlm_dist.local.preload import preload
 from rlm_dist.one_line import one_line
 from rlm_dist.operations.trace_text import vote_lines
 from rlm_dist.schema import PromptFamily, Role
@@ -45,8 +47,10 @@ def run(
     tags = parse_tags(tag or ())
     encoded = _encode(context, out)
     with ExitStack() as held:
+        alone = given.redis_url is None and not is_up(given.home)
+        preloaded = held.enter_context(preload()) if alone else None
         settings, answering = held.enter_context(_endpoint(given, out, local=local, prompts=prompts))
-        client = held.enter_context(Client(settings))
+        client = held.enter_context(Client(settings, preloaded=preloaded))
         answering()
         if settings.redis_url is None and not is_up(settings.home):
             out.note("starting a root and a sub worker")
@@ -101,8 +105,9 @@ def _endpoint(
 
 def _check(settings: Settings) -> None:
     """Check that the endpoints of both roles answer."""
-    from rlm_dist.llm import check_endpoints  # noqa: PLC0415  # loads the SDK, beside what else starts
-    from rlm_dist.llm.endpoints import endpoints_of  # noqa: PLC0415
+    with without_collections():  # loads the SDK, beside what else starts
+        from rlm_dist.llm import check_endpoints  # noqa: PLC0415
+        from rlm_dist.llm.endpoints import endpoints_of  # noqa: PLC0415
 
     root, sub = endpoints_of(settings, Role.ROOT), endpoints_of(settings, Role.SUB)
     check_endpoints(root)

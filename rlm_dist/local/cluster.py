@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from rlm_dist.broker.app import APPS, worker_options
 from rlm_dist.local.child_python import module_command
+from rlm_dist.local.preload import Preload
 from rlm_dist.local.processes import Cluster
 from rlm_dist.schema import Role
 from rlm_dist.settings import Settings
@@ -35,10 +36,12 @@ def workers(
     subs: int,
     others: Mapping[str, Sequence[str]] | None = None,
     depths: Sequence[int] | None = None,
+    preloaded: Preload | None = None,
 ) -> Iterator[Cluster]:
     """Run worker processes, and other commands beside them, while the context is open.
 
     There are ``roots`` root workers for each of ``depths``; the default is all that the installation serves.
+    ``preloaded`` forks the workers.
 
     Raises:
         Unreachable: if one of them does not come up; the error has the end of its log.
@@ -55,7 +58,14 @@ def workers(
         for name, role in names.items()
     }
     commands |= others or {}
-    cluster = Cluster(commands, environment=settings.variables(), folder=settings.home, own=own)
+    cluster = Cluster(
+        commands,
+        environment=settings.variables(),
+        folder=settings.home,
+        own=own,
+        preloaded=preloaded,
+        forkable=names,
+    )
     with cluster:
         cluster.wait_ready(lambda: cluster.are_ready(names), _READY_S)
         yield cluster
