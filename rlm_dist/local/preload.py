@@ -50,7 +50,7 @@ class Preload:
         with theirs:
             self._process = subprocess.Popen(
                 module_command("rlm_dist.local.worker_preload", *_MODULES),
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # the worker that is started instead says what is wrong
                 env=worker_environment({}),

@@ -50,7 +50,8 @@ def main() -> None:
 
 def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
     """The order and its descriptors; empty if the channel was closed without one."""
-    text, descriptors = b"", []
+    text = b""
+    descriptors: list[int] = []
     while True:
         chunk, received, _, _ = socket.recv_fds(channel, _CHUNK, _MOST_DESCRIPTORS)
         if not chunk:

@@ -25,6 +25,7 @@ from rlm_dist.local.folders import own_folder
 
 _MAX_LOG_BYTES = 1 << 20
 _ANSWER_S = 5
+_MOST_BYTES = 1 << 20  # of an answer
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,14 @@ def server_info(url: str) -> dict[str, str] | None:
             connection.settimeout(_ANSWER_S)
             connection.sendall(f"AUTH {parts.password}\r\nINFO\r\n".encode())
             with connection.makefile("rb") as answer:
-                if answer.readline() != b"+OK\r\n":
+                if answer.readline(_MOST_BYTES) != b"+OK\r\n":
                     return None
-                size = answer.readline()
-                lines = answer.read(int(size[1:])).decode().splitlines() if size.startswith(b"$") else []
+                size = answer.readline(_MOST_BYTES)
+                lines = (
+                    answer.read(min(int(size[1:]), _MOST_BYTES)).decode().splitlines()
+                    if size.startswith(b"$")
+                    else []
+                )
     except (OSError, ValueError):
         return None
     return dict(line.split(":", 1) for line in lines if ":" in line) or None
