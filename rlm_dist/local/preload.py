@@ -17,12 +17,12 @@ from pathlib import Path
 
 from rlm_dist.local.child_python import module_command, worker_environment
 
-# Named, not imported: they are above this package. The last ones Celery loads when a worker starts.
+# Named, not imported: they are above this package. The others Celery and the SDK load when a worker starts.
 _MODULES = (
-    "rlm_dist.root_worker.task",
-    "rlm_dist.sub_worker.task",
-    "rlm_dist.worker.startup",
-    "celery.apps.worker",
+    *("rlm_dist.root_worker.task", "rlm_dist.sub_worker.task", "rlm_dist.worker.startup"),
+    *("celery.apps.worker", "celery.app.control", "celery.app.log", "celery.backends.base"),
+    *("celery.events.receiver", "celery.fixups.django", "celery.worker.autoscale", "celery.worker.components"),
+    *("celery.worker.consumer", "celery.worker.loops", "celery.worker.pidbox", "httpcore2"),
 )
 _SET_CHILD_SUBREAPER = 36
 _GET_CHILD_SUBREAPER = 37

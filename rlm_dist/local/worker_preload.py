@@ -25,8 +25,8 @@ def main() -> None:
     gc.disable()
     for module in sys.argv[1:]:
         import_module(module)
-    gc.collect()
-    gc.freeze()  # or the first collection of each worker would copy the pages that they share
+    # Or the first collection of each worker would copy the pages that they share. Less than 1 MB is garbage.
+    gc.freeze()
     gc.enable()
     with socket.socket(fileno=os.dup(0)) as channel:
         text, descriptors = _receive(channel)
