@@ -21,7 +21,12 @@ from rlm_dist.local.child_python import module_command, worker_environment
 _MODULES = (
     *("rlm_dist.root_worker.task", "rlm_dist.sub_worker.task", "rlm_dist.worker.startup"),
     *("celery.apps.worker", "celery.app.control", "celery.app.log", "celery.backends.base"),
-    *("celery.events.receiver", "celery.fixups.django", "celery.worker.autoscale", "celery.worker.components"),
+    *(
+        "celery.events.receiver",
+        "celery.fixups.django",
+        "celery.worker.autoscale",
+        "celery.worker.components",
+    ),
     *("celery.worker.consumer", "celery.worker.loops", "celery.worker.pidbox", "httpcore2"),
 )
 _SET_CHILD_SUBREAPER = 36
