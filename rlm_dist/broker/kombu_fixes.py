@@ -145,4 +145,4 @@ class _Channel(transport.Channel):
 def repair_broker() -> None:
     """Make every channel opened from now on one of the fixed class."""
     transport.Transport.Channel = _Channel
-    transport.Transport.brpop_timeout = _BLOCK_S
+    transport.Transport.brpop_timeout = _BLOCK_S  # type: ignore[assignment]  # Redis takes fractions

@@ -64,9 +64,12 @@ def test_a_channel_that_closes_waits_a_quarter_of_a_second_for_a_message(
         sent: list[tuple[Any, ...]] = []
         channel.client.connection = channel.client.connection_pool.get_connection()
         send = channel.client.connection.send_command
-        monkeypatch.setattr(
-            channel.client.connection, "send_command", lambda *words: (sent.append(words), send(*words))
-        )
+
+        def note(*words: Any) -> None:
+            sent.append(words)
+            send(*words)
+
+        monkeypatch.setattr(channel.client.connection, "send_command", note)
         channel._brpop_start()
         channel.close()
         assert not channel._in_poll
