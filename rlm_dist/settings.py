@@ -41,6 +41,7 @@ _NOT_SETTINGS = frozenset(
         "RLM_ENV_FILE",
         "RLM_FLOWER_PORT",
         "RLM_LIFELINE_FD",
+        "RLM_READY_FD",
         "RLM_REDIS_PASSWORD",
         "RLM_SUB_GRACE",
     }

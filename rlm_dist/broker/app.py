@@ -18,12 +18,13 @@ AGAIN_QUEUE = "rlm.root.again"
 SUB_TASK = SUB_QUEUE = "rlm.sub"
 # The age at which a message that a worker holds counts as lost; a live worker keeps renewing its own.
 _VISIBILITY_S = 60
-_APPS = {Role.ROOT: "rlm_dist.root_worker.app", Role.SUB: "rlm_dist.sub_worker.app"}
+APPS = {Role.ROOT: "rlm_dist.root_worker.app", Role.SUB: "rlm_dist.sub_worker.app"}
 # kombu names the lists of a queue by these numbers. The list of 0 has the name of the queue itself, so it is
 # that of the normal priority: LLEN, and every tool that knows only names, then sees the jobs of most users.
 _PRIORITIES: dict[Priority, int] = {"high": 3, "normal": 0, "low": 6}
 # A pool process of a root worker holds about 30 MB. One that has grown over this is replaced after its job.
 _ROOT_PROCESS_KIB = 512 * 1024
+_ROOT_POOL = "rlm_dist.root_worker.pool:PromptPool"  # prefork, which stops at once if it is idle
 _LIST_SEPARATOR = "\x06\x16"  # kombu's
 
 
@@ -47,7 +48,7 @@ def make_app(settings: Settings, role: Role | None = None) -> celery.Celery:
         task_ignore_result=True,
         task_acks_late=role is Role.SUB,
         task_reject_on_worker_lost=False,
-        worker_pool="threads" if role is Role.SUB else "prefork",
+        worker_pool="threads" if role is Role.SUB else _ROOT_POOL,
         worker_concurrency=settings.sub_concurrency if role is Role.SUB else settings.root_concurrency,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=role is Role.ROOT,
@@ -103,11 +104,15 @@ def worker_argv(
     The worker imports modules from its current folder too, so this is to be one that nobody else can write.
     """
     return [
-        *(sys.executable, "-P", "-m", "celery", "-A", _APPS[role], "worker"),
+        *(sys.executable, "-P", "-m", "celery", "-A", APPS[role], "worker"),
         *(("-c", str(concurrency)) if concurrency else ()),
-        *("-n", f"{name or role}@%h", "-l", settings.log_level),
-        *("--without-gossip", "--without-mingle"),
+        *worker_options(settings, name or role),
     ]
+
+
+def worker_options(settings: Settings, name: str) -> list[str]:
+    """The options that every worker gets; ``name`` is the part of its name before the host."""
+    return ["-n", f"{name}@%h", "-l", settings.log_level, "--without-gossip", "--without-mingle"]
 
 
 def queue(name: str) -> kombu.Queue:

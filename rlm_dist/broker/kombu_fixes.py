@@ -1,4 +1,4 @@
-"""Five fixes of kombu 5.7's Redis transport.
+"""Six fixes of kombu 5.7's Redis transport.
 
 1. In kombu, a message that a worker holds counts as lost once it is older than the visibility timeout, even
    if the worker is alive. Here a live worker renews the time of the messages it holds. The timeout can then
@@ -14,6 +14,8 @@
    the normal one can exist.
 5. In kombu and Celery, an entry of a queue that is no message, such as text that is not JSON, ends the
    worker, and a task whose name is a list never ends. Here both are dropped, and logged without content.
+6. A worker that stops waits for the answer to its last BRPOP, which in kombu comes after a second. Here it
+   comes after a quarter of one, at three commands a second more for a worker without work.
 """
 
 import time
@@ -29,6 +31,7 @@ from kombu.transport import redis as transport
 from kombu.transport import virtual
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+_BLOCK_S = 0.25
 log = structlog.get_logger()
 
 # Errors that say something of the connection, not of the message.
@@ -142,3 +145,4 @@ class _Channel(transport.Channel):
 def repair_broker() -> None:
     """Make every channel opened from now on one of the fixed class."""
     transport.Transport.Channel = _Channel
+    transport.Transport.brpop_timeout = _BLOCK_S  # type: ignore[assignment]  # Redis takes fractions

@@ -4,56 +4,24 @@ Exit codes: 0 done; 1 failed; 2 bad usage or bad input; 3 ended without an answe
 model endpoint cannot be reached.
 """
 
-import os
+import gc
 import resource
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from importlib import import_module, metadata
 from typing import Annotated
 
 import typer
 
-from rlm_dist.cli.output import clean, plain_streams, report
+from rlm_dist.cli.commands import COMMANDS, LazyGroup, not_loaded
 from rlm_dist.errors import RLMError
-from rlm_dist.settings import unknown_variables
-
-# Only the command that runs is imported: importing the model SDK alone takes more than a second.
-COMMANDS = {
-    "run": "run:run",
-    "submit": "batches:submit",
-    "status": "status:status",
-    "list": "listing:list_",
-    "top": "top:top",
-    "results": "batches:results",
-    "export": "export:export",
-    "wait": "wait:wait",
-    "cost": "cost:cost",
-    "metrics": "metrics:metrics",
-    "limits": "limits:limits",
-    "cancel": "control:cancel",
-    "pause": "control:pause",
-    "resume": "control:resume",
-    "retry": "control:retry",
-    "finish": "control:finish",
-    "delete": "delete:delete",
-    "trace": "trace:trace",
-    "worker": "worker:worker",
-    "flower": "monitor:flower",
-    "up": "monitor:up",
-    "model": "local:model",
-    "demo": "local:demo",
-    "doctor": "doctor:doctor",
-    "env": "env:env",
-    "simulate": "simulate:simulate",
-    "bench": "bench:bench",
-}
 
 
-def make_cli(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """The ``rlm-dist`` command with the sub-commands ``names``."""
+def make_cli() -> typer.Typer:
+    """The ``rlm-dist`` command."""
     cli = typer.Typer(
         name="rlm-dist",
+        cls=LazyGroup,
         help="Answer questions over contexts of any length with recursive language models, on many workers.",
         no_args_is_help=True,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -61,34 +29,46 @@ def make_cli(names: Iterable[str] = COMMANDS) -> typer.Typer:
         rich_markup_mode=None,
     )
     cli.callback()(_callback)
-    for name in names:
-        module, _, attribute = COMMANDS[name].partition(":")
-        command = getattr(import_module(f"rlm_dist.cli.{module}"), attribute)
-        if isinstance(command, typer.Typer):
-            cli.add_typer(command, name=name)
-        else:
-            cli.command(name)(command)
+    for name, entry in COMMANDS.items():
+        cli.command(name, help=entry.help)(not_loaded)
     return cli
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit the process with its code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    plain_streams()
+    _plain_streams()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a command stops what it has started
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold keys and texts
-    # When a shell completes a line, the line is in this variable.
-    words = arguments or os.environ.get("COMP_WORDS", "").split()[1:]
-    names = [name for name in words[:1] if name in COMMANDS]
-    if names == ["run"]:
+    if arguments[:1] == ["run"]:
         arguments = list(_several(arguments, "--context"))
-    if names != ["worker"]:  # the worker that it starts says so itself
-        for variable in unknown_variables():
-            typer.echo(clean(f"warning: {variable}"), err=True)
+    # Where no command is named, none runs. The worker that is started says so itself.
+    if arguments and arguments[0] in COMMANDS and arguments[0] != "worker":
+        _warn_of_unknown_variables()
     try:
-        make_cli(names or COMMANDS)(args=arguments, prog_name="rlm-dist", obj=tuple(arguments))
+        make_cli()(args=arguments, prog_name="rlm-dist", obj=tuple(arguments))
     except RLMError as error:
+        from rlm_dist.cli.output import report  # noqa: PLC0415  # --help does without it
+
         sys.exit(report(error, as_json="--json" in arguments))
+    finally:
+        gc.freeze()  # the last collections would visit all that is loaded
+
+
+def _warn_of_unknown_variables() -> None:
+    from rlm_dist.cli.output import clean  # noqa: PLC0415  # --help does without them
+    from rlm_dist.settings import unknown_variables  # noqa: PLC0415
+
+    for variable in unknown_variables():
+        typer.echo(clean(f"warning: {variable}"), err=True)
+
+
+def _plain_streams() -> None:
+    """Make stdout and stderr accept any text, even if the locale cannot encode it."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)  # a test's stream may have none
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
 
 
 def _several(arguments: Iterable[str], option: str) -> Iterator[str]:
@@ -105,6 +85,8 @@ def _several(arguments: Iterable[str], option: str) -> Iterator[str]:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata  # noqa: PLC0415  # takes as long as the rest of --help
+
         typer.echo(f"rlm-dist {metadata.version('rlm-dist')}")
         raise typer.Exit
 

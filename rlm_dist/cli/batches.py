@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from rlm_dist.cli import options
+from rlm_dist.cli.client_session import open_client
 from rlm_dist.cli.output import Output, json_line
 from rlm_dist.cli.result_files import result_file
-from rlm_dist.cli.session import open_client
 from rlm_dist.cli.status import find_batch
 from rlm_dist.cli.submission import refuse_cancelled, storing
 from rlm_dist.cli.trial import ask, estimate_lines, run_pilot

@@ -11,6 +11,7 @@ from rlm_dist.bench import fair as fairness
 from rlm_dist.bench import files
 from rlm_dist.bench import rate as rates
 from rlm_dist.bench import soak as soaks
+from rlm_dist.bench import start as starts
 from rlm_dist.bench import tree as trees
 from rlm_dist.bench.beside_peers import missing
 from rlm_dist.bench.machine import description
@@ -138,3 +139,14 @@ def fair(
     """Run small jobs alone and beside a huge one: how much longer does each take?"""
     found = fairness.measure(jobs, huge_calls)
     Output(as_json=as_json).result(found, lambda: table(list(fairness.rows(found))))
+
+
+@bench.command("start")
+def start(
+    times: Annotated[int, typer.Option(min=1, help="How often each command runs.")] = 5,
+    as_json: options.Json = False,
+) -> None:
+    """Measure how long commands take from nothing: --help, status, and a whole run on this machine."""
+    found = starts.measure(times)
+    document = {"machine": description(), "rows": found}
+    Output(as_json=as_json).result(document, lambda: [description(), *table(list(starts.rows(found)))])

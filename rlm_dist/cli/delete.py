@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from rlm_dist.cli import options
+from rlm_dist.cli.client_session import open_client
 from rlm_dist.cli.output import Output
-from rlm_dist.cli.session import open_client
 from rlm_dist.cli.status import find
 from rlm_dist.errors import InputError
 from rlm_dist.schema import BatchRecord

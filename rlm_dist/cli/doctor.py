@@ -13,7 +13,7 @@ from rlm_dist.cli.limit_lines import limit_lines
 from rlm_dist.cli.output import DONE, FAILED, UNREACHABLE, Output
 from rlm_dist.llm import check_endpoint
 from rlm_dist.llm.trial_call import try_call
-from rlm_dist.local.cluster import with_redis
+from rlm_dist.local.home import with_redis
 from rlm_dist.operations.doctor import Check, OpenStores, Probes, check_lines, check_variables, examine
 from rlm_dist.operations.progress import missing_workers
 from rlm_dist.sandbox.probe import choose

@@ -5,7 +5,7 @@ import shlex
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output
 from rlm_dist.errors import InputError
-from rlm_dist.local.cluster import is_up, with_redis
+from rlm_dist.local.home import is_up, with_redis
 from rlm_dist.settings import load_settings
 
 

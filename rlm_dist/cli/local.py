@@ -1,6 +1,5 @@
 """``rlm-dist model`` and ``rlm-dist demo``: the small model on this machine, and the demonstration."""
 
-import os
 import shlex
 import threading
 from collections.abc import Iterator
@@ -9,14 +8,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import SecretStr
 
 from rlm_dist.cli import options
 from rlm_dist.cli.follow import follow
 from rlm_dist.cli.output import DONE, FAILED, Output
+from rlm_dist.cli.small_model import pull_weights, small_model, with_endpoint
 from rlm_dist.client.client import Client
-from rlm_dist.errors import Cancelled, InputError
-from rlm_dist.local.model import DEFAULT, MODELS, local_endpoint, pull, weights
+from rlm_dist.errors import Cancelled
+from rlm_dist.local.model import DEFAULT, local_endpoint
+from rlm_dist.local.preload import preload
 from rlm_dist.operations.demo import Demo, DemoTurns, make_demo
 from rlm_dist.operations.trace_text import calls
 from rlm_dist.schema import JobState, Result, Wire
@@ -26,7 +26,6 @@ from rlm_dist.simulated import SimulatedEndpoint
 model = typer.Typer(help="The small model on this machine.", no_args_is_help=True, rich_markup_mode=None)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A built-in model's name, or a model file.")]
 _MB = 1_000_000
-_GB = 1_000_000_000
 
 
 class DemoAnswer(Wire):
@@ -49,7 +48,7 @@ def pull_model(
 ) -> None:
     """Download a small model's weights into RLM_HOME and check their hash."""
     out = Output(as_json=as_json)
-    path = _pull(source, load_settings().home, out, sha256=sha256)
+    path = pull_weights(source, load_settings().home, out, sha256=sha256)
     out.result({"model": source, "path": str(path)}, lambda: [str(path)])
 
 
@@ -85,7 +84,8 @@ def demo(
         content = make_demo()
         size = f"{len(content.text) / _MB:.1f} million characters"
         out.note(f"the text: {content.files} source files of Python's own library, {size}")
-        client = resources.enter_context(Client(settings))
+        preloaded = resources.enter_context(preload())
+        client = resources.enter_context(Client(settings, preloaded=preloaded))
         out.note("starting a root and a sub worker")
         answers = list(_ask(client, content, out))
     document = {"simulated": simulated, "model": settings.model, "answers": answers}
@@ -145,55 +145,7 @@ def _endpoint(settings: Settings, name: str, out: Output, *, simulated: bool) ->
     if simulated:
         out.note("SIMULATED: no model is called; a script plays the root and the sub model")
         with SimulatedEndpoint() as endpoint:
-            yield _with_endpoint(separate, endpoint.url, "auto")
+            yield with_endpoint(separate, endpoint.url, "auto")
         return
     with small_model(separate, out, name=name, weights_home=settings.home) as local_settings:
         yield local_settings
-
-
-@contextmanager
-def small_model(
-    settings: Settings, out: Output, *, name: str = DEFAULT.name, weights_home: Path | None = None
-) -> Iterator[Settings]:
-    """Serve a small model, downloading it if it is missing; yield settings that use it for all calls."""
-    home = weights_home or settings.home
-    _ensure_pulled(name, home, out)
-    with local_endpoint(home, name) as local:
-        out.note(f"serving {local.model} on this machine: its answers take seconds to minutes")
-        yield _with_endpoint(settings, local.url, local.model).model_copy(update={"prompts": "small"})
-
-
-def _with_endpoint(settings: Settings, url: str, name: str) -> Settings:
-    """Settings that send all calls to one endpoint on this machine, without keys and extra headers.
-
-    Every value is set explicitly: workers take the values that are not set from the environment.
-    """
-    no_key = SecretStr("none")
-    models = {"model": name, "sub_model": name, "api_key": no_key, "sub_api_key": no_key}
-    no_headers = {"extra_headers": SecretStr("{}"), "sub_extra_headers": SecretStr("{}")}
-    urls = {"api_url": url, "sub_api_url": url, "endpoints": Path(os.devnull)}
-    return settings.model_copy(update={**models, **no_headers, **urls})
-
-
-def _ensure_pulled(name: str, home: Path, out: Output) -> None:
-    """Download the weights of a built-in model if they are missing, after saying how large they are."""
-    try:
-        weights(home, name)
-    except InputError:
-        entry = next((entry for entry in MODELS if entry.name == name), None)
-        if entry is None:
-            raise
-        out.note(f"downloading {name} ({entry.size_bytes / _GB:.2f} GB, {entry.licence}) to {home}")
-        _pull(name, home, out)
-
-
-def _pull(source: str, home: Path, out: Output, *, sha256: str | None = None) -> Path:
-    with out.panel() as show:
-
-        def progress(bytes_read: int, total: int) -> None:
-            share = (
-                f"{100 * bytes_read // total} % of {total / _GB:.2f} GB" if total else "size not known yet"
-            )
-            show(f"{source}: {share}")
-
-        return pull(source, home=home, sha256=sha256, progress=progress)

@@ -10,15 +10,16 @@ import typer
 
 from rlm_dist.broker.app import make_app
 from rlm_dist.cli import options
-from rlm_dist.cli.local import small_model
 from rlm_dist.cli.output import Output, write_json
 from rlm_dist.cli.session import ClusterRecord, announce, open_stores
+from rlm_dist.cli.small_model import small_model
 from rlm_dist.errors import InputError, RLMError
 from rlm_dist.llm import check_endpoints
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.failures import shown_url
 from rlm_dist.local.child_python import module_command
-from rlm_dist.local.cluster import hold_up, with_redis, workers
+from rlm_dist.local.cluster import workers
+from rlm_dist.local.home import hold_up, with_redis
 from rlm_dist.local.lifeline import watch_lifeline
 from rlm_dist.operations.flower.access import PageAccess, Snapshots
 from rlm_dist.operations.flower.serve import FlowerChoices, serve_flower

@@ -10,7 +10,6 @@ all control characters.
 
 import json
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,9 +17,6 @@ from typing import Any
 
 import typer
 from pydantic import BaseModel
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 from rlm_dist.errors import (
     Cancelled,
@@ -87,6 +83,8 @@ class Output:
     @property
     def live(self) -> bool:
         """Whether progress is shown live, on a terminal."""
+        from rich.console import Console  # noqa: PLC0415  # most commands show nothing live
+
         return not self._quiet and Console(stderr=True).is_terminal
 
     @contextmanager
@@ -99,6 +97,10 @@ class Output:
         if not self.live:
             yield self._changes(every_s)
             return
+        from rich.console import Console  # noqa: PLC0415
+        from rich.live import Live  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
         with Live(console=Console(stderr=True), refresh_per_second=4, transient=True) as live:
             yield lambda text: live.update(Text(clean(text)))
 
@@ -172,14 +174,6 @@ def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
-def plain_streams() -> None:
-    """Make stdout and stderr accept any text, even if the locale cannot encode it."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)  # a test's stream may have none
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
 
 
 def _plain(value: object) -> Any:

@@ -12,8 +12,7 @@ from rlm_dist.cli.output import Output, money
 from rlm_dist.cli.session import open_stores
 from rlm_dist.cli.status import find, find_job
 from rlm_dist.errors import InputError
-from rlm_dist.operations.trace_text import calls, child_lines, cost_lines, trace_lines
-from rlm_dist.operations.viewer.trace_page import MOST_CHILDREN, write_batch, write_job
+from rlm_dist.operations.trace_text import MOST_CHILDREN, calls, child_lines, cost_lines, trace_lines
 from rlm_dist.schema import BatchRecord, JobRecord, ModelCosts
 from rlm_dist.settings import load_settings
 from rlm_dist.store import Store
@@ -70,6 +69,8 @@ def trace(
 
 def _write(path: Path, store: Store, payloads: Payloads, name: str, *, content: bool) -> int:
     """Write the page of a job, or those of a batch and their index; return the number of jobs."""
+    from rlm_dist.operations.viewer.trace_page import write_batch, write_job  # noqa: PLC0415  # loads Jinja
+
     record = find(store, name)
     if isinstance(record, BatchRecord):
         return write_batch(path, store, payloads, record.id, content=content)

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from rlm_dist.cli import options
+from rlm_dist.cli.client_session import open_client
 from rlm_dist.cli.output import CANCELLED, DONE, FAILED, NO_ANSWER, Output, exit_code
-from rlm_dist.cli.session import open_client
 from rlm_dist.cli.status import find
 from rlm_dist.schema import BatchRecord, BatchState, JobRecord, JobState
 from rlm_dist.settings import load_settings

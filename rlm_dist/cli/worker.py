@@ -9,8 +9,8 @@ import typer
 from rlm_dist.broker.app import worker_argv
 from rlm_dist.errors import InputError
 from rlm_dist.local.child_python import worker_environment
-from rlm_dist.local.cluster import with_redis
 from rlm_dist.local.folders import own_folder
+from rlm_dist.local.home import with_redis
 from rlm_dist.local.lifeline import Lifeline
 from rlm_dist.schema import MOST_DEPTH, Role
 from rlm_dist.settings import load_settings

@@ -52,7 +52,9 @@ from rlm_dist.client.session import (
 from rlm_dist.client.tags import read_tags
 from rlm_dist.contexts.encoding import Encoded, store_context
 from rlm_dist.errors import ClientClosed, InputError
-from rlm_dist.local.cluster import is_up, no_worker, own_queue, with_redis, workers
+from rlm_dist.local.cluster import no_worker, own_queue, workers
+from rlm_dist.local.home import is_up, with_redis
+from rlm_dist.local.preload import Preload
 from rlm_dist.otel.attributes import submit_attributes
 from rlm_dist.otel.spans import FinishedSpan, Spans, job_span
 from rlm_dist.otel.start import missing_extra, open_spans
@@ -92,7 +94,14 @@ class Client:
         Unreachable: if Redis does not answer, or the embedded server cannot be started.
     """
 
-    def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        redis_url: str | None = None,
+        preloaded: Preload | None = None,
+    ) -> None:
+        """``preloaded``: forks the client's first workers."""
         configured = settings or load_settings()
         if redis_url is not None:
             configured = configured.model_copy(update={"redis_url": redis_url})
@@ -106,7 +115,8 @@ class Client:
         except BaseException:
             self.close()
             raise
-        self._waker = _Waker(self.settings, self._resources) if self.settings.broker_prefix else None
+        own = bool(self.settings.broker_prefix)
+        self._waker = _Waker(self.settings, self._resources, preloaded) if own else None
 
     def _connect(self) -> None:
         assert self.settings.redis_url is not None  # with_redis sets it
@@ -409,8 +419,9 @@ class Client:
 class _Waker:
     """Starts the client's own workers when they are first needed: those of a depth with its first job."""
 
-    def __init__(self, settings: Settings, resources: ExitStack) -> None:
+    def __init__(self, settings: Settings, resources: ExitStack, preloaded: Preload | None) -> None:
         self._settings = settings
+        self._preloaded = preloaded
         self._resources = resources
         self._lock = threading.Lock()
         self._depths = 0
@@ -420,7 +431,11 @@ class _Waker:
             wanted = range(self._depths, max(max_depth, self._settings.max_depth))
             if wanted:
                 subs = 0 if self._depths else 1
-                self._resources.enter_context(workers(self._settings, roots=1, subs=subs, depths=wanted))
+                own_workers = workers(
+                    self._settings, roots=1, subs=subs, depths=wanted, preloaded=self._preloaded
+                )
+                self._resources.enter_context(own_workers)
+                self._preloaded = None  # it forks once
                 self._depths = wanted.stop
 
 

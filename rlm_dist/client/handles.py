@@ -15,12 +15,13 @@ from rlm_dist.broker.app import message_lists
 from rlm_dist.client.option_types import RetryOptions
 from rlm_dist.errors import Cancelled, JobFailed
 from rlm_dist.schema import BatchRecord, BatchState, Costs, JobRecord, JobState, Result, Timing
-from rlm_dist.schema.events import Event
+from rlm_dist.schema.events import Event, JobEnded
 from rlm_dist.store import Store
 from rlm_dist.store.trace import read_trace
 
 _ROUND_S = 30.0
 _BLOCK_MS = 1000
+_END_MS = 20
 _PAGE = 200
 _ALL = 2**31
 
@@ -120,7 +121,7 @@ class Job:
     def events(self) -> Iterator[Event]:
         """The job's events from its start, then new ones as they happen, until it ends."""
         store, payloads, wake = self._cluster.store, self._cluster.payloads, self._cluster.wake
-        after = "0"
+        after, block_ms = "0", _BLOCK_MS
         if not store.jobs.get(self.id).state.final:
             wake()
         while True:
@@ -128,10 +129,12 @@ class Job:
             has_ended = store.jobs.get(self.id).state.final
             for traced in read_trace(store.journals, self.id, payloads, after=after):
                 after = traced.id
+                # This event is stored a moment before the outcome, and none comes after that.
+                block_ms = _END_MS if isinstance(traced.event, JobEnded) else _BLOCK_MS
                 yield traced.event
             if has_ended:
                 return
-            store.journals.read_events(self.id, after, block_ms=_BLOCK_MS)
+            store.journals.read_events(self.id, after, block_ms=block_ms)
 
     def cancel(self) -> JobState:
         """Cancel the job: a queued one ends at once, a running one within seconds."""

@@ -1,42 +1,18 @@
-"""Redis and worker processes on this machine, if none are configured.
-
-If ``RLM_REDIS_URL`` is unset, the embedded server of ``RLM_HOME`` is used, and started if it does not run. A
-cluster that ``rlm-dist up`` keeps for the same ``RLM_HOME`` holds ``<home>/up.lock``, which the kernel frees
-when the cluster dies.
-"""
+"""Worker processes on this machine, and the queues that they share with nobody else."""
 
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
-from rlm_dist.broker.app import make_app, worker_argv
-from rlm_dist.errors import InputError
-from rlm_dist.local.file_lock import is_free, locked
-from rlm_dist.local.folders import own_folder
+from rlm_dist.broker.app import APPS, worker_options
+from rlm_dist.local.child_python import module_command
+from rlm_dist.local.preload import Preload
 from rlm_dist.local.processes import Cluster
-from rlm_dist.local.redis.server import server
 from rlm_dist.schema import Role
 from rlm_dist.settings import Settings
 
 _READY_S = 120.0
-_PING_S = 1.0
-
-
-@contextmanager
-def with_redis(settings: Settings) -> Iterator[Settings]:
-    """Yield the settings with the addresses of Redis and the blob store; the server runs while this is open.
-
-    Raises:
-        Unreachable: if the embedded server cannot be started.
-    """
-    if settings.redis_url is not None:
-        yield settings.model_copy(update={"blob_url": settings.blob_url or "redis"})
-        return
-    with server(settings.home) as url:
-        blob_url = settings.blob_url or str(own_folder(settings.home / "blobs"))
-        yield settings.model_copy(update={"redis_url": url, "blob_url": blob_url})
 
 
 def own_queue(settings: Settings) -> Settings:
@@ -60,10 +36,12 @@ def workers(
     subs: int,
     others: Mapping[str, Sequence[str]] | None = None,
     depths: Sequence[int] | None = None,
+    preloaded: Preload | None = None,
 ) -> Iterator[Cluster]:
     """Run worker processes, and other commands beside them, while the context is open.
 
     There are ``roots`` root workers for each of ``depths``; the default is all that the installation serves.
+    ``preloaded`` forks the workers.
 
     Raises:
         Unreachable: if one of them does not come up; the error has the end of its log.
@@ -74,20 +52,23 @@ def workers(
         **dict.fromkeys(own := _roots(settings, roots, depths), Role.ROOT),
     }
     commands: dict[str, Sequence[str]] = {
-        name: worker_argv(role, settings, name=f"{name}-{os.getpid()}") for name, role in names.items()
+        name: module_command(
+            "rlm_dist.local.worker_command", APPS[role], *worker_options(settings, f"{name}-{os.getpid()}")
+        )
+        for name, role in names.items()
     }
     commands |= others or {}
-    cluster = Cluster(commands, environment=settings.variables(), folder=settings.home, own=own)
-    expected = {f"{name}-{os.getpid()}" for name in names}
-    with make_app(settings) as app:
-
-        def ready() -> bool:
-            replies = app.control.ping(timeout=_PING_S) or []
-            return expected <= {node.partition("@")[0] for reply in replies for node in reply}
-
-        with cluster:
-            cluster.wait_ready(ready, _READY_S)
-            yield cluster
+    cluster = Cluster(
+        commands,
+        environment=settings.variables(),
+        folder=settings.home,
+        own=own,
+        preloaded=preloaded,
+        forkable=names,
+    )
+    with cluster:
+        cluster.wait_ready(lambda: cluster.are_ready(names), _READY_S)
+        yield cluster
 
 
 def _roots(settings: Settings, count: int, depths: Sequence[int] | None) -> dict[str, dict[str, str]]:
@@ -107,24 +88,3 @@ def no_worker(depths: Sequence[int], why: str) -> str:
         f"{why} needs root workers for child jobs, and none is running for depth {shown}: start "
         f"{commands}; or set RLM_MAX_DEPTH={max(depths) + 1} for rlm-dist up"
     )
-
-
-def is_up(home: Path) -> bool:
-    """Whether ``rlm-dist up`` keeps a cluster for this home."""
-    lock = home / "up.lock"
-    return lock.exists() and not is_free(lock)
-
-
-@contextmanager
-def hold_up(home: Path) -> Iterator[None]:
-    """Be the only cluster of this home while the context is open.
-
-    Raises:
-        InputError: if the home has a cluster already.
-    """
-    own_folder(home)
-    try:
-        with locked(home / "up.lock", timeout_s=0):
-            yield
-    except TimeoutError:
-        raise InputError((f"RLM_HOME: a cluster is already up for {home}",)) from None

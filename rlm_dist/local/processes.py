@@ -6,20 +6,24 @@ holds our lifeline (see ``lifeline``), so that it ends even if we are killed. A 
 """
 
 import os
+import select
 import shutil
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
 from rlm_dist.errors import Unreachable
-from rlm_dist.local.child_python import worker_environment
+from rlm_dist.local import lifeline, readiness
+from rlm_dist.local.child_python import module_command, worker_environment
 from rlm_dist.local.folders import own_file, own_folder
 from rlm_dist.local.lifeline import Lifeline
+from rlm_dist.local.preload import ForkedWorker, Preload
+from rlm_dist.local.readiness import Readiness
 
 _MAX_LOG_BYTES = 5 << 20
 _WATCH_S = 0.2
@@ -38,27 +42,32 @@ class _Child:
         self.own_variables = own_variables
         self.log = log
         self.deaths = 0
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | ForkedWorker | None = None
         self.exit_code: int | None = None
-        self._argv = list(argv)
+        self.argv = list(argv)
         self._start_time = 0.0
         self._backoff_s = _FIRST_BACKOFF_S
         self._next_start = 0.0
 
-    def start(self, environment: Mapping[str, str], descriptor: int, folder: Path) -> None:
+    def start(self, environment: Mapping[str, str], descriptors: Sequence[int], folder: Path) -> None:
         """Start the process in a folder; its output is appended to the log."""
         self._start_time = time.monotonic()
         with own_file(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                self._argv,
+                self.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=environment,
                 cwd=folder,
-                pass_fds=(descriptor,),
+                pass_fds=descriptors,
                 start_new_session=True,
             )
+
+    def adopt(self, process: ForkedWorker) -> None:
+        """Take a process that has been forked for this one."""
+        self._start_time = time.monotonic()
+        self.process = process
 
     def tend(self) -> bool:
         """Record a death and bound the log; return whether the process is due to be started again."""
@@ -101,6 +110,8 @@ class Cluster:
         environment: variables for the workers, which override those of this process.
         own: further variables of single ones, by name.
         folder: the current folder of the workers; their logs go to ``logs`` in it.
+        preloaded: forks the workers of ``forkable``; one that dies is started again as the others are.
+        forkable: names of commands that run ``worker_command``.
     """
 
     def __init__(
@@ -110,8 +121,12 @@ class Cluster:
         environment: Mapping[str, str],
         folder: Path,
         own: Mapping[str, Mapping[str, str]] | None = None,
+        preloaded: Preload | None = None,
+        forkable: Collection[str] = (),
     ) -> None:
         self._folder = folder
+        self._preloaded = preloaded
+        self._forkable = forkable
         self._log_dir = folder / "logs"
         self._workers = [
             _Child(name, argv, self._log_dir / f"{name}.log", (own or {}).get(name, {}))
@@ -119,6 +134,7 @@ class Cluster:
         ]
         self._variables = dict(environment)
         self._lifeline: Lifeline | None = None
+        self._readiness: Readiness | None = None
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True, name="cluster")
 
@@ -127,9 +143,14 @@ class Cluster:
         own_folder(self._folder)
         own_folder(self._log_dir)
         self._lifeline = Lifeline()
+        self._readiness = Readiness()
         for worker in self._workers:
             _bound(worker.log)
-            self._launch(worker)
+        forkable = [worker for worker in self._workers if worker.name in self._forkable]
+        forked = self._fork(forkable) if self._preloaded is not None else ()
+        for worker in self._workers:
+            if worker not in forked:
+                self._launch(worker)
         self._watcher.start()
 
     def wait_ready(self, ready: Callable[[], bool], timeout_s: float) -> None:
@@ -138,6 +159,7 @@ class Cluster:
         Raises:
             Unreachable: if a worker dies first, or if time is up; the error has the end of the log.
         """
+        assert self._readiness is not None
         deadline = time.monotonic() + timeout_s
         while not ready():
             for worker in self._workers:
@@ -145,7 +167,13 @@ class Cluster:
                     raise _unready(worker, f"it died while it started ({_status(worker.exit_code)})")
             if time.monotonic() > deadline:
                 raise _unready(self._workers[0], f"not ready after {timeout_s:g} s")
-            time.sleep(_POLL_S)
+            self._readiness.wait(_POLL_S)
+
+    def are_ready(self, names: Collection[str]) -> bool:
+        """Whether the workers of these names have said that they are ready (see ``readiness``)."""
+        assert self._readiness is not None
+        pids = self.pids()
+        return all(pids.get(name) in self._readiness.pids for name in names)
 
     def pids(self) -> dict[str, int]:
         """Return the process ids of the workers that are alive, by name."""
@@ -163,7 +191,7 @@ class Cluster:
                 worker.signal(signal.SIGTERM)
             deadline = time.monotonic() + grace_s
             while time.monotonic() < deadline and not all([worker.died() for worker in running]):
-                time.sleep(_POLL_S)
+                _await_one([worker.process.pid for worker in running if worker.process is not None])
         finally:  # even if a second Ctrl-C cuts the wait short
             for worker in self._workers:
                 worker.signal(signal.SIGKILL)
@@ -171,6 +199,8 @@ class Cluster:
                     worker.process.wait()
             self._lifeline.close()
             self._lifeline = None
+            assert self._readiness is not None
+            self._readiness.close()
 
     def __enter__(self) -> "Cluster":
         self.start()
@@ -181,17 +211,51 @@ class Cluster:
     ) -> None:
         self.stop()
 
+    def _fork(self, workers: Sequence[_Child]) -> Collection[_Child]:
+        """Start these by forks of the process that has loaded; return those that it has started."""
+        assert self._preloaded is not None
+        with ExitStack() as files:
+            logs = [files.enter_context(own_file(worker.log, "ab")).fileno() for worker in workers]
+            processes = self._preloaded.fork(
+                [(worker.argv[len(module_command("")) :], self._environment(worker)) for worker in workers],
+                folder=self._folder,
+                pipes=self._pipes(),
+                logs=logs,
+            )
+        for worker, process in zip(workers, processes, strict=False):
+            worker.adopt(process)
+        return workers[: len(processes)]
+
     def _launch(self, worker: _Child) -> None:
+        pipes = self._pipes()
+        numbers = {name: str(descriptor) for name, descriptor in pipes.items()}
+        worker.start(self._environment(worker) | numbers, list(pipes.values()), self._folder)
+
+    def _environment(self, worker: _Child) -> dict[str, str]:
+        return worker_environment({**self._variables, **worker.own_variables})
+
+    def _pipes(self) -> dict[str, int]:
+        """The descriptors that each worker inherits, by the variable that has its number."""
         assert self._lifeline is not None
-        variables = {**self._variables, **worker.own_variables}
-        environment = worker_environment(variables) | self._lifeline.variables
-        worker.start(environment, self._lifeline.descriptor, self._folder)
+        assert self._readiness is not None
+        return {lifeline.VARIABLE: self._lifeline.descriptor, readiness.VARIABLE: self._readiness.descriptor}
 
     def _watch(self) -> None:
         while not self._stopping.wait(_WATCH_S):
             for worker in self._workers:
                 if worker.tend():
                     self._launch(worker)
+
+
+def _await_one(pids: Sequence[int]) -> None:
+    """Wait for the end of one of our children; return after a moment where the kernel does not tell us."""
+    with ExitStack() as files:
+        ends = []
+        for pid in pids:
+            with suppress(OSError, AttributeError):  # not on this system, or it has been awaited
+                ends.append(os.pidfd_open(pid))
+                files.callback(os.close, ends[-1])
+        select.select(ends, [], [], _POLL_S)
 
 
 def _bound(log: Path) -> None:

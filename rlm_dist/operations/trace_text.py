@@ -19,6 +19,7 @@ from rlm_dist.schema.lists import ChildRow
 from rlm_dist.store.trace import TracedEvent
 
 _LATER_MESSAGE_CHARS = 500  # a later user message mostly repeats the output above it
+MOST_CHILDREN = 1000  # that a trace shows
 
 
 def trace_lines(trace: Iterable[TracedEvent]) -> Iterator[str]:

@@ -6,17 +6,13 @@ A call id is unique within its job. The ledger counts a settlement once, whateve
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import NamedTuple
-
-import structlog
+from typing import Any, NamedTuple
 
 from rlm_dist.errors import FailureKind, LimitExceeded, RLMError, UnknownPrice
 from rlm_dist.schema import NANO, CallFailure, CallResult, Role, Usage
 from rlm_dist.store import keys
 from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart, fenced, new_token
 from rlm_dist.store.ledger import charge_label
-
-log = structlog.get_logger()
 
 MAX_LAPSES = 3
 # What one call may use, as ``lua/prelude_bookable.lua`` has it.
@@ -255,7 +251,7 @@ class CallStore(StorePart):
         if len(settlements) > 1:
             return [first for one in settlements for first in self._book(job_id, owner, [one])]
         (bad,) = settlements
-        log.error("call_not_bookable", job=job_id, call=bad.call_id)
+        _log().error("call_not_bookable", job=job_id, call=bad.call_id)
         return self._book(job_id, owner, [replace(bad, result_json=_NOT_BOOKABLE, spend=None, wasted=())])
 
     def _unless_returned(self, job_id: str, owner: str, settlement: Settlement) -> Settlement:
@@ -267,7 +263,7 @@ class CallStore(StorePart):
         paused, given_back = self._script("calls_return", keys.job_keys(job_id), *args)
         if paused:
             batch_id = paused.removeprefix(keys.batch(""))
-            log.warning(
+            _log().warning(
                 "batch_paused", batch=batch_id, job=job_id, call=settlement.call_id, why=settlement.failure
             )
         return replace(settlement, result_json="") if given_back or not pause_reason else settlement
@@ -359,3 +355,9 @@ def _settle_args(settlement: Settlement) -> list[str | int]:
             "" if spend.nanousd is None else spend.nanousd,
         ]
     return args
+
+
+def _log() -> Any:
+    import structlog  # noqa: PLC0415  # half of what the store would load, and only workers write logs
+
+    return structlog.get_logger()

@@ -9,12 +9,13 @@ from functools import partial
 from typing import NoReturn, Protocol
 
 import structlog
-from celery.signals import celeryd_init, setup_logging
+from celery.signals import celeryd_init, setup_logging, worker_ready
 
 from rlm_dist.errors import RLMError, SettingsError
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.prices import Prices
 from rlm_dist.local.lifeline import watch_lifeline
+from rlm_dist.local.readiness import say_ready, take_ready_descriptor
 from rlm_dist.otel.start import missing_extra
 from rlm_dist.sandbox.probe import choose
 from rlm_dist.schema import Role
@@ -55,6 +56,7 @@ def worker_settings(role: Role) -> Settings:
         if role is Role.SUB and options.get("autoscale"):
             _exit(SettingsError((_NO_AUTOSCALE,)), EXIT_BAD_SETTINGS, settings)
         watch_lifeline()
+        _say_when_ready()
         _keep_private()
         _load_spans()
         try:
@@ -69,6 +71,13 @@ def worker_settings(role: Role) -> Settings:
             _exit(error, EXIT_UNREACHABLE, settings)
 
     return settings
+
+
+def _say_when_ready() -> None:
+    """Tell the process that started us when this worker takes work."""
+    descriptor = take_ready_descriptor()
+    if descriptor is not None:
+        worker_ready.connect(lambda **_: say_ready(descriptor), weak=False)
 
 
 def _load_spans() -> None:

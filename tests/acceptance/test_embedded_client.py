@@ -8,7 +8,8 @@ import pytest
 from rlm_dist.blobs.store import open_blobs
 from rlm_dist.client.client import Client
 from rlm_dist.contexts.encoding import encode, store_context
-from rlm_dist.local.cluster import own_queue, with_redis
+from rlm_dist.local.cluster import own_queue
+from rlm_dist.local.home import with_redis
 from rlm_dist.local.redis.paths import ServerPaths, answers
 from rlm_dist.rlm_repl import RLM_REPL
 from rlm_dist.schema import JobSpec, JobState

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from rlm_dist import Settings
-from rlm_dist.local.cluster import hold_up, with_redis, workers
+from rlm_dist.local.cluster import workers
+from rlm_dist.local.home import hold_up, with_redis
 from rlm_dist.schema import Message
 from rlm_dist.simulated import Fault, SimulatedEndpoint, scripts
 

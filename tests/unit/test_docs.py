@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 from pydantic_core import PydanticUndefined
-from typer.main import get_group
 
 import rlm_dist
 from rlm_dist.cli import output
-from rlm_dist.cli.app import COMMANDS, make_cli
+from rlm_dist.cli.commands import COMMANDS, load_command
 from rlm_dist.client.batch_file import BatchFile
 from rlm_dist.client.options import JobOptions
 from rlm_dist.llm.endpoints import endpoints_of
@@ -165,7 +164,7 @@ def test_every_command_line_is_one_that_the_command_takes(line: str) -> None:
 
 
 def _parse(arguments: list[str]) -> None:
-    command: Any = get_group(make_cli())
+    command: Any = load_command(arguments.pop(0))
     while arguments and hasattr(command, "commands"):
         command = command.commands[arguments.pop(0)]
     if arguments:  # else a sentence names the command alone

@@ -14,8 +14,8 @@ from rlm_dist.settings import Settings, UnknownVariable, unknown_variables
 
 # Read by compose, tests and child processes; none of them is a setting.
 OTHERS = (
-    *("RLM_CHAOS_DIE_AT", "RLM_CHAOS_SEED", "RLM_FLOWER_PORT", "RLM_LIFELINE_FD", "RLM_REDIS_PASSWORD"),
-    *("RLM_SUB_GRACE", "RLM_TEST_MODEL_HOME"),
+    *("RLM_CHAOS_DIE_AT", "RLM_CHAOS_SEED", "RLM_FLOWER_PORT", "RLM_LIFELINE_FD"),
+    *("RLM_READY_FD", "RLM_REDIS_PASSWORD", "RLM_SUB_GRACE", "RLM_TEST_MODEL_HOME"),
 )
 
 

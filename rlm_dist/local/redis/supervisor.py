@@ -156,8 +156,8 @@ class Supervisor:
         deadline = time.monotonic() + _ANSWER_S
         while self._server.poll() is None:
             info = server_info(url)
-            if info is not None and info["process_id"] == self._server.pid:
-                if not info["loading"]:
+            if info is not None and info["process_id"] == str(self._server.pid):
+                if info["loading"] == "0":
                     return True
                 deadline = time.monotonic() + _ANSWER_S  # loading much data takes a while
             if time.monotonic() > deadline:

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.errors import InputError, NotFound
-from rlm_dist.operations.trace_text import context_text
+from rlm_dist.operations.trace_text import MOST_CHILDREN, context_text
 from rlm_dist.operations.viewer.call_rows import COLUMNS, CallRow, call_rows, texts, values
 from rlm_dist.operations.viewer.model import Trajectory, timeline, trajectory
 from rlm_dist.operations.viewer.render import environment, inline, json_script, policy
@@ -30,7 +30,6 @@ from rlm_dist.store.trace import read_trace
 JOB_COLUMNS = (
     *("index", "file", "id", "custom_id", "state", "turns", "calls", "tokens", "nanousd", "ran_ms", "note"),
 )
-MOST_CHILDREN = 1000  # that a trace shows
 _JOBS_AT_ONCE = 100
 _NOTE_CHARS = 160
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")

@@ -53,6 +53,29 @@ def test_a_message_is_kept_by_a_living_holder_and_leaves_a_dead_one(redis_server
         assert waiting(channel) == 1
 
 
+def test_a_channel_that_closes_waits_a_quarter_of_a_second_for_a_message(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for the answer to its last command, so that a message is not lost with it."""
+    with connection_to(redis_server) as connection:
+        channel: Any = connection.channel()
+        channel.queue_declare("rlm.test.wait")
+        channel.basic_consume("rlm.test.wait", no_ack=True, callback=print, consumer_tag="t")
+        sent: list[tuple[Any, ...]] = []
+        channel.client.connection = channel.client.connection_pool.get_connection()
+        send = channel.client.connection.send_command
+
+        def note(*words: Any) -> None:
+            sent.append(words)
+            send(*words)
+
+        monkeypatch.setattr(channel.client.connection, "send_command", note)
+        channel._brpop_start()
+        channel.close()
+        assert not channel._in_poll
+    assert [words[-1] for words in sent if words[0] == "BRPOP"] == [0.25]
+
+
 def test_a_channel_keeps_one_client_a_pool(redis_server: RedisServer) -> None:
     """A new client for each message costs a round trip; a client of a closed pool is useless."""
     with connection_to(redis_server) as connection:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.local.cluster import hold_up
+from rlm_dist.local.home import hold_up
 from rlm_dist.local.redis.server import server
 from tests.support.command_line import Cli
 

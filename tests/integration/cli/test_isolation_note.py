@@ -8,7 +8,7 @@ import pytest
 
 from rlm_dist.cli.output import NOT_ISOLATED
 from rlm_dist.cli.session import ClusterRecord, announce
-from rlm_dist.local.cluster import hold_up
+from rlm_dist.local.home import hold_up
 from rlm_dist.local.redis.server import server
 from rlm_dist.simulated import SimulatedEndpoint
 from rlm_dist.store import connect

@@ -212,6 +212,32 @@ def test_costs_are_those_of_the_ledger(client: Client) -> None:
     assert client.batch(batch_id).cost() == costs
 
 
+def test_after_its_last_event_a_job_is_not_waited_for_as_long_as_for_another_event(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outcome is stored a moment after the last event, and no event comes after it."""
+    job = client.submit("c", "q")
+    epoch = client.store.jobs.start(job.id, "worker", LEASE_MS)
+    assert epoch is not None
+    payloads = Payloads(store=client.store, blobs=client.blobs)
+    emit = TraceSink(client.store.journals, job.id, payloads, now_ms=client.store.connection.clock())
+    emit(JobEnded(state=JobState.SUCCEEDED, answer="42", error=None, iterations=2))
+    emit.flush()
+    waits: list[int | None] = []
+    read = client.store.journals.read_events
+
+    def finish_meanwhile(job_id: str, after: str, block_ms: int | None = None) -> Any:
+        if block_ms is not None:
+            waits.append(block_ms)
+            client.store.jobs.finish(job.id, epoch, answered("42"))
+        return read(job_id, after, block_ms=block_ms)
+
+    monkeypatch.setattr(client.store.journals, "read_events", finish_meanwhile)
+    assert len(list(job.events())) == 1
+    assert len(waits) == 1
+    assert max(wait or 0 for wait in waits) <= 50
+
+
 def test_events_come_while_the_job_runs_and_end_with_it(client: Client) -> None:
     job = client.submit("c", "q")
     epoch = client.store.jobs.start(job.id, "worker", LEASE_MS)

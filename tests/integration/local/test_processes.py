@@ -15,6 +15,7 @@ import rlm_dist.local.processes as cluster_module
 from rlm_dist.errors import InputError, Unreachable
 from rlm_dist.local.folders import own_folder
 from rlm_dist.local.processes import Cluster
+from rlm_dist.local.readiness import Readiness, say_ready
 from rlm_dist.settings import load_settings
 from tests.support.environment import PROJECT
 from tests.support.scripts import alive, script
@@ -138,6 +139,40 @@ def test_a_worker_that_dies_at_its_start_is_an_error_with_its_last_words(tmp_pat
     words = pytest.raises(Unreachable, match=r"(?s)worker w.*exit code 1.*no such thing")
     with Cluster({"w": command}, environment={}, folder=tmp_path) as cluster, words:
         cluster.wait_ready(lambda: False, 30)
+
+
+READY = """
+import sys
+from rlm_dist.local.readiness import say_ready, take_ready_descriptor
+descriptor = take_ready_descriptor()
+sys.stdin = open(sys.argv[1])  # a pipe with a name: it opens when the test says so
+say_ready(descriptor)
+sys.stdin.read()
+"""
+
+
+def test_a_cluster_waits_for_each_worker_to_say_that_it_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    gates = {name: tmp_path / name for name in ("a", "b")}
+    for gate in gates.values():
+        os.mkfifo(gate)
+    commands = {name: [sys.executable, "-c", READY, str(gate)] for name, gate in gates.items()}
+    with Cluster(commands, environment={}, folder=tmp_path) as cluster, gates["a"].open("w"):
+        cluster.wait_ready(lambda: cluster.are_ready(["a"]), 30)
+        assert not cluster.are_ready(["a", "b"])
+        with gates["b"].open("w"):
+            cluster.wait_ready(lambda: cluster.are_ready(["a", "b"]), 30)
+
+
+def test_a_worker_whose_parent_listens_no_more_starts_all_the_same() -> None:
+    readiness = Readiness()
+    descriptor = os.dup(readiness.descriptor)
+    readiness.close()
+    say_ready(descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
 
 def test_a_cluster_that_does_not_get_ready_is_an_error(up: Path, tmp_path: Path) -> None:

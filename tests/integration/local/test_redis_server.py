@@ -209,7 +209,7 @@ def test_a_killed_supervisor_takes_the_server_along_and_a_user_that_is_still_the
 def written(url: str) -> bool:
     """Whether all writes have reached the append-only file."""
     info = server_info(url)
-    return info is not None and info["aof_pending_bio_fsync"] == 0 and info["aof_buffer_length"] == 0
+    return info is not None and info["aof_pending_bio_fsync"] == info["aof_buffer_length"] == "0"
 
 
 def test_a_stale_record_whose_port_a_stranger_has_is_mended(home: Path) -> None:

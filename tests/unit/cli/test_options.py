@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 import pytest
 import typer
-from typer.main import get_group
 
-from rlm_dist.cli.app import make_cli
+from rlm_dist.cli.commands import load_command
 from rlm_dist.cli.options import JOB_OPTIONS, NO_JOB_OPTIONS, JobOptions, takes_job_options
 from rlm_dist.client import options as client_options
 from rlm_dist.errors import InputError
@@ -16,7 +15,7 @@ from rlm_dist.errors import InputError
 
 def declared(command: str) -> dict[str, tuple[object, ...]]:
     """The options of a command, each as its help describes it."""
-    params: list[Any] = get_group(make_cli([command])).commands[command].params
+    params: list[Any] = load_command(command).params
     return {
         param.name: (param.opts, param.help, param.metavar, param.default, param.required)
         for param in params
