@@ -20,6 +20,7 @@ _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = "800"  # of 1000: if memory runs out, the kernel ends this process before its worker
 _CPU_GRACE_S = 5
 _MAX_DESCRIPTORS = 1 << 20
+LIBC = ctypes.CDLL(None, use_errno=True)  # loaded once: each load makes a new class
 
 
 def tie_to_parent(parent: int | None = None) -> None:
@@ -28,7 +29,7 @@ def tie_to_parent(parent: int | None = None) -> None:
     ``parent`` is the process that must still be the parent; if it is not, this process ends.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if parent is not None and os.getppid() != parent:
         os._exit(EXIT_BROKEN)
 

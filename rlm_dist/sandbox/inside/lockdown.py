@@ -14,6 +14,7 @@ import errno
 import os
 import random
 import resource
+import sys
 import sysconfig
 import zoneinfo
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from landlockpy import AccessFS, Scope
 from seccompy import Action, CmpOp, Filter
 
 from . import allowed, confine
+from .confine import LIBC
 
 _NOBODY = 65534
 _OWN_USERS = 2_000_000_000  # a user for each REPL, in a range that nobody assigns
@@ -37,6 +39,7 @@ _LAST_CAPABILITY = 63
 _CLONE_NEWUSER = 0x10000000
 _PR_SET_DUMPABLE = 4
 _CAPABILITY_VERSION = 0x20080522
+_SOME_PROCESS = 0x5EAF1E5D  # no process has this number: it is above the kernel's limit
 _FIXED_LIMITS = (
     (resource.RLIMIT_CORE, 0),
     (resource.RLIMIT_MEMLOCK, 0),
@@ -62,6 +65,7 @@ class Lockdown:
         self._template_ruleset = _ruleset() if landlock else None
         self._filter = _filter(paths=landlock)
         self._filter.program  # noqa: B018  # compiled now, once for all REPLs
+        self._own_process_filter = _own_process_filter()
         self._first_user = _OWN_USERS + _MAX_PROCESSES * random.SystemRandom().randrange(_BLOCKS)
         users = (self._own_user(), _NOBODY) if os.geteuid() == 0 else ()
         self._user = next(filter(_reads_library, users), None)
@@ -100,14 +104,14 @@ class Lockdown:
         self._count_alone()
         self._give_up_capabilities()
         # RLIMIT_CORE does not hold for a crash handler, which would be given the memory with the context.
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        LIBC.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
         confine.tie_to_parent(parent)
         if self._ruleset is not None:
             self._ruleset.restrict()
             self._ruleset.close()
         if self._template_ruleset is not None:
             self._template_ruleset.close()
-        _own_process_filter().load()
+        self._own_process_filter.load()
         self._filter.load()
 
     def _count_alone(self) -> None:
@@ -125,7 +129,6 @@ class Lockdown:
 
         If neither can read Python's own files, stay root without its powers.
         """
-        libc = ctypes.CDLL(None, use_errno=True)
         if self._user is not None:
             user = self._own_user() if self._has_own_user else _NOBODY
             os.setgroups([])
@@ -133,13 +136,12 @@ class Lockdown:
             os.setresuid(user, user, user)
         elif os.geteuid() == 0:
             for capability in range(_LAST_CAPABILITY + 1):
-                libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
-            libc.prctl(_PR_SET_SECUREBITS, _SECUREBITS, 0, 0, 0)
+                LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+            LIBC.prctl(_PR_SET_SECUREBITS, _SECUREBITS, 0, 0, 0)
 
     def _give_up_capabilities(self) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
         header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
-        if libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
+        if LIBC.capset(header, (ctypes.c_uint32 * 6)()) != 0:
             raise OSError(ctypes.get_errno(), "capabilities cannot be given up")
 
 
@@ -205,13 +207,33 @@ def _allow_by_arguments(rules: Filter) -> None:
         _allow(rules, name, [flags, (4, CmpOp.EQ, 0)] if name == "sendto" else [flags])
 
 
+class _OwnProcessFilter(Filter):
+    """A filter for the process that loads it, compiled once for all of them with ``_SOME_PROCESS`` instead."""
+
+    @property
+    def program(self) -> bytes:
+        """The compiled program for this process."""
+        compiled: bytes = super().program
+        return compiled.replace(_number(_SOME_PROCESS), _number(os.getpid()))
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(4, sys.byteorder)
+
+
 def _own_process_filter() -> Filter:
-    """Refuse a call that names another process; the allow-list decides on all others."""
-    rules = Filter(default=Action.ALLOW)
+    """Refuse a call that names another process; the allow-list decides on all others.
+
+    Raises:
+        OSError: the compiled program does not name the process exactly where it should.
+    """
+    rules = _OwnProcessFilter(default=Action.ALLOW)
     for name, processes in allowed.OWN_PROCESS.items():
-        for process in (os.getpid(), *processes):
+        for process in (_SOME_PROCESS, *processes):
             rules.allow(name, args=[(0, CmpOp.EQ, process)])
         rules.errno(name, errno.EPERM)
+    if Filter.program.fget(rules).count(_number(_SOME_PROCESS)) != len(allowed.OWN_PROCESS):
+        raise OSError(errno.EINVAL, "the filter for a process's own number cannot be compiled")
     return rules
 
 
@@ -239,8 +261,7 @@ def _unshare_user() -> None:
     Raises:
         OSError: this machine or container refuses that.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWUSER) != 0:
+    if LIBC.unshare(_CLONE_NEWUSER) != 0:
         raise OSError(ctypes.get_errno(), "no user namespace can be made")
 
 

@@ -1,0 +1,85 @@
+"""A rehearsal: a fork-server runs, before it forks the first REPL, what each REPL runs first.
+
+Whatever runs for the first time writes to memory: bytecode adapts, lookups are remembered, patterns are
+compiled. In a fork each page that is written to becomes a page of its own. So it happens here, once for all.
+Afterwards the gaps in the memory that is in use are filled, so that a REPL's new objects lie side by side in
+new pages, and not in copies of many old ones.
+"""
+
+import contextlib
+import gc
+import io
+import linecache
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from . import confine, context
+from .clock import installed
+from .frames import pack, receive
+from .loop import HostChannel, obey, runner
+
+_START = {"op": "start", "max_output_chars": 1000, "max_context_bytes": None, "tools": []}
+_CONTEXT = b'{"v": 1, "kind": "str", "n": 1, "several": false, "named": false}\n\5\0\0\0\0\0\0\0hello'
+_CELLS = (
+    "print(len(context))",
+    "import re, json\nlines = context.split()\nfound = [m for m in re.findall('l+', context)]\nlines, found",
+    "def double(x):\n    return f'{x}{x}'\nprint(double(context), sum(range(3)))\nprint(SHOW_VARS())",
+    "raise ValueError(context)",
+    "answer['content'] = 'x'\nFINAL('x')",
+)
+_POOL_BYTES = 1 << 14
+_SMALL_BYTES, _STEP_BYTES = 512, 16
+
+
+def rehearse() -> None:
+    """Run cells in this process as a REPL does, and leave nothing behind."""
+    with _undone():
+        random.seed(0)
+        host, peer = socket.socketpair()
+        with host, peer:
+            channel = HostChannel(peer.fileno())
+            _order(host, _START)
+            start = channel.read()
+            with io.BufferedReader(io.BytesIO(_CONTEXT)) as file:
+                names = context.load(file)
+            repl, _, _ = runner(channel, start, names)
+            for number, code in enumerate(_CELLS, 1):
+                _order(host, {"op": "run", "cell": number, "code": code, "began_ns": time.time_ns()})
+                obey(channel.read(), channel, repl, installed())
+                channel.write_next()
+                receive(host.recv)
+
+
+def _order(host: socket.socket, frame: dict[str, object]) -> None:
+    host.sendall(pack(frame))
+
+
+@contextlib.contextmanager
+def _undone() -> Iterator[None]:
+    """Put back what a REPL replaces in its process."""
+    streams = sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__
+    main, handler = sys.modules["__main__"], signal.getsignal(signal.SIGINT)
+    yield
+    sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__ = streams  # type: ignore[misc]
+    sys.modules["__main__"] = main
+    signal.signal(signal.SIGINT, handler)
+    linecache.clearcache()
+
+
+def fill_gaps() -> list[Any]:
+    """Objects in all the gaps between small objects; keep them, and the next ones are in new pages."""
+    gc.collect()
+    fill: list[Any] = []
+    empty = sys.getsizeof(b"")
+    for size in range(empty + -empty % _STEP_BYTES, _SMALL_BYTES + 1, _STEP_BYTES):
+        in_line, last = 0, 0
+        while in_line < _POOL_BYTES // size - 8:
+            fill.append(bytes(size - empty))
+            in_line = in_line + 1 if id(fill[-1]) - last == size else 0
+            last = id(fill[-1])
+    return fill
