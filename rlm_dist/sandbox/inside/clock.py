@@ -41,7 +41,7 @@ class Clock:
 
 @functools.cache
 def installed() -> Clock:
-    """The clock of this process and of its forks, which ``time`` and ``datetime`` use from the first call on."""
+    """The clock of this process and its forks; ``time`` and ``datetime`` use it from the first call on."""
     clock = Clock()
     _install(clock)
     return clock

@@ -6,6 +6,7 @@ process at the end of the stream. The writer sends frames, so that an interrupt 
 leaves half a frame behind.
 """
 
+import _thread
 import json
 import os
 import queue
@@ -67,7 +68,7 @@ class HostChannel:
     def begin(self, calls: CallFunctions, tools: ToolFunctions) -> None:
         """Start the reader and the writer."""
         for step in (lambda: self._route(calls, tools), self.write_next):
-            threading.Thread(target=_forever, args=(step,), daemon=True).start()
+            _thread.start_new_thread(_forever, (step,))  # no thread of the model's code, and cheaper so
         os.register_at_fork(after_in_child=self._sever)
 
     def write_next(self) -> None:

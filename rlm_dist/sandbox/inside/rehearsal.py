@@ -2,12 +2,9 @@
 
 Whatever runs for the first time writes to memory: bytecode adapts, lookups are remembered, patterns are
 compiled. In a fork each page that is written to becomes a page of its own. So it happens here, once for all.
-Afterwards the gaps in the memory that is in use are filled, so that a REPL's new objects lie side by side in
-new pages, and not in copies of many old ones.
 """
 
 import contextlib
-import gc
 import io
 import linecache
 import random
@@ -16,9 +13,8 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
 
-from . import confine, context
+from . import context
 from .clock import installed
 from .frames import pack, receive
 from .loop import HostChannel, obey, runner
@@ -32,8 +28,6 @@ _CELLS = (
     "raise ValueError(context)",
     "answer['content'] = 'x'\nFINAL('x')",
 )
-_POOL_BYTES = 1 << 14
-_SMALL_BYTES, _STEP_BYTES = 512, 16
 
 
 def rehearse() -> None:
@@ -69,17 +63,3 @@ def _undone() -> Iterator[None]:
     sys.modules["__main__"] = main
     signal.signal(signal.SIGINT, handler)
     linecache.clearcache()
-
-
-def fill_gaps() -> list[Any]:
-    """Objects in all the gaps between small objects; keep them, and the next ones are in new pages."""
-    gc.collect()
-    fill: list[Any] = []
-    empty = sys.getsizeof(b"")
-    for size in range(empty + -empty % _STEP_BYTES, _SMALL_BYTES + 1, _STEP_BYTES):
-        in_line, last = 0, 0
-        while in_line < _POOL_BYTES // size - 8:
-            fill.append(bytes(size - empty))
-            in_line = in_line + 1 if id(fill[-1]) - last == size else 0
-            last = id(fill[-1])
-    return fill
