@@ -5,8 +5,8 @@ compiled. In a fork each page that is written to becomes a page of its own. So i
 """
 
 import contextlib
-import io
 import linecache
+import os
 import random
 import signal
 import socket
@@ -14,10 +14,9 @@ import sys
 import time
 from collections.abc import Iterator
 
-from . import context
 from .clock import installed
 from .frames import pack, receive
-from .loop import HostChannel, obey, runner
+from .loop import HostChannel, load_context, obey, runner
 
 _START = {"op": "start", "max_output_chars": 1000, "max_context_bytes": None, "tools": []}
 _CONTEXT = b'{"v": 1, "kind": "str", "n": 1, "several": false, "named": false}\n\5\0\0\0\0\0\0\0hello'
@@ -39,9 +38,10 @@ def rehearse() -> None:
             channel = HostChannel(peer.fileno())
             _order(host, _START)
             start = channel.read()
-            with io.BufferedReader(io.BytesIO(_CONTEXT)) as file:
-                names = context.load(file)
-            repl, _, _ = runner(channel, start, names)
+            read_end, write_end = os.pipe()
+            os.write(write_end, _CONTEXT)
+            os.close(write_end)
+            repl, _, _ = runner(channel, start, load_context(channel, read_end))
             for number, code in enumerate(_CELLS, 1):
                 _order(host, {"op": "run", "cell": number, "code": code, "began_ns": time.time_ns()})
                 obey(channel.read(), channel, repl, installed())
