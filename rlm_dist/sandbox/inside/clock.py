@@ -7,6 +7,7 @@ differ. ``os.urandom``, ``time.clock_gettime`` and the monotonic clocks stay rea
 
 import ctypes
 import datetime
+import functools
 import gc
 import time
 from collections.abc import Callable
@@ -38,8 +39,15 @@ class Clock:
         return self.time_ns() / 1e9
 
 
-def install(clock: Clock) -> None:
-    """Make the modules ``time`` and ``datetime`` use this clock, for the rest of the process."""
+@functools.cache
+def installed() -> Clock:
+    """The clock of this process and its forks; ``time`` and ``datetime`` use it from the first call on."""
+    clock = Clock()
+    _install(clock)
+    return clock
+
+
+def _install(clock: Clock) -> None:
     localtime, asctime, strftime = time.localtime, time.asctime, time.strftime
 
     def at_clock(real: Callable[[float], Any]) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ limits the number of threads only where a REPL has a user or a user namespace of
 elsewhere its fork-server counts them.
 """
 
+import _signal  # type: ignore[import-not-found]
 import contextlib
 import ctypes
 import os
@@ -17,9 +18,14 @@ from .exits import EXIT_BROKEN
 
 MAX_THREADS = 512
 _PR_SET_PDEATHSIG = 1
-_OOM_SCORE = "800"  # of 1000: if memory runs out, the kernel ends this process before its worker
+_OOM_SCORE = b"800"  # of 1000: if memory runs out, the kernel ends this process before its worker
 _CPU_GRACE_S = 5
 _MAX_DESCRIPTORS = 1 << 20
+set_handler, DEFAULT_HANDLER = (
+    _signal.signal,
+    _signal.SIG_DFL,
+)  # that of ``signal`` searches enums on top of it
+LIBC = ctypes.CDLL(None, use_errno=True)  # loaded once: each load makes a new class
 
 
 def tie_to_parent(parent: int | None = None) -> None:
@@ -28,15 +34,20 @@ def tie_to_parent(parent: int | None = None) -> None:
     ``parent`` is the process that must still be the parent; if it is not, this process ends.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if parent is not None and os.getppid() != parent:
         os._exit(EXIT_BROKEN)
 
 
 def first_to_go() -> None:
     """Have the kernel end this process before others if memory runs out."""
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write(_OOM_SCORE)
+    try:
+        file = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    except OSError:
+        return
+    with contextlib.suppress(OSError):
+        os.write(file, _OOM_SCORE)
+    os.close(file)
 
 
 def hold_only(*descriptors: int) -> None:

@@ -34,7 +34,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from . import preload
+from . import preload, rehearsal
 from .context import Loaded
 from .context_templates import ContextTemplate, Key, close_all, key_of
 from .exits import SERVER_DIED
@@ -244,6 +244,7 @@ def main(control_fd: int, level: str, packages: Mapping[str, Sequence[str]]) -> 
         del sys.modules[name]  # hidden from model-written code
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))  # each REPL sets its own limit
+    rehearsal.rehearse()
     gc.collect()
     gc.freeze()
     null = os.open(os.devnull, os.O_RDWR)

@@ -14,6 +14,7 @@ import errno
 import os
 import random
 import resource
+import sys
 import sysconfig
 import zoneinfo
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from landlockpy import AccessFS, Scope
 from seccompy import Action, CmpOp, Filter
 
 from . import allowed, confine
+from .confine import LIBC
 
 _NOBODY = 65534
 _OWN_USERS = 2_000_000_000  # a user for each REPL, in a range that nobody assigns
@@ -36,7 +38,14 @@ _SECUREBITS = 0xEF  # root's user id gives no privilege, and all of these bits a
 _LAST_CAPABILITY = 63
 _CLONE_NEWUSER = 0x10000000
 _PR_SET_DUMPABLE = 4
+_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
+_INSTRUCTION_BYTES = 8
+_LANDLOCK_RESTRICT_SELF = 446  # the same number on every architecture
 _CAPABILITY_VERSION = 0x20080522
+_NO_CAPABILITIES = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)()
+# Looked up here once, and not in each REPL.
+_capset, _prctl, _syscall, _unshare = LIBC.capset, LIBC.prctl, LIBC.syscall, LIBC.unshare
+_SOME_PROCESS = 0x5EAF1E5D  # no process has this number: it is above the kernel's limit
 _FIXED_LIMITS = (
     (resource.RLIMIT_CORE, 0),
     (resource.RLIMIT_MEMLOCK, 0),
@@ -60,8 +69,10 @@ class Lockdown:
             raise OSError(errno.ENOSYS, "this kernel has no seccomp filters")
         self._ruleset = _ruleset() if landlock else None
         self._template_ruleset = _ruleset() if landlock else None
-        self._filter = _filter(paths=landlock)
-        self._filter.program  # noqa: B018  # compiled now, once for all REPLs
+        rulesets = (self._ruleset, self._template_ruleset)
+        # The descriptors that ``apply`` and ``apply_to_template`` need open.
+        self.descriptors = tuple(ruleset.fileno() for ruleset in rulesets if ruleset is not None)
+        self._program = _SeccompProgram(_filter(paths=landlock).program)
         self._first_user = _OWN_USERS + _MAX_PROCESSES * random.SystemRandom().randrange(_BLOCKS)
         users = (self._own_user(), _NOBODY) if os.geteuid() == 0 else ()
         self._user = next(filter(_reads_library, users), None)
@@ -72,12 +83,6 @@ class Lockdown:
     def limits_threads(self) -> bool:
         """Whether the kernel limits the number of a child's threads: it counts them alone."""
         return self._has_own_user or self._has_own_namespace
-
-    @property
-    def descriptors(self) -> tuple[int, ...]:
-        """The descriptors that ``apply`` and ``apply_to_template`` need open."""
-        rulesets = (self._ruleset, self._template_ruleset)
-        return tuple(ruleset.fileno() for ruleset in rulesets if ruleset is not None)
 
     def apply_to_template(self) -> None:
         """Lock a process that loads a context and forks REPLs: it opens no file of the host and no socket."""
@@ -100,15 +105,14 @@ class Lockdown:
         self._count_alone()
         self._give_up_capabilities()
         # RLIMIT_CORE does not hold for a crash handler, which would be given the memory with the context.
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
         confine.tie_to_parent(parent)
         if self._ruleset is not None:
-            self._ruleset.restrict()
-            self._ruleset.close()
-        if self._template_ruleset is not None:
-            self._template_ruleset.close()
-        _own_process_filter().load()
-        self._filter.load()
+            _require(_prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+            _require(_syscall(_LANDLOCK_RESTRICT_SELF, self.descriptors[0], 0))
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+        self._program.load()
 
     def _count_alone(self) -> None:
         """Have the kernel count this process's threads apart from others, if it can, and limit them."""
@@ -125,7 +129,6 @@ class Lockdown:
 
         If neither can read Python's own files, stay root without its powers.
         """
-        libc = ctypes.CDLL(None, use_errno=True)
         if self._user is not None:
             user = self._own_user() if self._has_own_user else _NOBODY
             os.setgroups([])
@@ -133,14 +136,11 @@ class Lockdown:
             os.setresuid(user, user, user)
         elif os.geteuid() == 0:
             for capability in range(_LAST_CAPABILITY + 1):
-                libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
-            libc.prctl(_PR_SET_SECUREBITS, _SECUREBITS, 0, 0, 0)
+                _prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+            _prctl(_PR_SET_SECUREBITS, _SECUREBITS, 0, 0, 0)
 
     def _give_up_capabilities(self) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
-        if libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
-            raise OSError(ctypes.get_errno(), "capabilities cannot be given up")
+        _require(_capset(*_NO_CAPABILITIES))
 
 
 def _ruleset() -> "landlockpy.Ruleset":
@@ -164,8 +164,47 @@ def _entries(library: str) -> Iterator[str]:
                 yield os.path.join(folder, name)
 
 
+class _SeccompProgram:
+    """A compiled filter that names ``_SOME_PROCESS`` in place of the process that will load it.
+
+    It is compiled once for all REPLs, and loaded with as few steps as possible.
+    """
+
+    def __init__(self, compiled: bytes) -> None:
+        self._program = ctypes.create_string_buffer(compiled, len(compiled))
+        some_process = _SOME_PROCESS.to_bytes(4, sys.byteorder)
+        self._own_numbers = [
+            ctypes.c_uint32.from_buffer(self._program, place)
+            for place in range(0, len(compiled), 4)
+            if compiled[place : place + 4] == some_process
+        ]
+        if len(self._own_numbers) != len(allowed.OWN_PROCESS):
+            raise OSError(errno.EINVAL, "the seccomp filter does not name its process where it should")
+        self._head = _ProgramHead(len(compiled) // _INSTRUCTION_BYTES, ctypes.addressof(self._program))
+
+    def load(self) -> None:
+        """Apply it to this process, for good."""
+        own = os.getpid()
+        for number in self._own_numbers:
+            number.value = own
+        _require(_prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        _require(_prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(self._head), 0, 0))
+
+
+class _ProgramHead(ctypes.Structure):
+    """The kernel's ``struct sock_fprog``."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("program", ctypes.c_void_p))
+
+
+def _require(result: int) -> None:
+    """Raise OSError if a call of the C library failed."""
+    if result != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
 def _filter(*, paths: bool) -> Filter:
-    """The allow-list, the same for every process; ``_own_process_filter`` is loaded before it."""
+    """The allow-list; ``_SOME_PROCESS`` stands for the process that loads it."""
     rules = Filter(default=int(Action.ERRNO) | errno.EPERM)
     for name in allowed.PLAIN + (allowed.PATHS if paths else []):
         _allow(rules, name)
@@ -182,8 +221,9 @@ def _allow_by_arguments(rules: Filter) -> None:
     for name, (position, values) in allowed.BY_VALUE.items():
         for value in values:
             _allow(rules, name, [(position, CmpOp.EQ, value)])
-    for name in allowed.OWN_PROCESS:
-        _allow(rules, name)
+    for name, processes in allowed.OWN_PROCESS.items():
+        for process in (_SOME_PROCESS, *processes):
+            _allow(rules, name, [(0, CmpOp.EQ, process)])
     for name in allowed.CLOCKS:
         _allow(rules, name, [(0, CmpOp.LT, allowed.FOREIGN_CLOCKS)])
     for option in allowed.SOCKET_OPTIONS.values():
@@ -203,16 +243,6 @@ def _allow_by_arguments(rules: Filter) -> None:
     for name, position in allowed.MESSAGES.items():
         flags = (position, CmpOp.MASKED_EQ, 0, allowed.MSG_OOB)
         _allow(rules, name, [flags, (4, CmpOp.EQ, 0)] if name == "sendto" else [flags])
-
-
-def _own_process_filter() -> Filter:
-    """Refuse a call that names another process; the allow-list decides on all others."""
-    rules = Filter(default=Action.ALLOW)
-    for name, processes in allowed.OWN_PROCESS.items():
-        for process in (os.getpid(), *processes):
-            rules.allow(name, args=[(0, CmpOp.EQ, process)])
-        rules.errno(name, errno.EPERM)
-    return rules
 
 
 Condition = tuple[int, int, int] | tuple[int, int, int, int]
@@ -239,9 +269,7 @@ def _unshare_user() -> None:
     Raises:
         OSError: this machine or container refuses that.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWUSER) != 0:
-        raise OSError(ctypes.get_errno(), "no user namespace can be made")
+    _require(_unshare(_CLONE_NEWUSER))
 
 
 def _counts_by_namespace() -> bool:

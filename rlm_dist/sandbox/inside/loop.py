@@ -6,6 +6,7 @@ process at the end of the stream. The writer sends frames, so that an interrupt 
 leaves half a frame behind.
 """
 
+import _thread
 import json
 import os
 import queue
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 from . import confine, context
 from .calls import CallFunctions
 from .child_calls import ChildFunctions
-from .clock import Clock, install
+from .clock import Clock, installed
 from .exits import EXIT_BROKEN, EXIT_MEMORY
 from .frames import MAX_DETAIL_CHARS, pack, receive
 from .repl import CellRunner
@@ -66,11 +67,12 @@ class HostChannel:
 
     def begin(self, calls: CallFunctions, tools: ToolFunctions) -> None:
         """Start the reader and the writer."""
-        for step in (lambda: self._route(calls, tools), self._write_next):
-            threading.Thread(target=_forever, args=(step,), daemon=True).start()
+        for step in (lambda: self._route(calls, tools), self.write_next):
+            _thread.start_new_thread(_forever, (step,))  # no thread of the model's code, and cheaper so
         os.register_at_fork(after_in_child=self._sever)
 
-    def _write_next(self) -> None:
+    def write_next(self) -> None:
+        """Write the next frame; wait for one."""
         frame, written = self._out.get()
         self.write(frame)
         if written is not None:
@@ -99,24 +101,34 @@ def main(socket_fd: int, context_fd: int, names: context.Loaded | None = None) -
     start = channel.read()
     confine.confine(start["limits"])
     if names is None:
-        names = _load_context(channel, context_fd)
+        names = load_context(channel, context_fd)
     else:
         os.close(context_fd)
     random.seed(_SEED)
-    clock = Clock()
-    install(clock)
-    calls = CallFunctions(channel.send)
-    most = start["max_context_bytes"]
-    children = ChildFunctions(calls, names.variables["context"], most, channel.send_slowly) if most else calls
-    tools = ToolFunctions(channel.send, start["tools"])
-    repl = CellRunner(names, calls, start["max_output_chars"], tools.names, children)
+    clock = installed()
+    repl, calls, tools = runner(channel, start, names)
     channel.begin(calls, tools)
     channel.send({"op": "ready"})
     _forever(lambda: _serve(channel, repl, clock))
 
 
+def runner(
+    channel: HostChannel, start: dict[str, Any], names: context.Loaded
+) -> tuple[CellRunner, CallFunctions, ToolFunctions]:
+    """The REPL that the frame ``start`` asks for, and its functions that wait for replies."""
+    calls = CallFunctions(channel.send)
+    most = start["max_context_bytes"]
+    children = ChildFunctions(calls, names.variables["context"], most, channel.send_slowly) if most else calls
+    tools = ToolFunctions(channel.send, start["tools"])
+    return CellRunner(names, calls, start["max_output_chars"], tools.names, children), calls, tools
+
+
 def _serve(channel: HostChannel, repl: CellRunner, clock: Clock) -> None:
-    order = channel.orders.get()
+    obey(channel.orders.get(), channel, repl, clock)
+
+
+def obey(order: dict[str, Any], channel: HostChannel, repl: CellRunner, clock: Clock) -> None:
+    """Carry out an order of the host, and reply to it."""
     if order["op"] == "run":
         clock.begin(order["began_ns"])
         channel.send(repl.run(order["cell"], order["code"]))
@@ -126,7 +138,8 @@ def _serve(channel: HostChannel, repl: CellRunner, clock: Clock) -> None:
         channel.send(repl.resolve(order["path"]))
 
 
-def _load_context(channel: HostChannel, context_fd: int) -> context.Loaded:
+def load_context(channel: HostChannel, context_fd: int) -> context.Loaded:
+    """The variables of the encoded context; if it cannot be loaded the process ends."""
     try:
         with open(context_fd, "rb") as file:
             return context.load(file)

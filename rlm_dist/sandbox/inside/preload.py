@@ -50,6 +50,7 @@ def standard_library() -> None:
     for name in (*_MODULES, *_extensions()):
         with contextlib.suppress(ImportError):  # a build without, say, sqlite3 or ssl
             importlib.import_module(name)
+    os.register_at_fork = posix.register_at_fork
     time.tzset()
 
 

@@ -7,6 +7,7 @@ stays what the model assigned to it.
 
 import builtins
 import contextlib
+import mmap
 import signal
 import sys
 import types
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 from . import answers, cells
 from .calls import CallFunctions, LLMQueryError
 from .child_calls import ChildFunctions
+from .confine import set_handler
 from .context import Loaded
 from .frames import MAX_LINE_CHARS, MAX_NAME_CHARS
 from .loop_plans import HOOK
@@ -53,7 +55,7 @@ class CellRunner:
         self._partial: str | None = None
         self._sent_partial: str | None = None
         self._interruptible = False
-        self._reserve: bytes | None = bytes(_RESERVE_BYTES)  # never written to: it takes no real memory
+        self._reserve: mmap.mmap | None = _reserved()
         self._module = types.ModuleType("__main__")
         self._namespace = self._module.__dict__
         self._context = dict(loaded.variables)
@@ -172,11 +174,11 @@ class CellRunner:
         self._namespace["history"] = list(self._history)
         sys.modules["__main__"] = self._module
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc, assignment]
-        signal.signal(signal.SIGINT, self._interrupt)
+        set_handler(signal.SIGINT, self._interrupt)
         if self._reserve is None:
             with contextlib.suppress(MemoryError):  # still full; the next block may free some
                 bytes(3 * _RESERVE_BYTES)  # fails if the reserve would leave that block no room to run in
-                self._reserve = bytes(_RESERVE_BYTES)
+                self._reserve = _reserved()
 
     def _names(self) -> list[str]:
         return [name[:MAX_NAME_CHARS] for name in answers.live(self._namespace, self._own_names())]
@@ -229,6 +231,11 @@ class CellRunner:
     def _visible_variables(self) -> dict[str, object]:
         variables = answers.live(self._namespace, self._own_names())
         return {**self._context, **variables}
+
+
+def _reserved() -> mmap.mmap:
+    """Memory that is never written to, and so takes none of the machine's until it is given back."""
+    return mmap.mmap(-1, _RESERVE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _line(name: str, value: object) -> str:

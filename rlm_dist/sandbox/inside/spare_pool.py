@@ -152,7 +152,7 @@ def leave_parent(*descriptors: int) -> None:
     The first three get a device of their own: flags of an open file are shared by all who inherit it.
     """
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    confine.set_handler(signal.SIGCHLD, confine.DEFAULT_HANDLER)
     confine.hold_only(*descriptors)
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import random
 import signal
 import threading
 from collections.abc import Iterator
@@ -275,3 +276,44 @@ def test_a_repl_with_too_many_threads_is_killed_and_the_others_go_on(
         assert "it started more than 512 threads" in (result.error or "")
         one.restart()
         assert shown(one, "context") == shown(two, "context") == "'hello'\n"
+
+
+def own_memory_mb(pid: int) -> float:
+    """The memory of a process that it shares with no other one, in MB."""
+    try:
+        fields = Path(f"/proc/{pid}/smaps_rollup").read_text().split()
+    except PermissionError:
+        pytest.skip("LOUD: only root can see the memory of a locked REPL")
+    kb = [int(fields[fields.index(f"{kind}:") + 1]) for kind in ("Private_Dirty", "Private_Clean")]
+    return sum(kb) / 1024
+
+
+def test_a_repl_that_waits_keeps_little_memory_for_itself(context: Path, server: ForkServerStart) -> None:
+    with over(context, server) as one, over(context, server) as two:
+        for repl in (one, two):
+            shown(repl, "print(len(context))")
+        wait_until(lambda: spares(pids(one)[1], process_of(one)))
+        assert own_memory_mb(process_of(two)) < 3.7
+
+
+def test_nothing_of_what_the_fork_server_rehearsed_is_left(context: Path, server: ForkServerStart) -> None:
+    with over(context, server) as repl:
+        code = """
+import linecache, random, sys, threading
+cells = [name for name in linecache.cache if "cell" in name]
+cells, random.random(), threading.Thread().name, sys.modules["__main__"].__dict__ is globals(), history
+"""
+        first = random.Random(0).random()
+        assert shown(repl, code) == f"(['<cell 1>'], {first}, 'Thread-1', True, [])\n"
+        assert "lines" not in shown(repl, "SHOW_VARS()")
+
+
+def test_a_fork_runs_no_hooks_of_the_standard_library(context: Path, server: ForkServerStart) -> None:
+    """They would take as long as the fork itself."""
+    code = """
+import gc, threading
+gc.unfreeze()
+[type(holder) for holder in gc.get_referrers(threading._after_fork) if type(holder) is list]
+"""
+    with over(context, server) as repl:
+        assert shown(repl, code) == "[]\n"
