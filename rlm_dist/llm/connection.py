@@ -302,7 +302,7 @@ def http_client() -> httpx2.AsyncClient:
 
 def _session(transport: Any) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(
-        limit=transport.limits.max_connections or 0,
+        limit=0,  # the slots bound the requests; those that wait for a connection here would be seen nowhere
         keepalive_timeout=transport.limits.keepalive_expiry,
         ssl=transport.ssl_context,
     )
