@@ -21,6 +21,7 @@ class Group(StrEnum):
     PEERS = "peers"
     GROWTH = "growth"
     METRICS = "metrics"
+    WIDTH = "width"
 
 
 class Figure(Wire):
