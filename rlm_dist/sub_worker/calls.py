@@ -1,7 +1,7 @@
 """The work of a sub worker: claim calls, run them through the model client, settle them.
 
-Each Celery task brings the ids of some calls of one job, and its thread sleeps until they have all ended. One
-thread, the ledger's, does the store's part: it settles all calls that ended since its last round, then
+Each Celery task brings the ids of some calls of one job, and ends when they have all ended; until then it holds
+no thread. One thread, the ledger's, does the store's part: it settles all calls that ended since its last round, then
 claims as many waiting calls as there is room for. So calls of different tasks are settled and claimed
 together, with one script call per job.
 
@@ -38,27 +38,35 @@ _AHEAD_DIVISOR = 8
 _SHORT_CHARS = INLINE_CHARS // 8
 
 
+# Called when the calls of a task have ended, with a lock held: whether all of them were begun here.
+WhenOver = Callable[[bool], None]
+
+
 class _Chunk:
     """The calls of one task: those that wait, and how many have not ended. The caller holds the lock."""
 
-    def __init__(self, job_id: str, call_ids: Sequence[str], traceparent: object) -> None:
+    __slots__ = ("_open_calls", "_was_given_back", "_when_over", "job_id", "traceparent", "waiting")
+
+    def __init__(
+        self, job_id: str, call_ids: Sequence[str], traceparent: object, when_over: WhenOver
+    ) -> None:
         self.job_id = job_id
         self.traceparent = traceparent
         self.waiting = deque(call_ids)
-        self.was_given_back = False
-        self.over = threading.Event()
+        self._was_given_back = False
+        self._when_over = when_over
         self._open_calls = len(call_ids)
 
     def end(self, calls: int) -> None:
         """Note that this many of its calls have ended for this worker, for any reason."""
         self._open_calls -= calls
-        if not self._open_calls:
-            self.over.set()
+        if calls and not self._open_calls:
+            self._when_over(not self._was_given_back)
 
     def give_back(self) -> None:
         """Leave the waiting calls to another worker."""
         waiting = len(self.waiting)
-        self.was_given_back = waiting > 0
+        self._was_given_back = waiting > 0
         self.waiting.clear()
         self.end(waiting)
 
@@ -89,7 +97,7 @@ class _EndedCall(NamedTuple):
 
 
 class SubCalls:
-    """Runs calls through ``llm``, which makes ``slots`` at once; ``run`` is called from many threads.
+    """Runs calls through ``llm``, which makes ``slots`` at once; ``begin`` may be called from any thread.
 
     ``wants_more`` is called when ``has_enough`` is no longer true.
     """
@@ -128,22 +136,28 @@ class SubCalls:
         self._ledger.start()
 
     def run(self, job_id: str, call_ids: Sequence[str], traceparent: object = None) -> bool:
+        """``begin``, and wait for what it tells."""
+        over: Future[bool] = Future()
+        self.begin(job_id, call_ids, traceparent, over.set_result)
+        return over.result()
+
+    def begin(self, job_id: str, call_ids: Sequence[str], traceparent: object, when_over: WhenOver) -> None:
         """Bring each of these calls of one job to its end, unless another worker has done so or is doing so.
 
-        ``traceparent`` names the span that they belong to; anything that does not is ignored.
-        False if some were not begun because this worker stops: another worker has to make them.
+        ``traceparent`` names the span that they belong to; anything that does not is ignored. ``when_over`` is
+        called once, when all have ended, and must return at once. It gets False if some were not begun
+        because this worker stops: another worker has to make them.
         """
         if not call_ids:
-            return True
-        chunk = _Chunk(job_id, call_ids, traceparent)
+            when_over(True)
+            return
+        chunk = _Chunk(job_id, call_ids, traceparent, when_over)
         with self._changed:
             self._chunks.append(chunk)
             self._backlog += len(call_ids)
             if self._draining:
                 self._give_back()
             self._changed.notify()
-        chunk.over.wait()
-        return not chunk.was_given_back
 
     def has_enough(self) -> bool:
         """Whether further calls should go to other workers.
