@@ -1,8 +1,8 @@
 """The work of a sub worker: claim calls, run them through the model client, settle them.
 
-Each Celery task brings the ids of some calls of one job, and ends when they have all ended; until then it holds
-no thread. One thread, the ledger's, does the store's part: it settles all calls that ended since its last round, then
-claims as many waiting calls as there is room for. So calls of different tasks are settled and claimed
+Each Celery task brings the ids of some calls of one job, and ends when they have all ended; until then it
+holds no thread. One thread, the ledger's, does the store's part: it settles all calls that ended since its
+last round, then claims as many waiting calls as there is room for. So calls of different tasks are settled and claimed
 together, with one script call per job.
 
 A call is claimed only if its request can start at once or soon. The room is an eighth more than the slots, so
@@ -144,8 +144,8 @@ class SubCalls:
     def begin(self, job_id: str, call_ids: Sequence[str], traceparent: object, when_over: WhenOver) -> None:
         """Bring each of these calls of one job to its end, unless another worker has done so or is doing so.
 
-        ``traceparent`` names the span that they belong to; anything that does not is ignored. ``when_over`` is
-        called once, when all have ended, and must return at once. It gets False if some were not begun
+        ``traceparent`` names the span that they belong to; anything that does not is ignored. ``when_over``
+        is called once, when all have ended, and must return at once. It gets False if some were not begun
         because this worker stops: another worker has to make them.
         """
         if not call_ids:

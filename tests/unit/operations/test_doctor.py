@@ -11,7 +11,8 @@ from rlm_dist.blobs.store import Blobs
 from rlm_dist.cli.doctor import verdict
 from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
 from rlm_dist.llm.endpoints import Endpoint
-from rlm_dist.operations.doctor import Check, OpenStores, Probes, check_lines, examine
+from rlm_dist.local.open_files import OpenFiles
+from rlm_dist.operations.doctor import Check, OpenStores, Probes, check_lines, check_open_files, examine
 from rlm_dist.settings import Settings
 
 
@@ -78,6 +79,7 @@ def test_where_all_works_all_is_ok_and_the_missing_lockdown_is_told() -> None:
     assert {name: check.status for name, check in checks.items()} == {
         "redis": "ok",
         "blob store": "ok",
+        "open files": "ok",
         "sandbox": "warning",
         "model endpoint": "ok",
         "versions": "ok",
@@ -145,3 +147,10 @@ def test_what_workers_believe_of_endpoints_is_shown() -> None:
     check = examined(limits=[line])["endpoint limits"]
     assert (check.status, check.detail) == ("warning", line)
     assert examined(limits=["http://e/v1 m: endpoint limit 40 (found)"])["endpoint limits"].status == "ok"
+
+
+def test_too_few_open_files_for_the_slots_are_told() -> None:
+    check = check_open_files(OpenFiles(needs=8448, soft=1024, hard=4096))
+    assert check.status == "failed"
+    assert "8,192 calls at once need 8,448 open files" in check.hint
+    assert check_open_files(OpenFiles(needs=8448, soft=1024, hard=8448)).status == "ok"
