@@ -15,7 +15,7 @@ _SMALL = 64  # calls that load what is loaded with the first call
 
 
 def wide_worker(home: Path, *, slots: int, latency_s: float, aim: str) -> Iterator[Figure]:
-    """Twice as many calls as slots, two times: the limits are learnt in the first, and known in the second."""
+    """Twice as many calls as slots, two times: the limits are learnt in the first and known in the second."""
     calls = 2 * slots
     with endpoint(latency_s) as served, rig(home, served, slots=slots) as cluster:
         fan_out(cluster, _SMALL)

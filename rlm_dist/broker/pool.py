@@ -37,7 +37,7 @@ def put_off(begin: Callable[[End], None]) -> bool:
 
 
 class PuttingOffPool(TaskPool):
-    """A few threads for any number of tasks; ``limit``, the worker's concurrency, is only for others to see."""
+    """A few threads for any number of tasks; ``limit``, the worker's concurrency, is only shown to others."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
