@@ -40,17 +40,11 @@ class Transport:
         if address not in self._urls:
             self._urls[address] = URL(str(httpx2.URL(address)))
         session = self._session or self._open()
-        headers, data = self._headers, None
-        if content is not None:
-            headers = self._headers.copy()
-            headers["Content-Length"] = str(len(content))
-            data = _forgetting(content)
-            del content  # it is not kept while the answer is awaited
         response = await session.request(
-            "GET" if data is None else "POST",
+            "GET" if content is None else "POST",
             self._urls[address],
-            headers=headers,
-            data=data,
+            headers=self._headers,
+            data=content,
             allow_redirects=False,
             auto_decompress=False,
             timeout=self._timeouts,
@@ -78,13 +72,6 @@ class Transport:
         # An endpoint could heap up cookies.
         self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self._session
-
-
-async def _forgetting(content: bytes) -> AsyncIterator[bytes]:
-    """``content``, in one piece."""
-    parts = [content]
-    del content
-    yield parts.pop()
 
 
 class _Body(httpx2.AsyncByteStream):
