@@ -32,7 +32,7 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, address: str, content: bytes | None) -> httpx2.Response:
-        """The response to a POST of ``content``, or to a GET, with its body unread. Redirects are not followed.
+        """The response to a POST of ``content``, or to a GET, its body unread; redirects are not followed.
 
         Raises:
             aiohttp.ClientError, OSError, httpx2.InvalidURL: whatever was wrong with the address or the way.

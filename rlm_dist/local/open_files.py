@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from rlm_dist.errors import SettingsError
 
-# What a sub worker opens beside its calls: Redis, logs, libraries, blobs, idle connections to other endpoints.
+# What a sub worker opens beside its calls: Redis, logs, libraries, blobs, idle connections.
 _MARGIN = 256
 _MOST = 2**20  # of a system that names no limit
 
@@ -26,9 +26,9 @@ class OpenFiles(NamedTuple):
     def why_not(self) -> str:
         """What is wrong if they cannot, and what to do."""
         return (
-            f"RLM_SUB_CONCURRENCY or -c: {self.needs - _MARGIN:,} calls at once need {self.needs:,} open files, "
-            f"and this process may open {self.hard:,}. Raise that (ulimit -Hn, LimitNOFILE= of a systemd unit, "
-            f"--ulimit nofile= of a container), or run more sub workers with at most "
+            f"RLM_SUB_CONCURRENCY or -c: {self.needs - _MARGIN:,} calls at once need {self.needs:,} open "
+            f"files, and this process may open {self.hard:,}. Raise that (ulimit -Hn, LimitNOFILE= of a "
+            f"systemd unit, --ulimit nofile= of a container), or run more sub workers with at most "
             f"{max(1, self.hard - _MARGIN):,} slots each"
         )
 

@@ -2,8 +2,8 @@
 
 Each Celery task brings the ids of some calls of one job, and ends when they have all ended; until then it
 holds no thread. One thread, the ledger's, does the store's part: it settles all calls that ended since its
-last round, then claims as many waiting calls as there is room for. So calls of different tasks are settled and claimed
-together, with one script call per job.
+last round, then claims as many waiting calls as there is room for. So calls of different tasks are settled
+and claimed together, with one script call per job.
 
 A call is claimed only if its request can start at once or soon. The room is an eighth more than the slots, so
 that no slot idles while the ledger's thread settles the call that used it and claims the next.
