@@ -62,8 +62,10 @@ class Transport:
         transport: Any = self._http._transport_for_url(httpx2.URL(self._url))
         proxy = transport.proxy
         if proxy is not None:
-            auth = aiohttp.BasicAuth(*proxy.auth) if proxy.auth else None
-            self._proxy = {"proxy": str(proxy.url), "proxy_auth": auth, "proxy_headers": proxy.headers}
+            address = URL(str(proxy.url))
+            if proxy.auth:
+                address = address.with_user(proxy.auth[0]).with_password(proxy.auth[1])
+            self._proxy = {"proxy": address, "proxy_headers": proxy.headers}
         connector = aiohttp.TCPConnector(
             limit=0,  # the slots bound the requests; those that waited for a connection would be seen nowhere
             keepalive_timeout=transport.limits.keepalive_expiry,
