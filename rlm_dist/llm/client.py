@@ -50,7 +50,7 @@ HINTS = (
 )
 
 
-@dataclass
+@dataclass(slots=True)
 class _CallProgress:
     """The attempts of a call so far; times are those of ``time.monotonic``."""
 
