@@ -4,24 +4,26 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from rlm_dist.bench.fan_out import Measured, fan_out
+from rlm_dist.bench.fan_out import Measured, fan_out, fan_outs
 from rlm_dist.bench.machine import memory_mb
 from rlm_dist.bench.rig import Rig, endpoint, rig
 from rlm_dist.bench.rows import Figure, Group
 from rlm_dist.schema import Role
 
 _POLL_S = 0.25
+_SLOTS_A_JOB = 2048  # one batch of a REPL has 4,096 prompts under way at most
 _SMALL = 64  # calls that load what is loaded with the first call
 
 
 def wide_worker(home: Path, *, slots: int, latency_s: float, aim: str) -> Iterator[Figure]:
     """Twice as many calls as slots, two times: the limits are learnt in the first and known in the second."""
     calls = 2 * slots
-    with endpoint(latency_s) as served, rig(home, served, slots=slots) as cluster:
+    jobs = max(1, slots // _SLOTS_A_JOB)
+    with endpoint(latency_s) as served, rig(home, served, root_slots=jobs, slots=slots) as cluster:
         fan_out(cluster, _SMALL)
         idle_mb = memory_mb(cluster.pids(Role.SUB))
-        first, first_mb = _watched(cluster, calls)
-        second, second_mb = _watched(cluster, calls)
+        first, first_mb = _watched(cluster, calls, jobs)
+        second, second_mb = _watched(cluster, calls, jobs)
     ideal_s = 2 * latency_s
     what = f"a sub worker of {slots:,} slots, {calls:,} calls of {latency_s:g} s"
     yield Figure(
@@ -48,8 +50,8 @@ def wide_worker(home: Path, *, slots: int, latency_s: float, aim: str) -> Iterat
     )
 
 
-def _watched(cluster: Rig, calls: int) -> tuple[Measured, float]:
-    """A fan-out, and the most MB that the sub worker held meanwhile."""
+def _watched(cluster: Rig, calls: int, jobs: int) -> tuple[Measured, float]:
+    """The fan-outs, and the most MB that the sub worker held meanwhile."""
     most, over = [0.0], threading.Event()
 
     def watch() -> None:
@@ -59,7 +61,7 @@ def _watched(cluster: Rig, calls: int) -> tuple[Measured, float]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        done = fan_out(cluster, calls)
+        done = fan_outs(cluster, calls, jobs=jobs)
     finally:
         over.set()
         watcher.join()

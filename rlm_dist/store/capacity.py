@@ -9,7 +9,7 @@ from rlm_dist.store import keys
 from rlm_dist.store.connection import StorePart
 
 _LEAST_WINDOW = 64
-_LARGEST_WINDOW = 20_000  # one job fills a sub worker of 8,192 slots, and the next calls wait there
+_LARGEST_WINDOW = 4096
 
 
 class Window(NamedTuple):
