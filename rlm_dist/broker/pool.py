@@ -14,12 +14,13 @@ from functools import partial
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
+from celery.concurrency import thread
 from celery.concurrency.base import apply_target
-from celery.concurrency.thread import ApplyResult, TaskPool
 
 # What a task's function says later: None if the task is done, or the error that it ends with.
 End = Callable[[Exception | None], None]
 
+_celerys: Any = thread  # the stubs lack some of it
 _THREADS = 4  # they only hand tasks over and acknowledge them
 _this_thread = threading.local()
 
@@ -36,8 +37,10 @@ def put_off(begin: Callable[[End], None]) -> bool:
     return True
 
 
-class PuttingOffPool(TaskPool):
+class PuttingOffPool(thread.TaskPool):
     """A few threads for any number of tasks; ``limit``, the worker's concurrency, is only shown to others."""
+
+    executor: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -54,12 +57,12 @@ class PuttingOffPool(TaskPool):
         callback: Callable[..., Any] | None = None,
         accept_callback: Callable[..., Any] | None = None,
         **_: Any,
-    ) -> ApplyResult:
+    ) -> Any:
         """Run a task's function; ``callback`` gets its result when the task has ended."""
         with self._changed:
             self._open += 1
         call = partial(apply_target, target, args or (), kwargs, accept_callback=accept_callback)
-        return ApplyResult(self.executor.submit(self._run, call, callback))
+        return _celerys.ApplyResult(self.executor.submit(self._run, call, callback))
 
     def on_stop(self) -> None:
         """Wait until every task has ended."""

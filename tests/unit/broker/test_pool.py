@@ -42,17 +42,17 @@ def test_a_thousand_waiting_tasks_hold_few_threads(pool: PuttingOffPool) -> None
 
 def test_a_task_ends_with_the_error_that_it_is_told(pool: PuttingOffPool) -> None:
     """That is how its message is given back."""
+    given_back = Reject("the worker stops", requeue=True)
     outcomes: list[Any] = []
 
     def task() -> tuple[int, str, float]:
-        put_off(lambda end: end(Reject("the worker stops", requeue=True)))
+        put_off(lambda end: end(given_back))
         return 0, "None", 0.0
 
     pool.on_apply(task, callback=outcomes.append)
     (failed, information, _), *others = wait_until(lambda: outcomes)
     assert (failed, others) == (True, [])
-    assert isinstance(information.exception.exc, Reject)
-    assert information.exception.exc.requeue
+    assert information.exception.exc is given_back
 
 
 def test_a_task_that_fails_or_puts_nothing_off_ends_as_it_would_elsewhere(pool: PuttingOffPool) -> None:
