@@ -60,23 +60,15 @@ def _parts(*, quick: bool) -> list[tuple[Group, Part]]:
             Group.METRICS,
             sized(metrics_cost.on_and_off, {"calls": 5000, "rounds": 7}, {"calls": 2000, "rounds": 3}),
         ),
-        (
-            Group.WIDTH,
-            sized(
-                wide.wide_worker,
-                {"slots": 2048, "latency_s": 5.0, "aim": "≤ 1.15"},
-                {"slots": 1200, "latency_s": 2.0, "aim": "≤ 1.15 in the full form"},
-            ),
-        ),
-        *(
-            []
-            if quick
-            else [
-                (
-                    Group.WIDTH,
-                    partial(wide.wide_worker, slots=8192, latency_s=10.0, aim="≤ 1.3"),
-                )
-            ]
-        ),
+        *((Group.WIDTH, part) for part in _wide(quick=quick)),
         (Group.GROWTH, sized(jobs.dispatching, {"few": 40, "many": 10_000}, {"few": 40, "many": 400})),
+    ]
+
+
+def _wide(*, quick: bool) -> list[Part]:
+    if quick:
+        return [partial(wide.wide_worker, slots=1200, latency_s=2.0, aim="≤ 1.15 in the full form")]
+    return [
+        partial(wide.wide_worker, slots=2048, latency_s=5.0, aim="≤ 1.15"),
+        partial(wide.wide_worker, slots=8192, latency_s=10.0, aim="≤ 1.3"),
     ]

@@ -50,7 +50,7 @@ class Transport:
             timeout=self._timeouts,
             **self._proxy,
         )
-        return httpx2.Response(response.status, headers=response.raw_headers, stream=_Body(response))
+        return httpx2.Response(response.status, headers=response.raw_headers, stream=_ArrivingBody(response))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -76,7 +76,7 @@ class Transport:
         return self._session
 
 
-class _Body(httpx2.AsyncByteStream):
+class _ArrivingBody(httpx2.AsyncByteStream):
     """The body of a response, in chunks as they arrive."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:

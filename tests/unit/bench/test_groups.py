@@ -9,7 +9,18 @@ from rlm_dist.cli.app import main
 from tests.support.environment import PROJECT
 
 PACKAGE = PROJECT / "rlm_dist"
-GROUPS = ("fan-out", "one-call", "workers", "jobs", "memory", "contexts", "peers", "growth", "metrics")
+GROUPS = (
+    "fan-out",
+    "one-call",
+    "workers",
+    "jobs",
+    "memory",
+    "contexts",
+    "peers",
+    "growth",
+    "metrics",
+    "width",
+)
 
 
 def test_the_groups_are_these() -> None:
