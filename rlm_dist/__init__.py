@@ -11,9 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlm_dist.client.async_client import AsyncBatch, AsyncClient, AsyncJob
+    from rlm_dist.client.async_client import AsyncBatch, AsyncClient, AsyncJob, AsyncSession
     from rlm_dist.client.client import Client
     from rlm_dist.client.handles import Batch, Job
+    from rlm_dist.client.session import Session
     from rlm_dist.errors import (
         BlobError,
         CallError,
@@ -38,6 +39,7 @@ __all__ = [
     "AsyncBatch",
     "AsyncClient",
     "AsyncJob",
+    "AsyncSession",
     "Batch",
     "BatchRecord",
     "BatchState",
@@ -56,6 +58,7 @@ __all__ = [
     "NotFound",
     "RLMError",
     "Result",
+    "Session",
     "Settings",
     "SettingsError",
     "UnknownPrice",
@@ -63,9 +66,10 @@ __all__ = [
 ]
 
 _MODULES = {
-    "client.async_client": ("AsyncBatch", "AsyncClient", "AsyncJob"),
+    "client.async_client": ("AsyncBatch", "AsyncClient", "AsyncJob", "AsyncSession"),
     "client.client": ("Client",),
     "client.handles": ("Batch", "Job"),
+    "client.session": ("Session",),
     "rlm_repl": ("RLM", "RLM_REPL"),
     "schema": ("BatchRecord", "BatchState", "Costs", "JobRecord", "JobState", "Result"),
     "settings": ("Settings",),

@@ -18,7 +18,9 @@
     ├── ReplayDiverged     a replayed cell differs from its journal: end the job as ``failed``
     ├── BlobError          a stored text is missing, damaged, or cannot be written
     ├── SandboxError       the REPL cannot be started
+    ├── AnswerCheckFailed  an answer could not be checked: end the job as ``failed``
     ├── ModelNotAllowed    model-written code named a model that its job may not use: raise it there
+    ├── ToolNotAllowed     the job names a tool that this worker does not offer: end it as ``failed``
     └── CallError          one model call failed; ``kind`` says what to do with it
 
 Every field goes positionally to ``super().__init__`` and ``__str__`` makes the text, so that an error
@@ -227,6 +229,10 @@ class SandboxError(RLMError):
         return f"sandbox: {self.detail}"
 
 
+class AnswerCheckFailed(RLMError):
+    """A check of a job's answers cannot be made; the text has nothing of an answer."""
+
+
 class ModelNotAllowed(RLMError):
     """Model-written code named a model that its job may not use; ``allowed`` are those that it may."""
 
@@ -239,6 +245,20 @@ class ModelNotAllowed(RLMError):
         return f"model {self.model[:100]!r} cannot be used here; leave it out, or use one of: " + ", ".join(
             self.allowed
         )
+
+
+class ToolNotAllowed(RLMError):
+    """A job names a tool that the worker cannot offer; ``offered`` are the names that it can."""
+
+    def __init__(self, tool: str, offered: tuple[str, ...], why: str = "is not offered") -> None:
+        super().__init__(tool, offered, why)
+        self.tool = tool
+        self.offered = tuple(offered)
+        self.why = why
+
+    def __str__(self) -> str:
+        names = ", ".join(self.offered) or "none"
+        return f"the tool {self.tool[:100]!r} {self.why} by the worker that runs the job; it offers: {names}"
 
 
 class FailureKind(StrEnum):

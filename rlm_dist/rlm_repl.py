@@ -17,12 +17,14 @@ from rlm_dist.errors import Cancelled, JobFailed, RLMError
 from rlm_dist.schema import REPL_NAMES, Costs, JobState, Result
 from rlm_dist.schema.events import (
     CellRan,
+    ChildrenAnswered,
     Event,
     JobEnded,
     JobStarted,
     MessageAdded,
     RootReplied,
     SubCallsAnswered,
+    ToolCalled,
 )
 from rlm_dist.settings import load_settings
 
@@ -240,6 +242,10 @@ def _log_line(event: Event) -> str | None:
             )
         case SubCallsAnswered():
             return f"{event.calls:,} sub-calls answered in {event.seconds:.1f} s, {event.failed:,} failed"
+        case ChildrenAnswered():
+            return f"{event.children:,} child jobs ended in {event.seconds:.1f} s, {event.failed:,} failed"
+        case ToolCalled():
+            return f"tool {event.name}: {event.seconds:.1f} s" + ("" if event.ok else ", failed")
         case JobEnded():
             return f"{event.state} after {event.iterations} turns"
     return None

@@ -13,7 +13,7 @@ from base64 import b64decode
 from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -28,7 +28,7 @@ from pydantic_settings import (
 )
 
 from rlm_dist.errors import SettingsError
-from rlm_dist.schema import ExtraBody, PromptFamily, Tier
+from rlm_dist.schema import MOST_DEPTH, ExtraBody, PromptFamily, Tier
 
 SandboxLevel = Literal["namespaces", "landlock", "seccomp", "off"]
 
@@ -53,7 +53,8 @@ _NOT_FROM_FOLDER = frozenset(
         *("RLM_API_URL", "RLM_API_KEY", "RLM_SUB_API_URL", "RLM_SUB_API_KEY", "OPENAI_API_KEY"),
         *("RLM_EXTRA_HEADERS", "RLM_SUB_EXTRA_HEADERS", "RLM_ENDPOINTS", "RLM_REDIS_URL", "RLM_BLOB_URL"),
         *("RLM_HOME", "RLM_SANDBOX", "RLM_SANDBOX_MIN", "RLM_SANDBOX_PACKAGES", "RLM_WEBHOOK_SECRET"),
-        *("RLM_CONTEXT_URLS", "RLM_WEBHOOK_PRIVATE", "RLM_METRICS_ADDRESS", "RLM_OTEL_CONTENT"),
+        *("RLM_VALIDATORS", "RLM_TOOLS", "RLM_MCP_SERVERS", "RLM_CONTEXT_URLS", "RLM_WEBHOOK_PRIVATE"),
+        *("RLM_METRICS_ADDRESS", "RLM_OTEL_CONTENT"),
     }
 )
 # By address: what is sent to it alone, and the keys that are sent if it has none of its own.
@@ -67,6 +68,8 @@ _SENT_TO = (
 )
 _URL_BEGINNING = re.compile(r"[a-z][a-z0-9+.-]*://")
 _LEAST_SECRET_BYTES = 16
+_WINDOW = re.compile(r".+=[1-9][0-9]{2,9}")
+_TOOL = re.compile(r"([^\W\d]\w*=)?[\w.]+:[\w.]+")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -105,6 +108,7 @@ class Settings(BaseSettings):
     model: str = Field(default="auto", min_length=1)
     sub_model: str = Field(default="auto", min_length=1)
     sub_models: Annotated[tuple[str, ...], NoDecode] = ()
+    validators: Annotated[tuple[str, ...], NoDecode] = ()
     temperature: Temperature = None
     sub_temperature: Temperature = None
     max_output_tokens: OutputTokens = None
@@ -127,11 +131,16 @@ class Settings(BaseSettings):
     sandbox: SandboxLevel | Literal["auto"] = "auto"
     sandbox_min: SandboxLevel = "seccomp"
     sandbox_packages: Annotated[tuple[str, ...], NoDecode] = ()
+    tools: Annotated[tuple[str, ...], NoDecode] = ()
+    tool_timeout_s: float = Field(default=60, gt=0, allow_inf_nan=False)
+    mcp_servers: Path | None = None
     max_iterations: int = Field(default=20, ge=1)
     max_seconds: float = Field(default=24 * 3600, gt=0, allow_inf_nan=False)
     max_sub_calls: int = Field(default=100_000, ge=0, le=2**53)
     max_job_bytes: int = Field(default=256 * 2**20, ge=2**20)
     root_concurrency: int = Field(default=8, ge=1)
+    root_depth: int = Field(default=0, ge=0, lt=MOST_DEPTH)
+    max_depth: int = Field(default=1, ge=1, le=MOST_DEPTH)
     sub_concurrency: int = Field(default=256, ge=1)
     max_in_flight: int | None = Field(default=None, ge=1)
     max_requests_per_min: int | None = Field(default=None, ge=1)
@@ -142,7 +151,8 @@ class Settings(BaseSettings):
     code_timeout_s: float = Field(default=120, gt=0)
     max_output_chars: int = Field(default=20_000, ge=200)
     retention_s: int = Field(default=7 * 24 * 3600, ge=60)
-    prompts: PromptFamily = "coder"
+    prompts: PromptFamily | Path = "coder"
+    model_windows: Annotated[tuple[str, ...], NoDecode] = ()
     early_final: Literal["take", "refuse"] = "take"
     ask_at_limit: bool = False
     prices: Path | None = None
@@ -206,6 +216,34 @@ class Settings(BaseSettings):
             raise ValueError("must be names of models, such as gpt-5-mini,gpt-5")
         return names
 
+    @field_validator("validators", mode="before")
+    @classmethod
+    def _validators(cls, value: str | Iterable[str]) -> tuple[str, ...]:
+        paths = _split(value)
+        if not all(module and function for module, _, function in (path.partition(":") for path in paths)):
+            raise ValueError("must be import paths such as package.module:function,package.module:other")
+        return paths
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _family_or_file(cls, value: object) -> object:
+        if isinstance(value, str) and value not in get_args(PromptFamily):
+            if Path(value).suffix not in (".json", ".toml"):
+                names = ", ".join(get_args(PromptFamily))
+                raise ValueError(f"must be one of {names}, or the path of a .json or .toml file")
+            return Path(value).expanduser().absolute()
+        return value
+
+    @field_validator("model_windows", mode="before")
+    @classmethod
+    def _windows(cls, value: str | Iterable[str]) -> tuple[str, ...]:
+        pairs = _split(value)
+        if not all(_WINDOW.fullmatch(pair) for pair in pairs):
+            raise ValueError(
+                "must be models with the tokens of their windows, such as gpt-5=400000,local=8192"
+            )
+        return pairs
+
     @field_validator("sandbox_packages", mode="before")
     @classmethod
     def _names(cls, value: str | Iterable[str]) -> tuple[str, ...]:
@@ -214,16 +252,40 @@ class Settings(BaseSettings):
             raise ValueError("must be names of packages as they are imported, such as numpy,pandas")
         return names
 
+    @field_validator("tools", mode="before")
+    @classmethod
+    def _functions(cls, value: str | Iterable[str]) -> tuple[str, ...]:
+        paths = _split(value)
+        if not all(_TOOL.fullmatch(path) for path in paths):
+            raise ValueError("must be functions, such as package.module:function,name=package.module:other")
+        return paths
+
     @field_validator("blob_url")
     @classmethod
     def _absolute_folder(cls, value: str | None) -> str | None:
         is_folder = value is not None and value != "redis" and "://" not in value
         return str(Path(value or "").expanduser().absolute()) if is_folder else value
 
-    @field_validator("home", "endpoints", "prices")
+    @field_validator("home", "endpoints", "prices", "mcp_servers")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().absolute() if value else value
+
+    @property
+    def prompt_family(self) -> PromptFamily:
+        """The family of jobs that are submitted with these settings."""
+        return "file" if isinstance(self.prompts, Path) else self.prompts
+
+    def with_prompts(self, family: PromptFamily | None) -> "Settings":
+        """These settings with another prompt family; a path stays if ``file`` is asked for."""
+        same = family is None or family == self.prompt_family
+        return self if same else self.model_copy(update={"prompts": family})
+
+    @property
+    def windows(self) -> dict[str, int]:
+        """The tokens of models' windows, by name."""
+        pairs = (pair.rpartition("=") for pair in self.model_windows)
+        return {name: int(tokens) for name, _, tokens in pairs}
 
     @property
     def sub_url(self) -> str:

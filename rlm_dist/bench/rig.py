@@ -141,13 +141,17 @@ def rig(
     subs: int = 1,
     slots: int = 256,
     metrics_port: int | None = None,
+    max_depth: int = 1,
 ) -> Iterator[Rig]:
-    """A cluster that runs while the context is open; ``home`` is its own folder."""
+    """A cluster that runs while the context is open; ``home`` is its own folder.
+
+    It has ``roots`` root workers for each depth below ``max_depth``.
+    """
     with ExitStack() as held:
         redis_url = held.enter_context(server(home))
         settings = settings_of(
             home, served.url, redis_url, root_slots=root_slots, slots=slots, metrics_port=metrics_port
-        )
+        ).model_copy(update={"max_depth": max_depth})
         cluster = held.enter_context(workers(settings, roots=roots, subs=subs))
         client = held.enter_context(Client(settings))
         made = Rig(client, served, cluster.pids())

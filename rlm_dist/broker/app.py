@@ -25,7 +25,6 @@ _PRIORITIES: dict[Priority, int] = {"high": 3, "normal": 0, "low": 6}
 # A pool process of a root worker holds about 30 MB. One that has grown over this is replaced after its job.
 _ROOT_PROCESS_KIB = 512 * 1024
 _LIST_SEPARATOR = "\x06\x16"  # kombu's
-_QUEUES = {Role.ROOT: (ROOT_QUEUE, AGAIN_QUEUE), Role.SUB: (SUB_QUEUE,)}
 
 
 def make_app(settings: Settings, role: Role | None = None) -> celery.Celery:
@@ -39,8 +38,8 @@ def make_app(settings: Settings, role: Role | None = None) -> celery.Celery:
     app = celery.Celery("rlm_dist", broker=broker_url(settings.redis_url), set_as_current=False)
     app.conf.update(
         # The queues that a worker takes from without -Q; a queue that it only sends to is made on demand.
-        task_queues=[queue(name) for name in _QUEUES[role or Role.ROOT]],
-        task_default_queue=_QUEUES[role or Role.ROOT][0],
+        task_queues=[queue(name) for name in _queues(settings, role)],
+        task_default_queue=_queues(settings, role)[0],
         task_routes={ROOT_TASK: {"queue": ROOT_QUEUE}, SUB_TASK: {"queue": SUB_QUEUE}},
         task_serializer="json",
         event_serializer="json",
@@ -63,6 +62,24 @@ def make_app(settings: Settings, role: Role | None = None) -> celery.Celery:
         broker_transport_options=_transport_options(settings, role),
     )
     return app
+
+
+def root_queue(depth: int, *, again: bool = False) -> str:
+    """The queue of the jobs of a depth; ``again`` is for those that have been through it, at depth 0."""
+    if depth:
+        return f"{ROOT_QUEUE}.{depth}"
+    return AGAIN_QUEUE if again else ROOT_QUEUE
+
+
+def root_queues(depth: int) -> tuple[str, ...]:
+    """The queues from which a root worker of a depth takes jobs: of one, or all its slots could wait."""
+    return (ROOT_QUEUE, AGAIN_QUEUE) if depth == 0 else (root_queue(depth),)
+
+
+def _queues(settings: Settings, role: Role | None) -> tuple[str, ...]:
+    if role is Role.SUB:
+        return (SUB_QUEUE,)
+    return root_queues(settings.root_depth if role is Role.ROOT else 0)
 
 
 def broker_url(redis_url: str) -> str:
@@ -105,11 +122,15 @@ def priority_lists(name: str) -> dict[Priority, str]:
     }
 
 
-def message_lists(prefix: str) -> dict[str, str]:
-    """All Redis lists of messages with this ``RLM_BROKER_PREFIX``, by ``<queue>:<priority>``."""
+def message_lists(prefix: str, max_depth: int = 1) -> dict[str, str]:
+    """All Redis lists of messages with this ``RLM_BROKER_PREFIX``, by ``<queue>:<priority>``.
+
+    Those of root workers are for jobs of less depth than ``max_depth``.
+    """
     lists = {
         f"{name}:{priority}": f"{prefix}{key}"
-        for name in _QUEUES[Role.ROOT]
+        for depth in range(max_depth)
+        for name in root_queues(depth)
         for priority, key in priority_lists(name).items()
     }
     return {**lists, f"{SUB_QUEUE}:normal": f"{prefix}{SUB_QUEUE}"}

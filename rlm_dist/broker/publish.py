@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import celery
 import kombu
 
-from rlm_dist.broker.app import _PRIORITIES, AGAIN_QUEUE, ROOT_QUEUE, ROOT_TASK, SUB_QUEUE, SUB_TASK
+from rlm_dist.broker.app import _PRIORITIES, ROOT_TASK, SUB_QUEUE, SUB_TASK, root_queue
 from rlm_dist.broker.task_ids import root_task_id, sub_task_id
 from rlm_dist.one_line import one_line
 from rlm_dist.otel.spans import HEADER
@@ -36,16 +37,16 @@ class _Task(NamedTuple):
 
 
 def send_root(app: celery.Celery, *specs: JobSpec, again: bool = False, retried: bool = False) -> None:
-    """Put jobs on a queue of the root workers, each at its priority; sending a job twice does no harm.
+    """Put jobs on the queue of their depth, each at its priority; sending a job twice does no harm.
 
     ``again`` is for jobs that have been through the queue before, ``retried`` for those that had ended.
     """
     with app.producer_pool.acquire(block=True) as producer, producer.batch():  # type: ignore[attr-defined]  # newer than the stubs
-        publish = _publisher(app, producer, ROOT_TASK, AGAIN_QUEUE if again else ROOT_QUEUE)
+        publish = cache(lambda queue_name: _publisher(app, producer, ROOT_TASK, queue_name))
         for spec in specs:
             batch = f"batch={spec.batch_id} " if spec.batch_id else ""
             task_id = root_task_id(spec.id, again=again or retried)
-            publish(
+            publish(root_queue(spec.depth, again=again))(
                 _Task(
                     id=task_id,
                     args=[spec.id],

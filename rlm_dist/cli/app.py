@@ -23,10 +23,11 @@ COMMANDS = {
     "run": "run:run",
     "submit": "batches:submit",
     "status": "status:status",
+    "list": "listing:list_",
     "top": "top:top",
     "results": "batches:results",
     "wait": "wait:wait",
-    "cost": "status:cost",
+    "cost": "cost:cost",
     "metrics": "metrics:metrics",
     "limits": "limits:limits",
     "cancel": "control:cancel",
@@ -42,6 +43,7 @@ COMMANDS = {
     "model": "local:model",
     "demo": "local:demo",
     "doctor": "doctor:doctor",
+    "env": "env:env",
     "simulate": "simulate:simulate",
     "bench": "bench:bench",
 }
@@ -83,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for variable in unknown_variables():
             typer.echo(clean(f"warning: {variable}"), err=True)
     try:
-        make_cli(names or COMMANDS)(args=arguments, prog_name="rlm-dist")
+        make_cli(names or COMMANDS)(args=arguments, prog_name="rlm-dist", obj=tuple(arguments))
     except RLMError as error:
         sys.exit(report(error, as_json="--json" in arguments))
 

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -13,19 +14,28 @@ from rlm_dist.cli import options
 from rlm_dist.cli.output import Output, json_line
 from rlm_dist.cli.result_files import result_file
 from rlm_dist.cli.session import open_client
+from rlm_dist.cli.status import find_batch
+from rlm_dist.cli.submission import refuse_cancelled, storing
 from rlm_dist.cli.trial import ask, estimate_lines, run_pilot
 from rlm_dist.client.batch_file import BatchFile, file_rules
+from rlm_dist.client.client import new_batch_id
 from rlm_dist.client.handles import result_of
 from rlm_dist.client.job_specs import options_of
 from rlm_dist.client.openai_batch import openai_line
-from rlm_dist.client.options import read_batch_options
+from rlm_dist.client.options import JobOptions, read_batch_options
+from rlm_dist.client.tags import parse_tags
+from rlm_dist.errors import InputError
 from rlm_dist.operations.estimate import estimate
+from rlm_dist.operations.unknown_prices import UnknownPrices
 from rlm_dist.schema import JobRecord, JobState
-from rlm_dist.settings import load_settings
+from rlm_dist.settings import Settings, load_settings
+
+_PILOT_OPTIONS = ("--pilot", "--batch-id")  # each with a value, as the next word
 
 
 @options.takes_job_options
 def submit(
+    context: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE.jsonl", help="One job a line; - reads stdin.")],
     batch_id: Annotated[str | None, typer.Option(metavar="ID", help="The same id attaches.")] = None,
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave bad lines out.")] = False,
@@ -44,6 +54,7 @@ def submit(
     on_divergence: options.Divergence = None,
     priority: options.First = None,
     cache: options.Cache = None,
+    tag: options.Tags = None,
     cap: options.Cap = False,
     context_root: options.ContextRoot = None,
     prompts: options.Prompts = None,
@@ -53,38 +64,66 @@ def submit(
     out = Output(as_json=as_json)
     asked = dict(job) | options.given(
         batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens, on_divergence=on_divergence,
-        priority=priority, webhook=webhook, cache=cache,
+        priority=priority, webhook=webhook, cache=cache, tags=parse_tags(tag) if tag else None,
     )  # fmt: skip
     settings = load_settings()
-    _, of_jobs = read_batch_options(asked)
+    budget, of_jobs = read_batch_options(asked)
+    prices = UnknownPrices(settings, of_jobs, limited=budget.max_nanousd is not None)
     jobs = BatchFile(
-        file, skip_invalid=skip_invalid, stdin=sys.stdin.buffer,
+        file, skip_invalid=skip_invalid, stdin=sys.stdin.buffer, see=prices.see,
         rules=file_rules(file, settings, context_root),
         ceilings=of_jobs.over(options_of(settings)) if cap else None,
     )  # fmt: skip
-    _tell_left_out(jobs, out)
+    _note_left_out(jobs, out)
     if dry_run:
-        family = settings.model_copy(update={"prompts": prompts or settings.prompts})
-        told = estimate(jobs.items(), of_jobs, family)
-        out.result(told.model_dump() | {"left_out": jobs.bad_lines}, lambda: estimate_lines(told))
+        family = settings.with_prompts(prompts)
+        _show_estimate(jobs, of_jobs, family, prices, out)
         return
-    if webhook is not None and settings.webhook_secret is None:
-        out.note("RLM_WEBHOOK_SECRET is not set here: a worker without it sends the webhook unsigned")
-    with open_client(settings, out, prompts=prompts) as client:
+    prices.check()
+    _note_unsigned(webhook, settings, out)
+    batch_id = batch_id or new_batch_id()
+    with open_client(settings, out, prompts=prompts) as client, storing(client, jobs, batch_id, out) as shown:
         tried = None
         if pilot is not None:
-            batch, first = client.submit_pilot(jobs, pilot, batch_id, **asked)
-            batch_id = batch.id
-            tried = run_pilot(batch, first, jobs.total, out)
-            if not yes and jobs.total > len(first):
-                ask(jobs.total - len(first), f"rlm-dist submit {shlex.quote(file)} --batch-id {batch_id}")
-        batch = client.submit_checked(jobs, batch_id, **asked)
+            batch, first = client.submit_pilot(shown, pilot, batch_id, **asked)
+            tried, left = run_pilot(batch, first, jobs.total, out), jobs.total - len(first)
+            if left and not yes:
+                ask(left, _without_pilot(context.find_root().obj, batch_id))
+        batch = client.submit_checked(shown, batch_id, **asked)
+        refuse_cancelled(client, batch_id)  # it may have been cancelled meanwhile
         out.note(f"{jobs.total} jobs")
         document = {"batch_id": batch.id, "jobs": jobs.total, "left_out": jobs.bad_lines}
         out.result(document | ({"pilot": tried} if tried else {}), lambda: [batch.id])
 
 
-def _tell_left_out(jobs: BatchFile, out: Output) -> None:
+def _without_pilot(words: Sequence[str], batch_id: str) -> str:
+    """The command with these words for the other jobs of the batch: with all its options but the pilot."""
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if not skip and not word.startswith(("--pilot=", "--batch-id=")) and word not in _PILOT_OPTIONS:
+            kept.append(word)
+        skip = not skip and word in _PILOT_OPTIONS
+    return shlex.join(["rlm-dist", *kept, "--batch-id", batch_id])
+
+
+def _show_estimate(
+    jobs: BatchFile, options_of_jobs: JobOptions, settings: Settings, prices: UnknownPrices, out: Output
+) -> None:
+    try:
+        prices.check()
+    except InputError as error:
+        out.note(f"warning: {error}")
+    estimated = estimate(jobs.items(), options_of_jobs, settings)
+    out.result(estimated.model_dump() | {"left_out": jobs.bad_lines}, lambda: estimate_lines(estimated))
+
+
+def _note_unsigned(webhook: str | None, settings: Settings, out: Output) -> None:
+    if webhook is not None and settings.webhook_secret is None:
+        out.note("RLM_WEBHOOK_SECRET is not set here: a worker without it sends the webhook unsigned")
+
+
+def _note_left_out(jobs: BatchFile, out: Output) -> None:
     for problem in jobs.problems:
         out.note(f"left out: {problem}")
     if jobs.ignored:
@@ -104,8 +143,8 @@ def results(
     """Write a batch's results as JSON lines, in order of submission, as far as they are there."""
     out = Output(as_json=as_json)
     collected: list[object] = []
-    with open_client(load_settings(), out) as client, ExitStack() as held:
-        total = sum(client.store.batches.get(batch).counts.values())
+    with open_client(load_settings(), out, needs_workers=follow) as client, ExitStack() as held:
+        total = sum(find_batch(client.store, batch).counts.values())
         open_file = partial(result_file, grows=follow, force=force)
         write = (
             held.enter_context(open_file(output)) if output else collected.append if as_json else _to_stdout

@@ -10,12 +10,14 @@ from rlm_dist.bench import fair as fairness
 from rlm_dist.bench import files
 from rlm_dist.bench import rate as rates
 from rlm_dist.bench import soak as soaks
+from rlm_dist.bench import tree as trees
 from rlm_dist.bench.beside_peers import missing
 from rlm_dist.bench.machine import description
 from rlm_dist.bench.rows import Group, cells
 from rlm_dist.bench.speed import measure
 from rlm_dist.cli import options
 from rlm_dist.cli.output import FAILED, Output, table
+from rlm_dist.operations.plots import check_plot, plot_shares
 
 bench = typer.Typer(
     help="Measure what the system costs on this machine.", no_args_is_help=True, rich_markup_mode=None
@@ -67,13 +69,19 @@ def speed(
 
 
 @bench.command("rate")
-def rate(as_json: options.Json = False) -> None:
+def rate(plot: options.Plot = None, as_json: options.Json = False) -> None:
     """Measure how well the shared limits follow what endpoints take, beside the SDK and its retries."""
     out = Output(as_json=as_json)
+    if plot is not None:
+        check_plot(plot)
     measured = []
     for row in rates.measure():
         out.note(f"{row.case}, {row.who}: {row.used:.1%} used, {row.refused_share:.1%} refused")
         measured.append(row)
+    if plot is not None:
+        plot_shares(
+            plot, "used of what an endpoint takes", [(row.case, row.who, row.used) for row in measured]
+        )
     out.result({"rows": measured}, lambda: table(list(rates.cells(measured))))
 
 
@@ -87,6 +95,16 @@ def soak(
     Output(as_json=as_json).result(found, lambda: table(soaks.rows(found)))
     if found.succeeded < jobs or not found.ledger_agrees:
         raise typer.Exit(FAILED)
+
+
+@bench.command("tree")
+def tree(
+    width: Annotated[int, typer.Option(min=2, help="How many children each job has.")] = 20,
+    as_json: options.Json = False,
+) -> None:
+    """Run a job with children and grandchildren over 4 slots a depth: its time by its bound."""
+    found = trees.measure(width)
+    Output(as_json=as_json).result(found, lambda: table(list(trees.rows(found))))
 
 
 @bench.command("fair")

@@ -1,16 +1,20 @@
 """``rlm-dist cancel``, ``pause``, ``resume``, ``finish`` and ``retry``."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
+from rlm_dist.broker.app import message_lists
 from rlm_dist.cli import options
 from rlm_dist.cli.output import Output
 from rlm_dist.cli.session import open_client, open_stores
-from rlm_dist.cli.status import find
+from rlm_dist.cli.status import find, find_batch
+from rlm_dist.errors import InputError
 from rlm_dist.operations.trace_text import calls
 from rlm_dist.schema import BatchRecord, BatchState, JobState
 from rlm_dist.settings import load_settings
+from rlm_dist.store.batches import OWN_LIMITS
 
 
 def cancel(id_: options.JobOrBatch, as_json: options.Json = False) -> None:
@@ -18,23 +22,26 @@ def cancel(id_: options.JobOrBatch, as_json: options.Json = False) -> None:
     with open_stores(load_settings()) as (store, _):
         record = find(store, id_)
         if isinstance(record, BatchRecord):
-            store.batches.cancel(id_)
+            store.batches.cancel(record.id, message_lists)
+            state: JobState | BatchState = store.batches.get(record.id).state
         else:
+            id_ = record.spec.id
             store.jobs.cancel(id_)
-        _write_state(find(store, id_).state, id_, as_json=as_json)
+            state = store.jobs.get(id_).state
+        _write_state(state, id_, as_json=as_json)
 
 
 def pause(batch: options.BatchId, as_json: options.Json = False) -> None:
     """Pause a batch: start no more of its jobs and sub-calls, and let calls under way finish."""
     with open_stores(load_settings()) as (store, _):
-        store.batches.pause(batch)
+        store.batches.pause(find_batch(store, batch).id)
         _write_state(store.batches.get(batch).state, batch, as_json=as_json)
 
 
 def resume(batch: options.BatchId, as_json: options.Json = False) -> None:
     """Resume a paused batch."""
     with open_stores(load_settings()) as (store, _):
-        store.batches.resume(batch)
+        store.batches.resume(find_batch(store, batch).id)
         _write_state(store.batches.get(batch).state, batch, as_json=as_json)
 
 
@@ -47,7 +54,7 @@ def finish(
 ) -> None:
     """Fail the running jobs of a batch that have made no progress for a while; leave the others running."""
     with open_stores(load_settings()) as (store, _):
-        job_ids = store.jobs.end_stalled(batch, stalled_after)
+        job_ids = store.jobs.end_stalled(find_batch(store, batch).id, stalled_after)
         document = {"id": batch, "state": store.batches.get(batch).state, "ended": job_ids}
     lines = [
         f"{batch}: {calls(len(job_ids), 'job')} ended as stalled",
@@ -60,16 +67,47 @@ def retry(
     batch: options.BatchId,
     batch_max_usd: options.BatchMaxUsd = None,
     batch_max_tokens: options.BatchMaxTokens = None,
+    raise_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--raise",
+            metavar="LIMIT=N",
+            help="Include jobs that this limit of their own ended, with a higher one.",
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Rerun the jobs of a batch that have no answer; the calls they paid for are kept and still count."""
     out = Output(as_json=as_json)
     with open_client(load_settings(), out) as client:
-        job_count = client.retry(batch, batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens)
-        state = client.store.batches.get(batch).state
-        out.result(
-            {"id": batch, "state": state, "retried": job_count}, lambda: [f"{batch}: {job_count} jobs"]
+        find_batch(client.store, batch)
+        raised = _parse_limits(raise_ or ())
+        job_count = client.retry(
+            batch, batch_max_usd=batch_max_usd, batch_max_tokens=batch_max_tokens, raised=raised
         )
+        state = client.store.batches.get(batch).state
+        reasons = client.store.lists.reasons(batch)
+    left_out = {reason: count for reason, count in reasons.items() if reason in OWN_LIMITS}
+    document = {"id": batch, "state": state, "retried": job_count, "left_out": left_out}
+    out.result(document, lambda: [f"{batch}: {calls(job_count, 'job')}"])
+    for reason, count in left_out.items():
+        out.note(f"{calls(count, 'job')} left out, ended by {reason}; to retry with more: --raise {reason}=…")
+
+
+def _parse_limits(texts: Iterable[str]) -> dict[str, object]:
+    """Limits written as ``name=number``.
+
+    Raises:
+        InputError: if one is not.
+    """
+    limits: dict[str, object] = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        try:
+            limits[name] = int(number) if number.isdecimal() else float(number)
+        except ValueError:
+            raise InputError((f"--raise: {name!r} must be LIMIT=NUMBER, as max_usd=0.5",)) from None
+    return limits
 
 
 def _write_state(state: JobState | BatchState, id_: str, *, as_json: bool) -> None:

@@ -20,7 +20,7 @@ def delete(
     as_json: options.Json = False,
 ) -> None:
     """Remove a job or batch that has ended: answers, costs, trace, and contexts that no other job uses."""
-    with open_client(load_settings(), Output(as_json=as_json)) as client:
+    with open_client(load_settings(), Output(as_json=as_json), needs_workers=False) as client:
         record = find(client.store, id_)
         kind = "batch" if isinstance(record, BatchRecord) else "job"
         if not yes:

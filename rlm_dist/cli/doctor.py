@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import redis
 import typer
@@ -11,15 +12,22 @@ from rlm_dist.cli import options
 from rlm_dist.cli.limit_lines import limit_lines
 from rlm_dist.cli.output import DONE, FAILED, UNREACHABLE, Output
 from rlm_dist.llm import check_endpoint
+from rlm_dist.llm.trial_call import try_call
 from rlm_dist.local.cluster import with_redis
 from rlm_dist.operations.doctor import Check, OpenStores, Probes, check_lines, check_variables, examine
+from rlm_dist.operations.progress import missing_workers
 from rlm_dist.sandbox.probe import choose
 from rlm_dist.settings import Settings, load_settings, unknown_variables
 from rlm_dist.store import Store, connect
 
 
-def doctor(as_json: options.Json = False) -> None:
-    """Check settings, Redis, blob store, sandbox, model endpoint and versions."""
+def doctor(
+    call: Annotated[
+        bool, typer.Option("--call", help="Make one real call of each model; it costs a few tokens.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Check settings, Redis, workers, blob store, sandbox, model endpoint and versions."""
     settings = load_settings()
     probes = Probes(
         stores=lambda: _reach(settings),
@@ -28,6 +36,11 @@ def doctor(as_json: options.Json = False) -> None:
         limits=lambda client: list(
             limit_lines(Store(client, retention_s=settings.retention_s).limits.scopes())
         ),
+        call=try_call if call else None,
+        missing_depths=lambda client: Store(client, retention_s=settings.retention_s).workers.missing_depths(
+            settings.max_depth
+        ),
+        missing_workers=lambda client: missing_workers(Store(client, retention_s=settings.retention_s)),
     )
     checks = [check_variables(unknown_variables()), *examine(settings, probes)]
     document = {"ok": not any(check.status == "failed" for check in checks), "checks": checks}

@@ -1,6 +1,7 @@
 """``rlm-dist model`` and ``rlm-dist demo``: the small model on this machine, and the demonstration."""
 
 import os
+import shlex
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,7 +17,7 @@ from rlm_dist.cli.output import DONE, FAILED, Output
 from rlm_dist.client.client import Client
 from rlm_dist.errors import Cancelled, InputError
 from rlm_dist.local.model import DEFAULT, MODELS, local_endpoint, pull, weights
-from rlm_dist.operations.demo import Demo, make_demo
+from rlm_dist.operations.demo import Demo, DemoTurns, make_demo
 from rlm_dist.operations.trace_text import calls
 from rlm_dist.schema import JobState, Result, Wire
 from rlm_dist.settings import Settings, load_settings
@@ -78,8 +79,9 @@ def demo(
 ) -> None:
     """Answer questions about the source of Python's library on this machine; show the right answers, too."""
     out = Output(as_json=as_json)
+    given = load_settings()
     with ExitStack() as resources:
-        settings = resources.enter_context(_endpoint(load_settings(), name, out, simulated=simulated))
+        settings = resources.enter_context(_endpoint(given, name, out, simulated=simulated))
         content = make_demo()
         size = f"{len(content.text) / _MB:.1f} million characters"
         out.note(f"the text: {content.files} source files of Python's own library, {size}")
@@ -88,6 +90,8 @@ def demo(
         answers = list(_ask(client, content, out))
     document = {"simulated": simulated, "model": settings.model, "answers": answers}
     out.result(document, lambda: _summary(answers, simulated=simulated))
+    for line in _next_steps(given, answers[-1].result.id, simulated=simulated):
+        out.note(line)
     raise typer.Exit(DONE if all(answer.result.state is JobState.SUCCEEDED for answer in answers) else FAILED)
 
 
@@ -95,7 +99,7 @@ def _ask(client: Client, content: Demo, out: Output) -> Iterator[DemoAnswer]:
     for question in content.questions:
         out.note(f"\nquestion: {question.text}")
         job = client.submit(content.text, question.text)
-        result = follow(job, out)
+        result = follow(job, out, DemoTurns().lines)
         if result.state is JobState.CANCELLED:  # by Ctrl-C, which ends the whole demonstration
             raise Cancelled(job.id)
         right = question.is_right(result.answer)
@@ -118,12 +122,26 @@ def _summary(answers: list[DemoAnswer], *, simulated: bool) -> Iterator[str]:
     yield f"{sum(answer.right for answer in answers)} of {len(answers)} right"
 
 
+def _next_steps(given: Settings, job_id: str, *, simulated: bool) -> Iterator[str]:
+    without = "env -u RLM_REDIS_URL " if given.redis_url is not None else ""
+    home = shlex.quote(str(_home(given)))
+    local = "rlm-dist demo" if simulated else "rlm-dist run --local --context FILE --query TEXT"
+    yield "\nnext:"
+    yield f"  look at a job again: {without}RLM_HOME={home} rlm-dist trace {job_id}"
+    yield f"  {'a real small model' if simulated else 'a text of your own'}: {local}"
+    yield "  a model of your own: set RLM_API_URL, RLM_API_KEY and RLM_MODEL, and ask rlm-dist doctor"
+    yield "  many questions: rlm-dist up, and rlm-dist submit FILE.jsonl; see docs/batches.md"
+
+
+def _home(given: Settings) -> Path:
+    """The home of the demonstration's cluster, where its jobs can be looked at afterwards."""
+    return given.home / "demo"
+
+
 @contextmanager
 def _endpoint(settings: Settings, name: str, out: Output, *, simulated: bool) -> Iterator[Settings]:
     """Settings of a separate cluster: the demonstration's jobs must not go to workers with another model."""
-    separate = settings.model_copy(
-        update={"redis_url": None, "blob_url": None, "home": settings.home / "demo"}
-    )
+    separate = settings.model_copy(update={"redis_url": None, "blob_url": None, "home": _home(settings)})
     if simulated:
         out.note("SIMULATED: no model is called; a script plays the root and the sub model")
         with SimulatedEndpoint() as endpoint:

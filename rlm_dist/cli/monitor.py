@@ -13,13 +13,18 @@ from rlm_dist.cli import options
 from rlm_dist.cli.local import small_model
 from rlm_dist.cli.output import Output, write_json
 from rlm_dist.cli.session import ClusterRecord, announce, open_stores
-from rlm_dist.errors import InputError
+from rlm_dist.errors import InputError, RLMError
+from rlm_dist.llm import check_endpoints
+from rlm_dist.llm.endpoints import endpoints_of
+from rlm_dist.llm.failures import shown_url
 from rlm_dist.local.child_python import module_command
 from rlm_dist.local.cluster import hold_up, with_redis, workers
 from rlm_dist.local.lifeline import watch_lifeline
-from rlm_dist.operations.flower import serve_flower
+from rlm_dist.operations.flower.access import PageAccess, Snapshots
+from rlm_dist.operations.flower.serve import FlowerChoices, serve_flower
 from rlm_dist.operations.metrics.cluster import read_numbers
-from rlm_dist.settings import load_settings
+from rlm_dist.schema import Role
+from rlm_dist.settings import Settings, load_settings
 from rlm_dist.store import connect, reaching
 
 _DRAIN_S = 30.0
@@ -28,9 +33,18 @@ _DRAIN_S = 30.0
 def flower(
     port: options.Port = None,
     address: Annotated[str | None, typer.Option(help="Address to bind. [default: 127.0.0.1]")] = None,
+    read_write: Annotated[
+        bool, typer.Option("--read-write", help="Allow to pause, cancel, retry and set ceilings.")
+    ] = False,
+    show_content: Annotated[
+        bool, typer.Option("--show-content", help="Show queries, prompts, code, outputs and answers.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show workers and tasks in the browser. Set FLOWER_BASIC_AUTH=user:password to require a password."""
+    """Show batches, jobs, endpoints, workers and tasks in the browser.
+
+    Set FLOWER_BASIC_AUTH=user:password to require a password.
+    """
 
     def ready(url: str) -> None:
         if as_json:
@@ -43,11 +57,11 @@ def flower(
         assert settings.redis_url is not None
         with closing(connect(settings.redis_url, client_name="rlm-flower")) as client, reaching(client):
             client.ping()
-        with open_stores(settings) as (store, _):
+        with open_stores(settings) as (store, payloads):
             serve_flower(
                 make_app(settings),
-                address=address,
-                port=port,
+                PageAccess(store, payloads, Snapshots(store), settings, show_content),
+                choices=FlowerChoices(address, port, read_write),
                 ready=ready,
                 read_numbers=partial(read_numbers, store, settings.broker_prefix),
             )
@@ -72,17 +86,41 @@ def up(
             settings = resources.enter_context(small_model(settings, out))
         cluster = resources.enter_context(workers(settings, roots=root, subs=sub, others={"flower": monitor}))
         announce(
-            configured.home, ClusterRecord(prompts=settings.prompts, sandboxed=settings.sandbox != "off")
+            configured.home,
+            ClusterRecord(prompts=settings.prompt_family, sandboxed=settings.sandbox != "off"),
         )
         url = f"http://127.0.0.1:{flower_port}"
-        document = {"home": str(configured.home), "flower": url, "processes": cluster.pids()}
-        out.result(
-            document, lambda: [f"up: {root} root and {sub} sub workers; Flower: {url}", "Ctrl-C stops it."]
-        )
+        document = {
+            "home": str(configured.home),
+            "flower": url,
+            "processes": cluster.pids(),
+            "redis": shown_url(str(settings.redis_url)),
+            "logs": str(settings.home / "logs"),
+            "endpoint": shown_url(settings.api_url),
+            "models": {"root": settings.model, "sub": settings.sub_model},
+        }
+        depths = f" for each of {settings.max_depth} depths" if settings.max_depth > 1 else ""
+        lines = [
+            f"up: {root} root{depths} and {sub} sub workers; Flower: {url}",
+            f"  Redis     {document['redis']}",
+            f"  logs      {document['logs']}",
+            f"  endpoint  {document['endpoint']}",
+            f"  models    root {settings.model}, sub {settings.sub_model}",
+            "Ctrl-C stops it.",
+        ]
+        out.result(document, lambda: lines)
         with suppress(KeyboardInterrupt):
+            _warn_without_endpoint(settings, out)
             threading.Event().wait()
         out.note(f"stopping: work under way has {_DRAIN_S:g} s to end; press Ctrl-C again to stop at once")
         cluster.stop(grace_s=_DRAIN_S)
+
+
+def _warn_without_endpoint(settings: Settings, out: Output) -> None:
+    try:
+        check_endpoints(endpoints_of(settings, Role.ROOT))
+    except RLMError as error:
+        out.note(f"warning: jobs cannot run yet: {error}")
 
 
 def _free_port(port: int) -> int:

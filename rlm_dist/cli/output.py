@@ -162,9 +162,7 @@ def duration(seconds: float) -> str:
 
 
 def between(range_: Range, text: Callable[[float], str]) -> str:
-    """A forecast quantity, with its bounds if it has any; ``text`` formats a number."""
-    if range_.low is None or range_.high is None:
-        return text(range_.likely)
+    """A forecast quantity with its bounds; ``text`` formats a number."""
     return f"{text(range_.likely)} ({text(range_.low)} to {text(range_.high)})"
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rlm_dist.blobs.payloads import Payloads, open_storage
+from rlm_dist.cli.batch_view import missing_lines
 from rlm_dist.cli.output import NOT_ISOLATED, Output
 from rlm_dist.client.client import Client
 from rlm_dist.local.cluster import is_up, with_redis
 from rlm_dist.local.folders import own_file
+from rlm_dist.operations.progress import missing_workers
 from rlm_dist.schema import PromptFamily, Wire
 from rlm_dist.settings import Settings
 from rlm_dist.store import Store, connect
@@ -50,22 +52,32 @@ def presence(home: Path) -> ClusterRecord | None:
 
 
 @contextmanager
-def open_client(settings: Settings, out: Output, *, prompts: PromptFamily | None = None) -> Iterator[Client]:
-    """A client that starts no workers of its own; it writes a note if this machine's cluster is not up.
+def open_client(
+    settings: Settings, out: Output, *, prompts: PromptFamily | None = None, needs_workers: bool = True
+) -> Iterator[Client]:
+    """A client that starts no workers of its own; it writes a note if the command needs some and has none.
 
     Raises:
         Unreachable: if Redis does not answer.
     """
     cluster = presence(settings.home) if settings.redis_url is None else None
-    family = prompts or (cluster.prompts if cluster else settings.prompts)
-    with with_redis(settings.model_copy(update={"prompts": family})) as resolved, Client(resolved) as client:
+    family = prompts or (cluster.prompts if cluster else None)
+    with with_redis(settings.with_prompts(family)) as resolved, Client(resolved) as client:
         if settings.redis_url is None and cluster is None:
             out.note("no workers are running here; rlm-dist up starts them")
+        elif needs_workers:
+            note_missing_workers(client.store, out)
         if cluster is not None and not cluster.sandboxed:
             out.note(NOT_ISOLATED)
         elif cluster is None and settings.sandbox == "off":
             out.note(f"for workers with the settings of this command: {NOT_ISOLATED}")
         yield client
+
+
+def note_missing_workers(store: Store, out: Output) -> None:
+    """Write a note for each role of which no worker is alive."""
+    for line in missing_lines(missing_workers(store)):
+        out.note(line)
 
 
 @contextmanager

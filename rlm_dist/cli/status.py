@@ -1,4 +1,4 @@
-"""``rlm-dist status`` and ``cost``: the progress of a job or batch, and what it used."""
+"""``rlm-dist status``: the progress of a job or batch."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -9,20 +9,22 @@ from typing import Annotated
 import typer
 
 from rlm_dist.cli import options
-from rlm_dist.cli.batch_view import batch_lines, brief_line, used
+from rlm_dist.cli.batch_view import batch_lines, brief_line, tags_text, used
 from rlm_dist.cli.limit_lines import limit_lines
-from rlm_dist.cli.output import FAILED, NOT_ISOLATED, Output, money, table
-from rlm_dist.cli.session import open_stores
-from rlm_dist.errors import NotFound
+from rlm_dist.cli.output import NOT_ISOLATED, Output, money, table
+from rlm_dist.cli.session import note_missing_workers, open_stores
+from rlm_dist.errors import InputError, NotFound, Unreachable
+from rlm_dist.one_line import one_line
 from rlm_dist.operations.pace import Pace
 from rlm_dist.operations.progress import ENDED_STATES, BatchView, ended, view
-from rlm_dist.operations.trace_text import calls, cost_lines
-from rlm_dist.schema import BatchRecord, Costs, JobRecord, ModelCosts
+from rlm_dist.operations.trace_text import calls
+from rlm_dist.schema import BatchRecord, BatchState, JobRecord, JobState
 from rlm_dist.schema.limits import ScopeState
 from rlm_dist.settings import load_settings
-from rlm_dist.store import Audit, Store
+from rlm_dist.store import Store
 
 _LIST_ROWS = 20
+_SHOWN_NAMES = 10
 _LOOK_S = 1.0
 _LINE_S = 10.0  # between two lines of progress if there is no terminal
 
@@ -35,11 +37,13 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Keep showing it until it has ended.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show one job or batch, or list the newest of both."""
+    """Show one job or batch, or list the newest, running ones first; --watch alone shows the newest one."""
     out = Output(as_json=as_json)
     with open_stores(load_settings()) as (store, _):
+        if id_ is None and watch:
+            id_ = _newest(store)
         if id_ is None:
-            batches, jobs = store.batches.newest(_LIST_ROWS), store.jobs.newest(_LIST_ROWS)
+            batches, jobs = _running_first(store)
             document = {
                 "batches": [batch_document(batch) for batch in batches],
                 "jobs": [job_document(job) for job in jobs],
@@ -53,6 +57,8 @@ def status(
         if "none" in _isolations(store, record):
             out.note(NOT_ISOLATED)
         if isinstance(record, JobRecord):
+            if not record.state.final:
+                note_missing_workers(store, out)
             scopes = _scopes(store, record)
             out.result({**job_document(record), "endpoints": scopes}, partial(job_lines, record, scopes))
         else:
@@ -60,46 +66,72 @@ def status(
             out.result(batch_document(record, snapshot), partial(batch_lines, record, snapshot))
 
 
-def cost(
-    id_: options.JobOrBatch,
-    check: Annotated[
-        bool, typer.Option("--check", help="Recompute the sums from the single charges.")
-    ] = False,
-    as_json: options.Json = False,
-) -> None:
-    """Show calls, tokens and money of a job or batch by role and model."""
-    with open_stores(load_settings()) as (store, _):
-        record = find(store, id_)
-        is_batch = isinstance(record, BatchRecord)
-        by_model = store.batches.model_costs(id_) if is_batch else store.jobs.model_costs(id_)
-        audit = _audit(store, record) if check else None
-    document = {"id": id_, "state": record.state, "costs": record.costs, "models": by_model}
-    if audit is None:
-        Output(as_json=as_json).result(document, lambda: _cost_lines(record.costs, by_model))
-        return
-    document["check"] = {
-        "charges": audit.charges,
-        "differences": [difference._asdict() for difference in audit.differences],
-    }
-    Output(as_json=as_json).result(
-        document, lambda: [*_cost_lines(record.costs, by_model), *audit_lines(audit)]
-    )
-    if audit.differences:
-        raise typer.Exit(FAILED)
-
-
 def find(store: Store, id_: str) -> JobRecord | BatchRecord:
-    """The job or batch with this id.
+    """The job or batch with this id, or the job with this name; ``BATCH/NAME`` is a job of one batch.
 
     Raises:
-        NotFound: if there is neither.
+        NotFound: if there is none.
+        InputError: if several jobs have the name.
     """
     for get in (store.jobs.get, store.batches.get):
         try:
             return get(id_)
         except NotFound:
             continue
-    raise NotFound("job or batch", id_)
+    job = _named_job(store, id_)
+    if job is None:
+        raise NotFound("job or batch", id_)
+    return job
+
+
+def _named_job(store: Store, name: str) -> JobRecord | None:
+    """The job with this name, in whatever batch, or the one named by ``BATCH/NAME``."""
+    batch, slash, within = name.partition("/")
+    found = store.lists.named(within, [batch]) if slash else []
+    found = found or store.lists.named(name)
+    if len(found) > 1:
+        shown = ", ".join(one_line(f"{batch_id}/{name}") for batch_id, _ in found[:_SHOWN_NAMES])
+        more = ", …" if len(found) > _SHOWN_NAMES else ""
+        raise InputError((f"{one_line(name)}: several batches have a job of this name: {shown}{more}",))
+    return store.jobs.get(found[0][1]) if found else None
+
+
+def find_batch(store: Store, id_: str) -> BatchRecord:
+    """The batch with this id.
+
+    Raises:
+        InputError: if it is the id of a job.
+        NotFound: if there is no such batch.
+    """
+    try:
+        return store.batches.get(id_)
+    except NotFound:
+        (job,) = store.jobs.records([id_])
+        if job is None:
+            raise
+        within = f" of batch {job.spec.batch_id}" if job.spec.batch_id else ""
+        raise InputError((f"{id_} is a job{within}, not a batch",)) from None
+
+
+def find_job(store: Store, id_: str) -> JobRecord:
+    """The job with this id.
+
+    Raises:
+        InputError: if it is the id of a batch.
+        NotFound: if there is no such job.
+    """
+    try:
+        return store.jobs.get(id_)
+    except NotFound:
+        (batch,) = store.batches.records([id_])
+        if batch is None:
+            job = _named_job(store, id_)
+            if job is None:
+                raise
+            return job
+        raise InputError(
+            (f"{id_} is a batch, not a job; rlm-dist list --batch {id_} lists its jobs",)
+        ) from None
 
 
 def job_document(record: JobRecord) -> dict[str, object]:
@@ -122,6 +154,7 @@ def job_document(record: JobRecord) -> dict[str, object]:
         "started_ms": record.started_ms,
         "ended_ms": record.ended_ms,
         "calls_in_flight": record.calls_in_flight,
+        "tags": record.spec.tags,
         "costs": record.costs,
     }
 
@@ -143,6 +176,8 @@ def job_lines(record: JobRecord, scopes: Sequence[ScopeState] = ()) -> Iterator[
         yield f"  worker  {record.owner}{starts}"
     if record.diverged_cells:
         yield f"  replay  {calls(record.diverged_cells, 'code block')} gave a different result when run again"
+    if record.spec.tags:
+        yield f"  tags    {tags_text(record.spec.tags)}"
     if record.isolation:
         yield f"  sandbox {record.isolation}"
     if record.outcome and record.outcome.error:
@@ -187,19 +222,47 @@ def list_lines(batches: list[BatchRecord], jobs: list[JobRecord]) -> Iterator[st
         yield from table([head, *rows])
 
 
+def _newest(store: Store) -> str | None:
+    """The id of the batch or single job that was submitted last."""
+    jobs = [job for job in store.jobs.newest(_LIST_ROWS) if job.spec.batch_id is None][:1]
+    times = {job.spec.id: job.queued_ms for job in jobs}
+    times |= {batch.id: batch.created_ms for batch in store.batches.newest(1)}
+    return max(times, key=lambda id_: times[id_], default=None)
+
+
+def _running_first(store: Store) -> tuple[list[BatchRecord], list[JobRecord]]:
+    """The newest batches and jobs, and all that run, which come first."""
+    batches = sorted(
+        store.batches.newest(_LIST_ROWS), key=lambda batch: batch.state is not BatchState.RUNNING
+    )
+    running = [job.job_id for job in store.jobs.running()[-_LIST_ROWS:]]
+    jobs = {job.spec.id: job for job in store.jobs.records(running[::-1]) if job}
+    jobs |= {job.spec.id: job for job in store.jobs.newest(_LIST_ROWS)}
+    by_state = sorted(jobs.values(), key=lambda job: job.state is not JobState.RUNNING)
+    return batches, by_state[:_LIST_ROWS]
+
+
 def _watch(store: Store, id_: str, pace: Pace, out: Output) -> None:
     """Show a job or batch until it has ended, or until Ctrl-C."""
     with suppress(KeyboardInterrupt), out.panel(every_s=_LINE_S) as show:
         while True:
-            record = find(store, id_)
-            if isinstance(record, JobRecord):
-                show("\n".join(job_lines(record, _scopes(store, record))))
+            try:
+                record = find(store, id_)
+                show(_progress(store, record, pace, live=out.live))
+            except Unreachable as error:  # it may be starting again
+                show(str(error))
             else:
-                snapshot = view(store, record, pace)
-                show("\n".join(batch_lines(record, snapshot)) if out.live else brief_line(record, snapshot))
-            if record.state.final if isinstance(record, JobRecord) else record.state in ENDED_STATES:
-                return
+                if record.state.final if isinstance(record, JobRecord) else record.state in ENDED_STATES:
+                    return
             time.sleep(_LOOK_S)
+
+
+def _progress(store: Store, record: JobRecord | BatchRecord, pace: Pace, *, live: bool) -> str:
+    """What a watch shows: all of it on a terminal, else a line for a batch."""
+    if isinstance(record, JobRecord):
+        return "\n".join(job_lines(record, _scopes(store, record)))
+    snapshot = view(store, record, pace)
+    return "\n".join(batch_lines(record, snapshot)) if live else brief_line(record, snapshot)
 
 
 def _isolations(store: Store, record: JobRecord | BatchRecord) -> set[str | None]:
@@ -213,33 +276,6 @@ def _isolations(store: Store, record: JobRecord | BatchRecord) -> set[str | None
 def _scopes(store: Store, record: JobRecord) -> list[ScopeState]:
     """The endpoints and models that may hold the job up; none if it has ended."""
     return [] if record.state.final else store.limits.scopes()
-
-
-def _cost_lines(costs: Costs, by_model: list[ModelCosts]) -> Iterator[str]:
-    root, sub = money(costs.root_llm_cost), money(costs.sub_llm_cost)
-    yield f"total {money(costs.total_cost)}: root {root}, sub {sub}"
-    yield from cost_lines(by_model)
-    yield (
-        f"  {costs.cache_hits} answered from the store, {costs.failed_calls} failed, "
-        f"{costs.truncated_calls} cut off at the output limit, "
-        f"{costs.duplicate_paid_calls} paid twice, {costs.estimated_calls} with estimated tokens"
-    )
-    if costs.pending_calls:
-        yield f"  {calls(costs.pending_calls)} still under way: their costs will be added"
-
-
-def _audit(store: Store, record: JobRecord | BatchRecord) -> Audit:
-    if isinstance(record, BatchRecord):
-        return store.audits.batch(record.id, record.state)
-    return store.audits.job(record.spec.id)
-
-
-def audit_lines(audit: Audit) -> Iterator[str]:
-    """The result of a check, as text."""
-    if not audit.differences:
-        yield f"  checked: {calls(audit.charges, 'charge')} add up to these sums"
-    for ledger, field, total, recomputed in audit.differences:
-        yield f"  wrong: {field} of {ledger} is {total:,}, but should be {recomputed:,}"
 
 
 def _short(text: str, chars: int) -> str:

@@ -1,50 +1,90 @@
-"""``rlm-dist top``: the jobs that are running now."""
+"""``rlm-dist top``: the batches and jobs that are running now."""
 
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 
 from rlm_dist.cli import options
+from rlm_dist.cli.batch_view import missing_lines
 from rlm_dist.cli.limit_lines import limit_lines
-from rlm_dist.cli.output import Output, duration, table
+from rlm_dist.cli.output import Output, between, duration, money, table, usd
 from rlm_dist.cli.session import open_stores
-from rlm_dist.schema import Running
+from rlm_dist.errors import Unreachable
+from rlm_dist.operations.progress import BatchProgress, Monitor, Overview, SlowJob, ended, without_answer
+from rlm_dist.operations.trace_text import calls
+from rlm_dist.schema import JobState, Role
 from rlm_dist.settings import load_settings
-from rlm_dist.store import Store
 
 _LOOK_S = 1.0
-_ROWS = 30
 
 
 def top(as_json: options.Json = False) -> None:
-    """Show the running jobs, oldest first, until Ctrl-C; without a terminal, show them once."""
+    """Show what runs now, batches and jobs, until Ctrl-C; without a terminal, show it once."""
     out = Output(as_json=as_json)
+    monitor = Monitor()
     with open_stores(load_settings()) as (store, _):
         if out.live and not as_json:
             with suppress(KeyboardInterrupt), out.panel() as show:
                 while True:
-                    show("\n".join(_lines(store, store.jobs.running())))
+                    try:
+                        show("\n".join(top_lines(monitor.look(store))))
+                    except Unreachable as error:
+                        show(str(error))
                     time.sleep(_LOOK_S)
-        jobs = store.jobs.running()
-        out.result({"jobs": jobs, "endpoints": store.limits.scopes()}, lambda: _lines(store, jobs))
+        overview = monitor.look(store)
+        out.result(overview, lambda: top_lines(overview))
 
 
-def _lines(store: Store, jobs: list[Running]) -> Iterator[str]:
-    now_ms, oldest = store.connection.now_ms(), jobs[:_ROWS]
+def top_lines(overview: Overview) -> Iterator[str]:
+    """What runs now, as text."""
     yield (
-        f"{len(jobs):,} jobs running, {sum(job.calls_in_flight for job in jobs):,} calls in flight, "
-        f"{len(store.workers.live()):,} sub workers"
+        f"{calls(overview.running, 'job')} running, {calls(overview.calls_in_flight, 'call')} in flight, "
+        f"root worker processes: {overview.workers[Role.ROOT]:,}, "
+        f"sub workers: {overview.workers[Role.SUB]:,}"
     )
-    yield from limit_lines(store.limits.scopes())
-    if not oldest:
-        return
-    records = store.jobs.records([job.job_id for job in oldest])
-    names = [record.spec.custom_id if record else "-" for record in records]
-    rows = [
-        (
-            job.job_id, name[:30], job.batch_id or "-", duration((now_ms - job.started_ms) / 1000),
-            f"{job.calls_in_flight:,}", f"{job.tokens:,}", job.worker,
-        )
-        for name, job in zip(names, oldest, strict=True)
-    ]  # fmt: skip
-    yield from table([("JOB", "NAME", "BATCH", "RUNS", "CALLS", "TOKENS", "WORKER"), *rows])
+    if overview.running or overview.batches:
+        yield from missing_lines(role for role, count in overview.workers.items() if not count)
+    yield from limit_lines(overview.endpoints)
+    if overview.batches:
+        yield ""
+        yield from table([_BATCH_HEAD, *map(_batch_row, overview.batches)])
+    if overview.jobs:
+        yield ""
+        yield from table([_JOB_HEAD, *map(_job_row, overview.jobs)])
+
+
+_BATCH_HEAD = (
+    *("BATCH", "STATE", "JOBS", "ENDED", "NO ANSWER", "RUNNING", "CALLS", "CALLS/MIN", "TOKENS/MIN"),
+    *("COST", "IN TOTAL", "LEFT"),
+)
+_JOB_HEAD = ("JOB", "NAME", "BATCH", "RUNS", "CALLS", "TOKENS", "WORKER")
+
+
+def _batch_row(batch: BatchProgress) -> tuple[str, ...]:
+    record, rates, projection = batch.record, batch.view.rates, batch.view.projection
+    return (
+        record.id,
+        record.state,
+        "?" if record.total is None else f"{record.total:,}",
+        f"{ended(record):,}",
+        f"{without_answer(record):,}",
+        f"{record.counts[JobState.RUNNING]:,}",
+        f"{record.calls_in_flight:,}",
+        f"{rates.calls:,.0f}" if rates else "-",
+        f"{rates.tokens:,.0f}" if rates else "-",
+        money(record.costs.total_cost),
+        between(projection.usd, usd) if projection.usd else "-",
+        between(projection.left_s, duration) if projection.left_s else "-",
+    )
+
+
+def _job_row(job: SlowJob) -> tuple[str, ...]:
+    return (
+        job.job.job_id,
+        job.custom_id[:30],
+        job.job.batch_id or "-",
+        duration(job.run_s),
+        f"{job.job.calls_in_flight:,}",
+        f"{job.job.tokens:,}",
+        job.job.worker,
+    )

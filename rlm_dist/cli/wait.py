@@ -15,7 +15,8 @@ from rlm_dist.settings import load_settings
 def wait(
     id_: options.JobOrBatch,
     timeout: Annotated[
-        float | None, typer.Option(min=0, metavar="S", help="Give up after so many seconds. [default: never]")
+        float | None,
+        typer.Option(min=0, metavar="S", help="Give up after this many seconds. [default: never]"),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from rlm_dist.broker.app import worker_argv
+from rlm_dist.errors import InputError
 from rlm_dist.local.child_python import worker_environment
 from rlm_dist.local.cluster import with_redis
 from rlm_dist.local.folders import own_folder
 from rlm_dist.local.lifeline import Lifeline
-from rlm_dist.schema import Role
+from rlm_dist.schema import MOST_DEPTH, Role
 from rlm_dist.settings import load_settings
 
 
@@ -19,6 +20,10 @@ def worker(
     role: Annotated[Role, typer.Argument(help="The kind of worker.")],
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Jobs or calls at once. [default: RLM_ROOT/SUB_CONCURRENCY]")
+    ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(min=0, max=MOST_DEPTH - 1, help="Of a root worker's jobs. [default: RLM_ROOT_DEPTH]"),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="The part of its name before the host. [default: the role]")
@@ -28,7 +33,11 @@ def worker(
     ] = None,
 ) -> None:
     """Run a worker: celery -A rlm_dist.ROLE_worker.app worker, with the right queue, pool and options."""
-    settings = load_settings()
+    if depth is not None and role is not Role.ROOT:
+        raise InputError(("--depth: only root workers have one",))
+    settings = load_settings(**({} if depth is None else {"root_depth": depth}))
+    if name is None and role is Role.ROOT and settings.root_depth:
+        name = f"{role}-depth{settings.root_depth}"
     argv = [*worker_argv(role, settings, concurrency=concurrency, name=name), *(celery or ())]
     os.chdir(own_folder(settings.home))  # Celery imports from the current folder, which may be anybody's
     if settings.redis_url is not None:

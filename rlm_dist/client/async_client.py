@@ -15,7 +15,8 @@ from typing import Any, ParamSpec, TypeVar, Unpack, cast
 
 from rlm_dist.client.client import Client
 from rlm_dist.client.handles import Batch, Job
-from rlm_dist.client.option_types import BudgetOptions, SubmitBatchOptions, SubmitOptions
+from rlm_dist.client.option_types import RetryOptions, SubmitBatchOptions, SubmitOptions
+from rlm_dist.client.session import Session
 from rlm_dist.errors import ClientClosed, NotFound
 from rlm_dist.schema import BatchRecord, BatchState, Costs, JobRecord, JobState, Result
 from rlm_dist.schema.events import Event
@@ -91,11 +92,22 @@ class AsyncClient:
         query: str,
         *,
         metadata: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
         **options: Unpack[SubmitOptions],
     ) -> "AsyncJob":
         """Submit one job, as ``Client.submit``."""
-        job = await self.in_thread(self.sync.submit, context, query, metadata=metadata, **options)
-        return AsyncJob(self, job)
+        submit = partial(self.sync.submit, metadata=metadata, tags=tags, **options)
+        return AsyncJob(self, await self.in_thread(submit, context, query))
+
+    async def session(self, context: object, **options: Unpack[SubmitOptions]) -> "AsyncSession":
+        """Open a session over a context, as ``Client.session``."""
+        open_session = partial(self.sync.session, context, **options)
+        return AsyncSession(self, await self.in_thread(open_session))
+
+    async def reopen_session(self, session_id: str, **options: Unpack[SubmitOptions]) -> "AsyncSession":
+        """Continue a session, as ``Client.reopen_session``."""
+        reopen = partial(self.sync.reopen_session, session_id, **options)
+        return AsyncSession(self, await self.in_thread(reopen))
 
     async def submit_batch(
         self,
@@ -126,9 +138,9 @@ class AsyncClient:
         )
         return AsyncBatch(self, await self.in_thread(submit, path, batch_id))
 
-    async def retry(self, batch_id: str, **budget: Unpack[BudgetOptions]) -> int:
+    async def retry(self, batch_id: str, **options: Unpack[RetryOptions]) -> int:
         """Run again the jobs of a batch that ended without an answer, as ``Client.retry``."""
-        return await self.in_thread(self.sync.retry, batch_id, **budget)
+        return await self.in_thread(self.sync.retry, batch_id, **options)
 
     async def in_thread(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function in one of this client's threads."""
@@ -204,6 +216,55 @@ class AsyncJob:
         return self._client.iterate(self._job.events)
 
 
+class AsyncSession:
+    """Queries over one context that share a REPL; the methods are those of ``Session``."""
+
+    def __init__(self, client: AsyncClient, session: Session) -> None:
+        self._client = client
+        self._session = session
+        self.id = session.id
+
+    def __repr__(self) -> str:
+        return repr(self._session).replace("<Session", "<AsyncSession")
+
+    async def __aenter__(self) -> "AsyncSession":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take no more queries here; what was submitted goes on."""
+        self._session.close()
+
+    def jobs(self) -> list[AsyncJob]:
+        """The jobs of its queries up to now, in order."""
+        return [AsyncJob(self._client, job) for job in self._session.jobs()]
+
+    async def ask(
+        self, query: str, *, timeout: float | None = None, **options: Unpack[SubmitOptions]
+    ) -> Result:  # as Session.ask has it
+        """Submit a query, once the one before has ended, and wait for its result."""
+        for job in self.jobs()[-1:]:
+            await job.wait(timeout)
+        return await (await self.submit(query, **options)).result(timeout)
+
+    async def submit(self, query: str, **options: Unpack[SubmitOptions]) -> AsyncJob:
+        """Submit a query."""
+        job = await self._client.in_thread(partial(self._session.submit, query, **options))
+        return AsyncJob(self._client, job)
+
+    async def add(self, name: str, value: object) -> str:
+        """Add a context, as the next query finds it; return the name of its variable."""
+        return await self._client.in_thread(self._session.add, name, value)
+
+    async def add_file(self, path: str | Path) -> str:
+        """Add a file, or a folder as a list of documents, under its name; otherwise like ``add``."""
+        return await self._client.in_thread(self._session.add_file, path)
+
+
 class AsyncBatch:
     """Many jobs that were submitted together; the methods are those of ``Batch``."""
 
@@ -255,9 +316,9 @@ class AsyncBatch:
         """End the pause."""
         await self._client.in_thread(self._batch.resume)
 
-    async def retry(self, **budget: Unpack[BudgetOptions]) -> int:
+    async def retry(self, **options: Unpack[RetryOptions]) -> int:
         """Run again the jobs that ended without an answer; return their number."""
-        return await self._client.in_thread(self._batch.retry, **budget)
+        return await self._client.in_thread(self._batch.retry, **options)
 
     async def finish(self, stalled_after: float) -> list[AsyncJob]:
         """Fail the running jobs that have made no progress for this many seconds; return them."""
@@ -277,7 +338,7 @@ class AsyncBatch:
 
 
 class _JobEnds:
-    """Tells those who wait that their jobs have ended; one task looks at all of these jobs together."""
+    """Waits for the ends of jobs; one task looks at all awaited jobs together."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
@@ -307,12 +368,12 @@ class _JobEnds:
                 jobs = list(self._awaited)
                 states = await self._client.in_thread(self._client.sync.store.jobs.states, jobs)
                 for job_id, state in zip(jobs, states, strict=True):
-                    self._tell(job_id, state)
+                    self._resolve(job_id, state)
                 await asyncio.sleep(min(_MOST_LOOK_S, max(_LOOK_S, _LOOKS_SHARE * (loop.time() - began))))
         except Exception as error:  # noqa: BLE001  # those who wait raise it
             self._fail(error)
 
-    def _tell(self, job_id: str, state: JobState | None) -> None:
+    def _resolve(self, job_id: str, state: JobState | None) -> None:
         if state is None:
             self._awaited.pop(job_id).set_exception(NotFound("job", job_id))
         elif state.final:

@@ -3,6 +3,7 @@
 Invariant: a file is read twice, as a stream. The first pass checks every line (and the context that it names)
 and computes the file's digest; the second yields the jobs. Memory grows with the longest line, which is
 bounded, and the number of ids, not with the size of the file. Blank lines and a byte order mark are skipped.
+``batch_formats`` says what is read besides plain JSON lines.
 """
 
 import hashlib
@@ -11,13 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from rlm_dist.client.batch_formats import BatchBytes, json_lines
 from rlm_dist.client.batch_item import BatchItem, read_item
 from rlm_dist.client.ceilings import check_ceilings
 from rlm_dist.client.openai_batch import without_effect
 from rlm_dist.client.options import JobOptions
 from rlm_dist.contexts.encoding import check_value, reading_files
 from rlm_dist.contexts.named_files import FileRules
-from rlm_dist.contexts.text_files import FileText, open_text
+from rlm_dist.contexts.text_files import open_text
 from rlm_dist.errors import InputError
 from rlm_dist.one_line import one_line
 from rlm_dist.settings import Settings
@@ -41,6 +43,7 @@ class _Checklist:
         self._first_use: dict[str, int] = {}
         self._messages: list[str] = []
         self.good = 0
+        self.deepest = 0
         self.bad: set[int] = set()
 
     def check(self, number: int, read: Callable[[], BatchItem]) -> BatchItem | None:
@@ -57,6 +60,7 @@ class _Checklist:
                 self._messages.append(one_line(f"{self._noun} {number}: {'; '.join(error.problems)}"))
             return None
         self.good += 1
+        self.deepest = max(self.deepest, item.options.max_depth or 0)
         return item
 
     def problems(self) -> tuple[str, ...]:
@@ -68,9 +72,12 @@ class _Checklist:
 class BatchFile:
     """A checked batch file: its ``digest``, the ``total`` of good lines, and the lines as jobs.
 
+    ``deepest`` is the largest ``max_depth`` that a line sets, 0 if none does.
+
     ``problems`` says what is wrong with the first hundred bad lines, which are skipped; ``bad_lines`` counts
     all of them. ``ignored`` names the fields of OpenAI bodies that have no effect here. ``rules`` say which
     context files the lines may name, see ``file_rules``; a line that asks for more than ``ceilings`` is bad.
+    ``see`` gets the job of each good line.
 
     Raises:
         InputError: listing the bad lines, unless ``skip_invalid``; also if no good line remains, and as soon
@@ -85,8 +92,9 @@ class BatchFile:
         stdin: BinaryIO | None = None,
         rules: FileRules | None = None,
         ceilings: JobOptions | None = None,
+        see: Callable[[BatchItem], object] = lambda item: None,
     ) -> None:
-        self._file = open_text(path, stdin=stdin, watching=_bounding_lines)
+        self._file = json_lines(open_text(path, stdin=stdin, watching=_bounding_lines), path)
         self._base = base_of(path)
         self._rules = rules
         self._ceilings = ceilings
@@ -95,11 +103,14 @@ class BatchFile:
         checklist = _Checklist("line")
         digest = hashlib.sha256()
         for number, line in _lines(self._file, digest.update):
-            checklist.check(number, lambda line=line: self._checked(line))  # type: ignore[misc]  # bound now
+            item = checklist.check(number, lambda line=line: self._checked(line))  # type: ignore[misc]  # bound now
+            if item is not None:
+                see(item)
         self._skipped = checklist.bad
         self.problems = checklist.problems()
         self.bad_lines = len(checklist.bad)
         self.total = checklist.good
+        self.deepest = checklist.deepest
         self.digest = digest.hexdigest()
         if self.problems and not skip_invalid:
             raise InputError(self.problems)
@@ -167,6 +178,7 @@ class BatchList:
         if not self._items:
             raise InputError(("the batch holds no jobs",))
         self.total = len(self._items)
+        self.deepest = checklist.deepest
         self.digest = digest.hexdigest()
 
     def items(self) -> Iterator[BatchItem]:
@@ -228,7 +240,7 @@ def _bounding_lines(name: str) -> Callable[[bytes], None]:
     return watch
 
 
-def _lines(file: FileText, on_chunk: Callable[[bytes], object]) -> Iterator[tuple[int, bytes]]:
+def _lines(file: BatchBytes, on_chunk: Callable[[bytes], object]) -> Iterator[tuple[int, bytes]]:
     number = 0
     parts: list[bytes] = []
     watch = _bounding_lines(file.name)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from rlm_dist.client.chat_request import Reading
-from rlm_dist.client.openai_batch import OpenAILine
+from rlm_dist.client.openai_batch import CustomId, OpenAILine
 from rlm_dist.client.options import JobOptions, problems_of
 from rlm_dist.contexts.encoding import Encoded, encode, encode_named
 from rlm_dist.contexts.named_files import ContextFile, FileRules
@@ -43,7 +43,7 @@ class BatchItem:
 
 
 class _NativeLine(JobOptions):
-    id: str = Field(min_length=1)
+    id: CustomId
     query: str
     context: Any = None
     context_file: str | None = Field(default=None, min_length=1)
@@ -105,6 +105,7 @@ def _openai_item(line: dict[str, Any]) -> BatchItem:
             temperature=body.temperature,
             reasoning_effort=body.reasoning_effort,
             tier=request.tier,
+            response_schema=request.response_schema,
         ),
         value=context,
         metadata=body.metadata,

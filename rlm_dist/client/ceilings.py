@@ -14,7 +14,7 @@ _NUMBERS = (
     *("max_iterations", "max_usd", "max_tokens", "max_sub_calls", "max_seconds", "max_depth"),
     *("max_output_tokens", "sub_max_output_tokens"),
 )
-_FIXED = ("model", "sub_model", "extra_body", "sub_extra_body")
+_FIXED = ("model", "sub_model", "extra_body", "sub_extra_body", "validator")
 _TIERS = ("flex", "default", "priority")
 _PRIORITIES = ("low", "normal", "high")
 
@@ -36,6 +36,8 @@ def _problems(asked: JobOptions, ceilings: JobOptions) -> Iterator[str]:
         value, most = getattr(asked, name), getattr(ceilings, name)
         if value is not None and most is not None and value > most:
             yield f"{name}: is above the ceiling of this batch, {most}"
+    if (asked.samples or 1) > (ceilings.samples or 1):
+        yield f"samples: is above the ceiling of this batch, {ceilings.samples or 1}"
     for name in _FIXED:
         value = getattr(asked, name)
         if value is not None and value != getattr(ceilings, name):
@@ -43,6 +45,10 @@ def _problems(asked: JobOptions, ceilings: JobOptions) -> Iterator[str]:
     allowed = {*(ceilings.sub_models or ()), ceilings.model, ceilings.sub_model}
     if not set(asked.sub_models or ()) <= allowed:
         yield "sub_models: has models that this batch does not allow"
+    if asked.judge_model is not None and asked.judge_model not in {*allowed, ceilings.judge_model}:
+        yield "judge_model: is a model that this batch does not allow"
+    if not set(asked.tools or ()) <= set(ceilings.tools or ()):
+        yield "tools: has tools that this batch does not allow"
     yield from _above("tier", asked.tier, ceilings.tier or "default", _TIERS)
     yield from _above("sub_tier", asked.sub_tier, ceilings.sub_tier or ceilings.tier or "default", _TIERS)
     yield from _above("priority", asked.priority, ceilings.priority or "normal", _PRIORITIES)

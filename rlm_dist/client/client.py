@@ -8,6 +8,7 @@ batch again continues where the first attempt broke off, or attaches to the batc
 import hashlib
 import json
 import logging
+import random
 import re
 import threading
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Unpack
@@ -32,15 +34,29 @@ from rlm_dist.client.batch_item import BatchItem, read_item
 from rlm_dist.client.context_upload import StoredJob, upload_contexts
 from rlm_dist.client.handles import Batch, ClusterAccess, Job
 from rlm_dist.client.job_specs import JobSpecFactory, options_of
-from rlm_dist.client.option_types import BudgetOptions, SubmitBatchOptions, SubmitOptions
-from rlm_dist.client.options import JobOptions, read_batch_options, read_budget, read_options
-from rlm_dist.contexts.encoding import Encoded, encode, encode_files, store_context
+from rlm_dist.client.option_types import RetryOptions, SubmitBatchOptions, SubmitOptions
+from rlm_dist.client.options import (
+    JobOptions,
+    read_batch_options,
+    read_budget,
+    read_options,
+    read_raised,
+)
+from rlm_dist.client.session import (
+    Session,
+    SessionState,
+    encoded_context,
+    new_session_id,
+    stored_session,
+)
+from rlm_dist.client.tags import read_tags
+from rlm_dist.contexts.encoding import Encoded, store_context
 from rlm_dist.errors import ClientClosed, InputError
-from rlm_dist.local.cluster import is_up, own_queue, with_redis, workers
+from rlm_dist.local.cluster import is_up, no_worker, own_queue, with_redis, workers
 from rlm_dist.otel.attributes import submit_attributes
 from rlm_dist.otel.spans import FinishedSpan, Spans, job_span
 from rlm_dist.otel.start import missing_extra, open_spans
-from rlm_dist.schema import BatchState, JobSpec
+from rlm_dist.schema import BatchState, ContextRef, JobSpec, SessionPlace, session_job_id
 from rlm_dist.settings import Settings, load_settings
 from rlm_dist.store import connect, reaching
 
@@ -50,13 +66,19 @@ _BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class JobSource(Protocol):
-    """Checked jobs: a ``BatchFile`` or a ``BatchList``."""
+    """Checked jobs: a ``BatchFile`` or a ``BatchList``, and the largest ``max_depth`` that one sets."""
 
     digest: str
     total: int
+    deepest: int
 
     def items(self) -> Iterator[BatchItem]:
         """The jobs in order."""
+
+
+def new_batch_id() -> str:
+    """A random name for a batch."""
+    return f"b{uuid.uuid4().hex[:12]}"
 
 
 class Client:
@@ -84,9 +106,7 @@ class Client:
         except BaseException:
             self.close()
             raise
-        self._wake: Callable[[], None] = (
-            _Waker(self.settings, self._resources) if self.settings.broker_prefix else _do_nothing
-        )
+        self._waker = _Waker(self.settings, self._resources) if self.settings.broker_prefix else None
 
     def _connect(self) -> None:
         assert self.settings.redis_url is not None  # with_redis sets it
@@ -120,10 +140,16 @@ class Client:
     def _cluster(self) -> ClusterAccess:
         return ClusterAccess(self.store, self.blobs, self._payloads, self._wake_workers, owner=self)
 
-    def _wake_workers(self) -> None:
+    def _wake_workers(self, max_depth: int | None = 1) -> None:
+        """Start the client's own workers, or check that there are workers for all depths of such jobs."""
         if not self._finalizer.alive:
             raise ClientClosed
-        self._wake()
+        if self._waker is not None:
+            self._waker(max_depth or 1)
+            return
+        missing = self.store.workers.missing_depths(max_depth or 1)
+        if missing:
+            raise InputError((no_worker(missing, f"max_depth {max_depth}"),))
 
     def pickled(self, handle: Job | Batch) -> tuple[Callable[..., Job | Batch], tuple[str, ...]]:
         """How a handle is made again in another process; its parts hold no address and no password."""
@@ -143,6 +169,7 @@ class Client:
         query: str,
         *,
         metadata: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
         **options: Unpack[SubmitOptions],
     ) -> Job:
         """Submit one job.
@@ -152,6 +179,7 @@ class Client:
                 or of a folder (a list of documents), or what ``contexts.encode_files`` returned.
             query: the question about the context.
             metadata: the caller's own JSON values, stored with the job.
+            tags: up to 16 names with values, by which jobs are listed and costs are split.
             options: see ``SubmitOptions``.
 
         Raises:
@@ -160,12 +188,50 @@ class Client:
         job_id = f"j{uuid.uuid4().hex[:20]}"
         line = {"id": job_id, "query": query, "context": "", "metadata": dict(metadata or {})}
         job_options = read_options(options).over(self._defaults)
+        job_tags = read_tags(tags or {})
         item = read_item(line, Path())
-        encoded = _encoded(context)
-        self._wake_workers()
+        encoded = encoded_context(context)
+        self._wake_workers(job_options.max_depth)
         ref = store_context(encoded, self.blobs)
-        self._enqueue([self._specs.make(item, job_options, ref, job_id=job_id)])
+        self._enqueue([self._specs.make(item, job_options, ref, job_id=job_id, tags=job_tags)])
         return self.job(job_id)
+
+    def session(self, context: object, **options: Unpack[SubmitOptions]) -> Session:
+        """Open a session over a context: queries that share a REPL and its variables; see docs/sessions.md.
+
+        The arguments are those of ``submit``; the limits are those of each query. Nothing is stored but the
+        context until the first query.
+        """
+        own = read_options(options)
+        ref = self.store_encoded(encoded_context(context))
+        return Session(self, self.store.jobs, SessionState(new_session_id(), ref, own))
+
+    def reopen_session(self, session_id: str, **options: Unpack[SubmitOptions]) -> Session:
+        """Continue a session that has had a query, here or in another process; ``options`` replace its own.
+
+        Raises:
+            NotFound: if it does not exist, or its retention is over.
+        """
+        state = stored_session(self.store.jobs, session_id)
+        own = read_options(options).over(state.options)
+        return Session(self, self.store.jobs, state._replace(options=own))
+
+    def store_encoded(self, encoded: Encoded) -> ContextRef:
+        """Store a context; one that no job uses expires after a retention time."""
+        return store_context(encoded, self.blobs)
+
+    def submit_in_session(
+        self, place: SessionPlace, context: ContextRef, query: str, options: JobOptions
+    ) -> Job | None:
+        """Submit the job at a place of a session; None if that place is taken."""
+        job_id = session_job_id(place.id, place.position)
+        item = read_item({"id": job_id, "query": query, "context": ""}, Path())
+        self._wake_workers()
+        job_options = options.over(self._defaults)
+        (created,) = self._enqueue(
+            [self._specs.make(item, job_options, context, job_id=job_id, session=place)]
+        )
+        return self.job(job_id) if created else None
 
     def submit_batch(
         self,
@@ -187,8 +253,9 @@ class Client:
                 directory (for ``submit_file``, the file's folder). The setting ``context_urls`` allows URLs.
             cap: whether the options are ceilings that no job may exceed; see docs/batches.md.
             options: those of ``submit``, for jobs that do not set them; ``batch_max_usd`` and
-                ``batch_max_tokens``, budgets that all jobs share (they replace those of an existing batch);
-                and ``webhook``, an address that is notified when a new batch ends.
+                ``batch_max_tokens``, budgets that all jobs share, and ``tags``, as for ``submit`` (they
+                replace those of an existing batch); and ``webhook``, an address that is notified when a
+                new batch ends.
 
         Raises:
             InputError: listing every bad item; nothing is submitted then. Also if the batch id is in use
@@ -230,47 +297,56 @@ class Client:
     def submit_pilot(
         self, jobs: JobSource, count: int, batch_id: str | None = None, **options: Unpack[SubmitBatchOptions]
     ) -> tuple[Batch, list[Job]]:
-        """Submit ``count`` jobs, spread evenly over the batch; ``submit_checked`` submits the others.
+        """Submit ``count`` jobs, drawn at random; ``submit_checked`` submits the others.
 
-        Returns the batch and these jobs. If the whole batch was submitted before, they are its first ones.
+        Each of ``count`` equal parts of the batch gives one. The same batch gives the same jobs. Returns the
+        batch and these jobs.
         """
         batch, defaults = self._open_batch(jobs, batch_id, options)
         count = min(count, jobs.total)
+        positions = _draw(jobs.digest, jobs.total, count)
         if not batch.record().sealed:
-            self._fill(batch.id, jobs, defaults, {n * jobs.total // count for n in range(count)})
-        return batch, [self.job(job_id) for job_id in self.store.batches.job_ids(batch.id, 0, count)]
+            self._fill(batch.id, jobs, defaults, set(positions))
+        return batch, [self.job(job_id) for job_id in self.store.batches.job_ids_at(batch.id, positions)]
 
     def _open_batch(
         self, jobs: JobSource, batch_id: str | None, options: Mapping[str, object]
     ) -> tuple[Batch, JobOptions]:
         """The batch, created if it does not exist, and the defaults for options that a job does not set."""
         batch_options, job_options = read_batch_options(options)
+        self._wake_workers(max(jobs.deepest, job_options.max_depth or 1))
         if batch_id is None:
-            batch_id = f"b{uuid.uuid4().hex[:12]}"
+            batch_id = new_batch_id()
         elif not _BATCH_ID.fullmatch(batch_id):
             raise InputError((f"batch id {batch_id!r}: must be up to 128 letters, digits, '.', '_' and '-'",))
         limits = (batch_options.max_nanousd, batch_options.batch_max_tokens)
         webhook = batch_options.webhook
-        if not self.store.batches.create(batch_id, jobs.digest, jobs.total, *limits, webhook=webhook):
-            self.store.batches.set_budget(batch_id, *limits)
+        created = self.store.batches.create(
+            batch_id, jobs.digest, jobs.total, *limits, webhook=webhook, tags=batch_options.tags
+        )
+        if not created:
+            self.store.batches.set_budget(batch_id, *limits, tags=batch_options.tags)
         return self.batch(batch_id), job_options.over(self._defaults)
 
-    def retry(self, batch_id: str, **budget: Unpack[BudgetOptions]) -> int:
+    def retry(self, batch_id: str, **options: Unpack[RetryOptions]) -> int:
         """Run again the jobs of a batch that ended without an answer; return their number.
 
         They keep their ids, their ledgers and the calls that were answered. A new budget replaces the
-        batch's; what was spent before counts against it.
+        batch's; what was spent before counts against it. A job that a limit of its own ended (``max_usd``,
+        ``max_iterations``, ``max_tokens``, ``max_sub_calls`` or ``max_seconds``) is left out, unless
+        ``raised`` has a higher value for this limit.
 
         Raises:
             NotFound: if the batch does not exist, or its retention is over.
-            InputError: if a budget is bad.
+            InputError: if a budget or limit is bad.
         """
-        limits = read_budget(**budget)
-        self.store.batches.set_budget(batch_id, limits.max_nanousd, limits.batch_max_tokens)
-        job_ids = self.store.batches.retry(batch_id)
+        limits = read_raised(options.pop("raised", None) or {})
+        budget = read_budget(**options)
+        self.store.batches.set_budget(batch_id, budget.max_nanousd, budget.batch_max_tokens)
+        job_ids = self.store.batches.retry(batch_id, limits)
         if job_ids:
-            self._wake_workers()
             specs = [job.spec for job in self.store.jobs.records(job_ids) if job]
+            self._wake_workers(max((spec.limits.max_depth for spec in specs), default=1))
             send_root(self._app, *specs, retried=True)
         return len(job_ids)
 
@@ -278,10 +354,9 @@ class Client:
         self, batch_id: str, jobs: JobSource, defaults: JobOptions, positions: Container[int] | None = None
     ) -> None:
         """Submit the jobs of a batch, or only those at ``positions``."""
-        self._wake_workers()
         items = ((n, item) for n, item in enumerate(jobs.items()) if positions is None or n in positions)
         with ThreadPoolExecutor(1) as sender:  # sends one chunk while the next is prepared
-            sending: Future[None] | None = None
+            sending: Future[list[bool]] | None = None
             for chunk in upload_contexts(items, self.blobs):
                 specs = [self._batch_spec(job, batch_id, defaults) for job in chunk]
                 if sending is not None:
@@ -313,11 +388,12 @@ class Client:
         self._resources.callback(spans.close)
         return spans
 
-    def _enqueue(self, specs: Sequence[JobSpec]) -> None:
+    def _enqueue(self, specs: Sequence[JobSpec]) -> list[bool]:
+        """Create the jobs that do not exist, and send messages for all; return which were created."""
         # Messages go out for jobs that already existed, too: the process that created them may have died
         # before it sent theirs, and an extra message does no harm.
         began_ns = time.time_ns()
-        self.store.jobs.create(specs)
+        created = self.store.jobs.create(specs)
         send_root(self._app, *specs)
         for spec in specs if self._spans.on else ():
             self._spans.record(
@@ -327,26 +403,25 @@ class Client:
                     kind="producer", links_caller=True,
                 )
             )  # fmt: skip
+        return created
 
 
 class _Waker:
-    """Starts the client's own workers when they are first needed."""
+    """Starts the client's own workers when they are first needed: those of a depth with its first job."""
 
     def __init__(self, settings: Settings, resources: ExitStack) -> None:
         self._settings = settings
         self._resources = resources
         self._lock = threading.Lock()
-        self._started = False
+        self._depths = 0
 
-    def __call__(self) -> None:
+    def __call__(self, max_depth: int) -> None:
         with self._lock:
-            if not self._started:
-                self._resources.enter_context(workers(self._settings, roots=1, subs=1))
-                self._started = True
-
-
-def _do_nothing() -> None:
-    pass
+            wanted = range(self._depths, max(max_depth, self._settings.max_depth))
+            if wanted:
+                subs = 0 if self._depths else 1
+                self._resources.enter_context(workers(self._settings, roots=1, subs=subs, depths=wanted))
+                self._depths = wanted.stop
 
 
 @cache
@@ -363,10 +438,11 @@ def _batch_again(batch_id: str) -> Batch:
     return _own_client().batch(batch_id)
 
 
-def _encoded(context: object) -> Encoded:
-    if isinstance(context, Encoded):
-        return context
-    return encode_files([context]) if isinstance(context, Path) else encode(context)
+def _draw(digest: str, total: int, count: int) -> list[int]:
+    """One random position in each of ``count`` equal parts of 0 … ``total``; the digest is the seed."""
+    draw = random.Random(digest)
+    bounds = [n * total // count for n in range(count + 1)]
+    return [draw.randrange(low, high) for low, high in pairwise(bounds)]
 
 
 def _job_id(batch_id: str, item: BatchItem) -> str:

@@ -1,8 +1,8 @@
 """Handles to a submitted job and to a submitted batch.
 
 A handle is an id and access to the store: it can be made again in another process, and no job ends when its
-handle is dropped. A pickled handle holds no address and no password: where it is unpickled, it uses that
-process's own settings.
+handle is dropped. A pickled handle holds no address and no password: the process that unpickles it uses its
+own settings.
 """
 
 import time
@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Protocol, Unpack
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.blobs.store import Blobs
-from rlm_dist.client.option_types import BudgetOptions
+from rlm_dist.broker.app import message_lists
+from rlm_dist.client.option_types import RetryOptions
 from rlm_dist.errors import Cancelled, JobFailed
 from rlm_dist.schema import BatchRecord, BatchState, Costs, JobRecord, JobState, Result, Timing
 from rlm_dist.schema.events import Event
@@ -27,7 +28,7 @@ _ALL = 2**31
 class HandleOwner(Protocol):
     """The client that made a handle."""
 
-    def retry(self, batch_id: str, **budget: Unpack[BudgetOptions]) -> int:
+    def retry(self, batch_id: str, **options: Unpack[RetryOptions]) -> int:
         """Run again the jobs of a batch that ended without an answer."""
 
     def pickled(self, handle: "Job | Batch") -> tuple[Callable[..., Any], tuple[str, ...]]:
@@ -223,7 +224,7 @@ class Batch:
 
     def cancel(self) -> None:
         """Cancel every job that has not ended."""
-        self._cluster.store.batches.cancel(self.id)
+        self._cluster.store.batches.cancel(self.id, message_lists)
 
     def delete(self) -> int:
         """Remove the batch, which must have ended, with its jobs; otherwise like ``Job.delete``."""
@@ -237,9 +238,9 @@ class Batch:
         """End the pause."""
         self._cluster.store.batches.resume(self.id)
 
-    def retry(self, **budget: Unpack[BudgetOptions]) -> int:
+    def retry(self, **options: Unpack[RetryOptions]) -> int:
         """Run again the jobs that ended without an answer, as ``Client.retry``; return their number."""
-        return self._cluster.owner.retry(self.id, **budget)
+        return self._cluster.owner.retry(self.id, **options)
 
     def finish(self, stalled_after: float) -> list[Job]:
         """Fail the running jobs that have made no progress for this many seconds; return them."""
@@ -316,6 +317,7 @@ def result_of(record: JobRecord) -> Result:
         error=outcome.error if outcome else None,
         iterations=outcome.iterations if outcome else 0,
         limits_reached=outcome.limits_reached if outcome else (),
+        votes=outcome.votes if outcome else (),
         isolation=record.isolation,
         costs=record.costs,
         timing=Timing(

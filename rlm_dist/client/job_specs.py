@@ -1,16 +1,20 @@
 """Makes the spec of a checked job from its own options and, for those it does not set, the settings."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rlm_dist.client.batch_item import BatchItem
 from rlm_dist.client.options import JobOptions
-from rlm_dist.schema import ContextRef, JobSpec, Role
+from rlm_dist.schema import ContextRef, JobSpec, Role, SessionPlace
 from rlm_dist.settings import Settings
+
+_OF_ANSWERS = ("response_schema", "quote_check", "validator", "judge", "judge_model")
 
 
 def options_of(settings: Settings) -> JobOptions:
     """The values of the settings that have the name of an option, for jobs that do not set it."""
-    names = JobOptions.model_fields.keys() & Settings.model_fields.keys()
+    # The settings max_depth and tools are what an installation serves, and no defaults of jobs.
+    names = (JobOptions.model_fields.keys() & Settings.model_fields.keys()) - {"max_depth", "tools"}
     return JobOptions.model_validate({name: getattr(settings, name) for name in names})
 
 
@@ -34,6 +38,8 @@ class JobSpecFactory:
         job_id: str,
         batch_id: str | None = None,
         index: int = 0,
+        tags: Mapping[str, str] | None = None,
+        session: SessionPlace | None = None,
     ) -> JobSpec:
         """The spec of ``item`` with ``options``, which replace its own."""
         last_options, fields = self._last
@@ -49,6 +55,8 @@ class JobSpecFactory:
             context=ref,
             metadata=item.metadata,
             form=item.form,
+            tags=dict(tags or {}),
+            session=session,
             **fields,
         )
 
@@ -58,7 +66,9 @@ class JobSpecFactory:
             "model": options.model or settings.model,
             "sub_model": options.sub_model or settings.sub_model,
             "sub_models": options.sub_models or (),
-            "prompts": settings.prompts,
+            "child_models": options.child_models or (),
+            "tools": options.tools or (),
+            "prompts": settings.prompt_family,
             "max_output_chars": settings.max_output_chars,
             "early_final": settings.early_final,
             "ask_at_limit": settings.ask_at_limit,
@@ -68,5 +78,10 @@ class JobSpecFactory:
             "cache": bool(options.cache),
             "root_parameters": options.parameters(Role.ROOT),
             "sub_parameters": options.parameters(Role.SUB),
+            "samples": options.samples or 1,
+            "reduce": options.reduce or "majority",
             "broker_prefix": settings.broker_prefix,
+            **{name: getattr(options, name) for name in _OF_ANSWERS},
+            "instructions": options.instructions or "",
+            "compaction": options.compaction or "cut",
         }

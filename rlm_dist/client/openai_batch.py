@@ -4,15 +4,16 @@
 ``reasoning_effort`` are the root model's, ``service_tier`` is that of all calls. Other fields that shape a
 single reply (``max_tokens``, ``top_p``, …) have no effect: an answer takes many replies, and a root turn that
 is cut short cannot end its code. Fields that would change the kind of answer (``tools``, ``n``, …) are
-refused. A null field is as if left out.
+refused. A null field is as if left out. ``response_format`` becomes the job's ``response_schema``.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from rlm_dist.client.chat_request import ChatMessage, ReadRequest, check_messages, read_request
+from rlm_dist.client.options import Schema
 from rlm_dist.schema import JobState, Result, Tier
 
 IGNORED = frozenset(
@@ -54,8 +55,18 @@ def _path_of_chat(url: str) -> str:
     return url
 
 
+def _text_of_id(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError("must be text or a whole number")
+    return value
+
+
+CustomId = Annotated[str, Field(min_length=1), BeforeValidator(_text_of_id)]
+"""The caller's name of a job; a whole number is taken as its digits."""
+
 _NO_TOOLS = "cannot be used here: a job has no tools of its caller"
-_STRUCTURED = "structured answers are not there yet: remove response_format"
 
 
 class _Strict(BaseModel):
@@ -73,6 +84,32 @@ class _Strict(BaseModel):
         return {name: part for name, part in value.items() if part is not None and name not in left_out}
 
 
+class _NamedSchema(_Strict):
+    """A schema with what describes it to a model; all answers are checked, whatever ``strict`` says."""
+
+    without_effect = frozenset({"name", "description", "strict"})
+
+    schema_: Schema = Field(alias="schema")
+
+
+class _ResponseFormat(_Strict):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: _NamedSchema | None = None
+
+    @model_validator(mode="after")
+    def _has_schema(self) -> "_ResponseFormat":
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema: goes with the type json_schema, and with no other")
+        return self
+
+    @property
+    def schema_of_answer(self) -> dict[str, JsonValue] | None:
+        """The schema that an answer must conform to."""
+        if self.json_schema is not None:
+            return self.json_schema.schema_
+        return {"type": "object"} if self.type == "json_object" else None
+
+
 class _Body(_Strict):
     without_effect = IGNORED | _MEANINGLESS
 
@@ -88,7 +125,7 @@ class _Body(_Strict):
         object, _only(False, reason="cannot be used here: an answer has no log probabilities")
     ] = None
     modalities: Annotated[object, _only(["text"], reason="cannot be used here: answers are text")] = None
-    response_format: Annotated[object, _only({"type": "text"}, reason=_STRUCTURED)] = None
+    response_format: _ResponseFormat | None = None
     tools: Annotated[object, _only([], reason=_NO_TOOLS)] = None
     tool_choice: Annotated[object, _only("auto", "none", reason=_NO_TOOLS)] = None
     functions: Annotated[object, _only([], reason=_NO_TOOLS)] = None
@@ -98,7 +135,7 @@ class _Body(_Strict):
 class OpenAILine(_Strict):
     """One line of an OpenAI Batch input file; ``custom_id`` and ``body`` suffice."""
 
-    custom_id: str = Field(min_length=1)
+    custom_id: CustomId
     method: Literal["POST"] = "POST"
     url: Annotated[str, AfterValidator(_path_of_chat)] = "/v1/chat/completions"
     body: _Body
@@ -108,6 +145,12 @@ class OpenAILine(_Strict):
         """The service tier of all calls; None leaves it to the settings."""
         asked = self.body.service_tier
         return None if asked == "auto" else asked
+
+    @property
+    def response_schema(self) -> dict[str, JsonValue] | None:
+        """The schema that the answer must conform to."""
+        asked = self.body.response_format
+        return None if asked is None else asked.schema_of_answer
 
     def read(self) -> ReadRequest:
         """The query and the context."""

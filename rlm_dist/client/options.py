@@ -12,18 +12,50 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+)
 
+from rlm_dist.client.answer_options import checked_field, checked_function, checked_schema, schema_of
+from rlm_dist.client.tags import check_tags
 from rlm_dist.errors import InputError
-from rlm_dist.schema import NANO, CallParameters, ExtraBody, JobLimits, OnDivergence, Priority, Role, Tier
+from rlm_dist.schema import (
+    MAX_INSTRUCTIONS_CHARS,
+    MOST_DEPTH,
+    MOST_SAMPLES,
+    NANO,
+    CallParameters,
+    Compaction,
+    ExtraBody,
+    JobLimits,
+    OnDivergence,
+    Priority,
+    Reduce,
+    Role,
+    Tier,
+)
 
+_RAISABLE = {
+    "max_usd": "max_nanousd",
+    **{name: name for name in ("max_iterations", "max_tokens", "max_sub_calls", "max_seconds")},
+}
 _MOST = 2**53
 _MOST_USD = 10**9
 _MOST_SUB_MODELS = 30  # with the job's own two, as many as a ledger has lines for
+_MOST_TOOLS = 64
 _MOST_URL_CHARS = 2000
+_MOST_RUBRIC_CHARS = 20_000
 _SIMILAR = 0.8  # of an unknown name to the one that was meant
 
 Name = Annotated[str, Field(min_length=1)]
+Schema = Annotated[dict[str, JsonValue], BeforeValidator(schema_of), AfterValidator(checked_schema)]
 
 
 class JobOptions(BaseModel):
@@ -39,7 +71,8 @@ class JobOptions(BaseModel):
     max_tokens: int | None = Field(default=None, ge=1, le=_MOST)
     max_sub_calls: int | None = Field(default=None, ge=0, le=_MOST)
     max_seconds: float | None = Field(default=None, gt=0)
-    max_depth: int | None = Field(default=None, ge=0)
+    max_depth: int | None = Field(default=None, ge=0, le=MOST_DEPTH)
+    child_models: Annotated[tuple[Name, ...], Field(strict=False, max_length=MOST_DEPTH)] | None = None
     on_divergence: OnDivergence | None = None
     priority: Priority | None = None
     cache: bool | None = None
@@ -53,12 +86,22 @@ class JobOptions(BaseModel):
     sub_extra_body: ExtraBody | None = None
     tier: Tier | None = None
     sub_tier: Tier | None = None
+    instructions: str | None = Field(default=None, min_length=1, max_length=MAX_INSTRUCTIONS_CHARS)
+    compaction: Compaction | None = None
+    response_schema: Schema | None = None
+    quote_check: Annotated[str, AfterValidator(checked_field)] | None = None
+    validator: Annotated[str, AfterValidator(checked_function)] | None = None
+    judge: Name | None = None
+    judge_model: Name | None = None
+    tools: Annotated[tuple[Name, ...], Field(strict=False, max_length=_MOST_TOOLS)] | None = None
+    samples: int | None = Field(default=None, ge=1, le=MOST_SAMPLES)
+    reduce: Reduce | None = None
 
-    @field_validator("max_depth")
+    @field_validator("judge")
     @classmethod
-    def _existing(cls, value: int | None) -> int | None:
-        if value is not None and value > 1:
-            raise ValueError("must be 0 or 1: sub-calls cannot start root loops of their own yet")
+    def _rubric(cls, value: str | None) -> str | None:
+        if value is not None and (not value.strip() or len(value) > _MOST_RUBRIC_CHARS):
+            raise ValueError(f"must be a rubric of at most {_MOST_RUBRIC_CHARS:,} characters")
         return value
 
     def over(self, defaults: "JobOptions") -> "JobOptions":
@@ -102,6 +145,12 @@ class BatchOptions(BatchBudget):
     """The options of a whole batch; ``webhook`` is the address that is notified of its end."""
 
     webhook: str | None = Field(default=None, max_length=_MOST_URL_CHARS)
+    tags: dict[str, str] | None = None
+
+    @field_validator("tags", mode="before")
+    @classmethod
+    def _good_tags(cls, value: object) -> object:
+        return None if value is None else check_tags(value)
 
     @field_validator("webhook")
     @classmethod
@@ -129,6 +178,20 @@ def read_budget(**values: object) -> BatchBudget:
         return BatchBudget.model_validate(values)
     except ValidationError as error:
         raise InputError(tuple(problems_of(error))) from None
+
+
+def read_raised(values: Mapping[str, object]) -> dict[str, float]:
+    """Check higher limits of jobs, passed by name; return them by the names of ``JobLimits``.
+
+    Raises:
+        InputError: listing every bad name and value.
+    """
+    wrong = sorted(set(values) - set(_RAISABLE))
+    if wrong:
+        names = ", ".join(_RAISABLE)
+        raise InputError(tuple(f"{name}: cannot be raised; these can: {names}" for name in wrong))
+    limits = read_options(values).limits()
+    return {field: getattr(limits, field) for name, field in _RAISABLE.items() if name in values}
 
 
 def read_options(values: Mapping[str, object]) -> JobOptions:

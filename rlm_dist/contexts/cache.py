@@ -13,10 +13,11 @@ never changes: by that, too, the fork server recognizes that REPLs can share a c
 
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -47,33 +48,36 @@ class ContextCache:
 
     def __init__(self, folder: Path, blobs: Blobs, *, max_bytes: int | None = None) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder = folder
+        self.folder = self._folder = folder
         self._blobs = blobs
         self._room_bytes = 0  # what may be fetched before all files are counted again
         self._max_bytes = max_bytes or min(MAX_BYTES, shutil.disk_usage(folder).total // _DISK_SHARE)
 
     @contextmanager
-    def hold(self, ref: ContextRef) -> Iterator[Path]:
-        """The context's file, which is not removed until the block ends."""
-        with self._open_locked(ref):
-            yield self._folder / ref.sha256
+    def hold(self, *contexts: ContextRef) -> Iterator[Path]:
+        """The context's file, which is not removed until the block ends; as for ``path``."""
+        with self._open_locked(contexts):
+            yield self._folder / _joined(contexts).sha256
 
-    def path(self, ref: ContextRef) -> Path:
+    def path(self, *contexts: ContextRef) -> Path:
         """The context's file, fetched if necessary; it may be removed when other contexts need the room.
+
+        Several contexts, those of a session, are one file, one after another.
 
         Raises:
             BlobError: the context is not stored, is damaged, or does not fit on the disk.
         """
+        ref = _joined(contexts)
         path = self._folder / ref.sha256
         if not _touch(path, ref):
             with self._lock(ref.sha256):
                 if not _touch(path, ref):  # another process may have fetched it meanwhile
-                    self._fetch(ref, path)
+                    self._fetch(contexts, ref.size_bytes, path)
         return path
 
-    def _open_locked(self, ref: ContextRef) -> BinaryIO:
+    def _open_locked(self, contexts: Sequence[ContextRef]) -> BinaryIO:
         while True:
-            path = self.path(ref)
+            path = self.path(*contexts)
             with suppress(FileNotFoundError):
                 file = path.open("rb")
                 fcntl.flock(file, fcntl.LOCK_SH)
@@ -81,20 +85,21 @@ class ContextCache:
                     return file
                 file.close()  # it was removed before the lock was taken
 
-    def _fetch(self, ref: ContextRef, path: Path) -> None:
-        self._make_room(ref.size_bytes)
+    def _fetch(self, contexts: Sequence[ContextRef], size_bytes: int, path: Path) -> None:
+        self._make_room(size_bytes)
         part = path.with_suffix(".part")
         try:
             part.unlink(missing_ok=True)  # a process that died may have left it, perhaps read-only
             with part.open("wb") as file:
-                for piece in self._blobs.read(ref.sha256):
-                    file.write(piece)
+                for ref in contexts:
+                    for piece in self._blobs.read(ref.sha256):
+                        file.write(piece)
             part.chmod(0o444)
             part.replace(path)
         except OSError as error:
             no_space = error.errno in (errno.ENOSPC, errno.EDQUOT)
             detail = "no space left" if no_space else f"cannot be written: {error.strerror or error}"
-            raise BlobError(ref.sha256, f"context cache {self._folder}: {detail}") from error
+            raise BlobError(path.name, f"context cache {self._folder}: {detail}") from error
         finally:
             part.unlink(missing_ok=True)
 
@@ -129,6 +134,15 @@ class ContextCache:
         with (self._folder / f"lock-{sha256[0]}").open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _joined(contexts: Sequence[ContextRef]) -> ContextRef:
+    """Stands for these contexts, one after another."""
+    first, *added = contexts
+    if not added:
+        return first
+    digest = hashlib.sha256("+".join(ref.sha256 for ref in contexts).encode()).hexdigest()
+    return ContextRef(sha256=digest, size_bytes=sum(ref.size_bytes for ref in contexts), info=first.info)
 
 
 def _touch(path: Path, ref: ContextRef) -> bool:

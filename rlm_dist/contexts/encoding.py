@@ -102,16 +102,22 @@ def check_value(value: object) -> None:
         raise InputError((_EMPTY,))
 
 
-def encode_files(paths: Sequence[str | Path], *, stdin: BinaryIO | None = None) -> Encoded:
+def encode_files(
+    paths: Sequence[str | Path],
+    *,
+    stdin: BinaryIO | None = None,
+    skip: Callable[[str], object] | None = None,
+) -> Encoded:
     """Encode files, folders, fsspec URLs, or standard input (``-``).
 
     One file is a str. A folder is a list of its documents, sorted and named by path, without hidden ones.
-    Several files are several contexts, named as in ``paths``.
+    Several files are several contexts, named as in ``paths``. If ``skip`` is given, it gets the path of each
+    binary file of a folder, which is left out.
 
     Raises:
         InputError: it lists every path that is missing, cannot be read or is not UTF-8.
     """
-    return _encode_found(text_files.find(paths, stdin=stdin), len(paths))
+    return _encode_found(text_files.find(paths, stdin=stdin, skip=skip), len(paths))
 
 
 def encode_named(file: ContextFile) -> Encoded:

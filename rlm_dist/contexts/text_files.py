@@ -23,6 +23,7 @@ from rlm_dist.errors import InputError
 from rlm_dist.one_line import one_line
 
 _CHUNK_BYTES = 1024 * 1024
+_LOOK_BYTES = 64 * 1024
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -69,6 +70,20 @@ class FileText:
         except OSError as error:
             raise InputError((unreadable(self.name, error),)) from None
 
+    def is_binary(self) -> bool:
+        """Whether its first 64 KiB have a zero byte or are not UTF-8.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        with self._open_file() as file:
+            start = file.read(_LOOK_BYTES)
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(start, final=len(start) < _LOOK_BYTES)
+        except UnicodeDecodeError:
+            return True
+        return b"\0" in start
+
     def scan(self, update: Callable[[bytes], object]) -> int:
         """Pass all bytes to ``update`` and return the number of characters.
 
@@ -108,12 +123,17 @@ class FoundTexts(NamedTuple):
     folders: bool
 
 
-def find(paths: Sequence[str | Path], *, stdin: BinaryIO | None) -> FoundTexts:
-    """Open every path: a file, a folder (its files, sorted, without hidden ones), a URL, or ``-``."""
+def find(
+    paths: Sequence[str | Path], *, stdin: BinaryIO | None, skip: Callable[[str], object] | None = None
+) -> FoundTexts:
+    """Open every path: a file, a folder (its files, sorted, without hidden ones), a URL, or ``-``.
+
+    If ``skip`` is given, binary files of folders are left out, and it gets the path of each.
+    """
     texts = FoundTexts([], [], any(_is_folder(path) for path in paths))
     for path in paths:
         if _is_folder(path):
-            _find_in_folder(Path(path), texts)
+            _find_in_folder(Path(path), texts, skip)
         else:
             _add(str(path), lambda path=path: _source(path, stdin), texts)  # type: ignore[misc]  # bound now
     return texts
@@ -152,15 +172,24 @@ def files_in(folder: Path, problems: list[str]) -> list[Path]:
     return sorted(files, key=lambda path: path.relative_to(folder).parts)
 
 
-def _find_in_folder(folder: Path, texts: FoundTexts) -> None:
+def _find_in_folder(folder: Path, texts: FoundTexts, skip: Callable[[str], object] | None) -> None:
+    before = len(texts.sources) + len(texts.problems)
     for path in files_in(folder, texts.problems):
         name = path.relative_to(folder).as_posix()
-        _add(str(path), lambda path=path, name=name: _file(path, name), texts)  # type: ignore[misc]  # bound now
+        _add(str(path), lambda path=path, name=name: _file(path, name), texts, skip)  # type: ignore[misc]  # bound now
+    if len(texts.sources) + len(texts.problems) == before:
+        texts.problems.append(f"{one_line(str(folder))}: holds no text files")
 
 
-def _add(name: str, make: Callable[[], FileText], texts: FoundTexts) -> None:
+def _add(
+    name: str, make: Callable[[], FileText], texts: FoundTexts, skip: Callable[[str], object] | None = None
+) -> None:
     try:
-        texts.sources.append(make())
+        text = make()
+        if skip is not None and text.is_binary():
+            skip(name)
+        else:
+            texts.sources.append(text)
     except (OSError, ImportError, ValueError) as error:
         texts.problems.append(unreadable(name, error))
 

@@ -11,14 +11,27 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from rlm_dist.engine import prompts
+from rlm_dist.engine.answer_checks import AnswerChecks, AnswersRefused, Refusal, Review
 from rlm_dist.engine.blocks import MOST_BLOCKS, BlockOrder, NotRun
+from rlm_dist.engine.compaction import FittedChat, RootWindow
 from rlm_dist.engine.journal import BudgetHint, Journal, bounded_partial
 from rlm_dist.engine.observation import BlockResult, cut, observation
 from rlm_dist.engine.parsing import ParsedReply, parse
 from rlm_dist.engine.parsing.expressions import expression, unmarked
+from rlm_dist.engine.prompts.answer_forms import refused
+from rlm_dist.engine.prompts.families import PromptTexts
 from rlm_dist.engine.repeats import NOTICE_AFTER, RepeatedErrors
 from rlm_dist.engine.text_answers import AnswerDecision, TextAnswers
-from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded, ReplayDiverged, SandboxError
+from rlm_dist.errors import (
+    AnswerCheckFailed,
+    CallError,
+    Cancelled,
+    FailureKind,
+    LimitExceeded,
+    ReplayDiverged,
+    SandboxError,
+    SettingsError,
+)
 from rlm_dist.schema import (
     CellResult,
     Completion,
@@ -35,7 +48,10 @@ from rlm_dist.schema.events import REPLAY_DIVERGED, CellRan, Emit, Marked, Messa
 
 Complete = Callable[[Sequence[Message]], Completion]
 Budget = Callable[[int], BudgetHint]
+BeginSession = Callable[[], tuple[str, int]]
 
+_UNKNOWN_WINDOW = RootWindow()
+_NO_FILE = "RLM_PROMPTS: the job asks for the prompts of a file, and this worker's setting names none"
 _WARN_AT_TURNS_LEFT = 3
 # What is shown of an output before the last turn of a job that has reached a limit; room is kept for it.
 LAST_OUTPUT_CHARS = 4000
@@ -45,8 +61,8 @@ _HINTS = {
     FailureKind.QUOTA: "The account behind this key has no credit left: top it up, or use another key.",
     FailureKind.UNKNOWN_MODEL: "Set RLM_MODEL, or the job's model, to a model that the endpoint lists.",
     FailureKind.TOO_LONG: (
-        "The chat is longer than the root model's window: use a model with a larger window, or lower "
-        "RLM_MAX_OUTPUT_CHARS."
+        "The chat is longer than the root model's window: use a model with a larger window, lower "
+        "RLM_MAX_OUTPUT_CHARS, or shorten the query and the instructions."
     ),
     FailureKind.INVALID: "The endpoint does not accept this request as it stands.",
     FailureKind.NO_ANSWER: "The model's reply had no answer: use another model, or raise its output limit.",
@@ -84,18 +100,28 @@ def run(
     journal: Journal,
     emit: Emit,
     budget: Budget | None,
+    review: Review | None = None,
+    window: RootWindow = _UNKNOWN_WINDOW,
+    texts: PromptTexts | None = None,
+    tools: str = "",
+    begin_session: BeginSession | None = None,
 ) -> Outcome:
     """Run a job's root loop to its end, starting where its journal ends.
 
     ``budget`` is called after each turn with the number of characters of the next request, and returns what
-    to tell the model; None if the job has no limits.
+    to tell the model; None if the job has no limits. ``review`` checks more than the form of an answer.
+    ``texts`` is the worker's prompt family of a file; a job that is resumed goes on with that of its journal.
+    ``tools`` describes the job's tools to the model. ``begin_session`` rebuilds what earlier queries left in
+    the REPL, and returns what to tell the model of them and how many blocks it ran; None if there is nothing.
 
     Raises:
         Superseded: another worker now holds the job.
         RLMError: the REPL, the store or the endpoint could not be reached.
     """
-    loop = _Loop(spec, complete, repl, journal, emit, budget)
+    fitted, checks = FittedChat(spec, complete, journal, emit, window), AnswerChecks(spec, journal, review)
+    loop = _Loop(spec, fitted, repl, journal, emit, budget, checks)
     try:
+        loop.open(texts, tools, begin_session)
         return loop.run()
     except LimitExceeded as error:
         loop.recover_partial_answer()
@@ -104,6 +130,10 @@ def run(
         return loop.end_without_answer(JobState.CANCELLED, "Cancelled", str(error))
     except ReplayDiverged as error:
         return loop.end_without_answer(JobState.FAILED, REPLAY_DIVERGED, str(error))
+    except AnswersRefused as error:
+        return loop.end_without_answer(JobState.EXHAUSTED, "AnswerNotConforming", str(error))
+    except AnswerCheckFailed as error:
+        return loop.end_without_answer(JobState.FAILED, "AnswerCheckFailed", str(error))
     except CallError as error:
         return loop.end_by_failed_call(error)
 
@@ -112,14 +142,16 @@ class _Loop:
     def __init__(
         self,
         spec: JobSpec,
-        complete: Complete,
+        fitted: FittedChat,
         repl: Repl,
         journal: Journal,
         emit: Emit,
         budget: Budget | None,
+        checks: AnswerChecks,
     ) -> None:
         self._spec = spec
-        self._complete = complete
+        self._checks = checks
+        self._fitted = fitted
         self._repl = repl
         self._journal = journal
         self._emit = emit
@@ -129,6 +161,8 @@ class _Loop:
         self._replies = 0
         # The REPL's variables can be rebuilt from these: each cell's code, and when it first ran.
         self._cells: list[tuple[str, int]] = []
+        self._in_session = False
+        self._earlier_cells = 0  # of a session, before those of this job in ``history``
         self._code_ran = False
         self._deferred = False
         # The limits that calls did not fit into; once there is one, the next turn is the last.
@@ -138,9 +172,24 @@ class _Loop:
         self._draft: str | None = None
         self._last_words: str | None = None
 
-    def run(self) -> Outcome:
-        for message in prompts.opening(self._spec):
+    def open(self, texts: PromptTexts | None, tools: str, begin_session: BeginSession | None) -> None:
+        """Begin the chat."""
+        session = None
+        if begin_session is not None:
+            session, self._earlier_cells = begin_session()
+            self._in_session = True
+        begun_with = self._journal.prompts(texts)
+        if begun_with is None and self._spec.prompts == "file":
+            raise SettingsError((_NO_FILE,))
+        if begun_with is not None and begun_with != texts:
+            self._mark("prompts_changed", f"the job began with those of sha256 {begun_with.sha256[:12]}")
+        begun_with_tools = self._journal.tools(tools)
+        if begun_with_tools != tools:
+            self._mark("tools_changed", "their descriptions differ from those that the job began with")
+        for message in prompts.opening(self._spec, begun_with, begun_with_tools, session):
             self._say(message.role, message.content)
+
+    def run(self) -> Outcome:
         limit = self._spec.limits.max_iterations
         turns = limit + 1 if self._spec.ask_at_limit else limit
         for self._turn in range(turns):
@@ -203,16 +252,27 @@ class _Loop:
         self._last_words = reply.visible.strip() or self._last_words
         self._answers.note_code(reply)
         results, not_run, final = self._run_blocks(reply)
-        if final is not None:
+        at_limit = turns_left < 0
+        decision = AnswerDecision(final) if final else self._text_answer(reply, results, at_limit=at_limit)
+        final, refusal = self._checked(decision.final)
+        if final is not None or last:
             return final
-        decision = self._text_answer(reply, results, at_limit=turns_left < 0)
-        if decision.final is not None or last:
-            return decision.final
         results += [decision.cell] if decision.cell else []
-        notes = [note for note in (decision.note, *_complaints(reply, completion)) if note]
+        notes = [note for note in (decision.note, refusal, *_complaints(reply, completion)) if note]
         notes += self._repeat_notes(results)
         self._say("user", self._observation(results, not_run, notes, turns_left))
         return None
+
+    def _checked(self, answer: FinalValue | None) -> tuple[FinalValue | None, str]:
+        """The answer if it is accepted, or what to tell the model; a refused one is the partial answer."""
+        if answer is None or not self._checks.active:
+            return answer, ""
+        self._draft = bounded_partial(answer.text)
+        checked = self._checks.check(answer, self._turn)
+        if not isinstance(checked, Refusal):
+            return checked, ""
+        self._mark("answer_refused", f"by the {checked.by}")
+        return None, refused(checked.by, checked.reason)
 
     def _repeat_notes(self, results: Sequence[BlockResult]) -> list[str]:
         """The note on errors that repeat, if they do."""
@@ -229,7 +289,7 @@ class _Loop:
         max_chars = self._spec.max_output_chars
         text = observation(results, max_chars=max_chars, not_run=not_run, notes=notes)
         if self._budget and not self._limits:
-            budget, chars = self._budget, sum(len(message.content) for message in self._chat) + len(text)
+            budget, chars = self._budget, self._fitted.next_chars(self._chat, text)
             hint = self._journal.hint(self._turn, lambda: budget(chars))
             notes = [*notes, hint.text] if hint.text else notes
             self._note_limits([hint.last] if hint.last else [])
@@ -253,7 +313,7 @@ class _Loop:
 
     def _ask(self) -> Completion:
         start_s = time.monotonic()
-        completion, replayed = self._journal.reply(self._turn, lambda: self._complete(tuple(self._chat)))
+        completion, replayed = self._fitted.ask(self._turn, self._chat)
         completion = completion.model_copy(update={"text": _clean(completion.text)})
         self._replies += 1
         self._emit(
@@ -284,6 +344,8 @@ class _Loop:
             block = self._run_cell(index, code)
             results.append(block)
             if block.result.final is not None:
+                rest = range(index + 2, len(reply.blocks) + 1)
+                not_run += [NotRun(number, f"block {index + 1} handed in an answer") for number in rest]
                 return _BlocksRun(results, not_run, block.result.final)
             if block.result.state_lost:
                 order.stop(index)
@@ -318,18 +380,21 @@ class _Loop:
             if self._spec.on_divergence == "fail":
                 raise ReplayDiverged(self._turn, block)
         if not repl_result.state_lost:
+            self._fitted.note_cell(self._turn, self._earlier_cells + len(self._cells))
             self._cells.append((code, began_ns))
             return BlockResult(result, number=block + 1)
-        return BlockResult(result, self._rebuild() if result.final is None else "", block + 1)
+        goes_on = result.final is None or self._checks.active
+        return BlockResult(result, self._rebuild() if goes_on else "", block + 1)
 
     def _rebuild(self) -> str:
         """Restart the REPL and rebuild the variables of earlier blocks; return a note on the result."""
         self._repl.restart()
         if not self._cells:
-            return "There were none from earlier blocks."
+            return prompts.SESSION_LEFT if self._in_session else prompts.NONE_LEFT
         for code, began_ns in self._cells:
             if self._repl.run(code, began_ns, self._turn).state_lost:
                 self._cells = []
+                self._fitted.forget_cells()
                 self._repl.restart()
                 self._mark("state_lost", "the earlier blocks could not be run again")
                 return "They could not be rebuilt: begin again from `context`."

@@ -12,10 +12,8 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -24,6 +22,7 @@ import structlog
 import uvloop
 
 from rlm_dist.errors import DENIED, CallError, FailureKind, RLMError, Unreachable
+from rlm_dist.llm.call_progress import CallProgress
 from rlm_dist.llm.connection import Connection
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.failures import HTTPRefusal, TierUnavailable, shown_url
@@ -34,7 +33,7 @@ from rlm_dist.llm.single_flight import SingleFlightCache
 from rlm_dist.llm.slots import Slots
 from rlm_dist.llm.upstreams import EndpointPool, Upstream
 from rlm_dist.llm.wire import Attempt
-from rlm_dist.schema import DEFAULT_TIER, FLEX, CallFailure, CallRequest, CallResult, Charge, Role
+from rlm_dist.schema import DEFAULT_TIER, FLEX, CallRequest, CallResult, Role
 
 T = TypeVar("T")
 # Whether a call may go from the flex tier to the default one; it may block.
@@ -48,59 +47,6 @@ HINTS = (
     "or use the small local model: `rlm-dist model pull`, then add `--local`; "
     "or try rlm-dist without a model: `rlm-dist demo --simulated`."
 )
-
-
-@dataclass(slots=True)
-class _CallProgress:
-    """The attempts of a call so far; times are those of ``time.monotonic``."""
-
-    started: float
-    deadline: float
-    wasted: list[Charge] = field(default_factory=list)
-    failures: list[FailureKind] = field(default_factory=list)
-    counted: int = 0  # failed attempts since the endpoint was last away: the retry policy counts these
-    tried: list[Upstream] = field(default_factory=list)  # since the call last paused
-    job_id: str = ""
-    without_room: int = 0  # attempts for which the tier had no room
-    waited_s: float = 0.0  # for a slot and for permits
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Move the deadline by the time spent in this block: waiting in a queue does not count."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.waited_s += time.monotonic() - began
-        self.deadline += time.monotonic() - began
-
-    def note(self, attempt: Attempt, upstream: Upstream) -> None:
-        """Record an attempt and its endpoint."""
-        self.tried.append(upstream)
-        if attempt.charge is not None:
-            self.wasted.append(attempt.charge)
-        if attempt.failure is not None:
-            self.failures.append(attempt.failure.kind)
-            self.counted += 1
-            self.without_room += isinstance(attempt.failure, TierUnavailable)
-
-    def start_over(self, seconds: float) -> None:
-        """Reset the retry count and the deadline: the endpoint was away, or another tier is asked."""
-        self.counted = 0
-        self.deadline = time.monotonic() + seconds
-
-    def result(self, attempt: Attempt) -> CallResult:
-        """The result of the call; ``attempt`` was its last attempt."""
-        failure = attempt.failure
-        return CallResult(
-            completion=attempt.completion,
-            failure=CallFailure(kind=failure.kind, message=failure.message) if failure else None,
-            wasted=tuple(self.wasted),
-            attempts=len(self.failures) + (failure is None),
-            failed_attempts=tuple(self.failures),
-            seconds=time.monotonic() - self.started,
-            waited_s=self.waited_s,
-        )
 
 
 class LLM:
@@ -240,7 +186,7 @@ class LLM:
 
     async def _call(self, request: CallRequest, job_id: str, may_fall_back: MayFallBack | None) -> CallResult:
         now = time.monotonic()
-        progress = _CallProgress(now, now + self._patience_s(request), job_id=job_id)
+        progress = CallProgress(now, now + self._patience_s(request), job_id=job_id)
         pool = self._pool(request.role)
         while True:
             try:
@@ -269,7 +215,7 @@ class LLM:
         self,
         request: CallRequest,
         attempt: Attempt,
-        progress: _CallProgress,
+        progress: CallProgress,
         may_fall_back: MayFallBack | None,
     ) -> bool:
         """Whether the call is to go on in the default tier, as the flex tier has had no room for it."""
@@ -286,7 +232,7 @@ class LLM:
             return False
 
     async def _next_attempt(
-        self, pool: EndpointPool, request: CallRequest, job_id: str, progress: _CallProgress
+        self, pool: EndpointPool, request: CallRequest, job_id: str, progress: CallProgress
     ) -> tuple[Upstream, Attempt]:
         """Wait for a slot and make one attempt; return its endpoint too. CallError if none can be made."""
         with progress.waiting():
@@ -308,7 +254,7 @@ class LLM:
         pool: EndpointPool,
         request: CallRequest,
         job_id: str,
-        progress: _CallProgress,
+        progress: CallProgress,
     ) -> Attempt:
         """Make one attempt at this endpoint, once its limiter permits it."""
         limiter = pool.limiter(upstream, request.model)
@@ -317,6 +263,7 @@ class LLM:
             patience_s = 0.0 if has_alternative else progress.deadline - time.monotonic()
             permit = await limiter.acquire(job_id, request.expected.total, patience_s)
         attempt = Attempt()
+        progress.begin()
         self._on_wire[job_id] = self._on_wire.get(job_id, 0) + 1
         try:
             attempt = await self._timed_attempt(upstream, request, progress.deadline)
@@ -345,7 +292,7 @@ class LLM:
         )
 
     def _delay_s(
-        self, upstream: Upstream, pool: EndpointPool, model: str, attempt: Attempt, progress: _CallProgress
+        self, upstream: Upstream, pool: EndpointPool, model: str, attempt: Attempt, progress: CallProgress
     ) -> float | None:
         """Seconds to wait before the next attempt, or None if there is to be none."""
         failure, now = attempt.failure, time.monotonic()

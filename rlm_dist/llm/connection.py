@@ -20,9 +20,9 @@ import httpx2
 import openai
 import structlog
 
+from rlm_dist.bounded_json import TooComplex
 from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.llm.bodies import ACCEPTED_ENCODING, MAX_LONG_BODIES, read_body, too_large
-from rlm_dist.llm.bounded_json import TooComplex
 from rlm_dist.llm.failures import (
     TROUBLE,
     HTTPRefusal,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from rlm_dist.llm.bounded_json import parse
+from rlm_dist.bounded_json import parse
 from rlm_dist.llm.retry import requested_delay_s
 
 _MAX_DEPTH = 8

@@ -237,6 +237,8 @@ def _too_long(answer: str, error: ErrorBody, quote: str) -> str:
     prompt, window = error.sizes or _sizes(error.text)
     if prompt and window:
         return f"the prompt has {prompt} tokens, the model's window is {window}"
+    if window:  # ``engine.compaction`` reads these words
+        return f"the prompt exceeds the model's window of {window} tokens{quote}"
     return f"the prompt exceeds the model's window{quote or f' ({answer})'}"
 
 

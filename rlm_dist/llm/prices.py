@@ -23,6 +23,7 @@ from typing import Any
 import genai_prices.data  # noqa: F401
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
+from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, ModelPrice
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -94,6 +95,24 @@ class Prices:
         """The cost by the published prices."""
         usd = _published_usd(model, usage, api_url)
         return None if usd is None else _nanousd(usd)
+
+
+def published_window(model: str, api_url: str) -> int | None:
+    """The tokens of a model's window, as the published data has it; None if it is not known."""
+    try:
+        _, listed = get_snapshot().find_provider_model(model, None, None, api_url)
+    except LookupError:
+        return None
+    return listed.context_window
+
+
+def is_provider(api_url: str) -> bool:
+    """Whether the published prices know this address."""
+    try:
+        get_snapshot().find_provider(None, None, api_url)
+    except LookupError:
+        return False
+    return True
 
 
 def _nanousd(usd: Decimal) -> int:

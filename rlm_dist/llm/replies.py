@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from rlm_dist.bounded_json import parse
 from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.llm.bounded_json import parse
 from rlm_dist.llm.failures import Secrets, shown
 from rlm_dist.schema import CallRequest, Role
 from rlm_dist.thoughts import without_thoughts

@@ -1,9 +1,9 @@
 """What one endpoint wants to be different in the chat requests for one model.
 
 Some models refuse ``max_tokens`` and want ``max_completion_tokens``; other servers know only ``max_tokens``.
-Some refuse any temperature or reasoning effort, and some servers only stream. The name of a model tells the
-first; the rest is learnt from refusals. A dialect only ever grows, so a request is repeated a few times at
-most.
+Some refuse any temperature, reasoning effort or JSON Schema, and some servers only stream. The name of a
+model tells the first; the rest is learnt from refusals. A dialect only ever grows, so a request is repeated a
+few times at most.
 """
 
 import re
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rlm_dist.llm.error_bodies import ErrorBody
+from rlm_dist.llm.structured_output import FIELD, is_ours, schema_digest
 
 _LIMITS = ("max_tokens", "max_completion_tokens")
 # Without these the answer is still one to the same question. A limit on the output is never left out.
@@ -35,6 +36,16 @@ _REFUSED_WORDS = re.compile(
 # The model takes the field, with another value: the user has to choose one.
 _HAS_OTHER_VALUES = re.compile(r"supported values are|must be one of|expected one of|valid values", re.I)
 _NEAR_CHARS = 60
+_SCHEMA = re.compile(
+    r"response[_ ]?format|\b(?:json[_ ]?)?schema\b|grammar|guided|structured[_ ]output", re.I
+)
+# The mode is there, but not for this schema.
+_ONE_SCHEMA = re.compile(
+    r"invalid (?:json )?schema|schema (?:must|contains|uses|has|is (?:invalid|not valid|too))|in context="
+    r"|grammar|keyword|too complex",
+    re.I,
+)
+_MOST_SCHEMAS = 100
 _WANTS_STREAM = re.compile(
     r"\bstream\W{0,4}(?:parameter )?(?:must|should|needs to|has to) be (?:set to )?['`\"]?true"
     r"|only supports? (?:the )?stream|for non-stream\w* calls"
@@ -46,15 +57,28 @@ _WANTS_STREAM = re.compile(
 
 @dataclass(frozen=True)
 class Dialect:
-    """The changes to a chat request; ``refused`` are the names of fields that were refused so far."""
+    """The changes to a chat request; ``refused`` are the names of fields that were refused so far.
+
+    ``refused_schemas`` are the digests of the only JSON Schemas that are refused.
+    """
 
     limit: str = "max_tokens"
     refused: frozenset[str] = frozenset()
     stream: bool = False
+    refused_schemas: frozenset[str] = frozenset()
 
     def dropped(self, body: Mapping[str, Any]) -> tuple[str, ...]:
         """The parameters in ``body`` that are left out."""
-        return tuple(name for name in _DROPPABLE if name in self.refused and name in body)
+        names = [name for name in _DROPPABLE if name in self.refused and name in body]
+        return (*names, FIELD) if self._refuses_schema(body) else tuple(names)
+
+    def _refuses_schema(self, body: Mapping[str, Any]) -> bool:
+        """Whether the schema in ``body`` is left out; a ``response_format`` of the user's never is."""
+        if not is_ours(body):
+            return False
+        return FIELD in self.refused or (
+            bool(self.refused_schemas) and schema_digest(body) in self.refused_schemas
+        )
 
     def translated(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """``body``, as ``wire.chat_body`` makes it, in this dialect."""
@@ -78,6 +102,8 @@ class Dialect:
         if not self.stream and _WANTS_STREAM.search(error.text):
             return replace(self, stream=True)
         name = _refused_field(error, [name for name in _NAMES if name in body])
+        if name is None and is_ours(body) and (error.parameter == FIELD or _SCHEMA.search(error.text)):
+            return self._without_schema(error, body)
         if name is None or name in self.refused:
             return None
         refused = self.refused | {name}
@@ -85,6 +111,12 @@ class Dialect:
             return replace(self, refused=refused)
         others = [other for other in _LIMITS if other not in refused]
         return replace(self, refused=refused, limit=others[0]) if others else None
+
+    def _without_schema(self, error: ErrorBody, body: Mapping[str, Any]) -> "Dialect":
+        """The answer is checked anyway, so a schema is left out whatever the refusal says about it."""
+        if _ONE_SCHEMA.search(error.text) and len(self.refused_schemas) < _MOST_SCHEMAS:
+            return replace(self, refused_schemas=self.refused_schemas | {schema_digest(body)})
+        return replace(self, refused=self.refused | {FIELD})
 
 
 _PLAIN = Dialect()

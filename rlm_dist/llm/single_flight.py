@@ -66,9 +66,8 @@ class SingleFlightCache:
             if reply is CacheRole.LEADER:
                 return await self._lead(digest, make)
             cached = CallResult.model_validate_json(reply)
-            return cached.model_copy(
-                update={"cached": True, "attempts": 0, "failed_attempts": (), "wasted": ()}
-            )
+            own = {"cached": True, "attempts": 0, "failed_attempts": (), "wasted": ()}
+            return cached.model_copy(update={**own, "started_ms": 0, "waited_s": 0.0})
 
     def close(self) -> None:
         """End the threads made here."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from rlm_dist.llm.bounded_json import TooComplex, parse
+from rlm_dist.bounded_json import TooComplex, parse
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 MAX_LINES = 500_000

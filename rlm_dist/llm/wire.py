@@ -7,11 +7,12 @@ failure is kept as a charge.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from rlm_dist.bounded_json import TooComplex, parse
 from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.llm.bounded_json import TooComplex, parse
 from rlm_dist.llm.error_bodies import error_in_reply
 from rlm_dist.llm.failures import Secrets
 from rlm_dist.llm.replies import ReplyParts, read_choice, reply_text
+from rlm_dist.llm.structured_output import FIELD, response_format
 from rlm_dist.llm.usage import reported_usage, usage_of
 from rlm_dist.schema import DEFAULT_TIER, CallRequest, Charge, Completion, Message
 
@@ -39,7 +40,10 @@ class Attempt(NamedTuple):
 def chat_body(request: CallRequest, model: str) -> dict[str, Any]:
     """The body for ``/chat/completions``."""
     messages = [{"role": message.role, "content": _sendable(message.content)} for message in request.messages]
-    return {"model": model, "messages": messages, **_parameters(request)}
+    body = {"model": model, "messages": messages, **_parameters(request)}
+    return (
+        body if request.response_schema is None else {**body, FIELD: response_format(request.response_schema)}
+    )
 
 
 def plain_body(request: CallRequest, model: str) -> dict[str, Any]:

@@ -54,23 +54,30 @@ def own_queue(settings: Settings) -> Settings:
 
 @contextmanager
 def workers(
-    settings: Settings, *, roots: int, subs: int, others: Mapping[str, Sequence[str]] | None = None
+    settings: Settings,
+    *,
+    roots: int,
+    subs: int,
+    others: Mapping[str, Sequence[str]] | None = None,
+    depths: Sequence[int] | None = None,
 ) -> Iterator[Cluster]:
     """Run worker processes, and other commands beside them, while the context is open.
+
+    There are ``roots`` root workers for each of ``depths``; the default is all that the installation serves.
 
     Raises:
         Unreachable: if one of them does not come up; the error has the end of its log.
     """
     # Two such clusters may share one Redis, so the names of their workers must differ.
     names = {
-        f"{role}{number + 1}": role
-        for role, count in ((Role.ROOT, roots), (Role.SUB, subs))
-        for number in range(count)
+        **{f"{Role.SUB}{number + 1}": Role.SUB for number in range(subs)},
+        **dict.fromkeys(own := _roots(settings, roots, depths), Role.ROOT),
     }
     commands: dict[str, Sequence[str]] = {
         name: worker_argv(role, settings, name=f"{name}-{os.getpid()}") for name, role in names.items()
     }
-    cluster = Cluster({**commands, **(others or {})}, environment=settings.variables(), folder=settings.home)
+    commands |= others or {}
+    cluster = Cluster(commands, environment=settings.variables(), folder=settings.home, own=own)
     expected = {f"{name}-{os.getpid()}" for name in names}
     with make_app(settings) as app:
 
@@ -81,6 +88,25 @@ def workers(
         with cluster:
             cluster.wait_ready(ready, _READY_S)
             yield cluster
+
+
+def _roots(settings: Settings, count: int, depths: Sequence[int] | None) -> dict[str, dict[str, str]]:
+    """The names of root workers, ``count`` for each depth, and the variable that each has of its own."""
+    return {
+        f"{Role.ROOT}{number + 1}" + (f"-depth{depth}" if depth else ""): {"RLM_ROOT_DEPTH": str(depth)}
+        for depth in (range(settings.max_depth) if depths is None else depths)
+        for number in range(count)
+    }
+
+
+def no_worker(depths: Sequence[int], why: str) -> str:
+    """What to say if no root worker listens for jobs of these depths, which are needed for ``why``."""
+    shown = ", ".join(map(str, depths))
+    commands = ", ".join(f"rlm-dist worker root --depth {depth}" for depth in depths)
+    return (
+        f"{why} needs root workers for child jobs, and none is running for depth {shown}: start "
+        f"{commands}; or set RLM_MAX_DEPTH={max(depths) + 1} for rlm-dist up"
+    )
 
 
 def is_up(home: Path) -> bool:

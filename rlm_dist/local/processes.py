@@ -33,8 +33,9 @@ _GRACE_S = 10.0
 class _Child:
     """One process that is started again whenever it dies."""
 
-    def __init__(self, name: str, argv: Sequence[str], log: Path) -> None:
+    def __init__(self, name: str, argv: Sequence[str], log: Path, own_variables: Mapping[str, str]) -> None:
         self.name = name
+        self.own_variables = own_variables
         self.log = log
         self.deaths = 0
         self.process: subprocess.Popen[bytes] | None = None
@@ -98,15 +99,24 @@ class Cluster:
     Args:
         commands: the command line of each, by a name that also names its log.
         environment: variables for the workers, which override those of this process.
+        own: further variables of single ones, by name.
         folder: the current folder of the workers; their logs go to ``logs`` in it.
     """
 
     def __init__(
-        self, commands: Mapping[str, Sequence[str]], *, environment: Mapping[str, str], folder: Path
+        self,
+        commands: Mapping[str, Sequence[str]],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        own: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self._folder = folder
         self._log_dir = folder / "logs"
-        self._workers = [_Child(name, argv, self._log_dir / f"{name}.log") for name, argv in commands.items()]
+        self._workers = [
+            _Child(name, argv, self._log_dir / f"{name}.log", (own or {}).get(name, {}))
+            for name, argv in commands.items()
+        ]
         self._variables = dict(environment)
         self._lifeline: Lifeline | None = None
         self._stopping = threading.Event()
@@ -173,7 +183,8 @@ class Cluster:
 
     def _launch(self, worker: _Child) -> None:
         assert self._lifeline is not None
-        environment = worker_environment(self._variables) | self._lifeline.variables
+        variables = {**self._variables, **worker.own_variables}
+        environment = worker_environment(variables) | self._lifeline.variables
         worker.start(environment, self._lifeline.descriptor, self._folder)
 
     def _watch(self) -> None:

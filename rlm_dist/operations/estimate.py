@@ -2,7 +2,7 @@
 
 Tokens are estimated from characters. The floor is one turn of the root model for each job: its prompts, and
 an empty reply. How often a model then reads a context is the model's own choice; for comparison, the estimate
-also says what it would take if the sub model read each job's context once.
+also says what it would take if the sub model read each job's context once. Of a job with samples, all count.
 """
 
 from collections import Counter
@@ -72,15 +72,19 @@ def estimate(items: Iterable[BatchItem], defaults: JobOptions, settings: Setting
     long_prompts = 0
     long_prompt_ids: list[str] = []
 
+    # The workers' own file is not read here; the size of its prompt is taken to be that of ``coder``.
+    family = "coder" if settings.prompt_family == "file" else settings.prompt_family
     ref_of_file = reading_files(lambda encoded: encoded.ref)
     for item in items:
         ref = item.encode().ref if item.context_file is None else ref_of_file(item.context_file)
         options = item.options.over(defaults)
-        spec = JobSpec(id="", custom_id="", query=item.query, context=ref, prompts=settings.prompts)
+        spec = JobSpec(id="", custom_id="", query=item.query, context=ref, prompts=family,
+                       instructions=options.instructions or "")  # fmt: skip
         chars = sum(len(message.content) for message in opening(spec))
-        floor.add(options.model or settings.model, chars, options.parameters(Role.ROOT).asked_tier)
+        samples = options.samples or 1
+        floor.add(options.model or settings.model, samples * chars, options.parameters(Role.ROOT).asked_tier)
         tier = options.parameters(Role.SUB).asked_tier
-        reading.add(options.sub_model or settings.sub_model, ref.info.chars, tier)
+        reading.add(options.sub_model or settings.sub_model, samples * ref.info.chars, tier)
         contexts[ref.sha256] = ref.info.chars
         readings[item.reading] += 1
         if chars > LONG_PROMPT_CHARS:

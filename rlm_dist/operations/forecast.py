@@ -2,31 +2,37 @@
 
 The ended jobs are treated as a random sample of all jobs. The rest will then take the mean times the number
 of jobs left (a sum follows the mean, not the median). The range is the 90 % prediction interval of that sum:
-it allows for the spread of the jobs left, and for the uncertainty of a mean from a small sample. Short jobs
-end first, so a projection made early in a batch is too low rather than too high.
+it allows for the spread of the jobs left, and for the uncertainty of a mean from a small sample. A small
+sample may have missed the dear jobs, so its spread is averaged with one as large as the mean, which counts as
+two jobs. Short jobs end first, so a projection made early in a batch is too low rather than too high.
+
+The time left follows the present pace: how many jobs ended in the last minutes.
 """
 
 import math
 from collections import Counter
 from collections.abc import Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 
 from rlm_dist.schema import NANO, EndedJob, JobRecord, JobState, Running, Wire
 
 _Z = 1.645  # 90 % of a normal distribution lie within this number of standard deviations
+_GUESSED = 2  # jobs that the guess of a small sample's spread counts as
+_PACE_MS = 5 * 60_000
+_PACE_JOBS = 5
 
 
 class Range(Wire):
-    """A forecast quantity; ``low`` and ``high`` are None if the sample is too small to show a spread."""
+    """A forecast quantity, and the bounds between which nine of ten lie."""
 
     likely: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
 
     def scaled(self, factor: float, shift: float = 0.0) -> "Range":
         """Each bound times ``factor``, plus ``shift``."""
-        low, high = (None if bound is None else bound * factor + shift for bound in (self.low, self.high))
-        return Range(likely=self.likely * factor + shift, low=low, high=high)
+        likely, low, high = (bound * factor + shift for bound in (self.likely, self.low, self.high))
+        return Range(likely=likely, low=low, high=high)
 
 
 class Quantiles(Wire):
@@ -68,9 +74,9 @@ def rest(sample: Sequence[float], left: int, begun: Sequence[float] = ()) -> Ran
         return None
     mean = fmean(sample)
     likely = mean * left - sum(min(amount, mean) for amount in begun)
-    if len(sample) < 2:
-        return Range(likely=likely, low=None, high=None)
-    half = _student_95(len(sample)) * stdev(sample) * math.sqrt(left + left**2 / len(sample))
+    freedom = len(sample) - 1 + _GUESSED
+    squares = sum((amount - mean) ** 2 for amount in sample) + _GUESSED * mean**2
+    half = _student_95(freedom) * math.sqrt(squares / freedom * (left + left**2 / len(sample)))
     return Range(likely=likely, low=max(0.0, likely - half), high=likely + half)
 
 
@@ -93,18 +99,39 @@ def project(
 ) -> Projection:
     """Forecast the end of a batch: ``left`` jobs have not ended, and ``running`` are those under way.
 
-    ``spent_usd`` is what the batch has spent so far, None if a price is unknown. The time assumes that the
-    number of jobs under way stays the same; it is None if there are none.
+    ``ended`` lists the newest first. ``spent_usd`` is what the batch has spent so far, None if a price is
+    unknown. The time assumes that jobs go on ending as in the last minutes or, in a batch that is too young
+    for that, that as many jobs stay under way as now; it is None if there are none.
     """
     usd = rest([job.nanousd / NANO for job in ended], left, [job.nanousd / NANO for job in running])
     run_s = [job.run_s for job in ended if job.run_s is not None]
     left_s = rest(run_s, left, [(now_ms - job.started_ms) / 1000 for job in running])
+    if left_s is not None and running:
+        left_s = _at_pace(ended, left, now_ms) or left_s.scaled(1 / len(running))
     return Projection(
         jobs_left=left,
         sample=len(ended),
         usd=None if usd is None or spent_usd is None else usd.scaled(1, spent_usd),
-        left_s=None if left_s is None or not running else left_s.scaled(1 / len(running)),
+        left_s=left_s if running else None,
     )
+
+
+def _at_pace(ended: Sequence[EndedJob], left: int, now_ms: int) -> Range | None:
+    """The time for ``left`` jobs if they go on ending as lately; None if the batch is too young to tell.
+
+    Lately: in the last five minutes, or twice the time that a job takes, if that is more; and at least the
+    last five jobs.
+    """
+    run_s = [job.run_s for job in ended[:_PACE_JOBS] if job.run_s is not None]
+    two_jobs_s = 2 * fmean(run_s) if run_s else 0
+    lately_ms = now_ms - max(_PACE_MS, 1000 * two_jobs_s)
+    count = min(max(_PACE_JOBS, sum(job.ended_ms > lately_ms for job in ended)), len(ended) - 1)
+    span_s = (now_ms - ended[count].ended_ms) / 1000 if ended else 0
+    if left == 0 or count < _PACE_JOBS or span_s < two_jobs_s:
+        return None
+    likely = left * span_s / count
+    factor = math.exp(_Z * math.sqrt(1 / count + 1 / left))
+    return Range(likely=likely, low=likely / factor, high=likely * factor)
 
 
 def pilot(jobs: Sequence[JobRecord], left: int) -> Pilot:
@@ -138,7 +165,6 @@ def _whole(sample: Sequence[float], left: int) -> Range | None:
     return remainder.scaled(1, sum(sample)) if remainder else None
 
 
-def _student_95(size: int) -> float:
-    """The 95 % point of Student's t for a sample of this size, by series expansion around the normal one."""
-    freedom = size - 1
+def _student_95(freedom: int) -> float:
+    """The 95 % point of Student's t, by series expansion around the normal one."""
     return _Z + (_Z**3 + _Z) / (4 * freedom) + (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / (96 * freedom**2)

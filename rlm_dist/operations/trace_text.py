@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rlm_dist.schema import DEFAULT_TIER, ContextInfo, ModelCosts, Usage
+from rlm_dist.schema import DEFAULT_TIER, ContextInfo, ModelCosts, Usage, Vote
 from rlm_dist.schema.events import (
     CellRan,
+    ChildrenAnswered,
     Event,
     JobEnded,
     JobStarted,
@@ -12,25 +13,57 @@ from rlm_dist.schema.events import (
     MessageAdded,
     RootReplied,
     SubCallsAnswered,
+    ToolCalled,
 )
+from rlm_dist.schema.lists import ChildRow
 from rlm_dist.store.trace import TracedEvent
 
 _LATER_MESSAGE_CHARS = 500  # a later user message mostly repeats the output above it
 
 
 def trace_lines(trace: Iterable[TracedEvent]) -> Iterator[str]:
-    """A trace as lines of plain text, turn by turn, with the seconds since its first event."""
+    """A trace as lines of plain text, turn by turn, with the seconds since its first event.
+
+    Samples run side by side; in each run of the job they are shown one after another.
+    """
     start_ms: int | None = None
-    turn: int | None = None
-    for traced in trace:
+    at: tuple[int, int] | None = None
+    samples = 1
+    for traced in _by_sample(trace):
         event = traced.event
         start_ms = traced.at_ms if start_ms is None else start_ms
+        samples = event.samples if isinstance(event, JobStarted) else samples
         event_turn = getattr(event, "turn", None)
-        if event_turn is not None and event_turn != turn:
-            turn = event_turn
+        now = None if event_turn is None else (getattr(event, "sample", 0), event_turn)
+        if now is not None and now != at:
+            at = now
+            of = f"sample {now[0] + 1} of {samples}, " if samples > 1 else ""
             yield ""
-            yield f"── turn {turn}  (+{(traced.at_ms - start_ms) / 1000:.1f} s)"
+            yield f"── {of}turn {now[1]}  (+{(traced.at_ms - start_ms) / 1000:.1f} s)"
         yield from event_lines(event)
+
+
+def _by_sample(trace: Iterable[TracedEvent]) -> Iterator[TracedEvent]:
+    """The events of each run of a job, sample by sample; those of a job without samples as they come."""
+    held: list[TracedEvent] = []
+    sampled = False
+    for traced in trace:
+        event = traced.event
+        if isinstance(event, JobStarted | JobEnded):
+            yield from sorted(held, key=lambda held: getattr(held.event, "sample", 0))
+            held, sampled = [], isinstance(event, JobStarted) and event.samples > 1
+        if sampled and not isinstance(event, JobStarted):
+            held.append(traced)
+        else:
+            yield traced
+    yield from sorted(held, key=lambda held: getattr(held.event, "sample", 0))
+
+
+def vote_lines(votes: Sequence[Vote]) -> Iterator[str]:
+    """The answers of a job's samples, each with its votes and the samples that gave it, counted from 1."""
+    for vote in votes:
+        samples = ", ".join(str(number + 1) for number in vote.samples)
+        yield f"{calls(vote.count, 'vote')} (sample {samples}): {vote.answer}"
 
 
 def event_lines(event: Event) -> Iterator[str]:
@@ -53,6 +86,12 @@ def event_lines(event: Event) -> Iterator[str]:
                 f"{event.from_store} were answered before" if event.from_store else "",
                 *(f"{count} by the tier {tier}" for tier, count in sorted(event.tiers.items())),
             )
+        case ChildrenAnswered():
+            yield f"  {calls(event.children, 'child job')} ended in {event.seconds:.1f} s" + _suffix(
+                f"{event.failed} failed" if event.failed else ""
+            )
+        case ToolCalled():
+            yield from _tool(event)
         case Marked():
             yield f"  ! {event.kind}" + (f": {event.detail}" if event.detail else "")
         case JobEnded():
@@ -72,6 +111,18 @@ def cost_lines(costs: Sequence[ModelCosts]) -> Iterator[str]:
             f"{line.audio_tokens:,} tokens of audio" if line.audio_tokens else "",
             f"{calls(line.billed_calls, 'call')} as billed by the endpoint" if line.billed_calls else "",
         )
+
+
+def child_lines(children: Sequence[ChildRow], more: int = 0) -> Iterator[str]:
+    """The children of a job, one line each, and how many more there are."""
+    for child in children:
+        costs = child.costs
+        made = calls(costs.root_llm_calls + costs.sub_llm_calls, "call")
+        price = "price unknown" if costs.total_cost is None else f"${costs.total_cost:.6f}"
+        took = "" if child.seconds is None else f"{child.seconds:.1f} s"
+        yield f"  {child.id}: {child.state}, {calls(child.turns, 'turn')}, {made}, {price}" + _suffix(took)
+    if more:
+        yield f"  and {more:,} more"
 
 
 def _tier(tier: str | None) -> str:
@@ -108,8 +159,14 @@ def context_text(info: ContextInfo) -> str:
 def _started(event: JobStarted) -> Iterator[str]:
     attempt = f", attempt {event.epoch}" if event.epoch > 1 else ""
     yield f"job {event.job_id} on {event.worker}{attempt}"
-    yield f"  model {event.model}, sub model {event.sub_model}, prompts {event.prompts}"
+    yield f"  model {event.model}, sub model {event.sub_model}, prompts {event.prompts}{_digest(event)}"
     yield f"  sandbox: {event.isolation}; context: {context_text(event.context)}"
+    if event.session is not None:
+        yield f"  session: {event.session}"
+
+
+def _digest(event: JobStarted) -> str:
+    return f" ({event.prompts_sha256[:12]})" if event.prompts_sha256 else ""
 
 
 def _message(event: MessageAdded) -> Iterator[str]:
@@ -134,11 +191,21 @@ def _cell(event: CellRan) -> Iterator[str]:
         yield from _indented(event.error, "    ! ")
 
 
+def _tool(event: ToolCalled) -> Iterator[str]:
+    yield f"  tool {event.name}: {event.seconds:.1f} s" + _suffix(
+        "" if event.ok else "failed", "was called before" if event.from_store else ""
+    )
+    yield from _indented(event.arguments, "    > ")
+    yield from _indented(event.result, "    " if event.ok else "    ! ")
+
+
 def _ended(event: JobEnded) -> Iterator[str]:
     yield ""
     yield f"{event.state} after {calls(event.iterations, 'turn')}"
     if event.error:
         yield f"  {event.error.type}: {event.error.message}"
+    for line in vote_lines(event.votes):
+        yield from _indented(line, "  ")
     if event.answer is not None:
         yield from _indented(event.answer, "  ")
 

@@ -86,7 +86,7 @@ def call_attributes(
 
 
 def _cached(usage: Usage) -> dict[str, AttributeValue]:
-    """The cached part of the input. Langfuse would add it to the input, unless it is told all parts."""
+    """The cached part of the input. Langfuse would add it to the input, unless all parts are named."""
     parts = {
         "input": usage.input_tokens - usage.cached_tokens,
         "input_cached_tokens": usage.cached_tokens,

@@ -31,7 +31,7 @@ def missing_extra() -> str | None:
 
 
 def open_spans(*, content: bool, warn: Callable[[str], None]) -> Spans:
-    """The spans of this process, opened after the fork. ``warn`` is told once what keeps them back."""
+    """The spans of this process, opened after the fork. ``warn`` is called once with what keeps them back."""
     if not is_wanted() or missing_extra():
         return NO_SPANS
     from rlm_dist.otel.exporter import OtlpSpans  # noqa: PLC0415  # an optional dependency

@@ -11,18 +11,17 @@ the parts of a large batch finish one after another, and the next ones are sent 
 """
 
 import math
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-import structlog
-
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.errors import CallError, FailureKind, LimitExceeded, RLMError
+from rlm_dist.json_schemas import JsonSchema
 from rlm_dist.root_worker.named_models import NamedModels
+from rlm_dist.root_worker.reply_waiter import ReplyWaiter
 from rlm_dist.schema import (
     DEFAULT_TIER,
     Answer,
@@ -31,18 +30,16 @@ from rlm_dist.schema import (
     CallResult,
     JobSpec,
     Message,
-    ReachedLimit,
     Role,
 )
 from rlm_dist.schema.events import Emit, SubCallsAnswered
+from rlm_dist.schema.id_lists import pack_ids
 from rlm_dist.schema.leases import RENEW_S
 from rlm_dist.store import CallRefused, CallState, OpenCall, Store, Window
 from rlm_dist.worker.accounts import Accounts
 from rlm_dist.worker.call_ids import CallIds
 from rlm_dist.worker.failpoints import failpoint
 from rlm_dist.worker.heartbeats import OutageDetector
-
-log = structlog.get_logger()
 
 CHUNK_CALLS = 16
 # Smaller chunks for small windows, so that workers with few slots get about equally many calls.
@@ -73,16 +70,23 @@ Replies = dict[str, str | None]
 class _OpenQuery:
     """A ``query`` of ``size`` prompts in a turn: how many of its calls are unanswered, and new replies."""
 
-    def __init__(self, size: int, turn: int, traceparent: str | None) -> None:
+    def __init__(
+        self, size: int, turn: int, traceparent: str | None, schema: JsonSchema | None = None
+    ) -> None:
         self.size = size
+        self.schema = schema
         self.turn = turn
         self.traceparent = traceparent
         self.unanswered = 0
         self.replies: Replies = {}
 
 
-class FanOut:
-    """Serves ``llm_query`` for one run of one job; ``query`` may be called from several threads."""
+class FanOut(ReplyWaiter):
+    """Serves ``llm_query`` for one run of one part of a job; ``query`` may be called from several threads.
+
+    A job may have ``parts`` that run at once, each with a fan-out of its own: each has its share of the
+    window. ``part`` names the one that this is, so that its calls are its own.
+    """
 
     def __init__(
         self,
@@ -95,7 +99,10 @@ class FanOut:
         send: Send,
         queue_is_empty: Callable[[], bool],
         emit: Emit,
+        part: str = "",
+        parts: int = 1,
     ) -> None:
+        super().__init__(spec.id)
         self._spec = spec
         self._epoch = epoch
         self._store = store
@@ -105,17 +112,13 @@ class FanOut:
         self._queue_is_empty = queue_is_empty
         self._emit = emit
         self._named_models = NamedModels(spec, accounts.resolve)
-        self._call_ids = CallIds(spec.id)
-        self._changed = threading.Condition()
+        self._call_ids = CallIds(spec.id, part)
+        self._parts = parts
         self._outstanding: dict[str, _OpenQuery] = {}
         self._unsent: list[_OpenQuery] = []  # the queries with prompts that wait for room, oldest first
         self._window = Window(0, 0)
         self._window_at = -math.inf
-        self._limits: dict[str, ReachedLimit] = {}
         self.asked = 0  # prompts in this run of the job, those that were answered before included
-        self._error: RLMError | None = None
-        self._closed = False
-        self._reader: threading.Thread | None = None
 
     def query(
         self,
@@ -124,11 +127,15 @@ class FanOut:
         *,
         turn: int = 0,
         traceparent: str | None = None,
+        schema: JsonSchema | None = None,
+        by_user: bool = False,
     ) -> list[Answer]:
         """Send every prompt, wait for all answers, and return them in the order of the prompts.
 
-        A call that does not fit into a limit of the job or its batch is not made: its answer is a failure of
-        kind ``limit``, and ``take_limits`` returns the limit.
+        ``schema`` goes to the endpoint with each call; whether answers conform is not checked here.
+        ``by_user`` says that the user, not code, named ``model``. A call that does not fit into a limit of
+        the job or its batch is not made: its answer is a failure of kind ``limit``, and ``take_limits``
+        returns the limit.
 
         Raises:
             UnknownPrice: if there is a money budget, but no price for the model.
@@ -139,8 +146,9 @@ class FanOut:
         started = time.monotonic()
         with self._changed:
             self.asked += len(prompts)
-        query = _OpenQuery(len(prompts), turn, traceparent)
-        ids, by_id, from_store = self._query_all(prompts, self._named_models.model(model), query)
+        query = _OpenQuery(len(prompts), turn, traceparent, schema)
+        named = model if by_user and model is not None else self._named_models.model(model)
+        ids, by_id, from_store = self._query_all(prompts, named, query)
         failpoint("calls.answered", self._spec.id)
         answers = [by_id[call_id] for call_id in ids]
         if from_store:
@@ -158,6 +166,7 @@ class FanOut:
                         answer.tier for answer in answers if answer.tier not in (None, DEFAULT_TIER)
                     ),
                     seconds=time.monotonic() - started,
+                    call_ids=pack_ids(ids),
                 )
             )
         for failure in failures:
@@ -166,33 +175,15 @@ class FanOut:
                 raise error
         return answers
 
-    def take_limits(self) -> tuple[ReachedLimit, ...]:
-        """The limits that calls did not fit into since the last call of this method, each once."""
-        with self._changed:
-            limits, self._limits = self._limits, {}
-        return tuple(limits.values())
-
     def rewind(self) -> None:
         """Give out call ids from the start again, before the same cells are run again."""
         self._call_ids.rewind()
 
-    def abort(self, error: RLMError) -> None:
-        """Make every waiting and every later ``query`` raise ``error``."""
-        with self._changed:
-            self._error = self._error or error
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Stop the reader thread."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        if self._reader is not None:
-            self._reader.join()
-
-    def _open_call(self, messages: tuple[Message, ...], model: str) -> OpenCall:
+    def _open_call(self, messages: tuple[Message, ...], model: str, schema: JsonSchema | None) -> OpenCall:
         request = CallRequest(
-            role=Role.SUB, model=model, messages=messages, cache=self._spec.cache,
+            role=Role.SUB, model=model, messages=messages,
+            cache=self._spec.cache and self._spec.samples == 1,  # votes are worth as much as they are apart
+            response_schema=None if schema is None else dict(schema),
             **self._spec.sub_parameters.model_dump(),
         )  # fmt: skip
         tokens, nanousd = self._accounts.reserve(request)
@@ -233,7 +224,10 @@ class FanOut:
             self._unsent.append(query)
         while position < len(prompts):
             size = max(1, self._fair_window().calls // _PIECES_A_WINDOW)
-            piece = [self._open_call(messages, model) for messages in prompts[position : position + size]]
+            piece = [
+                self._open_call(messages, model, query.schema)
+                for messages in prompts[position : position + size]
+            ]
             position += len(piece)
             with self._changed:
                 self._wait(partial(self._may_send, query, len(piece)))
@@ -248,7 +242,8 @@ class FanOut:
     def _fair_window(self) -> Window:
         """This job's window, read from the store again every ``RENEW_S``."""
         if time.monotonic() - self._window_at > RENEW_S:
-            self._window = self._store.workers.fair_window()
+            window = self._store.workers.fair_window()
+            self._window = window._replace(calls=max(1, window.calls // self._parts))
             self._window_at = time.monotonic()
         return self._window
 
@@ -267,12 +262,6 @@ class FanOut:
             self._wait(lambda: len(query.replies) >= at_least or not query.unanswered)
             replies, query.replies = query.replies, {}
         return replies
-
-    def _wait(self, ready: Callable[[], bool]) -> None:
-        """Wait until ``ready()``, with the lock held; raises the error passed to ``abort``."""
-        self._changed.wait_for(lambda: ready() or self._error is not None)
-        if self._error is not None:
-            raise self._error
 
     def _open(self, piece: Sequence[OpenCall], model: str, query: _OpenQuery) -> int:
         states = self._store.calls.open(self._spec.id, self._epoch, piece)
@@ -304,8 +293,7 @@ class FanOut:
                 raise error
             failure = CallFailure(kind=FailureKind.LIMIT, message=f"not made: {error}")
             replies[call_id] = CallResult(failure=failure, attempts=0).model_dump_json()
-            with self._changed:
-                self._limits.setdefault(error.kind, ReachedLimit(*error.args))
+            self._note_limit(error)
         self._receive(replies)
 
     def _dispatch(self, call_ids: Sequence[str], query: _OpenQuery) -> None:
@@ -357,31 +345,20 @@ class FanOut:
             tier=tier,
         )
 
-    def _start_reader(self) -> None:
-        if self._reader is None:
-            self._reader = threading.Thread(target=self._read, name=f"replies-{self._spec.id}", daemon=True)
-            self._reader.start()
-
-    def _read(self) -> None:
+    def _follow(self) -> None:
         cursor = "0"
         checked = time.monotonic()
         outages = OutageDetector(RECHECK_S)
-        try:
-            while self._wait_for_calls():
-                outages.begin()
-                replies = self._store.calls.replies(self._spec.id, cursor, block_ms=_READ_BLOCK_MS)
-                if replies:
-                    cursor = replies[-1].cursor
-                    self._receive({reply.call_id: reply.packed for reply in replies})
-                reachable = outages.over()
-                if reachable and time.monotonic() - checked > RECHECK_S:
-                    self._recheck()
-                    checked = time.monotonic()
-        except RLMError as error:
-            self.abort(error)
-        except Exception as error:
-            log.exception("reply_reader_failed", job=self._spec.id)
-            self.abort(RLMError(f"reading the replies failed: {type(error).__name__}"))
+        while self._wait_for_calls():
+            outages.begin()
+            replies = self._store.calls.replies(self._spec.id, cursor, block_ms=_READ_BLOCK_MS)
+            if replies:
+                cursor = replies[-1].cursor
+                self._receive({reply.call_id: reply.packed for reply in replies})
+            reachable = outages.over()
+            if reachable and time.monotonic() - checked > RECHECK_S:
+                self._recheck()
+                checked = time.monotonic()
 
     def _wait_for_calls(self) -> bool:
         with self._changed:

@@ -7,25 +7,33 @@ job waits for: a cell, a root call or a sub-call.
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.engine import loop as engine
+from rlm_dist.engine.compaction import RootWindow
 from rlm_dist.engine.journal import BudgetHint, Journal
-from rlm_dist.errors import BlobError, RLMError
+from rlm_dist.engine.prompts.families import PromptTexts
+from rlm_dist.errors import BlobError, NotFound, RLMError
+from rlm_dist.root_worker.answer_review import AnswerReview
+from rlm_dist.root_worker.children import ChildJobs
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.root_worker.root_calls import RootCalls
-from rlm_dist.schema import NANO, Completion, JobRecord, Message, Outcome
+from rlm_dist.root_worker.run_counts import RunCounts
+from rlm_dist.root_worker.session_rebuild import SessionRebuild
+from rlm_dist.schema import NANO, Completion, JobRecord, JobSpec, Message, Outcome
 from rlm_dist.schema.events import REPLAY_DIVERGED, Emit, Event, Marked, RootReplied
 from rlm_dist.store import Store
+from rlm_dist.worker.accounts import Accounts
 from rlm_dist.worker.failpoints import failpoint
 
 _WARN_AT = 0.75
 
 
 class RootJob:
-    """A job leased by this worker, with everything needed to run it."""
+    """A job leased by this worker, or one sample of it, with everything needed to run it."""
 
     def __init__(
         self,
@@ -38,7 +46,20 @@ class RootJob:
         fan_out: FanOut,
         repl: JobRepl,
         emit: Emit,
+        accounts: Accounts,
+        review: AnswerReview | None = None,
+        children: ChildJobs | None = None,
+        window: RootWindow,
+        texts: PromptTexts | None,
+        sample: int = 0,
+        counts: RunCounts | None = None,
     ) -> None:
+        """The samples of a job share ``counts``."""
+        self._children = children
+        self._window = window
+        self._texts = texts
+        self._sample = sample
+        self._counts = counts or RunCounts()
         self._spec = record.spec
         self._epoch = record.epoch
         self._lease = lease
@@ -48,11 +69,9 @@ class RootJob:
         self._fan_out = fan_out
         self._repl = repl
         self._sink = emit
-        self._diverged = 0
-        self._turns = 0
-        self._batch_has_budget = record.spec.batch_id is not None and store.batches.has_budget(
-            record.spec.batch_id
-        )
+        self._review = review
+        self._session = self._session_of(accounts)
+        self._shares_budget = _shares_budget(record.spec, store)
 
     def run(self) -> Outcome:
         """Run the root loop to its end.
@@ -62,28 +81,50 @@ class RootJob:
             Parked: if the job has to go back to the queue.
             RLMError: if the REPL cannot be started, or the store cannot be reached.
         """
-        journal = Journal(list(self._entries()), self._write)
-        self._lease.on_lost(self._stop)
+        session = self._session
+        keeps_code = self._spec.session is not None
+        journal = Journal(self._entries(), self._write, self._sample, keeps_code=keeps_code)
+        self._lease.on_lost(self.stop)
         try:
             self._repl.sandbox.start()
-            return engine.run(
+            outcome = engine.run(
                 self._spec,
                 complete=self._complete,
                 repl=self._repl,
                 journal=journal,
                 emit=self._emit,
                 budget=self._budget if self._has_limits or self._has_budget else None,
+                review=self._review,
+                window=self._window,
+                texts=self._texts,
+                tools=self._repl.tool_docs,
+                begin_session=None if session is None else partial(session.begin, journal),
             )
+            if session is not None:
+                with suppress(NotFound):  # the answer is good all the same
+                    session.keep()
+            return outcome
         finally:
             self._repl.sandbox.close()
             self._fan_out.close()
+            if self._children is not None:
+                self._children.close()
+
+    def _session_of(self, accounts: Accounts) -> SessionRebuild | None:
+        """What the job's session has to rebuild; None if there is nothing."""
+        place = self._spec.session
+        if place is None or not (place.position or place.added):
+            return None
+        return SessionRebuild(
+            self._spec, place, store=self._store, payloads=self._payloads,
+            accounts=accounts, repl=self._repl, emit=self._emit,
+        )  # fmt: skip
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, Marked) and event.kind == REPLAY_DIVERGED:
-            self._diverged += 1
-            self._store.jobs.note_divergence(self._spec.id, self._epoch, self._diverged)
+            self._counts.diverge(partial(self._store.jobs.note_divergence, self._spec.id, self._epoch))
         elif isinstance(event, RootReplied):
-            self._turns = event.turn + 1
+            self._counts.begin_turn(self._sample, event.turn)
         self._sink(event)
 
     def _entries(self) -> Iterator[str]:
@@ -98,13 +139,22 @@ class RootJob:
             packed = self._payloads.pack(self._spec.id, entry)
         except BlobError:  # the journal must not fail its job
             packed = entry
-        self._store.journals.append(self._spec.id, self._epoch, packed, self._turns)
+        self._store.journals.append(self._spec.id, self._epoch, packed, self._counts.turns)
         failpoint("journal.written", self._spec.id)
 
-    def _stop(self, error: RLMError) -> None:
+    def leave_room(self) -> None:
+        """Give free what the run kept of the budgets, if other samples of the job go on."""
+        self._calls.leave_room()
+
+    def stop(self, error: RLMError) -> None:
+        """Stop whatever the run waits for, because of ``error``."""
         self._calls.abort(error)
         self._fan_out.abort(error)
-        self._repl.sandbox.abort(error)
+        if self._children is not None:
+            self._children.abort(error)
+        self._repl.abort(error)
+        if self._review is not None:
+            self._review.abort(error)
 
     @property
     def _has_limits(self) -> bool:
@@ -114,9 +164,9 @@ class RootJob:
 
     @property
     def _has_budget(self) -> bool:
-        """Whether money or tokens are limited; its batch counts if it had a budget when this run began."""
+        """Whether money or tokens are limited; one that is shared counts if it was set at the start."""
         limits = self._spec.limits
-        return self._batch_has_budget or limits.max_nanousd is not None or limits.max_tokens is not None
+        return self._shares_budget or limits.max_nanousd is not None or limits.max_tokens is not None
 
     def _complete(self, messages: Sequence[Message]) -> Completion:
         completion = self._calls.complete(messages)
@@ -145,7 +195,9 @@ class RootJob:
         limits = self._spec.limits
         if limits.max_seconds is not None:
             yield "seconds", self._lease.used_s, limits.max_seconds
-        near = limits.max_sub_calls is not None and self._fan_out.asked > _WARN_AT * limits.max_sub_calls
+        near = limits.max_sub_calls is not None and (
+            self._spec.samples > 1 or self._fan_out.asked > _WARN_AT * limits.max_sub_calls
+        )
         if limits.max_nanousd is None and limits.max_tokens is None and not near:
             return  # most jobs are far from their limit: do not read the ledger after each turn
         costs = self._store.jobs.costs(self._spec.id)
@@ -155,3 +207,9 @@ class RootJob:
             yield "tokens", costs.root_llm_tokens + costs.sub_llm_tokens, limits.max_tokens
         if limits.max_sub_calls is not None:
             yield "sub-calls", costs.sub_llm_calls, limits.max_sub_calls
+
+
+def _shares_budget(spec: JobSpec, store: Store) -> bool:
+    """Whether its batch or a job above it has a budget of money or tokens."""
+    of_batch = spec.batch_id is not None and store.batches.has_budget(spec.batch_id)
+    return of_batch or (spec.parent_id is not None and store.children.share_a_budget(spec.parent_id))

@@ -40,7 +40,7 @@ class JobLease:
         self._waits = waits
         self._each_beat = each_beat
         self._error: RLMError | None = None
-        self._stop: Callable[[RLMError], None] | None = None
+        self._stops: list[Callable[[RLMError], None]] = []
         self._last_beat = time.monotonic()
         self._began = self._last_beat - ran_ms / 1000
         self._heart = PeriodicThread(self._beat, period_s=RENEW_S, name=f"lease-{self._job_id}")
@@ -58,9 +58,14 @@ class JobLease:
         """How long the job has run, including its runs on earlier holders."""
         return time.monotonic() - self._began
 
+    @property
+    def left_s(self) -> float | None:
+        """How long the job may still run; None if it has no time limit."""
+        return None if self._limit_s is None else max(0.0, self._limit_s - self.used_s)
+
     def on_lost(self, stop: Callable[[RLMError], None]) -> None:
         """Call ``stop`` with the reason when the run has to end; at once if it already has to."""
-        self._stop = stop
+        self._stops.append(stop)
         if self._error is not None:
             stop(self._error)
 
@@ -97,5 +102,5 @@ class JobLease:
 
     def _lose(self, error: RLMError) -> None:
         self._error = self._error or error
-        if self._stop is not None:
-            self._stop(error)
+        for stop in tuple(self._stops):
+            stop(error)

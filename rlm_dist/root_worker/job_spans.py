@@ -11,16 +11,19 @@ from rlm_dist.otel.spans import Attributes, FinishedSpan, Spans, cell_span, job_
 from rlm_dist.schema import CallRequest, CallResult, JobRecord, Outcome
 from rlm_dist.schema.events import CellRan, Emit, Event, MessageAdded, RootReplied
 from rlm_dist.store import Settlement
+from rlm_dist.worker.call_ids import part_of
 from rlm_dist.worker.call_spans import record_call
 
 
 class JobSpans:
     """Records the spans of one run of a job; if ``spans`` is off, every method returns at once."""
 
-    def __init__(self, spans: Spans, record: JobRecord) -> None:
+    def __init__(self, spans: Spans, record: JobRecord, sample: int = 0) -> None:
         self._spans = spans
         self._record = record
         self._job_id = record.spec.id
+        self._part = f"{record.spec.id} {part_of(sample)}" if sample else record.spec.id
+        self._samples: list[JobSpans] = []
         self._turn = 0
         self._replied = False
         self._is_new = False  # whether this run did something in the turn that an earlier one had not
@@ -40,19 +43,23 @@ class JobSpans:
     def root_call(self, request: CallRequest, result: CallResult, settlement: Settlement) -> None:
         """Record a call of the root model, made in the present turn."""
         self._is_new = True
-        record_call(
-            self._spans, self._job_id, turn_span(self._job_id, self._turn), request, result, settlement
-        )
+        record_call(self._spans, self._job_id, turn_span(self._part, self._turn), request, result, settlement)
 
     def cell(self, turn: int, code: str) -> str | None:
         """What names the span of this cell to those who work for it; None if nobody wants spans."""
-        return traceparent(self._job_id, cell_span(self._job_id, turn, code)) if self._spans.on else None
+        return traceparent(self._job_id, cell_span(self._part, turn, code)) if self._spans.on else None
+
+    def of_sample(self, sample: int) -> "JobSpans":
+        """Those of a sample, whose turns are recorded beside those of others; they end with the job."""
+        self._samples.append(JobSpans(self._spans, self._record, sample))
+        return self._samples[-1]
 
     def end(self, outcome: Outcome) -> None:
         """Record the job, which has ended, and its last turn. Its span begins with its submission."""
         if not self._spans.on:
             return
-        self._end_turn()
+        for spans in (self, *self._samples):
+            spans._end_turn()
         spec = self._record.spec
         self._send(
             "invoke_agent rlm",
@@ -81,8 +88,8 @@ class JobSpans:
             "execute_tool python",
             time.time_ns() - int(cell.seconds * 1e9),
             attributes.cell_attributes(self._job_id, cell, content=self._spans.content),
-            span_id=cell_span(self._job_id, cell.turn, cell.code),
-            parent=turn_span(self._job_id, cell.turn),
+            span_id=cell_span(self._part, cell.turn, cell.code),
+            parent=turn_span(self._part, cell.turn),
             error="error" if cell.error else None,
         )
 
@@ -92,7 +99,7 @@ class JobSpans:
                 "turn",
                 self._turn_began_ns,
                 attributes.turn_attributes(self._job_id, self._turn),
-                span_id=turn_span(self._job_id, self._turn),
+                span_id=turn_span(self._part, self._turn),
                 parent=job_span(self._job_id),
                 error=None,
             )

@@ -4,10 +4,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.engine.loop import LAST_OUTPUT_CHARS
 from rlm_dist.errors import CallError, Parked, RLMError, Superseded
+from rlm_dist.root_worker.room import Room
 from rlm_dist.schema import (
     CHARS_PER_TOKEN,
     CallRequest,
@@ -22,7 +24,7 @@ from rlm_dist.schema import (
 from rlm_dist.schema.events import Emit, Marked
 from rlm_dist.store import CallRefused, CallState, CallStore, OpenCall, Settlement
 from rlm_dist.worker.accounts import Accounts, end_of_call
-from rlm_dist.worker.call_ids import CallIds
+from rlm_dist.worker.call_ids import CallIds, part_of
 from rlm_dist.worker.failpoints import failpoint
 from rlm_dist.worker.fallback import fallback
 from rlm_dist.worker.model_client import ModelClient
@@ -38,7 +40,7 @@ RecordCall = Callable[[CallRequest, CallResult, Settlement], None]
 
 
 class RootCalls:
-    """Calls the root model for one run of one job."""
+    """Calls the root model for one run of one sample of a job."""
 
     def __init__(
         self,
@@ -52,8 +54,10 @@ class RootCalls:
         accounts: Accounts,
         emit: Emit,
         record: RecordCall = lambda *_: None,
+        sample: int = 0,
+        room: Room | None = None,
     ) -> None:
-        """``record`` is told of each call that was settled here."""
+        """``record`` is called with each call that was settled here; samples of a job share ``room``."""
         self._spec = spec
         self._epoch = epoch
         self._owner = owner
@@ -63,7 +67,9 @@ class RootCalls:
         self._accounts = accounts
         self._emit = emit
         self._record = record
-        self._call_ids = CallIds(spec.id)
+        self._call_ids = CallIds(spec.id, part_of(sample))
+        self._room = room or Room(partial(calls.keep, spec.id, epoch))
+        self._sample = sample
         self._last: tuple[CallRequest, Completion] | None = None
         self._error: RLMError | None = None
         self._marked_parameters: set[str] = set()
@@ -103,7 +109,7 @@ class RootCalls:
         request, completion = self._last
         chars = request.chars + len(completion.text) + _NEXT_CHARS
         tokens, nanousd = self._accounts.reserve(request, self._expected(chars))
-        self._calls.keep(self._spec.id, self._epoch, tokens=tokens, nanousd=nanousd, partly=True)
+        self._room.keep(self._sample, tokens=tokens, nanousd=nanousd or 0, partly=True)
 
     def keep_room_for_two(self, chars: int) -> ReachedLimit | None:
         """Keep room for two more root calls, the first of ``chars``; the limit if they do not fit.
@@ -119,8 +125,12 @@ class RootCalls:
         pairs = [self._accounts.reserve(request, usage) for usage in (first, second)]
         tokens = sum(tokens for tokens, _ in pairs)
         nanousd = sum(nanousd or 0 for _, nanousd in pairs)
-        refused = self._calls.keep(self._spec.id, self._epoch, tokens=tokens, nanousd=nanousd)
+        refused = self._room.keep(self._sample, tokens=tokens, nanousd=nanousd)
         return ReachedLimit(refused.kind, refused.used, refused.limit, refused.needed) if refused else None
+
+    def leave_room(self) -> None:
+        """Keep no more: the sample has ended."""
+        self._room.leave(self._sample)
 
     def _expected(self, chars: int, output_tokens: int | None = None) -> Usage:
         """The estimated tokens of a call whose chat has ``chars`` characters, from those of the last call.
@@ -149,7 +159,8 @@ class RootCalls:
         call = OpenCall(
             call_id=call_id, request="{}", reserve_tokens=tokens, reserve_nanousd=nanousd, role=Role.ROOT
         )
-        (state,) = self._calls.open(self._spec.id, self._epoch, [call])
+        with self._room.drawing(self._sample):
+            (state,) = self._calls.open(self._spec.id, self._epoch, [call])
         if isinstance(state, CallRefused):
             raise state.error(self._accounts.resolved(Role.ROOT, request.model))
         if state is not CallState.SETTLED:

@@ -68,9 +68,9 @@ def add_root_task(app: Celery, settings: Settings) -> None:
     def close_metrics(**_: object) -> None:
         port.close()
 
-    @worker_init.connect(weak=False)
-    def consume_again_queue(**_: object) -> None:
-        app.amqp.queues.select_add(queue(AGAIN_QUEUE))  # also if -Q does not name it
+    if settings.root_depth == 0:
+        # Also if -Q does not name it.
+        worker_init.connect(lambda **_: app.amqp.queues.select_add(queue(AGAIN_QUEUE)), weak=False)
 
     # A garbage collection writes to every object that it visits: without this, each process of the pool would
     # soon have its own copy of the pages with everything imported before the fork.

@@ -15,31 +15,45 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from rlm_dist.broker.app import SUB_QUEUE
 from rlm_dist.broker.publish import SubTasks, queued, send_root, send_sub
+from rlm_dist.engine.compaction import RootWindow
 from rlm_dist.errors import NotFound, Parked, RLMError, Superseded, Unreachable
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.failures import shown_url
+from rlm_dist.llm.prices import published_window
+from rlm_dist.root_worker.answer_review import make_review
+from rlm_dist.root_worker.children import ChildJobs
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job import RootJob
 from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.job_log import log_end, log_park, log_start
 from rlm_dist.root_worker.job_spans import JobSpans
+from rlm_dist.root_worker.job_tools import JobTools, named_tools
+from rlm_dist.root_worker.model_windows import ModelWindows, summariser
 from rlm_dist.root_worker.repl import JobRepl
+from rlm_dist.root_worker.room import Room
 from rlm_dist.root_worker.root_calls import RootCalls
+from rlm_dist.root_worker.run_counts import RunCounts
+from rlm_dist.root_worker.samples import AT_ONCE, JUDGE, Samples
 from rlm_dist.sandbox.fork_server_process import ForkServerProcess
 from rlm_dist.sandbox.fork_server_start import start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.probe import choose
-from rlm_dist.schema import ErrorInfo, JobRecord, JobState, Outcome, Role
-from rlm_dist.schema.events import Event, JobEnded, JobStarted, Marked
+from rlm_dist.schema import ErrorInfo, JobRecord, JobSpec, JobState, Outcome, Role
+from rlm_dist.schema.events import Emit, Event, JobEnded, JobStarted, Marked
 from rlm_dist.schema.leases import LEASE_MS
 from rlm_dist.settings import Settings
 from rlm_dist.store.trace import TraceSink
+from rlm_dist.worker.call_ids import part_of
 from rlm_dist.worker.failpoints import failpoint
+from rlm_dist.worker.mcp_config import read_servers
+from rlm_dist.worker.mcp_servers import McpServers
 from rlm_dist.worker.metrics import Unmeasured
 from rlm_dist.worker.metrics_port import SANDBOX
 from rlm_dist.worker.process import Worker
+from rlm_dist.worker.prompt_file import read_prompts
+from rlm_dist.worker.tool_functions import load_functions
 
 log = structlog.get_logger()
 
@@ -71,11 +85,30 @@ class RootWorker(Worker):
             {shown_url(endpoint.url.rstrip("/")) for endpoint in endpoints_of(settings, role)}
             for role in Role
         ]
+        self._prompt_texts = read_prompts(settings.prompts)
+        self._windows = ModelWindows(settings.windows, self._published_window)
+        self._functions = load_functions(settings.tools)
+        self._mcp_servers = McpServers(read_servers(settings.mcp_servers), settings.tool_timeout_s)
         self._repls = start_at(_level(settings), find(settings.sandbox_packages), fork_server)
 
+    def _published_window(self, model: str) -> int | None:
+        """The smallest window that the endpoints of the root model have by the published data."""
+        endpoints = endpoints_of(self.settings, Role.ROOT)
+        windows = [published_window(endpoint.named(model), endpoint.url) for endpoint in endpoints]
+        return min((window for window in windows if window), default=None)
+
+    def _window(self, model: str, fan_out: FanOut) -> RootWindow:
+        named = partial(self.accounts.resolved, Role.ROOT, model)
+        return RootWindow(
+            tokens=lambda: self._windows.tokens(named()),
+            learned=lambda tokens: self._windows.learn(named(), tokens),
+            summarise=summariser(fan_out),
+        )
+
     def close(self) -> None:
-        """Close the REPLs, and all that ``Worker`` closes."""
+        """Close the REPLs and MCP servers, and all that ``Worker`` closes."""
         self._repls.close()
+        self._mcp_servers.close()
         super().close()
 
     def run(self, job_id: str, task_id: str) -> Outcome | None:
@@ -139,12 +172,13 @@ class RootWorker(Worker):
     def _outcome(
         self, record: JobRecord, task_id: str, lease: JobLease, emit: TraceSink, spans: JobSpans
     ) -> Outcome:
-        context = record.spec.context
+        session = record.spec.session
+        contexts = (record.spec.context, *(file.context for file in (session.added if session else ())))
         try:
             # The context may be stored in Redis, which may be away.
-            self.store.connection.patiently(lambda: self.contexts.path(context))
-            with self.contexts.hold(context) as path:
-                return self._job(record, task_id, lease, emit, spans, path).run()
+            self.store.connection.patiently(lambda: self.contexts.path(*contexts))
+            with self.contexts.hold(*contexts) as path:
+                return self._run_loops(record, task_id, lease, emit, spans, path)
         except (Parked, Superseded):
             raise
         except RLMError as error:
@@ -159,11 +193,8 @@ class RootWorker(Worker):
         """Store the outcome; False if the job had ended already, or another worker holds it."""
         if outcome.state is not JobState.CANCELLED:  # its calls have been given up
             self._await_calls(record)
-        emit(
-            JobEnded(
-                state=outcome.state, answer=outcome.answer, error=outcome.error, iterations=outcome.iterations
-            )
-        )
+        ended_so = outcome.model_dump(include={"state", "answer", "error", "iterations", "votes"})
+        emit(JobEnded.model_validate(ended_so))
         emit.flush()
         failpoint("root.finishing", record.spec.id)
         ended = self.store.jobs.finish(record.spec.id, record.epoch, outcome)
@@ -197,7 +228,7 @@ class RootWorker(Worker):
                 lambda: self.store.jobs.costs(record.spec.id).duplicate_paid_calls - before
             )
 
-    def _job(
+    def _run_loops(
         self,
         record: JobRecord,
         task_id: str,
@@ -205,48 +236,114 @@ class RootWorker(Worker):
         emit: TraceSink,
         spans: JobSpans,
         context_path: Path,
-    ) -> RootJob:
-        spec, epoch = record.spec, record.epoch
-        sink = emit
+    ) -> Outcome:
+        """Run the job's root loop, or one for each of its samples."""
+        spec, worker = record.spec, self.owner.removeprefix(self.settings.broker_prefix)
+        if self._repls.level is Level.OFF:
+            log.warning("job_not_isolated")
+        texts = self._prompt_texts if spec.prompts == "file" else None
+        emit(
+            JobStarted(
+                job_id=spec.id, epoch=record.epoch, worker=worker,
+                model=spec.model, sub_model=spec.sub_model, prompts=spec.prompts,
+                isolation=self._repls.level.isolation, context=spec.context.info, samples=spec.samples,
+                prompts_sha256=texts.sha256 if texts else None,
+                session=spec.session.id if spec.session else None,
+            )
+        )  # fmt: skip
+        emit.flush()  # if this process dies at once, the trace still shows that it had the job
+        counts, room = RunCounts(), Room(partial(self.store.calls.keep, spec.id, record.epoch))
+
+        def make(sample: int, spans: JobSpans) -> RootJob:
+            seen = self._measured(emit, sample)
+            calls = RootCalls(
+                spec=spec, epoch=record.epoch, owner=self.owner, calls=self.store.calls,
+                payloads=self.payloads, llm=self.llm, accounts=self.accounts, emit=seen,
+                record=spans.root_call, sample=sample, room=room,
+            )  # fmt: skip
+            part = part_of(sample)
+            fan_out = self._fan_out(record, task_id, seen, part, min(AT_ONCE, spec.samples))
+            children = self._children(record, lease, seen, part) if spec.has_children else None
+            tools = self._job_tools(record, seen, part)
+            return RootJob(
+                record=record, lease=lease, store=self.store, payloads=self.payloads, calls=calls,
+                fan_out=fan_out, repl=self._repl(spec, context_path, fan_out, children, tools, spans),
+                review=make_review(spec, fan_out, context_path, self.settings.validators),
+                window=self._window(spec.model, fan_out), texts=texts, children=children,
+                accounts=self.accounts, emit=spans.watch(seen), sample=sample, counts=counts,
+            )  # fmt: skip
+
+        if spec.samples == 1:
+            return make(0, spans).run()
+        return Samples(
+            record=record, lease=lease, store=self.store, payloads=self.payloads,
+            emit=self._measured(emit, 0), make=lambda sample: make(sample, spans.of_sample(sample)),
+            judge=lambda: self._fan_out(record, task_id, self._measured(emit, 0), JUDGE),
+        ).run()  # fmt: skip
+
+    def _measured(self, emit: TraceSink, sample: int) -> Emit:
+        """Put the events of a sample into the metrics and the trace."""
 
         def measured(event: Event) -> None:
             self.metrics.event(event)
-            sink(event)
+            emit(event.model_copy(update={"sample": sample}) if sample else event)
 
-        calls = RootCalls(
-            spec=spec, epoch=epoch, owner=self.owner,
-            calls=self.store.calls, payloads=self.payloads, llm=self.llm, accounts=self.accounts,
-            emit=measured, record=spans.root_call,
-        )  # fmt: skip
-        fan_out = FanOut(
+        return measured
+
+    def _fan_out(self, record: JobRecord, task_id: str, emit: Emit, part: str = "", parts: int = 1) -> FanOut:
+        spec, epoch = record.spec, record.epoch
+        return FanOut(
             spec=spec, epoch=epoch, store=self.store, payloads=self.payloads, accounts=self.accounts,
             send=partial(self._send, SubTasks(spec, epoch=epoch, root_task_id=task_id)),
-            queue_is_empty=self._queue_is_empty, emit=measured,
+            queue_is_empty=self._queue_is_empty, emit=emit, part=part, parts=parts,
         )  # fmt: skip
+
+    def _repl(
+        self,
+        spec: JobSpec,
+        context_path: Path,
+        fan_out: FanOut,
+        children: ChildJobs | None,
+        tools: JobTools,
+        spans: JobSpans,
+    ) -> JobRepl:
         limits = SandboxLimits(
             code_timeout_s=self.settings.code_timeout_s,
             outage_s=self.settings.outage_s,
             max_output_chars=spec.max_output_chars,
         )
-        if self._repls.level is Level.OFF:
-            log.warning("job_not_isolated")
-        repl = JobRepl(
+        return JobRepl(
             fan_out,
-            lambda query: Sandbox(context_path=context_path, query=query, limits=limits, start=self._repls),
+            lambda query, typed_query: Sandbox(
+                context_path=context_path, query=query, typed_query=typed_query,
+                limits=limits, start=self._repls, children=children, tools=tools,
+            ),
             self.metrics.repl_lost,
             spans.cell,
-        )
-        emit(
-            JobStarted(
-                job_id=spec.id, epoch=epoch, worker=self.owner.removeprefix(self.settings.broker_prefix),
-                model=spec.model, sub_model=spec.sub_model,
-                prompts=spec.prompts, isolation=repl.sandbox.isolation, context=spec.context.info,
-            )
+            children,
+            tools,
         )  # fmt: skip
-        emit.flush()  # if this process dies at once, the trace still shows that it had the job
-        return RootJob(
-            record=record, lease=lease, store=self.store, payloads=self.payloads,
-            calls=calls, fan_out=fan_out, repl=repl, emit=spans.watch(measured),
+
+    def _children(self, record: JobRecord, lease: JobLease, emit: Emit, part: str) -> ChildJobs:
+        return ChildJobs(
+            spec=record.spec, epoch=record.epoch, store=self.store, blobs=self.blobs,
+            resolve=self.accounts.resolve, send=self._send_children, left_s=lambda: lease.left_s, emit=emit,
+            folder=self.contexts.folder, max_context_bytes=self.settings.max_context_bytes, part=part,
+        )  # fmt: skip
+
+    def _send_children(self, specs: Sequence[JobSpec]) -> None:
+        """Put children on the queue of their depth; if that fails, the reaper does so later."""
+        try:
+            send_root(self.app, *specs)
+        except (OperationalError, redis.RedisError) as error:
+            log.warning("children_not_sent", error=type(error).__name__)
+
+    def _job_tools(self, record: JobRecord, emit: Emit, part: str) -> JobTools:
+        spec = record.spec
+        return JobTools(
+            named_tools(spec.tools, self._functions, self._mcp_servers),
+            job_id=spec.id, part=part, epoch=record.epoch, calls=self.store.tool_calls,
+            payloads=self.payloads, timeout_s=self.settings.tool_timeout_s, emit=emit,
         )  # fmt: skip
 
     def _send(

@@ -10,17 +10,27 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from rlm_dist.errors import LimitExceeded, SandboxError
 from rlm_dist.sandbox.inside.exits import SERVER_DIED
 from rlm_dist.sandbox.level import Level
-from rlm_dist.sandbox.messages import Broken, CellDone, ChildMessage, ContextReady, HandedIn, ResolvedPath
-from rlm_dist.sandbox.session import Query, ReplProcess, Session
+from rlm_dist.sandbox.messages import (
+    Broken,
+    CellDone,
+    ChildMessage,
+    ContextReady,
+    HandedIn,
+    QueryBegun,
+    ResolvedPath,
+)
+from rlm_dist.sandbox.session import Query, ReplProcess, ReplSession, TypedQuery
+from rlm_dist.sandbox.tools import HostTools, NoTools
+from rlm_dist.sandbox.uploads import Children
 from rlm_dist.schema import CellResult, FinalValue, Resolved
 from rlm_dist.schema.cells import LostBy
 
-__all__ = ["Query", "ReplStart", "Sandbox", "SandboxLimits"]
+__all__ = ["EndedQuery", "Query", "ReplStart", "Sandbox", "SandboxLimits", "TypedQuery"]
 
 _START_S = 120.0
 _RESOLVE_S = 10.0
@@ -42,7 +52,7 @@ class SandboxLimits:
     """What the REPL process may use; ``memory_bytes`` None: computed from the size of its context.
 
     A cell with its sub-calls may take 20 times ``code_timeout_s``, and ``outage_s`` more: for so long a
-    sub-call may wait for an endpoint that is away.
+    sub-call may wait for an endpoint that is away. The time in which a child job is open does not count.
     """
 
     code_timeout_s: float = 120.0
@@ -59,6 +69,13 @@ class SandboxLimits:
         return _WALL_FACTOR * self.code_timeout_s + self.outage_s
 
 
+class EndedQuery(NamedTuple):
+    """A query of a session that has ended, with its answer if it has one."""
+
+    query: str
+    answer: str | None
+
+
 class ReplStart(Protocol):
     """Starts REPL processes."""
 
@@ -71,7 +88,8 @@ class ReplStart(Protocol):
 class Sandbox:
     """The REPL of one job. ``run`` and ``resolve`` are called from one thread, the other methods from any.
 
-    ``start`` is shared with other sandboxes; ``close`` leaves it open.
+    ``start`` is shared with other sandboxes; ``close`` leaves it open. Without ``typed_query`` the REPL's
+    ``llm_query`` takes no ``schema``. ``children`` serves ``rlm_query``, else a plain sub-call.
     """
 
     def __init__(
@@ -81,13 +99,19 @@ class Sandbox:
         query: Query,
         limits: SandboxLimits,
         start: ReplStart,
+        typed_query: TypedQuery | None = None,
+        children: Children | None = None,
+        tools: HostTools | None = None,
     ) -> None:
+        self._tools: HostTools = tools or NoTools()
         self._context_path = context_path
         self._query = query
+        self._typed_query = typed_query
+        self._children = children
         self._limits = limits
         self._start = start
         self._lock = threading.Lock()
-        self._session: Session | None = None
+        self._session: ReplSession | None = None
         self._failure: BaseException | None = None
         self._closed = False
         self._cell = 0
@@ -126,21 +150,32 @@ class Sandbox:
             raise SandboxError(detail)
         self._names, self._partial = (), None
 
-    def _open_session(self) -> tuple[Session, ChildMessage | None]:
+    def _open_session(self) -> tuple[ReplSession, ChildMessage | None]:
         """Start a process; return its session and first message, None if it ended without one."""
         with self._lock:
             if self._closed:
                 raise SandboxError("the REPL is closed")
             memory = self._limits.memory_bytes or _memory_for(self._context_path)
             process, channel = self._start.launch(self._context_path, memory)
-            session = self._session = Session(process, channel, self._query)
+            session = self._session = ReplSession(
+                process, channel, self._query, self._tools,
+                typed_query=self._typed_query, children=self._children,
+            )  # fmt: skip
         limits = {
             "memory_bytes": memory,
             "cpu_s": self._limits.cpu_s,
             "file_size_bytes": self._limits.file_size_bytes,
             "open_files": self._limits.open_files,
         }
-        session.order({"op": "start", "limits": limits, "max_output_chars": self._limits.max_output_chars})
+        session.order(
+            {
+                "op": "start",
+                "limits": limits,
+                "max_output_chars": self._limits.max_output_chars,
+                "max_context_bytes": self._children.max_context_bytes if self._children else None,
+                "tools": list(self._tools.specs),
+            }
+        )
         reply, _ = self._reply(session, _START_S, _START_S)
         self._raise_failure(session)
         return session, reply
@@ -210,6 +245,26 @@ class Sandbox:
             return Resolved(found=False)
         return Resolved(found=reply.found, final=_final(reply.final), names=reply.names)
 
+    def begin(self, added: int, ended: EndedQuery | None) -> tuple[str, ...]:
+        """Begin the next query of a session; return a line for each variable that the earlier ones left.
+
+        ``added`` contexts of the context's file are visible from now on, ``ended`` is the query before.
+
+        Raises:
+            RLMError: as ``run``.
+            SandboxError: as ``run``, or the process ended.
+        """
+        session = self._require_session()
+        self._raise_failure(session)
+        session.order({"op": "begin", "added": added, "ended": ended._asdict() if ended else None})
+        reply, _ = self._reply(session, _RESOLVE_S, _WALL_FACTOR * _RESOLVE_S)
+        self._raise_failure(session)
+        if not isinstance(reply, QueryBegun):
+            session.end("it did not answer")
+            raise SandboxError(f"the next query cannot begin: {session.gone}")
+        self._partial = None
+        return reply.variables
+
     def abort(self, error: BaseException) -> None:
         """Stop the running cell, or prevent the next one from starting: ``run`` raises ``error``."""
         with self._lock:
@@ -226,12 +281,12 @@ class Sandbox:
         if session is not None:
             session.end("it was closed")
 
-    def _require_session(self) -> Session:
+    def _require_session(self) -> ReplSession:
         if self._session is None or self._closed:
             raise SandboxError("the REPL is closed" if self._closed else "the REPL was not started")
         return self._session
 
-    def _raise_failure(self, session: Session) -> None:
+    def _raise_failure(self, session: ReplSession) -> None:
         failure, self._failure = self._failure or session.take_failure(), None
         if failure is not None:
             raise failure
@@ -239,7 +294,7 @@ class Sandbox:
             raise SandboxError("the REPL is closed")
 
     def _reply(
-        self, session: Session, limit_s: float, wall_s: float
+        self, session: ReplSession, limit_s: float, wall_s: float
     ) -> tuple[ChildMessage | None, str | None]:
         """Wait for the reply to an order, and stop the child when its time is up.
 
@@ -288,7 +343,7 @@ class Sandbox:
             partial=partial,
         )
 
-    def _lost_result(self, session: Session, stopped: str | None) -> CellResult:
+    def _lost_result(self, session: ReplSession, stopped: str | None) -> CellResult:
         if stopped is not None:
             reason = f"{stopped}, and {session.gone}."
         else:

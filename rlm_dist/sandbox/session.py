@@ -15,10 +15,22 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from rlm_dist.errors import CallError, ModelNotAllowed, RLMError, SandboxError
+from rlm_dist.errors import CallError, FailureKind, ModelNotAllowed, RLMError, SandboxError
+from rlm_dist.json_schemas import JsonSchema
 from rlm_dist.sandbox.inside.frames import CHUNK_BYTES, MAX_FRAME, FrameError, encoded, pack, receive
-from rlm_dist.sandbox.messages import ChildMessage, QueryAsked, parse
-from rlm_dist.schema import Answer, Message
+from rlm_dist.sandbox.messages import (
+    Asked,
+    ChildMessage,
+    ChildrenAsked,
+    QueryAsked,
+    ToolAsked,
+    UploadPiece,
+    UploadsForgotten,
+    parse,
+)
+from rlm_dist.sandbox.tools import HostTools, ToolReply
+from rlm_dist.sandbox.uploads import Children, Uploads
+from rlm_dist.schema import Answer, ContextRef, Message
 
 _MAX_THREADS = 64
 _MAX_OPEN_CALLS = 1024
@@ -42,6 +54,14 @@ class Query(Protocol):
     """
 
     def __call__(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]: ...
+
+
+class TypedQuery(Protocol):
+    """As ``Query``; the text of each answer is JSON that conforms to ``schema``, which has been checked."""
+
+    def __call__(
+        self, prompts: Sequence[tuple[Message, ...]], model: str | None, schema: JsonSchema
+    ) -> list[Answer]: ...
 
 
 class ReplProcess(Protocol):
@@ -68,6 +88,8 @@ class Stopwatch:
         self._since: float | None = self._began
         self._stopped_at = self._began
         self._all_failed = True
+        self._waited = 0.0
+        self._waits_since: float | None = None
 
     def stop(self) -> None:
         """Stop counting: a call is open."""
@@ -94,10 +116,19 @@ class Stopwatch:
         running = time.monotonic() - self._since if self._since is not None else 0.0
         return self._used + running
 
+    def wait(self, *, child_open: bool) -> None:
+        """Note whether a child is open: that time is not in ``total_s``."""
+        now = time.monotonic()
+        if self._waits_since is not None:
+            self._waited += now - self._waits_since
+        self._waits_since = now if child_open else None
+
     @property
     def total_s(self) -> float:
-        """Seconds since it was made, open calls included."""
-        return time.monotonic() - self._began
+        """Seconds since it was made, open calls included, but for the time in which a child was open."""
+        now = time.monotonic()
+        waiting = now - self._waits_since if self._waits_since is not None else 0.0
+        return now - self._began - self._waited - waiting
 
     @property
     def running(self) -> bool:
@@ -105,18 +136,31 @@ class Stopwatch:
         return self._since is not None
 
 
-class Session:
+class ReplSession:
     """One REPL process from its start to its end."""
 
-    def __init__(self, process: ReplProcess, channel: socket.socket, query: Query) -> None:
+    def __init__(
+        self,
+        process: ReplProcess,
+        channel: socket.socket,
+        query: Query,
+        tools: HostTools,
+        *,
+        typed_query: TypedQuery | None = None,
+        children: Children | None = None,
+    ) -> None:
         self.process = process
         self.calls = 0
         self.failed_calls = 0
         self.truncated_calls = 0
         self._channel = channel
         self._query = query
+        self._typed_query = typed_query
+        self._tools = tools
         self._changed = threading.Condition()
-        self._open: dict[int, int] = {}  # id of a query → its bytes of memory
+        self._children = children
+        self._uploads = Uploads(children) if children is not None else None
+        self._open: dict[tuple[str, int], int] = {}  # kind and id of a call → its bytes of memory
         self._frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._unread_bytes = 0
         self._unread_since = 0.0
@@ -146,6 +190,7 @@ class Session:
             self._stopwatch = Stopwatch()
             if self._open:
                 self._stopwatch.stop()
+            self._stopwatch.wait(child_open=self._child_open)
         self._send(message)
 
     def wait(self, limit_s: float, until: float | None) -> ChildMessage | None:
@@ -241,36 +286,80 @@ class Session:
             pass  # another thread is ending the session
         finally:
             self.end(reason)
+            if self._uploads is not None:
+                self._uploads.close()
             self._writer.join()
             self._channel.close()
 
     def _take(self, message: ChildMessage) -> None:
+        contexts: Sequence[ContextRef | None] = ()
+        if isinstance(message, UploadPiece | UploadsForgotten | ChildrenAsked):
+            if self._uploads is None:
+                raise SandboxError("a frame for children in a job that has none")
+            if not isinstance(message, ChildrenAsked):
+                self._take_context(self._uploads, message)
+                return
+            contexts = self._uploads.contexts(message)
+            if len(contexts) != len(message.prompts):
+                raise SandboxError("a number of contexts that is not that of the prompts")
         with self._changed:
-            if not isinstance(message, QueryAsked):
+            if not isinstance(message, QueryAsked | ChildrenAsked | ToolAsked):
                 if not self._reply_due:
                     raise SandboxError(f"a {message.op} frame without an order")
                 self._reply_due = False
                 self._reply = message
                 self._changed.notify_all()
                 return
-            if message.id in self._open:
+            if (message.op, message.id) in self._open:
                 raise SandboxError("a call id that is still open")
             cost = message.cost
             self._changed.wait_for(lambda: self._gone is not None or self._has_room(cost))
             if self._gone is None:
-                self._open[message.id] = cost
-                self._stopwatch.stop()
-                self.calls += len(message.prompts)
-                self._pool.submit(self._serve, message)
+                self._open_call(message, contexts)
+
+    def _open_call(self, message: Asked | ToolAsked, contexts: Sequence[ContextRef | None]) -> None:
+        """Have a call served by a thread, with the lock held."""
+        self._open[message.op, message.id] = message.cost
+        self._stopwatch.stop()
+        self._stopwatch.wait(child_open=self._child_open)
+        if isinstance(message, ToolAsked):
+            self._pool.submit(self._serve_tool, message)
+        else:
+            self.calls += len(message.prompts)
+            self._pool.submit(self._serve, message, contexts)
+
+    @property
+    def _child_open(self) -> bool:
+        return any(op == "children" for op, _ in self._open)
+
+    def _take_context(self, uploads: Uploads, message: UploadPiece | UploadsForgotten) -> None:
+        """Take a piece of a context; the cell's clock stands still meanwhile, as a store may be slow."""
+        if isinstance(message, UploadsForgotten):
+            uploads.forget(message.ids)
+            return
+        with self._changed:
+            self._stopwatch.stop()
+            self._stopwatch.note(all_failed=False)
+        try:
+            uploads.take(message)
+        except (FrameError, SandboxError):
+            raise
+        except BaseException as error:  # noqa: BLE001  # it ends the cell, as one of a query does
+            self.fail(error)
+            raise SandboxError("a context for a child could not be stored") from None
+        finally:
+            with self._changed:
+                if not self._open:
+                    self._stopwatch.go()
 
     def _has_room(self, size: int) -> bool:
         """Whether a call may be opened that takes this many bytes of memory."""
         fits = len(self._open) < _MAX_OPEN_CALLS and sum(self._open.values()) + size <= _MAX_OPEN_BYTES
         return fits and self._unread_bytes <= _MAX_UNREAD_BYTES
 
-    def _serve(self, message: QueryAsked) -> None:
+    def _serve(self, message: Asked, contexts: Sequence[ContextRef | None]) -> None:
         """Answer one query frame; the stopwatch resumes before the reply is written."""
-        answers = self._answers(message)
+        answers = self._answers(message, contexts)
         failed = sum("failure" in answer for answer in answers)
         truncated = sum("truncated" in answer for answer in answers)
         refused = sum("refused" in answer for answer in answers)
@@ -278,18 +367,40 @@ class Session:
             self.failed_calls += failed
             self.truncated_calls += truncated
             self.calls -= refused  # none of these was made
-            del self._open[message.id]
-            self._stopwatch.note(all_failed=failed + refused == len(answers))
-            if not self._open:
-                self._stopwatch.go()
-            self._changed.notify_all()
+            self._close_call(message, all_failed=failed + refused == len(answers))
         for at, part in _parts(answers):
             self._send({"op": "reply", "id": message.id, "at": at, "answers": part})
 
-    def _answers(self, message: QueryAsked) -> list[_ReplyAnswer]:
+    def _serve_tool(self, message: ToolAsked) -> None:
+        """Answer one call of a tool; the stopwatch resumes before the reply is written."""
+        try:
+            reply = self._tools.call(message.name, message.arguments)
+        except BaseException as error:  # noqa: BLE001  # the edge of a thread: ``run`` raises it
+            self.fail(error)
+            reply = ToolReply(None, message="the job ends")
+        with self._changed:
+            self._close_call(message, all_failed=reply.result is None)
+        self._send(reply.frame(message.id))
+
+    def _close_call(self, message: Asked | ToolAsked, *, all_failed: bool) -> None:
+        """Note that a call was answered, with the lock held."""
+        del self._open[message.op, message.id]
+        self._stopwatch.note(all_failed=all_failed)
+        self._stopwatch.wait(child_open=self._child_open)
+        if not self._open:
+            self._stopwatch.go()
+        self._changed.notify_all()
+
+    def _answers(self, message: Asked, contexts: Sequence[ContextRef | None]) -> list[_ReplyAnswer]:
         count = len(message.prompts)
         try:
-            answers = self._query(message.prompts, message.model)
+            if isinstance(message, QueryAsked):
+                if problem := message.schema_problem:
+                    return [{"refused": problem}] * count
+                answers = self._ask(message)
+            else:
+                assert self._children is not None  # else its frame was refused
+                answers = self._children.ask(message.prompts, contexts, message.model)
             if len(answers) != count:
                 raise SandboxError(f"the query returned {len(answers)} answers for {count} calls")
             return [_reply_answer(answer) for answer in answers]
@@ -300,6 +411,13 @@ class Session:
         except BaseException as error:  # noqa: BLE001  # the edge of a thread: ``run`` raises it
             self.fail(error)
             return [{"failure": str(error) if isinstance(error, RLMError) else "internal error"}] * count
+
+    def _ask(self, message: QueryAsked) -> list[Answer]:
+        if message.response_schema is None:
+            return self._query(message.prompts, message.model)
+        if self._typed_query is None:
+            raise CallError(FailureKind.INVALID, "schema= cannot be used here")
+        return self._typed_query(message.prompts, message.model, message.response_schema)
 
 
 def _reply_answer(answer: Answer) -> _ReplyAnswer:

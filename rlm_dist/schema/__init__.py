@@ -14,10 +14,13 @@ from rlm_dist.schema.calls import (
     Message,
 )
 from rlm_dist.schema.cells import REPL_NAMES, CellResult, Clipped, FinalValue, ReachedLimit, Resolved
+from rlm_dist.schema.contexts import ContextInfo, ContextRef
 from rlm_dist.schema.costs import DEFAULT_TIER, FLEX, Charge, Costs, ModelCosts, Tier, Usage, tier_name
 from rlm_dist.schema.jobs import (
-    ContextInfo,
-    ContextRef,
+    MAX_INSTRUCTIONS_CHARS,
+    MOST_DEPTH,
+    MOST_SAMPLES,
+    Compaction,
     EndedJob,
     ErrorInfo,
     JobLimits,
@@ -28,17 +31,24 @@ from rlm_dist.schema.jobs import (
     Outcome,
     Priority,
     PromptFamily,
+    Reduce,
     Result,
     Running,
     Timing,
+    Vote,
 )
+from rlm_dist.schema.sessions import AddedContext, SessionPlace, session_job_id
 
 __all__ = [
     "CHARS_PER_TOKEN",
     "DEFAULT_TIER",
     "FLEX",
+    "MAX_INSTRUCTIONS_CHARS",
+    "MOST_DEPTH",
+    "MOST_SAMPLES",
     "NANO",
     "REPL_NAMES",
+    "AddedContext",
     "Answer",
     "BatchRecord",
     "BatchState",
@@ -49,6 +59,7 @@ __all__ = [
     "CellResult",
     "Charge",
     "Clipped",
+    "Compaction",
     "Completion",
     "ContextInfo",
     "ContextRef",
@@ -68,13 +79,17 @@ __all__ = [
     "Priority",
     "PromptFamily",
     "ReachedLimit",
+    "Reduce",
     "Resolved",
     "Result",
     "Role",
     "Running",
+    "SessionPlace",
     "Tier",
     "Timing",
     "Usage",
+    "Vote",
     "Wire",
+    "session_job_id",
     "tier_name",
 ]

@@ -24,5 +24,13 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
+def _is_empty(value: object) -> bool:
+    return not value
+
+
 def _is_zero(value: object) -> bool:
     return value == 0
+
+
+def _is_one(value: object) -> bool:
+    return value == 1

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from rlm_dist.schema.base import Wire
 from rlm_dist.schema.costs import Costs
 from rlm_dist.schema.jobs import JobState
@@ -36,4 +38,5 @@ class BatchRecord(Wire):
     pause_reason: str | None = None
     max_usd: float | None = None
     max_tokens: int | None = None
+    tags: dict[str, str] = Field(default={})
     costs: Costs = Costs()

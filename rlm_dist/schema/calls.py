@@ -1,5 +1,6 @@
 """One model call: its parameters, request and result."""
 
+import json
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
@@ -63,6 +64,7 @@ class CallRequest(Wire):
     """One model call as it is stored under its call id; ``model`` may be ``auto``.
 
     If ``cache`` is set, the answer may be one that another job got to the same request.
+    ``response_schema`` is the JSON Schema that the answer is to conform to; its caller checks it.
     """
 
     role: Role
@@ -75,6 +77,7 @@ class CallRequest(Wire):
     reasoning_effort: str | None = Field(default=None, exclude_if=_is_none)
     extra_body: dict[str, JsonValue] | None = Field(default=None, exclude_if=_is_none)
     tier: Tier | None = Field(default=None, exclude_if=_is_none)
+    response_schema: dict[str, JsonValue] | None = Field(default=None, exclude_if=_is_none)
 
     @property
     def asked_tier(self) -> str | None:
@@ -89,8 +92,10 @@ class CallRequest(Wire):
     @property
     def expected(self) -> "Usage":
         """An estimate, before the call is made, of the tokens that it will use."""
+        # Some endpoints put the schema into the prompt.
+        schema_chars = len(json.dumps(self.response_schema)) if self.response_schema else 0
         return Usage(
-            input_tokens=self.chars // CHARS_PER_TOKEN,
+            input_tokens=(self.chars + schema_chars) // CHARS_PER_TOKEN,
             output_tokens=self.max_output_tokens or _EXPECTED_OUTPUT_TOKENS,
             tier=self.asked_tier,
         )
@@ -128,8 +133,10 @@ class CallResult(Wire):
 
     ``wasted`` lists the attempts that the endpoint charged for without success: earlier ones, or a failed
     last one. ``attempts`` counts the HTTP requests made; ``failed_attempts`` has the kind of each failure.
-    ``cached`` says that the completion is another call's and cost nothing. ``waited_s`` is the part of
-    ``seconds`` in which the call waited for a slot of its worker and for the endpoint's limits.
+    ``cached`` says that the completion is another call's and cost nothing. ``started_ms`` is when the first
+    attempt began, in Unix milliseconds by the clock of the process that made it; 0 if there was none.
+    ``waited_s`` is the part of ``seconds`` in which the call waited for a slot of its worker and for the
+    endpoint's limits.
     """
 
     completion: Completion | None = None
@@ -139,6 +146,7 @@ class CallResult(Wire):
     failed_attempts: tuple[str, ...] = ()
     cached: bool = False
     seconds: float = 0.0
+    started_ms: int = Field(default=0, exclude_if=_is_zero)
     waited_s: float = Field(default=0.0, exclude_if=_is_zero)
 
 

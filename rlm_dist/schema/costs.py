@@ -78,8 +78,8 @@ class Costs(Wire):
     Money is in USD, null if a price is unknown; ``tiers`` splits it by the tier that served the calls.
     Tokens are input + output. ``retries`` counts the attempts after the first of each call, ``rate_limited``
     the attempts that a 429 refused, ``truncated_calls`` the sub-calls whose answer was cut off at the output
-    limit. ``pending_calls`` counts the calls that were in flight when their job ended and whose costs are
-    still to come; 0: costs are final.
+    limit, ``tool_calls`` the calls of tools. ``pending_calls`` counts the calls that were in flight when
+    their job ended and whose costs are still to come; 0: costs are final.
     """
 
     total_cost: float | None = 0.0
@@ -103,6 +103,7 @@ class Costs(Wire):
     duplicate_paid_calls: int = 0
     retries: int = 0
     rate_limited: int = 0
+    tool_calls: int = 0
     pending_calls: int = 0
 
 

@@ -1,6 +1,7 @@
 """The events of a job: frozen values that are passed to one ``emit`` callable.
 
-The trace of a job is the list of its events in order; ``EVENT`` parses a stored event.
+The trace of a job is the list of its events in order; ``EVENT`` parses a stored event. If the job has several
+samples, events tell by ``sample`` (from 0) of which one they are; those of different samples are mixed.
 """
 
 from collections.abc import Callable
@@ -8,15 +9,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from rlm_dist.schema.base import Wire
+from rlm_dist.schema.base import Wire, _is_empty, _is_none, _is_one, _is_zero
+from rlm_dist.schema.contexts import ContextInfo
 from rlm_dist.schema.costs import Usage
-from rlm_dist.schema.jobs import ContextInfo, ErrorInfo, JobState
+from rlm_dist.schema.jobs import ErrorInfo, JobState, Vote
 
 REPLAY_DIVERGED = "replay_diverged"  # marks a cell whose result differs from its journal
 
 
 class JobStarted(Wire):
-    """A root worker took the job up; ``epoch`` counts how many times that has happened."""
+    """A root worker took the job up; ``epoch`` counts how many times that has happened.
+
+    ``prompts_sha256`` is that of the worker's prompt file, if the job's prompts are those of a file.
+    ``session`` is the id of the job's session, None if it is in none.
+    """
 
     event: Literal["job_started"] = "job_started"
     job_id: str
@@ -27,6 +33,9 @@ class JobStarted(Wire):
     prompts: str
     isolation: str
     context: ContextInfo
+    prompts_sha256: str | None = Field(default=None, exclude_if=_is_none)
+    samples: int = Field(default=1, exclude_if=_is_one)
+    session: str | None = Field(default=None, exclude_if=_is_none)
 
 
 class MessageAdded(Wire):
@@ -36,6 +45,7 @@ class MessageAdded(Wire):
     turn: int
     role: Literal["system", "user", "assistant"]
     text: str
+    sample: int = Field(default=0, exclude_if=_is_zero)
 
 
 class RootReplied(Wire):
@@ -48,6 +58,7 @@ class RootReplied(Wire):
     finish_reason: str
     seconds: float
     replayed: bool = False
+    sample: int = Field(default=0, exclude_if=_is_zero)
 
 
 class CellRan(Wire):
@@ -65,13 +76,15 @@ class CellRan(Wire):
     truncated_calls: int = 0
     state_lost: bool
     replayed: bool = False
+    sample: int = Field(default=0, exclude_if=_is_zero)
 
 
 class SubCallsAnswered(Wire):
     """One ``llm_query`` or ``llm_query_batched`` returned; ``from_store`` of its calls were answered earlier.
 
     ``failed_attempts`` counts the failed requests by kind of failure; most of them were retried. ``tiers``
-    counts the calls that a tier other than the default one served.
+    counts the calls that a tier other than the default one served. ``call_ids`` has the ids of all its calls
+    in the order of the prompts, as ``id_lists`` packs them; it is empty in events of earlier versions.
     """
 
     event: Literal["sub_calls_answered"] = "sub_calls_answered"
@@ -82,6 +95,40 @@ class SubCallsAnswered(Wire):
     failed_attempts: dict[str, int] = Field(default={})
     tiers: dict[str, int] = Field(default={})
     seconds: float
+    call_ids: str = ""
+    sample: int = Field(default=0, exclude_if=_is_zero)
+
+
+class ChildrenAnswered(Wire):
+    """One ``rlm_query``, or a part of an ``rlm_query_batched``, returned; ``failed`` children have no answer.
+
+    ``job_ids`` has the ids of the children in the order of the prompts, as ``id_lists`` packs them.
+    """
+
+    event: Literal["children_answered"] = "children_answered"
+    turn: int
+    children: int
+    failed: int
+    seconds: float
+    job_ids: str
+    sample: int = Field(default=0, exclude_if=_is_zero)
+
+
+class ToolCalled(Wire):
+    """The code called a tool; ``from_store`` says that an earlier run of the job had made the call.
+
+    ``arguments`` and ``result`` (the error if it failed) are JSON, cut to a few thousand characters.
+    """
+
+    event: Literal["tool_called"] = "tool_called"
+    name: str
+    call_id: str
+    seconds: float
+    ok: bool
+    from_store: bool = False
+    arguments: str = ""
+    result: str = ""
+    sample: int = Field(default=0, exclude_if=_is_zero)
 
 
 class Marked(Wire):
@@ -91,6 +138,7 @@ class Marked(Wire):
     turn: int
     kind: str
     detail: str = ""
+    sample: int = Field(default=0, exclude_if=_is_zero)
 
 
 class JobEnded(Wire):
@@ -101,8 +149,19 @@ class JobEnded(Wire):
     answer: str | None
     error: ErrorInfo | None
     iterations: int
+    votes: tuple[Vote, ...] = Field(default=(), exclude_if=_is_empty)
 
 
-Event = JobStarted | MessageAdded | RootReplied | CellRan | SubCallsAnswered | Marked | JobEnded
+Event = (
+    JobStarted
+    | MessageAdded
+    | RootReplied
+    | CellRan
+    | SubCallsAnswered
+    | ChildrenAnswered
+    | ToolCalled
+    | Marked
+    | JobEnded
+)
 Emit = Callable[[Event], None]
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

@@ -6,13 +6,28 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from rlm_dist.errors import Cancelled, JobFailed
-from rlm_dist.schema.base import Wire
+from rlm_dist.schema.base import Wire, _is_empty, _is_none, _is_one, _is_zero
 from rlm_dist.schema.calls import CallParameters
+from rlm_dist.schema.contexts import ContextRef
 from rlm_dist.schema.costs import Costs
+from rlm_dist.schema.sessions import SessionPlace
 
-PromptFamily = Literal["coder", "frugal", "small"]
+PromptFamily = Literal["coder", "frugal", "small", "file"]  # file: that of the worker's RLM_PROMPTS
+Compaction = Literal["cut", "summary", "off"]
+MAX_INSTRUCTIONS_CHARS = 20_000
 OnDivergence = Literal["warn", "fail"]
 Priority = Literal["high", "normal", "low"]
+Reduce = Literal["majority", "judge"]
+MOST_DEPTH = 8
+MOST_SAMPLES = 32
+
+
+def _is_cut(value: str) -> bool:
+    return value == "cut"
+
+
+def _is_majority(value: object) -> bool:
+    return value == "majority"
 
 
 class JobState(StrEnum):
@@ -29,31 +44,6 @@ class JobState(StrEnum):
     def final(self) -> bool:
         """Whether the job has ended."""
         return self not in (JobState.QUEUED, JobState.RUNNING)
-
-
-class ContextInfo(Wire):
-    """A description of a context that makes reading it unnecessary: enough for the prompt, at any size.
-
-    ``kind`` is the Python type that the REPL shows: ``str``, ``list`` of str, ``dict`` of str to str, or
-    ``json`` for any other JSON value. ``chars`` counts the code points of all texts, ``items`` the elements
-    of a list or dict (1 for a str); ``sizes`` has the chars of the first few elements. ``several`` says that
-    the elements were submitted as separate contexts (``context_0`` …), ``named`` that each has a path.
-    """
-
-    kind: Literal["str", "list", "dict", "json"]
-    chars: int
-    items: int
-    sizes: tuple[int, ...] = ()
-    several: bool = False
-    named: bool = False
-
-
-class ContextRef(Wire):
-    """A stored context: the SHA-256 of its encoded bytes, their number, and a description of the context."""
-
-    sha256: str
-    size_bytes: int
-    info: ContextInfo
 
 
 class JobLimits(Wire):
@@ -76,6 +66,17 @@ class JobSpec(Wire):
     again, after its worker died, gives a result that differs from its journal. Of the waiting jobs, those
     with a higher ``priority`` start first, then those submitted first. ``sub_models`` are the models that its
     code may name besides ``model`` and ``sub_model``; None, in jobs of earlier versions, allows every name.
+    ``tags`` are those of a single job; the jobs of a batch have their batch's. ``session`` is the job's place
+    in its session, None if it is in none. ``instructions`` join the prompt as they are. ``compaction`` says
+    what happens to older turns when the chat nears the root model's window. ``tools`` names functions of the
+    workers that its code may call. ``parent_id`` is the job whose code asked for this one, a child; ``depth``
+    counts the jobs above it. ``child_models`` are the root models of children at depth 1, 2, …; the last one
+    is for all that are deeper, ``model`` if there is none. The job is run ``samples`` times, and ``reduce``
+    says how one answer is made of theirs.
+
+    An answer is accepted if it conforms to ``response_schema``, if the quotes in its field ``quote_check``
+    stand in the context, if the function ``validator`` (``module:name``) does not refuse it, and if
+    ``judge_model``, or the sub model, finds that it meets the rubric ``judge``.
     """
 
     id: str
@@ -100,6 +101,26 @@ class JobSpec(Wire):
     metadata: dict[str, JsonValue] = Field(default={})
     form: Literal["native", "openai"] = "native"
     broker_prefix: str = ""
+    tags: dict[str, str] = Field(default={}, exclude_if=_is_empty)
+    session: SessionPlace | None = Field(default=None, exclude_if=_is_none)
+    samples: int = Field(default=1, ge=1, le=MOST_SAMPLES, exclude_if=_is_one)
+    reduce: Reduce = Field(default="majority", exclude_if=_is_majority)
+    tools: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
+    response_schema: dict[str, JsonValue] | None = Field(default=None, exclude_if=_is_none)
+    quote_check: str | None = Field(default=None, exclude_if=_is_none)
+    validator: str | None = Field(default=None, exclude_if=_is_none)
+    judge: str | None = Field(default=None, exclude_if=_is_none)
+    judge_model: str | None = Field(default=None, exclude_if=_is_none)
+    instructions: str = Field(default="", exclude_if=_is_empty)
+    compaction: Compaction = Field(default="cut", exclude_if=_is_cut)
+    parent_id: str | None = Field(default=None, exclude_if=_is_none)
+    depth: int = Field(default=0, ge=0, exclude_if=_is_zero)
+    child_models: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
+
+    @property
+    def has_children(self) -> bool:
+        """Whether its ``rlm_query`` starts child jobs; else it is a plain sub-call."""
+        return self.depth + 1 < self.limits.max_depth
 
 
 class ErrorInfo(Wire):
@@ -109,8 +130,19 @@ class ErrorInfo(Wire):
     message: str
 
 
+class Vote(Wire):
+    """One of the answers that the samples of a job gave: its head, and which samples (from 0) gave it."""
+
+    answer: str
+    count: int
+    samples: tuple[int, ...]
+
+
 class Outcome(Wire):
-    """The end of a job's root loop; ``limits_reached`` names the limits that it met, also if it succeeded."""
+    """The end of a job's root loop; ``limits_reached`` names the limits that it met, also if it succeeded.
+
+    ``votes`` are the answers of its samples, those with most votes first; none if there is one sample.
+    """
 
     state: JobState
     answer: str | None = None
@@ -119,6 +151,7 @@ class Outcome(Wire):
     error: ErrorInfo | None = None
     iterations: int = 0
     limits_reached: tuple[str, ...] = ()
+    votes: tuple[Vote, ...] = Field(default=(), exclude_if=_is_empty)
 
     @property
     def reason(self) -> str:
@@ -163,12 +196,16 @@ class JobRecord(Wire):
 
 
 class EndedJob(Wire):
-    """What a job of a batch had used when it ended; ``run_s`` is None if no worker ever took it up."""
+    """What a job of a batch had used when it ended; ``run_s`` is None if no worker ever took it up.
+
+    ``ended_ms`` is in Unix milliseconds.
+    """
 
     job_id: str
     run_s: float | None
     nanousd: int
     tokens: int
+    ended_ms: int
 
 
 class Running(Wire):
@@ -181,6 +218,7 @@ class Running(Wire):
     calls_in_flight: int
     nanousd: int
     tokens: int
+    parent_id: str | None = None
 
 
 class Timing(Wire):
@@ -209,6 +247,7 @@ class Result(Wire):
     isolation: str | None
     costs: Costs
     timing: Timing
+    votes: tuple[Vote, ...] = Field(default=(), exclude_if=_is_empty)
 
     def raise_for_state(self) -> None:
         """Return if the job has its answer.

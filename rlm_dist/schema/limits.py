@@ -53,7 +53,7 @@ class Ceilings:
     tokens_per_min: int | None = None
 
     def over(self, others: "Ceilings") -> "Ceilings":
-        """These ceilings, and those of ``others`` where there is none here."""
+        """These ceilings; one that is not set here is that of ``others``."""
         return Ceilings(
             others.in_flight if self.in_flight is None else self.in_flight,
             others.requests_per_min if self.requests_per_min is None else self.requests_per_min,

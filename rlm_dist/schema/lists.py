@@ -2,7 +2,10 @@
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from rlm_dist.schema.base import Wire
+from rlm_dist.schema.batches import BatchRecord
 from rlm_dist.schema.costs import Costs
 from rlm_dist.schema.jobs import JobState
 
@@ -25,11 +28,13 @@ class JobRow(Wire):
 
     ``run_ms`` is how long workers have had it, None if none has. ``reason`` says in a word why it has no
     answer: the limit that ended it, or the type of its error; '' otherwise. ``custom_id`` is '' if the job's
-    own retention is over, and then only ``id`` and ``state`` mean anything.
+    own retention is over, and then only ``id`` and ``state`` mean anything. ``tags`` are those of a
+    single job.
     """
 
     id: str
     custom_id: str
+    batch_id: str | None = None
     state: JobState
     reason: str = ""
     turns: int = 0
@@ -42,7 +47,28 @@ class JobRow(Wire):
     isolation: str | None = None
     recoveries: int = 0
     diverged_cells: int = 0
+    tags: dict[str, str] = Field(default={})
     costs: Costs = Costs()
+
+
+class ChildRow(Wire):
+    """A child of a job; its costs are those of its own children too. Times are Unix milliseconds."""
+
+    id: str
+    custom_id: str
+    state: JobState
+    depth: int
+    turns: int = 0
+    costs: Costs = Costs()
+    started_ms: int | None = None
+    ended_ms: int | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """The time from its first start to its end; None until it has ended."""
+        if self.started_ms is None or self.ended_ms is None:
+            return None
+        return (self.ended_ms - self.started_ms) / 1000
 
 
 class JobPage(Wire):
@@ -50,6 +76,23 @@ class JobPage(Wire):
 
     rows: tuple[JobRow, ...]
     next: str | None = None
+
+
+class BatchPage(Wire):
+    """Some batches in order; ``next`` is the cursor of the page after it, None if it is the last."""
+
+    rows: tuple[BatchRecord, ...]
+    next: str | None = None
+
+
+class TagCosts(Wire):
+    """What the batches and single jobs with one value of a tag have used; None: those without it."""
+
+    tag: str
+    value: str | None
+    batches: int
+    single_jobs: int
+    costs: Costs
 
 
 class Bucket(Wire):

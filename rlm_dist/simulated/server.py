@@ -33,6 +33,7 @@ from rlm_dist.simulated.wire import (
     html_page,
     refusal,
     turns,
+    window_refusal,
 )
 
 ROOT_MODEL = "simulated-root"
@@ -83,10 +84,11 @@ class SimulatedEndpoint:
     """The endpoint, serving while the ``with`` block runs.
 
     ``root`` and ``sub`` replace the scripted models; ``models`` are the models that it lists and accepts;
-    ``key`` is the only key that it accepts; ``chat=False`` leaves the chat route out. It refuses requests
+    ``key`` is the only key that it accepts; ``chat=False`` leaves the chat route out, and ``schemas=False``
+    the field ``response_format``, which is refused with a 400. It refuses requests
     with a 429, whose Retry-After is ``retry_after_s``: those above ``capacity`` at once or above ``rate``,
-    and at random the fraction ``noise`` of all. ``faults``, ``capacity`` and ``rate`` may be changed at any
-    time.
+    and at random the fraction ``noise`` of all. A chat of more than ``window`` tokens gets a 400.
+    ``faults``, ``capacity`` and ``rate`` may be changed at any time.
     """
 
     def __init__(
@@ -99,10 +101,12 @@ class SimulatedEndpoint:
         models: Sequence[str] = MODELS,
         key: str | None = None,
         chat: bool = True,
+        schemas: bool = True,
         capacity: int | None = None,
         rate: Rate | None = None,
         noise: float = 0.0,
         retry_after_s: float | None = None,
+        window: int | None = None,
         port: int = 0,
     ) -> None:
         self.faults = tuple(faults)
@@ -111,12 +115,14 @@ class SimulatedEndpoint:
         self._noise = noise
         self._draw = random.Random(0)
         self._retry_after_s = retry_after_s
+        self._window = window
         self._admitted = 0
         self._respond = {Role.ROOT: root, Role.SUB: sub}
         self._latency = latency
         self._models = tuple(models)
         self._key = key
         self._chat = chat
+        self._schemas = schemas
         self._port = port
         self._tally = Tally()
         self._repeats: Counter[int] = Counter()
@@ -220,6 +226,9 @@ class SimulatedEndpoint:
         aborted = False
         self._admitted += 1
         try:
+            if "response_format" in parameters and not self._schemas:
+                self._tally.faulted("no_schemas")
+                return refusal(400, "response_format is not supported by this model", "unsupported_parameter")
             if self._latency is not None:
                 await asyncio.sleep(self._latency.draw_s(ordinal))
             return await self._answer(request, parsed, ordinal)
@@ -243,6 +252,10 @@ class SimulatedEndpoint:
             return refusal(401, "Incorrect API key provided", "invalid_api_key")
         if parsed.model not in self._models:
             return refusal(404, f"The model `{parsed.model}` does not exist", "model_not_found")
+        too_long = window_refusal(parsed, self._window)
+        if too_long is not None:
+            self._tally.faulted("too_long")
+            return too_long
         fault = self._fault(parsed, ordinal)
         if fault is None:
             return self._count_answer(parsed, self._text(parsed))

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from rlm_dist.schema import Message, Role, Usage
+from rlm_dist.simulated.tally import tokens
 
 DRIP_S = 0.01
 _TURN = re.compile(r"(?:^|\n\n)(System|User|Assistant): ?")
@@ -28,6 +29,18 @@ class ParsedRequest:
     def prompt(self) -> str:
         """The text of the newest message, which faults are matched against."""
         return self.messages[-1].content if self.messages else ""
+
+
+def window_refusal(request: ParsedRequest, window: int | None) -> web.Response | None:
+    """The refusal of a chat that is longer than the window, in tokens; None if it fits."""
+    prompt = sum(tokens(message.content) for message in request.messages)
+    if window is None or prompt <= window:
+        return None
+    words = (
+        f"This model's maximum context length is {window} tokens. However, your messages resulted in "
+        f"{prompt} tokens. Please reduce the length of the messages."
+    )
+    return refusal(400, words, "context_length_exceeded")
 
 
 def turns(prompt: str) -> tuple[Message, ...]:

@@ -12,13 +12,17 @@ from rlm_dist.store.audit import Audit, AuditStore, Difference
 from rlm_dist.store.backlog import BacklogStore
 from rlm_dist.store.batches import BatchStore
 from rlm_dist.store.cache import CacheStore
+from rlm_dist.store.call_rows import CallRows
 from rlm_dist.store.calls import CallRefused, CallState, CallStore, OpenCall, Settlement, Spend
 from rlm_dist.store.capacity import Window, WorkerStore
+from rlm_dist.store.children import ChildStore
 from rlm_dist.store.connection import StoreConnection, connect, reaching
 from rlm_dist.store.job_lists import JobListStore
 from rlm_dist.store.jobs import JobStore
 from rlm_dist.store.journals import JournalStore
 from rlm_dist.store.limits import LimitStore
+from rlm_dist.store.listings import ListingStore
+from rlm_dist.store.tool_calls import ToolCallStore
 from rlm_dist.store.webhooks import DueWebhook, WebhookStore
 
 __all__ = [
@@ -28,6 +32,7 @@ __all__ = [
     "CallState",
     "CallStore",
     "Ceilings",
+    "ChildStore",
     "Difference",
     "DueWebhook",
     "JobStore",
@@ -39,6 +44,7 @@ __all__ = [
     "Share",
     "Spend",
     "Store",
+    "ToolCallStore",
     "Window",
     "connect",
     "reaching",
@@ -53,8 +59,12 @@ class Store:
         self.jobs = JobStore(self.connection)
         self.batches = BatchStore(self.connection)
         self.lists = JobListStore(self.connection)
+        self.listings = ListingStore(self.connection, self.batches, self.lists)
         self.calls = CallStore(self.connection)
+        self.children = ChildStore(self.connection)
+        self.call_rows = CallRows(self.connection)
         self.journals = JournalStore(self.connection)
+        self.tool_calls = ToolCallStore(self.connection)
         self.workers = WorkerStore(self.connection)
         self.backlog = BacklogStore(self.connection)
         self.limits = LimitStore(self.connection)

@@ -1,8 +1,8 @@
 """Checks that the sums in the ledgers equal the charges and reservations that they were added up from."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from rlm_dist.errors import InputError, NotFound
 from rlm_dist.schema import BatchState, JobState
@@ -35,7 +35,7 @@ class AuditStore(StorePart):
     """The part of the store that checks its own sums."""
 
     def job(self, job_id: str) -> Audit:
-        """Recompute the ledger of a job, in any state.
+        """Recompute the ledgers of a job and of the jobs below it, in any state.
 
         Raises:
             NotFound: if the job does not exist, or its retention is over.
@@ -63,30 +63,59 @@ class AuditStore(StorePart):
 
     def _audit_jobs(self, job_ids: Iterable[str]) -> tuple[Audit, Counter[str]]:
         """The audit of some jobs, each read in one transaction, and the sums of their recomputed ledgers."""
-        count, differences, sums = 0, [], Counter[str]()
+        count, differences, sums = 0, list[Difference](), Counter[str]()
         for job_id in job_ids:
-            state, ledger, calls, charges = self._read(job_id)
-            if state is None:
-                raise NotFound("job", job_id)
-            job_sums = recomputed(charges)
-            if not JobState(state).final:
-                job_sums.update(_reserved(calls) + _kept(ledger))
-            differences += _differences(f"job {job_id}", ledger, job_sums)
-            count += len(charges)
+            tree = self._read_tree(job_id)
+            job_sums = _sums_below(job_id, tree, differences)
+            count += sum(len(job.charges) for job in tree.values())
             sums.update(job_sums)
         return Audit(count, differences), sums
 
-    def _read(self, job_id: str) -> tuple[str | None, dict[str, str], list[str], list[str]]:
-        def read() -> tuple[str | None, dict[str, str], list[str], list[str]]:
-            pipe = self._client.pipeline(transaction=True)
-            pipe.hget(keys.job(job_id), "state")
-            pipe.hgetall(keys.job(job_id, "ledger"))
-            pipe.hvals(keys.job(job_id, "calls"))
-            pipe.lrange(keys.job(job_id, "charges"), 0, -1)
-            state, ledger, calls, charges = pipe.execute()
-            return state, ledger, calls, charges
+    def _read_tree(self, job_id: str) -> dict[str, "_AuditedJob"]:
+        """A job and the jobs below it, all as they were at one moment."""
+        ids = [job_id]
+        while True:
+            tree = dict(zip(ids, self._read(ids), strict=True))
+            if tree[job_id].state is None:
+                raise NotFound("job", job_id)
+            found = [job_id, *(child for job in tree.values() for child in job.children)]
+            if found == ids:
+                return tree
+            ids = found  # level by level, and again if one was created meanwhile
 
-        return self._reach(read)
+    def _read(self, job_ids: Sequence[str]) -> list["_AuditedJob"]:
+        def read() -> list[Any]:
+            pipe = self._client.pipeline(transaction=True)
+            for job_id in job_ids:
+                pipe.hget(keys.job(job_id), "state")
+                pipe.hgetall(keys.job(job_id, "ledger"))
+                pipe.hvals(keys.job(job_id, "calls"))
+                pipe.lrange(keys.job(job_id, "charges"), 0, -1)
+                pipe.zrange(keys.job(job_id, "children"), 0, -1)
+            return list(pipe.execute())
+
+        replies, n = self._reach(read), len(_AuditedJob._fields)
+        return [_AuditedJob(*replies[start : start + n]) for start in range(0, len(replies), n)]
+
+
+class _AuditedJob(NamedTuple):
+    state: str | None
+    ledger: dict[str, str]
+    calls: list[str]
+    charges: list[str]
+    children: list[str]
+
+
+def _sums_below(job_id: str, tree: Mapping[str, _AuditedJob], differences: list[Difference]) -> Counter[str]:
+    """What the ledger of a job of this tree should hold; adds where it differs, the lowest jobs first."""
+    job = tree[job_id]
+    sums = recomputed(job.charges)
+    if job.state is not None and not JobState(job.state).final:
+        sums.update(_reserved(job.calls) + _kept(job.ledger))
+    for child_id in job.children:
+        sums.update(_sums_below(child_id, tree, differences))
+    differences += _differences(f"job {job_id}", job.ledger, sums)
+    return sums
 
 
 def _reserved(calls: Iterable[str]) -> Counter[str]:

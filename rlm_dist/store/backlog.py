@@ -75,8 +75,13 @@ class BacklogStore(StorePart):
                 pipe.hlen(keys.job(job_id, "calls"))
                 pipe.hlen(keys.job(job_id, "results"))
                 pipe.hget(keys.job(job_id, "ledger"), "in_flight")
+                pipe.hget(keys.job(job_id), "parent")
             return list(pipe.execute())
 
-        numbers = [int(number or 0) for number in self._reach(read)] if job_ids else []
-        opened, settled, claimed = (sum(numbers[start::3]) for start in range(3))
+        replies = self._reach(read) if job_ids else []
+        opened, settled = (sum(int(number) for number in replies[start::4]) for start in range(2))
+        # A ledger counts the calls of the jobs below it, too.
+        running = {keys.job(job_id) for job_id in job_ids}
+        pairs = zip(replies[2::4], replies[3::4], strict=True)
+        claimed = sum(int(number or 0) for number, parent in pairs if parent not in running)
         return max(0, opened - settled - claimed), claimed

@@ -191,7 +191,7 @@ class CallStore(StorePart):
         """
         args: list[str | int] = [epoch, nanousd or 0, tokens, "1" if partly else ""]
         reply = fenced(self._script("calls_keep", keys.job_keys(job_id), *args), job_id, epoch)
-        return None if reply == "kept" else _refusal(reply)
+        return None if reply == "kept" else read_refusal(reply)
 
     def stop(self, job_id: str, epoch: int) -> int:
         """Let no further call of a job be begun, as it is about to end; return how many are in flight.
@@ -306,10 +306,11 @@ class CallStore(StorePart):
 
 
 def _state(text: str) -> CallState | CallRefused:
-    return _refusal(text) if text.startswith("refused ") else CallState(text)
+    return read_refusal(text) if text.startswith("refused ") else CallState(text)
 
 
-def _refusal(text: str) -> CallRefused:
+def read_refusal(text: str) -> CallRefused:
+    """The refusal in the reply of a script."""
     _, kind, *amounts = text.split(" ")
     unit = NANO if kind.endswith("max_usd") else 1
     return CallRefused(kind, *(int(amount) / unit for amount in amounts))

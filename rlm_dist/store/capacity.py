@@ -22,19 +22,32 @@ class Window(NamedTuple):
 class WorkerStore(StorePart):
     """The part of the store for the workers' slots."""
 
-    def announce_slots(self, worker: str, slots: int, ttl_ms: int, role: Role = Role.SUB) -> None:
-        """Announce how many calls, or jobs of a root worker, it can run at once; valid for ``ttl_ms``."""
-        self._script("slots_announce", keys.slots(role), worker, slots, ttl_ms)
+    def announce_slots(
+        self, worker: str, slots: int, ttl_ms: int, role: Role = Role.SUB, depth: int = 0
+    ) -> None:
+        """Announce how many calls, or jobs of a root worker, it can run at once; valid for ``ttl_ms``.
+
+        ``depth`` is that of the jobs.
+        """
+        self._script("slots_announce", keys.slots(role, depth), worker, slots, ttl_ms)
 
     def announce_requests(self, worker: str, requests: Mapping[str, int], ttl_ms: int) -> None:
         """Announce how many requests of each job a worker has at endpoints; valid for ``ttl_ms``."""
         counts = [item for pair in requests.items() for item in pair]
         self._script("requests_announce", [keys.REQUESTS], worker, ttl_ms, *counts)
 
-    def live(self) -> list[str]:
-        """The sub workers whose announcement of slots is still valid."""
+    def live(self, role: Role = Role.SUB, depth: int = 0) -> list[str]:
+        """The sub workers, or processes of root workers, whose announcement of slots is still valid.
+
+        ``depth`` is that of the jobs of root workers.
+        """
         now_ms = self._now_ms()
-        return self._reach(lambda: self._client.zrangebyscore(keys.SLOTS_UNTIL, now_ms, "+inf"))
+        until = keys.slots(role, depth)[1]
+        return self._reach(lambda: self._client.zrangebyscore(until, now_ms, "+inf"))
+
+    def missing_depths(self, max_depth: int) -> list[int]:
+        """The depths of the children of a job with this ``max_depth`` for which no root worker is alive."""
+        return [depth for depth in range(1, max_depth) if not self.live(Role.ROOT, depth)]
 
     def has_turn(self, task: str, owner: str, *, every_ms: int) -> bool:
         """Whether this worker does a task that only one worker does in ``every_ms``."""

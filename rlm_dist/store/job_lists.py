@@ -4,18 +4,17 @@
 the last job of each state that was shown, so a page begins after these jobs even if others have moved.
 """
 
-import base64
 import json
 from collections.abc import Sequence
 from heapq import merge
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
-from rlm_dist.errors import InputError
 from rlm_dist.schema import JobSpec, JobState, Outcome
 from rlm_dist.schema.lists import Bucket, JobOrder, JobPage, JobRow
 from rlm_dist.store import keys
 from rlm_dist.store.connection import StoreConnection, StorePart
+from rlm_dist.store.cursors import bad_cursor, read_cursor, write_cursor
 from rlm_dist.store.ledger import read_costs
 
 # As lua/prelude_lists.lua has them.
@@ -28,7 +27,7 @@ _SCANNED_AT_ONCE = 10_000
 _MOST_BUCKETS = 24
 _FIELDS = (
     *("id", "name", "state", "reason", "turns", "queued_ms", "started_ms", "ended_ms", "since_ms", "ran_ms"),
-    *("owner", "isolation", "recoveries", "diverged"),
+    *("owner", "isolation", "recoveries", "diverged", "batch", "tags"),
 )
 
 
@@ -123,6 +122,29 @@ class JobListStore(StorePart):
             )
         return self._rows([self._any_entry(job_id) for job_id in islice(ids, limit)])
 
+    def names(self, batch_id: str, after: str = "", limit: int = 100) -> list[tuple[str, str]]:
+        """Up to ``limit`` (custom id, job id) pairs after a custom id, in the order of the ids' bytes."""
+        self._list_older_jobs(batch_id)
+        start = b"(" + after.encode("utf-8", "surrogatepass") + b"\0\xff" if after else b"-"
+        key = keys.batch(batch_id, "names")
+        members = self._reach(lambda: self._client.zrangebylex(key, start, b"+", start=0, num=limit))
+        return [(name, job_id) for name, _, job_id in (member.rpartition(_NUL) for member in members)]
+
+    def named(self, name: str, batch_ids: Sequence[str] | None = None) -> list[tuple[str, str]]:
+        """(batch id, job id) of each job of this name in these batches, or in any; the newest batch first."""
+        if batch_ids is None:
+            batch_ids = self._reach(lambda: self._client.zrange(keys.BATCHES, 0, -1, desc=True))
+        start = b"[" + (name + _NUL).encode("utf-8", "surrogatepass")
+
+        def read() -> list[list[str]]:
+            pipe = self._client.pipeline(transaction=False)
+            for batch_id in batch_ids:
+                pipe.zrangebylex(keys.batch(batch_id, "names"), start, start + b"\xff", start=0, num=1)
+            return list(pipe.execute())
+
+        found = zip(batch_ids, self._reach(read) if batch_ids else [], strict=True)
+        return [(batch_id, member.rpartition(_NUL)[2]) for batch_id, members in found for member in members]
+
     def reasons(self, batch_id: str) -> dict[str, int]:
         """How many jobs ended without an answer, by reason."""
         self._list_older_jobs(batch_id)
@@ -191,34 +213,18 @@ class JobListStore(StorePart):
     ) -> list[list[_ListEntry]]:
         """The next entries of each part, after the cursor's entry of its code."""
 
-        def read_ranks() -> list[Any]:
-            pipe = self._client.pipeline(transaction=False)
-            for part in parts:
-                last = cursor.get(part.code)
-                pipe.zcount(part.key, "-inf", f"({part.first}")
-                pipe.zcount(part.key, "-inf", f"({part.end}")
-                pipe.zrank(part.key, last.id if last else "")
-                pipe.zscore(part.key, last.id if last else "")
-                pipe.zcount(part.key, "-inf", f"({last.score}" if last else "-inf")
-            return list(pipe.execute())
-
-        ranks = self._reach(read_ranks) if parts else []
-        ranges = [
-            _range(ranks[n : n + 5], cursor.get(part.code), descending, limit)
-            for n, part in zip(range(0, len(ranks), 5), parts, strict=True)
-        ]
-
-        def read_entries() -> list[Any]:
-            pipe = self._client.pipeline(transaction=False)
-            for part, (start, end) in zip(parts, ranges, strict=True):
-                pipe.zrange(part.key, max(start, 0), end - 1 if end > start else -(2**40), withscores=True)
-            return list(pipe.execute())
-
-        lists = self._reach(read_entries) if parts else []
+        if not parts:
+            return []
+        fields: list[str | int] = []
+        for part in parts:
+            last = cursor.get(part.code)
+            fields += [part.first, part.end, *((last.id, last.score) if last else ("", ""))]
+        lists = self._script("list_entries", [part.key for part in parts], limit, int(descending), *fields)
         return [
-            [_ListEntry(part.code, int(score) - part.code * _SPAN, job_id) for job_id, score in pairs][
-                :: -1 if descending else 1
-            ]
+            [
+                _ListEntry(part.code, int(float(score)) - part.code * _SPAN, job_id)
+                for job_id, score in zip(pairs[::2], pairs[1::2], strict=True)
+            ][:: -1 if descending else 1]
             for part, pairs in zip(parts, lists, strict=True)
         ]
 
@@ -290,35 +296,19 @@ class JobListStore(StorePart):
         self._scripts_at_once("job_list", calls)
 
 
-def _range(ranks: Sequence[Any], last: _ListEntry | None, descending: bool, limit: int) -> tuple[int, int]:
-    """The ranks of the next entries of a part, from those of its bounds and of the cursor's entry.
-
-    If that entry has moved, those that follow its old place come next.
-    """
-    first, end, rank, score, before = ranks
-    moved = last is not None and (rank is None or score != last.score)
-    if descending:
-        top = end if last is None else min(end, before if moved else rank)
-        return max(first, top - limit), top
-    bottom = first if last is None else max(first, before if moved else rank + 1)
-    return bottom, min(end, bottom + limit)
-
-
 def _write_cursor(cursor: dict[int, _ListEntry]) -> str:
-    data = json.dumps([list(entry) for entry in cursor.values()], separators=(",", ":"))
-    return base64.urlsafe_b64encode(data.encode()).decode().rstrip("=")
+    return write_cursor(list(cursor.values()))
 
 
 def _read_cursor(text: str) -> dict[int, _ListEntry]:
-    try:
-        data = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        entries = [_ListEntry(*fields) for fields in data]
-        types = {tuple(map(type, entry)) for entry in entries}
-    except (TypeError, ValueError):
-        types = set()
-    if types != {(int, int, str)}:
-        raise InputError(("cursor: is not one that an earlier page gave",))
-    return {entry.code: entry for entry in entries}
+    fields = read_cursor(text)
+    if not isinstance(fields, list) or not fields or not all(map(_is_entry, fields)):
+        raise bad_cursor()
+    return {entry.code: entry for entry in (_ListEntry(*entry) for entry in fields)}
+
+
+def _is_entry(fields: object) -> bool:
+    return isinstance(fields, list) and list(map(type, fields)) == [int, int, str]
 
 
 def _bounds(low: int, high: int) -> list[int]:
@@ -341,6 +331,7 @@ def _row(entry: _ListEntry, job: dict[str, str | None], ledger: dict[str, str], 
     return JobRow(
         id=entry.id,
         custom_id=job["name"] or entry.id,
+        batch_id=job["batch"].removeprefix(keys.batch("")) if job["batch"] else None,
         state=JobState(job["state"] or ""),
         reason=job["reason"] or "",
         turns=int(job["turns"] or 0),
@@ -353,6 +344,7 @@ def _row(entry: _ListEntry, job: dict[str, str | None], ledger: dict[str, str], 
         isolation=job["isolation"],
         recoveries=int(job["recoveries"] or 0),
         diverged_cells=int(job["diverged"] or 0),
+        tags=json.loads(job["tags"] or "{}"),
         costs=read_costs(ledger),
     )
 

@@ -17,6 +17,7 @@ from rlm_dist.store import keys
 from rlm_dist.store.capacity import requests_by_job
 from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart, fenced, within_budget
 from rlm_dist.store.ledger import read_costs, read_model_costs
+from rlm_dist.store.tree import levels_below
 
 _CREATE_AT_ONCE = 200
 _REFUSED_BLOB_TTL_MS = 600_000  # a client that is about to submit a job with it soon keeps it
@@ -71,6 +72,8 @@ class JobStore(StorePart):
             CANCELLED,
             self._retention_ms,
             spec.custom_id,
+            json.dumps(spec.tags, sort_keys=True) if spec.tags else "",
+            *(keys.blob(file.context.sha256) for file in (spec.session.added if spec.session else ())),
         ]
 
     def get(self, job_id: str) -> JobRecord:
@@ -130,7 +133,7 @@ class JobStore(StorePart):
             pipe.time()
             pipe.hgetall(keys.REQUESTS)
             for job_id in ids:
-                pipe.hmget(keys.job(job_id), "state", "batch", "started_ms", "owner")
+                pipe.hmget(keys.job(job_id), "state", "batch", "started_ms", "owner", "parent")
                 pipe.hmget(keys.job(job_id, "ledger"), "spent_nanousd", "spent_tokens")
             return list(pipe.execute())
 
@@ -212,10 +215,27 @@ class JobStore(StorePart):
         replies = self._scripts_at_once("job_stall", [(keys.job_keys(job_id), args) for job_id in ids])
         return [job_id for job_id, reply in zip(ids, replies, strict=True) if reply == 1]
 
+    def keep(self, job_ids: Sequence[str]) -> None:
+        """Restart the retention of those of these jobs that have ended.
+
+        Raises:
+            NotFound: if one does not exist, or its retention is over.
+        """
+        calls = [(keys.job_keys(job_id), (self._retention_ms,)) for job_id in job_ids]
+        for job_id, reply in zip(job_ids, self._scripts_at_once("job_keep", calls), strict=True):
+            fenced(reply, job_id)
+
     def cancel(self, job_id: str) -> JobState:
-        """Cancel a job: now if nobody runs it, else at its worker's next renewal. A final job stays as is."""
-        reply = self._script("job_cancel", keys.job_keys(job_id), CANCELLED, self._retention_ms)
-        return JobState(fenced(reply, job_id))
+        """Cancel a job: now if nobody runs it, else at its worker's next renewal. A final job stays as is.
+
+        The jobs below it are cancelled too.
+        """
+        args = (CANCELLED, self._retention_ms)
+        state = JobState(fenced(self._script("job_cancel", keys.job_keys(job_id), *args), job_id))
+        if not state.final:  # else those below it have ended with it
+            for level in levels_below(self._connection, [job_id]):
+                self._scripts_at_once("job_cancel", [(keys.job_keys(child), args) for child in level])
+        return state
 
     def wait(self, job_id: str, timeout_s: float | None) -> JobRecord:
         """Block until the job is final or ``timeout_s`` is over; return the job in its state at that time."""
@@ -247,11 +267,11 @@ class JobStore(StorePart):
         within_budget(fenced(self._script("job_blob", keys.job_keys(job_id), *args), job_id))
 
     def delete(self, job_id: str) -> list[str]:
-        """Remove a job that has ended, with all that is stored for it; return the hashes of unused blobs.
+        """Remove a job that has ended, and the jobs below it; return the hashes of unused blobs.
 
         Raises:
             NotFound: if the job does not exist, or its retention is over.
-            InputError: if it has not ended, or belongs to a batch.
+            InputError: if it has not ended, belongs to a batch, or is a child.
         """
         return self.delete_all([job_id])
 
@@ -269,6 +289,9 @@ class JobStore(StorePart):
             if code == 2:
                 owner = values[0].removeprefix(keys.batch(""))
                 raise InputError((f"job {job_id} belongs to batch {owner}: delete that",))
+            if code == 3:
+                owner = values[0].removeprefix(keys.job(""))
+                raise InputError((f"job {job_id} is a child of job {owner}: delete that",))
             unused += [blob.removeprefix(keys.blob("")) for blob in values]
         return unused
 
@@ -309,7 +332,7 @@ class JobStore(StorePart):
 
 
 def _running(job_id: str, job: Sequence[str | None], ledger: Sequence[str | None], requests: int) -> Running:
-    _, batch, started_ms, owner = job
+    _, batch, started_ms, owner, parent = job
     nanousd, tokens = (int(value or 0) for value in ledger)
     return Running(
         job_id=job_id,
@@ -319,6 +342,7 @@ def _running(job_id: str, job: Sequence[str | None], ledger: Sequence[str | None
         calls_in_flight=requests,
         nanousd=nanousd,
         tokens=tokens,
+        parent_id=parent.removeprefix(keys.job("")) if parent else None,
     )
 
 

@@ -24,6 +24,11 @@ class JournalStore(StorePart):
         streams = self._reach(lambda: self._client.xread({key: after}, block=block))
         return [(entry_id, fields["e"]) for _, entries in streams for entry_id, fields in entries]
 
+    def last_event(self, job_id: str) -> str | None:
+        """The stream id of the last event of a job; None if it has none."""
+        entries = self._reach(lambda: self._client.xrevrange(keys.job(job_id, "trace"), count=1))
+        return entries[0][0] if entries else None
+
     def append(self, job_id: str, epoch: int, entry: str, turns: int = 0) -> None:
         """Add an entry to the journal; an entry equal to the last one counts as its repeat.
 

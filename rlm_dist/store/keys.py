@@ -6,7 +6,7 @@ scope is an endpoint and model), "P" for ``RLM_BROKER_PREFIX``. Retention is ``R
 =====================  ======  =======================  ==================================================
 key                    type    TTL                      holds
 =====================  ======  =======================  ==================================================
-J                      hash    retention from job end   id, spec, state, epoch, owner, isolation, lease_ms,
+J                      hash    retention from the end   id, spec, state, epoch, owner, isolation, lease_ms,
                                                         outcome, queued_ms, started_ms, ended_ms, cancel,
                                                         batch (the key B), max_nanousd, max_tokens,
                                                         max_sub_calls, recoveries (workers that died with
@@ -19,7 +19,11 @@ J                      hash    retention from job end   id, spec, state, epoch, 
                                                         (stored in its journal, requests, results and trace,
                                                         and in blobs for them), max_bytes, name (the user's
                                                         for it), turns (begun so far), reason (why it has no
-                                                        answer)
+                                                        answer), tags (JSON, of a single job),
+                                                        live_children (if it ever had a child); of a child:
+                                                        parent (the key J of the job above it), depth, again
+                                                        (ended without an answer before a job above it was
+                                                        retried)
 J:ledger               hash    as J                     totals and lines; see ``ledger``
 J:calls                hash    as J                     call id → state; see ``lua/prelude_calls.lua``
 J:requests             hash    as J                     sub-call id → request
@@ -32,12 +36,14 @@ J:done                 stream  as J                     one entry once the job i
 J:blobs                set     as J                     keys of the blobs that the job uses
 J:tokens               zset    as J                     tokens of the latest writes, to recognize repeats
 J:charges              list    as J                     each charge in the ledger; see ``ledger``
+J:children             zset    as J                     ids of its children in the order of their creation
+J:tools                hash    as J                     id of a tool's call → result
 B                      hash    retention from its last  digest, total, created_ms, sealed, paused,
-                               job's end, or from its   pause_reason, cancelled, max_nanousd, max_tokens, and
-                               creation while empty     ``n:<state>`` with the number of jobs in that state;
-                                                        if it has a webhook: webhook (the URL), webhooks (the
-                                                        key of the list of due ones), webhook_tries,
-                                                        webhook_state, ended_ms
+                               job's end, or from its   pause_reason, cancelled, max_nanousd, max_tokens,
+                               creation while empty     tags (JSON), and ``n:<state>`` with the number of
+                                                        jobs in that state; if it has a webhook: webhook
+                                                        (the URL), webhooks (the key of the list of due
+                                                        ones), webhook_tries, webhook_state, ended_ms
 B:ledger               hash    as B                     as J:ledger, over all jobs
 B:jobs                 zset    as B                     job ids by line number
 B:by:<order>           zset    as B                     job ids by state and order; see
@@ -54,6 +60,9 @@ rlm:slots              hash    longest ttl announced    sub worker → its slots
 rlm:slots:until        zset    longest ttl announced    sub worker → end of its announcement
 rlm:slots:root         hash    longest ttl announced    as rlm:slots, of the processes of root workers
 rlm:slots:root:until   zset    longest ttl announced    as rlm:slots:until, of the processes of root workers
+rlm:slots:root.<d>     hash    longest ttl announced    as rlm:slots:root, of workers for jobs of depth d ≥ 1
+rlm:slots:root.<d>     zset    longest ttl announced    as rlm:slots:root:until, likewise
+:until
 P + rlm:backlog        hash    a lease's length         a number by name; see ``schema.backlog``
 P + rlm:backlog:by     string  a few seconds            the worker that wrote it last
 rlm:turn:<task>        string  the task's period        the worker that did it last; see ``WorkerStore``
@@ -96,7 +105,7 @@ SLOTS_UNTIL = "rlm:slots:until"
 
 _PARTS = (
     *("ledger", "calls", "requests", "results", "journal", "trace", "replies", "done", "blobs", "tokens"),
-    "charges",
+    *("charges", "children", "tools"),
 )
 _ORDERS = ("index", "cost", "time", "turns", "calls", "reason")
 LIST_PARTS = (*(f"by:{order}" for order in _ORDERS), "names", "reasons")
@@ -118,9 +127,15 @@ def blob(sha256: str) -> str:
     return f"rlm:blob:{sha256}"
 
 
-def slots(role: Role) -> list[str]:
-    """The KEYS of the scripts of slots (``slots_*.lua``), but for the leases: those of workers of a role."""
-    return [SLOTS, SLOTS_UNTIL] if role is Role.SUB else ["rlm:slots:root", "rlm:slots:root:until"]
+def slots(role: Role, depth: int = 0) -> list[str]:
+    """The KEYS of the scripts of slots (``slots_*.lua``), but for the leases: those of workers of a role.
+
+    ``depth`` is that of the jobs of root workers.
+    """
+    if role is Role.SUB:
+        return [SLOTS, SLOTS_UNTIL]
+    name = f"rlm:slots:root.{depth}" if depth else "rlm:slots:root"
+    return [name, f"{name}:until"]
 
 
 def turn(task: str) -> str:

@@ -7,7 +7,8 @@ The hash holds integers. Totals: ``spent_nanousd``, ``spent_tokens`` (all that w
 like reservations), ``pending_calls`` (those of jobs that have ended since), ``sub_calls`` (opened),
 ``estimated_calls``, ``failed_calls``, ``cache_hits``, ``truncated_calls`` (sub-calls whose answer was cut
 off), ``duplicate_paid_calls``, ``retries`` (attempts after a call's first), ``rate_limited`` (attempts
-refused by a 429). Lines: ``line:<role>:<metric>[@<tier>]:<model>`` with the metrics ``calls``, ``input``,
+refused by a 429), ``tool_calls`` (calls of tools).
+Lines: ``line:<role>:<metric>[@<tier>]:<model>`` with the metrics ``calls``, ``input``,
 ``cached``, ``output``, ``nanousd``, ``unpriced`` (calls with an unknown price) and, if not 0, ``written`` (to
 the cache), ``reasoning``, ``audio`` and ``billed`` (calls whose money is the endpoint's own bill). The
 default tier is left out. A line counts only calls that the endpoint served and charged for, so that its
@@ -33,6 +34,7 @@ _COUNTERS = (
     "duplicate_paid_calls",
     "retries",
     "rate_limited",
+    "tool_calls",
     "pending_calls",
 )
 

@@ -114,4 +114,6 @@ def _heads(fields: dict[str, Any], reason: str) -> dict[str, Any]:
         text = short.get(name)
         if isinstance(text, str) and len(text) > _HEAD_CHARS:
             short[name] = f"{text[:_HEAD_CHARS]}\n[the rest could not be stored: {reason}]"
+    if len(short.get("call_ids", "")) > _HEAD_CHARS:
+        short["call_ids"] = ""
     return short

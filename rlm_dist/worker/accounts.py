@@ -10,7 +10,7 @@ from rlm_dist.schema import FLEX, CallFailure, CallRequest, CallResult, Charge, 
 from rlm_dist.store import Settlement, Spend
 from rlm_dist.store.calls import MOST_NANOUSD, MOST_TOKENS
 
-# Told of each call that ended: its request, result and settlement, and the model that was asked.
+# Called with each call that ended: its request, result and settlement, and the model that was asked.
 OnEnd = Callable[[CallRequest, CallResult, Settlement, str], None]
 
 

@@ -37,9 +37,15 @@ class OutageDetector:
 
 
 class PeriodicThread:
-    """A daemon thread that calls ``step`` every ``period_s`` until closed; it logs errors and goes on."""
+    """A daemon thread that calls ``step`` every ``period_s`` until closed; it logs errors and goes on.
 
-    def __init__(self, step: Callable[[], None], *, period_s: float, name: str) -> None:
+    The first time is after ``period_s``, or ``at_once``.
+    """
+
+    def __init__(
+        self, step: Callable[[], None], *, period_s: float, name: str, at_once: bool = False
+    ) -> None:
+        self._first_s = 0.0 if at_once else period_s
         self._step = step
         self._period_s = period_s
         self._stop = threading.Event()
@@ -53,7 +59,9 @@ class PeriodicThread:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(self._period_s):
+        pause_s = self._first_s
+        while not self._stop.wait(pause_s):
+            pause_s = self._period_s
             try:
                 self._step()
             except Exception as error:  # noqa: BLE001  # a failed round must not end the later ones

@@ -54,14 +54,14 @@ class Worker:
         )
         self._client = connect(settings.redis_url, client_name=f"rlm-{role}")
         # Workers may run on several machines, which do not see each other's folders: so the default is Redis.
-        self.store, self._blobs, self.payloads = open_storage(
+        self.store, self.blobs, self.payloads = open_storage(
             self._client,
             blob_url=settings.blob_url or "redis",
             home=settings.home,
             retention_s=settings.retention_s,
             patience_s=REDIS_PATIENCE_S,
         )
-        self.contexts = ContextCache(settings.home / "cache" / "contexts", self._blobs)
+        self.contexts = ContextCache(settings.home / "cache" / "contexts", self.blobs)
         endpoints = {role: endpoints_of(settings, role) for role in Role}
         self.llm = self._open_llm(role, endpoints, slots)
         self.accounts = Accounts(
@@ -73,9 +73,11 @@ class Worker:
         self.metrics = metrics
         self._requests: dict[str, int] = {}
         self._announcer = PeriodicThread(self._announce_requests, period_s=RENEW_S, name="requests")
-        self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix)
+        self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix, max_depth=_depths(settings))
         self._role = role
-        self._backlog = PeriodicThread(self._publish_backlog, period_s=SWEEP_S, name="backlog")
+        self._backlog = PeriodicThread(
+            self._publish_backlog, period_s=SWEEP_S, name="backlog", at_once=role is Role.ROOT
+        )
         self._sweeper = PeriodicThread(self._sweep_blobs, period_s=_SWEEP_BLOBS_S, name="blobs")
         secret = settings.webhook_secret
         self._webhook_sender = WebhookSender(
@@ -123,9 +125,10 @@ class Worker:
     def _publish_backlog(self) -> None:
         """Announce this process if it runs jobs, and publish the backlog unless another worker just has."""
         if self._role is Role.ROOT:
-            self.store.workers.announce_slots(self.owner, 1, LEASE_MS, role=Role.ROOT)
+            depth = self.settings.root_depth
+            self.store.workers.announce_slots(self.owner, 1, LEASE_MS, role=Role.ROOT, depth=depth)
         self.store.backlog.publish(
-            message_lists(self.settings.broker_prefix),
+            message_lists(self.settings.broker_prefix, _depths(self.settings)),
             prefix=self.settings.broker_prefix,
             owner=self.owner,
             every_ms=_BACKLOG_EVERY_MS,
@@ -135,10 +138,15 @@ class Worker:
     def _sweep_blobs(self) -> None:
         """Remove blobs from a folder whose retention is over; of all workers, one does so in an hour."""
         if self.store.workers.has_turn("blobs", self.owner, every_ms=_SWEEP_BLOBS_EVERY_MS):
-            sweep(self._blobs, self.store.jobs, retention_s=self.settings.retention_s)
+            sweep(self.blobs, self.store.jobs, retention_s=self.settings.retention_s)
 
     def _announce_requests(self) -> None:
         """Publish the requests in flight for operators; write nothing while there are none."""
         previous, self._requests = self._requests, self.llm.on_wire()
         if previous or self._requests:
             self.store.workers.announce_requests(self.owner, self._requests, ttl_ms=LEASE_MS)
+
+
+def _depths(settings: Settings) -> int:
+    """How many depths have queues, as far as this process knows."""
+    return max(settings.max_depth, settings.root_depth + 1)

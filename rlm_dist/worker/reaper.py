@@ -17,7 +17,7 @@ from contextlib import suppress
 import structlog
 from celery import Celery
 
-from rlm_dist.broker.app import AGAIN_QUEUE, ROOT_QUEUE
+from rlm_dist.broker.app import AGAIN_QUEUE, root_queue
 from rlm_dist.broker.publish import queued, send_root
 from rlm_dist.errors import NotFound
 from rlm_dist.schema import Role
@@ -36,10 +36,12 @@ _FEW_JOBS = 10
 class Reaper:
     """A thread that looks for such jobs every ``SWEEP_S`` seconds."""
 
-    def __init__(self, app: Celery, store: Store, *, prefix: str) -> None:
+    def __init__(self, app: Celery, store: Store, *, prefix: str, max_depth: int = 1) -> None:
+        """``max_depth`` is that of the deepest jobs that are served; each depth has its queue."""
         self._app = app
         self._store = store
         self._prefix = prefix
+        self._queues = [AGAIN_QUEUE, *(root_queue(depth) for depth in range(max_depth))]
         self._outages = OutageDetector(SWEEP_S)
         self._thread = PeriodicThread(self._sweep, period_s=SWEEP_S, name="reaper")
 
@@ -52,8 +54,8 @@ class Reaper:
         if not self._outages.over():
             return
         self._send("job_lapsed", self._store.jobs.lapsed(_MAX_JOBS))
-        new, again = queued(self._app, ROOT_QUEUE, AGAIN_QUEUE)
-        if not new and not again:
+        again, *new = queued(self._app, *self._queues)
+        if not any(new) and not again:
             self._send("job_message_lost", self._store.jobs.waiting(_WAITING_MS, _MAX_JOBS))
         elif not again:
             self._send("job_waits_long", self._store.jobs.waiting(_LONG_WAITING_MS, _FEW_JOBS))

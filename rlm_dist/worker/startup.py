@@ -22,6 +22,9 @@ from rlm_dist.schema import Role
 from rlm_dist.settings import Settings, load_settings, unknown_variables
 from rlm_dist.store import connect, reaching
 from rlm_dist.worker.logging_setup import configure_logs
+from rlm_dist.worker.mcp_config import read_servers
+from rlm_dist.worker.prompt_file import read_prompts
+from rlm_dist.worker.tool_functions import load_functions
 
 log = structlog.get_logger()
 
@@ -40,6 +43,8 @@ def worker_settings(role: Role) -> Settings:
         if settings.redis_url is None:
             raise SettingsError(("RLM_REDIS_URL: a worker needs the address of the Redis server",))
         Prices(settings.prices)
+        if role is Role.ROOT:
+            read_prompts(settings.prompts)
         for any_role in Role:
             endpoints_of(settings, any_role)
     except SettingsError as error:
@@ -56,6 +61,8 @@ def worker_settings(role: Role) -> Settings:
         try:
             if role is Role.ROOT:  # before the fork, so that the processes of the pool need not probe again
                 choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
+                load_functions(settings.tools)
+                read_servers(settings.mcp_servers)
             else:
                 _allow_open_files(options.get("concurrency") or settings.sub_concurrency)
             _reach_redis(settings)

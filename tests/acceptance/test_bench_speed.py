@@ -61,7 +61,7 @@ def test_one_call_at_a_time_and_one_job_after_another(tmp_path: Path) -> None:
     """The time of the endpoint itself is subtracted from the time of a call."""
     median, p99 = one_call.one_at_a_time(tmp_path / "calls", calls=5, rounds=1)
     assert median.parts["endpoint's own"] == p99.parts["endpoint's own"] >= 50
-    assert p99.value >= median.value > 0
+    assert p99.value >= median.value  # below 0 if the endpoint alone happened to be disturbed
     (gap,) = jobs.dispatching(tmp_path / "jobs", few=25, many=30)
     assert gap.value == gap.parts["ms with many"] / gap.parts["ms with few"]
 

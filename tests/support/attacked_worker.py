@@ -168,9 +168,10 @@ class Watch:
 def descendants() -> list[dict[str, str]]:
     """The status of every process below this one; orphans are adopted by this process."""
     every = {}
-    for path in Path("/proc").glob("[0-9]*/status"):
+    for folder in Path("/proc").glob("[0-9]*"):  # a pattern for the file would fail if a process ends now
         with suppress(OSError):
-            status = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+            lines = (folder / "status").read_text().splitlines()
+            status = dict(line.split(":", 1) for line in lines if ":" in line)
             every[int(status["Pid"])] = status
     below = {os.getpid()}
     found = []

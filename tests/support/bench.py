@@ -11,7 +11,7 @@ from rlm_dist.client.client import Client
 from rlm_dist.schema import Role
 from rlm_dist.settings import Settings
 from rlm_dist.simulated import SimulatedEndpoint
-from rlm_dist.store import connect
+from rlm_dist.store import Store, connect
 from tests.support.key_leaks import end_all_jobs, leaked_keys
 from tests.support.redis_servers import RedisServer
 from tests.support.worker_processes import WorkerProcess
@@ -58,9 +58,9 @@ class Bench:
         """Stop all workers and end all jobs; after that every key must have a TTL."""
         for worker in self._workers:
             worker.__exit__(None, None, None)
-        end_all_jobs(self.client.store)
         self.client.close()
         with connect(str(self.settings.redis_url), client_name="test") as client:
+            end_all_jobs(Store(client, retention_s=self.settings.retention_s))
             assert leaked_keys(client) == []
 
 

@@ -9,7 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rlm_dist.engine import loop as engine
+from rlm_dist.engine.answer_checks import Review
+from rlm_dist.engine.compaction import RootWindow
 from rlm_dist.engine.journal import BudgetHint, Journal
+from rlm_dist.engine.prompts.families import PromptTexts
+from rlm_dist.errors import CallError
 from rlm_dist.schema import (
     CellResult,
     Clipped,
@@ -117,8 +121,16 @@ class Script:
     def __init__(self, *steps: Step) -> None:
         self.steps = list(steps)
         self.chats: list[list[Message]] = []
+        self.refused = 0
+        self.check: Callable[[Sequence[Message]], None] | None = None
 
     def __call__(self, messages: Sequence[Message]) -> Completion:
+        if self.check is not None:
+            try:
+                self.check(messages)
+            except CallError:
+                self.refused += 1
+                raise
         self.chats.append(list(messages))
         assert self.steps, f"the model was called once more than expected, with: {messages[-1].content}"
         step = self.steps.pop(0)
@@ -149,6 +161,9 @@ def spec(query: str = "How many?", *, info: ContextInfo | None = None, **fields:
     )
 
 
+NO_WINDOW = RootWindow()
+
+
 class Run:
     """One run of the engine over a script; every step of the script must be used."""
 
@@ -160,9 +175,16 @@ class Run:
         budget: Callable[[int], BudgetHint] = lambda chars: BudgetHint(),
         append: Callable[[str], None] = lambda entry: None,
         all_used: bool = True,
+        review: Review | None = None,
+        window: RootWindow = NO_WINDOW,
+        texts: PromptTexts | None = None,
+        check: Callable[[Sequence[Message]], None] | None = None,
+        tools_text: str = "",
         **fields: Any,
     ) -> None:
         self.script = Script(*steps)
+        self.script.check = check
+        self.window = window
         self.repl = FakeRepl() if repl is None else repl
         self.events: list[Event] = []
         self.written: list[str] = []
@@ -178,6 +200,10 @@ class Run:
             journal=Journal(journal, write),
             emit=self.events.append,
             budget=budget,
+            review=review,
+            window=window,
+            texts=texts,
+            tools=tools_text,
         )
         assert not (all_used and self.script.steps), f"unused replies: {self.script.steps}"
 

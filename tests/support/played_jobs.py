@@ -1,8 +1,9 @@
 """Jobs played by a test that acts as their worker: taken up, paid for, ended."""
 
 import uuid
+from collections.abc import Callable, Sequence
 
-from rlm_dist.schema import CallResult, JobState, Outcome, Role, Usage
+from rlm_dist.schema import CallRequest, CallResult, Completion, JobState, Outcome, Role, Usage
 from rlm_dist.store import OpenCall, Settlement, Spend, Store
 
 LEASE_MS = 60_000
@@ -33,3 +34,24 @@ def pay(store: Store, job_id: str, role: Role, nanousd: int | None) -> None:
         assert store.calls.claim(job_id, [call_id], "worker", LEASE_MS) == ["{}"]
     spend = Spend("model", Usage(input_tokens=100, output_tokens=10), nanousd)
     store.calls.settle(job_id, "worker", [Settlement(call_id, role, CallResult().model_dump_json(), spend)])
+
+
+class PlayedSubWorker:
+    """Claims and answers each call at once; ``reply`` makes the answer from the name of the call's model."""
+
+    def __init__(self, store: Store, reply: Callable[[str], str]) -> None:
+        self._store = store
+        self._reply = reply
+        self.models: list[str] = []  # of the calls, in order
+
+    def send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]], traceparent: str | None) -> None:
+        """A fan-out's ``send``."""
+        usage = Usage(input_tokens=1)
+        for call_id in (call_id for chunk in chunks for call_id in chunk):
+            (packed,) = self._store.calls.claim(job_id, [call_id], "sub-1", LEASE_MS)
+            model = CallRequest.model_validate_json(packed or "").model
+            self.models.append(model)
+            done = Completion(text=self._reply(model), usage=usage, finish_reason="stop", model=model)
+            result = CallResult(completion=done).model_dump_json()
+            settlement = Settlement(call_id, Role.SUB, result, Spend(model, usage, None))
+            self._store.calls.settle(job_id, "sub-1", [settlement])

@@ -112,7 +112,7 @@ def host_pid(pid: int, below: int) -> int:
 
     There may be only one such namespace.
     """
-    for status in map(_status, Path("/proc").glob("[0-9]*/status")):
+    for status in (_status(folder / "status") for folder in Path("/proc").glob("[0-9]*")):
         own = status.get("NSpid", "").split()[-1:]
         if own == [str(pid)] and descends(int(status["Pid"]), below):
             return int(status["Pid"])
@@ -123,10 +123,10 @@ def process_of(repl: Sandbox) -> int:
     """The id of a REPL's process as seen from here, found by a name that the process gives itself."""
     name = secrets.token_hex(7)
     assert repl.run(f"__import__('ctypes').CDLL(None).prctl(15, {name.encode()!r})").error is None
-    for path in Path("/proc").glob("[0-9]*/comm"):
+    for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if path.read_text() == f"{name}\n":
-                return int(path.parent.name)
+            if (folder / "comm").read_text() == f"{name}\n":
+                return int(folder.name)
     raise AssertionError("the REPL's process is not there")
 
 

@@ -16,9 +16,16 @@ answer["content"] += llm_query("And the second?") + llm_query("And the third?")
 answer["ready"] = True
 ```"""
 
+_TYPED = [
+    f"```repl\nFINAL({{'name': 'Queequeg', 'quotes': [{quote!r}]}})\n```"
+    for quote in ("Queequeg is my friend.", "My friend is Queequeg.")
+]
+
 
 def root_model(messages: Sequence[Message]) -> str:
     """Answer as the scripted model does, but write a draft before the sub-calls if asked for a summary."""
+    if "JSON Schema" in messages[1].content:
+        return _TYPED["Not in the context" in messages[-1].content]
     return _DRAFT if "Summarise" in scripts.query_text(messages) else scripts.reply(messages)
 
 

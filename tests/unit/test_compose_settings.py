@@ -16,6 +16,8 @@ NOT_PASSED_ON = {
     "home": "the image has it",
     "endpoints": HOST_FILE,
     "prices": HOST_FILE,
+    "root_depth": "the service of a depth gives it to its command",
+    "mcp_servers": HOST_FILE,
     "broker_prefix": "set by a client that has workers of its own",
 }
 SET_BY_COMPOSE = {

@@ -15,12 +15,12 @@ from ruamel.yaml import YAML
 from typer.main import get_group
 
 from rlm_dist.cli.app import make_cli
-from rlm_dist.operations import flower as flower_app
+from rlm_dist.operations.flower import serve as flower_app
 from rlm_dist.sandbox import fork_server_process
 from tests.support.environment import PROJECT
 
 COMPOSE = PROJECT / "docker-compose.yml"
-OURS = ("root", "sub", "flower", "cli")
+OURS = ("root", "root-depth1", "sub", "flower", "cli")
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ NAMES = [
     "AsyncBatch",
     "AsyncClient",
     "AsyncJob",
+    "AsyncSession",
     "Batch",
     "BatchRecord",
     "BatchState",
@@ -33,6 +34,7 @@ NAMES = [
     "NotFound",
     "RLMError",
     "Result",
+    "Session",
     "Settings",
     "SettingsError",
     "UnknownPrice",
@@ -40,7 +42,8 @@ NAMES = [
 ]
 
 INTERNAL = {
-    "ModelNotAllowed", "NoAnswer", "Parked", "ReplayDiverged", "SandboxError", "Superseded",
+    "AnswerCheckFailed", "ModelNotAllowed", "NoAnswer", "Parked", "ReplayDiverged", "SandboxError",
+    "Superseded", "ToolNotAllowed",
 }  # fmt: skip  # they never reach a caller of the API
 
 

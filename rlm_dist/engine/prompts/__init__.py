@@ -6,11 +6,13 @@ The description of a context takes a few lines, whatever its size.
 
 from collections.abc import Sequence
 
+from rlm_dist.engine.prompts.answer_forms import answer_form
+from rlm_dist.engine.prompts.families import PromptTexts
 from rlm_dist.engine.prompts.shots import SHOTS
-from rlm_dist.engine.prompts.texts import CODER, FRUGAL, SMALL
-from rlm_dist.schema import ContextInfo, JobSpec, Message, PromptFamily
+from rlm_dist.engine.prompts.texts import CHILDREN, CODER, FRUGAL, SMALL
+from rlm_dist.schema import ContextInfo, JobSpec, Message
 
-_SYSTEM: dict[PromptFamily, str] = {"coder": CODER, "frugal": FRUGAL, "small": SMALL}
+_SYSTEM = {"coder": CODER, "frugal": FRUGAL, "small": SMALL}
 _SIZES_SHOWN = 5
 
 AT_LIMIT = (
@@ -36,6 +38,9 @@ MISPLACED = (
     "FINAL was only mentioned. To hand in an answer call FINAL(...) in a ```repl block, or write it on a "
     "line of its own, with nothing before it. Otherwise go on with a ```repl block."
 )
+NONE_LEFT = "There were none from earlier blocks."
+SESSION_GO = "Go on with a ```repl block: use what is there already, and look at what you have not seen yet."
+SESSION_LEFT = "There were none from earlier blocks of this query. Those of the session are back."
 CUT_REPLY = "Your reply was cut off at the length limit. Be shorter, and put the code into several turns."
 CUT_CODE = (
     "Your last code block was cut off at the length limit and was not run. Write it again, shorter or in "
@@ -59,23 +64,66 @@ UNFENCED_CODE = (
 )
 
 
-def opening(spec: JobSpec) -> tuple[Message, ...]:
-    """The chat before the first reply: the system prompt, the family's examples if it has any, the task."""
-    messages = [Message(role="system", content=_SYSTEM[spec.prompts])]
-    if spec.prompts == "small":
-        for shot in SHOTS:
-            messages.append(Message(role="user", content=task(shot.info, shot.query)))
-            messages.append(Message(role="assistant", content=shot.reply))
-    messages.append(Message(role="user", content=task(spec.context.info, spec.query)))
-    return tuple(messages)
+def opening(
+    spec: JobSpec, texts: PromptTexts | None = None, tools: str = "", session: str | None = None
+) -> tuple[Message, ...]:
+    """The chat before the first reply: the system prompt, the family's examples if it has any, the task.
+
+    ``texts`` is the family of a file, ``tools`` describes the job's tools. What is said of child jobs and
+    tools, and then a job's instructions, come after what all jobs share: at the end of the system prompt. If
+    examples follow that, the instructions are at the beginning of the task. ``session`` is what to tell of
+    the earlier queries of a session.
+    """
+    form = answer_form(spec)
+    description = _description(spec.context.info)
+    if texts is None:
+        system, last = _SYSTEM[spec.prompts], task(spec.context.info, spec.query, form)
+        shots = SHOTS if spec.prompts == "small" else ()
+        examples = [(task(shot.info, shot.query), shot.reply) for shot in shots]
+    else:
+        system, last = texts.system, texts.fill(context=description, query=spec.query)
+        last = f"{last.rstrip()}\n\n{form}" if form else last
+        examples = [(example.user, example.assistant) for example in texts.examples]
+    if session is not None:
+        last = session_task(spec, session) + (f"\n\n{form}" if form else "")
+    if spec.has_children:
+        system = f"{system}\n{CHILDREN}"
+    if tools:
+        system = f"{system}\n{tools}"
+    if spec.instructions and examples:
+        last = f"{_instructions(spec.instructions)}\n\n{last}"
+    elif spec.instructions:
+        system = f"{system.rstrip()}\n\n{_instructions(spec.instructions)}"
+    messages = [Message(role="system", content=system)]
+    for user, assistant in examples:
+        messages += (Message(role="user", content=user), Message(role="assistant", content=assistant))
+    return (*messages, Message(role="user", content=last))
 
 
-def task(info: ContextInfo, query: str) -> str:
-    """The first user message: a description of the context, and the query as the user wrote it."""
+def _instructions(text: str) -> str:
+    return f"Instructions of the user for this work:\n{text}"
+
+
+def task(info: ContextInfo, query: str, form: str = "") -> str:
+    """The first user message: a description of the context, the query as written, and the answer's form."""
     return (
         f"{_description(info)}\n\nQuestion:\n{query}\n\n"
-        "You have not seen the context yet. Write a ```repl block that looks at it."
+        + (f"{form}\n\n" if form else "")
+        + "You have not seen the context yet. Write a ```repl block that looks at it."
     )
+
+
+def session_task(spec: JobSpec, session: str) -> str:
+    """The first user message of a query in a session."""
+    added = spec.session.added if spec.session else ()
+    first = spec.context.info.items if spec.context.info.several else 1
+    lines = [
+        f"`context_{number}` was added as {file.name!r}. "
+        + _description(file.context.info, f"context_{number}").replace("\n", " ")
+        for number, file in enumerate(added, first)
+    ]
+    parts = [_description(spec.context.info), *lines, session, f"Question:\n{spec.query}", SESSION_GO]
+    return "\n\n".join(part for part in parts if part)
 
 
 def only_skipped(tags: tuple[str, ...]) -> str:
@@ -131,17 +179,19 @@ def last_turn(limits: Sequence[str]) -> str:
     )
 
 
-def _description(info: ContextInfo) -> str:
+def _description(info: ContextInfo, name: str = "context") -> str:
     if info.kind == "str":
-        return f"`context` is a str of {info.chars:,} characters."
+        return f"`{name}` is a str of {info.chars:,} characters."
     if info.kind == "json":
-        return f"`context` is a JSON value (dict, list or other) with {info.chars:,} characters of text."
+        return f"`{name}` is a JSON value (dict, list or other) with {info.chars:,} characters of text."
     noun = "values" if info.kind == "dict" else "items"
-    lines = [f"`context` is a {info.kind} of {info.items:,} {noun}, {info.chars:,} characters in all."]
+    lines = [f"`{name}` is a {info.kind} of {info.items:,} {noun}, {info.chars:,} characters in all."]
     if info.sizes:
         sizes = ", ".join(f"{size:,}" for size in info.sizes[:_SIZES_SHOWN])
         more = ", …" if info.items > min(len(info.sizes), _SIZES_SHOWN) else ""
         lines.append(f"Characters of each: {sizes}{more}")
+    if name != "context":
+        return "\n".join(lines)
     if info.several and info.items:
         lines.append(f"The items are also `context_0` to `context_{info.items - 1}`.")
     if info.named:

@@ -23,6 +23,7 @@ characters. One that is too long is refused, and the error names both sizes.
 - `llm_query_batched(prompts, model=None) -> list[str]`: asks many prompts at once, in parallel, and gives the \
 answers in the same order. It is as fast as a single call for hundreds of prompts, so never call `llm_query` in \
 a loop. A failed call gives a str with `.ok` False in its place.
+- Both take `schema={...}`, a JSON Schema as a dict: you then get checked JSON values in place of texts.
 - `FINAL(value)` hands in the answer and ends the work; `FINAL_VAR("name")` hands in a variable. Or set \
 `answer["content"] = value` (as often as you like, as a draft) and then `answer["ready"] = True`.
 - `SHOW_VARS()`: the variables there are, with types and sizes.
@@ -101,4 +102,11 @@ with answer["ready"] = True.
 - context_0, context_1, … and context_paths are there when several texts or files were given. SHOW_VARS() \
 lists the variables, history has the earlier output. rlm_query is llm_query here.
 - Long output is cut.
+"""
+
+CHILDREN = """\
+In this job `rlm_query(prompt, context)` is more than a plain call: it gives the question and the context, of any \
+size, to a model with a REPL of its own, like yours, which sees nothing else, and returns its answer as a str. \
+`rlm_query_batched(prompts, contexts)` does so for many at once. Each takes minutes and many calls: use it for \
+parts that need code and several steps themselves, and `llm_query` for all that one reading of a text can answer.
 """

@@ -11,7 +11,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from .frames import CHUNK_BYTES, MAX_MESSAGES, MAX_MODEL_CHARS, MAX_PROMPTS, clean, encoded
+from .frames import (
+    CHUNK_BYTES,
+    MAX_MESSAGES,
+    MAX_MODEL_CHARS,
+    MAX_PROMPTS,
+    MAX_SCHEMA_BYTES,
+    clean,
+    encoded,
+)
 
 MAX_PROMPT_BYTES = 16 << 20
 _WINDOW = 16  # frames of one batch in flight at a time, to bound the memory at both ends
@@ -20,6 +28,7 @@ _MAX_BYTES_PER_CHAR, _BYTES_PER_MESSAGE = 6, 64  # in JSON; the latter is for al
 _ROLES = ("system", "user", "assistant")
 
 Prompt = list[dict[str, str]]
+Schema = dict[str, Any] | None
 Send = Callable[[dict[str, object]], None]
 
 
@@ -74,26 +83,35 @@ class CallFunctions:
         if request is not None:
             request.fill(message["at"], message["answers"])
 
-    def llm_query(self, prompt: Any, model: str | None = None) -> str:
-        """Ask the sub model one thing; raises LLMQueryError if the call fails."""
+    def llm_query(self, prompt: Any, model: str | None = None, schema: Schema = None) -> Any:
+        """Ask the sub model one thing; raises LLMQueryError if the call fails.
+
+        The answer is a str or, with ``schema`` (a JSON Schema), the value that conforms to it.
+        """
         _check_model(model)
-        (answer,) = self._ask([_prompt(prompt, "prompt")], model)
+        schema = _checked_schema(schema)
+        (answer,) = self._ask([_prompt(prompt, "prompt")], model, schema)
         if "text" not in answer:
             raise LLMQueryError(answer["failure"])
-        return _sub_answer(answer)
+        return _sub_answer(answer, schema)
 
-    def llm_query_batched(self, prompts: Iterable[Any], model: str | None = None) -> list[str]:
+    def llm_query_batched(
+        self, prompts: Iterable[Any], model: str | None = None, schema: Schema = None
+    ) -> list[Any]:
         """Ask many things at once, answered in order; a failed one is a str whose ``.ok`` is False."""
         _check_model(model)
+        schema = _checked_schema(schema)
         if isinstance(prompts, (str, bytes, dict)) or not isinstance(prompts, Iterable):
             raise TypeError(f"llm_query_batched takes a list of prompts, not {type(prompts).__name__}")
         messages = [_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
         return [
-            _sub_answer(answer) if "text" in answer else Failed(f"[llm_query failed: {answer['failure']}]")
-            for answer in self._ask(messages, model)
+            _sub_answer(answer, schema)
+            if "text" in answer
+            else Failed(f"[llm_query failed: {answer['failure']}]")
+            for answer in self._ask(messages, model, schema)
         ]
 
-    def rlm_query(self, prompt: Any, context: Any = None, model: str | None = None) -> str:
+    def rlm_query(self, prompt: Any, context: Any = None, model: str | None = None) -> Any:
         """Ask one thing about a context; at this depth it is a plain ``llm_query``.
 
         The sub model gets the prompt, an empty line, the line "Context:" and the context. Of a list or dict,
@@ -103,7 +121,7 @@ class CallFunctions:
 
     def rlm_query_batched(
         self, prompts: Iterable[Any], contexts: Iterable[Any] | None = None, model: str | None = None
-    ) -> list[str]:
+    ) -> list[Any]:
         """As ``llm_query_batched``; ``contexts`` has one context for each prompt, as in ``rlm_query``."""
         if contexts is None or isinstance(prompts, (str, bytes, dict)) or not isinstance(prompts, Iterable):
             return self.llm_query_batched(prompts, model)
@@ -120,17 +138,21 @@ class CallFunctions:
             [_with_context(prompt, context, f"contexts[{i}]") for i, (prompt, context) in pairs], model
         )
 
-    def _ask(self, prompts: list[Prompt], model: str | None) -> list[dict[str, Any]]:
+    def _ask(self, prompts: list[Prompt], model: str | None, schema: Schema = None) -> list[dict[str, Any]]:
+        return self.send_all(_frames(prompts, model, schema))
+
+    def send_all(self, frames: Iterable[tuple[dict[str, object], int]]) -> list[dict[str, Any]]:
+        """Send frames, each with the number of its answers; return all answers in order."""
         answers: list[dict[str, Any]] = []
         in_flight: deque[tuple[int, _Request]] = deque()
         try:
-            for chunk in _chunks(prompts):
+            for frame, count in frames:
                 if len(in_flight) == _WINDOW:
                     answers += self._await(in_flight)
-                request_id, request = next(self._ids), _Request(len(chunk))
+                request_id, request = next(self._ids), _Request(count)
                 self._open[request_id] = request
                 in_flight.append((request_id, request))
-                self._send({"op": "query", "id": request_id, "prompts": chunk, "model": model})
+                self._send({**frame, "id": request_id})
             while in_flight:
                 answers += self._await(in_flight)
         finally:
@@ -150,11 +172,30 @@ class CallFunctions:
         return request.answers
 
 
-def _sub_answer(answer: dict[str, Any]) -> SubAnswer:
+def _sub_answer(answer: dict[str, Any], schema: Schema = None) -> Any:
+    if schema is not None:
+        value = json.loads(answer["text"])
+        return SubAnswer(value) if isinstance(value, str) else value
     text = SubAnswer(answer["text"])
     if answer.get("truncated"):
         text.truncated = True
     return text
+
+
+def _checked_schema(schema: object) -> Schema:
+    """A copy of a schema, which the host then checks; None if it is None."""
+    if schema is None:
+        return None
+    if not isinstance(schema, dict):
+        raise TypeError(f"schema must be a dict (a JSON Schema) or None, not {type(schema).__name__}")
+    try:
+        text = json.dumps(schema, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"schema is not JSON: {error}") from None
+    if len(text) > MAX_SCHEMA_BYTES:
+        raise ValueError(f"schema has {len(text):,} bytes, and at most {MAX_SCHEMA_BYTES:,} are allowed")
+    copy: Schema = json.loads(text)
+    return copy
 
 
 def _check_model(model: object) -> None:
@@ -228,6 +269,14 @@ def _message(item: object, name: str) -> dict[str, str]:
     if not isinstance(content, str):
         raise TypeError(f"{name}: content must be a str, not {type(content).__name__}")
     return {"role": role, "content": clean(content)}
+
+
+def _frames(
+    prompts: list[Prompt], model: str | None, schema: Schema
+) -> Iterator[tuple[dict[str, object], int]]:
+    extra = {} if schema is None else {"schema": schema}
+    for chunk in _chunks(prompts):
+        yield {"op": "query", "prompts": chunk, "model": model, **extra}, len(chunk)
 
 
 def _chunks(prompts: list[Prompt]) -> Iterator[list[Prompt]]:

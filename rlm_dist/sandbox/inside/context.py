@@ -3,6 +3,8 @@
 The form is a JSON header line, N little-endian 64-bit lengths, and N texts in UTF-8. A long text that is all
 ASCII is copied out of the mapped file; another long text is decoded in pieces. So loading needs little more
 than twice the memory of the result.
+
+The file of a session has its context, and after it, one after another, the contexts that were added to it.
 """
 
 import codecs
@@ -10,7 +12,8 @@ import json
 import mmap
 import struct
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from io import BufferedReader
+from typing import Any, BinaryIO, NamedTuple
 
 _PIECE = 1 << 20
 _MAX_NUMBERED = 100
@@ -20,8 +23,27 @@ class ContextError(Exception):
     """The context file does not match its header."""
 
 
-def load(file: BinaryIO) -> dict[str, Any]:
-    """The variables of a new REPL: ``context``, ``context_0`` …, and ``context_paths`` if it has paths."""
+class Loaded(NamedTuple):
+    """The variables of a new REPL, and by variable the contexts that were added to its session."""
+
+    variables: dict[str, Any]
+    added: dict[str, Any]
+
+
+def load(file: BufferedReader) -> Loaded:
+    """The variables ``context``, ``context_0`` …, and ``context_paths`` if it has paths.
+
+    What was added is numbered after them.
+    """
+    variables, number = _load_one(file)
+    added: dict[str, Any] = {}
+    while file.peek(1):
+        added[f"context_{number + len(added)}"] = _load_one(file)[0]["context"]
+    return Loaded(variables, added)
+
+
+def _load_one(file: BinaryIO) -> tuple[dict[str, Any], int]:
+    """The variables of the context that begins here, and the next number."""
     header = json.loads(file.readline())
     if header.get("v") != 1:
         raise ContextError(f"unknown version {header.get('v')!r} of the context format")
@@ -40,7 +62,7 @@ def load(file: BinaryIO) -> dict[str, Any]:
         variables["context_0"] = context
     if names:
         variables["context_paths"] = names
-    return variables
+    return variables, len(context) if header["several"] else 1
 
 
 def _value(kind: str, texts: list[str]) -> Any:

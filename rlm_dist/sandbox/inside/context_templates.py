@@ -12,7 +12,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from . import confine, context
 from .exits import EXIT_BROKEN
@@ -21,7 +21,7 @@ from .spare_pool import leave_parent
 
 _LARGE_BYTES = 8 << 20  # each REPL loads a smaller context itself: that takes no longer than a fork
 
-Serve = Callable[[socket.socket, dict[str, Any]], None]
+Serve = Callable[[socket.socket, context.Loaded], None]
 
 
 class Key(NamedTuple):

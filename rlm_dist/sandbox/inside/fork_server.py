@@ -35,6 +35,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from . import preload
+from .context import Loaded
 from .context_templates import ContextTemplate, Key, close_all, key_of
 from .exits import SERVER_DIED
 from .lockdown import Lockdown
@@ -54,9 +55,9 @@ class _ReplRecord(NamedTuple):
 
 
 class ForkServer:
-    """The loop of a fork-server; ``names`` are the variables of a template's context."""
+    """The loop of a fork-server; ``names`` has the variables of a template's context."""
 
-    def __init__(self, lockdown: Lockdown, names: dict[str, Any] | None = None) -> None:
+    def __init__(self, lockdown: Lockdown, names: Loaded | None = None) -> None:
         self._lockdown = lockdown
         self._spare_pool = SparePool(lockdown, names)
         self._numbers = itertools.count(1)
@@ -176,7 +177,7 @@ class ForkServer:
             self._watch(template.link, lambda: self._read_template(template))
         return self._templates[key]
 
-    def _serve_as_template(self, link: socket.socket, names: dict[str, Any]) -> None:
+    def _serve_as_template(self, link: socket.socket, names: Loaded) -> None:
         ForkServer(self._lockdown, names).serve(link)
 
     def _read_template(self, template: ContextTemplate) -> None:

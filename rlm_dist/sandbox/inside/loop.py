@@ -16,10 +16,12 @@ from typing import Any, NoReturn
 
 from . import confine, context
 from .calls import CallFunctions
+from .child_calls import ChildFunctions
 from .clock import Clock, install
 from .exits import EXIT_BROKEN, EXIT_MEMORY
 from .frames import MAX_DETAIL_CHARS, pack, receive
 from .repl import CellRunner
+from .tools import ToolFunctions
 
 _SEED = 0
 
@@ -31,7 +33,7 @@ class HostChannel:
         self.orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._fd = fd
         self._severed = False
-        self._out: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._out: queue.SimpleQueue[tuple[bytes, threading.Event | None]] = queue.SimpleQueue()
 
     def read(self) -> dict[str, Any]:
         """The next frame; if the host is gone, the process ends."""
@@ -43,9 +45,18 @@ class HostChannel:
 
     def send(self, message: dict[str, object]) -> None:
         """Pass a frame to the writer."""
+        self._pass_on(message, None)
+
+    def send_slowly(self, message: dict[str, object]) -> None:
+        """Pass a frame to the writer, and wait until it is written: of many, one is in memory at a time."""
+        written = threading.Event()
+        self._pass_on(message, written)
+        written.wait()
+
+    def _pass_on(self, message: dict[str, object], written: threading.Event | None) -> None:
         if self._severed:
             raise RuntimeError("this works in the REPL's own process only, not in one that it forked")
-        self._out.put(pack(message))
+        self._out.put((pack(message), written))
 
     def write(self, frame: bytes) -> None:
         """Write a whole frame now."""
@@ -53,16 +64,24 @@ class HostChannel:
         while rest:
             rest = rest[os.write(self._fd, rest) :]
 
-    def begin(self, calls: CallFunctions) -> None:
+    def begin(self, calls: CallFunctions, tools: ToolFunctions) -> None:
         """Start the reader and the writer."""
-        for step in (lambda: self._route(calls), lambda: self.write(self._out.get())):
+        for step in (lambda: self._route(calls, tools), self._write_next):
             threading.Thread(target=_forever, args=(step,), daemon=True).start()
         os.register_at_fork(after_in_child=self._sever)
 
-    def _route(self, calls: CallFunctions) -> None:
+    def _write_next(self) -> None:
+        frame, written = self._out.get()
+        self.write(frame)
+        if written is not None:
+            written.set()
+
+    def _route(self, calls: CallFunctions, tools: ToolFunctions) -> None:
         message = self.read()
         if message["op"] == "reply":
             calls.reply(message)
+        elif message["op"] == "tool_reply":
+            tools.reply(message)
         else:
             self.orders.put(message)
 
@@ -71,10 +90,10 @@ class HostChannel:
         os.close(self._fd)
 
 
-def main(socket_fd: int, context_fd: int, names: dict[str, Any] | None = None) -> NoReturn:
+def main(socket_fd: int, context_fd: int, names: context.Loaded | None = None) -> NoReturn:
     """Serve the host at ``socket_fd`` until it is gone.
 
-    ``context_fd`` is the encoded context; if it is loaded already, ``names`` are its variables.
+    ``context_fd`` is the encoded context; if it is loaded already, ``names`` has its variables.
     """
     channel = HostChannel(socket_fd)
     start = channel.read()
@@ -87,8 +106,11 @@ def main(socket_fd: int, context_fd: int, names: dict[str, Any] | None = None) -
     clock = Clock()
     install(clock)
     calls = CallFunctions(channel.send)
-    repl = CellRunner(names, calls, start["max_output_chars"])
-    channel.begin(calls)
+    most = start["max_context_bytes"]
+    children = ChildFunctions(calls, names.variables["context"], most, channel.send_slowly) if most else calls
+    tools = ToolFunctions(channel.send, start["tools"])
+    repl = CellRunner(names, calls, start["max_output_chars"], tools.names, children)
+    channel.begin(calls, tools)
     channel.send({"op": "ready"})
     _forever(lambda: _serve(channel, repl, clock))
 
@@ -98,11 +120,13 @@ def _serve(channel: HostChannel, repl: CellRunner, clock: Clock) -> None:
     if order["op"] == "run":
         clock.begin(order["began_ns"])
         channel.send(repl.run(order["cell"], order["code"]))
+    elif order["op"] == "begin":
+        channel.send(repl.begin(order["added"], order["ended"]))
     else:
         channel.send(repl.resolve(order["path"]))
 
 
-def _load_context(channel: HostChannel, context_fd: int) -> dict[str, Any]:
+def _load_context(channel: HostChannel, context_fd: int) -> context.Loaded:
     try:
         with open(context_fd, "rb") as file:
             return context.load(file)

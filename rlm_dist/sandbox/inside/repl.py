@@ -15,7 +15,9 @@ from typing import Any, NoReturn
 
 from . import answers, cells
 from .calls import CallFunctions, LLMQueryError
-from .frames import MAX_NAME_CHARS
+from .child_calls import ChildFunctions
+from .context import Loaded
+from .frames import MAX_LINE_CHARS, MAX_NAME_CHARS
 from .output import Recorder, Stream, clip
 
 _RESERVE_BYTES = 16 << 20
@@ -31,7 +33,16 @@ class _Plain(str):
 class CellRunner:
     """Runs the cells of one job, in the main thread."""
 
-    def __init__(self, context: dict[str, Any], calls: CallFunctions, max_output_chars: int) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        calls: CallFunctions,
+        max_output_chars: int,
+        tools: dict[str, Any],
+        children: CallFunctions | ChildFunctions | None = None,
+    ) -> None:
+        """``children`` serves ``rlm_query``; by default it is a plain call."""
+        rlm = children or calls
         self._recorder = Recorder()
         self._streams = (Stream(self._recorder, "<stdout>"), Stream(self._recorder, "<stderr>"))
         self._max_output_chars = max_output_chars
@@ -44,14 +55,17 @@ class CellRunner:
         self._reserve: bytes | None = bytes(_RESERVE_BYTES)  # never written to: it takes no real memory
         self._module = types.ModuleType("__main__")
         self._namespace = self._module.__dict__
-        self._context = context
+        self._context = dict(loaded.variables)
+        self._added = loaded.added
+        self._queries: list[dict[str, str | None]] = []
         self._own: dict[str, Any] = {
-            **context,
+            **self._context,
+            **tools,
             **self._functions(),
             "llm_query": calls.llm_query,
             "llm_query_batched": calls.llm_query_batched,
-            "rlm_query": calls.rlm_query,
-            "rlm_query_batched": calls.rlm_query_batched,
+            "rlm_query": rlm.rlm_query,
+            "rlm_query_batched": rlm.rlm_query_batched,
             "LLMQueryError": LLMQueryError,
             "__builtins__": builtins,
             "__name__": "__main__",
@@ -95,6 +109,21 @@ class CellRunner:
 
         self._run_guarded(look)
         return {"op": "resolved", "found": found, "final": self._final, "names": self._names()}
+
+    def begin(self, added: int, ended: dict[str, str | None] | None) -> dict[str, object]:
+        """Begin the next query of a session, after the one that ``ended``; return the frame for the host.
+
+        The model's variables stay. ``answer`` is fresh, and ``added`` contexts are visible from now on.
+        """
+        if ended is not None:
+            self._queries.append(ended)
+        self._context.update(list(self._added.items())[:added])
+        self._own |= {**self._context, "session_history": list(self._queries)}
+        self._box = answers.AnswerBox()
+        self._final = self._partial = self._sent_partial = None
+        self._reinstall()
+        variables = answers.live(self._namespace, self._own_names())
+        return {"op": "begun", "variables": [_line(*pair)[:MAX_LINE_CHARS] for pair in variables.items()]}
 
     def _execute(self, cell: int, code: str) -> None:
         value = cells.run(code, f"<cell {cell}>", self._namespace)

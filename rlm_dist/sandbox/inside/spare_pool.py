@@ -10,9 +10,10 @@ import os
 import signal
 import socket
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from . import confine, loop
+from .context import Loaded
 from .exits import EXIT_BROKEN
 from .lockdown import Lockdown
 
@@ -33,10 +34,10 @@ class _Spare(NamedTuple):
 class SparePool:
     """The children of this process; each job has a number.
 
-    ``names`` are the context's variables, if this process has loaded it.
+    ``names`` has the context's variables, if this process has loaded it.
     """
 
-    def __init__(self, lockdown: Lockdown, names: dict[str, Any] | None) -> None:
+    def __init__(self, lockdown: Lockdown, names: Loaded | None) -> None:
         self._lockdown = lockdown
         self._names = names
         self._jobs: dict[int, int] = {}  # process → job

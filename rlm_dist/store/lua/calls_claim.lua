@@ -9,7 +9,7 @@
 -- notes that it has no message, so that it is sent again after the pause.
 local won, add, plus = {}, sums()
 for index = 6, #ARGV do won[index - 5] = false end
-local job = get(JOB, 'state', 'cancel', 'batch', 'epoch', 'stopping')
+local job = get(JOB, 'state', 'cancel', 'batch', 'epoch', 'stopping', 'parent')
 if not job[1] or FINAL[job[1]] or job[2] or job[4] == job[5] then return won end
 local flags = job[3] and get(job[3], 'cancelled', 'paused') or {}
 if flags[1] then return won end
@@ -32,5 +32,5 @@ for index = 6, #ARGV do
     won[index - 5] = claim(ARGV[index], record)
   end
 end
-if next(add) then book({job[1], job[3]}, add, {}) end
+if next(add) then book({job[1], job[3], job[6]}, add, {}) end
 return won

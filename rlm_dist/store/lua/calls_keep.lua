@@ -2,10 +2,11 @@
 -- ARGV: 1 epoch, 2 nanousd, 3 tokens, 4 '1' to keep as much of it as fits, '' to change nothing unless all fits
 -- Returns 'kept', or 'refused <kind> <used> <limit> <needed>'; or NOT_FOUND, SUPERSEDED
 -- Atomic: between reading the budgets and keeping a part of them, another job of the batch could use it.
-local job = get(JOB, 'state', 'epoch', 'batch', 'max_nanousd', 'max_tokens')
+local job = get(JOB, 'state', 'epoch', 'batch', 'max_nanousd', 'max_tokens', 'parent')
 if not job[1] then return NOT_FOUND end
 if job[1] ~= 'running' or job[2] ~= ARGV[1] then return SUPERSEDED end
-local budgets, own, wanted = budgets_of(job[3], job[4], job[5]), kept(), {0, 0}
+local above = jobs_above(job[6])
+local budgets, own, wanted = budgets_of(above, job[3], job[4], job[5]), kept(), {0, 0}
 
 for index = 1, 2 do
   for _, pair in ipairs(budgets) do
@@ -20,6 +21,7 @@ for _, pair in ipairs(budgets) do
     if room then wanted[index] = math.max(0, math.min(wanted[index], room)) end
   end
 end
-add_to_both(job[3], {reserved_nanousd = wanted[1] - own[1], reserved_tokens = wanted[2] - own[2]})
+local more = {reserved_nanousd = wanted[1] - own[1], reserved_tokens = wanted[2] - own[2]}
+add_to_all(ledgers_of(above, job[3]), more)
 write_kept(wanted)
 return 'kept'

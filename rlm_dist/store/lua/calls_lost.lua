@@ -3,7 +3,7 @@
 -- Returns the ids of those pending for longer than pending_ms, or with a lapsed lease; none during a pause.
 -- Atomic: a call claimed between the read and the write would lose its claim.
 local lost, abandoned = {}, 0
-local job = get(JOB, 'state', 'batch')
+local job = get(JOB, 'state', 'batch', 'parent')
 if FINAL[job[1] or 'failed'] or job[2] and call('HEXISTS', job[2], 'paused') == 1 then return lost end
 for index = 2, #ARGV do
   local record = open_state(call('HGET', CALLS, ARGV[index]))
@@ -15,5 +15,5 @@ for index = 2, #ARGV do
     lost[#lost + 1] = ARGV[index]
   end
 end
-add_to_both(job[2], {in_flight = 0 - abandoned})
+if abandoned > 0 then add_to_all(ledgers_of(jobs_above(job[3]), job[2]), {in_flight = 0 - abandoned}) end
 return lost

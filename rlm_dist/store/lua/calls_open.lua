@@ -3,24 +3,21 @@
 -- Returns for each 'new', 'pending', 'settled', 'refused <kind> <used> <limit> <needed>'; or NOT_FOUND, CANCELLED, …
 -- A root call first uses what is kept for it.
 -- Atomic: two callers that both check a budget before either reserves would both pass.
-local job = get(JOB, 'state', 'epoch', 'cancel', 'batch', 'max_nanousd', 'max_tokens', 'max_sub_calls')
+local job = get(JOB, 'state', 'epoch', 'cancel', 'batch', 'max_nanousd', 'max_tokens', 'max_sub_calls', 'parent')
 if not job[1] then return NOT_FOUND end
-if job[1] == 'cancelled' or job[3] then return CANCELLED end
+local above = jobs_above(job[8])
+if job[1] == 'cancelled' or job[3] or to_stop(above) then return CANCELLED end
 if job[1] ~= 'running' or job[2] ~= ARGV[1] then return SUPERSEDED end
 local batch, mine = job[4], 'e' .. ARGV[1]
 if batch and call('HEXISTS', batch, 'paused') == 1 then return PAUSED end
-local sub_calls, opened, begun, reserved = number(call('HGET', LEDGER, 'sub_calls')), 0, 0, {0, 0}
-local budgets, own = budgets_of(batch, job[5], job[6]), {root = kept(), sub = {0, 0}}
+local opened, begun, reserved = 0, 0, {0, 0}
+local budgets, own = budgets_of(above, batch, job[5], job[6]), {root = kept(), sub = {0, 0}}
+local limits = call_limits(job[7], above)
 
 local function refusal(role, reservation)
-  local count = sub_calls + opened
-  if role == 'sub' and count >= (tonumber(job[7]) or count + 1) then
-    return 'refused max_sub_calls ' .. int(count) .. ' ' .. job[7] .. ' 0'
-  end
-  for _, pair in ipairs(budgets) do
-    local refused = overrun(pair, reservation, own[role])
-    if refused then return refused end
-  end
+  local refused = role == 'sub' and too_many(limits, opened)
+  for _, pair in ipairs(budgets) do refused = refused or overrun(pair, reservation, own[role]) end
+  return refused
 end
 
 local function open(id, role, request, reservation)
@@ -54,7 +51,8 @@ local states = {}
 for at = 2, #ARGV, 5 do
   states[#states + 1] = open(ARGV[at], ARGV[at + 1], ARGV[at + 2], {tonumber(ARGV[at + 3]), ARGV[at + 4] + 0})
 end
-add_to_both(batch, {reserved_nanousd = reserved[1], reserved_tokens = reserved[2], in_flight = begun})
+local add = {reserved_nanousd = reserved[1], reserved_tokens = reserved[2], in_flight = begun}
+add_to_all(ledgers_of(above, batch), add)
 write_kept(own.root)
-call('HINCRBY', LEDGER, 'sub_calls', opened)
+add_to_all(ledgers_of(above), {sub_calls = opened})
 return states

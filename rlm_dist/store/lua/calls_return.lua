@@ -7,14 +7,14 @@
 -- Atomic: a job that runs between giving back and pausing would make the calls again before its batch is paused.
 local returned = {''}
 for index = 3, #ARGV do returned[index - 1] = 0 end
-local job = get(JOB, 'state', 'batch', 'owner')
+local job = get(JOB, 'state', 'batch', 'parent', 'owner')
 local batch = job[2] and call('EXISTS', job[2]) == 1 and job[2]
 if not job[1] or FINAL[job[1]] or ARGV[2] ~= '' and not batch then return returned end
 
 local add, plus = sums()
 for index = 3, #ARGV do
   local record = open_state(call('HGET', CALLS, ARGV[index]))
-  if record and record.kind == 'c' and (record.owner == 'root' and job[3] or record.owner) == ARGV[1] then
+  if record and record.kind == 'c' and (record.owner == 'root' and job[4] or record.owner) == ARGV[1] then
     returned[index - 1] = 1
     plus('in_flight', 0 - in_flight(record))
     if record.owner == 'root' then

@@ -4,10 +4,12 @@
 -- Returns for each settlement 1 if its result is the call's answer, else 0; BAD if nothing was written, as one of
 --         them cannot be booked; or NOT_FOUND.
 -- Atomic: answer, money, reservation and reply change together, and once, whatever is delivered or repeated twice.
-local job = get(JOB, 'state', 'batch')
+local job = get(JOB, 'state', 'batch', 'parent')
 if not job[1] then return NOT_FOUND end
-if not bookable(job[2]) then return 'BAD' end
-local at, firsts, paid, booked_as, add, plus = 2, {}, {}, booked_names(job[2]), sums()
+local above = jobs_above(job[3])
+local ledgers = ledgers_of(above, job[2])
+if not bookable(ledgers) then return 'BAD' end
+local at, firsts, paid, booked_as, add, plus = 2, {}, {}, booked_names(ledgers, job[2]), sums()
 
 -- An attempt that was lost and made again is counted as a duplicate payment once, when the call is settled. If its
 -- holder comes back and settles too, its payment has been counted already.
@@ -50,5 +52,6 @@ while at <= #ARGV do
   at = at + 5 + ARGV[at + 4] * 7
 end
 book(job, add, paid)
-if FINAL[job[1]] and job[2] and add.spent_nanousd then list_cost(job[2], job[1]) end
+local top = above[#above]
+if FINAL[job[1]] and job[2] and add.spent_nanousd then list_cost(job[2], top and top.key or JOB) end
 return firsts

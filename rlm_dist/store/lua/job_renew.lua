@@ -3,7 +3,7 @@
 -- Returns 'ok', 'paused', CANCELLED if the job is to stop, SUPERSEDED if another worker holds it or it has ended,
 --         or NOT_FOUND.
 -- Atomic: an old holder could take a lease back between the check of the epoch and the write.
-local job = get(JOB, 'state', 'epoch', 'cancel', 'id', 'batch')
+local job = get(JOB, 'state', 'epoch', 'cancel', 'id', 'batch', 'parent')
 if not job[1] then return NOT_FOUND end
 if job[1] == 'cancelled' then return CANCELLED end
 if job[1] ~= 'running' or job[2] ~= ARGV[1] then return SUPERSEDED end
@@ -13,5 +13,5 @@ if tonumber(ARGV[3]) > 0 then call('HINCRBY', JOB, 'since_ms', ARGV[3]) end
 call('ZADD', LEASES, lease_ms, job[4])
 call('ZREM', QUEUED, job[4])
 local flags = job[5] and get(job[5], 'cancelled', 'paused') or {}
-if job[3] or flags[1] then return CANCELLED end
+if job[3] or flags[1] or to_stop(jobs_above(job[6])) then return CANCELLED end
 return flags[2] and 'paused' or 'ok'

@@ -3,9 +3,9 @@
 -- Returns 1 if this ended the job, 0 if it makes progress or does not run, or NOT_FOUND.
 -- Atomic: a job that makes progress between the check and the end must not be ended. Its worker learns of the end
 -- at its next renewal and can write nothing more. Its calls under way are given up, as if it had been cancelled.
-local job = get(JOB, 'state', 'started_ms')
+local job = get(JOB, 'state', 'started_ms', 'live_children')
 if not job[1] then return NOT_FOUND end
-if job[1] ~= 'running' then return 0 end
+if job[1] ~= 'running' or number(job[3]) > 0 then return 0 end -- it may wait for a child
 
 local moved_ms = number(job[2])
 for _, stream in ipairs({TRACE, REPLIES}) do

@@ -4,14 +4,15 @@
 -- Returns the new epoch, or 0 if the job cannot be taken (final, paused, leased), -1 if this ended it, or NOT_FOUND.
 -- Atomic: of two workers with the same message only one may win, and a repeat after a lost reply must win again.
 -- A job whose workers died more than max_recoveries times is ended; parking does not count as a death.
-local job = get(JOB, 'state', 'epoch', 'lease_ms', 'cancel', 'batch', 'token', 'id')
+local job = get(JOB, 'state', 'epoch', 'lease_ms', 'cancel', 'batch', 'token', 'id', 'parent')
 local state, batch = job[1], job[5]
 if not state then return NOT_FOUND end
 if FINAL[state] then return 0 end
 if state == 'running' and job[6] == ARGV[3] then return tonumber(job[2]) end
 if state == 'running' and tonumber(job[3]) > now_ms then return 0 end
 local flags = batch and get(batch, 'cancelled', 'paused') or {}
-if job[4] or flags[1] then
+local listed = not job[8] and batch -- a child is in no list of its batch
+if job[4] or flags[1] or to_stop(jobs_above(job[8])) then
   end_job(state, 'cancelled', ARGV[4], ARGV[5])
   return -1
 end
@@ -20,14 +21,14 @@ if state == 'running' and call('HINCRBY', JOB, 'recoveries', 1) > tonumber(ARGV[
   return -1
 end
 if flags[2] then
-  park(job[7], batch, state, true)
+  park(job[7], listed, state, true)
   return 0
 end
 
 local lease_ms = int(now_ms + ARGV[2])
 local epoch = call('HINCRBY', JOB, 'epoch', 1)
 if state == 'running' then call('HSET', JOB, 'recovered_epoch', epoch) end
-if state == 'queued' then set_state(batch, state, 'running') end
+if state == 'queued' then set_state(listed, state, 'running') end
 call('HSET', JOB, 'owner', ARGV[1], 'lease_ms', lease_ms, 'token', ARGV[3], 'isolation', ARGV[8])
 if ARGV[9] ~= '' then call('HSET', JOB, 'max_bytes', ARGV[9]) end
 for _, field in ipairs({'started_ms', 'since_ms'}) do call('HSETNX', JOB, field, int(now_ms)) end

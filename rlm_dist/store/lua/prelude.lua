@@ -1,8 +1,16 @@
 -- Prelude of every script of a job (job_*.lua, calls_*.lua).
 -- KEYS: keys.job_keys(job id), as named here. All times are in Unix milliseconds of this server.
-local JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, CHARGES, JOBS,
-  QUEUED, LEASES = unpack(KEYS)
-local OWN_KEYS = #KEYS - 3 -- the last three are lists of all jobs
+local JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, CHARGES, CHILDREN, TOOLS,
+  JOBS, QUEUED, LEASES = unpack(KEYS)
+local OWN, OWN_KEYS, PREFIX = KEYS, #KEYS - 3, 'rlm:job:' -- the last three are lists of all jobs
+
+-- Makes the keys of a job those that all functions use.
+local function use(keys)
+  OWN = keys
+  JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, CHARGES, CHILDREN, TOOLS =
+    unpack(keys)
+end
+
 local NOT_FOUND, SUPERSEDED, CANCELLED, PAUSED = 'NOT_FOUND', 'SUPERSEDED', 'CANCELLED', 'PAUSED'
 local FINAL = {succeeded = true, exhausted = true, failed = true, cancelled = true}
 local call, time = redis.call, redis.call('TIME')

@@ -6,8 +6,12 @@ local MOST_MODELS, MOST_OF_BATCH, OTHER = 32, 256, '(other)'
 
 local function is_count(text, most) return text and text:match('^%d+$') and tonumber(text) <= most end
 
--- Whether a ledger cannot take more money: HINCRBY fails beyond 2^63.
-local function full(ledger) return ledger and number(call('HGET', ledger, 'spent_nanousd')) > 9e18 end
+-- Whether one of the ledgers cannot take more money: HINCRBY fails beyond 2^63.
+local function full(ledgers)
+  for _, ledger in ipairs(ledgers) do
+    if number(call('HGET', ledger, 'spent_nanousd')) > 9e18 then return true end
+  end
+end
 
 local function is_charge(first)
   local label, nanousd, fits = ARGV[first], ARGV[first + 6], nil
@@ -19,8 +23,8 @@ end
 
 -- Whether all settlements can be booked. A script that fails is not rolled back, so this is to be known before
 -- anything is written.
-local function bookable(batch)
-  local at, no_more = 2, full(LEDGER) or full(batch and batch .. ':ledger')
+local function bookable(ledgers)
+  local at, no_more = 2, full(ledgers)
   while at <= #ARGV do
     if not is_count(ARGV[at + 4], MOST_CHARGES) then return false end
     for first = at + 5, at + 4 + ARGV[at + 4] * 7, 7 do
@@ -44,18 +48,25 @@ local function names_in(ledger)
   return names
 end
 
--- Returns a function that tells the name under which a model is booked, in the job and in its batch, so that their
--- sums agree. Names come from replies and, in jobs of earlier versions, from model-written code; those beyond the
--- first MOST_MODELS of the job or MOST_OF_BATCH of the batch, which is read for names new to the job, share a line.
-local function booked_names(batch)
-  local mine, all = names_in(LEDGER), nil
+-- Returns a function that tells the name under which a model is booked in all of these ledgers, so that their sums
+-- agree; the first is the job's. Names come from replies and, in jobs of earlier versions, from model-written code.
+-- Those beyond the first MOST_MODELS of a job, or MOST_OF_BATCH of the batch, share a line. The ledgers but the first
+-- are read for names new to the job.
+local function booked_names(ledgers, batch)
+  local mine, others = names_in(ledgers[1]), nil
   return function(name)
     if mine.known[name] then return name end
     if mine.count >= MOST_MODELS then return OTHER end
-    all = all or (batch and names_in(batch .. ':ledger') or {known = {}, count = 0})
-    if not all.known[name] and all.count >= MOST_OF_BATCH then return OTHER end
+    if not others then
+      others = {}
+      for index = 2, #ledgers do others[index - 1] = names_in(ledgers[index]) end
+    end
+    for index, names in ipairs(others) do
+      local most = batch and index == #others and MOST_OF_BATCH or MOST_MODELS
+      if not names.known[name] and names.count >= most then return OTHER end
+    end
     know(mine, name)
-    know(all, name)
+    for _, names in ipairs(others) do know(names, name) end
     return name
   end
 end

@@ -1,4 +1,5 @@
--- Prelude, after prelude.lua, of every script of calls (calls_*.lua) and job_retry.lua: the format of a call's state.
+-- Prelude, after prelude.lua, of every script of calls (calls_*.lua), of job_retry.lua and of job_children.lua: the
+-- format of a call's state.
 -- The state of a call (a value of J:calls) is one of
 --   p <since_ms> <nanousd> <tokens> <lapsed>                        pending, with its reservation
 --   c <lease_ms> <nanousd> <tokens> <lapsed> <claim token> <owner>  claimed
@@ -42,12 +43,3 @@ local function write_claimed(id, until_ms, record, token, owner)
 end
 
 local function give_up(id, record) return write_claimed(id, record.at_ms, record, '-', record.owner) end
-
--- Adds to fields of the ledgers of a job in progress and its batch.
-local function add_to_both(batch, fields)
-  for _, ledger in ipairs(batch and {LEDGER, batch .. ':ledger'} or {LEDGER}) do
-    for field, n in pairs(fields) do
-      if n ~= 0 then call('HINCRBY', ledger, field, int(n)) end
-    end
-  end
-end

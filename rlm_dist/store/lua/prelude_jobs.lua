@@ -39,11 +39,6 @@ local function end_in_batch(batch, id, state, reason, retention_ms)
   call('HSET', JOB, 'ended_entry', call('XADD', batch .. ':ended', '*', 'j', id, 'ms', ran_ms, 'n', used[1] or 0,
     't', used[2] or 0))
   list_end(batch, id, state, ran_ms, reason)
-  local held, ledger = get(LEDGER, 'reserved_nanousd', 'reserved_tokens', 'in_flight'), batch .. ':ledger'
-  call('HINCRBY', ledger, 'reserved_nanousd', int(0 - number(held[1])))
-  call('HINCRBY', ledger, 'reserved_tokens', int(0 - number(held[2])))
-  call('HINCRBY', ledger, 'in_flight', int(0 - number(held[3])))
-  call('HINCRBY', ledger, 'pending_calls', number(held[3]))
   local open = get(batch, 'n:queued', 'n:running', 'sealed', 'cancelled', 'webhooks')
   if number(open[1]) + number(open[2]) > 0 then return end
   if (open[3] or open[4]) and open[5] and call('HSETNX', batch, 'ended_ms', int(now_ms)) == 1 then
@@ -52,19 +47,37 @@ local function end_in_batch(batch, id, state, reason, retention_ms)
   for_batch(batch, 'PEXPIRE', retention_ms)
 end
 
--- Makes the job final, `reason` says why it has no answer: releases its reservations and blobs, wakes waiters, and lets all its keys start to expire. Its
--- calls in flight are pending from now on: their costs are still to come.
-local function end_job(from, state, outcome, retention_ms, reason)
-  local fields = get(JOB, 'id', 'batch')
-  local id, batch = fields[1], fields[2]
-  set_state(batch, from, state)
+-- Lets all keys of a job start to expire.
+local function expire(retention_ms)
+  release_blobs(call('HGET', JOB, 'id'), retention_ms)
+  for index = 1, OWN_KEYS do call('PEXPIRE', OWN[index], retention_ms) end
+end
+
+-- Makes the job final: cancels what is below it, releases its reservations, wakes waiters, and lets its keys start to
+-- expire. `reason` says why it has no answer. The keys of a child stay until its top job ends, which may still ask
+-- for its outcome.
+local end_job
+function end_job(from, state, outcome, retention_ms, reason)
+  local fields = get(JOB, 'id', 'batch', 'parent', 'live_children')
+  local id, batch, parent, live = fields[1], fields[2], fields[3], fields[4]
+  if number(live) > 0 then
+    as_children(false, function()
+      local child = call('HGET', JOB, 'state')
+      if not FINAL[child] then end_job(child, 'cancelled', '{"state":"cancelled"}', retention_ms) end
+    end)
+  end
+  set_state(not parent and batch, from, state)
   call('HSET', JOB, 'ended_ms', int(now_ms), 'outcome', outcome, 'reason', reason or '')
   call('ZREM', QUEUED, id)
   call('ZREM', LEASES, id)
   call('XADD', DONE, '*', 's', state)
-  release_blobs(id, retention_ms)
+  give_back(jobs_above(parent), batch)
+  if parent then
+    call('XADD', parent .. ':replies', 'MAXLEN', '~', 8192, '*', 'c', id)
+    call('HINCRBY', parent, 'live_children', -1)
+    return
+  end
   if batch then end_in_batch(batch, id, state, reason or '', retention_ms) end
-  call('HSET', LEDGER, 'pending_calls', number(call('HGET', LEDGER, 'in_flight')))
-  call('HDEL', LEDGER, 'reserved_nanousd', 'reserved_tokens', 'in_flight', 'kept_nanousd', 'kept_tokens')
-  for index = 1, OWN_KEYS do call('PEXPIRE', KEYS[index], retention_ms) end
+  expire(retention_ms)
+  if live then as_children(true, expire, retention_ms) end
 end

@@ -50,7 +50,8 @@ local function charge(at, plus, totals, paid, booked_as)
   end
 end
 
--- Adds to the ledgers of the job and its batch, and appends the single charges.
+-- Adds to the ledgers of the job, of those above it and of its batch, and appends the single charges. `job` has its
+-- state, batch and parent.
 local function book(job, add, paid)
   -- When the job ended, its reservations were given back, and its calls in flight became pending ones.
   if FINAL[job[1]] then
@@ -58,8 +59,10 @@ local function book(job, add, paid)
     add['reserved_nanousd'], add['reserved_tokens'], add['in_flight'] = nil, nil, nil
   end
   local batch = job[2] and call('EXISTS', job[2]) == 1 and job[2]
-  add_to_both(batch, add)
+  local above = jobs_above(job[3])
+  add_to_all(ledgers_of(above, batch), add)
   for _, line in ipairs(paid) do call('RPUSH', CHARGES, line) end
   live_as(JOB, LEDGER, CALLS, RESULTS, REPLIES, CHARGES)
+  for _, each in ipairs(above) do live_as(each.key, each.ledger) end
   if batch then live_as(batch, batch .. ':ledger') end
 end

@@ -53,9 +53,10 @@ local function unlist_end(batch, id)
   for _, order in ipairs(ORDERS) do call('ZREM', batch .. ':by:' .. order, id) end
 end
 
--- After a late charge of a job that has ended.
-local function list_cost(batch, state)
-  put(batch, 'cost', CODES[state], call('HGET', LEDGER, 'spent_nanousd'), call('HGET', JOB, 'id'), 'XX')
+-- After a late charge of a job of the batch that has ended, or of a job below it; `key` is that of its hash.
+local function list_cost(batch, key)
+  local job = get(key, 'state', 'id')
+  put(batch, 'cost', CODES[job[1]], call('HGET', key .. ':ledger', 'spent_nanousd'), job[2], 'XX')
 end
 
 local function for_batch(batch, command, ...)

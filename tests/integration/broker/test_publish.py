@@ -9,13 +9,22 @@ import celery
 import pytest
 import redis
 
-from rlm_dist.broker.app import AGAIN_QUEUE, ROOT_QUEUE, ROOT_TASK, SUB_QUEUE, make_app, priority_lists
+from rlm_dist.broker.app import (
+    AGAIN_QUEUE,
+    ROOT_QUEUE,
+    ROOT_TASK,
+    SUB_QUEUE,
+    make_app,
+    message_lists,
+    priority_lists,
+)
 from rlm_dist.broker.kombu_fixes import repair_broker
 from rlm_dist.broker.publish import SubTasks, queued, send_root, send_sub
 from rlm_dist.broker.task_ids import job_of_root_task
 from rlm_dist.otel.spans import HEADER
 from rlm_dist.schema import JobSpec, Priority, Role
 from rlm_dist.settings import Settings
+from rlm_dist.store import Store, connect
 from tests.support.store_values import spec
 
 
@@ -31,6 +40,13 @@ def app(redis_url: str) -> Iterator[celery.Celery]:
     """An application that only sends."""
     with make_app(Settings(redis_url=redis_url)) as app:
         yield app
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[Store]:
+    """A store on the same server."""
+    with connect(redis_url, client_name="test") as client:
+        yield Store(client, retention_s=1000)
 
 
 def with_priority(job_id: str, priority: Priority) -> JobSpec:
@@ -150,3 +166,44 @@ def test_a_worker_takes_by_priority_then_by_age(redis_url: str, app: celery.Cele
         for message in taken:
             message.ack()
         queue.close()
+
+
+def test_a_batch_that_is_cancelled_leaves_no_messages(
+    app: celery.Celery, client: redis.Redis, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other batches' messages stay, in their order, wherever they are in the list."""
+    monkeypatch.setattr("rlm_dist.store.batches._MESSAGES_AT_ONCE", 7)
+    kept = []
+    for batch in ("b1", "b2"):
+        store.batches.create(batch, "digest")
+    for n in range(60):
+        name = f"j{n}"
+        batch_id = "b1" if n % 3 or n in range(20, 40) else "b2"
+        job = with_priority(name, "high" if n < 5 else "normal").model_copy(
+            update={"batch_id": batch_id, "index": n, "custom_id": '"batch": "b1"'}
+        )
+        store.jobs.create([job])
+        send_root(app, job)
+        send_root(app, job, again=True)
+        kept += [name] if batch_id == "b2" else []
+    store.batches.cancel("b1", message_lists)
+    high, normal = priority_lists(ROOT_QUEUE)["high"], ROOT_QUEUE
+    assert [header["stamps"]["job"] for key in (high, normal) for header in headers(client, key)] == kept
+    assert [
+        header["stamps"]["job"] for header in headers(client, priority_lists(AGAIN_QUEUE)["high"])
+    ] == kept[:2]
+    store.batches.cancel("b2")
+    assert len(headers(client, normal)) == len(kept) - 2
+
+
+def test_messages_under_the_prefix_of_the_jobs_are_removed(
+    client: redis.Redis, store: Store, redis_url: str
+) -> None:
+    store.batches.create("b1", "digest")
+    job = spec("j1", batch_id="b1").model_copy(update={"broker_prefix": "rlm.mine."})
+    store.jobs.create([job])
+    with make_app(Settings(redis_url=redis_url, broker_prefix="rlm.mine.")) as app:
+        send_root(app, job)
+    assert client.llen(f"rlm.mine.{ROOT_QUEUE}") == 1
+    store.batches.cancel("b1", message_lists)
+    assert client.llen(f"rlm.mine.{ROOT_QUEUE}") == 0

@@ -68,9 +68,12 @@ def test_sums_that_do_not_add_up_are_told(cli: Cli, home: Path, batch_file: Path
 
 
 def test_a_batch_is_submitted_and_retried_with_what_the_command_line_says(
-    cli: Cli, home: Path, batch_file: Path
+    cli: Cli, home: Path, batch_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with server(home) as url, connect(url, client_name="test") as client:
+        assert "model 'auto' is not known" in cli("submit", batch_file, "--batch-max-usd", "1").err
+        (tmp_path / "prices.json").write_text('{"*": {"input": 1, "output": 1}}')
+        monkeypatch.setenv("RLM_PRICES", str(tmp_path / "prices.json"))
         policy = ("--on-divergence", "fail", "--batch-max-usd", "0.5", "--batch-max-tokens", "900")
         assert cli("submit", batch_file, "--batch-id", "b1", *policy).code == 0
         assert client.hmget("rlm:batch:b1", "max_nanousd", "max_tokens") == ["500000000", "900"]
@@ -242,7 +245,12 @@ def test_a_batch_waits_in_the_store_for_workers_and_can_be_paused_resumed_and_ca
     assert [result["state"] for result in ended["results"]] == ["cancelled"] * 3
     assert [result["custom_id"] for result in ended["results"]] == ["q0", "q1", "q2"]
     assert cli("retry", "b1").out == "b1: 3 jobs\n"
-    assert cli("retry", "b1", "--json").document == {"id": "b1", "state": "running", "retried": 0}
+    assert cli("retry", "b1", "--json").document == {
+        "id": "b1",
+        "state": "running",
+        "retried": 0,
+        "left_out": {},
+    }
     assert cli("status", "b1", "--json").document["counts"]["queued"] == 3
 
 
@@ -288,3 +296,21 @@ def test_ctrl_c_ends_the_demonstration_not_one_question(home: Path) -> None:
         assert "question:" not in process.stderr.read()
         assert process.wait(60) == 4
     assert not (home / "redis/server.json").exists()
+
+
+def test_the_demonstration_keeps_the_code_on_the_screen_and_its_jobs_can_be_looked_at(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with command("demo", "--simulated", RLM_HOME=str(home)) as process:
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert out.endswith("3 of 3 right\n")
+    assert "    > result = sum(word in line for line in lines)\n" in err
+    assert "sub-call answered in" in err
+    (shown,) = [line for line in err.splitlines() if "look at a job again" in line]
+    setting, _, name, job = shown.partition(": ")[2].split()
+    assert setting == f"RLM_HOME={home}/demo"
+    monkeypatch.setenv("RLM_HOME", f"{home}/demo")
+    traced = cli(name, job)
+    assert traced.code == 0
+    assert "llm_query_batched(prompts)" in traced.out

@@ -45,6 +45,21 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         assert not (home / "redis/server.json").exists()
 
 
+def test_up_says_where_redis_the_logs_and_the_endpoint_are(up: Up) -> None:
+    assert up.record["redis"].startswith("redis://127.0.0.1:")
+    assert "@" not in up.record["redis"]
+    assert (Path(up.record["logs"]) / "root1.log").exists()
+    assert up.record["endpoint"].startswith("http://127.0.0.1:")
+    assert up.record["models"] == {"root": "auto", "sub": "auto"}
+
+
+def test_up_warns_if_the_endpoint_does_not_answer(tmp_path: Path) -> None:
+    variables = {"RLM_HOME": str(tmp_path / "home"), "RLM_API_URL": "http://127.0.0.1:1/v1"}
+    with command("up", "--port", "0", **variables) as process:
+        assert process.stderr is not None
+        assert any("warning: jobs cannot run yet" in line for line in process.stderr)
+
+
 @pytest.fixture
 def cli(up: Up, capsys: pytest.CaptureFixture[str]) -> Cli:
     return Cli(capsys)
@@ -159,14 +174,14 @@ def test_a_pilot_runs_first_and_is_not_run_again(cli: Cli, batch_file: Path) -> 
     assert (stopped.code, stopped.out) == (2, "")
     assert "the other 1 jobs were not submitted" in stopped.err
     assert f"rlm-dist submit {batch_file} --batch-id p1" in stopped.err
-    assert "pilot: 1 succeeded, 1 exhausted" in stopped.err
+    assert "--pilot" not in stopped.err.splitlines()[-1]
     status = cli("status", "p1", "--json").document
     assert (status["total"], sum(status["counts"].values()), status["sealed"]) == (3, 2, False)
     spent = status["costs"]
 
     done = cli("submit", batch_file, "--batch-id", "p1", "--pilot", "2", "--yes", "--json").document
     assert (done["batch_id"], done["jobs"]) == ("p1", 3)
-    assert done["pilot"]["states"] == {"succeeded": 1, "exhausted": 1}
+    assert done["pilot"]["states"] == {state: count for state, count in status["counts"].items() if count}
     assert done["pilot"]["whole_tokens"]["likely"] > sum(
         spent[f"{role}_llm_tokens"] for role in ("root", "sub")
     )

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from rlm_dist import Client, Settings
-from rlm_dist.schema import ErrorInfo, JobState, Outcome
+from rlm_dist.schema import ErrorInfo, JobState, Outcome, Role
 from tests.support.command_line import Cli, command, next_line
 from tests.support.environment import clean_environment
-from tests.support.played_jobs import answered, play
+from tests.support.played_jobs import answered, pay, play
 
 FAILED = Outcome(state=JobState.FAILED, error=ErrorInfo(type="auth", message="m"))
 EXHAUSTED = Outcome(state=JobState.EXHAUSTED, error=ErrorInfo(type="LimitExceeded", message="m"))
@@ -67,6 +67,17 @@ def test_run_takes_several_files_after_one_option(cli: Cli, tmp_path: Path) -> N
     done = cli("run", "--context", tmp_path / "a", tmp_path / "notes", tmp_path / "b", "--query", "q")
     assert done.code == 2
     assert "notes" in done.err  # it is empty, so that the job is not run; it was understood as a context
+
+
+def test_run_names_the_binary_files_of_a_folder_that_it_leaves_out(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    for n in range(12):
+        (tmp_path / f"notes/{n:02}.png").write_bytes(b"\x89PNG")
+    done = cli("run", "--context", tmp_path / "notes", "--query", "q")
+    assert done.code == 2
+    assert f"left out: {tmp_path}/notes/00.png: is not text in UTF-8\n" in done.err
+    assert "left out: 2 more such files\n" in done.err
+    assert done.err.endswith("notes: holds no text files\n")
 
 
 def test_a_worker_hands_options_on_to_celery(
@@ -141,3 +152,14 @@ def test_a_batch_is_deleted_with_its_contexts(cli: Cli, client: Client) -> None:
     assert (done.code, done.document) == (0, {"id": "b", "deleted": "batch", "blobs": 2})
     assert not any(client.blobs.has(spec.context.sha256) for spec in specs)
     assert cli("status", "b").code == 2
+
+
+def test_the_costs_of_a_batch_are_drawn(cli: Cli, client: Client, tmp_path: Path) -> None:
+    batch = client.submit_batch([{"id": "q", "query": "q", "context": "c"}], "b")
+    (job,) = batch.jobs()
+    pay(client.store, job.id, Role.SUB, 7)
+    play(client.store, job.id, answered("x"))
+    assert cli("cost", "b", "--plot", tmp_path / "b.svg").code == 0
+    assert b"sub model" in (tmp_path / "b.svg").read_bytes()
+    refused = cli("cost", "--by", "tag", "--plot", tmp_path / "c.svg")
+    assert (refused.code, "--plot" in refused.err) == (2, True)

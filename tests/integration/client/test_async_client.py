@@ -14,6 +14,7 @@ from rlm_dist import (
     AsyncBatch,
     AsyncClient,
     AsyncJob,
+    AsyncSession,
     Batch,
     BatchState,
     Client,
@@ -22,6 +23,7 @@ from rlm_dist import (
     Job,
     JobState,
     NotFound,
+    Session,
     Settings,
 )
 from tests.support.played_jobs import answered, play
@@ -46,9 +48,13 @@ def items(count: int) -> list[dict[str, object]]:
     return [{"id": f"q{n}", "query": "q", "context": "c"} for n in range(count)]
 
 
-@pytest.mark.parametrize(("sync", "awaited"), [(Client, AsyncClient), (Job, AsyncJob), (Batch, AsyncBatch)])
+@pytest.mark.parametrize(
+    ("sync", "awaited"),
+    [(Client, AsyncClient), (Job, AsyncJob), (Batch, AsyncBatch), (Session, AsyncSession)],
+)
 def test_the_names_and_arguments_are_those_of_the_other_client(sync: type, awaited: type) -> None:
     ours = {"blobs", "store", "pickled", "submit_checked", "submit_pilot", "ended", "ended_in_order", "wake"}
+    ours |= {"store_encoded", "submit_in_session"}
     names = {name for name in vars(sync) if not name.startswith("_")} - ours
     assert names <= set(vars(awaited))
     for name in names:

@@ -207,7 +207,7 @@ TOO_LONG = (
 
 
 def test_a_line_without_an_end_is_refused_with_bounded_memory(path: Path) -> None:
-    """A sparse file of 1 TiB, whose second line has no end, is told as soon as the line is too long."""
+    """A sparse file of 1 TiB, whose second line has no end, is reported as soon as the line is too long."""
     with path.open("wb") as file:
         file.write(GOOD + b"\n")
         file.truncate(1 << 40)

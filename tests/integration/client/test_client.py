@@ -293,6 +293,7 @@ class Breaking:
 
     digest = "digest"
     total = 500
+    deepest = 0
 
     def __init__(self, good: int) -> None:
         self.good = good

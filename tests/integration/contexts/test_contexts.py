@@ -101,6 +101,25 @@ def test_all_bad_files_are_listed_with_the_place_of_the_first_bad_byte(tmp_path:
     )
 
 
+def test_binary_files_of_a_folder_can_be_left_out_and_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "a.txt").write_bytes(b"x" * (MIB // 16 - 1) + "é".encode())  # which the first look cuts in two
+    (folder / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "c.bin").write_bytes(b"zero \0")
+    (folder / "d.txt").write_bytes(b"cut \xe2\x82")
+    (folder / "e.txt").write_bytes(b"")
+    skipped: list[str] = []
+    assert texts_of(encode_files([folder], skip=skipped.append))[2:] == ["a.txt", "e.txt"]
+    assert skipped == [f"{folder}/{name}" for name in ("b.png", "c.bin", "d.txt")]
+    with pytest.raises(InputError, match=r"b.png: is not UTF-8, first bad byte at offset 0"):
+        encode_files([folder / "b.png"], skip=skipped.append)
+    (folder / "a.txt").unlink()
+    (folder / "e.txt").unlink()
+    with pytest.raises(InputError, match="notes: holds no text files"):
+        encode_files([folder], skip=skipped.append)
+
+
 def test_what_cannot_be_read_is_listed(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     paths: list[str | Path] = [

@@ -77,6 +77,7 @@ def test_identical_calls_in_flight_are_made_once(make_llm: MakeLLM) -> None:
         assert len({result.completion and result.completion.text for result in results}) == 1
         assert sorted(result.cached for result in results) == [False] + [True] * 9
         assert [result.attempts for result in results if result.cached] == [0] * 9
+        assert [result.started_ms for result in results if result.cached] == [0] * 9
         assert sum(future.result().cached for future in others) == 1
         assert endpoint.served.requests == 2
 

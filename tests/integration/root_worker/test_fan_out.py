@@ -28,7 +28,8 @@ from rlm_dist.schema import (
     Usage,
 )
 from rlm_dist.schema.events import Event, SubCallsAnswered
-from rlm_dist.store import Settlement, Spend, Store
+from rlm_dist.schema.id_lists import unpack_ids
+from rlm_dist.store import Settlement, Spend, Store, keys
 from rlm_dist.worker.accounts import Accounts
 from tests.support.store_values import running_job
 from tests.support.waiting import wait_until
@@ -133,6 +134,21 @@ def test_answers_come_in_the_order_asked(bench: Bench) -> None:
     (event,) = bench.events
     assert isinstance(event, SubCallsAnswered)
     assert (event.calls, event.failed, event.from_store) == (5 * WINDOW + 3, 0, 0)
+
+
+def test_the_event_names_every_call_in_the_order_of_the_prompts(bench: Bench) -> None:
+    bench.ask(2 * WINDOW)
+    bench.ask(1)  # a prompt that was asked before is another call
+    ids = [
+        call_id
+        for event in bench.events
+        if isinstance(event, SubCallsAnswered)
+        for call_id in unpack_ids(event.call_ids)
+    ]
+    requests = bench.store.connection.client.hmget(keys.job("j", "requests"), ids)
+    prompts = [CallRequest.model_validate_json(packed or "").messages[0].content for packed in requests]
+    assert prompts == [*map(str, range(2 * WINDOW)), "0"]
+    assert ids[-1].endswith("#2")
 
 
 def test_33_an_answer_that_was_cut_off_says_so(bench: Bench) -> None:

@@ -1,6 +1,6 @@
 """Model-written code may name the job's two models and those that the user lists, and no others."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.named_models import MOST_NAMES
 from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.sandbox.host import Sandbox
-from rlm_dist.schema import CallRequest, CallResult, Completion, Message, Role, Usage
-from rlm_dist.store import Settlement, Spend, Store
+from rlm_dist.schema import Message, Role, Usage
+from rlm_dist.store import Store
 from rlm_dist.worker.accounts import Accounts
+from tests.support.played_jobs import PlayedSubWorker
 from tests.support.sandboxes import LIMITS, forks, write_context
 from tests.support.store_values import running_job
 
@@ -31,33 +32,16 @@ def resolve(role: Role, name: str) -> str:
     return f"{role}-listed" if name == "auto" else name
 
 
-class Workers:
-    """Answer each call at once with the name of its model."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.made: list[str] = []
-
-    def send(self, job_id: str, turn: int, chunks: Sequence[Sequence[str]], traceparent: str | None) -> None:
-        """Claim and answer these calls."""
-        for call_id in (call_id for chunk in chunks for call_id in chunk):
-            (packed,) = self._store.calls.claim(job_id, [call_id], "sub-1", 60_000)
-            model = CallRequest.model_validate_json(packed or "").model
-            self.made.append(model)
-            done = Completion(text=f"by {model}", usage=USAGE, finish_reason="stop", model=model)
-            result = CallResult(completion=done).model_dump_json()
-            settlement = Settlement(call_id, Role.SUB, result, Spend(model, USAGE, None))
-            self._store.calls.settle(job_id, "sub-1", [settlement])
+@pytest.fixture
+def workers(store: Store) -> PlayedSubWorker:
+    """A sub worker that answers each call with the name of its model."""
+    return PlayedSubWorker(store, lambda model: f"by {model}")
 
 
 @pytest.fixture
-def workers(store: Store) -> Workers:
-    """The sub workers."""
-    return Workers(store)
-
-
-@pytest.fixture
-def fan_out(store: Store, redis_client: redis.Redis, tmp_path: Path, workers: Workers) -> Iterator[Made]:
+def fan_out(
+    store: Store, redis_client: redis.Redis, tmp_path: Path, workers: PlayedSubWorker
+) -> Iterator[Made]:
     """Make the fan-out of a job whose spec has these fields."""
     epoch = running_job(store)
     made: list[FanOut] = []
@@ -131,13 +115,15 @@ def test_an_endpoint_that_lists_no_models_leaves_the_names_as_they_are(
         ask(job, "dear")
 
 
-def test_the_code_gets_an_exception_and_goes_on(fan_out: Made, workers: Workers, tmp_path: Path) -> None:
+def test_the_code_gets_an_exception_and_goes_on(
+    fan_out: Made, workers: PlayedSubWorker, tmp_path: Path
+) -> None:
     """So do ten thousand calls at once: none is made, and none fails in silence."""
     job = fan_out(model="big", sub_model="small")
     context = write_context(tmp_path / "context", "str", ["hello"])
     repl = JobRepl(
         job,
-        lambda query: Sandbox(context_path=context, query=query, limits=LIMITS, start=forks()),
+        lambda query, typed_query: Sandbox(context_path=context, query=query, limits=LIMITS, start=forks()),
         lambda _: None,
     )
     with closing(repl.sandbox) as sandbox:
@@ -148,14 +134,14 @@ def test_the_code_gets_an_exception_and_goes_on(fan_out: Made, workers: Workers,
         batch = repl.run("llm_query_batched(['q'] * 10_000, model='dear')", 0, 2)
         assert "ValueError: model 'dear' cannot be used" in (batch.error or "")
         assert (cell.calls, batch.calls, batch.failed_calls) == (0, 0, 0)
-        assert workers.made == []
+        assert workers.models == []
         assert repl.run("print(x, llm_query('q', model='big'))", 0, 3).error is None
-    assert workers.made == ["big"]
+    assert workers.models == ["big"]
 
 
 @pytest.mark.parametrize("listed", [None, tuple(f"m{n}" for n in range(100))])
 def test_a_job_names_only_so_many_models(
-    fan_out: Made, workers: Workers, store: Store, listed: tuple[str, ...] | None
+    fan_out: Made, workers: PlayedSubWorker, store: Store, listed: tuple[str, ...] | None
 ) -> None:
     """Those that it named before may be named again."""
     job = fan_out(model="big", sub_model="small", sub_models=listed)
@@ -164,4 +150,4 @@ def test_a_job_names_only_so_many_models(
     with pytest.raises(ModelNotAllowed):
         ask(job, f"m{MOST_NAMES}")
     assert ask(job, "m0", "again") == "by m0"
-    assert len(set(workers.made)) == MOST_NAMES
+    assert len(set(workers.models)) == MOST_NAMES

@@ -17,7 +17,7 @@ from rlm_dist.sandbox import session
 from rlm_dist.sandbox.host import Query, Sandbox, SandboxLimits
 from rlm_dist.sandbox.inside import frames
 from rlm_dist.sandbox.process import PlainStart
-from rlm_dist.sandbox.session import Session
+from rlm_dist.sandbox.session import ReplSession
 from rlm_dist.schema import Answer, Message
 from tests.support.sandboxes import echo, exists, shown, write_context
 from tests.support.waiting import wait_until
@@ -57,7 +57,7 @@ def fake(tmp_path: Path, script: str, code_timeout_s: float = 20.0, query: objec
     return Sandbox(context_path=context, query=query, limits=limits, start=start)  # type: ignore[arg-type]
 
 
-def session_of(repl: Sandbox) -> Session:
+def session_of(repl: Sandbox) -> ReplSession:
     """The session with the process that runs now."""
     assert repl._session is not None
     return repl._session

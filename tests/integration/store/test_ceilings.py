@@ -210,10 +210,12 @@ def test_only_the_last_hour_is_kept(store: Store, redis_client: redis.Redis) -> 
     assert 0 < redis_client.ttl(history) <= 3600
 
 
-def test_a_report_without_news_writes_no_history(store: Store, redis_client: redis.Redis) -> None:
+def test_a_report_without_news_writes_no_history(
+    store: Store, redis_client: redis.Redis, redis_admin: redis.Redis
+) -> None:
     a, history = Reporter(store, "a"), limit_keys(SCOPE.id)[-1]
     a.report(3, 3, ended=1, latencies=((5, 1),))
-    redis_client.config_resetstat()
+    redis_admin.config_resetstat()
     a.report(3, 3)
     a.report(2, 3)
     stats = redis_client.info("commandstats")

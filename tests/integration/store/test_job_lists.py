@@ -261,3 +261,27 @@ def test_the_lists_live_as_long_as_their_batch(store: Store, redis_client: redis
         assert redis_client.pttl(keys.batch("b", part)) in (-1, -2), part
     run(store, ids[0])
     assert leaked_keys(redis_client) == []
+
+
+def test_jobs_that_end_while_a_list_is_read_spoil_neither_a_page_nor_a_histogram(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more job ends before each trip to the server, in front of the entries that are being read."""
+    ids = filled(store, 40)
+    for job_id in ids[-3:]:
+        run(store, job_id, outcome(JobState.CANCELLED, turns=7))
+    others = iter(ids[:-3])
+    execute = redis.client.Pipeline.execute
+
+    def end_one_first(self: redis.client.Pipeline, *args: bool) -> list[object]:
+        with monkeypatch.context() as patch:
+            patch.setattr(redis.client.Pipeline, "execute", execute)
+            run(store, next(others))
+        return list(execute(self, *args))
+
+    monkeypatch.setattr(redis.client.Pipeline, "execute", end_one_first)
+    for _ in range(3):
+        assert store.lists.histogram("b", JobOrder.TURNS)[-1].count == 3
+        page = store.lists.page("b", state=JobState.CANCELLED, order=JobOrder.TURNS)
+        assert ids_of(page.rows) == ids[-3:]
+        assert {row.turns for row in page.rows} == {7}

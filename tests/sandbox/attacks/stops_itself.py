@@ -1,4 +1,4 @@
-"""A process that stops itself, which is told to its parent and does not end it."""
+"""A process that stops itself, which its parent learns and which does not end it."""
 
 import signal
 

@@ -7,7 +7,15 @@ import pytest
 from rlm_dist.cli.follow import Progress, cost_note, follow, result_lines
 from rlm_dist.cli.output import Output
 from rlm_dist.schema import Costs, ErrorInfo, JobState, Result, Timing, Usage
-from rlm_dist.schema.events import CellRan, Event, JobEnded, MessageAdded, RootReplied, SubCallsAnswered
+from rlm_dist.schema.events import (
+    CellRan,
+    Event,
+    JobEnded,
+    Marked,
+    MessageAdded,
+    RootReplied,
+    SubCallsAnswered,
+)
 
 ENDED = Result(
     id="j1",
@@ -25,9 +33,9 @@ ENDED = Result(
     timing=Timing(queued_s=0.1, run_s=2.25),
 )
 EVENTS: list[Event] = [
-    MessageAdded(turn=1, role="user", text="go"),
+    MessageAdded(turn=0, role="user", text="go"),
     RootReplied(
-        turn=1,
+        turn=0,
         model="m",
         usage=Usage(input_tokens=9, output_tokens=1, estimated=True),
         finish_reason="stop",
@@ -35,7 +43,7 @@ EVENTS: list[Event] = [
     ),
     SubCallsAnswered(first_call_id="c", calls=3, failed=0, from_store=0, seconds=0.5),
     CellRan(
-        turn=1,
+        turn=0,
         block=1,
         code="x",
         output="",
@@ -83,6 +91,20 @@ def test_a_job_is_followed_to_its_result(capsys: pytest.CaptureFixture[str]) -> 
         "turn 1: code ran 0.5 s, 3 sub-calls done, NameError: y",
         "succeeded after 2 turns, 3 sub-calls done",
     ]
+
+
+def test_the_line_after_an_observation_names_the_turn_that_comes() -> None:
+    """The trace counts turns from 0, and an observation belongs to the turn that made it."""
+    progress = Progress()
+    texts = [progress.text(event) for event in (EVENTS[0], EVENTS[1], EVENTS[3], EVENTS[0])]
+    assert [text.partition(":")[0] for text in texts] == ["turn 1", "turn 1", "turn 1", "turn 2"]
+
+
+def test_marks_are_shown_in_words() -> None:
+    failed = Marked(turn=0, kind="root_attempts_failed", detail="transient, rate")
+    words = "attempts to ask the root model failed before it replied: transient, rate"
+    assert Progress().text(failed) == words
+    assert Progress().text(Marked(turn=0, kind="some_new_fact")) == "some new fact"
 
 
 def test_ctrl_c_cancels_the_job_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:

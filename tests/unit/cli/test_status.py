@@ -26,9 +26,11 @@ from rlm_dist.schema import (
     JobSpec,
     JobState,
     Outcome,
+    Role,
     Running,
 )
 from rlm_dist.schema.limits import ScopeState
+from rlm_dist.schema.lists import JobPage, JobRow
 
 CONTEXT = ContextRef(sha256="0" * 64, size_bytes=3, info=ContextInfo(kind="str", chars=3, items=1))
 JOB = JobRecord(
@@ -65,6 +67,9 @@ RUNNING = Running(
 )
 
 
+ROW = JobRow(id="j1", custom_id="q1", state=JobState.FAILED)
+
+
 class _Jobs:
     def get(self, job_id: str) -> JobRecord:
         if job_id != "j1":
@@ -85,7 +90,7 @@ class _Batches:
         return BATCH
 
     def last_ended(self, batch_id: str, limit: int) -> list[EndedJob]:
-        return [EndedJob(job_id="e", run_s=30.0, nanousd=NANO // 5, tokens=1)] * 5
+        return [EndedJob(job_id="e", run_s=30.0, nanousd=NANO // 5, tokens=1, ended_ms=NOW_MS)] * 5
 
 
 def records(endpoints: Sequence[ScopeState] = ()) -> Any:
@@ -95,6 +100,10 @@ def records(endpoints: Sequence[ScopeState] = ()) -> Any:
         batches=_Batches(),
         limits=SimpleNamespace(scopes=lambda: list(endpoints)),
         connection=SimpleNamespace(now_ms=lambda: NOW_MS),
+        lists=SimpleNamespace(
+            named=lambda *_: [], reasons=lambda _: {"auth": 2}, page=lambda *_, **__: JobPage(rows=(ROW,))
+        ),
+        workers=SimpleNamespace(live=lambda role: [] if role is Role.ROOT else ["sub-1"]),
     )
 
 
@@ -196,22 +205,39 @@ def test_a_look_at_a_batch_tells_its_pace_its_end_and_what_holds_it_up() -> None
     seen = view(records(), BATCH, pace)
     assert list(batch_lines(BATCH, seen)) == [
         "batch b1: running",
+        "  progress ██████████░░░░░░░░░░ 50 %, 3 min",
         "  jobs     10: 4 queued, 1 running, 3 succeeded, 2 failed",
+        "  failed   2 × auth: q1, …",
+        "  workers  no root worker is running; rlm-dist worker root starts one, rlm-dist up both roles",
         "  calls    4 in flight, 12 calls/min, 1,000 tokens/min, 1 failed, 0 retries, 0 429s",
         "  used     root 12 calls, 1,000 tokens; sub 0 calls, 0 tokens",
-        "  cost     $1.000000 so far, about $1.80 ($1.80 to $1.80) in total",
-        "  left     about 2 min (2 min to 2 min)",
+        "  cost     $1.000000 so far, about $1.80 ($1.09 to $2.51) in total",
+        "  left     about 2 min (14 s to 4 min)",
         "  slowest  q1 (j1): 3 min, 4 calls in flight, 7 tokens",
     ]
     assert brief_line(BATCH, seen) == (
-        "5 of 10 ended, 2 of them failed, 1 running, 4 in flight, 12 calls/min, 1,000 tokens/min, 1 failed, "
-        "0 retries, 0 429s, "
-        "$1.000000 so far, about $1.80 ($1.80 to $1.80) in total, about 2 min (2 min to 2 min) left"
+        "5 of 10 ended, 2 of them without an answer (2 failed), 1 running, 4 in flight, "
+        "12 calls/min, 1,000 tokens/min, 1 failed, 0 retries, 0 429s, "
+        "$1.000000 so far, about $1.80 ($1.09 to $2.51) in total, about 2 min (14 s to 4 min) left; "
+        "no root worker is running; rlm-dist worker root starts one, rlm-dist up both roles"
     )
     document = batch_document(BATCH, seen)
     assert document["calls_in_flight"] == 4
     assert document["rates"] == {"calls": 12.0, "tokens": 1000.0}
     assert {"projection", "slowest"} <= document.keys()
+
+
+def test_workers_are_counted_and_all_is_not_said_too_soon() -> None:
+    seen = view(records(), BATCH, Pace())
+    alive = seen.model_copy(update={"workers": {Role.ROOT: 8, Role.SUB: 1}, "missing_workers": []})
+    nearly = BATCH.model_copy(
+        update={"total": 1000, "counts": {JobState.SUCCEEDED: 999, JobState.RUNNING: 1}}
+    )
+    lines = list(batch_lines(nearly, alive))
+    assert "  workers  8 root slots, 1 sub worker" in lines
+    assert "  progress ███████████████████░ 99 %, 3 min" in lines
+    growing = BATCH.model_copy(update={"total": None})
+    assert "  progress 5 ended, 3 min" in batch_lines(growing, alive)
 
 
 def test_an_unknown_price_projects_nothing_and_the_end_needs_no_projection() -> None:
@@ -221,3 +247,16 @@ def test_an_unknown_price_projects_nothing_and_the_end_needs_no_projection() -> 
     lines = list(batch_lines(over, view(records(), over, Pace())))
     assert "  cost     $1.000000 so far" in lines
     assert not any("left" in line for line in lines)
+
+
+def test_a_watch_without_a_terminal_says_that_a_batch_is_paused_and_why() -> None:
+    paused = BATCH.model_copy(update={"state": BatchState.PAUSED, "pause_reason": "the quota is spent"})
+    line = brief_line(paused, view(records(), paused, Pace()))
+    assert line.startswith("paused: the quota is spent; 5 of 10 ended")
+
+
+def test_jobs_that_met_a_limit_count_as_jobs_without_an_answer() -> None:
+    counts = {JobState.SUCCEEDED: 3, JobState.EXHAUSTED: 22, JobState.CANCELLED: 1}
+    batch = BATCH.model_copy(update={"counts": counts, "total": 30})
+    line = brief_line(batch, view(records(), batch, Pace()))
+    assert line.startswith("26 of 30 ended, 23 of them without an answer (22 exhausted, 1 cancelled), ")

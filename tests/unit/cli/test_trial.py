@@ -35,15 +35,15 @@ def test_a_pilot_tells_one_job_the_whole_and_the_time_of_the_rest() -> None:
         "pilot: 2 succeeded",
         "  per job (10th / 50th / 90th percentile):",
         "    $0.5000 / $0.5000 / $0.5000; 1,000 / 1,000 / 1,000 tokens; 10 s / 10 s / 10 s",
-        "  the whole batch: about $5.00 ($5.00 to $5.00), about 10,000 (10,000 to 10,000) tokens",
-        "  the other jobs: about 40 s (40 s to 40 s), with 2.0 at once as in the pilot",
+        "  the whole batch: about $5.00 ($1.00 to $10.97), about 10,000 (2,000 to 21,933) tokens",
+        "  the other jobs: about 40 s (0 s to 2 min), with 2.0 at once as in the pilot",
     ]
 
 
 def test_one_unknown_price_makes_the_money_unknown_and_not_smaller() -> None:
     outlook = pilot([job(0, 10, 0.5), job(0, 20, None)], left=8)
     assert (outlook.usd, outlook.whole_usd) == (None, None)
-    assert "  the whole batch: cost unknown, about 10,000 (10,000 to 10,000) tokens" in pilot_lines(outlook)
+    assert "  the whole batch: cost unknown, about 10,000 (2,000 to 21,933) tokens" in pilot_lines(outlook)
 
 
 def test_a_pilot_of_which_no_job_ran_tells_its_states_only() -> None:

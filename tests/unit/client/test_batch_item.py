@@ -33,6 +33,13 @@ def test_a_native_line_carries_any_json_context(context: object) -> None:
     assert (item.custom_id, item.query, item.value, item.form) == ("q1", "How many?", context, "native")
 
 
+@pytest.mark.parametrize(("given", "name"), [(7, "7"), (-1, "-1"), (2**70, str(2**70)), ("7", "7")])
+def test_a_whole_number_is_taken_as_a_name(given: object, name: str) -> None:
+    assert read_item(native(id=given), BASE).custom_id == name
+    body = {"model": "m", "messages": [{"role": "user", "content": "?"}]}
+    assert read_item({"custom_id": given, "body": body}, BASE).custom_id == name
+
+
 def test_a_native_line_carries_models_limits_and_metadata() -> None:
     given = {"max_iterations": 3, "max_usd": 0.1, "max_sub_calls": 0, "max_seconds": 2, "max_depth": 0}
     item = read_item(native(model="m", sub_model="s", metadata={"a": [1]}, max_tokens=5, **given), BASE)
@@ -62,7 +69,9 @@ def test_a_context_file_is_relative_to_the_batch_file(name: str, path: str) -> N
         ({"id": "a", "query": "q"}, "the line: context or context_file is missing"),
         ({"id": "a", "query": "q", "context": None}, "the line: context or context_file is missing"),
         (native(context_file="f"), "the line: context and context_file cannot both be given"),
-        (native(id=7), "id: input should be a valid string"),
+        (native(id=7.0), "id: must be text or a whole number"),
+        (native(id=True), "id: must be text or a whole number"),
+        (native(id=None), "id: must be text or a whole number"),
         (native(id=""), "id: string should have at least 1 character"),
         (native(query=" \n"), "query: is empty"),
         (native(max_itertions=3), "max_itertions: is not known; did you mean max_iterations?"),
@@ -85,12 +94,12 @@ def test_a_bad_native_line_names_its_field(line: object, problem: str) -> None:
 
 
 def test_all_bad_fields_of_a_line_are_listed() -> None:
-    assert len(problems_of({"id": 1, "query": 2, "colour": "red", "context": "c"})) == 3
+    assert len(problems_of({"id": 1.5, "query": 2, "colour": "red", "context": "c"})) == 3
 
 
 def test_no_problem_shows_a_text() -> None:
     """The report of a bad line must not carry its context or query into logs."""
-    assert "secret" not in str(problems_of(native(id=1, query=["secret"], metadata="secret")))
+    assert "secret" not in str(problems_of(native(id=1.5, query=["secret"], metadata="secret")))
 
 
 def test_options_that_are_not_given_come_from_the_defaults() -> None:

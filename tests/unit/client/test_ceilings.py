@@ -14,6 +14,7 @@ CEILINGS: dict[str, Any] = {
     "model": "big",
     "sub_model": "small",
     "sub_models": ["middle"],
+    "validator": "p.m:f",
     "max_iterations": 5,
     "max_usd": 0.5,
     "max_tokens": 1000,
@@ -22,6 +23,7 @@ CEILINGS: dict[str, Any] = {
     "max_output_tokens": 100,
     "sub_max_output_tokens": 50,
     "extra_body": {"top_p": 0.5},
+    "tools": ["lookup"],
 }
 
 
@@ -47,11 +49,15 @@ def problems(line: dict[str, Any], **ceilings: Any) -> tuple[str, ...]:
         ("model", "big", "bigger"),
         ("sub_model", "small", "big"),
         ("sub_models", ["middle", "big", "small"], ["middle", "huge"]),
+        ("judge_model", "middle", "huge"),
+        ("validator", "p.m:f", "p.m:other"),
         ("extra_body", {"top_p": 0.5}, {"top_p": 0.5, "service_tier": "priority"}),
+        ("tools", ["lookup"], ["lookup", "system"]),
         ("tier", "flex", "priority"),
         ("tier", "default", "priority"),
         ("sub_tier", "flex", "priority"),
         ("priority", "low", "high"),
+        ("samples", 1, 2),
     ],
 )
 def test_a_line_may_ask_for_less_and_not_for_more(name: str, fits: object, exceeds: object) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.client.batch_item import read_item
-from rlm_dist.client.job_specs import JobSpecFactory
+from rlm_dist.client.job_specs import JobSpecFactory, options_of
 from rlm_dist.client.options import JobOptions
 from rlm_dist.contexts.encoding import encode
 from rlm_dist.errors import InputError
@@ -69,3 +69,14 @@ def test_a_job_keeps_its_own_extra_body_beside_an_equal_one() -> None:
     maker = JobSpecFactory(Settings())
     bodies = [made(maker, extra_body={"flag": flag}).root_parameters.extra_body for flag in (True, 1)]
     assert [repr(body) for body in bodies] == ["{'flag': True}", "{'flag': 1}"]
+
+
+def test_a_job_has_the_tools_that_it_names_and_none_that_a_setting_names() -> None:
+    maker = JobSpecFactory(Settings(tools="shop:price"))
+    assert made(maker).tools == ()
+    assert "tools" not in made(maker).model_dump_json()
+    assert made(maker, tools=["price", "files:*"]).tools == ("price", "files:*")
+    assert options_of(Settings(tools="shop:price")).tools is None
+    for bad in ("price", [""], ["x"] * 65):
+        with pytest.raises(InputError, match=r"^tools"):
+            made(maker, tools=bad)

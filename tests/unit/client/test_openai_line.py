@@ -174,10 +174,6 @@ def test_text_parts_are_joined() -> None:
     ("body", "problem"),
     [
         (
-            {"response_format": {"type": "json_object"}},
-            "body.response_format: structured answers are not there yet: remove response_format",
-        ),
-        (
             {"tools": [{"type": "function"}]},
             "body.tools: cannot be used here: a job has no tools of its caller",
         ),

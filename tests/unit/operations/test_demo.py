@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.operations.demo import Demo, Question, make_demo
-from rlm_dist.schema import Message
+from rlm_dist.operations.demo import Demo, DemoTurns, Question, make_demo
+from rlm_dist.schema import JobState, Message, Usage
+from rlm_dist.schema.events import CellRan, Event, JobEnded, MessageAdded, RootReplied, SubCallsAnswered
 from rlm_dist.simulated import scripts
 
 
@@ -68,3 +69,33 @@ def test_the_simulated_model_understands_every_question(demo: Demo) -> None:
     assert "word = 'memoryview'\n" in counting
     assert "key = 'amber-harbour'\n" in first
     assert "key = 'quiet-lantern'\n" in second
+
+
+def test_the_last_question_asks_for_sub_calls(demo: Demo) -> None:
+    assert ["llm_query" in question.text for question in demo.questions] == [False, False, True]
+
+
+def test_the_trajectory_has_the_code_that_the_model_wrote() -> None:
+    trajectory = DemoTurns()
+    usage = Usage(input_tokens=9, output_tokens=1)
+    ran = CellRan(
+        turn=1, block=1, code="x = 1\nprint(x)", output="1" * 700, error=None, seconds=0.5, calls=2,
+        failed_calls=0, state_lost=False,
+    )  # fmt: skip
+    events: list[Event] = [
+        MessageAdded(turn=1, role="user", text="a long prompt"),
+        RootReplied(turn=1, model="m", usage=usage, finish_reason="stop", seconds=1),
+        SubCallsAnswered(first_call_id="c", calls=2, failed=0, from_store=0, seconds=0.5),
+        ran,
+        JobEnded(state=JobState.SUCCEEDED, answer="42", error=None, iterations=2),
+    ]
+    assert [line for event in events for line in trajectory.lines(event)] == [
+        "── turn 1",
+        "  reply of m: 9 tokens in, 1 out, 1.0 s",
+        "  2 sub-calls answered in 0.5 s",
+        "  code block 1: 0.5 s, 2 sub-calls",
+        "    > x = 1",
+        "    > print(x)",
+        f"    {'1' * 500} [… 200 more characters]",
+    ]
+    assert ran.output == "1" * 700

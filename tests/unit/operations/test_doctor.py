@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import fakeredis
 import pytest
@@ -13,6 +14,7 @@ from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.local.open_files import OpenFiles
 from rlm_dist.operations.doctor import Check, OpenStores, Probes, check_lines, check_open_files, examine
+from rlm_dist.schema import CallResult, Completion, Usage
 from rlm_dist.settings import Settings
 
 
@@ -78,6 +80,7 @@ def test_where_all_works_all_is_ok_and_the_missing_lockdown_is_told() -> None:
     checks = examined()
     assert {name: check.status for name, check in checks.items()} == {
         "redis": "ok",
+        "workers": "ok",
         "blob store": "ok",
         "open files": "ok",
         "sandbox": "warning",
@@ -147,6 +150,50 @@ def test_what_workers_believe_of_endpoints_is_shown() -> None:
     check = examined(limits=[line])["endpoint limits"]
     assert (check.status, check.detail) == ("warning", line)
     assert examined(limits=["http://e/v1 m: endpoint limit 40 (found)"])["endpoint limits"].status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"),
+    [
+        (Settings(), "ok"),
+        (Settings(model="big", sub_model="small"), "ok"),
+        (Settings(model="gone"), "warning"),
+        (Settings(model="big", sub_model="gone"), "warning"),
+    ],
+)
+def test_a_model_that_its_endpoint_does_not_list_is_told(settings: Settings, status: str) -> None:
+    (check,) = [one for one in examine(settings, probes()) if one.name == "model endpoint"]
+    assert check.status == status
+    assert ("but not gone" in check.detail) is (status == "warning")
+
+
+def test_each_model_is_called_once_if_that_is_wanted() -> None:
+    called: list[str] = []
+
+    def call(endpoint: Endpoint) -> CallResult:
+        called.append(endpoint.url)
+        if "9999" in endpoint.url:
+            raise CallError("auth", "the key is refused")
+        return CallResult(completion=Completion(text="yes", usage=Usage(), finish_reason="stop", model="big"))
+
+    settings = Settings(sub_api_url="http://localhost:9999/v1")
+    checks = {check.name: check for check in examine(settings, replace(probes(), call=call))}
+    assert checks["model call"].detail == "big at http://localhost:8080/v1 answered in 0.0 s"
+    assert (checks["sub model call"].status, checks["sub model call"].hint) == ("failed", "Set RLM_API_KEY.")
+    assert called == ["http://localhost:8080/v1", "http://localhost:9999/v1"]
+    assert list(examine(Settings(), replace(probes(), call=call)))
+    assert called[2:] == ["http://localhost:8080/v1"]
+    assert "model call" not in examined()
+
+
+@pytest.mark.parametrize(("missing", "status"), [((), "ok"), ((2,), "failed")])
+def test_depths_that_are_promised_have_workers(missing: tuple[int, ...], status: str) -> None:
+    settings = Settings(max_depth=3)
+    found = examine(settings, replace(probes(), missing_depths=lambda _: missing))
+    checks = {check.name: check for check in found}
+    assert checks["child jobs"].status == status
+    assert ("rlm-dist worker root --depth 2" in checks["child jobs"].hint) == bool(missing)
+    assert "child jobs" not in {check.name for check in examine(Settings(), probes())}
 
 
 def test_too_few_open_files_for_the_slots_are_told() -> None:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from rlm_dist import json_schemas
 from rlm_dist.errors import SandboxError
 from rlm_dist.sandbox import messages
-from rlm_dist.sandbox.inside.frames import MAX_FRAME, FrameError, clean, pack, receive
+from rlm_dist.sandbox.inside.frames import MAX_FRAME, MAX_SCHEMA_BYTES, FrameError, clean, pack, receive
 from rlm_dist.sandbox.messages import CellDone, HandedIn, QueryAsked, parse
 
 JSON = st.recursive(
@@ -33,6 +34,13 @@ HONEST: list[dict[str, object]] = [
         "names": ["x"],
     },
     {"op": "resolved", "found": False, "final": None, "names": []},
+    {
+        "op": "query",
+        "id": 2,
+        "prompts": [[{"role": "user", "content": "q"}]],
+        "model": None,
+        "schema": {"type": "string"},
+    },
 ]
 
 
@@ -233,3 +241,26 @@ def test_the_memory_of_a_query_is_that_of_its_texts_and_objects() -> None:
     assert cost([text("x" * 1000)]) > 1000
     assert cost([text("x" * 1000 + "\U0001f600")]) > 4000
     assert cost([text("x")] * 200) > 200 * 300
+
+
+def _with_schema(schema: object) -> bytes:
+    """A query frame's payload with this schema."""
+    return json.dumps({**HONEST[2], "schema": schema}).encode()
+
+
+@pytest.mark.parametrize("schema", [3, [], "x", {"description": "x" * MAX_SCHEMA_BYTES}])
+def test_a_schema_that_no_honest_process_sends_is_hostile(schema: object) -> None:
+    with pytest.raises(SandboxError):
+        parse(_with_schema(schema))
+
+
+def test_a_schema_counts_as_memory_and_is_checked() -> None:
+    assert MAX_SCHEMA_BYTES == json_schemas.MAX_SCHEMA_BYTES
+    plain, typed = parse(_with_schema(None)), parse(_with_schema({"enum": [[]] * 10_000}))
+    assert isinstance(plain, QueryAsked)
+    assert isinstance(typed, QueryAsked)
+    assert typed.cost > plain.cost + 1_000_000
+    assert (plain.schema_problem, typed.schema_problem) == (None, None)
+    bad = parse(_with_schema({"type": "x"}))
+    assert isinstance(bad, QueryAsked)
+    assert "not a JSON Schema" in (bad.schema_problem or "")

@@ -25,6 +25,8 @@ PRELUDES = {
     "prelude_limits_raises.lua",
     "prelude_limits_shares.lua",
     "prelude_lists.lua",
+    "prelude_retry.lua",
+    "prelude_tree.lua",
 }
 FILES = sorted(file.name for file in FOLDER.iterdir())
 

@@ -213,6 +213,19 @@ def test_the_text_form_shows_turns_code_output_calls_times_and_the_end() -> None
     ]
 
 
+def test_ids_that_cannot_be_stored_are_left_out_whole() -> None:
+    """The head of a list of ids would look like the whole list."""
+    log, full = MemoryLog(), MemoryPayloads(full=True)
+    sink = TraceSink(log, "j1", full, now_ms=lambda: 7)
+    sink(
+        SubCallsAnswered(first_call_id="c", calls=9, failed=0, from_store=0, seconds=1, call_ids="a " * 3000)
+    )
+    sink.flush()
+    (traced,) = read_trace(log, "j1", full)
+    assert isinstance(traced.event, SubCallsAnswered)
+    assert (traced.event.calls, traced.event.call_ids) == (9, "")
+
+
 def test_a_failed_job_shows_why() -> None:
     event = JobEnded(
         state=JobState.FAILED,

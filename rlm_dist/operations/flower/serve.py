@@ -1,4 +1,4 @@
-"""Flower over this project's broker: read-only, on the loopback address, and with bounded memory.
+"""Flower over this project's broker, with our pages: read-only, on the loopback address, with bounded memory.
 
 Flower's own ``FLOWER_*`` variables work (``FLOWER_BASIC_AUTH=user:password`` among them) and override the
 defaults here; arguments of the caller override both. Flower's pages are open to everyone who can reach them,
@@ -10,8 +10,9 @@ import atexit
 import ipaddress
 import signal
 from collections.abc import Callable
+from importlib import resources
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery import Celery
 from flower.app import Flower  # type: ignore[import-untyped]  # Flower ships no types
@@ -24,8 +25,13 @@ from flower.urls import settings as handler_settings  # type: ignore[import-unty
 from tornado.options import options
 
 from rlm_dist.errors import InputError
+from rlm_dist.operations.flower.access import PageAccess, PageThreads
+from rlm_dist.operations.flower.frame import UI_MODULES, FrameLoader
+from rlm_dist.operations.flower.handlers import PageServices, routes
+from rlm_dist.operations.flower.live import LiveHub
 from rlm_dist.operations.metrics.cluster import ClusterNumbers
 from rlm_dist.operations.metrics.scrape import add_metrics
+from rlm_dist.operations.viewer.render import static
 
 DEFAULTS: dict[str, Any] = {
     "address": "127.0.0.1",
@@ -37,11 +43,19 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+class FlowerChoices(NamedTuple):
+    """What the caller chose; None leaves it to Flower's variables and our defaults."""
+
+    address: str | None = None
+    port: int | None = None
+    read_write: bool = False
+
+
 def serve_flower(
     capp: Celery,
+    access: PageAccess,
     *,
-    address: str | None,
-    port: int | None,
+    choices: FlowerChoices,
     ready: Callable[[str], None],
     read_numbers: Callable[[], ClusterNumbers],
 ) -> None:
@@ -52,8 +66,12 @@ def serve_flower(
     Raises:
         InputError: if the address is not safe without basic auth, or the port is in use.
     """
-    _configure(address, port)
-    flower = Flower(capp=capp, options=options, **handler_settings)
+    _configure(choices)
+    loader = FrameLoader(handler_settings["template_path"])
+    flower = Flower(
+        capp=capp, options=options, **handler_settings, template_loader=loader, ui_modules=UI_MODULES
+    )
+    flower.add_handlers(r".*", _pages(access))
     add_metrics(flower, read_numbers)
     try:
         bound_port = flower.start_http_server()
@@ -68,15 +86,29 @@ def serve_flower(
         flower.stop()
 
 
-def _configure(address: str | None, port: int | None) -> None:
+def _pages(access: PageAccess) -> list[Any]:
+    """The handlers of our pages."""
+    own = resources.files("rlm_dist.operations.flower") / "static"
+    files = {
+        "viewer.css": ("text/css", static("viewer.css")),
+        "viewer.js": ("text/javascript", static("viewer.js")),
+        "pages.css": ("text/css", (own / "pages.css").read_text("utf-8")),
+        "pages.js": ("text/javascript", (own / "pages.js").read_text("utf-8")),
+    }
+    return routes(PageServices(access, PageThreads(), LiveHub()), files, options.url_prefix)
+
+
+def _configure(choices: FlowerChoices) -> None:
     """Set Flower's process-wide options: our defaults, then the environment's, then the caller's."""
     for name, value in DEFAULTS.items():
         setattr(options, name, value)
     apply_env_options()
-    if address is not None:
-        options.address = address
-    if port is not None:
-        options.port = port
+    if choices.address is not None:
+        options.address = choices.address
+    if choices.port is not None:
+        options.port = choices.port
+    if choices.read_write:
+        options.read_only = False
     if not options.basic_auth and not options.auth and not _is_loopback(options.address):
         hint = "set FLOWER_BASIC_AUTH=user:password to serve other hosts"
         raise InputError((f"--address {options.address}: {hint}",))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_dist.llm import bounded_json
-from rlm_dist.llm.bounded_json import MAX_DEPTH, MAX_VALUES, TooComplex, parse
+from rlm_dist import bounded_json
+from rlm_dist.bounded_json import MAX_DEPTH, MAX_VALUES, TooComplex, parse
 
 VALUES = st.recursive(
     st.none() | st.integers() | st.text(alphabet='[]{}"\\,: \nä', max_size=8),

@@ -1,4 +1,4 @@
-"""Parses JSON of an endpoint, unless its nesting or its number of values could exhaust stack or memory.
+"""Parses JSON of endpoints and models, unless its nesting or number of values could exhaust stack or memory.
 
 A list of empty lists takes thirty times its text when it is parsed. What is short, and has few brackets, is
 parsed at once: most replies are. Of anything else only the structure is looked at first, without its strings.
