@@ -7,6 +7,7 @@ is made once for each route, and its body is let go when it is sent. The connect
 and their reuse, are those of aiohttp's connector; the SDK knows the proxies and certificates.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -18,6 +19,9 @@ from multidict import CIMultiDict
 from yarl import URL
 
 _CHUNK_BYTES = 16 * 1024
+# Connections that are being made at once. A listener has room for about as many (128 is usual): it drops what
+# comes above, which is tried again after a second. And each holds more memory than a request that waits.
+_MOST_CONNECTING = 128
 _NO_HEADER_CHAR = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -32,6 +36,7 @@ class Transport:
         self._headers = CIMultiDict(headers)
         # Whoever sends a request bounds its whole time: calls of the flex tier may take longer than others.
         self._timeouts = aiohttp.ClientTimeout(sock_connect=connect_s)
+        self._connecting = asyncio.Semaphore(_MOST_CONNECTING)
         self._routes: dict[tuple[str, str], _Route] = {}
         self._proxy: dict[str, Any] = {}
         self._connector: aiohttp.TCPConnector | None = None
@@ -49,7 +54,8 @@ class Transport:
         method = "GET" if content is None else "POST"
         route = self._routes.get((method, address)) or self._route(method, address)
         try:
-            connection = await connector.connect(route.request, [], self._timeouts)
+            async with self._connecting:
+                connection = await connector.connect(route.request, [], self._timeouts)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError("no connection in time") from error
         try:

@@ -34,6 +34,8 @@ log = structlog.get_logger()
 _LONG_PAYLOAD_THREADS = 16
 # Claim 1/8 more calls than there are slots, so no slot idles while settlements are written.
 _AHEAD_DIVISOR = 8
+# The first of many requests are sent before the last are claimed, and few prompts are held twice meanwhile.
+_CLAIMED_AT_ONCE = 256
 # A longer answer may have to go to the blob store; the other calls must not wait for that.
 _SHORT_CHARS = INLINE_CHARS // 8
 
@@ -231,10 +233,11 @@ class SubCalls:
             self._wants_more()
 
     def _take(self) -> list[_Call]:
-        """Take a waiting call for each free slot."""
+        """Take a waiting call for each free slot, up to a number; the next round takes more."""
         calls: list[_Call] = []
         with self._changed:
-            while self._chunks and len(calls) < self._free:
+            most = min(self._free, _CLAIMED_AT_ONCE)
+            while self._chunks and len(calls) < most:
                 chunk = self._chunks[0]
                 calls.append(_Call(chunk, chunk.waiting.popleft()))
                 if not chunk.waiting:
