@@ -12,7 +12,7 @@ that no slot idles while the ledger's thread settles the call that used it and c
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol, TypeVar
 
 import structlog
@@ -27,7 +27,7 @@ from rlm_dist.worker.accounts import Accounts, end_of_call
 from rlm_dist.worker.call_spans import record_call
 from rlm_dist.worker.failpoints import failpoint
 from rlm_dist.worker.fallback import fallback
-from rlm_dist.worker.model_client import ModelClient
+from rlm_dist.worker.model_client import EndedCall, ManyCalls
 
 log = structlog.get_logger()
 
@@ -85,12 +85,12 @@ class _Call(NamedTuple):
         return self.chunk.job_id
 
 
-class _EndedCall(NamedTuple):
+class _Ended(NamedTuple):
     """A call whose request has ended, for any reason."""
 
     call: _Call
     request: CallRequest
-    future: Future[CallResult]
+    end: EndedCall
 
     @property
     def job_id(self) -> str:
@@ -109,7 +109,7 @@ class SubCalls:
         *,
         calls: CallStore,
         payloads: Payloads,
-        llm: ModelClient,
+        llm: ManyCalls,
         accounts: Accounts,
         owner: str,
         slots: int,
@@ -131,8 +131,8 @@ class SubCalls:
         self._closed = False
         self._changed = threading.Condition()
         self._chunks: deque[_Chunk] = deque()  # those with waiting calls
-        self._ended: list[_EndedCall] = []
-        self._claimed: dict[_Call, Future[CallResult] | None] = {}
+        self._ended: list[_Ended] = []
+        self._claimed: dict[_Call, Callable[[], None] | None] = {}  # what aborts each
         self._long_payloads = ThreadPoolExecutor(_LONG_PAYLOAD_THREADS, thread_name_prefix="long-payloads")
         self._ledger = threading.Thread(target=self._run_ledger, name="ledger", daemon=True)
         self._ledger.start()
@@ -199,10 +199,10 @@ class SubCalls:
         """Close the requests of these jobs: nobody waits for their answers."""
         ids = set(job_ids)
         with self._changed:
-            futures = [future for call, future in self._claimed.items() if call.job_id in ids]
-        for future in futures:
-            if future is not None:
-                future.cancel()
+            aborts = [abort for call, abort in self._claimed.items() if call.job_id in ids]
+        for abort in aborts:
+            if abort is not None:
+                abort()
 
     def _give_back(self) -> None:
         for chunk in self._chunks:
@@ -223,7 +223,7 @@ class SubCalls:
             except Exception:  # a failed round must not end the later ones
                 log.exception("ledger_round_failed")
 
-    def _round(self, ended: Sequence[_EndedCall]) -> None:
+    def _round(self, ended: Sequence[_Ended]) -> None:
         for job_id, group in _by_job(ended).items():
             self._settle(job_id, group)
         had_enough = self.has_enough()
@@ -270,18 +270,22 @@ class SubCalls:
         """Send the request of a call; if it cannot be read, the call fails."""
         try:
             request = self._request(call, packed)
-            future = (
-                self._llm.submit(request, call.job_id, self._fallback(call, request)) if request else None
-            )
+            abort = self._send(call, request) if request else None
         except Exception:
             log.exception("call_not_started", job=call.job_id, call=call.id)
-            request = future = None
-        if request is None or future is None:
+            abort = None
+        if abort is None:
             self._release([call])
             return
         with self._changed:
-            self._claimed[call] = future
-        future.add_done_callback(lambda done: self._note(_EndedCall(call, request, done)))
+            if call in self._claimed:  # it may have ended at once
+                self._claimed[call] = abort
+
+    def _send(self, call: _Call, request: CallRequest) -> Callable[[], None]:
+        may_fall_back = self._fallback(call, request)
+        return self._llm.start(
+            request, call.job_id, may_fall_back, lambda end: self._note(_Ended(call, request, end))
+        )
 
     def _fallback(self, call: _Call, request: CallRequest) -> Callable[[], bool] | None:
         return fallback(
@@ -297,15 +301,15 @@ class SubCalls:
             self._calls.settle(call.job_id, self._owner, [Settlement(call.id, Role.SUB, result, None)])
             return None
 
-    def _note(self, call: _EndedCall) -> None:
-        if _may_be_long(call.future):
+    def _note(self, call: _Ended) -> None:
+        if _may_be_long(call.end):
             self._long_payloads.submit(self._settle, call.job_id, [call])
             return
         with self._changed:
             self._ended.append(call)
             self._changed.notify()
 
-    def _settle(self, job_id: str, ended: Sequence[_EndedCall]) -> None:
+    def _settle(self, job_id: str, ended: Sequence[_Ended]) -> None:
         """Settle calls; if that fails, their leases lapse and other workers make them again."""
         failpoint("sub.answered", job_id)
         try:
@@ -318,15 +322,15 @@ class SubCalls:
             self._release([ended_call.call for ended_call in ended])
         failpoint("sub.settled", job_id)
 
-    def _record(self, ended: Sequence[_EndedCall], settlements: Sequence[Settlement]) -> None:
+    def _record(self, ended: Sequence[_Ended], settlements: Sequence[Settlement]) -> None:
         if not self._spans.on:
             return
-        for (call, request, future), settlement in zip(ended, settlements, strict=True):
-            if future.cancelled() or not future.exception():  # a bug of ours: its settlement logged it
+        for (call, request, end), settlement in zip(ended, settlements, strict=True):
+            if end.cancelled() or not end.exception():  # a bug of ours: its settlement logged it
                 parent = parent_of(call.job_id, call.chunk.traceparent)
-                record_call(self._spans, call.job_id, parent, request, _result(future), settlement)
+                record_call(self._spans, call.job_id, parent, request, _result(end), settlement)
 
-    def _settlement(self, ended: _EndedCall) -> Settlement:
+    def _settlement(self, ended: _Ended) -> Settlement:
         try:
             return self._end(ended)
         except RLMError:  # Redis is away, or the job is gone
@@ -337,9 +341,9 @@ class SubCalls:
             result = CallResult(failure=failure).model_dump_json()
             return Settlement(ended.call.id, Role.SUB, result, None)
 
-    def _end(self, ended: _EndedCall) -> Settlement:
-        call, request, future = ended
-        result = _result(future)
+    def _end(self, ended: _Ended) -> Settlement:
+        call, request, end = ended
+        result = _result(end)
         if result.failure is not None and result.failure.kind == FailureKind.CANCELLED:
             return self._accounts.settlement(call.id, request, result, "")
         _, settlement = end_of_call(
@@ -373,14 +377,14 @@ def _by_job(items: Iterable[Item]) -> dict[str, list[Item]]:
     return groups
 
 
-def _may_be_long(future: Future[CallResult]) -> bool:
-    completion = None if future.cancelled() or future.exception() else future.result().completion
+def _may_be_long(end: EndedCall) -> bool:
+    completion = None if end.cancelled() or end.exception() else end.result().completion
     return completion is not None and len(completion.text) > _SHORT_CHARS
 
 
-def _result(future: Future[CallResult]) -> CallResult:
-    try:
-        return future.result()
-    except CancelledError:
-        failure = CallFailure(kind=FailureKind.CANCELLED, message="the job ended while the call ran")
-        return CallResult(failure=failure)
+def _result(end: EndedCall) -> CallResult:
+    if not end.cancelled():
+        return end.result()
+    return CallResult(
+        failure=CallFailure(kind=FailureKind.CANCELLED, message="the job ended while the call ran")
+    )

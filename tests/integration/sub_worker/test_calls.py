@@ -23,7 +23,7 @@ from rlm_dist.simulated import Fault, SimulatedEndpoint
 from rlm_dist.store import OpenCall, Store
 from rlm_dist.sub_worker.calls import SubCalls
 from rlm_dist.worker.accounts import Accounts
-from rlm_dist.worker.model_client import ModelClient
+from rlm_dist.worker.model_client import EndedCall, ManyCalls
 from tests.support.recorded_spans import RecordedSpans
 from tests.support.store_values import running_job
 from tests.support.waiting import wait_until
@@ -38,15 +38,22 @@ class Model:
         self.asked: dict[str, Future[CallResult]] = {}
         self.away = False
 
-    def submit(
-        self, request: CallRequest, _job_id: str = "", _may_fall_back: Callable[[], bool] | None = None, /
-    ) -> Future[CallResult]:
+    def start(
+        self,
+        request: CallRequest,
+        _job_id: str,
+        _may_fall_back: Callable[[], bool] | None,
+        when_over: Callable[[EndedCall], None],
+        /,
+    ) -> Callable[[], None]:
         future: Future[CallResult] = Future()
         self.asked[request.messages[0].content] = future
-        return future
+        future.add_done_callback(when_over)
 
-    def drop(self, job_id: str, /) -> None:
-        """Nothing waits here."""
+        def abort() -> None:
+            future.cancel()
+
+        return abort
 
     def drain(self) -> None:
         """Nothing waits here."""
@@ -71,7 +78,7 @@ class Worker:
         client: redis.Redis,
         home: Path,
         slots: int = SLOTS,
-        llm: ModelClient | None = None,
+        llm: ManyCalls | None = None,
     ) -> None:
         self.model = Model()
         self.spans = RecordedSpans()
