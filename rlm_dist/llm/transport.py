@@ -70,11 +70,11 @@ class Transport:
             while 100 <= message.code < 200 and message.code != 101:  # only says that more is to come
                 message, payload = await protocol.read()
         except HttpProcessingError as error:
-            connection.close()
+            _drop(connection)
             info = route.request.request_info
             raise aiohttp.ClientResponseError(info, (), status=error.code, message=error.message) from error
         except BaseException:
-            connection.close()
+            _drop(connection)
             raise
         return httpx2.Response(
             message.code, headers=message.raw_headers, stream=_ArrivingBody(connection, payload)
@@ -148,5 +148,12 @@ class _ArrivingBody(httpx2.AsyncByteStream):
     async def aclose(self) -> None:
         transport = self._connection.transport
         if transport is not None and transport.get_write_buffer_size():  # the answer came before the end
-            self._connection.close()
+            _drop(self._connection)
         self._connection.release()
+
+
+def _drop(connection: Any) -> None:
+    """Close a connection at once: to close it in order waits until what is unsent is taken."""
+    if connection.protocol is not None:
+        connection.protocol.abort()
+    connection.close()

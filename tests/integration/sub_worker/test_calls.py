@@ -295,6 +295,28 @@ def test_aborted_calls_end_without_an_answer(store: Store, worker: Worker) -> No
     assert (answered(store, "a"), answered(store, "b", job_id="k")) == ([False], [True])
 
 
+def test_a_call_that_has_ended_before_it_is_noted_is_not_held(
+    store: Store, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    """Else its lease would be renewed for ever."""
+
+    class Quick(Model):
+        """Its calls are settled, in another thread as their answers are long, before ``start`` returns."""
+
+        def start(self, request: CallRequest, *others: Any) -> Callable[[], None]:
+            abort = super().start(request, *others)
+            self.answer(*self.waiting(), text="long " * 100_000)
+            wait_until(lambda: not made.calls.held())
+            return abort
+
+    made = Worker(store, redis_client, tmp_path, llm=Quick())
+    with closing(made):
+        for call in ("a", "b"):  # one thread starts both in turn
+            opened(store, made, call)
+            assert made.run(call).result()
+        assert "a" not in made.calls.held().get("j", [])
+
+
 def test_long_texts_go_by_the_blob_store(store: Store, worker: Worker) -> None:
     """A request and an answer too long for the store itself."""
     long = "x" * INLINE_CHARS
