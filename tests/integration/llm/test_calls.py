@@ -383,7 +383,8 @@ def test_a_call_that_is_started_without_a_future_is_aborted_and_told_so(make_llm
         assert ends == []
         abort()
         wait_until(lambda: endpoint.served.aborted == 1)
-        (end,) = wait_until(lambda: ends)
+        wait_until(lambda: len(ends) == 1)
+        (end,) = ends
         assert end.cancelled()
         abort()
 
@@ -392,7 +393,8 @@ def test_a_started_call_tells_its_result(make_llm: MakeLLM) -> None:
     ends: list[EndedCall] = []
     with SimulatedEndpoint() as endpoint:
         make_llm(endpoint.url).start(ask(), "j", None, ends.append)
-        (end,) = wait_until(lambda: ends)
+        wait_until(lambda: len(ends) == 1)
+        (end,) = ends
         assert (end.cancelled(), end.exception()) == (False, None)
         assert end.result().completion is not None
 
