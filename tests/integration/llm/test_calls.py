@@ -18,7 +18,6 @@ from rlm_dist.llm import LLM, RetryPolicy, check_endpoint
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.schema import CallRequest, CallResult, Message, Role, Usage
 from rlm_dist.simulated import Fault, SimulatedEndpoint
-from rlm_dist.worker.model_client import EndedCall
 
 KEY = "sk-test-51a7e0c3"
 PROMPT = "the quick brown fox jumps over the lazy dog, and keeps it to itself"
@@ -373,30 +372,6 @@ def test_a_cancelled_call_closes_its_request(make_llm: MakeLLM) -> None:
         assert not wait([future], timeout=20).not_done
         with pytest.raises(CancelledError):
             future.result()
-
-
-def test_a_call_that_is_started_without_a_future_is_aborted_and_told_so(make_llm: MakeLLM) -> None:
-    ends: list[EndedCall] = []
-    with SimulatedEndpoint(faults=[Fault(kind="hang")]) as endpoint:
-        abort = make_llm(endpoint.url).start(ask(), "j", None, ends.append)
-        wait_until(lambda: endpoint.served.in_flight == 1)
-        assert ends == []
-        abort()
-        wait_until(lambda: endpoint.served.aborted == 1)
-        wait_until(lambda: len(ends) == 1)
-        (end,) = ends
-        assert end.cancelled()
-        abort()
-
-
-def test_a_started_call_tells_its_result(make_llm: MakeLLM) -> None:
-    ends: list[EndedCall] = []
-    with SimulatedEndpoint() as endpoint:
-        make_llm(endpoint.url).start(ask(), "j", None, ends.append)
-        wait_until(lambda: len(ends) == 1)
-        (end,) = ends
-        assert (end.cancelled(), end.exception()) == (False, None)
-        assert end.result().completion is not None
 
 
 def test_close_ends_what_is_under_way() -> None:

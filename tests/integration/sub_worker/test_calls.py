@@ -311,10 +311,10 @@ def test_a_call_that_has_ended_before_it_is_noted_is_not_held(
 
     made = Worker(store, redis_client, tmp_path, llm=Quick())
     with closing(made):
-        for call in ("a", "b"):  # one thread starts both in turn
-            opened(store, made, call)
-            assert made.run(call).result()
-        assert "a" not in made.calls.held().get("j", [])
+        for call, job_id in (("a", "j"), ("b", "k")):  # one thread starts both in turn
+            opened(store, made, call, job_id=job_id)
+            assert made.run(call, job_id=job_id).result()
+        assert "j" not in made.calls.held()
 
 
 def test_long_texts_go_by_the_blob_store(store: Store, worker: Worker) -> None:
