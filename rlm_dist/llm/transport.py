@@ -2,8 +2,8 @@
 
 A call waits for seconds or minutes, and a worker has thousands that wait. The SDK's client, and the session
 of aiohttp, build headers, address and objects of their own for each request, and keep them and the body until
-the answer is there: a quarter of the memory of a call in flight, and of its CPU time. Here the head of a request
-is made once for each route, and its body is let go when it is sent. The connections, with names, proxies, TLS
+the answer is there: a quarter of a waiting call's memory, and of its CPU time. Here the head of a request is
+made once for each route, and its body is let go when it is sent. The connections, with names, proxies, TLS
 and their reuse, are those of aiohttp's connector; the SDK knows the proxies and certificates.
 """
 

@@ -59,7 +59,7 @@ class ManyCalls(Protocol):
     ) -> Callable[[], None]:
         """Start a call, and return what aborts it; ``when_over`` is called once, in another thread.
 
-        It is ``ModelClient.submit`` without a future, which would hold two kilobytes for each call that waits.
+        It is ``ModelClient.submit`` without a future, which would hold two kilobytes for each call.
         """
 
     def drain(self) -> None:
