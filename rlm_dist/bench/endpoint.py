@@ -10,12 +10,14 @@ import sys
 from collections.abc import Sequence
 
 from rlm_dist.bench.dictated import block
+from rlm_dist.local.open_files import allow_open_files
 from rlm_dist.schema import Message
 from rlm_dist.simulated import SimulatedEndpoint, scripts
 from rlm_dist.simulated.server import Latency
 
 # dspy.RLM asks for its reply in fields, of which this is one.
 _CODE_FIELD = "[[ ## code ## ]]"
+_MOST_AT_ONCE = 8192
 _FIELDS = "[[ ## reasoning ## ]]\nAs asked.\n\n[[ ## code ## ]]\n{}\n\n[[ ## completed ## ]]"
 
 
@@ -32,6 +34,7 @@ def reply(messages: Sequence[Message]) -> str:
 
 def main(latency_s: float) -> None:
     """Serve; every answer takes ``latency_s``."""
+    allow_open_files(_MOST_AT_ONCE)
     with SimulatedEndpoint(root=reply, latency=Latency(latency_s)) as endpoint:
         sys.stdout.write(json.dumps({"url": endpoint.url, "pid": os.getpid()}) + "\n")
         sys.stdout.flush()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlm_dist.bench.dictated import query
-from rlm_dist.bench.rig import Rig, Used, endpoint, measured, rig
+from rlm_dist.bench.rig import Rig, Used, endpoint, finished, measured, rig
 from rlm_dist.bench.rows import Figure, Group, ratio
 
 _CHARS = 2000
@@ -105,10 +105,16 @@ def growth(home: Path, *, few: int, many: int) -> Iterator[Figure]:
 
 def fan_out(cluster: Rig, calls: int) -> Measured:
     """One job that asks ``calls`` new prompts at once."""
+    return fan_outs(cluster, calls, jobs=1)
+
+
+def fan_outs(cluster: Rig, calls: int, *, jobs: int) -> Measured:
+    """As many jobs at once, each of which asks its part of ``calls`` at once; the time of the slowest."""
     before = cluster.used()
-    code = _ASK.format(chars=_CHARS, calls=calls)
-    result = cluster.run(str(random.random()), query(code))
-    return Measured(calls, float(result.answer or ""), cluster.used().since(before))
+    code = _ASK.format(chars=_CHARS, calls=calls // jobs)
+    running = [cluster.client.submit(str(random.random()), query(code)) for _ in range(jobs)]
+    seconds = max(float(finished(job).answer or "") for job in running)
+    return Measured(calls, seconds, cluster.used().since(before))
 
 
 def _seconds(home: Path, *, calls: int, subs: int, slots: int) -> float:

@@ -22,6 +22,7 @@ class Group(StrEnum):
     PEERS = "peers"
     GROWTH = "growth"
     METRICS = "metrics"
+    WIDTH = "width"
 
 
 class Figure(Wire):

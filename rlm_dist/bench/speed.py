@@ -5,7 +5,17 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 
-from rlm_dist.bench import beside_peers, contexts, density, fan_out, footprint, jobs, metrics_cost, one_call
+from rlm_dist.bench import (
+    beside_peers,
+    contexts,
+    density,
+    fan_out,
+    footprint,
+    jobs,
+    metrics_cost,
+    one_call,
+    wide,
+)
 from rlm_dist.bench.rows import Figure, Group
 
 Part = Callable[[Path], Iterator[Figure]]
@@ -65,5 +75,15 @@ def _parts(*, quick: bool) -> list[tuple[Group, Part]]:
             Group.METRICS,
             sized(metrics_cost.on_and_off, {"calls": 5000, "rounds": 7}, {"calls": 2000, "rounds": 3}),
         ),
+        *((Group.WIDTH, part) for part in _wide(quick=quick)),
         (Group.GROWTH, sized(jobs.dispatching, {"few": 40, "many": 10_000}, {"few": 40, "many": 400})),
+    ]
+
+
+def _wide(*, quick: bool) -> list[Part]:
+    if quick:
+        return [partial(wide.wide_worker, slots=1200, latency_s=2.0, aim="≤ 1.15 in the full form")]
+    return [
+        partial(wide.wide_worker, slots=2048, latency_s=5.0, aim="≤ 1.15"),
+        partial(wide.wide_worker, slots=8192, latency_s=10.0, aim="≤ 1.3"),
     ]

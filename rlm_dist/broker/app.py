@@ -24,6 +24,7 @@ APPS = {Role.ROOT: "rlm_dist.root_worker.app", Role.SUB: "rlm_dist.sub_worker.ap
 _PRIORITIES: dict[Priority, int] = {"high": 3, "normal": 0, "low": 6}
 # A pool process of a root worker holds about 30 MB. One that has grown over this is replaced after its job.
 _ROOT_PROCESS_KIB = 512 * 1024
+_SUB_POOL = "rlm_dist.broker.pool:PuttingOffPool"
 _ROOT_POOL = "rlm_dist.root_worker.pool:PromptPool"  # prefork, which stops at once if it is idle
 _LIST_SEPARATOR = "\x06\x16"  # kombu's
 
@@ -48,7 +49,7 @@ def make_app(settings: Settings, role: Role | None = None) -> celery.Celery:
         task_ignore_result=True,
         task_acks_late=role is Role.SUB,
         task_reject_on_worker_lost=False,
-        worker_pool="threads" if role is Role.SUB else _ROOT_POOL,
+        worker_pool=_SUB_POOL if role is Role.SUB else _ROOT_POOL,
         worker_concurrency=settings.sub_concurrency if role is Role.SUB else settings.root_concurrency,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=role is Role.ROOT,

@@ -12,7 +12,7 @@ from rlm_dist.llm.wire import Attempt
 from rlm_dist.schema import CallFailure, CallResult, Charge
 
 
-@dataclass
+@dataclass(slots=True)
 class CallProgress:
     """The attempts of a call so far; times are those of ``time.monotonic``."""
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
@@ -87,6 +87,16 @@ class LLM:
         asked, in another thread, if the call asks for the flex tier and that has no room; None forbids it.
         """
         return self._loop.submit(self._answer(request, job_id, may_fall_back))
+
+    def start(
+        self,
+        request: CallRequest,
+        job_id: str,
+        may_fall_back: MayFallBack | None,
+        when_over: "Callable[[asyncio.Task[CallResult]], None]",
+    ) -> Callable[[], None]:
+        """``submit`` with less memory held: returns what aborts the call, and ``when_over`` gets its end."""
+        return self._loop.start(self._answer(request, job_id, may_fall_back), when_over)
 
     @property
     def away(self) -> bool:
@@ -342,6 +352,18 @@ class _LoopThread:
                 raise RuntimeError("closed")
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
+    def start(
+        self, work: Coroutine[Any, Any, T], when_over: "Callable[[asyncio.Task[T]], None]"
+    ) -> Callable[[], None]:
+        """Run ``work`` in the loop, which calls ``when_over`` at its end; returns what cancels it."""
+        begun = _Begun(self, work, when_over)
+        with self._lock:
+            if self._closed:
+                work.close()
+                raise RuntimeError("closed")
+            self._loop.call_soon_threadsafe(begun.begin)
+        return begun.cancel
+
     def call(self, step: Callable[[], None]) -> None:
         """Run ``step`` in the loop, soon; do nothing if the loop is closed."""
         with self._lock:
@@ -365,6 +387,38 @@ class _LoopThread:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await last()
+
+
+class _Begun(Generic[T]):
+    """Work that was handed to the loop, and that any thread may cancel."""
+
+    __slots__ = ("_loop", "_task", "_when_over", "_work")
+
+    def __init__(
+        self,
+        loop: _LoopThread,
+        work: Coroutine[Any, Any, T],
+        when_over: "Callable[[asyncio.Task[T]], None]",
+    ) -> None:
+        self._loop = loop
+        self._work: Coroutine[Any, Any, T] | None = work
+        self._when_over = when_over
+        self._task: asyncio.Task[T] | None = None
+
+    def begin(self) -> None:
+        """Called in the loop."""
+        assert self._work is not None
+        self._task = asyncio.get_running_loop().create_task(self._work)
+        self._work = None
+        self._task.add_done_callback(self._when_over)
+
+    def cancel(self) -> None:
+        """Called in any thread."""
+        self._loop.call(self._cancel)
+
+    def _cancel(self) -> None:  # after ``begin``, as the loop runs them in turn
+        if self._task is not None:
+            self._task.cancel()
 
 
 def check_endpoint(endpoint: Endpoint, timeout_s: float = 10.0) -> list[str]:

@@ -1,7 +1,7 @@
 """One endpoint's HTTP client, and what this process has learnt about the endpoint.
 
-The SDK makes the client and the headers, once. Requests are built here and go straight to that client:
-building each one in the SDK takes a quarter of a call's CPU time.
+The SDK makes the headers, once. Requests are built here and sent by ``Transport``: building each one in the
+SDK takes a quarter of a call's CPU time, and as much of its memory while it waits.
 
 Everything here runs in the event loop of its ``LLM``, so there are no locks. Three facts are learnt once and
 kept: the list of ``/models`` (a failed request for it is not kept), whether there is a chat route, and the
@@ -13,12 +13,9 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-import aiohttp
 import httpx2
 import openai
 import structlog
@@ -40,6 +37,7 @@ from rlm_dist.llm.failures import (
 from rlm_dist.llm.request_dialects import Dialect, dialect_of
 from rlm_dist.llm.retry import requested_delay_s
 from rlm_dist.llm.streams import is_stream, joined
+from rlm_dist.llm.transport import Transport
 from rlm_dist.llm.wire import Attempt, chat_body, error_in, plain_body, read_models, read_reply
 from rlm_dist.schema import CallRequest
 
@@ -86,12 +84,11 @@ class Connection:
         self._dialects: dict[str, Dialect] = {}
         self._models: asyncio.Task[list[str]] | None = None
         self._probe: asyncio.Task[bool] | None = None
-        self._http = http_client()
+        http = http_client()
+        self._transport = Transport(
+            http, self.url, _headers(http, key, headers), connect_s=min(CONNECT_TIMEOUT_S, timeout_s)
+        )
         self._long_bodies = asyncio.Semaphore(MAX_LONG_BODIES)
-        self._headers = _headers(self._http, key, headers)
-        self._urls: dict[str, httpx2.URL] = {}
-        # Whoever sends a request bounds its whole time: calls of the flex tier may take longer than others.
-        self._timeouts = httpx2.Timeout(None, connect=min(CONNECT_TIMEOUT_S, timeout_s)).as_dict()
 
     async def attempt(self, request: CallRequest, model: str) -> Attempt:
         """Send ``request`` once; a problem with the endpoint is reported in the result."""
@@ -120,7 +117,7 @@ class Connection:
         for task in (self._models, self._probe):
             if task is not None:
                 task.cancel()
-        await self._http.aclose()
+        await self._transport.close()
 
     async def _hangs(self, failure: CallError) -> bool:
         """Whether a call timed out because the endpoint hangs; it may also just have been a long call."""
@@ -244,8 +241,7 @@ class Connection:
                 FailureKind.AUTH, "the key contains characters that are not allowed in an HTTP header"
             )
         try:
-            request = self._request(path, body)
-            response = await self._http.send(request, stream=True, follow_redirects=False)
+            response = await self._transport.send(self._address(path), _content(body))
             text = await read_body(response, self._long_bodies)
             if response.is_success:
                 return Response(text, response.headers)
@@ -255,18 +251,6 @@ class Connection:
             failure = to_call_error(error, self._address(path), self._secrets(prompts))
         # Raised outside the handler: else its context would be the client's error, which holds the request.
         raise failure
-
-    def _request(self, path: str, body: object) -> httpx2.Request:
-        content = None if body is None else json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
-        if path not in self._urls:
-            self._urls[path] = httpx2.URL(self._address(path))
-        return httpx2.Request(
-            "GET" if body is None else "POST",
-            self._urls[path],
-            headers=self._headers,
-            content=content,
-            extensions={"timeout": self._timeouts},
-        )
 
     def _address(self, path: str) -> str:
         """The address of a route; a query in the endpoint's address, such as Azure's version, is kept."""
@@ -292,21 +276,8 @@ def preload() -> None:
 
 
 def http_client() -> httpx2.AsyncClient:
-    """The SDK's client; neither it nor the transport below keeps cookies, which an endpoint could heap up."""
-    http = openai.DefaultAioHttpClient(cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())))
-    for transport in (http._transport, *http._mounts.values()):
-        if transport is not None:  # None: no proxy for this address
-            transport.client = partial(_session, transport)  # type: ignore[attr-defined]
-    return http
-
-
-def _session(transport: Any) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
-        limit=transport.limits.max_connections or 0,
-        keepalive_timeout=transport.limits.keepalive_expiry,
-        ssl=transport.ssl_context,
-    )
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+    """The SDK's client, which makes the headers and knows proxies and certificates; it sends nothing."""
+    return openai.DefaultAioHttpClient()
 
 
 def _headers(http: httpx2.AsyncClient, key: str, overrides: Mapping[str, str]) -> httpx2.Headers:
@@ -320,6 +291,10 @@ def _headers(http: httpx2.AsyncClient, key: str, overrides: Mapping[str, str]) -
     if not key and "authorization" not in {name.lower() for name in overrides}:
         del headers["authorization"]  # it would be the SDK's placeholder, beside a key in another header
     return headers
+
+
+def _content(body: object) -> bytes | None:
+    return None if body is None else json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _prompts(request: CallRequest) -> tuple[str, ...]:

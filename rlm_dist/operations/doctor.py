@@ -19,6 +19,7 @@ from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
 from rlm_dist.llm.endpoints import Endpoint, endpoints_of
 from rlm_dist.llm.failures import shown_url
 from rlm_dist.local.cluster import no_worker
+from rlm_dist.local.open_files import OpenFiles, open_files
 from rlm_dist.schema import CallResult, Role, Wire
 from rlm_dist.settings import Settings, UnknownVariable
 from rlm_dist.store import reaching
@@ -83,6 +84,7 @@ def examine(settings: Settings, probes: Probes) -> Iterator[Check]:
         if endpoint.url not in root_urls:
             yield _endpoint("sub model endpoint", endpoint, _wanted(endpoint), probes)
         yield from _calls("sub model call", endpoint, called, probes)
+    yield check_open_files(open_files(settings.sub_concurrency))
     yield Check(name="versions", status="ok", detail=_versions())
 
 
@@ -93,6 +95,14 @@ def check_variables(unknown: Sequence[UnknownVariable]) -> Check:
     names = ", ".join(variable.name for variable in unknown)
     hints = [f"Rename {name} to {nearest}." if nearest else f"Remove {name}." for name, nearest in unknown]
     return Check(name="settings", status="warning", detail=f"{names}: not a setting", hint="\n".join(hints))
+
+
+def check_open_files(files: OpenFiles) -> Check:
+    """Whether a sub worker on this machine could make as many calls at once as it has slots."""
+    if not files.fits:
+        return Check(name="open files", status="failed", detail="too few are allowed", hint=files.why_not)
+    detail = f"a sub worker needs {files.needs:,}, and may open {files.hard:,}"
+    return Check(name="open files", status="ok", detail=detail)
 
 
 def check_lines(checks: list[Check]) -> Iterator[str]:

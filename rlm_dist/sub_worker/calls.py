@@ -1,9 +1,9 @@
 """The work of a sub worker: claim calls, run them through the model client, settle them.
 
-Each Celery task brings the ids of some calls of one job, and its thread sleeps until they have all ended. One
-thread, the ledger's, does the store's part: it settles all calls that ended since its last round, then
-claims as many waiting calls as there is room for. So calls of different tasks are settled and claimed
-together, with one script call per job.
+Each Celery task brings the ids of some calls of one job, and ends when they have all ended; until then it
+holds no thread. One thread, the ledger's, does the store's part: it settles all calls that ended since its
+last round, then claims as many waiting calls as there is room for. So calls of different tasks are settled
+and claimed together, with one script call per job.
 
 A call is claimed only if its request can start at once or soon. The room is an eighth more than the slots, so
 that no slot idles while the ledger's thread settles the call that used it and claims the next.
@@ -12,7 +12,7 @@ that no slot idles while the ledger's thread settles the call that used it and c
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol, TypeVar
 
 import structlog
@@ -27,38 +27,48 @@ from rlm_dist.worker.accounts import Accounts, end_of_call
 from rlm_dist.worker.call_spans import record_call
 from rlm_dist.worker.failpoints import failpoint
 from rlm_dist.worker.fallback import fallback
-from rlm_dist.worker.model_client import ModelClient
+from rlm_dist.worker.model_client import EndedCall, ManyCalls
 
 log = structlog.get_logger()
 
 _LONG_PAYLOAD_THREADS = 16
 # Claim 1/8 more calls than there are slots, so no slot idles while settlements are written.
 _AHEAD_DIVISOR = 8
+# The first of many requests are sent before the last are claimed, and few prompts are held twice meanwhile.
+_CLAIMED_AT_ONCE = 256
 # A longer answer may have to go to the blob store; the other calls must not wait for that.
 _SHORT_CHARS = INLINE_CHARS // 8
+
+
+# Called when the calls of a task have ended, with a lock held: whether all of them were begun here.
+WhenOver = Callable[[bool], None]
 
 
 class _Chunk:
     """The calls of one task: those that wait, and how many have not ended. The caller holds the lock."""
 
-    def __init__(self, job_id: str, call_ids: Sequence[str], traceparent: object) -> None:
+    __slots__ = ("_open_calls", "_was_given_back", "_when_over", "job_id", "traceparent", "waiting")
+
+    def __init__(
+        self, job_id: str, call_ids: Sequence[str], traceparent: object, when_over: WhenOver
+    ) -> None:
         self.job_id = job_id
         self.traceparent = traceparent
         self.waiting = deque(call_ids)
-        self.was_given_back = False
-        self.over = threading.Event()
+        self._was_given_back = False
+        self._when_over = when_over
         self._open_calls = len(call_ids)
 
     def end(self, calls: int) -> None:
         """Note that this many of its calls have ended for this worker, for any reason."""
         self._open_calls -= calls
-        if not self._open_calls:
-            self.over.set()
+        if calls and not self._open_calls:
+            self._when_over(not self._was_given_back)
 
     def give_back(self) -> None:
         """Leave the waiting calls to another worker."""
         waiting = len(self.waiting)
-        self.was_given_back = waiting > 0
+        self._was_given_back = waiting > 0
         self.waiting.clear()
         self.end(waiting)
 
@@ -75,12 +85,12 @@ class _Call(NamedTuple):
         return self.chunk.job_id
 
 
-class _EndedCall(NamedTuple):
+class _Ended(NamedTuple):
     """A call whose request has ended, for any reason."""
 
     call: _Call
     request: CallRequest
-    future: Future[CallResult]
+    end: EndedCall
 
     @property
     def job_id(self) -> str:
@@ -89,7 +99,7 @@ class _EndedCall(NamedTuple):
 
 
 class SubCalls:
-    """Runs calls through ``llm``, which makes ``slots`` at once; ``run`` is called from many threads.
+    """Runs calls through ``llm``, which makes ``slots`` at once; ``begin`` may be called from any thread.
 
     ``wants_more`` is called when ``has_enough`` is no longer true.
     """
@@ -99,7 +109,7 @@ class SubCalls:
         *,
         calls: CallStore,
         payloads: Payloads,
-        llm: ModelClient,
+        llm: ManyCalls,
         accounts: Accounts,
         owner: str,
         slots: int,
@@ -121,29 +131,35 @@ class SubCalls:
         self._closed = False
         self._changed = threading.Condition()
         self._chunks: deque[_Chunk] = deque()  # those with waiting calls
-        self._ended: list[_EndedCall] = []
-        self._claimed: dict[_Call, Future[CallResult] | None] = {}
+        self._ended: list[_Ended] = []
+        self._claimed: dict[_Call, Callable[[], None] | None] = {}  # what aborts each
         self._long_payloads = ThreadPoolExecutor(_LONG_PAYLOAD_THREADS, thread_name_prefix="long-payloads")
         self._ledger = threading.Thread(target=self._run_ledger, name="ledger", daemon=True)
         self._ledger.start()
 
     def run(self, job_id: str, call_ids: Sequence[str], traceparent: object = None) -> bool:
+        """``begin``, and wait for what it tells."""
+        over: Future[bool] = Future()
+        self.begin(job_id, call_ids, traceparent, over.set_result)
+        return over.result()
+
+    def begin(self, job_id: str, call_ids: Sequence[str], traceparent: object, when_over: WhenOver) -> None:
         """Bring each of these calls of one job to its end, unless another worker has done so or is doing so.
 
-        ``traceparent`` names the span that they belong to; anything that does not is ignored.
-        False if some were not begun because this worker stops: another worker has to make them.
+        ``traceparent`` names the span that they belong to; anything that does not is ignored. ``when_over``
+        is called once, when all have ended, and must return at once. It gets False if some were not begun
+        because this worker stops: another worker has to make them.
         """
         if not call_ids:
-            return True
-        chunk = _Chunk(job_id, call_ids, traceparent)
+            when_over(True)
+            return
+        chunk = _Chunk(job_id, call_ids, traceparent, when_over)
         with self._changed:
             self._chunks.append(chunk)
             self._backlog += len(call_ids)
             if self._draining:
                 self._give_back()
             self._changed.notify()
-        chunk.over.wait()
-        return not chunk.was_given_back
 
     def has_enough(self) -> bool:
         """Whether further calls should go to other workers.
@@ -183,10 +199,10 @@ class SubCalls:
         """Close the requests of these jobs: nobody waits for their answers."""
         ids = set(job_ids)
         with self._changed:
-            futures = [future for call, future in self._claimed.items() if call.job_id in ids]
-        for future in futures:
-            if future is not None:
-                future.cancel()
+            aborts = [abort for call, abort in self._claimed.items() if call.job_id in ids]
+        for abort in aborts:
+            if abort is not None:
+                abort()
 
     def _give_back(self) -> None:
         for chunk in self._chunks:
@@ -207,7 +223,7 @@ class SubCalls:
             except Exception:  # a failed round must not end the later ones
                 log.exception("ledger_round_failed")
 
-    def _round(self, ended: Sequence[_EndedCall]) -> None:
+    def _round(self, ended: Sequence[_Ended]) -> None:
         for job_id, group in _by_job(ended).items():
             self._settle(job_id, group)
         had_enough = self.has_enough()
@@ -217,10 +233,11 @@ class SubCalls:
             self._wants_more()
 
     def _take(self) -> list[_Call]:
-        """Take a waiting call for each free slot."""
+        """Take a waiting call for each free slot, up to a number; the next round takes more."""
         calls: list[_Call] = []
         with self._changed:
-            while self._chunks and len(calls) < self._free:
+            most = min(self._free, _CLAIMED_AT_ONCE)
+            while self._chunks and len(calls) < most:
                 chunk = self._chunks[0]
                 calls.append(_Call(chunk, chunk.waiting.popleft()))
                 if not chunk.waiting:
@@ -253,18 +270,22 @@ class SubCalls:
         """Send the request of a call; if it cannot be read, the call fails."""
         try:
             request = self._request(call, packed)
-            future = (
-                self._llm.submit(request, call.job_id, self._fallback(call, request)) if request else None
-            )
+            abort = self._send(call, request) if request else None
         except Exception:
             log.exception("call_not_started", job=call.job_id, call=call.id)
-            request = future = None
-        if request is None or future is None:
+            abort = None
+        if abort is None:
             self._release([call])
             return
         with self._changed:
-            self._claimed[call] = future
-        future.add_done_callback(lambda done: self._note(_EndedCall(call, request, done)))
+            if call in self._claimed:  # it may have ended at once
+                self._claimed[call] = abort
+
+    def _send(self, call: _Call, request: CallRequest) -> Callable[[], None]:
+        may_fall_back = self._fallback(call, request)
+        return self._llm.start(
+            request, call.job_id, may_fall_back, lambda end: self._note(_Ended(call, request, end))
+        )
 
     def _fallback(self, call: _Call, request: CallRequest) -> Callable[[], bool] | None:
         return fallback(
@@ -280,15 +301,15 @@ class SubCalls:
             self._calls.settle(call.job_id, self._owner, [Settlement(call.id, Role.SUB, result, None)])
             return None
 
-    def _note(self, call: _EndedCall) -> None:
-        if _may_be_long(call.future):
+    def _note(self, call: _Ended) -> None:
+        if _may_be_long(call.end):
             self._long_payloads.submit(self._settle, call.job_id, [call])
             return
         with self._changed:
             self._ended.append(call)
             self._changed.notify()
 
-    def _settle(self, job_id: str, ended: Sequence[_EndedCall]) -> None:
+    def _settle(self, job_id: str, ended: Sequence[_Ended]) -> None:
         """Settle calls; if that fails, their leases lapse and other workers make them again."""
         failpoint("sub.answered", job_id)
         try:
@@ -301,15 +322,15 @@ class SubCalls:
             self._release([ended_call.call for ended_call in ended])
         failpoint("sub.settled", job_id)
 
-    def _record(self, ended: Sequence[_EndedCall], settlements: Sequence[Settlement]) -> None:
+    def _record(self, ended: Sequence[_Ended], settlements: Sequence[Settlement]) -> None:
         if not self._spans.on:
             return
-        for (call, request, future), settlement in zip(ended, settlements, strict=True):
-            if future.cancelled() or not future.exception():  # a bug of ours: its settlement logged it
+        for (call, request, end), settlement in zip(ended, settlements, strict=True):
+            if end.cancelled() or not end.exception():  # a bug of ours: its settlement logged it
                 parent = parent_of(call.job_id, call.chunk.traceparent)
-                record_call(self._spans, call.job_id, parent, request, _result(future), settlement)
+                record_call(self._spans, call.job_id, parent, request, _result(end), settlement)
 
-    def _settlement(self, ended: _EndedCall) -> Settlement:
+    def _settlement(self, ended: _Ended) -> Settlement:
         try:
             return self._end(ended)
         except RLMError:  # Redis is away, or the job is gone
@@ -320,9 +341,9 @@ class SubCalls:
             result = CallResult(failure=failure).model_dump_json()
             return Settlement(ended.call.id, Role.SUB, result, None)
 
-    def _end(self, ended: _EndedCall) -> Settlement:
-        call, request, future = ended
-        result = _result(future)
+    def _end(self, ended: _Ended) -> Settlement:
+        call, request, end = ended
+        result = _result(end)
         if result.failure is not None and result.failure.kind == FailureKind.CANCELLED:
             return self._accounts.settlement(call.id, request, result, "")
         _, settlement = end_of_call(
@@ -356,14 +377,14 @@ def _by_job(items: Iterable[Item]) -> dict[str, list[Item]]:
     return groups
 
 
-def _may_be_long(future: Future[CallResult]) -> bool:
-    completion = None if future.cancelled() or future.exception() else future.result().completion
+def _may_be_long(end: EndedCall) -> bool:
+    completion = None if end.cancelled() or end.exception() else end.result().completion
     return completion is not None and len(completion.text) > _SHORT_CHARS
 
 
-def _result(future: Future[CallResult]) -> CallResult:
-    try:
-        return future.result()
-    except CancelledError:
-        failure = CallFailure(kind=FailureKind.CANCELLED, message="the job ended while the call ran")
-        return CallResult(failure=failure)
+def _result(end: EndedCall) -> CallResult:
+    if not end.cancelled():
+        return end.result()
+    return CallResult(
+        failure=CallFailure(kind=FailureKind.CANCELLED, message="the job ended while the call ran")
+    )

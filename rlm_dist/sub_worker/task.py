@@ -13,6 +13,7 @@ from celery.signals import (
 from rlm_dist.broker.app import SUB_TASK
 from rlm_dist.broker.backpressure import limit_intake
 from rlm_dist.broker.kombu_fixes import repair_broker
+from rlm_dist.broker.pool import put_off
 from rlm_dist.otel.spans import HEADER
 from rlm_dist.schema import Role
 from rlm_dist.settings import Settings
@@ -23,13 +24,13 @@ from rlm_dist.worker.task_support import ID, IDS, load_and_freeze, no_values_in_
 
 
 class _Sized(Protocol):
-    """A Celery worker; ``concurrency`` is its number of threads."""
+    """A Celery worker; ``concurrency`` is its number of slots."""
 
     concurrency: int
 
 
 def add_sub_task(app: Celery, settings: Settings) -> None:
-    """Register ``rlm.sub(job_id, call_ids)``, run in threads that share one ``SubWorker``."""
+    """Register ``rlm.sub(job_id, call_ids)``, all of whose tasks in a process share one ``SubWorker``."""
     workers: list[SubWorker] = []
     port = MetricsPort(settings, Role.SUB)
     repair_broker()
@@ -60,10 +61,18 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
     @app.task(name=SUB_TASK, bind=True, Request=UnstoppableRequest)
     def sub(self: Task[[str, list[str]], None], job_id: str, call_ids: list[str]) -> None:
         with no_values_in_errors():
-            is_complete = workers[0].calls.run(
+            calls = workers[0].calls
+            brought = (
                 ID.validate_python(job_id, strict=True),
                 IDS.validate_python(call_ids),
                 getattr(self.request, HEADER, None),
             )
+            if put_off(lambda end: calls.begin(*brought, lambda done: end(None if done else _given_back()))):
+                return
+            is_complete = calls.run(*brought)  # somebody has chosen another pool by -P
         if not is_complete:
-            raise Reject("the worker stops", requeue=True)
+            raise _given_back()
+
+
+def _given_back() -> Reject:
+    return Reject("the worker stops", requeue=True)

@@ -15,6 +15,7 @@ from rlm_dist.errors import RLMError, SettingsError
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.prices import Prices
 from rlm_dist.local.lifeline import watch_lifeline
+from rlm_dist.local.open_files import allow_open_files
 from rlm_dist.local.readiness import say_ready, take_ready_descriptor
 from rlm_dist.otel.start import missing_extra
 from rlm_dist.sandbox.probe import choose
@@ -64,6 +65,8 @@ def worker_settings(role: Role) -> Settings:
                 choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
                 load_functions(settings.tools)
                 read_servers(settings.mcp_servers)
+            else:
+                _allow_open_files(options.get("concurrency") or settings.sub_concurrency)
             _reach_redis(settings)
         except SettingsError as error:
             _exit(error, EXIT_BAD_SETTINGS, settings)
@@ -109,6 +112,14 @@ def _keep_private() -> None:
     """Let no other user read what this process and its children write; leave no memory on disk."""
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _allow_open_files(slots: object) -> None:
+    """Raise the limit of open files if the slots need it; SettingsError if the system does not allow that."""
+    assert isinstance(slots, int)
+    raised = allow_open_files(slots)
+    if raised is not None:
+        log.info("open_files_raised", slots=slots, allowed=raised.soft)
 
 
 def _reach_redis(settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """Workers started by hand report what is wrong at once, and need no options if all is right."""
 
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -55,6 +56,16 @@ def test_a_worker_imports_nothing_from_the_folder_in_which_it_is_started(role: R
     )  # fmt: skip
     assert not (tmp_path / "hit").exists()
     assert (done.returncode, "127.0.0.1:1 cannot be reached" in done.stderr) == (5, True)
+
+
+def test_a_sub_worker_with_more_slots_than_it_may_open_connections_does_not_start(tmp_path: Path) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    settings = {"RLM_REDIS_URL": "redis://127.0.0.1:1/0", "RLM_HOME": str(tmp_path)}
+    worker = started("workers.sub", settings, "-c", str(hard))
+    said, _ = worker.communicate(timeout=START_S)
+    assert worker.returncode == 2
+    assert f"RLM_SUB_CONCURRENCY or -c: {hard:,} calls at once need" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("app", ["workers.root", "workers.sub"])

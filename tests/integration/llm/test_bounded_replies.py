@@ -1,6 +1,5 @@
 """Whatever an endpoint sends, a call ends with few bytes held: too large, too deep, too slow, compressed."""
 
-import asyncio
 import gzip
 import json
 import tracemalloc
@@ -12,7 +11,6 @@ import pytest
 
 from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.llm import LLM, RetryPolicy
-from rlm_dist.llm.connection import http_client
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.schema import CallRequest, CallResult, Message, Role
 from tests.support.raw_endpoint import Pieces, RawEndpoint, head, raw_endpoint
@@ -293,14 +291,3 @@ def test_cookies_are_not_kept() -> None:
         finally:
             llm.close()
         assert not [head for head in endpoint.heads if "cookie:" in head]
-
-
-def test_the_client_below_keeps_no_cookies() -> None:
-    async def jar_after(url: str) -> list[object]:
-        http = http_client()
-        await http.get(url)
-        await http.aclose()
-        return list(http.cookies.jar)
-
-    with raw_endpoint(answering(REPLY, Set_Cookie="c=1; Path=/")) as endpoint:
-        assert asyncio.run(jar_after(endpoint.url)) == []

@@ -23,7 +23,7 @@ from rlm_dist.simulated import Fault, SimulatedEndpoint
 from rlm_dist.store import OpenCall, Store
 from rlm_dist.sub_worker.calls import SubCalls
 from rlm_dist.worker.accounts import Accounts
-from rlm_dist.worker.model_client import ModelClient
+from rlm_dist.worker.model_client import EndedCall, ManyCalls
 from tests.support.recorded_spans import RecordedSpans
 from tests.support.store_values import running_job
 from tests.support.waiting import wait_until
@@ -38,15 +38,22 @@ class Model:
         self.asked: dict[str, Future[CallResult]] = {}
         self.away = False
 
-    def submit(
-        self, request: CallRequest, _job_id: str = "", _may_fall_back: Callable[[], bool] | None = None, /
-    ) -> Future[CallResult]:
+    def start(
+        self,
+        request: CallRequest,
+        _job_id: str,
+        _may_fall_back: Callable[[], bool] | None,
+        when_over: Callable[[EndedCall], None],
+        /,
+    ) -> Callable[[], None]:
         future: Future[CallResult] = Future()
         self.asked[request.messages[0].content] = future
-        return future
+        future.add_done_callback(when_over)
 
-    def drop(self, job_id: str, /) -> None:
-        """Nothing waits here."""
+        def abort() -> None:
+            future.cancel()
+
+        return abort
 
     def drain(self) -> None:
         """Nothing waits here."""
@@ -71,7 +78,7 @@ class Worker:
         client: redis.Redis,
         home: Path,
         slots: int = SLOTS,
-        llm: ModelClient | None = None,
+        llm: ManyCalls | None = None,
     ) -> None:
         self.model = Model()
         self.spans = RecordedSpans()
@@ -286,6 +293,28 @@ def test_aborted_calls_end_without_an_answer(store: Store, worker: Worker) -> No
     worker.model.answer("b")
     assert other.result()
     assert (answered(store, "a"), answered(store, "b", job_id="k")) == ([False], [True])
+
+
+def test_a_call_that_has_ended_before_it_is_noted_is_not_held(
+    store: Store, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    """Else its lease would be renewed for ever."""
+
+    class Quick(Model):
+        """Its calls are settled, in another thread as their answers are long, before ``start`` returns."""
+
+        def start(self, request: CallRequest, *others: Any) -> Callable[[], None]:
+            abort = super().start(request, *others)
+            self.answer(*self.waiting(), text="long " * 100_000)
+            wait_until(lambda: not made.calls.held())
+            return abort
+
+    made = Worker(store, redis_client, tmp_path, llm=Quick())
+    with closing(made):
+        for call, job_id in (("a", "j"), ("b", "k")):  # one thread starts both in turn
+            opened(store, made, call, job_id=job_id)
+            assert made.run(call, job_id=job_id).result()
+        assert "j" not in made.calls.held()
 
 
 def test_long_texts_go_by_the_blob_store(store: Store, worker: Worker) -> None:

@@ -11,6 +11,7 @@ from tests.support.environment import PROJECT
 PACKAGE = PROJECT / "rlm_dist"
 GROUPS = (
     "fan-out", "one-call", "workers", "jobs", "memory", "density", "contexts", "peers", "growth", "metrics",
+    "width",
 )  # fmt: skip
 
 

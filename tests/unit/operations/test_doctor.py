@@ -12,7 +12,8 @@ from rlm_dist.blobs.store import Blobs
 from rlm_dist.cli.doctor import verdict
 from rlm_dist.errors import BlobError, CallError, RLMError, Unreachable
 from rlm_dist.llm.endpoints import Endpoint
-from rlm_dist.operations.doctor import Check, OpenStores, Probes, check_lines, examine
+from rlm_dist.local.open_files import OpenFiles
+from rlm_dist.operations.doctor import Check, OpenStores, Probes, check_lines, check_open_files, examine
 from rlm_dist.schema import CallResult, Completion, Usage
 from rlm_dist.settings import Settings
 
@@ -81,6 +82,7 @@ def test_where_all_works_all_is_ok_and_the_missing_lockdown_is_told() -> None:
         "redis": "ok",
         "workers": "ok",
         "blob store": "ok",
+        "open files": "ok",
         "sandbox": "warning",
         "model endpoint": "ok",
         "versions": "ok",
@@ -192,3 +194,10 @@ def test_depths_that_are_promised_have_workers(missing: tuple[int, ...], status:
     assert checks["child jobs"].status == status
     assert ("rlm-dist worker root --depth 2" in checks["child jobs"].hint) == bool(missing)
     assert "child jobs" not in {check.name for check in examine(Settings(), probes())}
+
+
+def test_too_few_open_files_for_the_slots_are_told() -> None:
+    check = check_open_files(OpenFiles(needs=8448, soft=1024, hard=4096))
+    assert check.status == "failed"
+    assert "8,192 calls at once need 8,448 open files" in check.hint
+    assert check_open_files(OpenFiles(needs=8448, soft=1024, hard=8448)).status == "ok"
