@@ -55,10 +55,10 @@ def worker_settings(role: Role) -> Settings:
         if role is Role.SUB and options.get("autoscale"):
             _exit(SettingsError((_NO_AUTOSCALE,)), EXIT_BAD_SETTINGS, settings)
         watch_lifeline()
-        _keep_private()
+        keep_private()
         _load_spans()
         try:
-            if role is Role.ROOT:  # before the fork, so that the processes of the pool need not probe again
+            if role is Role.ROOT:
                 choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
                 load_functions(settings.tools)
                 read_servers(settings.mcp_servers)
@@ -72,7 +72,7 @@ def worker_settings(role: Role) -> Settings:
 
 
 def _load_spans() -> None:
-    """Load what sends spans, before the fork, so that the processes of a pool share it."""
+    """Load what sends spans, or say why none are sent."""
     missing = missing_extra()
     if missing:
         log.warning("spans_not_sent", why=missing)
@@ -96,7 +96,7 @@ def _set_up_logs(settings: Settings, role: Role, instance: _CeleryWorker) -> Non
         log.warning("unknown_setting", name=variable.name, nearest=variable.nearest)
 
 
-def _keep_private() -> None:
+def keep_private() -> None:
     """Let no other user read what this process and its children write; leave no memory on disk."""
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
