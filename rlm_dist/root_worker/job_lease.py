@@ -100,7 +100,7 @@ class JobLease:
             log.warning("trace_not_stored", job=self._job_id, error=type(error).__name__)
 
     def _lose(self, error: RLMError) -> None:
-        """Stop the run in a thread: what the job waits for may hold a lock for long, and others have leases."""
+        """Stop the run in a thread: what the job waits for may hold a lock for long."""
         self._error = self._error or error
         if self._stopper is None or not self._stopper.is_alive():
             self._stopper = threading.Thread(

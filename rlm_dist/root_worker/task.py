@@ -19,7 +19,7 @@ from rlm_dist.worker.metrics_port import MetricsPort
 from rlm_dist.worker.revocation import cancel_revoked_jobs
 from rlm_dist.worker.task_support import ID, load_and_freeze, no_values_in_errors
 
-# After Celery's cold shutdown (SIGQUIT) jobs may take so long to be parked; then the process ends without that.
+# After a cold shutdown (SIGQUIT) jobs may take so long to be parked; then the process ends without that.
 _COLD_S = 5.0
 _EXIT_COLD = 1
 
