@@ -349,7 +349,7 @@ class RootWorker(Worker):
         try:
             send_root(self.app, *specs)
         except (OperationalError, redis.RedisError) as error:
-            log.warning("children_not_sent", error=type(error).__name__)
+            log.warning("children_not_sent", jobs=len(specs), error=type(error).__name__)
 
     def _job_tools(self, record: JobRecord, emit: Emit, part: str) -> JobTools:
         spec = record.spec

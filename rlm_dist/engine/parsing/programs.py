@@ -47,8 +47,8 @@ _CHANGE = re.compile(
     r"|\b([^\W\d]\w*)\[[^\n]{0,200}\][ \t]{0,8}(?:[-+*/%|&^]|//|\*\*)?=(?!=)"
 )
 _NAME = re.compile(r"[^\W\d]\w*")
-# One call of ``ast`` or ``re`` holds the interpreter's lock to its end, and a root worker runs many jobs: what is
-# longer is no program, and expressions search a text in pieces.
+# A call of ``ast`` or ``re`` holds the interpreter's lock to its end, and a root worker runs many jobs: what
+# is longer is no program, and expressions search a text in pieces.
 MAX_PROGRAM_CHARS = 100_000
 _PIECE_CHARS = 1 << 16
 

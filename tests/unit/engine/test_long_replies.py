@@ -14,7 +14,7 @@ import pytest
 
 from rlm_dist.engine.parsing import parse
 
-CHARS = 1_000_000
+CHARS = 2_000_000
 TEXTS = {
     "prose": 'Some words of a long reply, with "quotes" and x = f(y).\n',
     "code": "x = [1, 2, 3]\ny = f(x)\n",
@@ -24,7 +24,7 @@ TEXTS = {
 
 
 def longest_c_call_s(act: Callable[[], object]) -> float:
-    """The most CPU time, in seconds, that one call of a C function takes which calls no Python, in ``act``."""
+    """The most CPU time, in seconds, of a call of a C function in ``act``, of those that call no Python."""
     began: list[float | None] = []
     longest = 0.0
 
