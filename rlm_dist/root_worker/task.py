@@ -36,6 +36,7 @@ def add_root_task(app: Celery, settings: Settings) -> None:
     port = MetricsPort(settings, Role.ROOT)
     repair_broker()
     stopping = threading.Event()
+    ending: list[threading.Timer] = []
     wake = limit_intake(app, lambda: not stopping.is_set())
 
     worker_init.connect(load_and_freeze, weak=False)  # a full collection stops all jobs
@@ -52,14 +53,18 @@ def add_root_task(app: Celery, settings: Settings) -> None:
         worker_init.connect(lambda **_: app.amqp.queues.select_add(queue(AGAIN_QUEUE)), weak=False)
 
     @worker_shutting_down.connect(weak=False)
-    def stop_jobs(how: str, **_: object) -> None:
+    def stop_jobs(**_: object) -> None:
         """Let the jobs be parked; this runs in a signal handler, which must not wait for a lock."""
         stopping.set()
         threading.Thread(target=wake, name="wake", daemon=True).start()
-        if how == "Cold":
-            end = threading.Timer(_COLD_S, os._exit, (_EXIT_COLD,))
-            end.daemon = True
-            end.start()
+
+    def stop_soon() -> None:
+        """The same, at a cold shutdown."""
+        if not ending:
+            ending.append(threading.Timer(_COLD_S, os._exit, (_EXIT_COLD,)))
+            ending[0].daemon = True
+            ending[0].start()
+            stop_jobs()
 
     @worker_shutdown.connect(weak=False)
     def stop(**_: object) -> None:
@@ -69,7 +74,7 @@ def add_root_task(app: Celery, settings: Settings) -> None:
 
     cancel_revoked_jobs(settings)
 
-    @app.task(name=ROOT_TASK, bind=True, Request=root_request(wake), throws=(NoAnswer,))
+    @app.task(name=ROOT_TASK, bind=True, Request=root_request(wake, stop_soon), throws=(NoAnswer,))
     def root(self: Task[[str], None], job_id: str) -> None:
         with no_values_in_errors():
             outcome = workers[0].run(ID.validate_python(job_id, strict=True), str(self.request.id))

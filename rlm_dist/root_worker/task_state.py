@@ -43,11 +43,17 @@ class RootRequest(UnstoppableRequest):
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
 
-def root_request(on_end: Callable[[], None]) -> type[RootRequest]:
-    """The class of root tasks that call ``on_end`` when they have ended and their slot is free again."""
+def root_request(on_end: Callable[[], None], on_cancel: Callable[[], None]) -> type[RootRequest]:
+    """The class of root tasks that call ``on_end`` when they have ended and their slot is free again.
+
+    Celery cancels those under way at a cold shutdown, and waits for them in a signal handler: ``on_cancel``.
+    """
 
     class WakingRequest(RootRequest):
-        """One that says when it has ended."""
+        """One that says when it has ended, or has to."""
+
+        def cancel(self, *args: Any, **kwargs: Any) -> None:
+            on_cancel()
 
         def on_success(self, *args: Any, **kwargs: Any) -> Any:
             try:

@@ -325,7 +325,7 @@ class ReplSession:
     def _open_call(
         self, message: Asked | ToolAsked, contexts: Sequence[ContextRef | None], lent: int
     ) -> None:
-        """Have a call served by a thread, with the lock held; then give back the shared memory it was lent."""
+        """Have a call served by a thread, with the lock held; then give back what was ``lent`` to it."""
         self._open[message.op, message.id] = message.cost
         self._stopwatch.stop()
         self._stopwatch.wait(child_open=self._child_open)

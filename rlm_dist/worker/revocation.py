@@ -40,7 +40,7 @@ class UnstoppableRequest(Request):
         """Do nothing."""
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
-        """Do nothing: at a cold shutdown Celery would kill the task, and threads cannot be killed."""
+        """Do nothing: at a cold shutdown Celery would kill the process of the task, which is a thread."""
 
 
 def cancel_revoked_jobs(settings: Settings) -> None:

@@ -173,6 +173,7 @@ def test_random_deaths(
     )  # fmt: skip
     assert needed <= endpoint.served.answered <= needed + in_flight
     assert bench.client.store.audits.batch(batch.id, batch.status()).differences == []
+    assert any("event=job_runs_alone" in worker.text() for worker in bench.workers)
 
 
 def schedule(plan: Plan, monkey: Monkey, rng: random.Random) -> list[tuple[int, Callable[[], None]]]:
