@@ -24,7 +24,7 @@ _COLD_S = 5.0
 _EXIT_COLD = 1
 
 
-class _Sized(Protocol):
+class _ThreadsWorker(Protocol):
     """A Celery worker; ``concurrency`` is its number of threads."""
 
     concurrency: int
@@ -42,7 +42,7 @@ def add_root_task(app: Celery, settings: Settings) -> None:
     worker_init.connect(load_and_freeze, weak=False)  # a full collection stops all jobs
 
     @worker_init.connect(weak=False)
-    def start(sender: _Sized, **_: object) -> None:
+    def start(sender: _ThreadsWorker, **_: object) -> None:
         metrics = port.open(sandbox_metric(settings))
         workers.append(
             RootWorker(app, settings, jobs=sender.concurrency, stopping=stopping.is_set, metrics=metrics)

@@ -176,7 +176,9 @@ class StoreConnection:
             except Exception as error:
                 if self._closed:  # in the middle of it
                     raise ClientClosed from None
-                if not isinstance(error, Unreachable) or time.monotonic() + pause_s > deadline:
+                # Scripts that the server has forgotten are loaded and run again by redis-py, once.
+                again = isinstance(error, Unreachable | redis.exceptions.NoScriptError)
+                if not again or time.monotonic() + pause_s > deadline:
                     raise
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -28,9 +28,11 @@ from rlm_dist.worker.tool_functions import load_functions
 log = structlog.get_logger()
 
 _NO_AUTOSCALE = (
-    "--autoscale: a sub worker is one process, whose threads cost nothing while they wait. Set its size with "
-    "RLM_SUB_CONCURRENCY or -c, and run more or fewer sub workers"
+    "--autoscale: a {role} worker is one process, whose threads cost nothing while they wait. Set its size "
+    "with RLM_{variable}_CONCURRENCY or -c, and run more or fewer {role} workers"
 )
+_FILES = 512
+_FILES_A_JOB = 16  # a live job has four or five; one with samples has more
 EXIT_BAD_SETTINGS = 2
 EXIT_UNREACHABLE = 5
 
@@ -52,8 +54,9 @@ def worker_settings(role: Role) -> Settings:
     @celeryd_init.connect(weak=False)
     def start(instance: _CeleryWorker, options: Mapping[str, object], **_: object) -> None:
         _set_up_logs(settings, role, instance)
-        if role is Role.SUB and options.get("autoscale"):
-            _exit(SettingsError((_NO_AUTOSCALE,)), EXIT_BAD_SETTINGS, settings)
+        if options.get("autoscale"):
+            why = _NO_AUTOSCALE.format(role=role.value, variable=role.name)
+            _exit(SettingsError((why,)), EXIT_BAD_SETTINGS, settings)
         watch_lifeline()
         keep_private()
         _load_spans()
@@ -62,6 +65,7 @@ def worker_settings(role: Role) -> Settings:
                 choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
                 load_functions(settings.tools)
                 read_servers(settings.mcp_servers)
+                _raise_open_files(options.get("concurrency") or settings.root_concurrency)
             _reach_redis(settings)
         except SettingsError as error:
             _exit(error, EXIT_BAD_SETTINGS, settings)
@@ -100,6 +104,16 @@ def keep_private() -> None:
     """Let no other user read what this process and its children write; leave no memory on disk."""
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _raise_open_files(jobs: object) -> None:
+    """Let this process open what its live jobs need: sockets of REPLs, connections, contexts."""
+    assert isinstance(jobs, int)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _FILES + _FILES_A_JOB * jobs
+    if resource.RLIM_INFINITY != soft < files:
+        allowed = files if hard == resource.RLIM_INFINITY else min(files, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def _reach_redis(settings: Settings) -> None:

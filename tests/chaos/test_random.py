@@ -67,8 +67,8 @@ class Monkey:
 
     def _start(self, role: Role) -> WorkerProcess:
         concurrency = ROOT_SLOTS if role is Role.ROOT else SUB_SLOTS
-        kept_alive = role is Role.ROOT  # these also die at points
-        return self._bench.start(role, concurrency=concurrency, kept_alive=kept_alive, **self._environment)
+        worker = self._bench.start(role, concurrency=concurrency, **self._environment)
+        return self._bench.keep_alive(worker) if role is Role.ROOT else worker  # these also die at points
 
     def kill_root_process(self) -> None:
         """Kill the process of a root worker alone: its fork-server and REPLs are to end by themselves."""

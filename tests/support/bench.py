@@ -43,28 +43,27 @@ class Bench:
         *,
         concurrency: int,
         options: Sequence[str] = (),
-        kept_alive: bool = False,
         **env: str,
     ) -> WorkerProcess:
-        """Start a worker; ``wait_ready`` waits for all of them together, ``options`` are Celery's.
-
-        If it is ``kept_alive``, it is started again when it was killed.
-        """
+        """Start a worker; ``wait_ready`` waits for all of them together, ``options`` are Celery's."""
         log = self.folder / f"{role}{len(self._workers)}.log"
         worker = WorkerProcess(
             role, env={**self.env, **env}, log=log, concurrency=concurrency, options=options
         )
         self._workers.append(worker)
-        if kept_alive:
-            self._kept.append(worker)
-            if self._keeper is None:
-                self._keeper = threading.Thread(target=self._keep, daemon=True)
-                self._keeper.start()
+        return worker
+
+    def keep_alive(self, worker: WorkerProcess) -> WorkerProcess:
+        """Start this worker again whenever it was killed, as whoever runs workers does."""
+        self._kept.append(worker)
+        if self._keeper is None:
+            self._keeper = threading.Thread(target=self._keep, daemon=True)
+            self._keeper.start()
         return worker
 
     def _keep(self) -> None:
         while not self._closing.wait(0.1):
-            for worker in self._kept:
+            for worker in tuple(self._kept):
                 worker.start_again()
 
     def wait_ready(self) -> None:

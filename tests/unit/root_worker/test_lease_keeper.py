@@ -9,7 +9,7 @@ import pytest
 from rlm_dist.errors import Cancelled, LimitExceeded, Parked, RLMError, Superseded, Unreachable
 from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.lease_keeper import LeaseKeeper
-from rlm_dist.schema import JobRecord
+from rlm_dist.schema import Costs, JobRecord, JobSpec, JobState
 from rlm_dist.store.jobs import JobStore, Renewal, RenewalReply
 from tests.support.store_values import spec
 from tests.support.waiting import wait_until
@@ -32,6 +32,11 @@ class PlayedJobs:
         return cast("list[RenewalReply]", replies)
 
 
+def record(job: JobSpec) -> JobRecord:
+    """A running job at epoch 1."""
+    return JobRecord(spec=job, state=JobState.RUNNING, epoch=1, queued_ms=0, costs=Costs())
+
+
 class Kept:
     """A keeper over played jobs, whose beats the test makes."""
 
@@ -45,8 +50,9 @@ class Kept:
 
     def lease(self, job_id: str, **limits: Any) -> JobLease:
         """A lease of a job at epoch 1 that has run for an hour."""
-        record = JobRecord.model_construct(spec=spec(job_id, **limits), epoch=1)
-        return JobLease(record, self.keeper, ran_ms=3_600_000, store_trace=lambda: None)
+        return JobLease(
+            record(spec(job_id, **limits)), self.keeper, ran_ms=3_600_000, store_trace=lambda: None
+        )
 
 
 @pytest.fixture
@@ -142,6 +148,5 @@ def test_a_trace_that_cannot_be_stored_keeps_no_other_from_it(kept: Kept) -> Non
     def fail() -> None:
         raise Unreachable("Redis", "somewhere", "down", "")
 
-    record = JobRecord.model_construct(spec=spec("a"), epoch=1)
-    flush: Callable[[], None] = JobLease(record, kept.keeper, ran_ms=0, store_trace=fail).flush
+    flush: Callable[[], None] = JobLease(record(spec("a")), kept.keeper, ran_ms=0, store_trace=fail).flush
     flush()
