@@ -139,7 +139,7 @@ class Settings(BaseSettings):
     max_seconds: float = Field(default=24 * 3600, gt=0, allow_inf_nan=False)
     max_sub_calls: int = Field(default=100_000, ge=0, le=2**53)
     max_job_bytes: int = Field(default=256 * 2**20, ge=2**20)
-    root_concurrency: int = Field(default=8, ge=1)
+    root_concurrency: int = Field(default=64, ge=1)
     root_depth: int = Field(default=0, ge=0, lt=MOST_DEPTH)
     max_depth: int = Field(default=1, ge=1, le=MOST_DEPTH)
     sub_concurrency: int = Field(default=256, ge=1)

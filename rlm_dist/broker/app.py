@@ -22,10 +22,7 @@ APPS = {Role.ROOT: "rlm_dist.root_worker.app", Role.SUB: "rlm_dist.sub_worker.ap
 # kombu names the lists of a queue by these numbers. The list of 0 has the name of the queue itself, so it is
 # that of the normal priority: LLEN, and every tool that knows only names, then sees the jobs of most users.
 _PRIORITIES: dict[Priority, int] = {"high": 3, "normal": 0, "low": 6}
-# A pool process of a root worker holds about 30 MB. One that has grown over this is replaced after its job.
-_ROOT_PROCESS_KIB = 512 * 1024
 _SUB_POOL = "rlm_dist.broker.pool:PuttingOffPool"
-_ROOT_POOL = "rlm_dist.root_worker.pool:PromptPool"  # prefork, which stops at once if it is idle
 _LIST_SEPARATOR = "\x06\x16"  # kombu's
 
 
@@ -49,11 +46,10 @@ def make_app(settings: Settings, role: Role | None = None) -> celery.Celery:
         task_ignore_result=True,
         task_acks_late=role is Role.SUB,
         task_reject_on_worker_lost=False,
-        worker_pool=_SUB_POOL if role is Role.SUB else _ROOT_POOL,
+        worker_pool=_SUB_POOL if role is Role.SUB else "threads",
         worker_concurrency=settings.sub_concurrency if role is Role.SUB else settings.root_concurrency,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=role is Role.ROOT,
-        worker_max_memory_per_child=_ROOT_PROCESS_KIB if role is Role.ROOT else None,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         # Events of sub tasks cost a tenth of a sub worker's time; Flower turns them on while it runs.
         worker_send_task_events=role is Role.ROOT,

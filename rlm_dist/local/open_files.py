@@ -33,6 +33,14 @@ class OpenFiles(NamedTuple):
         )
 
 
+def raise_open_files(files: int) -> None:
+    """Let this process open as many files, or as many as the system allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != soft < files:
+        allowed = files if hard == resource.RLIM_INFINITY else min(files, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
 def open_files(calls: int) -> OpenFiles:
     """What ``calls`` at once need, beside the limits of this process."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -52,6 +60,5 @@ def allow_open_files(calls: int) -> OpenFiles | None:
     if files.needs <= files.soft:
         return None
     # Twice as many: a call that moves to another endpoint leaves an idle connection for some seconds.
-    raised = min(files.hard, 2 * files.needs)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (raised, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    return files._replace(soft=raised)
+    raise_open_files(2 * files.needs)
+    return open_files(calls)

@@ -31,10 +31,12 @@ from rlm_dist.worker.tool_functions import HostTool, name_problem
 log = structlog.get_logger()
 
 MAX_TOOL_CALLS = 1000  # of one job
-MAX_THREADS = 128  # of tools in this process, those included that went on after their time limit
+# Of tools, those included that went on after their time limit: of one job, and in this process.
+MAX_THREADS = 128
+_MAX_ALL_THREADS = 1024
 _MAX_ERROR_CHARS = 2000
 _TRACE_CHARS = 4000
-_threads = threading.Semaphore(MAX_THREADS)
+_all_threads = threading.Semaphore(_MAX_ALL_THREADS)
 
 
 def named_tools(
@@ -101,6 +103,7 @@ class JobTools:
         self._emit = emit
         self._call_ids = CallIds(job_id, part)
         self._lock = threading.Lock()
+        self._threads = threading.Semaphore(MAX_THREADS)
         self._made = 0
         self._aborted: Future[None] = Future()
         self.specs: Sequence[dict[str, Any]] = [tool.spec for tool in tools.values()]
@@ -179,15 +182,19 @@ class JobTools:
         """Call the tool in a thread, and wait for it until its time is up or the job must stop."""
         if self._aborted.done():
             self._aborted.result()
-        if not _threads.acquire(blocking=False):
+        if not self._threads.acquire(blocking=False):
+            return ToolReply(None, message="too many calls of tools of this job are still under way")
+        if not _all_threads.acquire(blocking=False):
+            self._threads.release()
             return ToolReply(None, message="too many calls of tools are still under way in this worker")
         made: Future[ToolReply] = Future()
 
         def work() -> None:
             try:
-                made.set_result(_reply(tool, bound, self._timeout_s))
+                made.set_result(_reply(tool, bound, self._timeout_s, self._job_id))
             finally:
-                _threads.release()
+                _all_threads.release()
+                self._threads.release()
 
         threading.Thread(target=work, name=f"tool-{tool.spec['name']}", daemon=True).start()
         either: list[Future[Any]] = [made, self._aborted]
@@ -196,15 +203,15 @@ class JobTools:
             return made.result()
         if self._aborted.done():
             self._aborted.result()
-        log.warning("tool_timed_out", tool=tool.spec["name"])
+        log.warning("tool_timed_out", job=self._job_id, tool=tool.spec["name"])
         return ToolReply(None, message=f"no result within {self._timeout_s:g} s")
 
 
-def _reply(tool: HostTool, bound: BoundArguments, timeout_s: float) -> ToolReply:
+def _reply(tool: HostTool, bound: BoundArguments, timeout_s: float, job_id: str) -> ToolReply:
     try:
         value = tool.call(bound, timeout_s)
     except BaseException as error:  # noqa: BLE001  # a tool may raise anything; the code that called it gets it
-        log.info("tool_failed", tool=tool.spec["name"], error=type(error).__name__)
+        log.info("tool_failed", job=job_id, tool=tool.spec["name"], error=type(error).__name__)
         return ToolReply(None, message=_described(error))
     try:
         result = json.dumps(value, allow_nan=False)

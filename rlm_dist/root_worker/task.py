@@ -1,124 +1,82 @@
 """The Celery task ``rlm.root(job_id)``, and the life of the worker that runs it."""
 
-import mmap
 import os
-from collections.abc import Callable
-from typing import Any
+import threading
+from typing import Protocol
 
-import structlog
-from billiard import current_process
 from celery import Celery, Task
-from celery.signals import (
-    worker_init,
-    worker_process_init,
-    worker_process_shutdown,
-    worker_shutdown,
-    worker_shutting_down,
-)
+from celery.signals import worker_init, worker_shutdown, worker_shutting_down
 
 from rlm_dist.broker.app import AGAIN_QUEUE, ROOT_TASK, queue
+from rlm_dist.broker.backpressure import limit_intake
 from rlm_dist.broker.kombu_fixes import repair_broker
-from rlm_dist.errors import NoAnswer, RLMError
-from rlm_dist.root_worker.pool import wake_main_loop
-from rlm_dist.root_worker.task_state import RootRequest, show_outcome
-from rlm_dist.root_worker.worker import RootWorker, sandbox_metric, start_fork_server
-from rlm_dist.sandbox.fork_server_process import ForkServerProcess
+from rlm_dist.errors import NoAnswer
+from rlm_dist.root_worker.task_state import root_request, show_outcome
+from rlm_dist.root_worker.worker import RootWorker, sandbox_metric
 from rlm_dist.schema import Role
 from rlm_dist.settings import Settings
 from rlm_dist.worker.metrics_port import MetricsPort
 from rlm_dist.worker.revocation import cancel_revoked_jobs
 from rlm_dist.worker.task_support import ID, load_and_freeze, no_values_in_errors
 
-log = structlog.get_logger()
+# After a cold shutdown (SIGQUIT) jobs may take so long to be parked; then the process ends without that.
+_COLD_S = 5.0
+_EXIT_COLD = 1
+
+
+class _ThreadsWorker(Protocol):
+    """A Celery worker; ``concurrency`` is its number of threads."""
+
+    concurrency: int
 
 
 def add_root_task(app: Celery, settings: Settings) -> None:
-    """Register ``rlm.root(job_id)``, run in pool processes that each have a ``RootWorker``."""
+    """Register ``rlm.root(job_id)``, run in threads that share one ``RootWorker``."""
     workers: list[RootWorker] = []
-    fork_server = _shared_fork_server(settings)
     port = MetricsPort(settings, Role.ROOT)
     repair_broker()
-    # Only the parent gets the shutdown signal; its pool processes share this byte with it.
-    stopping = mmap.mmap(-1, 1)
+    stopping = threading.Event()
+    ending: list[threading.Timer] = []
+    wake = limit_intake(app, lambda: not stopping.is_set())
 
-    @worker_shutting_down.connect(weak=False)
-    def stop_jobs(**_: object) -> None:
-        stopping[0] = 1
-        wake_main_loop()
-
-    @worker_process_init.connect(weak=False)
-    def start(**_: object) -> None:
-        worker = RootWorker(
-            app,
-            settings,
-            stopping=lambda: bool(stopping[0]),
-            fork_server=fork_server(),
-            metrics=port.of_slot(_slot()),
-        )
-        workers.append(worker)
-
-    @worker_process_shutdown.connect(weak=False)
-    def stop(exitcode: int, **_: object) -> None:
-        port.close_slot()  # before what may take longer than Celery waits
-        _end(workers, exitcode if stopping[0] else None)
+    worker_init.connect(load_and_freeze, weak=False)  # a full collection stops all jobs
 
     @worker_init.connect(weak=False)
-    def serve_metrics(**_: object) -> None:
-        port.open_for_slots(sandbox_metric(settings))
-
-    @worker_shutdown.connect(weak=False)
-    def close_metrics(**_: object) -> None:
-        port.close()
+    def start(sender: _ThreadsWorker, **_: object) -> None:
+        metrics = port.open(sandbox_metric(settings))
+        workers.append(
+            RootWorker(app, settings, jobs=sender.concurrency, stopping=stopping.is_set, metrics=metrics)
+        )
 
     if settings.root_depth == 0:
         # Also if -Q does not name it.
         worker_init.connect(lambda **_: app.amqp.queues.select_add(queue(AGAIN_QUEUE)), weak=False)
 
-    # A garbage collection writes to every object that it visits: without this, each process of the pool would
-    # soon have its own copy of the pages with everything imported before the fork.
-    worker_init.connect(load_and_freeze, weak=False)
+    @worker_shutting_down.connect(weak=False)
+    def stop_jobs(**_: object) -> None:
+        """Let the jobs be parked; this runs in a signal handler, which must not wait for a lock."""
+        stopping.set()
+        threading.Thread(target=wake, name="wake", daemon=True).start()
+
+    def stop_soon() -> None:
+        """The same, at a cold shutdown."""
+        if not ending:
+            ending.append(threading.Timer(_COLD_S, os._exit, (_EXIT_COLD,)))
+            ending[0].daemon = True
+            ending[0].start()
+            stop_jobs()
+
+    @worker_shutdown.connect(weak=False)
+    def stop(**_: object) -> None:
+        for worker in workers:
+            worker.close()
+        port.close()
 
     cancel_revoked_jobs(settings)
 
-    @app.task(name=ROOT_TASK, bind=True, Request=RootRequest, throws=(NoAnswer,))
+    @app.task(name=ROOT_TASK, bind=True, Request=root_request(wake, stop_soon), throws=(NoAnswer,))
     def root(self: Task[[str], None], job_id: str) -> None:
         with no_values_in_errors():
             outcome = workers[0].run(ID.validate_python(job_id, strict=True), str(self.request.id))
         if outcome is not None:
             show_outcome(job_id, outcome)
-
-
-def _end(workers: list[RootWorker], exitcode: int | None) -> None:
-    """Close the workers of this process; with an exit code, end it as billiard does, but a second earlier."""
-    for worker in workers:
-        worker.close()
-    if exitcode is not None:
-        os._exit(exitcode)  # billiard's processes wait for a second to be killed by their parent
-
-
-def _slot() -> int:
-    """The slot of this process in its pool; the process that replaces it gets the same."""
-    process: Any = current_process()  # the stubs lack it
-    return int(process.index)
-
-
-def _shared_fork_server(settings: Settings) -> Callable[[], ForkServerProcess | None]:
-    """Let a root worker's main process run a fork-server for its pool; the result returns it, or None."""
-    running: list[ForkServerProcess] = []
-
-    @worker_init.connect(weak=False)
-    def start(**_: object) -> None:
-        try:
-            fork_server = start_fork_server(settings)
-        except RLMError as error:  # then each process of the pool starts its own
-            log.warning("fork_server_not_shared", error=str(error))
-            return
-        if fork_server is not None:
-            running.append(fork_server)
-
-    @worker_shutdown.connect(weak=False)
-    def stop(**_: object) -> None:
-        for fork_server in running:
-            fork_server.close()
-
-    return lambda: next(iter(running), None)

@@ -13,6 +13,7 @@ The message was acknowledged when the task began, and the job's state is stored 
 nothing here changes whether a job runs again.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from celery.exceptions import Ignore
@@ -30,7 +31,7 @@ class JobCancelled(Ignore):
 
 
 class RootRequest(UnstoppableRequest):
-    """A root task in the worker's main process."""
+    """A root task as Celery's event loop knows it."""
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """Announce the task of a cancelled job as revoked; Celery does so only if its process was killed."""
@@ -40,6 +41,33 @@ class RootRequest(UnstoppableRequest):
             request._announce_revoked("cancelled", False, None, False)
             return None
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+
+def root_request(on_end: Callable[[], None], on_cancel: Callable[[], None]) -> type[RootRequest]:
+    """The class of root tasks that call ``on_end`` when they have ended and their slot is free again.
+
+    Celery cancels those under way at a cold shutdown, and waits for them in a signal handler: ``on_cancel``.
+    """
+
+    class WakingRequest(RootRequest):
+        """One that says when it has ended, or has to."""
+
+        def cancel(self, *args: Any, **kwargs: Any) -> None:
+            on_cancel()
+
+        def on_success(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return super().on_success(*args, **kwargs)
+            finally:
+                on_end()
+
+        def on_failure(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return super().on_failure(*args, **kwargs)
+            finally:
+                on_end()
+
+    return WakingRequest
 
 
 def show_outcome(job_id: str, outcome: Outcome) -> None:

@@ -1,4 +1,4 @@
-"""The worker process that runs root loops, one at a time: from taking up a job to its outcome."""
+"""The worker process that runs root loops, many at once: from taking up a job to its outcome."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from rlm_dist.broker.app import SUB_QUEUE
 from rlm_dist.broker.publish import SubTasks, queued, send_root, send_sub
 from rlm_dist.engine.compaction import RootWindow
-from rlm_dist.errors import NotFound, Parked, RLMError, Superseded, Unreachable
+from rlm_dist.errors import NotFound, Parked, RLMError, SandboxError, Superseded, Unreachable
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.failures import shown_url
 from rlm_dist.llm.prices import published_window
@@ -28,13 +28,14 @@ from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.job_log import log_end, log_park, log_start
 from rlm_dist.root_worker.job_spans import JobSpans
 from rlm_dist.root_worker.job_tools import JobTools, named_tools
+from rlm_dist.root_worker.lease_keeper import LeaseKeeper
 from rlm_dist.root_worker.model_windows import ModelWindows, summariser
+from rlm_dist.root_worker.own_process import OwnProcesses
 from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.root_worker.room import Room
 from rlm_dist.root_worker.root_calls import RootCalls
 from rlm_dist.root_worker.run_counts import RunCounts
 from rlm_dist.root_worker.samples import AT_ONCE, JUDGE, Samples
-from rlm_dist.sandbox.fork_server_process import ForkServerProcess
 from rlm_dist.sandbox.fork_server_start import start_at
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
@@ -44,6 +45,7 @@ from rlm_dist.schema import ErrorInfo, JobRecord, JobSpec, JobState, Outcome, Ro
 from rlm_dist.schema.events import Emit, Event, JobEnded, JobStarted, Marked
 from rlm_dist.schema.leases import LEASE_MS
 from rlm_dist.settings import Settings
+from rlm_dist.store.jobs import MUST_BE_ALONE
 from rlm_dist.store.trace import TraceSink
 from rlm_dist.worker.call_ids import part_of
 from rlm_dist.worker.failpoints import failpoint
@@ -65,9 +67,10 @@ _BEFORE_START = 0  # what JobStore.start returns if it ended the job
 
 
 class RootWorker(Worker):
-    """A process that runs root loops, one at a time; once ``stopping()`` is true, it parks its job.
+    """A process that runs ``jobs`` root loops at once; once ``stopping()`` is true, it parks its jobs.
 
-    ``fork_server`` is the fork-server that it shares with the worker's other processes, if there is one.
+    If ``jobs`` is 0 it runs a single one and is no worker that others know of. ``run`` is called from several
+    threads.
     """
 
     def __init__(
@@ -75,11 +78,12 @@ class RootWorker(Worker):
         app: Celery,
         settings: Settings,
         *,
+        jobs: int,
         stopping: Callable[[], bool],
-        fork_server: ForkServerProcess | None,
         metrics: Unmeasured,
     ) -> None:
-        super().__init__(app, settings, Role.ROOT, metrics=metrics)
+        super().__init__(app, settings, Role.ROOT, metrics=metrics, jobs=jobs)
+        self._is_shared = jobs > 1
         self._stopping = stopping
         self._urls = [
             {shown_url(endpoint.url.rstrip("/")) for endpoint in endpoints_of(settings, role)}
@@ -89,7 +93,13 @@ class RootWorker(Worker):
         self._windows = ModelWindows(settings.windows, self._published_window)
         self._functions = load_functions(settings.tools)
         self._mcp_servers = McpServers(read_servers(settings.mcp_servers), settings.tool_timeout_s)
-        self._repls = start_at(_level(settings), find(settings.sandbox_packages), fork_server)
+        self._repls = start_at(_level(settings), find(settings.sandbox_packages))
+        try:
+            self._repls.prepare()
+        except SandboxError as error:  # the first job tries again, and fails if it must
+            log.warning("fork_server_not_started", error=str(error))
+        self._own_processes = OwnProcesses(stopping)
+        self._leases = LeaseKeeper(self.store.jobs, stopping=stopping, waits=self._endpoint_away)
 
     def _published_window(self, model: str) -> int | None:
         """The smallest window that the endpoints of the root model have by the published data."""
@@ -107,6 +117,7 @@ class RootWorker(Worker):
 
     def close(self) -> None:
         """Close the REPLs and MCP servers, and all that ``Worker`` closes."""
+        self._leases.close()
         self._repls.close()
         self._mcp_servers.close()
         super().close()
@@ -128,7 +139,12 @@ class RootWorker(Worker):
         epoch = None
         if not self._stopping():
             most = self.settings.max_job_bytes
-            epoch = self.store.jobs.start(job_id, self.owner, LEASE_MS, isolation, most)
+            epoch = self.store.jobs.start(
+                job_id, self.owner, LEASE_MS, isolation, most, shared=self._is_shared
+            )
+        if epoch == MUST_BE_ALONE:
+            self._own_processes.run(job_id, task_id)
+            return self._stored_outcome(job_id)
         if not epoch:
             log.debug("job_not_started")
             return self._stored_outcome(job_id, ended_in=epoch)
@@ -141,10 +157,7 @@ class RootWorker(Worker):
         ran_ms = record.run_ms(now_ms())
         self.metrics.job_started(recovered=record.recovered)
         try:
-            with JobLease(
-                record, self.store.jobs, ran_ms=ran_ms,
-                stopping=self._stopping, waits=self._endpoint_away, each_beat=emit.flush,
-            ) as lease:  # fmt: skip
+            with JobLease(record, self._leases, ran_ms=ran_ms, store_trace=emit.flush) as lease:
                 outcome = self._outcome(record, task_id, lease, emit, spans)
                 if self._finish(record, outcome, emit):
                     spans.end(outcome)
@@ -336,7 +349,7 @@ class RootWorker(Worker):
         try:
             send_root(self.app, *specs)
         except (OperationalError, redis.RedisError) as error:
-            log.warning("children_not_sent", error=type(error).__name__)
+            log.warning("children_not_sent", jobs=len(specs), error=type(error).__name__)
 
     def _job_tools(self, record: JobRecord, emit: Emit, part: str) -> JobTools:
         spec = record.spec
@@ -371,16 +384,6 @@ class RootWorker(Worker):
             return queued(self.app, SUB_QUEUE) == [0]
         except (OperationalError, OSError, redis.RedisError):
             return False
-
-
-def start_fork_server(settings: Settings) -> ForkServerProcess | None:
-    """Start the fork-server for all processes of a root worker; None if the sandbox level has none.
-
-    Raises:
-        SandboxError: if it cannot be started.
-    """
-    level = _level(settings)
-    return None if level is Level.OFF else ForkServerProcess(level, find(settings.sandbox_packages))
 
 
 def sandbox_metric(settings: Settings) -> Metric:

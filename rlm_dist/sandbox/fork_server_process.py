@@ -1,12 +1,6 @@
-"""Starts the process of a fork-server, and lets each process that orders REPLs join it.
-
-Starting it creates no thread here, so that a worker's main process can start it before it forks its pool. The
-pool's processes inherit the first socket, and each joins with its own. The fork-server ends when no process
-holds one of these sockets any more.
-"""
+"""Starts the process of a fork-server, which ends when nobody holds the other end of its socket any more."""
 
 import importlib.util
-import json
 import os
 import random
 import socket
@@ -29,13 +23,15 @@ _START_S = 60.0
 # Before those of single REPLs, and below 2 to the 31st, where bubblewrap's numbers end; nobody assigns these.
 _FIRST_USER, _USERS = 1_900_000_000, 100_000_000
 _ERROR_CHARS = 300
-# bubblewrap ends with its parent. A pool can outlive the process that forked it, and may go on with its jobs.
-# So bubblewrap's parent is a shell, which waits for it and does nothing else.
+# bubblewrap ends with the *thread* that started it, which may be that of any job. So bubblewrap's parent is a
+# shell, which waits for it and does nothing else.
 _WAITING_SHELL = ("/bin/sh", "-c", '"$@"; exit', "sh")
 
 
 class ForkServerProcess:
-    """One running fork-server. The process that started it closes it; processes that join do not."""
+    """One running fork-server; ``control`` is the socket for orders to it, owned by whoever uses it."""
+
+    control: socket.socket
 
     def __init__(self, level: Level, packages: Packages = NO_PACKAGES) -> None:
         """Start it; ``level`` must be one that locks.
@@ -50,33 +46,15 @@ class ForkServerProcess:
                 return
         raise SandboxError(f"the fork-server cannot be started: {problem}")
 
-    def join(self) -> socket.socket:
-        """Open a new socket for orders to the fork-server; this also works after a fork of this process.
-
-        Raises:
-            SandboxError: the fork-server has ended.
-        """
-        link, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            with peer:
-                socket.send_fds(self._control, [json.dumps({"op": "join"}).encode()], [peer.fileno()])
-            problem = _wait_until_up(link)
-        except OSError as error:
-            problem = str(error)
-        if problem is not None:
-            link.close()
-            raise SandboxError(f"the fork-server cannot be joined: {problem}")
-        return link
-
     def close(self) -> None:
         """Kill it, and every REPL with it."""
         self._popen.kill()
         self._popen.wait()
-        self._control.close()
+        self.control.close()
 
     def _start(self, command: list[str], user: int | None) -> str | None:
         """Start it as this user, or our own if it is None; return what went wrong, None if nothing did."""
-        self._control, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with peer:
                 self._popen = subprocess.Popen(
@@ -93,11 +71,11 @@ class ForkServerProcess:
                     extra_groups=None if user is None else (),
                 )
         except OSError as error:
-            self._control.close()
+            self.control.close()
             return str(error)
         assert self._popen.stderr is not None
         with self._popen.stderr as stderr:
-            problem = _wait_until_up(self._control)
+            problem = _wait_until_up(self.control)
             if problem is None:
                 return None
             self.close()

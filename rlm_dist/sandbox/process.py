@@ -87,6 +87,9 @@ class PlainStart:
         self._child = child
         self._packages = packages.argument()
 
+    def prepare(self) -> None:
+        """Do nothing: each process is started separately."""
+
     def launch(self, context_path: Path, memory_bytes: int) -> tuple[PlainProcess, socket.socket]:
         """Start a REPL process over the encoded context; return it and the host's end of its socket.
 

@@ -28,10 +28,12 @@ from rlm_dist.sandbox.messages import (
     UploadsForgotten,
     parse,
 )
+from rlm_dist.sandbox.shared_memory import SharedMemory
 from rlm_dist.sandbox.tools import HostTools, ToolReply
 from rlm_dist.sandbox.uploads import Children, Uploads
 from rlm_dist.schema import Answer, ContextRef, Message
 
+_shared_memory = SharedMemory()  # of the calls of all sessions of this process
 _MAX_THREADS = 64
 _MAX_OPEN_CALLS = 1024
 _MAX_OPEN_BYTES = 256 << 20
@@ -326,20 +328,26 @@ class ReplSession:
             if (message.op, message.id) in self._open:
                 raise SandboxError("a call id that is still open")
             cost = message.cost
-            self._changed.wait_for(lambda: self._gone is not None or self._has_room(cost))
-            if self._gone is None:
-                self._open_call(message, contexts)
+            while self._gone is None:
+                lent = self._admitted(cost)
+                if lent is not None:
+                    self._open_call(message, contexts, lent)
+                    return
+                self._changed.wait(_LIVENESS_S)  # other sessions give memory back without telling
 
-    def _open_call(self, message: Asked | ToolAsked, contexts: Sequence[ContextRef | None]) -> None:
-        """Have a call served by a thread, with the lock held."""
+    def _open_call(
+        self, message: Asked | ToolAsked, contexts: Sequence[ContextRef | None], lent: int
+    ) -> None:
+        """Have a call served by a thread, with the lock held; then give back what was ``lent`` to it."""
         self._open[message.op, message.id] = message.cost
         self._stopwatch.stop()
         self._stopwatch.wait(child_open=self._child_open)
         if isinstance(message, ToolAsked):
-            self._pool.submit(self._serve_tool, message)
+            served = self._pool.submit(self._serve_tool, message)
         else:
             self.calls += len(message.prompts)
-            self._pool.submit(self._serve, message, contexts)
+            served = self._pool.submit(self._serve, message, contexts)
+        served.add_done_callback(lambda _: _shared_memory.give_back(lent))  # also if it is never begun
 
     @property
     def _child_open(self) -> bool:
@@ -365,10 +373,14 @@ class ReplSession:
                 if not self._open:
                     self._stopwatch.go()
 
-    def _has_room(self, size: int) -> bool:
-        """Whether a call may be opened that takes this many bytes of memory."""
+    def _admitted(self, size: int) -> int | None:
+        """The shared memory lent to a call of this many bytes; None if there is no room for it yet."""
         fits = len(self._open) < _MAX_OPEN_CALLS and sum(self._open.values()) + size <= _MAX_OPEN_BYTES
-        return fits and self._unread_bytes <= _MAX_UNREAD_BYTES
+        if not fits or self._unread_bytes > _MAX_UNREAD_BYTES:
+            return None
+        if not self._open:
+            return 0
+        return size if _shared_memory.lend(size) else None
 
     def _serve(self, message: Asked, contexts: Sequence[ContextRef | None]) -> None:
         """Answer one query frame; the stopwatch resumes before the reply is written."""

@@ -32,7 +32,7 @@ T = TypeVar("T")
 MAX_BLOCK_MS = 2000
 _SOCKET_TIMEOUT_S = 10.0
 _RETRIES = 2
-_MAX_CONNECTIONS = 1024
+_MAX_CONNECTIONS = 1 << 20
 _LONGEST_PAUSE_S = 2.0
 _HINT = "Start it, or set RLM_REDIS_URL to a server that is up."
 _REFUSALS = {
@@ -63,7 +63,8 @@ def connect(url: str, *, client_name: str) -> redis.Redis:
             socket_timeout=_SOCKET_TIMEOUT_S,
             socket_connect_timeout=_SOCKET_TIMEOUT_S / 2,
             health_check_interval=25,
-            # Each waiting thread holds a connection; a worker has more threads than the default of 100.
+            # Each waiting thread holds a connection, and a worker may have thousands: what bounds them is its
+            # number of open files.
             max_connections=_MAX_CONNECTIONS,
             **tcp,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), _RETRIES),
@@ -175,7 +176,9 @@ class StoreConnection:
             except Exception as error:
                 if self._closed:  # in the middle of it
                     raise ClientClosed from None
-                if not isinstance(error, Unreachable) or time.monotonic() + pause_s > deadline:
+                # Scripts that the server has forgotten are loaded and run again by redis-py, once.
+                again = isinstance(error, Unreachable | redis.exceptions.NoScriptError)
+                if not again or time.monotonic() + pause_s > deadline:
                     raise
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -8,9 +8,9 @@ import time
 import uuid
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from rlm_dist.errors import InputError, NotFound
+from rlm_dist.errors import InputError, NotFound, Superseded
 from rlm_dist.schema import Costs, ErrorInfo, JobRecord, JobSpec, JobState, ModelCosts, Outcome, Running
 from rlm_dist.schema.events import JobEnded
 from rlm_dist.store import keys
@@ -20,8 +20,13 @@ from rlm_dist.store.ledger import read_costs, read_model_costs
 from rlm_dist.store.tree import levels_below
 
 _CREATE_AT_ONCE = 200
+_ALONE = -2  # what the script returns
 _REFUSED_BLOB_TTL_MS = 600_000  # a client that is about to submit a job with it soon keeps it
 MAX_RECOVERIES = 3
+# A job with which so many workers died runs in a process of its own: the next death is then its own doing,
+# and takes no other job along.
+ALONE_AFTER = 2
+MUST_BE_ALONE = -1  # what ``JobStore.start`` returns of such a job
 
 
 def _to_json(value: JobSpec | Outcome | JobEnded) -> str:
@@ -39,6 +44,24 @@ _POISON = _to_json(
         ),
     )
 )
+
+
+RenewalReply = Literal["ok", "cancelled", "paused", "superseded"]
+_RENEWALS: dict[str, RenewalReply] = {
+    "ok": "ok",
+    "paused": "paused",
+    "CANCELLED": "cancelled",
+    "SUPERSEDED": "superseded",
+    "NOT_FOUND": "superseded",
+}
+
+
+class Renewal(NamedTuple):
+    """A lease to renew; its clock stood still for ``stopped_ms`` since the last time."""
+
+    job_id: str
+    epoch: int
+    stopped_ms: int = 0
 
 
 class JobStore(StorePart):
@@ -155,13 +178,16 @@ class JobStore(StorePart):
         lease_ms: int,
         isolation: str = "none",
         max_bytes: int | None = None,
+        *,
+        shared: bool = False,
     ) -> int | None:
         """Take up a queued job, or one whose holder let its lease lapse; return the new epoch.
 
         Returns None if the job is final, paused or held under a live lease, and 0 if this ended it: it was
         cancelled, or its lease lapsed more than ``MAX_RECOVERIES`` times and it failed. ``isolation`` names
         the way in which this worker confines model-written code, ``max_bytes`` is how much the job may store
-        from now on.
+        from now on. ``shared`` says that this process runs other jobs too: returns ``MUST_BE_ALONE``, and
+        changes nothing, if ``ALONE_AFTER`` workers have died with the job.
         """
         token = uuid.uuid4().hex
         most = "" if max_bytes is None else max_bytes
@@ -175,13 +201,14 @@ class JobStore(StorePart):
             _POISON,
             isolation,
             most,
+            ALONE_AFTER if shared else "",
         )
         epoch: int = fenced(self._script("job_start", keys.job_keys(job_id), *args), job_id)
+        if epoch == _ALONE:
+            return MUST_BE_ALONE
         return max(0, epoch) if epoch else None
 
-    def renew(
-        self, job_id: str, epoch: int, lease_ms: int, stopped_ms: int = 0
-    ) -> Literal["ok", "cancelled", "paused"]:
+    def renew(self, job_id: str, epoch: int, lease_ms: int, stopped_ms: int = 0) -> RenewalReply:
         """Renew the lease of a job that this worker holds; the reply says whether the job must stop.
 
         ``stopped_ms`` is how long its clock stood still since the last renewal.
@@ -189,8 +216,18 @@ class JobStore(StorePart):
         Raises:
             Superseded: if another worker holds the job, or the job has ended.
         """
-        reply = self._script("job_renew", keys.job_keys(job_id), epoch, lease_ms, stopped_ms)
-        return "cancelled" if reply == "CANCELLED" else fenced(reply, job_id, epoch)
+        (reply,) = self.renew_all([Renewal(job_id, epoch, stopped_ms)], lease_ms)
+        if reply == "superseded":
+            raise Superseded(job_id, epoch)
+        return reply
+
+    def renew_all(self, renewals: Sequence[Renewal], lease_ms: int) -> list[RenewalReply]:
+        """Renew the leases of jobs in one round trip; ``superseded`` also stands for a job that is gone."""
+        calls = [
+            (keys.job_keys(renewal.job_id), (renewal.epoch, lease_ms, renewal.stopped_ms))
+            for renewal in renewals
+        ]
+        return [_RENEWALS[reply] for reply in self._scripts_at_once("job_renew", calls)]
 
     def park(self, job_id: str, epoch: int) -> bool:
         """Give a job that this worker holds back to the queue; True if a message is to be sent for it."""

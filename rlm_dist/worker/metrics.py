@@ -208,13 +208,11 @@ class WorkerMetrics(Unmeasured):
             for value in values:
                 self._counters[name].labels(value)
         self._calls: dict[tuple[Role, str], _CallMetrics] = {}
-        self.changes = 0
 
     def call_ended(
         self, request: CallRequest, result: CallResult, settlement: Settlement, model: str
     ) -> None:
         """Count a call, its charges and its failed attempts."""
-        self.changes += 1
         completion = result.completion
         metrics = self._of(request.role, completion.model if completion else model)
         metrics.ended(_outcome(result, settlement))
@@ -277,7 +275,6 @@ class WorkerMetrics(Unmeasured):
             metrics.rate_limited.inc(settlement.rate_limited)
 
     def _inc(self, name: str, *labels: str, amount: float = 1) -> None:
-        self.changes += 1
         counter = self._counters[name]
         (counter.labels(*labels) if labels else counter).inc(amount)
 

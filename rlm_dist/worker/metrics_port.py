@@ -1,13 +1,8 @@
 """The port on which a worker serves its metrics, if ``RLM_METRICS_PORT`` is set.
 
-A sub worker is one process. Of a root worker, the main process serves the sum over its pool's slots, which
-are in a folder below ``RLM_HOME``; it is of this port of this host, and is emptied when the port is taken.
+A worker is one process. What a job counts that runs in a process of its own is not among them.
 """
 
-import re
-import shutil
-import socket
-from pathlib import Path
 from typing import NamedTuple
 from wsgiref.simple_server import WSGIServer
 
@@ -15,11 +10,9 @@ import structlog
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, start_http_server
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from rlm_dist.local.folders import own_folder
 from rlm_dist.schema import Role
 from rlm_dist.settings import Settings
 from rlm_dist.worker.metrics import Unmeasured, WorkerMetrics
-from rlm_dist.worker.metrics_slots import SlotMetrics, SlotsCollector
 from rlm_dist.worker.model_names import ModelNames
 
 log = structlog.get_logger()
@@ -58,56 +51,27 @@ class _Fixed:
 
 
 class MetricsPort:
-    """Serves metrics from the main process of a worker; does nothing if no port is set or it is in use."""
+    """Serves a worker's metrics; does nothing if no port is set or it is in use."""
 
     def __init__(self, settings: Settings, role: Role) -> None:
         self._settings = settings
         self._role = role
         self._registry = CollectorRegistry(auto_describe=False)
         self._server: WSGIServer | None = None
-        self._folder: Path | None = None
-        self._slot: SlotMetrics | None = None
 
-    def open(self) -> Unmeasured:
-        """Serve what the returned object counts in this process."""
+    def open(self, *fixed: Metric) -> Unmeasured:
+        """Serve what the returned object counts, and metrics that do not change."""
         if not self._serve():
             return Unmeasured()
+        for metric in fixed:
+            self._registry.register(_Fixed(metric))
         return WorkerMetrics(self._registry, ModelNames())
 
-    def open_for_slots(self, sandbox: Metric) -> None:
-        """Serve what the slots of the pool count, and the level of the sandbox."""
-        if not self._serve():
-            return
-        assert self._server is not None
-        home = own_folder(self._settings.home / "metrics")
-        address = re.sub(r"[^\w.-]", "_", self._settings.metrics_address)
-        folder = home / f"{socket.gethostname()}_{address}_{self._server.server_port}"
-        shutil.rmtree(folder, ignore_errors=True)
-        self._folder = own_folder(folder)
-        self._registry.register(SlotsCollector(self._folder))
-        self._registry.register(_Fixed(sandbox))
-
-    def of_slot(self, slot: int) -> Unmeasured:
-        """In a process of the pool: what counts for this slot."""
-        if self._server is not None:
-            self._server.socket.close()  # the main process has it
-        if self._folder is None:
-            return Unmeasured()
-        self._slot = SlotMetrics(self._folder, slot)
-        return self._slot.metrics
-
-    def close_slot(self) -> None:
-        """In a process of the pool: write what was counted."""
-        if self._slot is not None:
-            self._slot.close()
-
     def close(self) -> None:
-        """Stop serving, and remove the folder of the slots."""
+        """Stop serving."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _serve(self) -> bool:
         port, address = self._settings.metrics_port, self._settings.metrics_address

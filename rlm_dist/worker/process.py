@@ -1,4 +1,4 @@
-"""The parts that root and sub worker processes share, built once per process, after the fork."""
+"""The parts that root and sub worker processes share, built once per process."""
 
 import os
 import socket
@@ -40,10 +40,20 @@ _SWEEP_BLOBS_EVERY_MS = 3_600_000
 
 
 class Worker:
-    """The base of a root and a sub worker process; ``slots`` is that of ``LLM``."""
+    """The base of a root and a sub worker process.
+
+    ``slots`` is that of ``LLM``; ``jobs`` is how many jobs this process announces that it runs at once.
+    """
 
     def __init__(
-        self, app: Celery, settings: Settings, role: Role, *, metrics: Unmeasured, slots: int | None = None
+        self,
+        app: Celery,
+        settings: Settings,
+        role: Role,
+        *,
+        metrics: Unmeasured,
+        slots: int | None = None,
+        jobs: int = 0,
     ) -> None:
         assert settings.redis_url is not None  # make_app refuses to start without it
         self.app = app
@@ -74,7 +84,7 @@ class Worker:
         self._requests: dict[str, int] = {}
         self._announcer = PeriodicThread(self._announce_requests, period_s=RENEW_S, name="requests")
         self._reaper = Reaper(app, self.store, prefix=settings.broker_prefix, max_depth=_depths(settings))
-        self._role = role
+        self._jobs = jobs
         self._backlog = PeriodicThread(
             self._publish_backlog, period_s=SWEEP_S, name="backlog", at_once=role is Role.ROOT
         )
@@ -124,9 +134,9 @@ class Worker:
 
     def _publish_backlog(self) -> None:
         """Announce this process if it runs jobs, and publish the backlog unless another worker just has."""
-        if self._role is Role.ROOT:
+        if self._jobs:
             depth = self.settings.root_depth
-            self.store.workers.announce_slots(self.owner, 1, LEASE_MS, role=Role.ROOT, depth=depth)
+            self.store.workers.announce_slots(self.owner, self._jobs, LEASE_MS, role=Role.ROOT, depth=depth)
         self.store.backlog.publish(
             message_lists(self.settings.broker_prefix, _depths(self.settings)),
             prefix=self.settings.broker_prefix,

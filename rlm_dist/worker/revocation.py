@@ -39,6 +39,9 @@ class UnstoppableRequest(Request):
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """Do nothing."""
 
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """Do nothing: at a cold shutdown Celery would kill the process of the task, which is a thread."""
+
 
 def cancel_revoked_jobs(settings: Settings) -> None:
     """Let Celery's three commands that revoke tasks cancel jobs in this worker."""

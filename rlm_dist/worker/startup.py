@@ -15,7 +15,7 @@ from rlm_dist.errors import RLMError, SettingsError
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.prices import Prices
 from rlm_dist.local.lifeline import watch_lifeline
-from rlm_dist.local.open_files import allow_open_files
+from rlm_dist.local.open_files import allow_open_files, raise_open_files
 from rlm_dist.local.readiness import say_ready, take_ready_descriptor
 from rlm_dist.otel.start import missing_extra
 from rlm_dist.sandbox.probe import choose
@@ -30,9 +30,11 @@ from rlm_dist.worker.tool_functions import load_functions
 log = structlog.get_logger()
 
 _NO_AUTOSCALE = (
-    "--autoscale: a sub worker is one process, whose threads cost nothing while they wait. Set its size with "
-    "RLM_SUB_CONCURRENCY or -c, and run more or fewer sub workers"
+    "--autoscale: a {role} worker is one process, whose threads cost nothing while they wait. Set its size "
+    "with RLM_{variable}_CONCURRENCY or -c, and run more or fewer {role} workers"
 )
+_FILES = 512
+_FILES_A_JOB = 16  # a live job has four or five; one with samples has more
 EXIT_BAD_SETTINGS = 2
 EXIT_UNREACHABLE = 5
 
@@ -54,19 +56,21 @@ def worker_settings(role: Role) -> Settings:
     @celeryd_init.connect(weak=False)
     def start(instance: _CeleryWorker, options: Mapping[str, object], **_: object) -> None:
         _set_up_logs(settings, role, instance)
-        if role is Role.SUB and options.get("autoscale"):
-            _exit(SettingsError((_NO_AUTOSCALE,)), EXIT_BAD_SETTINGS, settings)
+        if options.get("autoscale"):
+            why = _NO_AUTOSCALE.format(role=role.value, variable=role.name)
+            _exit(SettingsError((why,)), EXIT_BAD_SETTINGS, settings)
         watch_lifeline()
         _say_when_ready()
-        _keep_private()
+        keep_private()
         _load_spans()
         try:
-            if role is Role.ROOT:  # before the fork, so that the processes of the pool need not probe again
+            if role is Role.ROOT:
                 choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
                 load_functions(settings.tools)
                 read_servers(settings.mcp_servers)
+                raise_open_files(_FILES + _FILES_A_JOB * _slots(options, settings.root_concurrency))
             else:
-                _allow_open_files(options.get("concurrency") or settings.sub_concurrency)
+                _allow_open_files(_slots(options, settings.sub_concurrency))
             _reach_redis(settings)
         except SettingsError as error:
             _exit(error, EXIT_BAD_SETTINGS, settings)
@@ -84,7 +88,7 @@ def _say_when_ready() -> None:
 
 
 def _load_spans() -> None:
-    """Load what sends spans, before the fork, so that the processes of a pool share it."""
+    """Load what sends spans, or say why none are sent."""
     missing = missing_extra()
     if missing:
         log.warning("spans_not_sent", why=missing)
@@ -108,15 +112,21 @@ def _set_up_logs(settings: Settings, role: Role, instance: _CeleryWorker) -> Non
         log.warning("unknown_setting", name=variable.name, nearest=variable.nearest)
 
 
-def _keep_private() -> None:
+def keep_private() -> None:
     """Let no other user read what this process and its children write; leave no memory on disk."""
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _allow_open_files(slots: object) -> None:
-    """Raise the limit of open files if the slots need it; SettingsError if the system does not allow that."""
+def _slots(options: Mapping[str, object], default: int) -> int:
+    """How many jobs or calls this worker takes at once."""
+    slots = options.get("concurrency") or default
     assert isinstance(slots, int)
+    return slots
+
+
+def _allow_open_files(slots: int) -> None:
+    """Raise the limit of open files if the slots need it; SettingsError if the system does not allow that."""
     raised = allow_open_files(slots)
     if raised is not None:
         log.info("open_files_raised", slots=slots, allowed=raised.soft)

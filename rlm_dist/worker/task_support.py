@@ -1,4 +1,4 @@
-"""What both Celery tasks need: imports done before the fork, and errors without values."""
+"""What both Celery tasks need: imports done at the start, and errors without values."""
 
 import gc
 from collections.abc import Iterator

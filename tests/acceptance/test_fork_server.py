@@ -1,4 +1,4 @@
-"""All processes of a root worker share one fork-server; if it is killed, they do without it."""
+"""The jobs of a root worker share one fork-server; if it is killed, the next one starts another."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ def below(worker: int) -> tuple[list[int], list[int]]:
     return [pid for pid in found if pid not in forks], forks
 
 
-def test_jobs_at_once_share_one_and_the_next_ones_do_without_it(make_bench: MakeBench) -> None:
+def test_jobs_at_once_share_one_and_the_next_one_starts_another(make_bench: MakeBench) -> None:
     with SimulatedEndpoint(faults=[Fault(kind="hold", role=Role.SUB)]) as endpoint:
         bench = make_bench(endpoint)
         worker = bench.start(Role.ROOT, concurrency=2)

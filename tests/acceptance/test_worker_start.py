@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.schema import JobState, Role
-from rlm_dist.simulated import Fault, SimulatedEndpoint
-from tests.support.bench import WAIT_S, MakeBench, submit
+from rlm_dist.schema import Role
+from rlm_dist.simulated import SimulatedEndpoint
+from tests.support.bench import MakeBench
 from tests.support.environment import PROJECT, clean_environment
 from tests.support.redis_servers import RedisServer
 from tests.support.waiting import wait_until
@@ -121,30 +121,14 @@ def test_a_root_worker_takes_up_jobs_again_whatever_queue_it_was_given(
         worker.communicate(timeout=START_S)
 
 
-def test_a_root_worker_autoscales_and_replaces_processes_that_have_grown(make_bench: MakeBench) -> None:
-    with SimulatedEndpoint(faults=[Fault(kind="hold", role=Role.ROOT)]) as endpoint:
-        bench = make_bench(endpoint)
-        options = ("--autoscale=3,1", "--max-memory-per-child=1")  # KiB: each process has grown over it
-        bench.start(Role.ROOT, concurrency=1, options=options).wait_ready()
-        bench.start(Role.SUB, concurrency=2).wait_ready()
-        jobs = [submit(bench.client, f"scaled{n}", CONTEXT, QUERY) for n in range(3)]
-        wait_until(lambda: endpoint.served.in_flight == 3)
-        endpoint.release()
-        for job_id in jobs:
-            assert bench.client.job(job_id).result(WAIT_S).state is JobState.SUCCEEDED
-        more = submit(bench.client, "more", CONTEXT, QUERY)
-        assert bench.client.job(more).result(WAIT_S).state is JobState.SUCCEEDED
-        owners = {bench.client.store.jobs.get(job_id).owner for job_id in (*jobs, more)}
-        assert len(owners) == 4
-
-
-def test_a_sub_worker_refuses_to_autoscale(redis_server: RedisServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("role", list(Role))
+def test_a_worker_refuses_to_autoscale(redis_server: RedisServer, tmp_path: Path, role: Role) -> None:
     env = {"RLM_REDIS_URL": redis_server.url, "RLM_HOME": str(tmp_path)}
-    worker = started("workers.sub", env, "--autoscale=3,1")
+    worker = started(f"workers.{role}", env, "--autoscale=3,1")
     said, _ = worker.communicate(timeout=START_S)
     assert worker.returncode == 2
-    assert "--autoscale: a sub worker is one process" in said
-    assert "RLM_SUB_CONCURRENCY" in said
+    assert f"--autoscale: a {role} worker is one process" in said
+    assert f"RLM_{role.name}_CONCURRENCY" in said
     assert "Traceback" not in said
 
 

@@ -79,7 +79,8 @@ def suite(
     with SimulatedEndpoint(models=models) as endpoint:
         bench = open_bench(chaos_redis, endpoint.url, tmp_path_factory.mktemp("points"))
         try:
-            bench.start(Role.ROOT, concurrency=4, **deaths.environment)
+            for _ in range(4):  # of one job each, so that a death hits its own job alone
+                bench.keep_alive(bench.start(Role.ROOT, concurrency=1, **deaths.environment))
             for _ in range(len(SUB_POINTS) + 1):
                 bench.start(Role.SUB, concurrency=SUB_SLOTS, **deaths.environment)
             yield Suite(bench, endpoint, deaths)

@@ -18,7 +18,7 @@ from rlm_dist.client.handles import Batch
 from rlm_dist.schema import JobState, Role
 from rlm_dist.simulated import SimulatedEndpoint
 from rlm_dist.simulated.server import Latency
-from rlm_dist.store.jobs import MAX_RECOVERIES
+from rlm_dist.store.jobs import ALONE_AFTER, MAX_RECOVERIES
 from tests.chaos.test_named_points import ROOT_POINTS
 from tests.support.bench import Bench, open_bench
 from tests.support.deaths import Deaths
@@ -32,6 +32,7 @@ pytestmark = pytest.mark.acceptance
 SUB_CALLS = 6
 ROOT_CALLS = 3
 SUB_SLOTS = 8
+ROOT_SLOTS = 3
 QUERY = f"Label the first {SUB_CALLS} lines."
 LINES = "\n".join(f"Who is number {n}?" for n in range(SUB_CALLS))
 
@@ -53,7 +54,7 @@ LONG = Plan(jobs=1000, deaths=50, poison=50, root_kills=15, sub_kills=15, redis_
 
 
 class Monkey:
-    """Kills what a test names and starts a replacement."""
+    """Kills what a test names; a root worker is started again, as whoever runs it does."""
 
     def __init__(self, bench: Bench, server: AofServer, deaths: Deaths, rng: random.Random) -> None:
         self._bench = bench
@@ -65,33 +66,32 @@ class Monkey:
         bench.wait_ready()
 
     def _start(self, role: Role) -> WorkerProcess:
-        concurrency = 3 if role is Role.ROOT else SUB_SLOTS
-        return self._bench.start(role, concurrency=concurrency, **self._environment)
+        concurrency = ROOT_SLOTS if role is Role.ROOT else SUB_SLOTS
+        worker = self._bench.start(role, concurrency=concurrency, **self._environment)
+        return self._bench.keep_alive(worker) if role is Role.ROOT else worker  # these also die at points
 
     def kill_root_process(self) -> None:
-        """Kill one pool process of a root worker."""
-        pid = self._rng.choice(self._roots).process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        if children:
-            os.kill(int(self._rng.choice(children)), signal.SIGKILL)
+        """Kill the process of a root worker alone: its fork-server and REPLs are to end by themselves."""
+        process = self._rng.choice(self._roots).process
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
 
     def kill_root_worker(self) -> None:
-        """Kill a root worker with its whole pool."""
-        self._replace(self._roots, Role.ROOT)
+        """Kill a root worker with all its processes."""
+        worker = self._rng.choice(self._roots)
+        if worker.process.poll() is None:
+            os.killpg(worker.process.pid, signal.SIGKILL)
 
     def kill_sub_worker(self) -> None:
         """Kill a sub worker."""
-        self._replace(self._subs, Role.SUB)
+        victim = self._subs.pop(self._rng.randrange(len(self._subs)))
+        victim.kill()
+        self._subs.append(self._start(Role.SUB))
 
     def kill_redis(self) -> None:
         """Kill the server; it comes back with the data on its disk."""
         self._server.kill()
         self._server.start()
-
-    def _replace(self, workers: list[WorkerProcess], role: Role) -> None:
-        victim = workers.pop(self._rng.randrange(len(workers)))
-        victim.kill()
-        workers.append(self._start(role))
 
 
 @pytest.fixture
@@ -163,14 +163,17 @@ def test_random_deaths(
     assert answers == {str({"human being": SUB_CALLS}): plan.jobs - plan.poison}
     assert_same_as_endpoint(bench, endpoint, results)
     needed = (plan.jobs - plan.poison) * (ROOT_CALLS + SUB_CALLS)
-    # A root has one call in flight, a sub worker one a slot; a root worker dies with its whole pool.
-    in_flight = plan.deaths + plan.root_kills * 3 + plan.sub_kills * SUB_SLOTS
+    # A job has one root call in flight, a sub worker one a slot; a root worker dies with all its jobs, but
+    # for one with which it has died before, which has a process of its own.
+    root_deaths = plan.deaths + plan.root_kills + ALONE_AFTER * plan.poison
+    in_flight = root_deaths * ROOT_SLOTS + plan.sub_kills * SUB_SLOTS
     logging.getLogger("chaos").warning(
         "needed %d calls, served %d, counted as done again %d",
         needed, endpoint.served.answered, batch.cost().duplicate_paid_calls,
     )  # fmt: skip
     assert needed <= endpoint.served.answered <= needed + in_flight
     assert bench.client.store.audits.batch(batch.id, batch.status()).differences == []
+    assert any("event=job_runs_alone" in worker.text() for worker in bench.workers)
 
 
 def schedule(plan: Plan, monkey: Monkey, rng: random.Random) -> list[tuple[int, Callable[[], None]]]:

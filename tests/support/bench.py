@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -32,9 +33,17 @@ class Bench:
         self.settings = Settings(redis_url=redis_url, api_url=api_url, home=folder / "home")
         self.client = Client(self.settings)
         self._workers: list[WorkerProcess] = []
+        self._kept: list[WorkerProcess] = []
+        self._closing = threading.Event()
+        self._keeper: threading.Thread | None = None
 
     def start(
-        self, role: Role, *, concurrency: int, options: Sequence[str] = (), **env: str
+        self,
+        role: Role,
+        *,
+        concurrency: int,
+        options: Sequence[str] = (),
+        **env: str,
     ) -> WorkerProcess:
         """Start a worker; ``wait_ready`` waits for all of them together, ``options`` are Celery's."""
         log = self.folder / f"{role}{len(self._workers)}.log"
@@ -43,6 +52,19 @@ class Bench:
         )
         self._workers.append(worker)
         return worker
+
+    def keep_alive(self, worker: WorkerProcess) -> WorkerProcess:
+        """Start this worker again whenever it was killed, as whoever runs workers does."""
+        self._kept.append(worker)
+        if self._keeper is None:
+            self._keeper = threading.Thread(target=self._keep, daemon=True)
+            self._keeper.start()
+        return worker
+
+    def _keep(self) -> None:
+        while not self._closing.wait(0.1):
+            for worker in tuple(self._kept):
+                worker.start_again()
 
     def wait_ready(self) -> None:
         """Wait for every worker started so far."""
@@ -56,6 +78,9 @@ class Bench:
 
     def close(self) -> None:
         """Stop all workers and end all jobs; after that every key must have a TTL."""
+        self._closing.set()
+        if self._keeper is not None:
+            self._keeper.join()
         for worker in self._workers:
             worker.__exit__(None, None, None)
         self.client.close()

@@ -33,17 +33,26 @@ class WorkerProcess:
         options: Sequence[str] = (),
     ) -> None:
         self.log = log
-        argv = worker_argv(role, Settings(), concurrency=concurrency, name=name or f"{role}-{log.stem}")
-        argv += options
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                argv,
-                env={**clean_environment(), **env},
+        self._env = {**clean_environment(), **env}
+        self._argv = worker_argv(role, Settings(), concurrency=concurrency, name=name or f"{role}-{log.stem}")
+        self._argv += options
+        self.process = self._started("wb")
+
+    def _started(self, mode: str) -> "subprocess.Popen[bytes]":
+        with self.log.open(mode) as output:
+            return subprocess.Popen(
+                self._argv,
+                env=self._env,
                 cwd=PROJECT,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def start_again(self) -> None:
+        """Start it again if it was killed, as whoever runs workers does."""
+        if self.process.poll() == -signal.SIGKILL:
+            self.process = self._started("ab")
 
     def wait_ready(self) -> Self:
         """Return when the worker accepts tasks."""
@@ -61,7 +70,7 @@ class WorkerProcess:
         self.process.wait(STOP_S)
 
     def kill(self) -> None:
-        """Kill it and its pool processes, as the loss of a machine would."""
+        """Kill it and the processes of its group, as the loss of a machine would."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(STOP_S)
 

@@ -47,10 +47,16 @@ _CHANGE = re.compile(
     r"|\b([^\W\d]\w*)\[[^\n]{0,200}\][ \t]{0,8}(?:[-+*/%|&^]|//|\*\*)?=(?!=)"
 )
 _NAME = re.compile(r"[^\W\d]\w*")
+# A call of ``ast`` or ``re`` holds the interpreter's lock to its end, and a root worker runs many jobs: what
+# is longer is no program, and expressions search a text in pieces.
+MAX_PROGRAM_CHARS = 100_000
+_PIECE_CHARS = 1 << 16
 
 
 def tree_of(code: str) -> ast.Module | None:
-    """The syntax tree of ``code``; None if it is no complete Python program."""
+    """The syntax tree of ``code``; None if it is no complete Python program, or a very long one."""
+    if len(code) > MAX_PROGRAM_CHARS:
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a bad escape in a string of the model's code is not worth a warning
         try:
@@ -70,6 +76,8 @@ def unfenced_program(text: str) -> str | None:
     A few words may parse as Python too. So a program has a statement that does something, and more than one
     statement, or names that only a program would use. A lone ``FINAL(...)`` is a text answer.
     """
+    if len(text) > MAX_PROGRAM_CHARS:
+        return None
     code = textwrap.dedent(text).strip("\n").rstrip()
     first, _, rest = code.partition("\n")
     if first.strip().lower() in RUN_TAGS:
@@ -89,21 +97,22 @@ def unfenced_program(text: str) -> str | None:
 
 def unfenced_code(prose: str) -> bool:
     """Whether lines of the prose are calls, imports, loops or definitions: code that is not in a fence."""
-    return _CALL_LINE.search(prose) is not None
+    return any(_CALL_LINE.search(piece) for piece in _pieces(prose))
 
 
 def assigned_names(code: str) -> frozenset[str]:
     """The names that the code assigns anywhere; of code that does not parse, those its lines seem to."""
     tree = tree_of(code)
     if tree is None:
-        found = (name for line in _ASSIGNING_LINE.findall(code) for name in _NAME.findall(" ".join(line)))
+        lines = (line for piece in _pieces(code) for line in _ASSIGNING_LINE.findall(piece))
+        found = (name for line in lines for name in _NAME.findall(" ".join(line)))
         return frozenset(found)
     return frozenset(name for node in ast.walk(tree) for name in _stored(node))
 
 
 def changed_names(code: str) -> frozenset[str]:
     """The names that the code assigns, or whose values it changes by a method or an index."""
-    changed = (name for match in _CHANGE.findall(code) for name in match if name)
+    changed = (name for piece in _pieces(code) for match in _CHANGE.findall(piece) for name in match if name)
     return assigned_names(code) | frozenset(changed)
 
 
@@ -118,6 +127,16 @@ def read_names(code: str) -> frozenset[str]:
     except RecursionError:
         return frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
     return frozenset(reader.read)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text in pieces of whole lines; of a line that is itself too long, only the head."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + _PIECE_CHARS)
+        end = len(text) if end < 0 else end + 1
+        yield text[start : min(end, start + 2 * _PIECE_CHARS)]
+        start = end
 
 
 class SourceText:

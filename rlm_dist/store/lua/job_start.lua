@@ -1,10 +1,12 @@
 -- Takes a job up: a queued one, or a running one whose lease has lapsed.
 -- ARGV: 1 owner, 2 lease_ms, 3 token of this attempt, 4 cancelled outcome (JSON), 5 retention_ms,
---       6 max_recoveries, 7 poison outcome (JSON), 8 isolation, 9 max_bytes or ''
--- Returns the new epoch, or 0 if the job cannot be taken (final, paused, leased), -1 if this ended it, or NOT_FOUND.
+--       6 max_recoveries, 7 poison outcome (JSON), 8 isolation, 9 max_bytes or '',
+--       10 with how many deaths a job must not start in this process, or '' if it runs no other job
+-- Returns the new epoch, or 0 if the job cannot be taken (final, paused, leased), -1 if this ended it,
+--         -2 if it is to run alone, or NOT_FOUND.
 -- Atomic: of two workers with the same message only one may win, and a repeat after a lost reply must win again.
 -- A job whose workers died more than max_recoveries times is ended; parking does not count as a death.
-local job = get(JOB, 'state', 'epoch', 'lease_ms', 'cancel', 'batch', 'token', 'id', 'parent')
+local job = get(JOB, 'state', 'epoch', 'lease_ms', 'cancel', 'batch', 'token', 'id', 'parent', 'recoveries')
 local state, batch = job[1], job[5]
 if not state then return NOT_FOUND end
 if FINAL[state] then return 0 end
@@ -16,6 +18,8 @@ if job[4] or flags[1] or to_stop(jobs_above(job[8])) then
   end_job(state, 'cancelled', ARGV[4], ARGV[5])
   return -1
 end
+local deaths = (tonumber(job[9]) or 0) + (state == 'running' and 1 or 0)
+if ARGV[10] ~= '' and deaths >= tonumber(ARGV[10]) and deaths <= tonumber(ARGV[6]) and not flags[2] then return -2 end
 if state == 'running' and call('HINCRBY', JOB, 'recoveries', 1) > tonumber(ARGV[6]) then
   end_job(state, 'failed', ARGV[7], ARGV[5], 'poison')
   return -1

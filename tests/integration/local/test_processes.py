@@ -21,7 +21,7 @@ from tests.support.environment import PROJECT
 from tests.support.scripts import alive, script
 from tests.support.waiting import wait_until
 
-# A worker with a child in its group, like Celery's prefork pool; it writes both ids when it is up.
+# A worker with a child in its group, as a worker that runs a job alone has; it writes both ids when it is up.
 WORKER = """
 import os, signal, subprocess, sys, time
 from rlm_dist.local.lifeline import watch_lifeline

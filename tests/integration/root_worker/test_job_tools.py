@@ -152,9 +152,19 @@ def test_an_abort_ends_the_waiting_at_once_and_stores_nothing(
 def test_the_threads_of_tools_are_bounded(
     tools: Made, held: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_tools, "_threads", threading.Semaphore(1))
+    monkeypatch.setattr(job_tools, "_all_threads", threading.Semaphore(1))
     assert "no result" in tools(timeout_s=0.05).call("waits", asked()).message
-    assert "too many calls" in tools().call("lookup", asked("a")).message
+    assert "under way in this worker" in tools().call("lookup", asked("a")).message
+
+
+def test_a_job_whose_tools_hang_leaves_threads_to_others(
+    tools: Made, held: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_tools, "MAX_THREADS", 1)
+    hanging = tools(timeout_s=0.05)
+    assert "no result" in hanging.call("waits", asked()).message
+    assert "of this job are still under way" in hanging.call("lookup", asked("a")).message
+    assert tools().call("lookup", asked("b")).result is not None
 
 
 def test_the_calls_of_a_job_are_bounded(tools: Made, monkeypatch: pytest.MonkeyPatch) -> None:

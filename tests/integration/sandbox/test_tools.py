@@ -205,7 +205,7 @@ def test_a_flood_of_calls_is_held_back(tmp_path: Path, size: int, most: int) -> 
     session = repl._session
     assert session is not None
     wait_until(lambda: len(session._open) == most)
-    assert not session._has_room(size * 64)
+    assert session._admitted(size * 64) is None
     repl.close()
     run.join()
     slow.go.set()

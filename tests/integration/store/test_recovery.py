@@ -7,7 +7,7 @@ from rlm_dist.client.handles import result_of
 from rlm_dist.errors import Parked, Superseded
 from rlm_dist.schema import BatchState, JobState, Outcome, Role
 from rlm_dist.store import CallRefused, CallState, Settlement, Store
-from rlm_dist.store.jobs import MAX_RECOVERIES
+from rlm_dist.store.jobs import ALONE_AFTER, MAX_RECOVERIES, MUST_BE_ALONE
 from tests.support.store_values import LEASE_MS, SHORT_MS, opens, retry_job, running_job, settlement, spec
 from tests.support.waiting import wait_until
 
@@ -109,6 +109,22 @@ def test_a_job_that_kills_its_workers_ends_as_poison(store: Store) -> None:
     assert record.outcome.error is not None
     assert record.outcome.error.type == "poison"
     assert store.journals.read("j") == ["the first step"]
+
+
+def test_a_job_with_which_two_workers_died_is_not_started_beside_others(store: Store) -> None:
+    running_job(store, lease_ms=SHORT_MS)
+    for epoch in range(2, ALONE_AFTER + 1):
+        assert wait_until(lambda: store.jobs.start("j", "next", SHORT_MS, shared=True)) == epoch
+    for _ in range(2):  # nothing has changed
+        assert wait_until(lambda: store.jobs.start("j", "many", SHORT_MS, shared=True)) == MUST_BE_ALONE
+    epoch = store.jobs.start("j", "alone", LEASE_MS) or 0
+    assert epoch == ALONE_AFTER + 1
+    assert store.jobs.park("j", epoch)
+    assert store.jobs.start("j", "many", LEASE_MS, shared=True) == MUST_BE_ALONE
+    assert store.jobs.start("j", "alone", SHORT_MS) == epoch + 1
+    assert wait_until(lambda: store.jobs.start("j", "alone", SHORT_MS)) == epoch + 2
+    wait_until(lambda: store.jobs.start("j", "many", SHORT_MS, shared=True) == 0)  # poison is ended anywhere
+    assert store.jobs.get("j").state is JobState.FAILED
 
 
 def test_a_lapsed_job_that_nobody_takes_is_told_again(store: Store) -> None:

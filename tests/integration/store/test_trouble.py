@@ -26,6 +26,25 @@ def test_a_server_that_forgot_the_scripts_is_told_again(store: Store, redis_admi
     assert store.calls.settle("j", "sub-1", [settlement("a")]) == [True]
 
 
+def test_a_server_that_forgets_a_script_again_and_again_is_told_until_it_runs(
+    store: Store, redis_client: redis.Redis, redis_admin: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = Store(redis_client, retention_s=1000, patience_s=30)
+    load, loaded = redis_client.script_load, []
+
+    def load_and_forget(script: str) -> object:
+        """Load a script, which the server has forgotten before it can be run; but for the third time."""
+        loaded.append(load(script))
+        if len(loaded) < 3:
+            redis_admin.script_flush()
+        return loaded[-1]
+
+    redis_admin.script_flush()
+    monkeypatch.setattr(redis_client, "script_load", load_and_forget)
+    assert patient.workers.fair_window().workers == 0
+    assert len(loaded) == 3
+
+
 def test_sums_stay_exact_while_connections_are_cut(
     store: Store, redis_client: redis.Redis, each_redis_server: RedisServer
 ) -> None:

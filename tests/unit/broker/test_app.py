@@ -9,12 +9,10 @@ from rlm_dist.settings import Settings
 SETTINGS = Settings(redis_url="redis://127.0.0.1:1/0")
 
 
-@pytest.mark.parametrize(("role", "kib"), [(Role.ROOT, 512 * 1024), (Role.SUB, None), (None, None)])
-def test_only_a_pool_of_processes_has_a_bound_on_the_memory_of_one(
-    role: Role | None, kib: int | None
-) -> None:
-    with make_app(SETTINGS, role) as app:
-        assert app.conf.worker_max_memory_per_child == kib
+def test_a_root_worker_holds_no_message_without_a_free_slot_and_acknowledges_at_once() -> None:
+    with make_app(SETTINGS, Role.ROOT) as app:
+        assert app.conf.worker_disable_prefetch
+        assert not app.conf.task_acks_late
 
 
 @pytest.mark.parametrize("role", [None, *Role])

@@ -1,12 +1,10 @@
 """What a worker counts: of calls, jobs and REPLs, under a bounded number of labels."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from structlog.testing import capture_logs
 
 from rlm_dist.errors import FailureKind
 from rlm_dist.llm.endpoints import Endpoint
@@ -26,7 +24,6 @@ from rlm_dist.schema import (
 from rlm_dist.schema.events import RootReplied, SubCallsAnswered
 from rlm_dist.worker.accounts import Accounts
 from rlm_dist.worker.metrics import BY_NAME, WorkerMetrics
-from rlm_dist.worker.metrics_slots import SlotMetrics, SlotsCollector
 from rlm_dist.worker.model_names import MOST_NAMES, OTHER, ModelNames
 
 USAGE = Usage(input_tokens=100, cached_tokens=40, output_tokens=7)
@@ -186,71 +183,6 @@ def test_what_an_alert_takes_the_rate_of_begins_at_zero(counted: Counted) -> Non
     assert counted.registry.get_sample_value("rlm_budget_stops_total", {"kind": "batch_max_usd"}) == 0
 
 
-Slot = Callable[[int], SlotMetrics]
-
-
-def summed(folder: Path, sample: str, **labels: str) -> float | None:
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(SlotsCollector(folder))
-    return registry.get_sample_value(sample, labels)
-
-
-def test_the_slots_are_added_up_and_the_next_process_of_a_slot_counts_on(tmp_path: Path) -> None:
-    outcome = Outcome(state=JobState.SUCCEEDED)
-    for slot in (0, 1, 0):  # the second process of slot 0 follows the first
-        member = SlotMetrics(tmp_path, slot)
-        member.metrics.job_started(recovered=False)
-        member.metrics.job_ended(outcome)
-        member.close()
-    assert len(list(tmp_path.glob("slot-*"))) == 2
-    assert summed(tmp_path, "rlm_jobs_started_total") == 3
-    assert summed(tmp_path, "rlm_jobs_ended_total", state="succeeded") == 3
-    assert summed(tmp_path, "rlm_jobs_ended_total", state="failed") == 0
-
-
-def test_histograms_of_slots_are_added_bucket_by_bucket(tmp_path: Path) -> None:
-    for slot, seconds in ((0, 0.2), (1, 0.2), (1, 50.0)):
-        member = SlotMetrics(tmp_path, slot)
-        request = CallRequest(role=Role.ROOT, model="m", messages=())
-        result = CallResult(failure=CallFailure(kind="invalid", message="no"), seconds=seconds)
-        settlement = Accounts(
-            prices=Prices(None), endpoints=dict.fromkeys(Role, ()), resolve=lambda _, name: name
-        ).settlement("c", request, result, "")
-        member.metrics.call_ended(request, result, settlement, "m")
-        member.close()
-    buckets = [
-        summed(tmp_path, "rlm_call_seconds_bucket", role="root", model="m", le=le)
-        for le in ("0.1", "0.25", "60.0", "+Inf")
-    ]
-    assert buckets == [0, 2, 3, 3]
-    assert summed(tmp_path, "rlm_call_seconds_sum", role="root", model="m") == pytest.approx(50.4)
-
-
-def test_slots_share_the_32_names_of_models(tmp_path: Path) -> None:
-    one, two = (ModelNames(tmp_path / "models") for _ in range(2))
-    assert {one.label(f"a{n}") for n in range(20)} == {f"a{n}" for n in range(20)}
-    assert {two.label(f"b{n}") for n in range(20)} == {*(f"b{n}" for n in range(12)), OTHER}
-    assert [two.label("a3"), one.label("b3"), one.label("c")] == ["a3", "b3", OTHER]
-    assert ModelNames(tmp_path / "models").label("c") == OTHER
-
-
-def test_a_file_that_cannot_be_written_costs_numbers_and_nothing_else(tmp_path: Path) -> None:
-    folder = tmp_path / "gone"
-    folder.mkdir()
-    member = SlotMetrics(folder, 0)
-    assert summed(folder, "rlm_jobs_started_total") == 0  # from the start on
-    (folder / "slot-0.new").mkdir()  # in the way of its draft
-    member.metrics.job_started(recovered=False)
-    with capture_logs() as lines:
-        member.write()
-    assert [line["event"] for line in lines] == ["metrics_not_written"]
-    (folder / "slot-0.new").rmdir()
-    member.close()
-    assert summed(folder, "rlm_jobs_started_total") == 1
-
-
-def test_every_metric_is_in_a_scrape_before_anything_was_counted(tmp_path: Path, counted: Counted) -> None:
-    collector = SlotsCollector(tmp_path)
-    of_slots = {metric.name for metric in collector.collect()}
-    of_process = {metric.name for metric in counted.registry.collect()}
-    assert of_slots == of_process == {name.removesuffix("_total") for name in BY_NAME}
+def test_every_metric_is_in_a_scrape_before_anything_was_counted(counted: Counted) -> None:
+    found = {metric.name for metric in counted.registry.collect()}
+    assert found == {name.removesuffix("_total") for name in BY_NAME}
