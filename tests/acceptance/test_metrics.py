@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -142,9 +141,3 @@ def test_no_id_and_no_text_of_a_user_is_in_a_scrape(watched: Watched) -> None:
         assert not [secret for secret in secrets[3:] if secret in found.text]
     ours = "".join(line for line in watched.flower.text.splitlines() if line.startswith("rlm_"))
     assert not [secret for secret in secrets[3:] if secret in ours]
-
-
-def test_the_folder_of_the_slots_is_closed_to_others(watched: Watched) -> None:
-    folder = Path(watched.bench.env["RLM_HOME"]) / "metrics"
-    (slots,) = folder.iterdir()
-    assert [path.stat().st_mode & 0o077 for path in (folder, slots, *slots.iterdir())] == [0] * 5
