@@ -46,7 +46,7 @@ def test_a_root_worker_that_is_killed_in_the_loop_asks_nothing_twice(
         deaths = Deaths(bench.folder / "deaths")
         job_id = job_id_of("killed")
         deaths.plan(job_id, point)
-        bench.start(Role.ROOT, concurrency=2, **deaths.environment)
+        bench.keep_alive(bench.start(Role.ROOT, concurrency=2, **deaths.environment))
         bench.start(Role.SUB, concurrency=16)
         bench.wait_ready()
         submit(bench.client, "killed", "a text", query(CODE.format(pieces=50)))

@@ -131,10 +131,8 @@ def test_a_root_worker_that_is_killed_leaves_one_trace_and_no_call_twice(
         job_id = job_id_of("killed")
         deaths.plan(job_id, point)
         variables = {**receiver.variables, **deaths.environment}
-        workers = [
-            bench.start(role, concurrency=concurrency, **variables)
-            for role, concurrency in ((Role.ROOT, 2), (Role.SUB, 8))
-        ]
+        root = bench.keep_alive(bench.start(Role.ROOT, concurrency=2, **variables))
+        workers = [root, bench.start(Role.SUB, concurrency=8, **variables)]
         bench.wait_ready()
         assert submit(bench.client, "killed", CONTEXT, QUERY) == job_id
         result = bench.client.job(job_id).result(RESULT_S)
