@@ -36,7 +36,7 @@ def test_a_window_is_learned_and_a_job_killed_after_a_compaction_pays_nothing_tw
     with SimulatedEndpoint(root=root, window=14_000) as endpoint:
         bench = make_bench(endpoint)
         deaths = Deaths(bench.folder / "deaths")
-        bench.start(Role.ROOT, concurrency=1, **deaths.environment)
+        bench.keep_alive(bench.start(Role.ROOT, concurrency=1, **deaths.environment))
         bench.start(Role.SUB, concurrency=1)
         bench.wait_ready()
         job_id = submit(bench.client, "long", "a context", "How long?", max_iterations=TURNS + 2)

@@ -137,7 +137,7 @@ def test_a_sample_that_has_an_answer_is_not_run_again(make_bench: MakeBench) -> 
         bench = make_bench(endpoint)
         job = bench.client.submit("c", "Who?", samples=5)
         (bench.folder / job.id).write_text("sample.ended")  # the plan of its one death
-        bench.start(Role.ROOT, concurrency=1, RLM_CHAOS_DIE_AT=f"@{bench.folder}")
+        bench.keep_alive(bench.start(Role.ROOT, concurrency=1, RLM_CHAOS_DIE_AT=f"@{bench.folder}"))
         bench.start(Role.SUB, concurrency=8)
         bench.wait_ready()
         result = job.result(RESULT_S)

@@ -63,7 +63,7 @@ def deaths(tmp_path: Path) -> Deaths:
 @pytest.fixture
 def bench(make_bench: MakeBench, endpoint: SimulatedEndpoint, deaths: Deaths) -> Bench:
     bench = make_bench(endpoint)
-    bench.start(Role.ROOT, concurrency=2, **deaths.environment)
+    bench.keep_alive(bench.start(Role.ROOT, concurrency=2, **deaths.environment))
     bench.start(Role.SUB, concurrency=4)
     bench.wait_ready()
     return bench

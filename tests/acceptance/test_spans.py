@@ -135,6 +135,7 @@ def test_a_root_worker_that_is_killed_leaves_one_trace_and_no_call_twice(
             bench.start(role, concurrency=concurrency, **variables)
             for role, concurrency in ((Role.ROOT, 2), (Role.SUB, 8))
         ]
+        bench.keep_alive(workers[0])
         bench.wait_ready()
         assert submit(bench.client, "killed", CONTEXT, QUERY) == job_id
         result = bench.client.job(job_id).result(RESULT_S)

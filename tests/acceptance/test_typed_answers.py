@@ -57,7 +57,7 @@ def test_a_killed_worker_and_refused_answers_change_neither_answer_nor_costs(
     with SimulatedEndpoint(root=root_model, sub=judge_model) as endpoint:
         bench = make_bench(endpoint)
         path = f"{__name__}:refuse_odd"
-        bench.start(Role.ROOT, concurrency=2, RLM_VALIDATORS=path, **deaths.environment)
+        bench.keep_alive(bench.start(Role.ROOT, concurrency=2, RLM_VALIDATORS=path, **deaths.environment))
         bench.start(Role.SUB, concurrency=2)
         # after the second refusal, while a sub-call is under way, and once its verdict is journaled
         deaths.plan(job_id_of("q"), "root.opened:3", "calls.sent", "root.finishing")
