@@ -14,7 +14,7 @@ from rlm_dist.sandbox import bubblewrap
 from rlm_dist.sandbox.fork_server_client import MESSAGE_BYTES
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import NO_PACKAGES, Packages
-from rlm_dist.sandbox.process import ENVIRONMENT, PYTHON_OPTIONS
+from rlm_dist.sandbox.process import ENVIRONMENT, PYTHON_OPTIONS, socket_pair
 
 _PROGRAM = Path(__file__).with_name("fork_server.py")
 _LOCKDOWN = ("landlockpy", "seccompy")
@@ -54,7 +54,7 @@ class ForkServerProcess:
 
     def _start(self, command: list[str], user: int | None) -> str | None:
         """Start it as this user, or our own if it is None; return what went wrong, None if nothing did."""
-        self.control, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control, peer = socket_pair(socket.SOCK_SEQPACKET)
         try:
             with peer:
                 self._popen = subprocess.Popen(

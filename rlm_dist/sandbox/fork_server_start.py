@@ -9,7 +9,7 @@ from rlm_dist.sandbox.fork_server_client import ForkedRepl, ForkServerClient
 from rlm_dist.sandbox.fork_server_process import ForkServerProcess
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import NO_PACKAGES, Packages
-from rlm_dist.sandbox.process import PlainStart
+from rlm_dist.sandbox.process import PlainStart, socket_pair
 
 
 class ForkServerStart:
@@ -41,7 +41,7 @@ class ForkServerStart:
         Raises:
             SandboxError: the context cannot be opened, or the fork-server cannot be started.
         """
-        channel, peer = socket.socketpair()
+        channel, peer = socket_pair()
         try:
             with peer, open(context_path, "rb") as context:
                 return self._running_client().spawn(peer, context.fileno(), memory_bytes), channel

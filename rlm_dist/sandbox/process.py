@@ -100,7 +100,7 @@ class PlainStart:
         Raises:
             SandboxError: the context cannot be opened or no process can be started.
         """
-        channel, peer = socket.socketpair()
+        channel, peer = socket_pair()
         try:
             with peer, open(context_path, "rb") as context:
                 fds = (peer.fileno(), context.fileno())
@@ -121,6 +121,18 @@ class PlainStart:
 
     def close(self) -> None:
         """Do nothing: each process is killed separately."""
+
+
+def socket_pair(kind: socket.SocketKind = socket.SOCK_STREAM) -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets that block.
+
+    A new socket has the default timeout of the process, and one with a timeout does not block for a child
+    that inherits it. Celery sets such a default while it stops or connects; other threads go on meanwhile.
+    """
+    pair = socket.socketpair(socket.AF_UNIX, kind)
+    for end in pair:
+        end.setblocking(True)
+    return pair
 
 
 def ending(code: int) -> str:
