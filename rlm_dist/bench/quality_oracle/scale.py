@@ -39,7 +39,8 @@ class ScaleRun(Wire):
     """The outcome for one question; ``window`` is OOLONG's name for its length, ``tokens`` our estimate.
 
     ``killed`` names workers, ``recoveries`` counts how often another process took the job over. ``costs`` is
-    the ledger, ``endpoint_calls`` what the endpoint answered, and ``aborted`` what it lost with a worker.
+    the ledger, ``endpoint_calls`` what the endpoint answered, and ``aborted`` what it lost with a worker
+    before it had an answer. A real endpoint may charge for these, too; here they cost nothing.
     """
 
     window: int
@@ -57,6 +58,11 @@ class ScaleRun(Wire):
     endpoint_calls: int
     aborted: int
     costs: Costs
+
+    @property
+    def paid_twice(self) -> int:
+        """The answers that no worker lived to record, by the endpoint's count."""
+        return self.endpoint_calls - self.costs.root_llm_calls - self.costs.sub_llm_calls
 
 
 def measure(
@@ -128,7 +134,8 @@ def rows(run: ScaleRun) -> list[list[str]]:
         ["calls", f"{ledger_calls:,}", f"{run.endpoint_calls:,} answered by the endpoint"],
         ["time", f"{run.wall_s:.1f} s", f"{run.bound_s:.1f} s bound: {run.wall_s / run.bound_s:.2f} times"],
         ["workers killed", ", ".join(run.killed) or "none", f"{run.recoveries} recoveries of the job"],
-        ["calls paid twice", f"{costs.duplicate_paid_calls:,}", f"{run.aborted:,} requests lost unanswered"],
+        ["calls paid twice", f"{run.paid_twice:,}", f"{costs.duplicate_paid_calls:,} at most, by the ledger"],
+        ["requests that the killed workers left unanswered", f"{run.aborted:,}", "made again"],
     ]
 
 
