@@ -29,9 +29,7 @@ def ask_fact(texts: list[str], name: str, asked: str, ask: Callable[[list[str]],
     return next((reply for reply in good if reply != "NONE"), "unknown")
 
 
-def follow_facts(
-    texts: list[str], name: str, steps: list[str], ask: Callable[[list[str]], list[str]]
-) -> str:
+def follow_facts(texts: list[str], name: str, steps: list[str], ask: Callable[[list[str]], list[str]]) -> str:
     """Follow one fact after another from a name."""
     for step in steps:
         name = ask_fact(texts, name, step.format(name), ask)

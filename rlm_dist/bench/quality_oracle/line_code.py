@@ -21,7 +21,7 @@ class DatedLine(NamedTuple):
 
 def read_lines(window: str) -> list[DatedLine]:
     """The lines of a window in its text."""
-    names = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+    names = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
     months = {name: f"{number:02}" for number, name in enumerate(names, 1)}
     form = r"^Date: (\w{3}) (\d\d), (\d{4}) \|\| User: (\d+) \|\| Instance: (.*?)(?: \|\| Label: (.*))?$"
     return [
@@ -30,9 +30,7 @@ def read_lines(window: str) -> list[DatedLine]:
     ]
 
 
-def ask_labels(
-    lines: list[DatedLine], labels: str, ask: Callable[[list[str]], list[str]]
-) -> list[DatedLine]:
+def ask_labels(lines: list[DatedLine], labels: str, ask: Callable[[list[str]], list[str]]) -> list[DatedLine]:
     """The lines with the labels that the sub model gives them, 100 lines a prompt."""
     task = (
         f"Give each numbered text one of these labels: {labels}.\n"
@@ -112,7 +110,7 @@ def compare_users(lines: list[DatedLine], one: str, other: str, label: str) -> s
 
 def extreme_day(lines: list[DatedLine], rank: int) -> str:
     """The date at a rank by lines."""
-    names = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+    names = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
     year, _, rest = at_rank([line.day for line in lines], rank).partition("-")
     month, _, day = rest.partition("-")
     return f"Date: {names[int(month or 1) - 1]} {day}, {year}"
@@ -141,7 +139,20 @@ def by_month(lines: list[DatedLine]) -> dict[str, Counter[str]]:
 
 def first_month(lines: list[DatedLine], one: str, other: str) -> str:
     """The first month that has more lines of one label than of another."""
-    names = "January February March April May June July August September October November December".split()
+    names = [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ]
     months = (month for month, counts in by_month(lines).items() if counts[one] > counts[other])
     year, _, month = next(months, "").partition("-")
     return f"Answer: {names[int(month) - 1]} {year}" if month else "Answer: none"
@@ -170,7 +181,7 @@ def by_user(lines: list[DatedLine]) -> dict[str, list[DatedLine]]:
 
 
 def pairs_of_both(lines: list[DatedLine], labels: list[str], dated: str, after: bool, day: str) -> str:
-    """The pairs of users who both have one of the labels, and all lines of ``dated`` on one side of a date."""
+    """The pairs of users who both have one of the labels, and lines of ``dated`` on one side of a date."""
     wanted = [
         int(user)
         for user, own in by_user(lines).items()

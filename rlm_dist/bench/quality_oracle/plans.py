@@ -140,7 +140,8 @@ _STEPS: tuple[tuple[str, bool, Callable[[re.Match[str]], CodeStep]], ...] = (
         lambda found: CodeStep(line_code.extreme_label, _rank(found)),
     ),
     (
-        r"is the label '(.+?)' more common than, less common than, or of the same frequency as the label '(.+?)'\?",
+        r"is the label '(.+?)' more common than, less common than, or of the same frequency as the label "
+        r"'(.+?)'\?",
         True,
         lambda found: CodeStep(line_code.compare_labels, found.groups()),
     ),
@@ -196,7 +197,8 @@ _STEPS: tuple[tuple[str, bool, Callable[[re.Match[str]], CodeStep]], ...] = (
     ),
     (
         r"both are users who have at least one line with the label '(.+?)' or the label '(.+?)'"
-        rf"(?:, and whose lines with the label '(.+?)', if any, are all dated (after|before) {_DAY})?\. The two",
+        rf"(?:, and whose lines with the label '(.+?)', if any, are all dated (after|before) {_DAY})?"
+        r"\. The two",
         True,
         _both,
     ),

@@ -39,6 +39,7 @@ def reply(messages: Sequence[Message]) -> str:
 
 def script_for(text: str) -> Script:
     """The script for the question in a text."""
+    functions: tuple[Callable[..., object], ...]
     match plan_of(text):
         case LinesPlan() as plan:
             return scripts.script(_lines_work(plan))

@@ -2,11 +2,12 @@
 
 It misreads a part of what it reads, the same part each time: whether it does is drawn from the seed and the
 text of the line, the sentence or the file. Up to ``READS_TOKENS`` of a prompt the part is ``error_rate``.
-In a prompt of n tokens it reads ``(READS_TOKENS / n) ** 0.5`` as well as that, and misreads the rest. This is
+In a prompt of n tokens it reads ``sqrt(READS_TOKENS / n)`` as well as that, and misreads the rest. This is
 a rule to have something that falls with length; it was fitted to no model.
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ class OracleSub:
 
     def error(self, tokens: int) -> float:
         """The part that is misread of a prompt of so many tokens."""
-        return 1 - (1 - self.error_rate) * min(1.0, (READS_TOKENS / max(1, tokens)) ** 0.5)
+        return 1 - (1 - self.error_rate) * min(1.0, math.sqrt(READS_TOKENS / max(1, tokens)))
 
     def label(self, text: str, offered: Sequence[str], error: float) -> str:
         """The label of a text, or a wrong one of those offered."""
@@ -139,6 +140,4 @@ class OracleSub:
             return [line for line in lines if not self._misread(f"{line}", error)]
         found = _OFFERED.search(text)
         offered = found[1].split(", ") if found else sorted(set(self.labels.values()))
-        return [
-            line._replace(label=line.label or self.label(line.text, offered, error)) for line in lines
-        ]
+        return [line._replace(label=line.label or self.label(line.text, offered, error)) for line in lines]
