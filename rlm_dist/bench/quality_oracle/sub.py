@@ -26,6 +26,12 @@ UNKNOWN = "unknown"
 _LABELLING = re.compile(r"Give each numbered text one of these labels: (.+)\.\n")
 _FACT = re.compile(r"What is (.+)\? Reply with the name or the number alone, or NONE")
 _CHOICE = re.compile(r"(Which of these .*\?)\nIs it (.+)\? Reply yes or no\.\Z")
+# The prompts of the method ``summary``.
+_NOTES = re.compile(
+    r"This will be asked about the whole of it:\n(?P<query>.+?)\n\nNotes on the parts before:\n"
+    r"(?P<notes>.*?)\n\nPart \d+ of \d+:\n(?P<part>.*)\n\nWrite the notes anew.* at most (?P<room>\d+) char",
+    re.S,
+)
 _OFFERED = re.compile(r"one of these \d+ labels: (.*)\.$", re.M)
 
 
@@ -50,6 +56,8 @@ class OracleSub:
         """The answer to the last message; to a prompt of no known kind, that of the usual rules."""
         prompt = messages[-1].content if messages else ""
         error = self.error(tokens_of(prompt))
+        if notes := _NOTES.search(prompt):
+            return self._noted(notes["query"], notes["notes"], notes["part"], error)[: int(notes["room"])]
         if labelling := _LABELLING.search(prompt):
             return self._labelled(prompt[labelling.end() :], labelling[1].split(", "), error)
         head, _, last = prompt.rpartition("\n\n")
@@ -132,6 +140,20 @@ class OracleSub:
                 return str(answer.function(lines, *answer.arguments))
             case _:
                 return ""
+
+    def _noted(self, query: str, notes: str, part: str, error: float) -> str:
+        """The notes with what a part adds: its lines with their labels, or the sentences that state facts."""
+        if isinstance(plan_of(query), LinesPlan):
+            kept = [
+                f"{line} || Label: {self.label(read[0].text, sorted(set(self.labels.values())), error)}"
+                for line in part.split("\n")
+                if (read := read_lines(line))
+            ]
+        else:
+            forms = (".+?".join(map(re.escape, fact.split("{}"))) for fact in FACTS.values())
+            found = (sentence for form in forms for sentence in re.findall(form, part))
+            kept = [sentence for sentence in found if not self._misread(sentence, error)]
+        return "\n".join([*([] if notes == "(none)" else [notes]), *kept])
 
     def _read(self, text: str, error: float, *, labels: bool) -> list[DatedLine]:
         """The lines with labels, some of them wrong; without labels, what is misread is left out."""

@@ -78,6 +78,29 @@ def test_the_whole_text_in_one_prompt_is_read_as_well_while_it_is_short(task: st
             assert score(asked(SUB, f"{text}\n\n{item.query}"), item) == 1.0, item.query
 
 
+@pytest.mark.parametrize("task", ["needles", "oolong", "multi-hop"])
+def test_notes_over_parts_keep_what_the_question_needs_as_far_as_there_is_room(
+    task: str, tmp_path: Path
+) -> None:
+    """The prompts are those of the method ``summary``."""
+    items = [item for item in items_of(task, tmp_path) if item.tokens <= READS_TOKENS / 2][:6]
+    for room, right in ((60_000, 1.0), (10, 0.0)):
+        scores = []
+        for item in items:
+            text = item.context if isinstance(item.context, str) else "\n\n".join(item.context)
+            notes = "(none)"
+            middle = text.index("\n", len(text) // 2) if "\n" in text else text.index("magic") - 200
+            for part in (text[: max(0, middle)], text[max(0, middle) :]):
+                prompt = (
+                    f"This will be asked about the whole of it:\n{item.query}\n\nNotes on the parts before:\n"
+                    f"{notes}\n\nPart 1 of 2:\n{part}\n\nWrite the notes anew, in at most {room} characters."
+                )
+                notes = asked(SUB, prompt)
+            question = f"Notes on a long text:\n{notes}\n\nAnswer from these notes.\n{item.query}"
+            scores.append(score(asked(SUB, question), item))
+        assert (sum(scores) / len(scores) == 1.0) if right else (sum(scores) / len(scores) < 0.7), scores
+
+
 def test_each_question_that_oolong_can_ask_has_a_plan() -> None:
     for seed in range(5):
         window = make_window(SETS["trec_coarse"], length=16_384, seed=seed)
