@@ -15,6 +15,8 @@ from rlm_dist.bench import start as starts
 from rlm_dist.bench import tree as trees
 from rlm_dist.bench.beside_peers import missing
 from rlm_dist.bench.machine import description
+from rlm_dist.bench.quality.labelled import load_labelled
+from rlm_dist.bench.quality_oracle import scale
 from rlm_dist.bench.rows import Group, cells
 from rlm_dist.bench.speed import measure
 from rlm_dist.cli import options
@@ -150,3 +152,20 @@ def start(
     found = starts.measure(times)
     document = {"machine": description(), "rows": found}
     Output(as_json=as_json).result(document, lambda: [description(), *table(list(starts.rows(found)))])
+
+
+@bench.command("quality-scale")
+def quality_scale(
+    data: Annotated[str, typer.Option(metavar="PATH", help="A labelled set, such as TREC's questions.")],
+    tokens: Annotated[int, typer.Option(min=1024, help="Length of the window in OOLONG's count.")] = 2**22,
+    kind: Annotated[str, typer.Option(help="Kind of question: count_label, most_label, …")] = "count_label",
+    error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of lines that are misread.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the window and of the errors.")] = 0,
+    kill: Annotated[bool, typer.Option(help="Kill a sub worker and the root worker meanwhile.")] = True,
+    as_json: options.Json = False,
+) -> None:
+    """Ask one question over millions of tokens of a simulated model: score, cost, time, recovery."""
+    found = scale.measure(
+        load_labelled(data), tokens=tokens, kind=kind, error_rate=error_rate, seed=seed, kill=kill
+    )
+    Output(as_json=as_json).result(found, lambda: table(scale.rows(found)))

@@ -5,7 +5,7 @@ and no key, and it is the ground truth of every test of costs: its count is what
 """
 
 from rlm_dist.simulated.faults import Fault
-from rlm_dist.simulated.server import Latency, Rate, SimulatedEndpoint
+from rlm_dist.simulated.server import Latency, Rate, SimulatedEndpoint, TokenSpeed
 from rlm_dist.simulated.tally import ModelServed, Served
 
-__all__ = ["Fault", "Latency", "ModelServed", "Rate", "Served", "SimulatedEndpoint"]
+__all__ = ["Fault", "Latency", "ModelServed", "Rate", "Served", "SimulatedEndpoint", "TokenSpeed"]

@@ -6,7 +6,7 @@ error, the script is played again as one block, which needs no earlier variable.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rlm_dist.schema import Message
@@ -108,17 +108,22 @@ class Script:
     hand_in: str
 
 
-def reply(messages: Sequence[Message]) -> str:
-    """The root model's next reply in the chat ``messages``."""
+def reply(messages: Sequence[Message], choose: Callable[[str], Script] | None = None) -> str:
+    """The root model's next reply in the chat; ``choose`` finds another script than ``pick`` for a query."""
     turn = sum(_is_own(message) for message in messages)
-    script = pick(query_text(messages))
+    chosen = (choose or pick)(query_text(messages))
     if turn and _TROUBLE.search(messages[-1].content):
-        return _block(_AGAIN, script.work + "FINAL(result)\n")
+        return _block(_AGAIN, chosen.work + "FINAL(result)\n")
     if turn == 0:
         return _block(_FIRST_TURN, _LOOK)
     if turn == 1:
-        return _block(_SECOND_TURN, script.work)
-    return script.hand_in
+        return _block(_SECOND_TURN, chosen.work)
+    return chosen.hand_in
+
+
+def script(work: str) -> Script:
+    """The script that does this work and hands in its ``result``."""
+    return Script(work, _block(_LAST_TURN, "FINAL(result)\n"))
 
 
 def query_text(messages: Sequence[Message]) -> str:
@@ -144,7 +149,7 @@ def _is_own(message: Message) -> bool:
 def pick(text: str) -> Script:
     """The script for the query in ``text``; the last match counts, as queries come last."""
     if keys := _KEY.findall(text):
-        return Script(_NEEDLE.format(key=keys[-1].rstrip(".,;:")), _block(_LAST_TURN, "FINAL(result)\n"))
+        return script(_NEEDLE.format(key=keys[-1].rstrip(".,;:")))
     if words := _WORD.findall(text):
         return Script(_COUNT.format(word=words[-1]), f"{_LAST_TURN}\n\nFINAL_VAR(result)")
     if numbers := [*_FIRST.findall(text), *_ASK.findall(text)]:
@@ -152,7 +157,7 @@ def pick(text: str) -> Script:
         return Script(_FAN_OUT.format(wanted=int(numbers[-1])), _block(_LAST_TURN, hand_in))
     question = _QUESTION.search(text)
     query = (question[1] if question else text)[-QUERY_CHARS:]
-    return Script(_GENERIC.format(query=query), _block(_LAST_TURN, "FINAL(result)\n"))
+    return script(_GENERIC.format(query=query))
 
 
 def _block(prose: str, code: str) -> str:

@@ -20,10 +20,10 @@ from typing import Any, Self
 from aiohttp import web
 from pydantic import JsonValue
 
-from rlm_dist.schema import Message, Role
+from rlm_dist.schema import Message, Role, Usage
 from rlm_dist.simulated import rules, scripts
 from rlm_dist.simulated.faults import Fault, pick
-from rlm_dist.simulated.tally import Served, Tally
+from rlm_dist.simulated.tally import Served, Tally, tokens
 from rlm_dist.simulated.wire import (
     ParsedRequest,
     completion_body,
@@ -61,6 +61,20 @@ class Latency:
         return draw.lognormvariate(math.log(self.median_s), self.sigma)
 
 
+@dataclass(frozen=True)
+class TokenSpeed:
+    """How long an answer takes by its tokens: a time to begin, then input and output at so many a second."""
+
+    first_s: float
+    input_per_s: float
+    output_per_s: float
+
+    def time_s(self, usage: Usage, requests: int = 1) -> float:
+        """The time of requests with this usage together, one after the other."""
+        reading = usage.input_tokens / self.input_per_s
+        return requests * self.first_s + reading + usage.output_tokens / self.output_per_s
+
+
 class Rate:
     """A limit of ``per_s`` requests a second, as a token bucket that holds up to ``burst``."""
 
@@ -88,7 +102,8 @@ class SimulatedEndpoint:
     the field ``response_format``, which is refused with a 400. It refuses requests
     with a 429, whose Retry-After is ``retry_after_s``: those above ``capacity`` at once or above ``rate``,
     and at random the fraction ``noise`` of all. A chat of more than ``window`` tokens gets a 400.
-    ``faults``, ``capacity`` and ``rate`` may be changed at any time.
+    ``faults``, ``capacity`` and ``rate`` may be changed at any time. ``speeds`` are by role, and add to
+    ``latency``; an answer that has a fault takes no such time.
     """
 
     def __init__(
@@ -98,6 +113,7 @@ class SimulatedEndpoint:
         sub: Respond = rules.answer,
         faults: Sequence[Fault] = (),
         latency: Latency | None = None,
+        speeds: Mapping[Role, TokenSpeed] | None = None,
         models: Sequence[str] = MODELS,
         key: str | None = None,
         chat: bool = True,
@@ -119,6 +135,7 @@ class SimulatedEndpoint:
         self._admitted = 0
         self._respond = {Role.ROOT: root, Role.SUB: sub}
         self._latency = latency
+        self._speeds = speeds or {}
         self._models = tuple(models)
         self._key = key
         self._chat = chat
@@ -258,9 +275,17 @@ class SimulatedEndpoint:
             return too_long
         fault = self._fault(parsed, ordinal)
         if fault is None:
-            return self._count_answer(parsed, self._text(parsed))
+            return await self._answer_in_time(parsed)
         self._tally.faulted(fault.kind)
         return await self._answer_wrongly(fault, request, parsed)
+
+    async def _answer_in_time(self, parsed: ParsedRequest) -> web.Response:
+        """Answer when the tokens have had their time; who gives up before that is not charged."""
+        text = self._text(parsed)
+        if speed := self._speeds.get(parsed.role):
+            asked = sum(tokens(message.content) for message in parsed.messages)
+            await asyncio.sleep(speed.time_s(Usage(input_tokens=asked, output_tokens=tokens(text))))
+        return self._count_answer(parsed, text)
 
     def _has_key(self, request: web.Request) -> bool:
         return self._key is None or request.headers.get("Authorization") == f"Bearer {self._key}"

@@ -72,7 +72,7 @@ def code_files(folder: Path, tokens: int, rng: random.Random) -> list[CodeFile]:
         shown_path = path.relative_to(folder).as_posix()
         text = _text(path)
         size = tokens_of(_shown(shown_path, text)) + 1
-        if text and size <= tokens and (file := _parsed(text, shown_path)):
+        if text and size <= tokens and (file := parsed_file(text, shown_path)):
             chosen.append(file)
             tokens -= size
     if not chosen:
@@ -97,7 +97,8 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _parsed(text: str, shown_path: str) -> CodeFile | None:
+def parsed_file(text: str, shown_path: str) -> CodeFile | None:
+    """A file by its text; None if this Python cannot parse it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes

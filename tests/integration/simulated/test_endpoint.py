@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from rlm_dist.schema import Message
-from rlm_dist.simulated import Fault, Latency, Served, SimulatedEndpoint
+from rlm_dist.schema import Message, Role
+from rlm_dist.simulated import Fault, Latency, Served, SimulatedEndpoint, TokenSpeed
 from tests.support.environment import PROJECT
 from tests.support.waiting import wait_until
 
@@ -101,6 +101,21 @@ def test_what_it_counts_is_what_it_reports() -> None:
 def test_latency_delays_an_answer() -> None:
     with SimulatedEndpoint(latency=Latency(0.01)) as endpoint:
         assert fetch(f"{endpoint.url}/chat/completions", chat("simulated-sub", "q"))["choices"]
+
+
+def test_an_answer_takes_the_time_of_its_tokens_by_role() -> None:
+    """Who gives up before the answer is done is not charged."""
+    slow = TokenSpeed(first_s=600, input_per_s=1, output_per_s=1)
+    speeds = {Role.ROOT: slow, Role.SUB: TokenSpeed(first_s=0, input_per_s=1e6, output_per_s=1e6)}
+    with SimulatedEndpoint(speeds=speeds) as endpoint:
+        url = f"{endpoint.url}/chat/completions"
+        assert fetch(url, chat("simulated-sub", "q"))["choices"]
+        root = json.dumps(chat("simulated-root", "q", system="llm_query")).encode()
+        request = urllib.request.Request(url, root, {"Content-Type": "application/json"})
+        with pytest.raises(TimeoutError):
+            urllib.request.urlopen(request, timeout=0.5)
+        wait_until(lambda: endpoint.served.aborted == 1)
+        assert (endpoint.served.requests, endpoint.served.answered) == (2, 1)
 
 
 def test_a_prompt_of_many_mebibytes_is_taken() -> None:

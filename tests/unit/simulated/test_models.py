@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rlm_dist.schema import Message, Role, Usage
-from rlm_dist.simulated import Fault, Latency, rules, scripts
+from rlm_dist.simulated import Fault, Latency, TokenSpeed, rules, scripts
 from rlm_dist.simulated.faults import pick
 from rlm_dist.simulated.tally import Tally
 
@@ -188,6 +188,13 @@ def test_latency_is_the_same_for_the_same_ordinal() -> None:
     drawn = sorted(spread.draw_s(number) for number in range(999))
     assert spread.draw_s(3) == Latency(0.5, sigma=0.4, seed=1).draw_s(3)
     assert drawn[0] < 0.3 < 0.45 < drawn[499] < 0.55 < 0.8 < drawn[-1]
+
+
+def test_tokens_take_their_time() -> None:
+    """Time to begin for each request, then input and output at their rates."""
+    speed = TokenSpeed(first_s=0.5, input_per_s=1000, output_per_s=10)
+    assert speed.time_s(Usage(input_tokens=2000, output_tokens=30)) == 0.5 + 2 + 3
+    assert speed.time_s(Usage(output_tokens=10), requests=4) == 2 + 1
 
 
 @pytest.mark.parametrize("follow_up", [True, False])
