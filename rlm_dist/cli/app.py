@@ -26,6 +26,7 @@ COMMANDS = {
     "list": "listing:list_",
     "top": "top:top",
     "results": "batches:results",
+    "export": "export:export",
     "wait": "wait:wait",
     "cost": "cost:cost",
     "metrics": "metrics:metrics",

@@ -18,12 +18,13 @@ Write = Callable[[object], None]
 
 
 @contextmanager
-def result_file(path: Path, *, grows: bool, force: bool) -> Iterator[Write]:
+def result_file(path: Path, *, grows: bool, force: bool, private: bool = False) -> Iterator[Write]:
     """Yield a function that writes a document as a line of the file.
 
     The file appears when the context ends without an error; an earlier one stays until then. If it ``grows``
     it is written in place, line by line, for programs that read it meanwhile. At a terminal, people are asked
-    before a file is overwritten, unless ``force``.
+    before a file is overwritten, unless ``force``. Only its owner can read a ``private`` file, which does not
+    grow.
 
     Raises:
         InputError: if it cannot be written, as on a full disk.
@@ -36,7 +37,7 @@ def result_file(path: Path, *, grows: bool, force: bool) -> Iterator[Write]:
             with path.open("wb") as file:
                 yield lambda document: _write(file, document)
         else:
-            with _whole(path) as write:
+            with _whole(path, private=private) as write:
                 yield write
     except OSError as error:
         raise InputError((f"{path}: cannot be written ({error.strerror})",)) from None
@@ -51,7 +52,7 @@ def _is_file(path: Path) -> bool | None:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Write]:
+def _whole(path: Path, *, private: bool) -> Iterator[Write]:
     target = path.resolve()  # through a link, so that the link stays
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     draft = Path(name)
@@ -60,7 +61,8 @@ def _whole(path: Path) -> Iterator[Write]:
             yield lambda document: _line(file, document)
             file.flush()
             os.fsync(descriptor)
-        draft.chmod(_mode(target))
+        if not private:  # as it was made, it is
+            draft.chmod(_mode(target))
         draft.replace(target)
     except BaseException:
         with suppress(FileNotFoundError):

@@ -84,4 +84,5 @@ class JobSpecFactory:
             **{name: getattr(options, name) for name in _OF_ANSWERS},
             "instructions": options.instructions or "",
             "compaction": options.compaction or "cut",
+            "program": options.program or "",
         }

@@ -23,7 +23,8 @@ class SubmitOptions(TypedDict, total=False):
     ``extra_body`` has further fields of the requests. ``tools`` are functions of the workers that code may
     call. The job is run ``samples`` times, and ``reduce`` says how one answer is made of theirs.
     ``instructions`` join the root model's prompt. ``compaction`` says what happens to older turns near the
-    end of the root model's window. Those from ``response_schema`` to ``judge_model`` say what an answer must
+    end of the root model's window. ``program`` is code that runs before the root model is asked, and may hand
+    in the answer. Those from ``response_schema`` to ``judge_model`` say what an answer must
     be like; see docs/typed-answers.md.
     """
 
@@ -52,6 +53,7 @@ class SubmitOptions(TypedDict, total=False):
     sub_tier: Tier | None
     instructions: str | None
     compaction: Compaction | None
+    program: str | None
     response_schema: Mapping[str, Any] | type[BaseModel] | None
     quote_check: str | None
     validator: str | None

@@ -28,6 +28,7 @@ from rlm_dist.client.tags import check_tags
 from rlm_dist.errors import InputError
 from rlm_dist.schema import (
     MAX_INSTRUCTIONS_CHARS,
+    MAX_PROGRAM_CHARS,
     MOST_DEPTH,
     MOST_SAMPLES,
     NANO,
@@ -88,6 +89,7 @@ class JobOptions(BaseModel):
     sub_tier: Tier | None = None
     instructions: str | None = Field(default=None, min_length=1, max_length=MAX_INSTRUCTIONS_CHARS)
     compaction: Compaction | None = None
+    program: str | None = Field(default=None, min_length=1, max_length=MAX_PROGRAM_CHARS)
     response_schema: Schema | None = None
     quote_check: Annotated[str, AfterValidator(checked_field)] | None = None
     validator: Annotated[str, AfterValidator(checked_function)] | None = None

@@ -123,6 +123,12 @@ class FittedChat:
         self._learn_rate(completion.usage, _chars(self._fitted(chat)))
         return completion, replayed
 
+    def sent(self, turn: int, chat: Sequence[Message]) -> tuple[Message, ...]:
+        """What a run of the job sent in a turn, by its journal; turns and cells are to be given in order."""
+        self._opening = self._opening or len(chat)
+        self._resume(turn, chat)
+        return self._fitted(chat)
+
     def next_chars(self, chat: Sequence[Message], text: str) -> int:
         """The characters of the next request, if ``text`` is added to the chat."""
         chars = _chars(self._fitted(chat)) + len(text)

@@ -18,6 +18,7 @@ from rlm_dist.engine.journal import BudgetHint, Journal, bounded_partial
 from rlm_dist.engine.observation import BlockResult, cut, observation
 from rlm_dist.engine.parsing import ParsedReply, parse
 from rlm_dist.engine.parsing.expressions import expression, unmarked
+from rlm_dist.engine.program import program_completion, program_reply
 from rlm_dist.engine.prompts.answer_forms import refused
 from rlm_dist.engine.prompts.families import PromptTexts
 from rlm_dist.engine.repeats import NOTICE_AFTER, RepeatedErrors
@@ -55,7 +56,7 @@ _NO_FILE = "RLM_PROMPTS: the job asks for the prompts of a file, and this worker
 _WARN_AT_TURNS_LEFT = 3
 # What is shown of an output before the last turn of a job that has reached a limit; room is kept for it.
 LAST_OUTPUT_CHARS = 4000
-_EMPTY_REPLY = "(empty reply)"  # endpoints refuse a message without content
+EMPTY_REPLY = "(empty reply)"  # endpoints refuse a message without content
 _HINTS = {
     FailureKind.AUTH: "Check RLM_API_KEY, and what this key is allowed to do.",
     FailureKind.QUOTA: "The account behind this key has no credit left: top it up, or use another key.",
@@ -247,8 +248,9 @@ class _Loop:
         return self.end_without_answer(JobState.FAILED, error.kind.value, message)
 
     def _take_turn(self, turns_left: int, *, last: bool) -> FinalValue | None:
-        completion = self._ask()
-        reply = parse(completion.text)
+        program = self._spec.program if self._turn == 0 else ""
+        completion = self._begin_program(program) if program else self._ask()
+        reply = program_reply(program) if program else parse(completion.text)
         self._last_words = reply.visible.strip() or self._last_words
         self._answers.note_code(reply)
         results, not_run, final = self._run_blocks(reply)
@@ -326,7 +328,24 @@ class _Loop:
                 replayed=replayed,
             )
         )
-        self._say("assistant", completion.text if completion.text.strip() else _EMPTY_REPLY)
+        self._say("assistant", completion.text if completion.text.strip() else EMPTY_REPLY)
+        return completion
+
+    def _begin_program(self, program: str) -> Completion:
+        """Put the job's program into the chat, in the place of a first reply."""
+        completion = program_completion(program)
+        replayed = self._journal.has_cell(0, 0)
+        self._emit(
+            RootReplied(
+                turn=0,
+                model=completion.model,
+                usage=completion.usage,
+                finish_reason=completion.finish_reason,
+                seconds=0.0,
+                replayed=replayed,
+            )
+        )
+        self._say("assistant", completion.text)
         return completion
 
     def _run_blocks(self, reply: ParsedReply) -> _BlocksRun:

@@ -18,6 +18,7 @@ from rlm_dist.schema.contexts import ContextInfo, ContextRef
 from rlm_dist.schema.costs import DEFAULT_TIER, FLEX, Charge, Costs, ModelCosts, Tier, Usage, tier_name
 from rlm_dist.schema.jobs import (
     MAX_INSTRUCTIONS_CHARS,
+    MAX_PROGRAM_CHARS,
     MOST_DEPTH,
     MOST_SAMPLES,
     Compaction,
@@ -44,6 +45,7 @@ __all__ = [
     "DEFAULT_TIER",
     "FLEX",
     "MAX_INSTRUCTIONS_CHARS",
+    "MAX_PROGRAM_CHARS",
     "MOST_DEPTH",
     "MOST_SAMPLES",
     "NANO",

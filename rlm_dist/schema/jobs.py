@@ -15,6 +15,7 @@ from rlm_dist.schema.sessions import SessionPlace
 PromptFamily = Literal["coder", "frugal", "small", "file"]  # file: that of the worker's RLM_PROMPTS
 Compaction = Literal["cut", "summary", "off"]
 MAX_INSTRUCTIONS_CHARS = 20_000
+MAX_PROGRAM_CHARS = 100_000
 OnDivergence = Literal["warn", "fail"]
 Priority = Literal["high", "normal", "low"]
 Reduce = Literal["majority", "judge"]
@@ -72,7 +73,8 @@ class JobSpec(Wire):
     workers that its code may call. ``parent_id`` is the job whose code asked for this one, a child; ``depth``
     counts the jobs above it. ``child_models`` are the root models of children at depth 1, 2, …; the last one
     is for all that are deeper, ``model`` if there is none. The job is run ``samples`` times, and ``reduce``
-    says how one answer is made of theirs.
+    says how one answer is made of theirs. ``program`` is code that runs as its first turn, before the root
+    model is asked; if that hands in the answer, the root model never is.
 
     An answer is accepted if it conforms to ``response_schema``, if the quotes in its field ``quote_check``
     stand in the context, if the function ``validator`` (``module:name``) does not refuse it, and if
@@ -116,6 +118,7 @@ class JobSpec(Wire):
     parent_id: str | None = Field(default=None, exclude_if=_is_none)
     depth: int = Field(default=0, ge=0, exclude_if=_is_zero)
     child_models: tuple[str, ...] = Field(default=(), exclude_if=_is_empty)
+    program: str = Field(default="", exclude_if=_is_empty)
 
     @property
     def has_children(self) -> bool:

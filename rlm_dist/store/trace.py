@@ -20,6 +20,7 @@ from rlm_dist.schema.events import (
 _TEXTS = ("text", "code", "output", "error", "answer")  # the fields that can be large, in any event
 _AT = "at_ms"
 _HEAD_CHARS = 4000
+_NOT_STORED = "\n[the rest could not be stored: "
 
 
 class EventLog(Protocol):
@@ -107,13 +108,18 @@ def read_trace(store: EventLog, job_id: str, packer: Packer, *, after: str = "0"
         yield TracedEvent(stream_id, at_ms, event)
 
 
+def is_head(text: str) -> bool:
+    """Whether this text of an event is only the head of what it was, as the rest could not be stored."""
+    return text.startswith(_NOT_STORED, _HEAD_CHARS)
+
+
 def _heads(fields: dict[str, Any], reason: str) -> dict[str, Any]:
     """The fields of an event, with only the head of each long text."""
     short = dict(fields)
     for name in _TEXTS:
         text = short.get(name)
         if isinstance(text, str) and len(text) > _HEAD_CHARS:
-            short[name] = f"{text[:_HEAD_CHARS]}\n[the rest could not be stored: {reason}]"
+            short[name] = f"{text[:_HEAD_CHARS]}{_NOT_STORED}{reason}]"
     if len(short.get("call_ids", "")) > _HEAD_CHARS:
         short["call_ids"] = ""
     return short

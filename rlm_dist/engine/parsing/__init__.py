@@ -44,7 +44,7 @@ class ParsedReply:
     @property
     def empty(self) -> bool:
         """Whether the reply has nothing but white space and thoughts."""
-        return not self.visible.strip()
+        return not (self.blocks or self.visible.strip())
 
     @property
     def plain(self) -> bool:

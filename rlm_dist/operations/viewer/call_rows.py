@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from rlm_dist.errors import BlobError
 from rlm_dist.operations.viewer.model import Trajectory
 from rlm_dist.schema import DEFAULT_TIER, CallRequest, CallResult
+from rlm_dist.schema.trajectories import CallEnd
 from rlm_dist.store.call_rows import CallStage, PaidCall, StoredCall
 
 UNPLACED = -1  # in place of a block's key
@@ -117,7 +118,7 @@ def _ended(
     tokens = usage or paid
     return replace(
         row,
-        state=_state(result),
+        state=end_of(result),
         model=completion.model if completion else None,
         tier=(usage.tier or DEFAULT_TIER) if usage else None,
         started_ms=result.started_ms - job.start_ms if result.started_ms else None,
@@ -135,7 +136,8 @@ def _ended(
     )
 
 
-def _state(result: CallResult) -> str:
+def end_of(result: CallResult) -> CallEnd:
+    """How a call ended."""
     if result.failure is not None:
         return "failed"
     if result.cached:
