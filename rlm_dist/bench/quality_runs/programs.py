@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 ANSWER, LEFT_OUT, FAILED = "answer", "left_out", "failed"
 BM25_LIBRARIES = ("bm25s", "numpy")
-_RETRIES = 8  # each with three quarters of the text, if the endpoint says that it is too long
+_RETRIES = 12  # each with three quarters of the text, if the endpoint says that it is too long
 
 _TEXT = """\
 def whole_text(value):
@@ -31,10 +31,13 @@ def cut(text, room):
 """
 
 _BASE = """\
+QUERY = @QUERY@
+
+
 def ask(text, room):
     for _ in range(@RETRIES@):
         try:
-            reply = llm_query(f"{cut(text, room)}\\n\\n{@QUERY@}")
+            reply = llm_query(f"{cut(text, room)}\\n\\n{QUERY}")
             return {"answer": str(reply), "left_out": max(0, len(text) - room)}
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"[:500]
@@ -48,13 +51,16 @@ FINAL(ask(whole_text(context), @ROOM@))
 """
 
 _SUMMARY = """\
+QUERY = @QUERY@
+
+
 def take_notes(text, room, notes_room):
     notes = ""
     parts = [text[start : start + room] for start in range(0, len(text), room)]
     for number, part in enumerate(parts, 1):
         prompt = (
             f"A long text is read in {len(parts)} parts. This will be asked about the whole of it:\\n"
-            f"{@QUERY@}\\n\\nNotes on the parts before:\\n{notes or '(none)'}\\n\\n"
+            f"{QUERY}\\n\\nNotes on the parts before:\\n{notes or '(none)'}\\n\\n"
             f"Part {number} of {len(parts)}:\\n{part}\\n\\n"
             "Write the notes anew, so that they keep all that the question needs of this part and of those "
             f"before, in at most {notes_room} characters. Reply with the notes alone."
@@ -66,7 +72,7 @@ def take_notes(text, room, notes_room):
 def ask(text):
     try:
         notes = take_notes(text, @ROOM@, @NOTES@)
-        question = f"Notes on a long text:\\n{notes}\\n\\nAnswer from these notes.\\n{@QUERY@}"
+        question = f"Notes on a long text:\\n{notes}\\n\\nAnswer from these notes.\\n{QUERY}"
         return {"answer": str(llm_query(question)), "left_out": 0}
     except Exception as error:
         return {"failed": f"{type(error).__name__}: {error}"[:500]}

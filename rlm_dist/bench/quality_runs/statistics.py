@@ -23,7 +23,7 @@ class Mean(Wire):
     high: float
 
 
-class PairedDifference(Wire):
+class PairedMean(Wire):
     """The mean of differences (second minus first) over pairs, and how often the second was higher."""
 
     difference: Mean
@@ -65,13 +65,13 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
-def paired(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> PairedDifference | None:
+def paired(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> PairedMean | None:
     """The differences of two values of the same items, in the same order; None if there are none."""
     differences = [after - before for before, after in zip(first, second, strict=True)]
     if not differences:
         return None
     low, high = bootstrap(differences, seed=seed)
-    return PairedDifference(
+    return PairedMean(
         difference=Mean(n=len(differences), mean=fmean(differences), low=low, high=high),
         higher=sum(value > 0 for value in differences),
         lower=sum(value < 0 for value in differences),
