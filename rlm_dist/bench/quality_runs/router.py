@@ -67,6 +67,7 @@ def fit(rows: Sequence[QualityRow], window: int, *, own_items: bool = False) -> 
     """
     lengths = sorted({row.tokens for row in rows if row.tokens <= window // 2})
     by_method = {name: [row for row in rows if row.method == name] for name in (BASE, RLM)}
+    priced = all(row.cost is not None for row in rows)
 
     def rank(threshold: int) -> tuple[float, float]:
         chosen = [
@@ -75,22 +76,16 @@ def fit(rows: Sequence[QualityRow], window: int, *, own_items: bool = False) -> 
             for row in of_method
             if (row.tokens <= threshold) == (name == BASE)
         ]
-        return round(sum(row.score for row in chosen), 9), -_cost(chosen)
+        paid = sum((row.cost or 0.0) if priced else row.used_tokens for row in chosen)
+        return round(sum(row.score for row in chosen), 9), -paid
 
     best = max([0, *lengths], key=rank)
-    paid = [row.cost for row in rows]
     return Router(
         threshold=best,
         pilot=tuple(_length(tokens, by_method) for tokens in lengths),
-        usd=None if None in paid else sum(cost or 0.0 for cost in paid),
+        usd=sum(row.cost or 0.0 for row in rows) if priced else None,
         own_items=own_items,
     )
-
-
-def _cost(rows: Sequence[QualityRow]) -> float:
-    if any(row.cost is None for row in rows):
-        return sum(row.used_tokens for row in rows)
-    return sum(row.cost or 0.0 for row in rows)
 
 
 def _length(tokens: int, by_method: dict[str, list[QualityRow]]) -> PilotLength:
