@@ -46,7 +46,7 @@ def run(
     tags = parse_tags(tag or ())
     encoded = _encode(context, out)
     with ExitStack() as held:
-        settings = held.enter_context(_endpoint(given, out, local=local, prompts=prompts))
+        settings = held.enter_context(answering(given, out, local=local, prompts=prompts))
         client = held.enter_context(Client(settings))
         if settings.redis_url is None and not is_up(settings.home):
             out.note("starting a root and a sub worker")
@@ -77,7 +77,7 @@ def _encode(paths: list[str], out: Output) -> Encoded:
 
 
 @contextmanager
-def _endpoint(
+def answering(
     given: Settings, out: Output, *, local: bool, prompts: PromptFamily | None
 ) -> Iterator[Settings]:
     """Settings whose endpoint answers: the given one, or that of a local model which runs meanwhile."""

@@ -71,7 +71,19 @@ def _of_known(values: Sequence[tuple[float | None, float | None]], seed: int) ->
     return paired([one for one, _ in known], [other for _, other in known], seed=seed)
 
 
-_HEAD = ("FIRST", "SECOND", "TASK", "TOKENS", "PAIRS", "SCORE", "95 % CI", "BETTER/WORSE", "$", "95 % CI", "SECONDS")
+_HEAD = (
+    "FIRST",
+    "SECOND",
+    "TASK",
+    "TOKENS",
+    "PAIRS",
+    "SCORE",
+    "95 % CI",
+    "BETTER/WORSE",
+    "$",
+    "95 % CI",
+    "SECONDS",
+)
 
 
 def difference_lines(found: Sequence[QualityDifference], table: Table, *, simulated: bool) -> Iterator[str]:

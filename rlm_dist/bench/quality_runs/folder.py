@@ -34,7 +34,6 @@ from rlm_dist.local.file_lock import locked
 from rlm_dist.one_line import one_line
 from rlm_dist.schema.base import Wire
 
-
 FORMAT = 1
 W = TypeVar("W", bound=Wire)
 
@@ -51,8 +50,8 @@ class RunRecord(Wire):
     choice: TaskChoice
     methods: tuple[str, ...]
     root: RootModel
-    options: dict[str, JsonValue] = {}
-    settings: dict[str, JsonValue] = {}
+    options: dict[str, JsonValue] = Field(default={})
+    settings: dict[str, JsonValue] = Field(default={})
 
 
 class BatchSummary(Wire):

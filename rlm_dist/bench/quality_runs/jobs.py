@@ -38,7 +38,9 @@ def settings_for(method: QualityMethod, root: RootModel) -> dict[str, Any]:
 class MethodJobs:
     """Checked jobs of one method, as ``Client.submit_checked`` takes them."""
 
-    def __init__(self, path: Path, method: QualityMethod, root: RootModel, router: Router | None = None) -> None:
+    def __init__(
+        self, path: Path, method: QualityMethod, root: RootModel, router: Router | None = None
+    ) -> None:
         self._path = path
         self._method = method
         self._root = root
@@ -65,7 +67,6 @@ class MethodJobs:
         method = METHODS[self.route(item)] if self.route(item) else self._method
         options = options_for(method, item, self._root)
         return {"id": item.id, "query": item.query, "context": item.context, **options}
-
 
 
 def batch_id_of(run_id: str, name: str) -> str:

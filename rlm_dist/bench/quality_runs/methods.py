@@ -101,7 +101,9 @@ def chosen_methods(names: Sequence[str], ablations: Sequence[str] = ()) -> tuple
         InputError: naming the names that are unknown.
     """
     problems = [f"--method: {name} is none of {', '.join(METHODS)}" for name in names if name not in METHODS]
-    problems += [f"--ablate: {name} is none of {', '.join(ABLATIONS)}" for name in ablations if name not in ABLATIONS]
+    problems += [
+        f"--ablate: {name} is none of {', '.join(ABLATIONS)}" for name in ablations if name not in ABLATIONS
+    ]
     if problems:
         raise InputError(tuple(problems))
     methods = {name: METHODS[name] for name in names}

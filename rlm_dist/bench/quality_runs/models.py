@@ -16,7 +16,7 @@ SIMULATED = "simulated"
 
 
 class RootModel(Wire):
-    """The root model's name, ``auto`` if this machine cannot ask its endpoint, and the tokens of its window."""
+    """The root model's name, ``auto`` if its endpoint cannot be asked from here, and its window in tokens."""
 
     name: str
     window: int

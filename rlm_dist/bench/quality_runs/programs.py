@@ -27,7 +27,8 @@ def cut(text, room):
     if len(text) <= room:
         return text
     gone = len(text) - room
-    return f"{text[: room - room // 2]}\\n[... {gone} characters left out ...]\\n{text[len(text) - room // 2 :]}"
+    head, tail = text[: room - room // 2], text[len(text) - room // 2 :]
+    return f"{head}\\n[... {gone} characters left out ...]\\n{tail}"
 """
 
 _BASE = """\
@@ -87,12 +88,12 @@ try:
 except ImportError:
     FINAL({"failed": "ImportError: the REPL of this worker has no bm25s (RLM_SANDBOX_PACKAGES)"})
 
-text = whole_text(context)
 if isinstance(context, str):
-    chunks = [text[start : start + @CHUNK@] for start in range(0, len(text), @CHUNK@)]
+    chunks = [context[start : start + @CHUNK@] for start in range(0, len(context), @CHUNK@)]
 else:
     parts = context.values() if isinstance(context, dict) else context
-    chunks = [str(part)[start : start + @CHUNK@] for part in parts for start in range(0, len(str(part)), @CHUNK@)]
+    texts = [str(part) for part in parts]
+    chunks = [text[start : start + @CHUNK@] for text in texts for start in range(0, len(text), @CHUNK@)]
 _index = bm25s.BM25()
 _index.index(bm25s.tokenize(chunks, stopwords="en", show_progress=False), show_progress=False)
 
@@ -104,7 +105,7 @@ def search(query, k=5):
 
 
 print(f"search(query, k=5) is ready over {len(chunks)} chunks. The text:")
-print(cut(text, @ROOM@))
+print(cut(whole_text(context), @ROOM@))
 """
 BM25_CHUNK_CHARS = 2_000
 BM25_INSTRUCTIONS = (

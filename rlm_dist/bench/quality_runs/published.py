@@ -39,8 +39,8 @@ _SIZES: dict[str, tuple[str, int | None, int | None]] = {
 }
 _OF_TABLE = ("code", "multi-hop", "oolong", "oolong-pairs")
 # A line: method, source, then score and cost for each of the four tasks.
-_GPT_5: Sequence[tuple[str, str, tuple[tuple[float, float], ...]]] = (
-    ("base", V2, ((24.0, 0.13), (0.0, -1), (44.0, 0.14), (0.1, 0.16))),
+_GPT_5: Sequence[tuple[str, str, tuple[tuple[float, float | None], ...]]] = (
+    ("base", V2, ((24.0, 0.13), (0.0, None), (44.0, 0.14), (0.1, 0.16))),
     ("codeact-bm25", V2, ((22.0, 0.06), (51.0, 0.71), (38.0, 0.61), (24.7, 0.75))),
     ("summary", V2, ((58.0, 1.31), (70.5, 0.57), (46.0, 0.13), (0.1, 0.13))),
     ("rlm-no-calls", V2, ((58.0, 0.18), (88.0, 0.44), (36.0, 0.37), (43.9, 0.69))),
@@ -64,7 +64,7 @@ def _figure(
 
 PUBLISHED: tuple[PublishedFigure, ...] = (
     *(
-        _figure(task, "GPT-5", method, score, cost if cost >= 0 else None, source)
+        _figure(task, "GPT-5", method, score, cost, source)
         for place, task in enumerate(_OF_TABLE)
         for method, source, cells in _GPT_5
         for score, cost in (cells[place],)

@@ -86,9 +86,7 @@ def make_report(folder: RunFolder) -> QualityReport:
         run=record,
         models=models,
         simulated=is_simulated(record, models.values()),
-        rows=tuple(
-            summary_of(groups[key], asked=asked[key[:2]], seed=record.choice.seed) for key in keys
-        ),
+        rows=tuple(summary_of(groups[key], asked=asked[key[:2]], seed=record.choice.seed) for key in keys),
         router=folder.read_value("router.json", Router),
         published=tuple(figures),
     )
@@ -101,7 +99,7 @@ def is_simulated(record: RunRecord, models: Iterable[Sequence[str]]) -> bool:
 
 
 def summary_of(rows: Sequence[QualityRow], *, asked: int, seed: int = 0) -> QualityRowSummary:
-    """The row of the report for the results of one task, length and method, of which there is at least one."""
+    """The row of the report for the results, at least one, of one task, length and method."""
     scores = [row.score for row in rows]
     score = mean_of(scores, seed=seed)
     assert score is not None  # there are rows
@@ -139,13 +137,23 @@ def summary_of(rows: Sequence[QualityRow], *, asked: int, seed: int = 0) -> Qual
 
 
 def _spread(costs: Sequence[float]) -> MoneySpread:
-    return MoneySpread(
-        total=sum(costs), mean=fmean(costs), median=median(costs), p95=percentile(costs, _P95)
-    )
+    return MoneySpread(total=sum(costs), mean=fmean(costs), median=median(costs), p95=percentile(costs, _P95))
 
 
 Table = Callable[[Sequence[Sequence[str]]], Iterator[str]]
-_HEAD = ("TASK", "TOKENS", "METHOD", "N", "SCORE", "95 % CI", "$/RIGHT", "TOKENS/RIGHT", "$ MEAN", "$ MEDIAN", "$ P95")
+_HEAD = (
+    "TASK",
+    "TOKENS",
+    "METHOD",
+    "N",
+    "SCORE",
+    "95 % CI",
+    "$/RIGHT",
+    "TOKENS/RIGHT",
+    "$ MEAN",
+    "$ MEDIAN",
+    "$ P95",
+)
 _USE_HEAD = (
     "TASK", "TOKENS", "METHOD", "N", "ROOT CALLS", "ROOT TOKENS", "SUB CALLS", "SUB TOKENS",
     "WALL MEDIAN", "WALL P95", "CUT", "NO ANSWER",
@@ -179,8 +187,8 @@ def report_lines(report: QualityReport, table: Table) -> Iterator[str]:
 def _heading(report: QualityReport) -> Iterator[str]:
     run = report.run
     yield (
-        f"run {run.id}, seed {run.choice.seed}, root model {run.root.name}, window {run.root.window:,} tokens "
-        f"({run.root.window_from})"
+        f"run {run.id}, seed {run.choice.seed}, root model {run.root.name}, "
+        f"window {run.root.window:,} tokens ({run.root.window_from})"
     )
     if report.simulated:
         yield "SIMULATED: the models were played by a script; these figures say nothing about a real model"
@@ -195,7 +203,9 @@ def _notes(report: QualityReport) -> Iterator[str]:
         yield f"the costs of {pending} calls were not known yet when their jobs ended"
     if any(row.cost is None for row in report.rows):
         yield "a price is unknown: set RLM_PRICES to see money"
-    if report.run.root.window_from == "assumed" and any(row.method in ("base", "summary", "codeact-bm25") for row in report.rows):
+    if report.run.root.window_from == "assumed" and any(
+        row.method in ("base", "summary", "codeact-bm25") for row in report.rows
+    ):
         yield "the root model's window is not known here and was assumed: set --window or RLM_MODEL_WINDOWS"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from rlm_dist.bench.quality.items import TaskItem, read_items
 from rlm_dist.bench.quality_runs.folder import BatchSummary, RunFolder, RunRecord
 from rlm_dist.bench.quality_runs.jobs import MethodJobs, batch_id_of, settings_for
-from rlm_dist.bench.quality_runs.methods import AUTO, BASE, RLM, METHODS, QualityMethod, method_named
+from rlm_dist.bench.quality_runs.methods import AUTO, BASE, METHODS, RLM, QualityMethod, method_named
 from rlm_dist.bench.quality_runs.router import Router, fit, pilot_choice
 from rlm_dist.bench.quality_runs.rows import row_of
 from rlm_dist.bench.quality_runs.tasks import OWN
