@@ -61,8 +61,8 @@ def run(
         str | None, typer.Option(metavar="NAMES", help=f"With commas: {', '.join(TASKS)}.")
     ] = None,
     data: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="A labelled set, your own tasks, …: see docs/quality.md."),
+        list[str] | None,
+        typer.Option(metavar="[TASK=]PATH", help="A labelled set, your own tasks, …; may be repeated."),
     ] = None,
     tokens: Annotated[
         str | None, typer.Option(metavar="LENGTHS", help="Tokens of the inputs, with commas.")
@@ -95,7 +95,11 @@ def run(
     if output is None:
         raise InputError(("-o: name a folder for the run",))
     choice = TaskChoice(
-        tasks=_names(task), data=_absolute(data), tokens=_lengths(tokens), items=items, seed=seed
+        tasks=_names(task),
+        data=_data(data or (), _names(task)),
+        tokens=_lengths(tokens),
+        items=items,
+        seed=seed,
     )
     methods = chosen_methods(_names(method), _names(ablate))
     asked = {**dict(job), **options.given(cache=cache)}
@@ -114,7 +118,6 @@ def run(
             settings=_recorded(settings, prompts),
         )
         record = folder.begin(wanted)
-        folder.items_file(record.choice)
         if not is_complete(folder, record):
             if not local:
                 settings = held.enter_context(answering(settings, out, local=False, prompts=prompts))
@@ -266,9 +269,20 @@ def _lengths(text: str | None) -> tuple[int, ...]:
     return lengths
 
 
-def _absolute(data: str | None) -> str | None:
-    """The source by its full path, so that a run is taken up again from any folder."""
-    return str(Path(data).expanduser().absolute()) if data and ":" not in data else data
+def _data(sources: Sequence[str], tasks: Sequence[str]) -> dict[str, str]:
+    """The sources by task, with full paths; one without a task is for all of them."""
+    found: dict[str, str] = {}
+    for source in sources:
+        task, equals, path = source.partition("=")
+        named = bool(equals) and task in TASKS
+        full = _absolute(path if named else source)
+        found |= dict.fromkeys([task] if named else tasks, full)
+    return found
+
+
+def _absolute(source: str) -> str:
+    """A source by its full path, so that a run is taken up again from any folder."""
+    return source if source.startswith("hf:") else str(Path(source).expanduser().absolute())
 
 
 def _with_libraries(settings: Settings, names: set[str]) -> Settings:

@@ -85,12 +85,16 @@ class RunFolder:
             raise InputError((f"{self._shown}: {error.strerror}",)) from None
 
     def begin(self, wanted: RunRecord) -> RunRecord:
-        """The record of the run, stored now if the folder has none.
+        """The record of the run; if the folder has none, its items are made and it is stored.
 
         Raises:
-            InputError: if the folder has a run of another command; it names what differs.
+            InputError: if the items cannot be made, or the folder has a run of another command; it names
+                what differs.
         """
         if not (self.path / "run.json").exists():
+            for left in ("items.jsonl", "pilot-items.jsonl"):  # of a command that ended before its record
+                (self.path / left).unlink(missing_ok=True)
+            self.items_file(wanted.choice)
             self._write("run.json", wanted.model_dump_json(indent=1))
             return wanted
         record = self.record()

@@ -5,6 +5,8 @@ from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
+from pydantic import Field
+
 from rlm_dist.bench.quality.code_questions import make_code_questions
 from rlm_dist.bench.quality.items import TaskItem
 from rlm_dist.bench.quality.labelled import load_labelled
@@ -23,18 +25,18 @@ OWN = "own"
 class TaskChoice(Wire):
     """What to ask: tasks, lengths in tokens (none for ``own``), items of each at each length, and the seed.
 
-    ``data`` is a labelled set, essays, documents, a source tree or a user's own tasks.
+    ``data`` has, by task, a labelled set, essays, documents, a source tree or a user's own tasks.
     """
 
     tasks: tuple[str, ...]
-    data: str | None = None
+    data: dict[str, str] = Field(default={})
     tokens: tuple[int, ...] = ()
     items: int
     seed: int = 0
 
 
 def _needles(choice: TaskChoice, tokens: int) -> Iterator[TaskItem]:
-    essays = _text_of(choice.data) if choice.data else ""
+    essays = _text_of(choice.data["needles"]) if "needles" in choice.data else ""
     return make_needles(tokens=tokens, count=choice.items, seed=choice.seed, essays=essays)
 
 
@@ -53,7 +55,7 @@ def _pairs(choice: TaskChoice, tokens: int) -> Iterator[TaskItem]:
 def _multihop(choice: TaskChoice, tokens: int) -> Iterator[TaskItem]:
     """As many documents as the original has, or as few as the length has room for."""
     documents = max(MAX_HOPS * 3, min(DOCUMENTS, tokens // _DOCUMENT_TOKENS))
-    folder = Path(choice.data) if choice.data else None
+    folder = _folder(choice, "multihop")
     items = make_multihop(
         questions=choice.items,
         seed=choice.seed,
@@ -65,7 +67,7 @@ def _multihop(choice: TaskChoice, tokens: int) -> Iterator[TaskItem]:
 
 
 def _code(choice: TaskChoice, tokens: int) -> Iterator[TaskItem]:
-    folder = Path(choice.data) if choice.data else None
+    folder = _folder(choice, "code")
     return make_code_questions(tokens=tokens, count=choice.items, seed=choice.seed, folder=folder)
 
 
@@ -105,6 +107,7 @@ def _check(choice: TaskChoice) -> None:
     problems = [f"--task: {task} is none of {', '.join(TASKS)}" for task in choice.tasks if task not in TASKS]
     if not choice.tasks:
         problems.append(f"--task: name one of {', '.join(TASKS)}")
+    problems += [f"--data: {task} is no task of this run" for task in choice.data if task not in choice.tasks]
     if not choice.tokens and _generated(choice.tasks):
         problems.append("--tokens: name at least one length, such as 8192,32768")
     if problems:
@@ -116,9 +119,13 @@ def _generated(tasks: Sequence[str]) -> bool:
 
 
 def _needed(choice: TaskChoice, task: str, what: str) -> str:
-    if choice.data is None:
-        raise InputError((f"--task {task} needs --data with {what}: see docs/quality.md",))
-    return choice.data
+    if task not in choice.data:
+        raise InputError((f"--task {task} needs --data {task}=PATH with {what}: see docs/quality.md",))
+    return choice.data[task]
+
+
+def _folder(choice: TaskChoice, task: str) -> Path | None:
+    return Path(choice.data[task]) if task in choice.data else None
 
 
 def _text_of(path: str) -> str:
