@@ -59,6 +59,11 @@ class MethodJobs:
         """The jobs in the order of the items."""
         return (read_item(self._line(item), Path()) for item in read_items(self._path))
 
+    def not_shown(self, chars: int) -> int:
+        """How many characters of an input of this length the method cuts from the chat."""
+        shown = rooms(self._root.window, CHARS_PER_TOKEN).shown
+        return max(0, chars - shown) if self._method.shows_text else 0
+
     def route(self, item: TaskItem) -> str:
         """The method that ``auto`` takes for the item; empty for other methods."""
         return self._router.route(item.tokens) if self._router and self._method.name == AUTO else ""

@@ -10,7 +10,7 @@ from rlm_dist.schema.base import Wire
 
 V2 = "arXiv 2512.24601 v2, table 1"
 V3 = "arXiv 2512.24601 v3, table 1"
-UNNAMED = "published with artefacts; our notes do not name the source"
+UNNAMED = "published with artefacts; the source is not recorded here"
 
 
 class PublishedFigure(Wire):

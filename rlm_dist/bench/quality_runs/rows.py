@@ -13,7 +13,7 @@ _KIND_CHARS = 60
 class QualityRow(Wire):
     """An item under a method.
 
-    ``left_out`` counts the characters of the input that no model saw, since they did not fit. ``route`` is
+    ``left_out`` counts the characters of the input that were not shown, since they did not fit. ``route`` is
     the method that ``auto`` chose. ``failure`` says in a word why there is no answer, ``problem`` in more.
     ``cost`` and its parts are in USD, None if a price is unknown. ``run_s`` is None if the job never ran.
     """
@@ -50,8 +50,10 @@ class QualityRow(Wire):
         return root + self.sub_input_tokens + self.sub_output_tokens
 
 
-def row_of(method: str, item: TaskItem, record: JobRecord, route: str = "") -> QualityRow:
-    """The row of a job that has ended."""
+def row_of(
+    method: str, item: TaskItem, record: JobRecord, *, route: str = "", not_shown: int = 0
+) -> QualityRow:
+    """The row of a job that has ended; ``not_shown`` counts the characters that its program cut."""
     result = result_of(record)
     answer, left_out, problem = handed_in(result.answer, result.answer_json)
     failure = problem.partition(":")[0][:_KIND_CHARS]
@@ -69,7 +71,7 @@ def row_of(method: str, item: TaskItem, record: JobRecord, route: str = "") -> Q
         answer=answer,
         failure=failure,
         problem=problem,
-        left_out=left_out,
+        left_out=left_out or not_shown,
         route=route,
         iterations=result.iterations,
         cost=costs.total_cost,

@@ -104,7 +104,8 @@ class _Batch:
                 item = items.get(ended.spec.custom_id)
                 if item is None or item.id in known:
                     continue
-                row = row_of(method.name, item, ended, jobs.route(item))
+                not_shown = jobs.not_shown(ended.spec.context.info.chars)
+                row = row_of(method.name, item, ended, route=jobs.route(item), not_shown=not_shown)
                 add(row)
                 known.add(item.id)
                 score += row.score
