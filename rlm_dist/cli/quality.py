@@ -101,9 +101,10 @@ def run(
         items=items,
         seed=seed,
     )
-    methods = chosen_methods(_names(method), _names(ablate))
     asked = {**dict(job), **options.given(cache=cache)}
     read_options(asked)
+    defaults = _recorded(load_settings(), prompts)
+    methods = chosen_methods(_names(method), _names(ablate), {**defaults, **asked})
     out, folder = Output(as_json=as_json, quiet=quiet), RunFolder(output)
     with folder.held(), ExitStack() as held:
         settings = _with_libraries(load_settings(), {name for each in methods for name in each.libraries})
@@ -115,7 +116,7 @@ def run(
             methods=tuple(each.name for each in methods),
             root=find_root_model(settings, asked.get("model"), window),
             options=asked,
-            settings=_recorded(settings, prompts),
+            settings=defaults,
         )
         record = folder.begin(wanted)
         if not is_complete(folder, record):

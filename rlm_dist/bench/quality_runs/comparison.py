@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rlm_dist.bench.quality_runs.rows import QualityRow
-from rlm_dist.bench.quality_runs.statistics import PairedMean, paired
+from rlm_dist.bench.quality_runs.statistics import FEW, PairedMean, paired
 from rlm_dist.schema.base import Wire
 
 ALL = "all"
@@ -93,6 +93,8 @@ def difference_lines(found: Sequence[QualityDifference], table: Table, *, simula
         return
     yield "Differences, second minus first, by item" + (" (simulated models)" if simulated else "")
     yield from table([_HEAD, *map(_cells, found)])
+    if min(row.pairs for row in found) < FEW:
+        yield f"intervals of fewer than {FEW} pairs say little"
 
 
 def _cells(row: QualityDifference) -> tuple[str, ...]:

@@ -195,7 +195,7 @@ class RowWriter:
 
     def __call__(self, row: QualityRow) -> None:
         """Add one row."""
-        os.write(self._descriptor, row.model_dump_json().encode("utf-8", "backslashreplace") + b"\n")
+        os.write(self._descriptor, row.model_dump_json().encode() + b"\n")
 
 
 def _differences(before: RunRecord, now: RunRecord) -> Iterator[tuple[str, Any, Any]]:

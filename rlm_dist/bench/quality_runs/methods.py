@@ -94,8 +94,12 @@ ABLATIONS: Mapping[str, tuple[tuple[str, dict[str, Any], dict[str, Any]], ...]] 
 )
 
 
-def chosen_methods(names: Sequence[str], ablations: Sequence[str] = ()) -> tuple[QualityMethod, ...]:
+def chosen_methods(
+    names: Sequence[str], ablations: Sequence[str] = (), defaults: Mapping[str, Any] = _NOTHING
+) -> tuple[QualityMethod, ...]:
     """The methods of these names; with ablations, also ``rlm`` and its variants. Each comes once.
+
+    A variant that changes nothing of ``defaults``, the settings and options of ``rlm``, is left out.
 
     Raises:
         InputError: naming the names that are unknown.
@@ -110,7 +114,7 @@ def chosen_methods(names: Sequence[str], ablations: Sequence[str] = ()) -> tuple
     if ablations:
         methods[RLM] = METHODS[RLM]
     for ablation in ablations:
-        methods |= {variant.name: variant for variant in _variants(ablation)}
+        methods |= {each.name: each for each in _variants(ablation) if _changes(each, defaults)}
     return tuple(methods.values())
 
 
@@ -127,6 +131,15 @@ def method_named(name: str) -> QualityMethod:
             if variant.name == name:
                 return variant
     raise InputError((f"{name}: no such method",))
+
+
+def _changes(variant: QualityMethod, defaults: Mapping[str, Any]) -> bool:
+    changed = {**variant.options, **variant.settings}
+    return any(
+        name not in defaults or defaults[name] != value
+        for name, value in changed.items()
+        if name not in METHODS[RLM].options
+    )
 
 
 def _variants(ablation: str) -> list[QualityMethod]:

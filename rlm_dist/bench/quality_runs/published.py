@@ -16,13 +16,14 @@ UNNAMED = "published with artefacts; the source is not recorded here"
 class PublishedFigure(Wire):
     """One published figure.
 
-    ``tokens`` is the size, None if it is a range that ``size`` says. ``n`` is None if it is not given, as is
-    ``cost``, the mean in USD of a question.
+    It stands beside runs of ``least`` to ``most`` tokens. ``n`` is None if it is not given, as is ``cost``,
+    the mean in USD of a question.
     """
 
     task: str
     size: str
-    tokens: int | None
+    least: int
+    most: int
     model: str
     method: str
     score: float
@@ -31,11 +32,12 @@ class PublishedFigure(Wire):
     source: str
 
 
-_SIZES: dict[str, tuple[str, int | None, int | None]] = {
-    "code": ("23K to 4.2M", None, None),
-    "multi-hop": ("1,000 documents, 6M to 11M", None, 150),
-    "oolong": ("131K", 131_072, 50),
-    "oolong-pairs": ("32K", 32_768, 20),
+# The size, the least and the most tokens of a run that it stands beside, and the paper's number of items.
+_SIZES: dict[str, tuple[str, int, int, int | None]] = {
+    "code": ("23K to 4.2M", 23_000, 4_200_000, None),
+    "multi-hop": ("1,000 documents, 6M to 11M", 6_000_000, 11_000_000, 150),
+    "oolong": ("131K", 128_000, 132_000, 50),
+    "oolong-pairs": ("32K", 32_000, 33_000, 20),
 }
 _OF_TABLE = ("code", "multi-hop", "oolong", "oolong-pairs")
 # A line: method, source, then score and cost for each of the four tasks.
@@ -53,11 +55,11 @@ _GPT_5: Sequence[tuple[str, str, tuple[tuple[float, float | None], ...]]] = (
 def _figure(
     task: str, model: str, method: str, score: float, cost: float | None, source: str, n: int | None = None
 ) -> PublishedFigure:
-    size, tokens, papers_n = _SIZES[task]
+    size, least, most, papers_n = _SIZES[task]
     if source in (V2, V3):
         n = papers_n
     return PublishedFigure(
-        task=task, size=size, tokens=tokens, model=model, method=method,
+        task=task, size=size, least=least, most=most, model=model, method=method,
         score=score, n=n, cost=cost, source=source,
     )  # fmt: skip
 
@@ -76,17 +78,11 @@ PUBLISHED: tuple[PublishedFigure, ...] = (
     _figure("multi-hop", "not named", "not named", 94.0, 0.16, UNNAMED),
     _figure("code", "Qwen3-Coder-480B", "rlm-no-calls", 66.0, 0.18, V2),
 )
-_NEAR = 0.1
 
 
 def beside(task: str, tokens: int) -> list[PublishedFigure]:
-    """The figures of a task at this size, within a tenth; those of a range stand beside every size."""
-    return [
-        figure
-        for figure in PUBLISHED
-        if figure.task == task
-        and (figure.tokens is None or abs(figure.tokens - tokens) <= _NEAR * figure.tokens)
-    ]
+    """The figures of a task at this size."""
+    return [figure for figure in PUBLISHED if figure.task == task and figure.least <= tokens <= figure.most]
 
 
 def figure_cells(figure: PublishedFigure) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from rlm_dist.bench.quality_runs.models import SIMULATED
 from rlm_dist.bench.quality_runs.published import FIGURE_HEAD, PublishedFigure, beside, figure_cells
 from rlm_dist.bench.quality_runs.router import Router, router_lines
 from rlm_dist.bench.quality_runs.rows import QualityRow
-from rlm_dist.bench.quality_runs.statistics import Mean, mean_of, percentile
+from rlm_dist.bench.quality_runs.statistics import FEW, Mean, mean_of, percentile
 from rlm_dist.schema.base import Wire
 
 NO_NUMBER = "-"
@@ -197,6 +197,8 @@ def _heading(report: QualityReport) -> Iterator[str]:
 def _notes(report: QualityReport) -> Iterator[str]:
     unended = sum(row.asked - row.score.n for row in report.rows)
     pending = sum(row.pending_calls for row in report.rows)
+    if min(row.score.n for row in report.rows) < FEW:
+        yield f"intervals of fewer than {FEW} items say little"
     if unended:
         yield f"{unended} jobs of these rows have not ended: N is ended of asked"
     if pending:
@@ -261,21 +263,33 @@ class PlotPoint(Wire):
 
 def score_series(report: QualityReport, task: str) -> dict[str, list[PlotPoint]]:
     """The scores of a task in percent against the length, by method."""
-    series: dict[str, list[PlotPoint]] = defaultdict(list)
-    for row in report.rows:
-        if row.task == task:
-            low, high = 100 * row.score.low, 100 * row.score.high
-            point = PlotPoint(tokens=row.tokens, value=100 * row.score.mean, low=low, high=high)
-            series[f"{row.method}, n = {row.score.n}"].append(point)
-    return dict(series)
+
+    def point(row: QualityRowSummary) -> PlotPoint:
+        low, high = 100 * row.score.low, 100 * row.score.high
+        return PlotPoint(tokens=row.tokens, value=100 * row.score.mean, low=low, high=high)
+
+    return _series([row for row in report.rows if row.task == task], point)
 
 
 def cost_series(report: QualityReport, task: str) -> dict[str, list[PlotPoint]]:
     """The mean cost of a job in USD against the length, by method, up to the 95th percentile."""
-    series: dict[str, list[PlotPoint]] = defaultdict(list)
-    for row in report.rows:
-        if row.task == task and row.cost is not None:
-            mean, high = row.cost.mean, max(row.cost.mean, row.cost.p95)
-            point = PlotPoint(tokens=row.tokens, value=mean, low=mean, high=high)
-            series[f"{row.method}, n = {row.score.n}"].append(point)
-    return dict(series)
+
+    def point(row: QualityRowSummary) -> PlotPoint:
+        assert row.cost is not None  # only such rows are given
+        mean = row.cost.mean
+        return PlotPoint(tokens=row.tokens, value=mean, low=mean, high=max(mean, row.cost.p95))
+
+    return _series([row for row in report.rows if row.task == task and row.cost is not None], point)
+
+
+def _series(
+    rows: Sequence[QualityRowSummary], point: Callable[[QualityRowSummary], PlotPoint]
+) -> dict[str, list[PlotPoint]]:
+    """The points of each method, whose name says the number of items of a point."""
+    series: dict[str, list[PlotPoint]] = {}
+    for method in dict.fromkeys(row.method for row in rows):
+        of_method = [row for row in rows if row.method == method]
+        counts = sorted({row.score.n for row in of_method})
+        n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        series[f"{method}, n = {n}"] = [point(row) for row in of_method]
+    return series

@@ -11,6 +11,7 @@ from statistics import fmean
 from rlm_dist.schema.base import Wire
 
 RESAMPLES = 2_000
+FEW = 10  # values; the bootstrap of fewer gives intervals that are too narrow
 _Z2 = 1.959964**2  # of the normal distribution, for 95 %, squared
 
 

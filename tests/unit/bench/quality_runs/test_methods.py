@@ -81,6 +81,18 @@ def test_an_ablation_brings_the_default_once() -> None:
     assert len(set(names)) == len(names)
 
 
+def test_a_variant_that_is_the_default_already_is_left_out() -> None:
+    defaults = {"prompts": "small", "ask_at_limit": True, "compaction": "off"}
+    names = [each.name for each in chosen_methods([], list(ABLATIONS), defaults)]
+    assert names == [
+        "rlm",
+        "rlm/prompts=coder",
+        "rlm/prompts=frugal",
+        "rlm/early-final=refuse",
+        "rlm/compaction=summary",
+    ]
+
+
 def test_the_base_model_sees_the_whole_text_and_the_query_in_one_call() -> None:
     model = Model(lambda prompt: "seven")
     assert handed(base_program(QUERY, ROOMS), "A short text.", model) == ("seven", 0, "")
