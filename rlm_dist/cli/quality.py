@@ -103,7 +103,7 @@ def run(
     )
     asked = {**dict(job), **options.given(cache=cache)}
     read_options(asked)
-    defaults = _recorded(load_settings(), prompts)
+    defaults = _recorded(load_settings(), prompts or ("small" if local else None))
     methods = chosen_methods(_names(method), _names(ablate), {**defaults, **asked})
     out, folder = Output(as_json=as_json, quiet=quiet), RunFolder(output)
     with folder.held(), ExitStack() as held:
