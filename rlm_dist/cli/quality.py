@@ -13,7 +13,7 @@ import typer
 
 from rlm_dist.bench.quality_runs.comparison import QualityDifference, difference_lines, differences
 from rlm_dist.bench.quality_runs.folder import RunFolder, RunRecord
-from rlm_dist.bench.quality_runs.methods import AUTO, BASE, RLM, chosen_methods
+from rlm_dist.bench.quality_runs.methods import AUTO, BASE, RLM, QualityMethod, chosen_methods
 from rlm_dist.bench.quality_runs.models import find_root_model
 from rlm_dist.bench.quality_runs.report import (
     PlotPoint,
@@ -53,35 +53,37 @@ _LINE_S = 10.0
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run.")]
 
 
+Tasks = Annotated[str | None, typer.Option(metavar="NAMES", help=f"With commas: {', '.join(TASKS)}.")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[TASK=]PATH", help="A labelled set, your own tasks, …; may be repeated."),
+]
+Tokens = Annotated[str | None, typer.Option(metavar="LENGTHS", help="Tokens of the inputs, with commas.")]
+Ablate = Annotated[
+    str | None,
+    typer.Option(metavar="NAMES", help="Compare rlm with: prompts, early-final, ask-at-limit, compaction."),
+]
+Window = Annotated[
+    int | None, typer.Option(min=1_000, help="Tokens of the root model's window. [default: as published]")
+]
+RunPath = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="The folder of the run.")
+]
+
+
 @quality.callback()
 @options.takes_job_options
 def run(
     context: typer.Context,
-    task: Annotated[
-        str | None, typer.Option(metavar="NAMES", help=f"With commas: {', '.join(TASKS)}.")
-    ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(metavar="[TASK=]PATH", help="A labelled set, your own tasks, …; may be repeated."),
-    ] = None,
-    tokens: Annotated[
-        str | None, typer.Option(metavar="LENGTHS", help="Tokens of the inputs, with commas.")
-    ] = None,
+    task: Tasks = None,
+    data: Data = None,
+    tokens: Tokens = None,
     items: Annotated[int, typer.Option(min=1, help="Items of each task at each length.")] = 10,
     method: Annotated[str, typer.Option(metavar="NAMES", help="Methods, with commas.")] = DEFAULT_METHODS,
-    ablate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES", help="Compare rlm with: prompts, early-final, ask-at-limit, compaction."
-        ),
-    ] = None,
+    ablate: Ablate = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the items and of the intervals.")] = 0,
-    window: Annotated[
-        int | None, typer.Option(min=1_000, help="Tokens of the root model's window. [default: as published]")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="The folder of the run.")
-    ] = None,
+    window: Window = None,
+    output: RunPath = None,
     job: options.JobOptions = options.NO_JOB_OPTIONS,
     cache: options.Cache = None,
     prompts: options.Prompts = None,
@@ -94,12 +96,9 @@ def run(
         return
     if output is None:
         raise InputError(("-o: name a folder for the run",))
+    names = _names(task)
     choice = TaskChoice(
-        tasks=_names(task),
-        data=_data(data or (), _names(task)),
-        tokens=_lengths(tokens),
-        items=items,
-        seed=seed,
+        tasks=names, data=_data(data or (), names), tokens=_lengths(tokens), items=items, seed=seed
     )
     asked = {**dict(job), **options.given(cache=cache)}
     read_options(asked)
@@ -107,18 +106,18 @@ def run(
     methods = chosen_methods(_names(method), _names(ablate), {**defaults, **asked})
     out, folder = Output(as_json=as_json, quiet=quiet), RunFolder(output)
     with folder.held(), ExitStack() as held:
-        settings = _with_libraries(load_settings(), {name for each in methods for name in each.libraries})
-        _check_endpoints(settings, {each.name for each in methods if each.own_model or each.name == AUTO})
-        if local:  # its name and window are to be known before
+        settings = _settings_for(methods)
+        if local:  # its name is to be known before
             settings = held.enter_context(answering(settings, out, local=True, prompts=prompts))
-        wanted = RunRecord(
-            choice=choice,
-            methods=tuple(each.name for each in methods),
-            root=find_root_model(settings, asked.get("model"), window),
-            options=asked,
-            settings=defaults,
+        record = folder.begin(
+            RunRecord(
+                choice=choice,
+                methods=tuple(each.name for each in methods),
+                root=find_root_model(settings, asked.get("model"), window),
+                options=asked,
+                settings=defaults,
+            )
         )
-        record = folder.begin(wanted)
         if not is_complete(folder, record):
             if not local:
                 settings = held.enter_context(answering(settings, out, local=False, prompts=prompts))
@@ -127,6 +126,17 @@ def run(
     _finish(folder, report, out)
     if ablate is not None:
         _compare_with_rlm(folder, report, out)
+
+
+def _settings_for(methods: Sequence[QualityMethod]) -> Settings:
+    """The settings of this command, with what the methods need.
+
+    Raises:
+        InputError: a library of a method is missing, or its calls would go to another endpoint.
+    """
+    settings = load_settings()
+    _check_endpoints(settings, {each.name for each in methods if each.own_model or each.name == AUTO})
+    return _with_libraries(settings, {name for each in methods for name in each.libraries})
 
 
 def _run(settings: Settings, folder: RunFolder, record: RunRecord, out: Output) -> None:

@@ -51,7 +51,9 @@ def run_methods(client: Client, folder: RunFolder, record: RunRecord, show: Show
     router = _router(client, folder, record, show) if AUTO in record.methods else None
     for name in record.methods:
         if name not in folder.batches():
-            _Batch(client, folder, record, items, "results.jsonl", name).run(method_named(name), router, show)
+            _MethodBatch(client, folder, record, items, "results.jsonl", name).run(
+                method_named(name), router, show
+            )
 
 
 def _router(client: Client, folder: RunFolder, record: RunRecord, show: Show) -> Router:
@@ -68,14 +70,16 @@ def _router(client: Client, folder: RunFolder, record: RunRecord, show: Show) ->
         for name in (BASE, RLM):
             batch = f"{PILOT}-{name}"
             if batch not in folder.batches():
-                _Batch(client, folder, record, items, "pilot.jsonl", batch).run(METHODS[name], None, show)
+                _MethodBatch(client, folder, record, items, "pilot.jsonl", batch).run(
+                    METHODS[name], None, show
+                )
         router = fit(folder.rows("pilot.jsonl"), window, own_items=OWN in choice.tasks)
     folder.write_value("router.json", router)
     return router
 
 
 @dataclass(frozen=True)
-class _Batch:
+class _MethodBatch:
     """One batch of a run and the file of rows that its results go to."""
 
     client: Client
