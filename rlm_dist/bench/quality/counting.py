@@ -24,7 +24,7 @@ class OolongQuestion(NamedTuple):
     answer: str
 
 
-class Scope(NamedTuple):
+class LineScope(NamedTuple):
     """Some lines of a window; ``where`` begins a question about them, ``variants`` bounds those of a kind."""
 
     group: str
@@ -53,7 +53,9 @@ def sampled(values: Collection[K], rng: random.Random, count: int = VARIANTS) ->
     return rng.sample(ordered, min(count, len(ordered)))
 
 
-def counting_questions(scope: Scope, labels: Sequence[str], rng: random.Random) -> Iterator[OolongQuestion]:
+def counting_questions(
+    scope: LineScope, labels: Sequence[str], rng: random.Random
+) -> Iterator[OolongQuestion]:
     """Yield the questions on the labels of the lines of a scope."""
     counts = Counter(line.label for line in scope.lines)
     total = len(scope.lines)
@@ -61,36 +63,30 @@ def counting_questions(scope: Scope, labels: Sequence[str], rng: random.Random) 
         return
     yield from _extremes(scope, labels, counts)
     for one, other in sampled(list(permutations(labels, 2)), rng, scope.variants):
-        relation = compared(counts[one], total, counts[other], total)
-        if relation and counts[one] + counts[other]:
+        sign = compared(counts[one], total, counts[other], total)
+        if sign is not None and counts[one] + counts[other]:
             text = (
                 f"{scope.where}is the label '{one}' more common than, less common than, or of the same "
                 f"frequency as the label '{other}'?"
             )
             phrases = "'more common than', 'less common than' or 'same frequency as'"
             text += form("Answer", phrases).replace("[X]", f"{one} is [X] {other}", 1)
-            phrase = {1: "more common than", -1: "less common than", 0: "same frequency as"}[relation.sign]
+            phrase = {1: "more common than", -1: "less common than", 0: "same frequency as"}[sign]
             yield _question(scope, "compare_labels", text, AnswerType.COMPARISON, phrase)
     for label in sampled(labels, rng, scope.variants):
         text = f"{scope.where}how many lines have the label '{label}'?" + form("Answer", "a number")
         yield _question(scope, "count_label", text, AnswerType.NUMERIC, str(counts[label]))
 
 
-class Relation(NamedTuple):
-    """1: more, -1: less, 0: the same."""
-
-    sign: int
-
-
-def compared(one: int, of_one: int, other: int, of_other: int) -> Relation | None:
-    """Compare the shares ``one / of_one`` and ``other / of_other``; None if they are closer than 2 %."""
+def compared(one: int, of_one: int, other: int, of_other: int) -> int | None:
+    """1, -1 or 0: is the share ``one / of_one`` more, less or the same? None if they are closer than 2 %."""
     difference = one * of_other - other * of_one
     if difference and abs(difference) <= _GAP * of_one * of_other:
         return None
-    return Relation((difference > 0) - (difference < 0))
+    return (difference > 0) - (difference < 0)
 
 
-def _extremes(scope: Scope, labels: Sequence[str], counts: Counter[str]) -> Iterator[OolongQuestion]:
+def _extremes(scope: LineScope, labels: Sequence[str], counts: Counter[str]) -> Iterator[OolongQuestion]:
     answers = form("Label", f"one of the labels: {', '.join(labels)}")
     most = nth_most_common(counts, 0)
     if most is not None and _stands_out(most, counts):
@@ -108,6 +104,6 @@ def _stands_out(label: str, counts: Counter[str]) -> bool:
     return counts[label] - second > _GAP * counts.total()
 
 
-def _question(scope: Scope, kind: str, text: str, answer_type: AnswerType, answer: str) -> OolongQuestion:
+def _question(scope: LineScope, kind: str, text: str, answer_type: AnswerType, answer: str) -> OolongQuestion:
     kind = f"{scope.name}/{kind}" if scope.name else kind
     return OolongQuestion(scope.group, kind, text[0].upper() + text[1:], answer_type, answer)

@@ -58,7 +58,7 @@ RELATIONS = (
 _KINDS = ("the firm {}", "{}", "the town of {}", "the river {}")
 
 
-class Chain(NamedTuple):
+class HopChain(NamedTuple):
     """A question, its answer, the facts that lead there in order, and the near misses."""
 
     query: str
@@ -67,7 +67,7 @@ class Chain(NamedTuple):
     misses: tuple[str, ...]
 
 
-class Names:
+class InventedNames:
     """Invented names, each once; a similar one differs in its last part."""
 
     def __init__(self, rng: random.Random) -> None:
@@ -118,7 +118,7 @@ def make_multihop(
         texts = filler_documents(documents, document_tokens, rng)
     else:
         texts = text_documents(folder, documents, document_tokens)
-    names = Names(rng)
+    names = InventedNames(rng)
     chains = [
         _chain(MIN_HOPS + number % (MAX_HOPS - MIN_HOPS + 1), names, rng) for number in range(questions)
     ]
@@ -141,7 +141,7 @@ def make_multihop(
         )
 
 
-def _chain(hops: int, names: Names, rng: random.Random) -> Chain:
+def _chain(hops: int, names: InventedNames, rng: random.Random) -> HopChain:
     first = rng.randint(0, len(RELATIONS) - hops)
     relations = RELATIONS[first : first + hops]
     things = [names.new() for _ in range(hops)] + [_target(first + hops, names)]
@@ -158,15 +158,15 @@ def _chain(hops: int, names: Names, rng: random.Random) -> Chain:
         f"What is {asked}? The documents state each step of this once, in different documents; beware of "
         "similar names. Reply with the name or the year alone."
     )
-    return Chain(query, things[-1], tuple(facts), tuple(misses))
+    return HopChain(query, things[-1], tuple(facts), tuple(misses))
 
 
-def _target(kind: int, names: Names) -> str:
+def _target(kind: int, names: InventedNames) -> str:
     """A new thing of a kind: person, town, river, or, last, a year."""
     return names.year() if kind == len(RELATIONS) else names.new()
 
 
-def _planted(texts: Sequence[str], chains: Sequence[Chain], rng: random.Random) -> list[str]:
+def _planted(texts: Sequence[str], chains: Sequence[HopChain], rng: random.Random) -> list[str]:
     """The texts with the chains' sentences as lines of their own; those of a chain in different texts."""
     sentences_of: list[list[str]] = [[] for _ in texts]
     for chain in chains:

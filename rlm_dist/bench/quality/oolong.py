@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from rlm_dist.bench.quality.counting import OolongQuestion, Scope, counting_questions
+from rlm_dist.bench.quality.counting import LineScope, OolongQuestion, counting_questions
 from rlm_dist.bench.quality.items import ScorerName, TaskItem, item_id
 from rlm_dist.bench.quality.labelled import LabelledSet
 from rlm_dist.bench.quality.timeline import timeline_questions
@@ -54,7 +54,7 @@ def window_seed(seed: int, number: int) -> int:
 def all_questions(window: LabelledWindow) -> Iterator[OolongQuestion]:
     """Yield the questions of all kinds, some of a kind with other labels, users or dates."""
     rng = random.Random(f"questions/{window.digest}")
-    scope = Scope("counting", "", "In the lines above, ", window.lines, variants=6)
+    scope = LineScope("counting", "", "In the lines above, ", window.lines, variants=6)
     yield from counting_questions(scope, window.labels, rng)
     yield from user_questions(window, rng)
     yield from timeline_questions(window, rng)

@@ -69,7 +69,7 @@ class BothQuery(NamedTuple):
             f"both are users who have at least one line with the label '{one}' or the label '{other}'{rule}"
         )
 
-    def pairs(self, users: "Users") -> Iterator[tuple[int, int]]:
+    def pairs(self, users: "UserLines") -> Iterator[tuple[int, int]]:
         """Yield the pairs, the lower id first."""
         either = [LabelCount(label) for label in self.labels]
         wanted = [
@@ -93,7 +93,7 @@ class RolesQuery(NamedTuple):
             f"and the other user has {' and '.join(map(str, self.other))}"
         )
 
-    def pairs(self, users: "Users") -> Iterator[tuple[int, int]]:
+    def pairs(self, users: "UserLines") -> Iterator[tuple[int, int]]:
         """Yield the pairs, the lower id first."""
         firsts, seconds = (
             {user for user, counts in users.counts.items() if all(part.holds(counts) for part in role)}
@@ -103,7 +103,7 @@ class RolesQuery(NamedTuple):
         yield from sorted(pairs)
 
 
-class Users:
+class UserLines:
     """The lines of each user, and how many of each label these are."""
 
     def __init__(self, window: LabelledWindow) -> None:
@@ -162,7 +162,7 @@ def make_pairs(dataset: LabelledSet, *, tokens: int, seed: int) -> Iterator[Task
     if set(dataset.labels) != set(TREC_LABELS.values()):
         raise InputError((f"{dataset.name}: the queries for pairs need TREC's six labels",))
     window = make_window(dataset, length=tokens, seed=window_seed(seed, 0))
-    users = Users(window)
+    users = UserLines(window)
     for number, query in enumerate(QUERIES, 1):
         yield _item(window, number, query, tuple(f"({one}, {other})" for one, other in query.pairs(users)))
 

@@ -7,8 +7,8 @@ from datetime import date
 from itertools import permutations
 
 from rlm_dist.bench.quality.counting import (
+    LineScope,
     OolongQuestion,
-    Scope,
     compared,
     counting_questions,
     form,
@@ -54,8 +54,8 @@ def _before_and_after(
         day = rng.choice(days)
         before = [line.label for line in window.lines if line.day < day]
         after = [line.label for line in window.lines if line.day > day]
-        relation = compared(before.count(label), len(before), after.count(label), len(after))
-        if not relation or not before or not after:
+        sign = compared(before.count(label), len(before), after.count(label), len(after))
+        if sign is None or not before or not after:
             continue
         text = (
             f"Take the share of lines with the label '{label}' among all lines dated before "
@@ -63,7 +63,7 @@ def _before_and_after(
             "before that date, less common, or is its frequency the same?"
         )
         text += form("Answer", "'more common', 'less common' or 'same frequency'")
-        phrase = {1: "more common", -1: "less common", 0: "same frequency"}[relation.sign]
+        phrase = {1: "more common", -1: "less common", 0: "same frequency"}[sign]
         yield OolongQuestion(_GROUP, "before_after", text, AnswerType.COMPARISON, phrase)
 
 
@@ -91,12 +91,12 @@ def _months(window: LabelledWindow, rng: random.Random) -> Iterator[OolongQuesti
         yield OolongQuestion(_GROUP, "months_top", text, AnswerType.NUMERIC, str(top))
 
 
-def _scopes(window: LabelledWindow, days: list[date], rng: random.Random) -> Iterator[Scope]:
+def _scopes(window: LabelledWindow, days: list[date], rng: random.Random) -> Iterator[LineScope]:
     month = rng.choice(sorted({day.month for day in days}))
     lines = [line for line in window.lines if line.day.month == month]
     where = f"Among the lines dated in {month_name(month)} of any year: "
-    yield Scope(_GROUP, "month", where, lines)
+    yield LineScope(_GROUP, "month", where, lines)
     first, last = sorted((rng.choice(days), rng.choice(days)))
     lines = [line for line in window.lines if first <= line.day <= last]
     where = f"Among the lines dated from {shown_day(first)} to {shown_day(last)}, both included: "
-    yield Scope(_GROUP, "range", where, lines)
+    yield LineScope(_GROUP, "range", where, lines)

@@ -5,8 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from rlm_dist.bench.quality.counting import (
+    LineScope,
     OolongQuestion,
-    Scope,
     counting_questions,
     form,
     nth_most_common,
@@ -41,7 +41,7 @@ def user_questions(window: LabelledWindow, rng: random.Random) -> Iterator[Oolon
     names = ", ".join(map(str, users))
     where = f"Among the lines of these users alone: {names}: "
     lines = [line for line in window.lines if line.user in set(users)]
-    yield from counting_questions(Scope(_GROUP, "users", where, lines), window.labels, rng)
+    yield from counting_questions(LineScope(_GROUP, "users", where, lines), window.labels, rng)
 
 
 def _comparison(

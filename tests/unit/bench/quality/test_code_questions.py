@@ -1,10 +1,12 @@
 """Code questions: the right choice and the wrong ones are checked again with patterns over the text."""
 
+import random
 import re
 from pathlib import Path
 
 import pytest
 
+from rlm_dist.bench.quality.code_facts import code_files
 from rlm_dist.bench.quality.code_questions import make_code_questions
 from rlm_dist.bench.quality.items import TaskItem
 from rlm_dist.bench.quality.scorers import score
@@ -43,6 +45,7 @@ from __future__ import annotations
 import fractions
 
 class Turner: pass
+def rarely_unique(): pass
 
 def rotate_corners(corners):
     # measure_surface(corners) would be wrong here
@@ -58,6 +61,7 @@ def show_shape(shape):
     print(describe_shape(shape))
 
 class Printer: pass
+def rarely_unique(): pass
 class Plotter(Printer): pass
 """,
     "empty.py": "",
@@ -172,3 +176,34 @@ def test_what_gives_no_questions_is_refused(tmp_path: Path) -> None:
         list(make_code_questions(tokens=2000, count=1, seed=1, folder=tmp_path))
     with pytest.raises(InputError, match="questions about code, not 500"):
         list(make_code_questions(tokens=2000, count=500, seed=1, folder=tree(tmp_path)))
+
+
+def test_a_name_that_two_files_define_is_not_asked_about(tmp_path: Path) -> None:
+    for seed in range(5):
+        items = make_code_questions(tokens=2000, count=12, seed=seed, folder=tree(tmp_path))
+        assert not [item for item in items if "`rarely_unique`" in item.query]
+
+
+def test_what_a_file_defines_calls_subclasses_and_imports(tmp_path: Path) -> None:
+    text = """
+import os.path, json as j
+from . import near
+from .near import thing
+from email.message import Message
+class Outer(abc.ABC, Generic[int], make()):
+    class Inner(Outer): ...
+    async def run(self):
+        def step(): other.call_me()
+        return self.deep.walk(step)(1), print
+"""
+    (tmp_path / "one.py").write_text(text)
+    (file,) = code_files(tmp_path, 1000, random.Random(1))
+    assert file.defines == {"Outer", "Inner", "run", "step"}
+    assert file.imports == {"os", "json", "email"}
+    assert [(item.name, set(item.bases)) for item in file.classes] == [
+        ("Outer", {"ABC", "Generic", "?"}),
+        ("Inner", {"Outer"}),
+    ]
+    (function,) = file.functions
+    assert (function.name, set(function.calls)) == ("Outer.run", {"call_me", "walk"})
+    assert {"other", "self", "deep"} <= function.words

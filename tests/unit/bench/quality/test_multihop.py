@@ -1,5 +1,6 @@
 """Multi-hop questions: a solver follows the facts from document to document."""
 
+import random
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.bench.quality.items import TaskItem
-from rlm_dist.bench.quality.multihop import make_multihop
+from rlm_dist.bench.quality.multihop import InventedNames, make_multihop
 from rlm_dist.bench.quality.scorers import score
 from rlm_dist.errors import InputError
 
@@ -111,3 +112,11 @@ def test_the_same_seed_gives_the_same_items_and_another_one_others() -> None:
 def test_too_few_documents_are_refused() -> None:
     with pytest.raises(InputError, match="too few"):
         made(1, documents=11)
+
+
+def test_invented_names_come_once_and_similar_ones_share_their_first_word() -> None:
+    names = InventedNames(random.Random(1))
+    first = names.new()
+    similar = [names.like(first) for _ in range(1000)]
+    assert len({first, *similar}) == 1001
+    assert {name.split()[0] for name in similar} == {first.split()[0]}

@@ -63,3 +63,9 @@ def test_the_same_seed_gives_the_same_items_and_more_of_them_keep_the_first() ->
 def test_no_room_and_no_text_are_refused(tokens: int, essays: str) -> None:
     with pytest.raises(InputError):
         list(make_needles(tokens=tokens, count=1, seed=1, essays=essays))
+
+
+@pytest.mark.parametrize("tokens", range(100, 112))
+def test_a_text_is_never_longer_than_its_length(tokens: int) -> None:
+    for _, text in texts(make_needles(tokens=tokens, count=6, seed=1, essays="A! B! C!")):
+        assert 0 <= tokens * 4 - len(text) < 3

@@ -1,18 +1,21 @@
 """OOLONG windows and questions: the format, the sizes, and answers that a solver finds in the text itself."""
 
+import random
 import re
 from collections import Counter
+from datetime import date
 
 import pytest
 
+from rlm_dist.bench.quality.counting import LineScope, counting_questions
 from rlm_dist.bench.quality.items import TaskItem
 from rlm_dist.bench.quality.labelled import LabelledSet
 from rlm_dist.bench.quality.oolong import make_oolong
 from rlm_dist.bench.quality.scorers import score
-from rlm_dist.bench.quality.windows import LENGTHS, line_count, make_window
+from rlm_dist.bench.quality.windows import LENGTHS, WindowLine, line_count, make_window
 from rlm_dist.errors import InputError
-from tests.unit.bench.quality.labelled_sets import trec_like, two_labels
-from tests.unit.bench.quality.oolong_solver import parsed, solved
+from tests.support.labelled_sets import trec_like, two_labels
+from tests.support.oolong_solver import parsed, solved
 
 KINDS = {
     "counting": {"most_label", "least_label", "compare_labels", "count_label"},
@@ -178,3 +181,30 @@ def test_without_gold_labels_the_text_has_none() -> None:
 def test_a_length_without_room_for_a_line_is_refused() -> None:
     with pytest.raises(InputError, match="400 tokens"):
         list(make_oolong(trec_like(), tokens=400, windows=1, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("counts", "asked"),
+    [
+        ((103, 97), True),  # 3 % apart
+        ((102, 98), False),  # 2 %
+        ((101, 99), False),
+        ((100, 100), False),
+        ((200, 0), True),
+    ],
+)
+def test_the_most_common_label_is_asked_for_if_it_stands_out(counts: tuple[int, int], asked: bool) -> None:
+    labels = ["a"] * counts[0] + ["b"] * counts[1]
+    lines = [WindowLine(date(2023, 1, 1), 10000, "text", label) for label in labels]
+    questions = list(counting_questions(LineScope("counting", "", "in all, ", lines), "ab", random.Random(1)))
+    assert [question.answer for question in questions if question.kind == "most_label"] == ["a"] * asked
+    least = [question.answer for question in questions if question.kind == "least_label"]
+    assert least == (["b"] if 0 < counts[1] < counts[0] else [])
+
+
+def test_windows_take_different_texts_of_a_label_in_different_orders() -> None:
+    firsts = set()
+    for seed in range(6):
+        lines = make_window(trec_like(), length=8192, seed=seed).lines
+        firsts.add(next(line.text for line in lines if line.label == lines[0].label))
+    assert len(firsts) == 6

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 from itertools import combinations
 
@@ -9,12 +10,12 @@ import pytest
 
 from rlm_dist.bench.quality.items import TaskItem
 from rlm_dist.bench.quality.oolong import window_seed
-from rlm_dist.bench.quality.pairs import QUERIES, make_pairs
+from rlm_dist.bench.quality.pairs import QUERIES, UserLines, make_pairs
 from rlm_dist.bench.quality.scorers import score
-from rlm_dist.bench.quality.windows import make_window
+from rlm_dist.bench.quality.windows import WindowLine, make_window
 from rlm_dist.errors import InputError
-from tests.unit.bench.quality.labelled_sets import trec_like, two_labels
-from tests.unit.bench.quality.oolong_solver import ParsedLine, as_day, parsed
+from tests.support.labelled_sets import trec_like, two_labels
+from tests.support.oolong_solver import ParsedLine, as_day, parsed
 
 AB, DE, EN = "abbreviation", "description and abstract concept", "entity"
 HU, LO, NU = "human being", "location", "numeric value"
@@ -128,3 +129,29 @@ def test_the_same_seed_gives_the_same_items_and_ids_differ() -> None:
 def test_a_set_with_other_labels_is_refused() -> None:
     with pytest.raises(InputError, match="six labels"):
         list(make_pairs(two_labels(), tokens=4096, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("number", "label", "on", "right"),
+    [
+        (4, HU, date(2023, 1, 6), date(2023, 1, 7)),
+        (5, EN, date(2023, 3, 15), date(2023, 3, 14)),
+        (7, NU, date(2023, 2, 1), date(2023, 2, 2)),
+        (9, LO, date(2023, 4, 10), date(2023, 4, 11)),
+        (10, AB, date(2023, 5, 20), date(2023, 5, 19)),
+    ],
+)
+def test_the_date_itself_is_neither_after_nor_before(number: int, label: str, on: date, right: date) -> None:
+    pairs = {}
+    for day in (on, right):
+        lines = tuple(WindowLine(day, user, "text", label) for user in (30000, 20000))
+        window = make_window(trec_like(), length=1024, seed=1)
+        window = replace(window, lines=lines)
+        pairs[day] = list(QUERIES[number - 1].pairs(UserLines(window)))
+    assert pairs == {on: [], right: [(20000, 30000)]}
+
+
+def test_a_rule_on_dates_holds_for_a_user_without_lines_of_its_label() -> None:
+    lines = tuple(WindowLine(date(2022, 12, 1), user, "text", LO) for user in (20000, 30000))
+    window = replace(make_window(trec_like(), length=1024, seed=1), lines=lines)
+    assert list(QUERIES[3].pairs(UserLines(window))) == [(20000, 30000)]
