@@ -45,18 +45,7 @@ def test_what_cannot_be_run_is_refused_and_leaves_no_run(
 def test_an_endpoint_that_does_not_answer_is_said_and_the_run_can_go_on_later(
     cli: Cli, tmp_path: Path
 ) -> None:
-    words = [
-        "bench",
-        "quality",
-        "--task",
-        "needles",
-        "--tokens",
-        "500",
-        "--items",
-        "1",
-        "-o",
-        tmp_path / "run",
-    ]
+    words = f"bench quality --task needles --tokens 500 --items 1 -o {tmp_path / 'run'}".split()
     assert cli(*words).code == 5
     assert RunFolder(tmp_path / "run").record().root.name == "auto"
     assert cli(*words).code == 5
