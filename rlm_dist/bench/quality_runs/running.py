@@ -102,7 +102,7 @@ class _MethodBatch:
         items = self._light_items()
         known = {row.item for row in earlier}
         score = sum(row.score for row in earlier)
-        show(RunProgress(self.name, len(known), jobs.total, score, None))
+        show(RunProgress(self.name, len(known), jobs.total, score, batch.cost().total_cost))
         with self.folder.adding(self.rows) as add:
             for ended in batch.ended():
                 item = items.get(ended.spec.custom_id)
