@@ -21,11 +21,13 @@ from rlm_dist.bench.rows import Group, cells
 from rlm_dist.bench.speed import measure
 from rlm_dist.cli import options
 from rlm_dist.cli.output import FAILED, Output, table
+from rlm_dist.cli.quality import quality
 from rlm_dist.operations.plots import check_plot, plot_shares
 
 bench = typer.Typer(
     help="Measure what the system costs on this machine.", no_args_is_help=True, rich_markup_mode=None
 )
+bench.add_typer(quality, name="quality")
 Groups = Annotated[
     list[Group] | None, typer.Option("--group", help="Only the rows of this group; may be repeated.")
 ]

@@ -42,9 +42,9 @@ def run_job(job: OneJob, given: Settings, out: Output, preloaded: Preload | None
     """Run it, show its outcome, and exit with its code."""
     encoded = _encode(job.context, out)
     with ExitStack() as held:
-        settings, answering = held.enter_context(_endpoint(given, out, local=job.local, prompts=job.prompts))
+        settings, check = held.enter_context(endpoint_of(given, out, local=job.local, prompts=job.prompts))
         client = held.enter_context(Client(settings, preloaded=preloaded))
-        answering()
+        check()
         if settings.redis_url is None and not is_up(settings.home):
             out.note("starting a root and a sub worker")
             if settings.sandbox == "off":
@@ -74,7 +74,7 @@ def _encode(paths: list[str], out: Output) -> Encoded:
 
 
 @contextmanager
-def _endpoint(
+def endpoint_of(
     given: Settings, out: Output, *, local: bool, prompts: PromptFamily | None
 ) -> Iterator[tuple[Settings, Callable[[], object]]]:
     """Settings of the given endpoint, or of a local model which runs meanwhile; and a wait for its answer.

@@ -5,6 +5,7 @@ be repeated: the id of a batch's job is computed from the batch's id and the job
 batch again continues where the first attempt broke off, or attaches to the batch if it is complete.
 """
 
+import copy
 import hashlib
 import json
 import logging
@@ -102,6 +103,7 @@ class Client:
         preloaded: Preload | None = None,
     ) -> None:
         """``preloaded``: forks the client's first workers."""
+        self._shared_with: Client | None = None
         configured = settings or load_settings()
         if redis_url is not None:
             configured = configured.model_copy(update={"redis_url": redis_url})
@@ -146,6 +148,16 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def with_settings(self, **changes: object) -> "Client":
+        """This client with other settings for the jobs that it submits, such as ``early_final``.
+
+        It shares the connections and workers of this one, and ends with it.
+        """
+        other = copy.copy(self)
+        other._shared_with = self  # which must not be closed by the garbage collector before
+        other._specs = JobSpecFactory(self.settings.model_copy(update=changes))
+        return other
 
     def _cluster(self) -> ClusterAccess:
         return ClusterAccess(self.store, self.blobs, self._payloads, self._wake_workers, owner=self)

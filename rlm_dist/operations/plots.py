@@ -1,6 +1,7 @@
 """Plots as SVG or PNG files, by matplotlib, which the extra ``plot`` installs."""
 
-from collections.abc import Sequence
+import importlib.util
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,33 @@ def plot_shares(path: Path, title: str, shares: Sequence[tuple[str, str, float]]
     _save(figure, path, title)
 
 
+def plot_against_length(
+    path: Path, title: str, label: str, series: Mapping[str, Sequence[tuple[int, float, float, float]]]
+) -> None:
+    """Draw a line for each name, by its points (tokens, value, low, high), over logarithmic lengths."""
+    figure = _figure(5)
+    axes = figure.add_subplot()
+    for name, points in series.items():
+        tokens, values, lows, highs = zip(*points, strict=True)
+        below = [value - low for value, low in zip(values, lows, strict=True)]
+        above = [high - value for value, high in zip(values, highs, strict=True)]
+        axes.errorbar(tokens, values, yerr=(below, above), marker="o", capsize=3, label=_plain(name))
+    axes.set_xscale("log", base=2)
+    lengths = sorted({point[0] for points in series.values() for point in points})
+    axes.set_xticks(lengths, [f"{tokens:,}" for tokens in lengths])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("tokens")
+    axes.set_ylabel(_plain(label))
+    axes.legend()
+    _save(figure, path, title)
+
+
+def has_matplotlib() -> bool:
+    """Whether plots can be drawn here."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
 def _figure(height: float) -> "Figure":
     from matplotlib.figure import Figure  # noqa: PLC0415  # an extra, and slow to load
 
@@ -80,12 +108,16 @@ def _figure(height: float) -> "Figure":
 
 def _name(line: ModelCosts) -> str:
     tier = "" if line.tier == DEFAULT_TIER else f" ({line.tier})"
-    # A dollar sign would begin a formula.
-    return one_line(f"{line.role} {line.model}"[:_LABEL_CHARS] + tier).replace("$", r"\$")
+    return _plain(f"{line.role} {line.model}"[:_LABEL_CHARS] + tier)
+
+
+def _plain(text: str) -> str:
+    """A text on one line; a dollar sign would begin a formula."""
+    return one_line(text).replace("$", r"\$")
 
 
 def _save(figure: "Figure", path: Path, title: str) -> None:
-    figure.suptitle(one_line(title).replace("$", r"\$"))
+    figure.suptitle(_plain(title))
     try:
         figure.savefig(path, metadata=_METADATA[path.suffix])
     except OSError as error:

@@ -165,7 +165,7 @@ def test_every_command_line_is_one_that_the_command_takes(line: str) -> None:
 
 def _parse(arguments: list[str]) -> None:
     command: Any = load_command(arguments.pop(0))
-    while arguments and hasattr(command, "commands"):
+    while arguments and hasattr(command, "commands") and not arguments[0].startswith("-"):
         command = command.commands[arguments.pop(0)]
     if arguments:  # else a sentence names the command alone
         command.make_context(command.name, arguments)  # parses, and runs nothing

@@ -48,7 +48,7 @@ def test_every_query_is_live_when_the_memory_is_read() -> None:
         assert endpoint.served.max_in_flight >= JOBS
     assert (row.who, row.jobs, row.right) == ("here", JOBS, 2 * JOBS)
     assert row.threads >= before + JOBS
-    assert (row.idle_processes, row.processes) == (1, 1)
+    assert row.processes == row.idle_processes  # a thread is no process; other tests may have left some
     assert len(row.first_s) == JOBS
     assert list(row.first_s) == sorted(row.first_s)
     assert min(row.idle_mb, row.live_mb) > 1
