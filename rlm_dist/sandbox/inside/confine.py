@@ -21,10 +21,8 @@ _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = b"800"  # of 1000: if memory runs out, the kernel ends this process before its worker
 _CPU_GRACE_S = 5
 _MAX_DESCRIPTORS = 1 << 20
-set_handler, DEFAULT_HANDLER = (
-    _signal.signal,
-    _signal.SIG_DFL,
-)  # that of ``signal`` searches enums on top of it
+# Those of ``signal`` search enums on top of this.
+set_handler, DEFAULT_HANDLER = _signal.signal, _signal.SIG_DFL
 LIBC = ctypes.CDLL(None, use_errno=True)  # loaded once: each load makes a new class
 
 

@@ -1,24 +1,21 @@
-"""The fork-server: one process for all processes of a worker, with the standard library loaded and no secret.
+"""The fork-server: a process of a root worker with the standard library loaded and no secret.
 
-It forks the REPLs of their jobs. It has a single thread: a child dies with the *thread* that forked it.
+It forks the REPLs of the worker's jobs. It has a single thread: a child dies with the thread that forked it.
 
-It was started with one socket, and has another one for each process that joined. They carry datagrams of
-JSON; the worker's process chooses the ids. From a worker's process::
+Its socket carries datagrams of JSON; the worker chooses the ids. From the worker::
 
-    {"op": "join"}                                 with one descriptor: another socket like this one
     {"op": "spawn", "id": int, "memory_bytes": int}  with two: the REPL's socket, the context
     {"op": "signal", "id": int, "signal": int}
 
-To a worker's process::
+To the worker::
 
-    {"op": "up"}                                   it takes orders on this socket from now on
+    {"op": "up"}                                   it takes orders from now on
     {"op": "failed", "id": int, "detail": str}     no REPL could be started, its fork-server died,
                                                    or it was killed because it had too many threads
     {"op": "exited", "id": int, "code": int}       a REPL ended; code is negative: by this signal
 
-When one of these sockets is at its end, the REPLs that were ordered on it are killed; when all are, this
-process ends. REPLs over a large context are forked from a template (see ``context_templates``), whichever
-process ordered them.
+When the socket is at its end, the REPLs are killed and this process ends. REPLs over a large context are
+forked from a template (see ``context_templates``), which is a fork-server too.
 """
 
 import contextlib
@@ -47,37 +44,38 @@ _LOOK_S = 0.02  # in which a REPL can start more than a thousand threads
 
 
 class _ReplRecord(NamedTuple):
-    """A REPL: the socket it was ordered on, its id there, and the template it is forked from, if any."""
+    """A REPL: the worker's id of it, and the template that it is forked from, if any."""
 
-    worker: socket.socket
     number: int
     template: ContextTemplate | None
 
 
 class ForkServer:
-    """The loop of a fork-server; ``names`` has the variables of a template's context."""
+    """The loop of a fork-server; ``names`` has the variables of the context of a template."""
 
-    def __init__(self, lockdown: Lockdown, names: Loaded | None = None) -> None:
+    def __init__(self, worker: socket.socket, lockdown: Lockdown, names: Loaded | None = None) -> None:
+        self._worker = worker
+        self._is_over = False
         self._lockdown = lockdown
         self._spare_pool = SparePool(lockdown, names)
         self._numbers = itertools.count(1)
         self._jobs: dict[int, _ReplRecord] = {}
         self._templates: dict[Key, ContextTemplate] = {}
-        self._workers: set[socket.socket] = set()
         self._selector = selectors.PollSelector()
         self._wake, self._waker = socket.socketpair()
 
-    def serve(self, first: socket.socket) -> None:
-        """Obey the orders on this socket and those that join, until all are at their end."""
+    def serve(self) -> None:
+        """Obey the worker's orders until its socket is at its end."""
         for end in (self._wake, self._waker):
             end.setblocking(False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         self._watch(self._wake, self._reap)
-        self._add_worker(first)
+        self._watch(self._worker, self._read_worker)
+        self._tell_worker({"op": "up"})
         self._spare_pool.refill()
         try:
-            while self._workers:
+            while not self._is_over:
                 self._step()
         finally:
             self._spare_pool.end()
@@ -101,38 +99,34 @@ class ForkServer:
         self._selector.unregister(link)
         link.close()
 
-    def _add_worker(self, worker: socket.socket) -> None:
-        self._workers.add(worker)
-        self._watch(worker, lambda: self._read_worker(worker))
-        _send(worker, {"op": "up"})
-
-    def _read_worker(self, worker: socket.socket) -> None:
-        order, descriptors = _receive(worker)
+    def _read_worker(self) -> None:
+        order, descriptors = _receive(self._worker)
         if order is None:
-            self._remove_worker(worker)
-        elif order["op"] == "join":
-            self._add_worker(socket.socket(fileno=descriptors[0]))
+            self._end()
         elif order["op"] == "spawn":
-            self._spawn(worker, order, descriptors)
+            self._spawn(order, descriptors)
         else:
             for job, record in list(self._jobs.items()):
-                if (record.worker, record.number) == (worker, order["id"]):
+                if record.number == order["id"]:
                     self._signal(job, order["signal"])
 
-    def _remove_worker(self, worker: socket.socket) -> None:
-        """Kill the REPLs of a worker's process that is gone."""
-        self._workers.remove(worker)
-        self._unwatch(worker)
-        for job, record in list(self._jobs.items()):
-            if record.worker is worker:
-                self._signal(job, signal.SIGKILL)
+    def _end(self) -> None:
+        """Kill the REPLs: the worker is gone."""
+        self._is_over = True
+        self._unwatch(self._worker)
+        for job in list(self._jobs):
+            self._signal(job, signal.SIGKILL)
 
-    def _spawn(self, worker: socket.socket, order: dict[str, Any], descriptors: list[int]) -> None:
+    def _tell_worker(self, message: dict[str, object]) -> None:
+        with contextlib.suppress(OSError):  # it is gone: the next read notices, or one has noticed already
+            self._worker.send(json.dumps(message).encode())
+
+    def _spawn(self, order: dict[str, Any], descriptors: list[int]) -> None:
         job = next(self._numbers)
         # An order to a template has no memory limit, because a template has no templates.
         key = key_of(descriptors[1], order["memory_bytes"]) if "memory_bytes" in order else None
         template = self._template(key, descriptors[1]) if key is not None else None
-        self._jobs[job] = _ReplRecord(worker, order["id"], template)
+        self._jobs[job] = _ReplRecord(order["id"], template)
         if template is None:
             self._fork(job, descriptors)
         else:
@@ -164,7 +158,7 @@ class ForkServer:
     def _report_end(self, job: int, message: dict[str, object]) -> None:
         """Report how a job's REPL ended; a template ends with its last REPL."""
         record = self._jobs.pop(job)
-        _send(record.worker, {**message, "id": record.number})
+        self._tell_worker({**message, "id": record.number})
         template = record.template
         if template is not None and all(other.template is not template for other in self._jobs.values()):
             self._dismiss(template)
@@ -178,7 +172,7 @@ class ForkServer:
         return self._templates[key]
 
     def _serve_as_template(self, link: socket.socket, names: Loaded) -> None:
-        ForkServer(self._lockdown, names).serve(link)
+        ForkServer(link, self._lockdown, names).serve()
 
     def _read_template(self, template: ContextTemplate) -> None:
         """Take a template's next message."""
@@ -220,11 +214,6 @@ def _receive(link: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     return (json.loads(data) if data else None), descriptors
 
 
-def _send(worker: socket.socket, message: dict[str, object]) -> None:
-    with contextlib.suppress(OSError):  # it is gone: the next read notices, or one has noticed already
-        worker.send(json.dumps(message).encode())
-
-
 def main(control_fd: int, level: str, packages: Mapping[str, Sequence[str]]) -> None:
     """Serve the worker at ``control_fd``; ``level`` is one that locks.
 
@@ -250,4 +239,4 @@ def main(control_fd: int, level: str, packages: Mapping[str, Sequence[str]]) -> 
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 2)  # until now it reported errors to the host; a REPL must not have it
     os.close(null)
-    ForkServer(lockdown).serve(socket.socket(fileno=control_fd))
+    ForkServer(socket.socket(fileno=control_fd), lockdown).serve()

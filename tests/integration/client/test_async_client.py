@@ -54,7 +54,7 @@ def items(count: int) -> list[dict[str, object]]:
 )
 def test_the_names_and_arguments_are_those_of_the_other_client(sync: type, awaited: type) -> None:
     ours = {"blobs", "store", "pickled", "submit_checked", "submit_pilot", "ended", "ended_in_order", "wake"}
-    ours |= {"store_encoded", "submit_in_session"}
+    ours |= {"store_encoded", "submit_in_session", "with_settings"}
     names = {name for name in vars(sync) if not name.startswith("_")} - ours
     assert names <= set(vars(awaited))
     for name in names:
