@@ -77,7 +77,7 @@ class Density(Wire):
 class System(NamedTuple):
     """A system that is ready: its processes by the name of their row, and how it is asked.
 
-    ``ask`` asks so many queries at once, waits for their ends and returns how many answers were right.
+    ``ask(n)`` asks n queries at once, waits for their ends and returns how many answers were right.
     """
 
     processes: Mapping[str, Sequence[int]]
@@ -230,7 +230,7 @@ def _wait_for_slots(client: Client, jobs: int) -> None:
 
 
 def _ask(cluster: Rig, jobs: int) -> int:
-    """Run so many jobs; return how many answers were right."""
+    """Run this number of jobs; return how many answers were right."""
     items = [
         {"id": str(number), "query": query_of(number, "FINAL(result)"), "context": str(random.random())}
         for number in range(jobs)

@@ -22,7 +22,7 @@ APPS = {Role.ROOT: "rlm_dist.root_worker.app", Role.SUB: "rlm_dist.sub_worker.ap
 # kombu names the lists of a queue by these numbers. The list of 0 has the name of the queue itself, so it is
 # that of the normal priority: LLEN, and every tool that knows only names, then sees the jobs of most users.
 _PRIORITIES: dict[Priority, int] = {"high": 3, "normal": 0, "low": 6}
-_SUB_POOL = "rlm_dist.broker.pool:PuttingOffPool"
+_SUB_POOL = "rlm_dist.broker.pool:DeferredEndPool"
 _LIST_SEPARATOR = "\x06\x16"  # kombu's
 
 

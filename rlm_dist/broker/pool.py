@@ -2,8 +2,8 @@
 
 A message of a sub task brings calls, and is acknowledged when they have ended. Celery knows a task as ended
 when its function returns, so each message would need a thread that sleeps, and 8,192 messages of one call
-each would need 8,192 threads. Here a task's function may ``put_off`` the end of its task: it returns, its
-thread takes the next message, and Celery hears of the end when it is there.
+each would need 8,192 threads. Here a task's function may call ``defer_end``: it returns, its thread takes the
+next message, and Celery hears of the task's end when that comes.
 """
 
 import threading
@@ -25,19 +25,19 @@ _THREADS = 4  # they only hand tasks over and acknowledge them
 _this_thread = threading.local()
 
 
-def put_off(begin: Callable[[End], None]) -> bool:
+def defer_end(begin: Callable[[End], None]) -> bool:
     """Let the current task end when ``begin``'s argument is called, from any thread; it may be at once.
 
-    ``begin`` is called after the task's function has returned. False, and nothing is put off, if the task
-    does not run in this pool.
+    ``begin`` is called after the task's function has returned. False, and nothing is deferred, if the
+    task does not run in this pool.
     """
-    if not getattr(_this_thread, "may_put_off", False):
+    if not getattr(_this_thread, "may_defer", False):
         return False
     _this_thread.begin = begin
     return True
 
 
-class PuttingOffPool(thread.TaskPool):
+class DeferredEndPool(thread.TaskPool):
     """A few threads for any number of tasks; ``limit``, the worker's concurrency, is only shown to others."""
 
     executor: Any
@@ -72,22 +72,22 @@ class PuttingOffPool(thread.TaskPool):
 
     def _run(self, call: Callable[..., Any], callback: Any) -> None:
         began = time.monotonic()
-        was_put_off = False
+        is_deferred = False
 
         def returned(result: Any) -> None:
-            nonlocal was_put_off
+            nonlocal is_deferred
             if _this_thread.begin is None:
                 callback(result)
                 return
             _this_thread.begin(partial(self._end, callback, result, began))
-            was_put_off = True
+            is_deferred = True
 
-        _this_thread.begin, _this_thread.may_put_off = None, True
+        _this_thread.begin, _this_thread.may_defer = None, True
         try:
             call(callback=returned)
         finally:
             _this_thread.begin = None
-            if not was_put_off:
+            if not is_deferred:
                 self._close_one()
 
     def _end(self, callback: Any, result: Any, began: float, error: Exception | None) -> None:

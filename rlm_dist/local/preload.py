@@ -19,15 +19,21 @@ from rlm_dist.local.child_python import module_command, worker_environment
 
 # Named, not imported: they are above this package. The others Celery and the SDK load when a worker starts.
 _MODULES = (
-    *("rlm_dist.root_worker.task", "rlm_dist.sub_worker.task", "rlm_dist.worker.startup"),
-    *("celery.apps.worker", "celery.app.control", "celery.app.log", "celery.backends.base"),
-    *(
-        "celery.events.receiver",
-        "celery.fixups.django",
-        "celery.worker.autoscale",
-        "celery.worker.components",
-    ),
-    *("celery.worker.consumer", "celery.worker.loops", "celery.worker.pidbox", "httpcore2"),
+    "rlm_dist.root_worker.task",
+    "rlm_dist.sub_worker.task",
+    "rlm_dist.worker.startup",
+    "celery.app.control",
+    "celery.app.log",
+    "celery.apps.worker",
+    "celery.backends.base",
+    "celery.events.receiver",
+    "celery.fixups.django",
+    "celery.worker.autoscale",
+    "celery.worker.components",
+    "celery.worker.consumer",
+    "celery.worker.loops",
+    "celery.worker.pidbox",
+    "httpcore2",
 )
 _SET_CHILD_SUBREAPER = 36
 _GET_CHILD_SUBREAPER = 37

@@ -333,7 +333,7 @@ class ReplSession:
                 if lent is not None:
                     self._open_call(message, contexts, lent)
                     return
-                self._changed.wait(_LIVENESS_S)  # other sessions give memory back without telling
+                self._changed.wait(_LIVENESS_S)  # another session that gives memory back wakes nobody here
 
     def _open_call(
         self, message: Asked | ToolAsked, contexts: Sequence[ContextRef | None], lent: int

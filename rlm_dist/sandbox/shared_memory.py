@@ -17,7 +17,7 @@ class SharedMemory:
         self._lock = threading.Lock()
 
     def lend(self, size: int) -> bool:
-        """Lend this many bytes; False if there are not so many left."""
+        """Lend this many bytes; False if fewer are left."""
         with self._lock:
             if size > self._left:
                 return False

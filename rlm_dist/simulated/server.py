@@ -63,7 +63,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class TokenSpeed:
-    """How long an answer takes by its tokens: a time to begin, then input and output at so many a second."""
+    """How long an answer takes by its tokens: a time to begin, then input and output by tokens a second."""
 
     first_s: float
     input_per_s: float

@@ -23,8 +23,8 @@ _CREATE_AT_ONCE = 200
 _ALONE = -2  # what the script returns
 _REFUSED_BLOB_TTL_MS = 600_000  # a client that is about to submit a job with it soon keeps it
 MAX_RECOVERIES = 3
-# A job with which so many workers died runs in a process of its own: the next death is then its own doing,
-# and takes no other job along.
+# A job with which this number of workers died runs in a process of its own: the next death is then its own
+# doing, and takes no other job along.
 ALONE_AFTER = 2
 MUST_BE_ALONE = -1  # what ``JobStore.start`` returns of such a job
 

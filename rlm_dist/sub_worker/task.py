@@ -13,7 +13,7 @@ from celery.signals import (
 from rlm_dist.broker.app import SUB_TASK
 from rlm_dist.broker.backpressure import limit_intake
 from rlm_dist.broker.kombu_fixes import repair_broker
-from rlm_dist.broker.pool import put_off
+from rlm_dist.broker.pool import defer_end
 from rlm_dist.otel.spans import HEADER
 from rlm_dist.schema import Role
 from rlm_dist.settings import Settings
@@ -67,7 +67,9 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
                 IDS.validate_python(call_ids),
                 getattr(self.request, HEADER, None),
             )
-            if put_off(lambda end: calls.begin(*brought, lambda done: end(None if done else _given_back()))):
+            if defer_end(
+                lambda end: calls.begin(*brought, lambda done: end(None if done else _given_back()))
+            ):
                 return
             is_complete = calls.run(*brought)  # somebody has chosen another pool by -P
         if not is_complete:

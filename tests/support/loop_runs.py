@@ -72,7 +72,7 @@ def run(
 ) -> Run:
     """Run the blocks one after another in one namespace; ``error`` is that of the last one.
 
-    ``room`` is how many of so many calls that are asked ahead have room in the job's limits.
+    ``room(n)`` is how many of n calls that are asked ahead have room in the job's limits.
     """
     host = FakeHost(fails, room)
     namespace: dict[str, Any] = dict(given or {})

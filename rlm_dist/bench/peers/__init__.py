@@ -2,6 +2,6 @@
 
 ``python -m rlm_dist.bench.peers.NAME URL CALLS IN_FLIGHT``: at the endpoint ``URL``, ``CALLS`` sub-calls of
 one query, ``IN_FLIGHT`` at once; 0 is the peer's own default. With a fourth argument ``QUERIES``, ``rlms``
-and ``dspy_rlm`` ask so many small queries in threads instead, see ``at_once``. Peers are imported by their
+and ``dspy_rlm`` ask many small queries in threads instead, see ``at_once``. Peers are imported by their
 own module only.
 """

@@ -32,7 +32,7 @@ def query_of(number: int, hand_in: str) -> str:
 
 
 def ask_at_once(ask: Callable[[str, str], str], most: int, hand_in: str) -> None:
-    """Say that the process is ready; for each number on a line of input, ask so many queries at once.
+    """Say that the process is ready; for each line of input, a number, ask that many queries at once.
 
     When they have ended, say how many answers were right. ``most`` is the largest number.
     """

@@ -117,7 +117,7 @@ def extreme_day(lines: list[DatedLine], rank: int) -> str:
 
 
 def days_seen(lines: list[DatedLine], times: int) -> str:
-    """How many dates have so many lines."""
+    """How many dates have exactly ``times`` lines."""
     return f"Answer: {list(Counter(line.day for line in lines).values()).count(times)}"
 
 

@@ -29,7 +29,7 @@ _CHOICE = re.compile(r"(Which of these .*\?)\nIs it (.+)\? Reply yes or no\.\Z")
 # The prompts of the method ``summary``.
 _NOTES = re.compile(
     r"This will be asked about the whole of it:\n(?P<query>.+?)\n\nNotes on the parts before:\n"
-    r"(?P<notes>.*?)\n\nPart \d+ of \d+:\n(?P<part>.*)\n\nWrite the notes anew.* at most (?P<room>\d+) char",
+    r"(?P<notes>.*?)\n\nPart \d+ of \d+:\n(?P<part>.*)\n\nRewrite the notes.* at most (?P<room>\d+) char",
     re.S,
 )
 _OFFERED = re.compile(r"one of these \d+ labels: (.*)\.$", re.M)
@@ -68,7 +68,7 @@ class OracleSub:
         return self._whole(head, last, error) or rules.answer(messages)
 
     def error(self, tokens: int) -> float:
-        """The part that is misread of a prompt of so many tokens."""
+        """The share that is misread of a prompt of this number of tokens."""
         return 1 - (1 - self.error_rate) * min(1.0, math.sqrt(READS_TOKENS / max(1, tokens)))
 
     def label(self, text: str, offered: Sequence[str], error: float) -> str:

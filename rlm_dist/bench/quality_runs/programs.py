@@ -63,7 +63,7 @@ def take_notes(text, room, notes_room):
             f"A long text is read in {len(parts)} parts. This will be asked about the whole of it:\\n"
             f"{QUERY}\\n\\nNotes on the parts before:\\n{notes or '(none)'}\\n\\n"
             f"Part {number} of {len(parts)}:\\n{part}\\n\\n"
-            "Write the notes anew, so that they keep all that the question needs of this part and of those "
+            "Rewrite the notes, so that they keep all that the question needs of this part and of those "
             f"before, in at most {notes_room} characters. Reply with the notes alone."
         )
         notes = str(llm_query(prompt))[:notes_room]

@@ -12,7 +12,7 @@ import warnings
 from dataclasses import dataclass
 from enum import Enum
 
-from rlm_dist.engine.parsing.programs import MAX_PROGRAM_CHARS, RUN_TAGS, compiles, tree_of
+from rlm_dist.engine.parsing.programs import MAX_PARSED_CHARS, RUN_TAGS, compiles, tree_of
 
 _WRAPPER_TAGS = frozenset({"", "markdown", "md"})
 _OPEN = re.compile(r"([ \t]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?)(`{3,}|~{3,})[ \t]*([^\s`~]*)[ \t]*(.*)")
@@ -53,7 +53,7 @@ def split(text: str) -> tuple[list[Fence], str]:
 
 def _open_string(code: str) -> bool:
     """Whether the code ends inside a triple-quoted string."""
-    if len(code) > MAX_PROGRAM_CHARS:
+    if len(code) > MAX_PARSED_CHARS:
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -202,7 +202,7 @@ class _Splitter:
     def _dedent(self, lines: list[str], indent: int) -> str:
         """The lines without their fence's indentation, or without their common one if only that compiles."""
         code = "\n".join(line[min(indent, len(line) - len(line.lstrip(" \t"))) :] for line in lines)
-        if code[:1] in (" ", "\t", "\n") and len(code) <= MAX_PROGRAM_CHARS and not compiles(code):
+        if code[:1] in (" ", "\t", "\n") and len(code) <= MAX_PARSED_CHARS and not compiles(code):
             flush = textwrap.dedent(code)
             return flush if compiles(flush) else code
         return code

@@ -49,13 +49,13 @@ _CHANGE = re.compile(
 _NAME = re.compile(r"[^\W\d]\w*")
 # A call of ``ast`` or ``re`` holds the interpreter's lock to its end, and a root worker runs many jobs: what
 # is longer is no program, and expressions search a text in pieces.
-MAX_PROGRAM_CHARS = 100_000
+MAX_PARSED_CHARS = 100_000
 _PIECE_CHARS = 1 << 16
 
 
 def tree_of(code: str) -> ast.Module | None:
     """The syntax tree of ``code``; None if it is no complete Python program, or a very long one."""
-    if len(code) > MAX_PROGRAM_CHARS:
+    if len(code) > MAX_PARSED_CHARS:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a bad escape in a string of the model's code is not worth a warning
@@ -76,7 +76,7 @@ def unfenced_program(text: str) -> str | None:
     A few words may parse as Python too. So a program has a statement that does something, and more than one
     statement, or names that only a program would use. A lone ``FINAL(...)`` is a text answer.
     """
-    if len(text) > MAX_PROGRAM_CHARS:
+    if len(text) > MAX_PARSED_CHARS:
         return None
     code = textwrap.dedent(text).strip("\n").rstrip()
     first, _, rest = code.partition("\n")

@@ -21,7 +21,7 @@ JOBS = 3
 
 
 def asking(url: str, turns: int = TURNS) -> Callable[[int], int]:
-    """Asks in threads of this process; each query has so many turns, and is right if all were answered."""
+    """Asks in threads of this process; each query has ``turns`` turns, and is right if all were answered."""
 
     def one(number: int) -> bool:
         messages = [{"role": "user", "content": query_of(number, "FINAL(result)")}]

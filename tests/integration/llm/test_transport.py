@@ -2,6 +2,7 @@
 
 import base64
 import json
+import socket
 import socketserver
 import ssl
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from rlm_dist.errors import CallError, FailureKind
-from rlm_dist.llm import LLM, RetryPolicy
+from rlm_dist.llm import LLM, RetryPolicy, transport
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.schema import CallRequest, CallResult, Message, Role
 from tests.support.raw_endpoint import RawEndpoint, head, raw_endpoint
@@ -115,6 +116,29 @@ def test_a_certificate_is_checked(is_known: bool, tmp_path: Path, monkeypatch: p
     with kept_endpoint(lambda n: KEPT, tls=context) as (url, seen):
         result = asked(url.replace("http://127.0.0.1", "https://localhost"))
         assert (result.completion is not None, seen) == (is_known, [1] if is_known else [])
+
+
+def test_few_connections_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener drops those that come above its room. Here each waits for a server that says nothing."""
+    monkeypatch.setattr(transport, "_MOST_CONNECTING", 3)
+    with socket.create_server(("127.0.0.1", 0)) as listener, raw_endpoint(_models) as other:
+        endpoints = {
+            Role.SUB: (Endpoint(f"https://127.0.0.1:{listener.getsockname()[1]}"),),
+            Role.ROOT: (Endpoint(other.url),),
+        }
+        with closing(LLM(endpoints, call_timeout_s=30, retry=ONCE)) as llm:
+            calls = [llm.submit(ask(f"{number}")) for number in range(4)]
+            accepted = [listener.accept()[0] for _ in range(3)]
+            assert llm.models(Role.ROOT) == ["behind"]  # so the loop has got to every call
+            listener.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                listener.accept()
+            listener.setblocking(True)
+            accepted[0].close()
+            accepted.append(listener.accept()[0])
+            for each in accepted:
+                each.close()
+            assert all(call.result().failure is not None for call in calls)
 
 
 REPLY = json.dumps(

@@ -38,7 +38,7 @@ def test_more_calls_than_the_system_allows_are_refused_with_what_to_do() -> None
 
 
 def asked(soft: int, hard: int, calls: int) -> list[object]:
-    """What a process with these limits is told, and its limits afterwards."""
+    """The error that a process with these limits gets, and its limits afterwards."""
     command = [sys.executable, "-c", _ASK, *map(str, (soft, hard, calls))]
     done = subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.PIPE)
     found: list[object] = json.loads(done.stdout)

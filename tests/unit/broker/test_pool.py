@@ -7,25 +7,25 @@ from typing import Any
 import pytest
 from celery.exceptions import Reject
 
-from rlm_dist.broker.pool import End, PuttingOffPool, put_off
+from rlm_dist.broker.pool import DeferredEndPool, End, defer_end
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def pool() -> Iterator[PuttingOffPool]:
+def pool() -> Iterator[DeferredEndPool]:
     """A pool for 1,000 tasks."""
-    made = PuttingOffPool(1000)
+    made = DeferredEndPool(1000)
     yield made
     made.on_stop()
 
 
-def test_a_thousand_waiting_tasks_hold_few_threads(pool: PuttingOffPool) -> None:
-    """None ends before it is told to, and then each ends once."""
+def test_a_thousand_waiting_tasks_hold_few_threads(pool: DeferredEndPool) -> None:
+    """None ends before its end is there, and then each ends once."""
     ends: list[End] = []
     outcomes: list[Any] = []
 
     def task() -> tuple[int, str, float]:
-        assert put_off(ends.append)
+        assert defer_end(ends.append)
         return 0, "None", 0.0
 
     before = threading.active_count()
@@ -40,13 +40,13 @@ def test_a_thousand_waiting_tasks_hold_few_threads(pool: PuttingOffPool) -> None
     assert {(failed, value) for failed, value, _ in outcomes} == {(0, "None")}
 
 
-def test_a_task_ends_with_the_error_that_it_is_told(pool: PuttingOffPool) -> None:
+def test_a_task_ends_with_the_error_that_is_passed(pool: DeferredEndPool) -> None:
     """That is how its message is given back."""
     given_back = Reject("the worker stops", requeue=True)
     outcomes: list[Any] = []
 
     def task() -> tuple[int, str, float]:
-        put_off(lambda end: end(given_back))
+        defer_end(lambda end: end(given_back))
         return 0, "None", 0.0
 
     pool.on_apply(task, callback=outcomes.append)
@@ -55,12 +55,12 @@ def test_a_task_ends_with_the_error_that_it_is_told(pool: PuttingOffPool) -> Non
     assert information.exception.exc is given_back
 
 
-def test_a_task_that_fails_or_puts_nothing_off_ends_as_it_would_elsewhere(pool: PuttingOffPool) -> None:
+def test_a_task_that_fails_or_defers_nothing_ends_as_it_would_elsewhere(pool: DeferredEndPool) -> None:
     """What one task put off is not taken for the next one of its thread."""
     outcomes: list[Any] = []
 
     def failing() -> None:
-        put_off(lambda end: end(None))
+        defer_end(lambda end: end(None))
         raise ValueError("no")
 
     for _ in range(8):
@@ -73,10 +73,10 @@ def test_a_task_that_fails_or_puts_nothing_off_ends_as_it_would_elsewhere(pool: 
 
 def test_the_pool_stops_when_the_last_task_has_ended() -> None:
     """So its message is acknowledged before the worker closes its connection."""
-    pool, ends, outcomes = PuttingOffPool(10), list[End](), list[Any]()
+    pool, ends, outcomes = DeferredEndPool(10), list[End](), list[Any]()
 
     def task() -> tuple[int, str, float]:
-        put_off(ends.append)
+        defer_end(ends.append)
         return 0, "None", 0.0
 
     pool.on_apply(task, callback=outcomes.append)
@@ -89,6 +89,6 @@ def test_the_pool_stops_when_the_last_task_has_ended() -> None:
     assert len(outcomes) == 1
 
 
-def test_outside_of_the_pool_nothing_is_put_off() -> None:
+def test_outside_of_the_pool_nothing_is_deferred() -> None:
     """The task then waits in its thread."""
-    assert not put_off(lambda end: end(None))
+    assert not defer_end(lambda end: end(None))

@@ -130,7 +130,7 @@ def test_the_schema_is_told_after_the_query_and_the_system_prompt_stays() -> Non
 
 
 class Reviewer:
-    """Refuses the values that it is told to."""
+    """Refuses these values."""
 
     def __init__(self, *refused: object) -> None:
         self.refused = refused

@@ -1,4 +1,4 @@
-"""What the model is told about its tools: in the system prompt, and the same in every run of the job."""
+"""What the model reads about its tools: in the system prompt, and the same in every run of the job."""
 
 import json
 

@@ -93,7 +93,7 @@ def test_notes_over_parts_keep_what_the_question_needs_as_far_as_there_is_room(
             for part in (text[: max(0, middle)], text[max(0, middle) :]):
                 prompt = (
                     f"This will be asked about the whole of it:\n{item.query}\n\nNotes on the parts before:\n"
-                    f"{notes}\n\nPart 1 of 2:\n{part}\n\nWrite the notes anew, in at most {room} characters."
+                    f"{notes}\n\nPart 1 of 2:\n{part}\n\nRewrite the notes, in at most {room} characters."
                 )
                 notes = asked(SUB, prompt)
             question = f"Notes on a long text:\n{notes}\n\nAnswer from these notes.\n{item.query}"
