@@ -273,12 +273,12 @@ def test_a_process_whose_calls_just_go_on_looks_before_it_starts_another(shared:
 
 
 def test_a_burst_above_the_capacity_is_taken_back_and_answered(shared: Store) -> None:
-    """Without the cut, each of the twenty excess calls would be refused twenty times and fail."""
+    """Without the cut, excess calls would be refused twenty times each, and fail."""
     with SimulatedEndpoint(capacity=10, faults=[Fault(kind="hold")]) as endpoint:
         llm = llm_of(endpoint.url, shared, call_timeout_s=60)
         futures = [llm.submit(request(str(n))) for n in range(30)]
-        wait_until(lambda: endpoint.served.in_flight == 10)
-        wait_until(lambda: endpoint.served.faults.get("capacity", 0) >= 20)
+        # The first refusals may come before the last calls have been made: those wait at once.
+        wait_until(lambda: endpoint.served.in_flight == 10 and "capacity" in endpoint.served.faults)
         endpoint.release()
         results = [future.result() for future in futures]
         assert all(result.failure is None for result in results)
