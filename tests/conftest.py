@@ -10,6 +10,7 @@ from xdist.remote import Producer  # type: ignore[import-untyped]  # it ships no
 
 from rlm_dist.errors import SandboxError
 from rlm_dist.sandbox.bubblewrap import prefixes
+from rlm_dist.sandbox.level import Level
 from rlm_dist.store import Store, connect
 from tests.support.key_leaks import end_all_jobs, leaked_keys
 from tests.support.redis_servers import RedisServer, flavours, running
@@ -31,7 +32,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SideByS
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests to which Debian's programs make a difference, and start the longest first."""
     for item in items:
-        if item.nodeid.startswith(("tests/sandbox/", "tests/integration/sandbox/")):
+        if "/sandbox/" in item.nodeid and Level.NAMESPACES in item.name:  # no other level uses bubblewrap
             item.add_marker("debian")
     longest_first(items)
 
