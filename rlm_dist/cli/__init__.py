@@ -7,7 +7,7 @@ _INTERRUPTED = 130  # what a shell makes of SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command and exit the process with its code; Ctrl-C while modules are loaded ends it silently."""
+    """Run one command and exit the process with its code; Ctrl-C while modules load ends it silently."""
     try:
         from rlm_dist.cli.app import main as run  # noqa: PLC0415  # Ctrl-C may come meanwhile
 
