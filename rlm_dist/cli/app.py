@@ -4,17 +4,22 @@ Exit codes: 0 done; 1 failed; 2 bad usage or bad input; 3 ended without an answe
 model endpoint cannot be reached.
 """
 
+import errno
 import gc
+import os
 import resource
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from rlm_dist.cli.commands import COMMANDS, LazyGroup, not_loaded
 from rlm_dist.errors import RLMError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_BAD_INPUT = 2
 
 
 def make_cli() -> typer.Typer:
@@ -51,8 +56,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         from rlm_dist.cli.output import report  # noqa: PLC0415  # --help does without it
 
         sys.exit(report(error, as_json="--json" in arguments))
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _end_on_full_disk(error)
     finally:
         gc.freeze()  # the last collections would visit all that is loaded
+
+
+def _end_on_full_disk(error: OSError) -> NoReturn:
+    """Exit with a message that names the file; without a name it is what stdout goes to."""
+    if error.filename is None:  # what is left of stdout would fail again when the process ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    from rlm_dist.cli.output import clean  # noqa: PLC0415  # --help does without it
+
+    place = error.filename or "standard output"
+    typer.echo(clean(f"error: {place}: cannot be written ({error.strerror})"), err=True)
+    sys.exit(_BAD_INPUT)
 
 
 def _warn_of_unknown_variables() -> None:
@@ -93,7 +113,8 @@ def _show_version(wanted: bool) -> None:
 
 def _callback(
     version: Annotated[  # its callback does it all
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it and exit.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
     """Makes Typer require the name of a sub-command even if there is only one."""

@@ -12,7 +12,7 @@ import typer
 
 from rlm_dist.cli import options
 from rlm_dist.cli.client_session import open_client
-from rlm_dist.cli.output import Output, json_line
+from rlm_dist.cli.output import Output, write_json
 from rlm_dist.cli.result_files import result_file
 from rlm_dist.cli.status import find_batch
 from rlm_dist.cli.submission import refuse_cancelled, storing
@@ -143,11 +143,13 @@ def results(
     """Write a batch's results as JSON lines, in order of submission, as far as they are there."""
     out = Output(as_json=as_json)
     collected: list[object] = []
+    if output and errors and output.resolve() == errors.resolve() and not output.is_char_device():
+        raise InputError(("--output and --errors name the same file; without --errors it holds all lines",))
     with open_client(load_settings(), out, needs_workers=follow) as client, ExitStack() as held:
         total = sum(find_batch(client.store, batch).counts.values())
         open_file = partial(result_file, grows=follow, force=force)
         write = (
-            held.enter_context(open_file(output)) if output else collected.append if as_json else _to_stdout
+            held.enter_context(open_file(output)) if output else collected.append if as_json else write_json
         )
         write_error = held.enter_context(open_file(errors)) if errors else write
         written = failed = 0
@@ -171,7 +173,3 @@ def _line(record: JobRecord) -> object:
     if record.spec.form == "openai":
         return openai_line(result, record.spec.model, created_s=(record.ended_ms or 0) // 1000)
     return result
-
-
-def _to_stdout(document: object) -> None:
-    typer.echo(json_line(document))

@@ -23,7 +23,7 @@ def open_client(
     cluster = presence(settings.home) if settings.redis_url is None else None
     family = prompts or (cluster.prompts if cluster else None)
     with with_redis(settings.with_prompts(family)) as resolved, Client(resolved) as client:
-        if settings.redis_url is None and cluster is None:
+        if needs_workers and settings.redis_url is None and cluster is None:
             out.note("no workers are running here; rlm-dist up starts them")
         elif needs_workers:
             note_missing_workers(client.store, out)

@@ -23,6 +23,7 @@ def delete(
     with open_client(load_settings(), Output(as_json=as_json), needs_workers=False) as client:
         record = find(client.store, id_)
         kind = "batch" if isinstance(record, BatchRecord) else "job"
+        id_ = record.id if isinstance(record, BatchRecord) else record.spec.id  # it may be a name
         if not yes:
             if not sys.stdin.isatty():
                 raise InputError((f"{kind} {id_}: deleting cannot be undone; --yes says that it is meant",))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rlm_dist.cli import options
-from rlm_dist.cli.output import Output, json_line
+from rlm_dist.cli.output import Output, write_json
 from rlm_dist.cli.result_files import Write, result_file
 from rlm_dist.cli.session import open_stores
 from rlm_dist.cli.status import find_batch
@@ -56,7 +56,7 @@ def export(
     out, counts = Output(), ExportCounts()
     with open_stores(load_settings()) as (store, payloads), ExitStack() as held:
         find_batch(store, batch)
-        write: Write = _to_stdout
+        write: Write = write_json
         if output is not None:
             write = held.enter_context(result_file(output, grows=False, force=force, private=True))
         for line in training_lines(store, payloads, batch, TrainingForm(form, sub_calls), chosen, counts):
@@ -74,7 +74,3 @@ def export(
 
 def _reasons(left_out: Counter[str]) -> str:
     return ", ".join(f"{number} {reason}" for reason, number in left_out.most_common())
-
-
-def _to_stdout(document: object) -> None:
-    typer.echo(json_line(document))

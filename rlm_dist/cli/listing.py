@@ -78,7 +78,7 @@ def list_(
                 order=sort or JobOrder.INDEX, descending=descending, after=after, limit=limit,
             )  # fmt: skip
             lines = job_rows(page.rows)
-    out.result(page, lambda: lines)
+    out.result(page, lambda: lines if page.rows else [f"no {kind}"])
     if page.next:
         out.note(f"there are more; continue with --after {page.next}")
 

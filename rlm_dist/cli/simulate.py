@@ -16,6 +16,7 @@ from rlm_dist.simulated.faults import Fault
 from rlm_dist.simulated.server import Latency
 
 _FAULTS = TypeAdapter(list[Fault])
+_EXAMPLE = '[{"kind": "status", "status": 429, "probability": 0.1}]'
 
 
 def simulate(
@@ -23,9 +24,7 @@ def simulate(
     latency_s: Annotated[float, typer.Option(min=0, help="Median time of an answer, in seconds.")] = 0.0,
     sigma: Annotated[float, typer.Option(min=0, help="Sigma of its lognormal spread.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the spread.")] = 0,
-    faults: Annotated[
-        str, typer.Option(metavar="JSON", help='What goes wrong, such as [{"kind": "rate", "every": 10}].')
-    ] = "[]",
+    faults: Annotated[str, typer.Option(metavar="JSON", help=f"What goes wrong, such as {_EXAMPLE}.")] = "[]",
     exit_with_stdin: Annotated[
         bool, typer.Option("--exit-with-stdin", help="End when standard input closes.")
     ] = False,

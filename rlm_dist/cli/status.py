@@ -100,13 +100,14 @@ def find_batch(store: Store, id_: str) -> BatchRecord:
     """The batch with this id.
 
     Raises:
-        InputError: if it is the id of a job.
+        InputError: if it is the id or the name of a job.
         NotFound: if there is no such batch.
     """
     try:
         return store.batches.get(id_)
     except NotFound:
         (job,) = store.jobs.records([id_])
+        job = job or _named_job(store, id_)
         if job is None:
             raise
         within = f" of batch {job.spec.batch_id}" if job.spec.batch_id else ""

@@ -24,6 +24,7 @@ def wait(
     out = Output(as_json=as_json)
     with open_client(load_settings(), out) as client:
         record = find(client.store, id_)
+        id_ = record.spec.id if isinstance(record, JobRecord) else record.id  # it may be a name
         handle = client.job(id_) if isinstance(record, JobRecord) else client.batch(id_)
         try:
             handle.wait(timeout)

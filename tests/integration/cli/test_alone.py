@@ -55,6 +55,19 @@ def batch_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("kept_server")
+@pytest.mark.parametrize(
+    ("words", "noted"),
+    [(["delete", "b1"], False), (["results", "b1"], False), (["wait", "b1"], True), (["retry", "b1"], True)],
+)
+def test_missing_workers_are_noted_only_where_a_command_needs_them(
+    cli: Cli, words: list[str], noted: bool
+) -> None:
+    done = cli(*words)
+    assert done.code == 2
+    assert ("no workers are running here" in done.err) == noted
+
+
 def test_sums_that_do_not_add_up_are_told(cli: Cli, home: Path, batch_file: Path) -> None:
     with server(home) as url, connect(url, client_name="test") as client:
         assert cli("submit", batch_file, "--batch-id", "b1").code == 0

@@ -39,11 +39,20 @@ def test_an_ambiguous_name_lists_the_jobs(cli: Cli) -> None:
     assert "no such job or batch: q" in cli("status", "q").err
 
 
-@pytest.mark.parametrize("command", ["pause", "resume", "results", "retry"])
-def test_a_job_where_a_batch_is_needed_is_said(cli: Cli, command: str) -> None:
-    done = cli(command, "b1-0")
+def test_a_job_is_waited_for_and_deleted_by_its_name(cli: Cli) -> None:
+    cli("cancel", "b2")
+    assert cli("wait", "q10", "--json").document == {"id": "b2-0", "state": "cancelled"}
+    assert cli("wait", "b2/a/b", "--json").document == {"id": "b2-2", "state": "cancelled"}
+    done = cli("delete", "q10", "--yes", "--json")
+    assert (done.code, "b2-0" in done.err, "b2" in done.err) == (2, True, True)  # it goes with its batch
+
+
+@pytest.mark.parametrize("name", ["b1-0", "q1", "b1/q1"])
+@pytest.mark.parametrize("command", ["pause", "resume", "results", "retry", "export"])
+def test_a_job_where_a_batch_is_needed_is_said(cli: Cli, command: str, name: str) -> None:
+    done = cli(command, name)
     assert (done.code, done.out) == (2, "")
-    assert "b1-0 is a job of batch b1, not a batch" in done.err
+    assert f"{name} is a job of batch b1, not a batch" in done.err
 
 
 def test_a_batch_where_a_job_is_needed_is_said(cli: Cli) -> None:

@@ -60,6 +60,17 @@ def test_a_shell_completes_commands_and_options(line: str, word: str) -> None:
     assert word in done.stdout.split()
 
 
+def test_results_and_errors_do_not_overwrite_each_other(cli: Cli, tmp_path: Path) -> None:
+    done = cli("results", "b", "-o", tmp_path / "a", "--errors", tmp_path / "x/../a")
+    assert (done.code, list(tmp_path.glob("a"))) == (2, [])
+    assert "--output and --errors name the same file" in done.err
+
+
+def test_an_empty_list_says_so(cli: Cli) -> None:
+    assert cli("list").out == "no batches\n"
+    assert cli("list", "jobs", "--state", "failed").out == "no jobs\n"
+
+
 def test_run_takes_several_files_after_one_option(cli: Cli, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)

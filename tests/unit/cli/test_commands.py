@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -9,10 +10,12 @@ from importlib import import_module
 
 import pytest
 import typer
+from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 from rlm_dist.cli.app import make_cli
 from rlm_dist.cli.commands import COMMANDS, load_command
+from rlm_dist.simulated.faults import Fault
 
 OF_A_JOB = ("status", "list", "cost", "cancel", "pause", "finish", "trace", "top", "limits", "env")
 
@@ -81,6 +84,39 @@ def test_a_shell_completes_commands_and_options(words: str, index: str, complete
     shell = {"_RLM_DIST_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": index}
     done = python(code, shell)
     assert done.stdout.split() == [completed]
+
+
+@pytest.mark.parametrize("module", ["rlm_dist.cli.app", "rlm_dist.settings", "rlm_dist.cli.status"])
+def test_ctrl_c_while_modules_are_loaded_ends_a_command_without_a_traceback(module: str) -> None:
+    code = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from rlm_dist.cli import main\n"
+        "main(['status'])"
+    )
+    done = python(code, {})
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "")
+
+
+@pytest.mark.parametrize("word", ["--version", "--help"])
+def test_a_full_disk_behind_stdout_is_one_line(word: str) -> None:
+    code = f"from rlm_dist.cli import main; main([{word!r}])"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == "error: standard output: cannot be written (No space left on device)\n"
+
+
+def test_the_example_of_faults_is_one() -> None:
+    shown = CliRunner().invoke(make_cli(), ["simulate", "-h"], terminal_width=300).output
+    example = re.search(r"such as (\[.*\])\.", shown)
+    assert example
+    assert TypeAdapter(list[Fault]).validate_json(example[1])
 
 
 def test_help_loads_no_command_no_models_and_no_settings() -> None:
