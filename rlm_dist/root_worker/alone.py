@@ -1,7 +1,7 @@
-"""The program of a process that runs one job: ``python -P -m rlm_dist.root_worker.alone JOB_ID TASK_ID PIPE``.
+"""The program of a process that runs one job: ``python -P -m rlm_dist.root_worker.alone JOB TASK PIPE``.
 
-It is started by a root worker (see ``own_process``) and has the settings of its environment. It writes what it
-measures to the file descriptor ``PIPE``. SIGTERM parks the job.
+It is started by a root worker (see ``own_process``) and has the settings of its environment. It writes what
+it measures to the file descriptor ``PIPE``. SIGTERM parks the job.
 """
 
 import signal

@@ -1,8 +1,8 @@
 """Runs jobs with which workers have died in processes of their own, so that they take no other job along.
 
 If such a job kills its process again, that is the job's doing; if the process lives, the job was innocent.
-The program of the process is ``alone``. It ends when its worker does, and parks its job if there is time. What
-it measures is counted by the worker.
+The program of the process is ``alone``. It ends when its worker does, and parks its job if there is time.
+What it measures is counted by the worker.
 """
 
 import subprocess
