@@ -17,7 +17,8 @@ class Backlog(Wire):
     ``calls_waiting`` are the calls that no worker has claimed, ``calls_claimed`` those that one has, and
     ``calls_in_flight`` the requests that are at an endpoint. The live workers can run ``root_slots`` jobs of
     depth 0 and ``sub_slots`` calls at once. ``depths`` has the jobs and slots of each depth
-    from 0. ``messages`` counts those in the queues, by ``<queue>:<priority>``: a message of a root queue is one job, one of ``rlm.sub`` up to 16 calls.
+    from 0. ``messages`` counts those in the queues, by ``<queue>:<priority>``: a message of a root queue is
+    one job, one of ``rlm.sub`` up to 16 calls.
     """
 
     jobs_waiting: int
