@@ -14,7 +14,7 @@ from rlm_dist.store.connection import StorePart
 _AHEAD_MS = 5_000
 
 
-class _Running(NamedTuple):
+class _RunningLoad(NamedTuple):
     """Of the running jobs: the calls that no worker has, those that one has, and the jobs by depth."""
 
     calls_waiting: int
@@ -86,7 +86,7 @@ class BacklogStore(StorePart):
         replies = self._scripts_at_once("slots_live", [([*names, keys.LEASES], ()) for names in of_workers])
         return [int(slots) for slots, *_ in replies]
 
-    def _of_running(self, job_ids: list[str]) -> _Running:
+    def _of_running(self, job_ids: list[str]) -> _RunningLoad:
         def read() -> list[Any]:
             pipe = self._client.pipeline(transaction=False)
             for job_id in job_ids:
@@ -103,7 +103,7 @@ class BacklogStore(StorePart):
         pairs = zip(replies[2::4], replies[3::4], strict=True)
         claimed = sum(int(number or 0) for number, (parent, _) in pairs if parent not in running)
         jobs = Counter(int(depth or 0) for _, depth in replies[3::4])
-        return _Running(max(0, opened - settled - claimed), claimed, jobs)
+        return _RunningLoad(max(0, opened - settled - claimed), claimed, jobs)
 
 
 def _depths(slots: list[int], jobs: Counter[int], max_depth: int) -> tuple[DepthLoad, ...]:

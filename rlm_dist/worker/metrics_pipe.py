@@ -26,7 +26,7 @@ _MOST_LINE_BYTES = 1 << 20
 _LAST_LINES_S = 5.0
 
 
-class EndedCall(Wire):
+class CountedCall(Wire):
     """The arguments of ``Unmeasured.call_ended``, without texts."""
 
     request: CallRequest
@@ -38,7 +38,7 @@ class EndedCall(Wire):
 class Measurement(Wire):
     """One thing to count: a call of a method of ``Unmeasured``, of which one field has the arguments."""
 
-    call: EndedCall | None = None
+    call: CountedCall | None = None
     reply: RootReplied | None = None
     answered: SubCallsAnswered | None = None
     repl_lost: LostBy | None = None
@@ -75,7 +75,7 @@ class PipedMetrics(Unmeasured):
         self, request: CallRequest, result: CallResult, settlement: Settlement, model: str
     ) -> None:
         """A call ended."""
-        call = EndedCall(
+        call = CountedCall(
             request=CallRequest(role=request.role, model=request.model, messages=()),
             result=_without_texts(result),
             settlement=Settlement(

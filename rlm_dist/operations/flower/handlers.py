@@ -46,7 +46,9 @@ class PageServices(NamedTuple):
 class _KnownWorker(Protocol):
     """What Flower knows of a worker from its events."""
 
-    pid: int | None
+    @property
+    def pid(self) -> int | None:
+        """The id of its process."""
 
 
 def worker_name(process: str, workers: Mapping[str, _KnownWorker]) -> str | None:
