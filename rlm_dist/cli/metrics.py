@@ -16,6 +16,7 @@ def backlog(as_json: options.Json = False) -> None:
     """Show what waits and runs: jobs, calls and messages by queue, and the slots of the live workers."""
     settings = load_settings()
     with open_stores(settings) as (store, _):
-        found = store.backlog.read(message_lists(settings.broker_prefix, settings.max_depth))
+        lists = message_lists(settings.broker_prefix, settings.max_depth)
+        found = store.backlog.read(lists, settings.max_depth)
     rows = [(name, f"{number:,}") for name, number in found.fields().items()]
     Output(as_json=as_json).result(found, lambda: list(table([("NAME", "NUMBER"), *rows])))

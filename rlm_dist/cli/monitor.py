@@ -64,7 +64,7 @@ def flower(
                 PageAccess(store, payloads, Snapshots(store), settings, show_content),
                 choices=FlowerChoices(address, port, read_write),
                 ready=ready,
-                read_numbers=partial(read_numbers, store, settings.broker_prefix),
+                read_numbers=partial(read_numbers, store, settings.broker_prefix, settings.max_depth),
             )
 
 

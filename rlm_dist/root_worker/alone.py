@@ -1,7 +1,7 @@
-"""The program of a process that runs one job: ``python -P -m rlm_dist.root_worker.alone JOB_ID TASK_ID``.
+"""The program of a process that runs one job: ``python -P -m rlm_dist.root_worker.alone JOB TASK PIPE``.
 
-It is started by a root worker (see ``own_process``) and has the settings of its environment. SIGTERM parks
-the job.
+It is started by a root worker (see ``own_process``) and has the settings of its environment. It writes what
+it measures to the file descriptor ``PIPE``. SIGTERM parks the job.
 """
 
 import signal
@@ -15,12 +15,13 @@ from rlm_dist.root_worker.worker import RootWorker
 from rlm_dist.schema import Role
 from rlm_dist.settings import load_settings
 from rlm_dist.worker.logging_setup import configure_logs
-from rlm_dist.worker.metrics import Unmeasured
+from rlm_dist.worker.metrics_pipe import PipedMetrics
 from rlm_dist.worker.startup import keep_private
 
 
-def main(job_id: str, task_id: str) -> None:
+def main(job_id: str, task_id: str, pipe: int) -> None:
     """Run the job until it ends or is parked."""
+    metrics = PipedMetrics(pipe)
     settings = load_settings()
     configure_logs(settings.log_level, settings.log_format, role=Role.ROOT.value)
     keep_private()
@@ -30,10 +31,10 @@ def main(job_id: str, task_id: str) -> None:
     watch_lifeline()
     with (
         make_app(settings) as app,
-        closing(RootWorker(app, settings, jobs=0, stopping=stopping.is_set, metrics=Unmeasured())) as worker,
+        closing(RootWorker(app, settings, jobs=0, stopping=stopping.is_set, metrics=metrics)) as worker,
     ):
         worker.run(job_id, task_id)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -2,6 +2,7 @@
 
 If such a job kills its process again, that is the job's doing; if the process lives, the job was innocent.
 The program of the process is ``alone``. It ends when its worker does, and parks its job if there is time.
+What it measures is counted by the worker.
 """
 
 import subprocess
@@ -13,6 +14,8 @@ import structlog
 
 from rlm_dist.local.child_python import worker_environment
 from rlm_dist.local.lifeline import Lifeline
+from rlm_dist.worker.metrics import Unmeasured
+from rlm_dist.worker.metrics_pipe import MetricsPipe
 
 log = structlog.get_logger()
 
@@ -22,10 +25,14 @@ _LOOK_S = 0.5
 
 
 class OwnProcesses:
-    """Runs jobs in processes of their own; ``stopping()`` says that this worker stops."""
+    """Runs jobs in processes of their own, and counts what they measure in ``metrics``.
 
-    def __init__(self, stopping: Callable[[], bool]) -> None:
+    ``stopping()`` says that this worker stops.
+    """
+
+    def __init__(self, stopping: Callable[[], bool], metrics: Unmeasured) -> None:
         self._stopping = stopping
+        self._metrics = metrics
         self._places = threading.BoundedSemaphore(_AT_ONCE)
 
     def run(self, job_id: str, task_id: str) -> None:
@@ -45,13 +52,15 @@ class OwnProcesses:
     def _run(self, job_id: str, task_id: str) -> None:
         with (
             Lifeline() as lifeline,
+            MetricsPipe(self._metrics) as pipe,
             subprocess.Popen(
-                [sys.executable, "-P", "-m", _PROGRAM, job_id, task_id],
+                [sys.executable, "-P", "-m", _PROGRAM, job_id, task_id, str(pipe.descriptor)],
                 env=worker_environment({}) | lifeline.variables,
                 stdin=subprocess.DEVNULL,
-                pass_fds=(lifeline.descriptor,),
+                pass_fds=(lifeline.descriptor, pipe.descriptor),
             ) as process,
         ):
+            pipe.follow()
             asked = False
             while process.poll() is None:
                 if self._stopping() and not asked:

@@ -98,7 +98,7 @@ class RootWorker(Worker):
             self._repls.prepare()
         except SandboxError as error:  # the first job tries again, and fails if it must
             log.warning("fork_server_not_started", error=str(error))
-        self._own_processes = OwnProcesses(stopping)
+        self._own_processes = OwnProcesses(stopping, metrics)
         self._leases = LeaseKeeper(self.store.jobs, stopping=stopping, waits=self._endpoint_away)
 
     def _published_window(self, model: str) -> int | None:

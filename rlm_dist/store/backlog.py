@@ -1,10 +1,11 @@
 """The backlog of jobs and calls: read from the state of jobs, and published in one hash for other tools."""
 
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from rlm_dist.schema import Role
-from rlm_dist.schema.backlog import Backlog
+from rlm_dist.schema import MOST_DEPTH, Role
+from rlm_dist.schema.backlog import Backlog, DepthLoad
 from rlm_dist.store import keys
 from rlm_dist.store.capacity import requests_by_job
 from rlm_dist.store.connection import StorePart
@@ -13,11 +14,19 @@ from rlm_dist.store.connection import StorePart
 _AHEAD_MS = 5_000
 
 
+class _RunningLoad(NamedTuple):
+    """Of the running jobs: the calls that no worker has, those that one has, and the jobs by depth."""
+
+    calls_waiting: int
+    calls_claimed: int
+    jobs: Counter[int]
+
+
 class BacklogStore(StorePart):
     """The part of the store for the backlog; ``lists`` are the broker's Redis lists by the names to show."""
 
-    def read(self, lists: Mapping[str, str]) -> Backlog:
-        """The backlog now."""
+    def read(self, lists: Mapping[str, str], max_depth: int = 1) -> Backlog:
+        """The backlog now; the depths below ``max_depth`` are in it even if nothing is there."""
         now_ms = self._now_ms()
 
         def read_lists() -> list[Any]:
@@ -32,31 +41,36 @@ class BacklogStore(StorePart):
             return list(pipe.execute())
 
         now, waiting, paused, running, announced, *lengths = self._reach(read_lists)
-        calls_waiting, calls_claimed = self._calls(running)
-        root_slots, sub_slots = (
-            int(self._script("slots_live", [*keys.slots(role), keys.LEASES])[0])
-            for role in (Role.ROOT, Role.SUB)
-        )
+        of_running = self._of_running(running)
+        *root_slots, sub_slots = self._slots()
         return Backlog(
             jobs_waiting=waiting,
             jobs_paused=paused,
             jobs_running=len(running),
-            calls_waiting=calls_waiting,
-            calls_claimed=calls_claimed,
+            calls_waiting=of_running.calls_waiting,
+            calls_claimed=of_running.calls_claimed,
             calls_in_flight=sum(requests_by_job(announced, now).values()),
-            root_slots=root_slots,
+            root_slots=root_slots[0],
             sub_slots=sub_slots,
             messages=dict(zip(lists, lengths, strict=True)),
+            depths=_depths(root_slots, of_running.jobs, max_depth),
         )
 
     def publish(
-        self, lists: Mapping[str, str], *, prefix: str, owner: str, every_ms: int, ttl_ms: int
+        self,
+        lists: Mapping[str, str],
+        *,
+        prefix: str,
+        owner: str,
+        every_ms: int,
+        ttl_ms: int,
+        max_depth: int = 1,
     ) -> None:
         """Write the backlog to ``<prefix>rlm:backlog``, unless a worker has done so within ``every_ms``."""
         key, lock = keys.backlog(prefix)
         if not self._reach(lambda: self._client.set(lock, owner, nx=True, px=every_ms)):
             return
-        fields = self.read(lists).fields()
+        fields = self.read(lists, max_depth).fields()
 
         def write() -> None:
             pipe = self._client.pipeline()
@@ -66,16 +80,20 @@ class BacklogStore(StorePart):
 
         self._reach(write)
 
-    def _calls(self, job_ids: list[str]) -> tuple[int, int]:
-        """How many calls of these jobs no worker has claimed, and how many one has."""
+    def _slots(self) -> list[int]:
+        """The slots of the live root workers by depth, and then those of the sub workers."""
+        of_workers = [*(keys.slots(Role.ROOT, depth) for depth in range(MOST_DEPTH)), keys.slots(Role.SUB)]
+        replies = self._scripts_at_once("slots_live", [([*names, keys.LEASES], ()) for names in of_workers])
+        return [int(slots) for slots, *_ in replies]
 
+    def _of_running(self, job_ids: list[str]) -> _RunningLoad:
         def read() -> list[Any]:
             pipe = self._client.pipeline(transaction=False)
             for job_id in job_ids:
                 pipe.hlen(keys.job(job_id, "calls"))
                 pipe.hlen(keys.job(job_id, "results"))
                 pipe.hget(keys.job(job_id, "ledger"), "in_flight")
-                pipe.hget(keys.job(job_id), "parent")
+                pipe.hmget(keys.job(job_id), "parent", "depth")
             return list(pipe.execute())
 
         replies = self._reach(read) if job_ids else []
@@ -83,5 +101,13 @@ class BacklogStore(StorePart):
         # A ledger counts the calls of the jobs below it, too.
         running = {keys.job(job_id) for job_id in job_ids}
         pairs = zip(replies[2::4], replies[3::4], strict=True)
-        claimed = sum(int(number or 0) for number, parent in pairs if parent not in running)
-        return max(0, opened - settled - claimed), claimed
+        claimed = sum(int(number or 0) for number, (parent, _) in pairs if parent not in running)
+        jobs = Counter(int(depth or 0) for _, depth in replies[3::4])
+        return _RunningLoad(max(0, opened - settled - claimed), claimed, jobs)
+
+
+def _depths(slots: list[int], jobs: Counter[int], max_depth: int) -> tuple[DepthLoad, ...]:
+    """The load of each depth, up to the deepest at which there is something."""
+    loads = [DepthLoad(jobs_running=jobs[depth], slots=number) for depth, number in enumerate(slots)]
+    used = [depth + 1 for depth, load in enumerate(loads) if load.jobs_running or load.slots]
+    return tuple(loads[: max(max_depth, *used, 1)])

@@ -1,6 +1,7 @@
 """The port on which a worker serves its metrics, if ``RLM_METRICS_PORT`` is set.
 
-A worker is one process. What a job counts that runs in a process of its own is not among them.
+A worker is one process. It also counts what its jobs measure that run in processes of their own
+(``metrics_pipe``).
 """
 
 from typing import NamedTuple

@@ -143,6 +143,7 @@ class Worker:
             owner=self.owner,
             every_ms=_BACKLOG_EVERY_MS,
             ttl_ms=LEASE_MS,
+            max_depth=_depths(self.settings),
         )
 
     def _sweep_blobs(self) -> None:

@@ -130,6 +130,22 @@ def test_a_batch_is_paused_and_resumed_by_keyboard(page: Page, pages: Pages, clu
         assert batches.get("one").state is state
 
 
+def test_without_a_stream_a_page_is_read_every_few_seconds(
+    browser: Browser, pages: Pages, cluster: Bench
+) -> None:
+    with tab(browser) as opened:  # its console tells of the streams that fail
+        page = opened.page
+        page.route("**/events", lambda route: route.fulfill(status=502))
+        page.goto(f"{pages.url}/rlm/batches/one")
+        remember(page)
+        batch = cluster.client.batch("one")
+        batch.pause()
+        expect(page.locator("h1 .badge")).to_have_text("paused", timeout=PATIENCE_MS)
+        batch.resume()
+        expect(page.locator("h1 .badge")).to_have_text("running", timeout=PATIENCE_MS)
+        not_reloaded(page)
+
+
 def test_two_batches_are_compared(page: Page, pages: Pages) -> None:
     page.goto(f"{pages.url}/rlm/compare")
     page.get_by_label("A", exact=True).fill("one")

@@ -5,10 +5,10 @@ whether or not Flower asks for a password, and is refused in read-only mode.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import tornado.web
 from flower.views import BaseHandler  # type: ignore[import-untyped]  # Flower ships no types
@@ -41,6 +41,27 @@ class PageServices(NamedTuple):
     access: PageAccess
     threads: PageThreads
     hub: LiveHub
+
+
+class _KnownWorker(Protocol):
+    """What Flower knows of a worker from its events."""
+
+    @property
+    def pid(self) -> int | None:
+        """The id of its process."""
+
+
+def worker_name(process: str, workers: Mapping[str, _KnownWorker]) -> str | None:
+    """The Celery name of the worker that is, or has started, the process ``<role>@<host>:<pid>``.
+
+    A process that runs one job alone is no worker: it has a name only if its worker is the only one of its
+    role on its host.
+    """
+    role, _, place = process.partition("@")
+    host, _, pid = place.rpartition(":")
+    of_host = [name for name in workers if name.startswith(role) and name.endswith(f"@{host}")]
+    found = [name for name in of_host if str(workers[name].pid) == pid] or of_host
+    return found[0] if len(found) == 1 else None
 
 
 class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower ships no types
@@ -97,14 +118,9 @@ class PageHandler(BaseHandler):  # type: ignore[misc]  # Flower ships no types
 
     def worker_link(self, owner: str | None) -> str | None:
         """Flower's page of the worker whose process has this name; None if that is not one it knows."""
-        role, _, place = (owner or "").removeprefix(self.access.settings.broker_prefix).partition("@")
-        host = place.rpartition(":")[0]
-        known = [
-            name
-            for name in list(self.application.events.state.workers)
-            if name.startswith(role) and name.endswith(f"@{host}")
-        ]
-        return self.links.worker(known[0]) if len(known) == 1 else None
+        process = (owner or "").removeprefix(self.access.settings.broker_prefix)
+        name = worker_name(process, dict(self.application.events.state.workers))
+        return self.links.worker(name) if name else None
 
     def refuse_if_read_only(self) -> None:
         """End the request with 403 in read-only mode."""

@@ -50,7 +50,12 @@ FAMILIES = (
     ),
     ClusterFamily("rlm_calls_in_flight", "Requests at endpoints."),
     ClusterFamily(
-        "rlm_slots", "Jobs (root) and calls (sub) that the live workers can run at once.", ("role",)
+        "rlm_slots",
+        "Jobs (root) and calls (sub) that the live workers can run at once; sub workers have no depth.",
+        ("role", "depth"),
+    ),
+    ClusterFamily(
+        "rlm_running_jobs", "Jobs that run, by depth; those of 1 and more are child jobs.", ("depth",)
     ),
     ClusterFamily(
         "rlm_queue_messages",
@@ -83,10 +88,10 @@ class ClusterNumbers(NamedTuple):
     scopes: list[ScopeState]
 
 
-def read_numbers(store: Store, prefix: str) -> ClusterNumbers:
-    """Read them; ``prefix`` is ``RLM_BROKER_PREFIX``."""
+def read_numbers(store: Store, prefix: str, max_depth: int) -> ClusterNumbers:
+    """Read them; ``prefix`` is ``RLM_BROKER_PREFIX``, ``max_depth`` is ``RLM_MAX_DEPTH``."""
     return ClusterNumbers(
-        backlog=store.backlog.read(message_lists(prefix)),
+        backlog=store.backlog.read(message_lists(prefix, max_depth), max_depth),
         batches=store.batches.totals(MOST_BATCHES),
         scopes=store.limits.scopes(),
     )
@@ -124,7 +129,11 @@ def _of_backlog(backlog: Backlog) -> dict[str, _Values]:
         },
         "rlm_open_calls": {("waiting",): backlog.calls_waiting, ("claimed",): backlog.calls_claimed},
         "rlm_calls_in_flight": {(): backlog.calls_in_flight},
-        "rlm_slots": {(Role.ROOT.value,): backlog.root_slots, (Role.SUB.value,): backlog.sub_slots},
+        "rlm_slots": {
+            **{(Role.ROOT.value, str(depth)): load.slots for depth, load in enumerate(backlog.depths)},
+            (Role.SUB.value, ""): backlog.sub_slots,
+        },
+        "rlm_running_jobs": {(str(depth),): load.jobs_running for depth, load in enumerate(backlog.depths)},
         "rlm_queue_messages": {
             (queue, priority): number
             for (queue, _, priority), number in zip(queues, backlog.messages.values(), strict=True)

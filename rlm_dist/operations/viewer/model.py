@@ -27,6 +27,7 @@ from rlm_dist.schema import (
 from rlm_dist.schema.events import (
     REPLAY_DIVERGED,
     CellRan,
+    ChildrenAnswered,
     JobEnded,
     JobStarted,
     Marked,
@@ -80,11 +81,25 @@ class ReplyView:
 
 
 @dataclass(frozen=True)
+class ToolView:
+    """One call of a tool; ``arguments`` and ``result``, or the error if it failed, are JSON, maybe cut."""
+
+    name: str
+    seconds: float
+    ok: bool
+    from_store: bool
+    arguments: str | None = None
+    result: str | None = None
+
+
+@dataclass(frozen=True)
 class CellView:
     """A code block; ``key`` is its place among all blocks of the job, by which its sub-calls are found.
 
-    ``running`` says that it has not ended, or that the job ended in it: its code and output are then not
-    known. ``output_chars`` counts those of the output, shown or not.
+    ``calls`` counts its sub-calls and ``children``, the child jobs that it asked for; ``unused_calls`` those
+    that were issued ahead and that no code of this or earlier blocks has asked for. ``running`` says that it
+    has not ended, or that the job ended in it: its code and output are then not known. ``output_chars``
+    counts those of the output, shown or not.
     """
 
     key: int
@@ -100,6 +115,9 @@ class CellView:
     calls: int = 0
     failed_calls: int = 0
     truncated_calls: int = 0
+    unused_calls: int = 0
+    children: int = 0
+    tools: tuple[ToolView, ...] = ()
     state_lost: bool = False
     running: bool = False
     replays: int = 0
@@ -108,6 +126,11 @@ class CellView:
     def name(self) -> str:
         """The id of its element in the page."""
         return f"block-{self.key}"
+
+    @property
+    def sub_calls(self) -> int:
+        """Its sub-calls."""
+        return max(0, self.calls - self.children)
 
 
 @dataclass(frozen=True)
@@ -134,7 +157,12 @@ class TurnView:
     @property
     def calls(self) -> int:
         """The sub-calls of its blocks."""
-        return sum(cell.calls for cell in self.cells)
+        return sum(cell.sub_calls for cell in self.cells)
+
+    @property
+    def children(self) -> int:
+        """The child jobs that its blocks asked for."""
+        return sum(cell.children for cell in self.cells)
 
     @property
     def failed(self) -> bool:
@@ -310,10 +338,12 @@ def _gauges(
 
 @dataclass
 class _Open:
-    """What a sample has begun: the answered calls of a block that has not ended; whether it has replied."""
+    """What a sample has begun: what a block that has not ended has asked for; whether it has replied."""
 
     ids: list[str] = field(default_factory=list)
     calls: int = 0
+    children: int = 0
+    tools: list[ToolView] = field(default_factory=list)
     opening_over: bool = False
 
 
@@ -353,8 +383,10 @@ class _Builder:
                 self._cell(at_ms, event)
             case Marked() as event:
                 self._mark(at_ms, event)
-            case ToolCalled():
-                pass  # the text trace shows them
+            case ChildrenAnswered() as event:
+                self._samples[event.sample].children += event.children
+            case ToolCalled() as event:
+                self._samples[event.sample].tools.append(self._tool(event))
             case JobEnded():
                 pass  # the record says more
 
@@ -367,11 +399,12 @@ class _Builder:
         last, opened = self._last(sample), self._samples[sample]
         # A sample ends before its job does, so of several samples only open calls tell.
         is_open = last and last.reply and last.observation_chars is None and not self._final and self._single
-        if opened.ids or opened.calls or is_open:
+        if opened.ids or opened.calls or opened.children or opened.tools or is_open:
             turn = self._turn(last.number if last else 0, 0, sample)
             cell = CellView(
                 key=self._cells, turn=turn.number, block=len(turn.cells), at_ms=turn.at_ms,
-                calls=opened.calls, running=True,
+                calls=opened.calls + opened.children, running=True,
+                children=opened.children, tools=tuple(opened.tools),
             )  # fmt: skip
             self._cells += 1
             self._place(cell.key, sample)
@@ -432,6 +465,8 @@ class _Builder:
             output=event.output if self._content else None, output_chars=len(event.output),
             error=event.error if self._content else None, failed=event.error is not None,
             calls=event.calls, failed_calls=event.failed_calls, truncated_calls=event.truncated_calls,
+            unused_calls=event.unused_calls, children=self._samples[event.sample].children,
+            tools=tuple(self._samples[event.sample].tools),
             state_lost=event.state_lost, replays=int(event.replayed),
         )  # fmt: skip
         self._cells += 1
@@ -439,14 +474,21 @@ class _Builder:
         self._update(replace(turn, cells=(*turn.cells, cell)))
 
     def _place(self, key: int, sample: int) -> None:
-        """Give the calls that a sample had answered since its last block to this one."""
+        """Give the calls that a sample had answered since its last block to this one, and forget the rest."""
         opened = self._samples[sample]
         start = sum(1 for place, _ in self.cell_of.values() if place == key) if opened.ids else 0
         for call_id in opened.ids:
             if call_id not in self.cell_of:
                 self.cell_of[call_id] = (key, start)
                 start += 1
-        opened.ids, opened.calls = [], 0
+        opened.ids, opened.calls, opened.children, opened.tools = [], 0, 0, []
+
+    def _tool(self, event: ToolCalled) -> ToolView:
+        return ToolView(
+            event.name, event.seconds, event.ok, event.from_store,
+            arguments=event.arguments if self._content else None,
+            result=event.result if self._content else None,
+        )  # fmt: skip
 
     def _mark(self, at_ms: int, event: Marked) -> None:
         # Root calls mark what happens to them with turn 0: it belongs to the turn that is under way.
@@ -455,31 +497,3 @@ class _Builder:
         detail = event.detail if self._content or event.kind in _OWN_MARKS else ""
         mark = MarkView(at_ms, event.kind, detail, event.kind in _WARNINGS)
         self._update(replace(turn, marks=(*turn.marks, mark)))
-
-
-@dataclass(frozen=True)
-class TimelineSpan:
-    """A bar of the timeline: a reply of the root model, or a block; ``target`` is the id of what it shows."""
-
-    kind: str
-    label: str
-    at_ms: int
-    ms: int
-    target: str
-    failed: bool = False
-
-
-def timeline(job: Trajectory) -> list[TimelineSpan]:
-    """The root model's replies and the blocks, in order; sub-calls come from their rows."""
-    spans = []
-    for turn in job.turns:
-        title = job.title(turn).lower()
-        if turn.reply is not None and turn.reply.seconds:
-            ms = round(turn.reply.seconds * 1000)
-            label = f"{title}: reply of {turn.reply.model}"
-            spans.append(TimelineSpan("root", label, turn.reply.at_ms - ms, ms, turn.name))
-        for cell in turn.cells:
-            ms, label = round(cell.seconds * 1000), f"{title}, block {cell.block}"
-            if not cell.running:
-                spans.append(TimelineSpan("block", label, cell.at_ms, ms, cell.name, cell.failed))
-    return spans

@@ -21,8 +21,9 @@ from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.errors import InputError, NotFound
 from rlm_dist.operations.trace_text import MOST_CHILDREN, context_text
 from rlm_dist.operations.viewer.call_rows import COLUMNS, CallRow, call_rows, texts, values
-from rlm_dist.operations.viewer.model import Trajectory, timeline, trajectory
+from rlm_dist.operations.viewer.model import Trajectory, trajectory
 from rlm_dist.operations.viewer.render import environment, inline, json_script, policy
+from rlm_dist.operations.viewer.timeline import timeline
 from rlm_dist.schema import NANO, BatchRecord, JobRecord
 from rlm_dist.store import Store
 from rlm_dist.store.trace import read_trace

@@ -50,7 +50,7 @@ def test_one_scrape_has_flowers_metrics_and_the_clusters_without_a_password(flow
     assert {family.name for family in FAMILIES} <= found.names()
     assert any(name.startswith("flower_") for name in found.names())
     assert found.value("rlm_redis_up") == 1
-    assert found.value("rlm_slots", role="root") == 0
+    assert found.value("rlm_slots", role="root", depth="0") == 0
 
 
 def test_with_a_prefix_the_metrics_are_below_it(redis_server: RedisServer) -> None:

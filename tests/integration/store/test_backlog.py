@@ -7,7 +7,7 @@ import redis
 from rlm_dist.broker.app import make_app, message_lists
 from rlm_dist.broker.publish import SubTasks, send_root, send_sub
 from rlm_dist.schema import Role
-from rlm_dist.schema.backlog import Backlog
+from rlm_dist.schema.backlog import Backlog, DepthLoad
 from rlm_dist.settings import Settings
 from rlm_dist.store import Store
 from tests.support.store_values import LEASE_MS, SHORT_MS, opens, running_job, settlement, spec
@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 LISTS = message_lists("")
 NOTHING = Backlog(
     jobs_waiting=0, jobs_paused=0, jobs_running=0, calls_waiting=0, calls_claimed=0, calls_in_flight=0,
-    root_slots=0, sub_slots=0, messages=dict.fromkeys(LISTS, 0),
+    root_slots=0, sub_slots=0, messages=dict.fromkeys(LISTS, 0), depths=(DepthLoad(),),
 )  # fmt: skip
 
 
@@ -56,6 +56,21 @@ def test_slots_are_those_of_live_workers_by_role(store: Store) -> None:
     wait_until(lambda: store.backlog.read(LISTS).root_slots == 1)
     assert store.backlog.read(LISTS).sub_slots == 256
     assert store.workers.live() == ["sub-1"]
+
+
+def test_jobs_and_slots_are_shown_by_depth(store: Store) -> None:
+    epoch = running_job(store, "j1", max_depth=3)
+    child = spec("j2", max_depth=3).model_copy(update={"parent_id": "j1", "depth": 1})
+    store.children.open("j1", epoch, [child])
+    assert store.jobs.start("j2", "root-1", LEASE_MS)
+    store.workers.announce_slots("root-1", 8, LEASE_MS, role=Role.ROOT)
+    store.workers.announce_slots("root-2", 4, LEASE_MS, role=Role.ROOT, depth=1)
+    found = store.backlog.read(LISTS)
+    assert (found.jobs_running, found.root_slots) == (2, 8)
+    assert found.depths == (DepthLoad(jobs_running=1, slots=8), DepthLoad(jobs_running=1, slots=4))
+    assert store.backlog.read(LISTS, max_depth=3).depths[2:] == (DepthLoad(),)
+    deeper = {name: number for name, number in found.fields().items() if name.endswith(".1")}
+    assert deeper == {"jobs_running.1": 1, "root_slots.1": 4}
 
 
 @pytest.mark.parametrize("prefix", ["", "rlm.mine."])

@@ -14,13 +14,14 @@ from rlm_dist.errors import Unreachable
 from rlm_dist.operations.metrics.cluster import FAMILIES, MOST_ENDPOINTS, ClusterNumbers, metrics_of
 from rlm_dist.operations.metrics.scrape import ClusterCollector
 from rlm_dist.schema import BatchState, JobState
-from rlm_dist.schema.backlog import Backlog
+from rlm_dist.schema.backlog import Backlog, DepthLoad
 from rlm_dist.schema.limits import ScopeState
 from rlm_dist.store.batches import BatchTotals
 
 BACKLOG = Backlog(
     jobs_waiting=3, jobs_paused=2, jobs_running=1, calls_waiting=30, calls_claimed=20, calls_in_flight=10,
     root_slots=8, sub_slots=256, messages={"rlm.root:high": 1, "rlm.sub:normal": 7},
+    depths=(DepthLoad(jobs_running=1, slots=8), DepthLoad(slots=4)),
 )  # fmt: skip
 
 
@@ -62,7 +63,9 @@ def test_each_family_is_shown() -> None:
     assert value("rlm_redis_up") == 1
     assert value("rlm_jobs", state="waiting") == 3
     assert value("rlm_open_calls", state="claimed") == 20
-    assert value("rlm_slots", role="sub") == 256
+    assert value("rlm_slots", role="sub", depth="") == 256
+    assert [value("rlm_slots", role="root", depth=depth) for depth in "01"] == [8, 4]
+    assert [value("rlm_running_jobs", depth=depth) for depth in "01"] == [1, 0]
     assert value("rlm_queue_messages", queue="rlm.root", priority="high") == 1
     assert value("rlm_batches", state="paused") == 2
     assert value("rlm_batches", state="running") == 0

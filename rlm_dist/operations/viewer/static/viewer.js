@@ -336,7 +336,7 @@
     }
     const host = document.getElementById("rlm-calls");
     if (!host) return;
-    if (!rows.all.length) { host.append(make("p", { class: "dim" }, "It made no sub-calls.")); return; }
+    if (!rows.all.length) { host.append(make("p", { class: "dim" }, document.getElementById("children") ? "It made no sub-calls itself." : "It made no sub-calls.")); return; }
     filtered(host, "sub-calls", rows.all, [["state", "State"], ["worker", "Worker"], ["model", "Model"]],
       ["id", "worker", "model", "failure"], (all) => callTable(host, rows, all, "All sub-calls", true));
   }
@@ -448,11 +448,12 @@
       this.width = width;
       this.y = 0;
       const total = this.calls.length;
-      const label = "Timeline of " + time(this.whole[1]) + ": " + this.spans.length + " replies and blocks, " + grouped(total) + " sub-calls";
+      const label = "Timeline of " + time(this.whole[1]) + ": " + this.spans.length + " replies, blocks and child jobs, " + grouped(total) + " sub-calls";
       this.drawing = svg("svg", { width, role: "group", "aria-label": label });
       this.axis();
       this.named("Root model", this.spans.filter((span) => span.kind === "root"));
       this.named("Blocks", this.spans.filter((span) => span.kind === "block"));
+      this.named("Child jobs", this.spans.filter((span) => span.kind === "child"));
       for (const [name, calls] of this.lanes()) this.lane(name, calls);
       this.drawing.setAttribute("height", this.y + 4);
       this.frame.replaceChildren(this.drawing);
@@ -480,14 +481,18 @@
     named(name, spans) {
       if (!spans.length) return;
       this.title(name);
+      const ends = []; // of the bars in each row: those of several samples or children lie side by side
       for (const span of spans) {
+        let row = ends.findIndex((end) => end <= span.at_ms + 20);
+        if (row < 0) row = Math.min(ends.length, MOST_ROWS - 1);
+        ends[row] = span.at_ms + span.ms;
         if (span.at_ms + span.ms < this.view[0] || span.at_ms > this.view[1]) continue;
         const tip = span.label + ", " + time(span.ms) + ", after " + time(span.at_ms) + (span.failed ? ", with an error" : "");
         const x = this.x(Math.max(span.at_ms, this.view[0])), end = this.x(Math.min(span.at_ms + span.ms, this.view[1]));
         this.drawing.append(svg("a", { href: "#" + span.target, "aria-label": tip, "data-tip": tip },
-          svg("rect", { x, y: this.y, width: Math.max(2, end - x), height: 12, rx: 2, class: "bar-" + span.kind + (span.failed ? " bad" : "") })));
+          svg("rect", { x, y: this.y + 14 * row, width: Math.max(2, end - x), height: 12, rx: 2, class: "bar-" + span.kind + (span.failed ? " bad" : "") })));
       }
-      this.y += 18;
+      this.y += 4 + 14 * ends.length;
     }
 
     lanes() {

@@ -2,9 +2,11 @@
 
 import pytest
 
-from rlm_dist.operations.viewer.model import Trajectory, timeline, trajectory
+from rlm_dist.operations.viewer.model import ToolView, Trajectory, trajectory
+from rlm_dist.operations.viewer.timeline import timeline
 from rlm_dist.schema import ErrorInfo, JobState
-from rlm_dist.schema.events import JobEnded, Marked
+from rlm_dist.schema.events import ChildrenAnswered, JobEnded, Marked, ToolCalled
+from rlm_dist.schema.lists import ChildRow
 from rlm_dist.store.trace import TracedEvent
 from tests.support.trajectories import (
     MODELS,
@@ -161,3 +163,67 @@ def test_a_job_that_waits_has_a_page_too() -> None:
     waiting = record(state=JobState.QUEUED, started_ms=None, since_ms=None, epoch=0, isolation=None)
     job = trajectory(waiting, [], [], now_ms=START_MS, content=True)
     assert (job.turns, job.ran_s, job.queued_s) == ((), None, 1.5)
+
+
+def asked(children: int, turn: int = 0) -> ChildrenAnswered:
+    return ChildrenAnswered(turn=turn, children=children, failed=0, seconds=1.0, job_ids="")
+
+
+def test_child_jobs_of_a_block_are_no_sub_calls_of_it() -> None:
+    events = (
+        at(0, started()),
+        at(10, replied(0)),
+        at(20, answered(call_ids(2))),
+        at(25, asked(3)),
+        at(30, ran(0, calls=5)),
+        at(40, ran(0, 1, calls=0)),
+    )
+    job = of(*events)
+    assert [(cell.calls, cell.sub_calls, cell.children) for cell in job.cells] == [(5, 2, 3), (0, 0, 0)]
+    assert (job.turns[0].calls, job.turns[0].children) == (2, 3)
+    (open_cell,) = of(*events[:4], state=JobState.RUNNING).cells
+    assert (open_cell.sub_calls, open_cell.children, open_cell.running) == (2, 3, True)
+
+
+def test_calls_issued_ahead_in_vain_are_told() -> None:
+    cell = ran(0, calls=3).model_copy(update={"unused_calls": 2})
+    (shown,) = of(at(0, started()), at(10, replied(0)), at(30, cell)).cells
+    assert shown.unused_calls == 2
+
+
+@pytest.mark.parametrize("content", [True, False])
+def test_tool_calls_belong_to_the_block_that_made_them(content: bool) -> None:
+    called = ToolCalled(name="find", call_id="t", seconds=0.5, ok=False, arguments='["x"]', result='"no"')
+    events = [at(0, started()), at(10, replied(0)), at(20, called), at(30, ran(0)), at(40, ran(0, 1))]
+    cells = of(*events, content=content).cells
+    texts = {"arguments": '["x"]', "result": '"no"'} if content else {}
+    assert [cell.tools for cell in cells] == [
+        (ToolView("find", 0.5, ok=False, from_store=False, **texts),),
+        (),
+    ]
+    (running,) = of(*events[:3], state=JobState.RUNNING).cells
+    assert [tool.name for tool in running.tools] == ["find"]
+    again = of(*events, at(50, started(2)), *events[1:], content=content).cells
+    assert [len(cell.tools) for cell in again] == [1, 0]
+
+
+def test_the_timeline_has_the_child_jobs_that_have_started() -> None:
+    def child(job_id: str, *times: int, state: JobState = JobState.SUCCEEDED) -> ChildRow:
+        started_ms, ended_ms = (*(START_MS + time for time in times), None, None)[:2]
+        return ChildRow(
+            id=job_id, custom_id="c", state=state, depth=1, started_ms=started_ms, ended_ms=ended_ms
+        )
+
+    rows = (
+        child("late", 700, 900), child("early", 500, 800, state=JobState.FAILED),
+        child("runs", 600, state=JobState.RUNNING), child("waits", state=JobState.QUEUED),
+    )  # fmt: skip
+    job = trajectory(
+        record(state=JobState.RUNNING), [], MODELS, now_ms=START_MS + 50_000, content=False, children=rows
+    )
+    assert [(span.label, span.at_ms, span.ms, span.failed) for span in timeline(job)] == [
+        ("child job early: failed", 500, 300, True),
+        ("child job runs: running", 600, 49_400, False),
+        ("child job late: succeeded", 700, 200, False),
+    ]
+    assert {(span.kind, span.target) for span in timeline(job)} == {("child", "children")}

@@ -7,11 +7,24 @@ import re
 import pytest
 from markupsafe import Markup
 
+from rlm_dist.operations.viewer.model import trajectory
 from rlm_dist.operations.viewer.render import duration, json_script, policy, static, usd
 from rlm_dist.operations.viewer.text import python_code, visible
 from rlm_dist.operations.viewer.trace_page import JOB_COLUMNS, file_name, index_html, job_html, job_row
 from rlm_dist.schema import BatchRecord, BatchState, ErrorInfo, JobState
-from tests.support.trajectories import HOSTILE, START_MS, made, pages, record
+from rlm_dist.schema.events import ChildrenAnswered, ToolCalled
+from tests.support.trajectories import (
+    HOSTILE,
+    MODELS,
+    START_MS,
+    at,
+    made,
+    pages,
+    ran,
+    record,
+    replied,
+    started,
+)
 
 
 def page(text: str = "", *, count: int = 3, content: bool = True, **fields: object) -> str:
@@ -141,3 +154,16 @@ def test_amounts_that_are_not_known_are_not_shown_as_nothing() -> None:
         "1 min 35 s",
         "2 h 1 min",
     ]
+
+
+def test_child_jobs_tools_and_calls_in_vain_are_said_in_their_block() -> None:
+    cell = ran(0, calls=3).model_copy(update={"unused_calls": 2})
+    called = ToolCalled(name="find", call_id="t", seconds=0.5, ok=False, arguments=HOSTILE, result="no")
+    asked = ChildrenAnswered(turn=0, children=3, failed=0, seconds=1.0, job_ids="")
+    events = [at(0, started()), at(10, replied(0)), at(20, called), at(25, asked), at(30, cell)]
+    shown = "".join(job_html(trajectory(record(), events, MODELS, now_ms=START_MS, content=True), iter(())))
+    assert '<a href="#children">3 child jobs</a>' in shown
+    assert "2 issued ahead and not used" in shown
+    assert '1 tool call <span class="bad">1 failed</span>' in shown
+    assert 'class="calls"' not in shown  # it made no sub-call
+    assert "<img" not in shown
