@@ -1,7 +1,7 @@
 """How many threads of the host work on what model-written code sent, where that takes long.
 
-One process has the threads of many jobs, and Python runs one of them at a time. A job could have 64 threads check
-costly schemas; what renews the leases of the other jobs would then wait for seconds each time it wants to go on.
+One process has the threads of many jobs, and Python runs one of them at a time. A job could have 64 threads
+check costly schemas; what renews the leases of other jobs would then wait for seconds at each of its steps.
 """
 
 import threading

@@ -382,7 +382,12 @@ def test_costly_schemas_are_checked_one_at_a_time(tmp_path: Path, monkeypatch: p
     ask = "send(op='query', id=n, prompts=[USER], model=None, schema={'type': 'string'})"
     repl = fake(tmp_path, READY + f"for n in range(100): {ask}\ntime.sleep(60)", code_timeout_s=60)
     repl.start()
-    run = threading.Thread(target=lambda: pytest.raises(SandboxError, repl.run, "1"))
+
+    def run_one() -> None:
+        with pytest.raises(SandboxError):
+            repl.run("1")
+
+    run = threading.Thread(target=run_one)
     run.start()
     assert checked.wait(20)
     repl.close()
@@ -409,3 +414,26 @@ def test_input_of_few_jobs_is_worked_on_at_a_time() -> None:
     for thread in threads:
         thread.join(20)
         assert not thread.is_alive()
+
+
+def test_a_repl_for_which_no_thread_can_be_started_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pid_file = tmp_path / "pid"
+    repl = fake(tmp_path, f"import os\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\n" + READY)
+    launch = PlainStart.launch
+
+    def launched(start: PlainStart, path: Path, memory_bytes: int) -> object:
+        started = launch(start, path, memory_bytes)
+        wait_until(lambda: pid_file.exists() and pid_file.read_text() != "")
+        monkeypatch.setattr(threading.Thread, "start", fail)
+        return started
+
+    monkeypatch.setattr(PlainStart, "launch", launched)
+    with pytest.raises(SandboxError, match="no thread can be started"):
+        repl.start()
+    monkeypatch.undo()
+    assert not exists(int(pid_file.read_text()))
