@@ -19,6 +19,7 @@
     ├── BlobError          a stored text is missing, damaged, or cannot be written
     ├── SandboxError       the REPL cannot be started
     ├── AnswerCheckFailed  an answer could not be checked: end the job as ``failed``
+    ├── ReplLost           what asked is gone: nobody waits for this answer
     ├── ModelNotAllowed    model-written code named a model that its job may not use: raise it there
     ├── ToolNotAllowed     the job names a tool that this worker does not offer: end it as ``failed``
     └── CallError          one model call failed; ``kind`` says what to do with it
@@ -227,6 +228,13 @@ class SandboxError(RLMError):
 
     def __str__(self) -> str:
         return f"sandbox: {self.detail}"
+
+
+class ReplLost(RLMError):
+    """The REPL whose code asked has ended; what it asked for goes on."""
+
+    def __str__(self) -> str:
+        return "the REPL that asked has ended"
 
 
 class AnswerCheckFailed(RLMError):

@@ -103,10 +103,15 @@ class JobLease:
         """Stop the run in a thread: what the job waits for may hold a lock for long."""
         self._error = self._error or error
         if self._stopper is None or not self._stopper.is_alive():
-            self._stopper = threading.Thread(
+            stopper = threading.Thread(
                 target=self._stop, args=(error,), name=f"stop-{self._job_id}", daemon=True
             )
-            self._stopper.start()
+            try:
+                stopper.start()
+            except RuntimeError:  # no thread is left: the next round tries again
+                log.warning("stop_not_started", job=self._job_id)
+            else:
+                self._stopper = stopper
 
     def _stop(self, error: RLMError) -> None:
         for stop in tuple(self._stops):

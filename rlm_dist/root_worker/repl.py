@@ -11,6 +11,7 @@ from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job_tools import JobTools
 from rlm_dist.root_worker.typed_calls import Chat, typed_answers
 from rlm_dist.sandbox.host import Sandbox
+from rlm_dist.sandbox.host_work import HostWork
 from rlm_dist.sandbox.session import Query, QueryAhead, TypedQuery
 from rlm_dist.schema import Answer, CellResult, Message, Resolved
 from rlm_dist.schema.cells import LostBy
@@ -37,6 +38,7 @@ class JobRepl:
         self._tools = tools
         self._fan_out = fan_out
         self._on_lost = on_lost
+        self._checks = HostWork()
         self._turn = 0
         self._traceparent = traceparent
         self._cell: str | None = None
@@ -53,6 +55,9 @@ class JobRepl:
         result = self.sandbox.run(code, began_ns)
         if result.lost_by is not None:
             self._on_lost(result.lost_by)
+            self._fan_out.drop_waiting()  # else the threads of its queries would wait as long as the job runs
+            if self._children is not None:
+                self._children.drop_waiting()
         limits = self._fan_out.take_limits()
         return replace(result, limits=limits + (self._children.take_limits() if self._children else ()))
 
@@ -116,7 +121,7 @@ class JobRepl:
             return self._fan_out.query(chats, model, turn=turn, traceparent=cell, schema=schema)
 
         try:
-            return typed_answers(ask, prompts, schema)
+            return typed_answers(ask, prompts, schema, self._checks)
         except CallError as error:
             self.sandbox.abort(error)
             raise

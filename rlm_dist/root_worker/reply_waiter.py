@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import structlog
 
-from rlm_dist.errors import LimitExceeded, RLMError
+from rlm_dist.errors import LimitExceeded, ReplLost, RLMError
 from rlm_dist.schema import ReachedLimit
 
 log = structlog.get_logger()
@@ -19,6 +19,7 @@ class ReplyWaiter:
         self._changed = threading.Condition()
         self._limits: dict[str, ReachedLimit] = {}
         self._error: RLMError | None = None
+        self._waiting: set[object] = set()  # one for each request that waits
         self._closed = False
         self._reader: threading.Thread | None = None
 
@@ -32,6 +33,12 @@ class ReplyWaiter:
         """Make every waiting and every later request raise ``error``; what was requested goes on."""
         with self._changed:
             self._error = self._error or error
+            self._changed.notify_all()
+
+    def drop_waiting(self) -> None:
+        """Make each request that waits now raise ReplLost: who asked is gone; what was requested goes on."""
+        with self._changed:
+            self._waiting.clear()
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -54,10 +61,22 @@ class ReplyWaiter:
             self._reader.start()
 
     def _wait(self, ready: Callable[[], bool]) -> None:
-        """Wait until ``ready()``, with the lock held; raises the error passed to ``abort``."""
-        self._changed.wait_for(lambda: ready() or self._error is not None)
-        if self._error is not None:
-            raise self._error
+        """Wait until ``ready()``, with the lock held.
+
+        Raises:
+            ReplLost: after ``drop_waiting``.
+            RLMError: the error passed to ``abort``.
+        """
+        request = object()
+        self._waiting.add(request)
+        try:
+            self._changed.wait_for(lambda: ready() or self._error is not None or request not in self._waiting)
+            if self._error is not None:
+                raise self._error
+            if request not in self._waiting:
+                raise ReplLost
+        finally:
+            self._waiting.discard(request)
 
     def _note_limit(self, error: LimitExceeded) -> None:
         with self._changed:

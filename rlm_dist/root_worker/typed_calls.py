@@ -6,6 +6,7 @@ and found again as all sub-calls are, and a cell that is run again pays for none
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from rlm_dist.engine.parsing.json_values import read_json
 from rlm_dist.errors import FailureKind
@@ -20,18 +21,23 @@ Chat = tuple[Message, ...]
 Ask = Callable[[Sequence[Chat]], list[Answer]]
 
 
-def typed_answers(ask: Ask, prompts: Sequence[Chat], schema: JsonSchema) -> list[Answer]:
+def typed_answers(
+    ask: Ask, prompts: Sequence[Chat], schema: JsonSchema, checks: AbstractContextManager[None] | None = None
+) -> list[Answer]:
     """Ask all prompts; each answer's text is a JSON value that conforms to the schema, or it has a failure.
 
     A failed, refused or truncated reply is a failure at once. ``ask`` is called once for each round of tries.
+    Each answer is checked inside ``checks``.
     """
+    checks = checks or nullcontext()
     chats = [_with_schema(prompt, schema) for prompt in prompts]
     answers: dict[int, Answer] = {}
     open_ = list(range(len(chats)))
     for tries in range(1, MAX_TRIES + 1):
         missed: list[int] = []
         for at, answer in zip(open_, ask([chats[at] for at in open_]) if open_ else (), strict=True):
-            answers[at], wrong = _checked(answer, schema)
+            with checks:
+                answers[at], wrong = _checked(answer, schema)
             if wrong and tries < MAX_TRIES:
                 missed.append(at)
                 chats[at] = _again(chats[at], answer.text or "", wrong)

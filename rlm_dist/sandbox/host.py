@@ -160,10 +160,15 @@ class Sandbox:
                 raise SandboxError("the REPL is closed")
             memory = self._limits.memory_bytes or _memory_for(self._context_path)
             process, channel = self._start.launch(self._context_path, memory)
-            session = self._session = ReplSession(
-                process, channel, self._query, self._query_ahead, self._tools,
-                typed_query=self._typed_query, children=self._children,
-            )  # fmt: skip
+            try:
+                session = self._session = ReplSession(
+                    process, channel, self._query, self._query_ahead, self._tools,
+                    typed_query=self._typed_query, children=self._children,
+                )  # fmt: skip
+            except RuntimeError:
+                process.kill()
+                channel.close()
+                raise SandboxError("no thread can be started for the REPL") from None
         limits = {
             "memory_bytes": memory,
             "cpu_s": self._limits.cpu_s,

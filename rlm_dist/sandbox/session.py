@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from rlm_dist.errors import CallError, FailureKind, ModelNotAllowed, RLMError, SandboxError
+from rlm_dist.errors import CallError, FailureKind, ModelNotAllowed, ReplLost, RLMError, SandboxError
 from rlm_dist.json_schemas import JsonSchema
+from rlm_dist.sandbox.host_work import HostWork
 from rlm_dist.sandbox.inside.frames import CHUNK_BYTES, MAX_FRAME, FrameError, encoded, pack, receive
 from rlm_dist.sandbox.messages import (
     Asked,
@@ -39,6 +40,7 @@ _MAX_OPEN_CALLS = 1024
 _MAX_OPEN_BYTES = 256 << 20
 _MAX_ANSWER_BYTES = MAX_FRAME // 2
 _MAX_UNREAD_BYTES = 64 << 20
+_LARGE_BYTES = 64 << 10  # of a frame that takes more than a moment to read
 _LIVENESS_S = 0.5
 _AT_ONCE_S = 1.0
 _LAST_WORDS_S = 1.0
@@ -180,6 +182,7 @@ class ReplSession:
         self._unread_bytes = 0
         self._unread_since = 0.0
         self._stopwatch = Stopwatch()
+        self._work = HostWork()
         self._reply: ChildMessage | None = None
         self._reply_due = False
         self._failure: BaseException | None = None
@@ -293,7 +296,7 @@ class ReplSession:
         try:
             with contextlib.suppress(ConnectionResetError):  # the process ended with orders unread
                 while (payload := receive(self._channel.recv)) is not None:
-                    self._take(parse(payload))
+                    self._take(self._parsed(payload))
             self.process.await_exit()
         except (FrameError, SandboxError) as error:
             reason = f"it broke the frame protocol: {error}"
@@ -305,6 +308,12 @@ class ReplSession:
                 self._uploads.close()
             self._writer.join()
             self._channel.close()
+
+    def _parsed(self, payload: bytes) -> ChildMessage:
+        if len(payload) < _LARGE_BYTES:
+            return parse(payload)
+        with self._work:
+            return parse(payload)
 
     def _take(self, message: ChildMessage) -> None:
         contexts: Sequence[ContextRef | None] = ()
@@ -421,7 +430,9 @@ class ReplSession:
         try:
             answers: Sequence[Answer | None]
             if isinstance(message, QueryAsked):
-                if problem := message.schema_problem:
+                with self._work if message.response_schema is not None else contextlib.nullcontext():
+                    problem = message.schema_problem
+                if problem:
                     return [{"refused": problem}] * count
                 answers = self._ask(message)
             else:
@@ -432,7 +443,7 @@ class ReplSession:
             return [_reply_answer(answer) for answer in answers]
         except ModelNotAllowed as error:
             return [{"refused": str(error)}] * count
-        except CallError as error:
+        except (CallError, ReplLost) as error:
             return [{"failure": str(error)}] * count
         except BaseException as error:  # noqa: BLE001  # the edge of a thread: ``run`` raises it
             self.fail(error)

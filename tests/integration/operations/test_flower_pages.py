@@ -42,15 +42,18 @@ ALL_PAGES = (
 
 @pytest.fixture(scope="module")
 def filled(redis_server: RedisServer) -> Iterator[Store]:
-    with connect(redis_server.url, client_name="test") as client:
-        client.flushall()
+    with (
+        connect(redis_server.url, client_name="test") as client,
+        connect(redis_server.admin_url, client_name="test-admin") as admin,
+    ):
+        admin.flushall()
         store = Store(client, retention_s=1000)
         fill(store, "one", JOBS)
         fill(store, "two", JOBS, seed=3)
         run_one(store)
         use_endpoint(store)
         yield store
-        client.flushall()
+        admin.flushall()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import redis
 
 from rlm_dist.blobs.payloads import Payloads
 from rlm_dist.blobs.store import open_blobs
-from rlm_dist.errors import Cancelled, FailureKind, UnknownPrice
+from rlm_dist.errors import Cancelled, FailureKind, ReplLost, UnknownPrice
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.llm.prices import Prices
 from rlm_dist.root_worker import fan_out
@@ -333,3 +333,26 @@ def test_an_abort_ends_the_waiting(bench: Bench) -> None:
     assert len(raised) == 1
     with pytest.raises(Cancelled):
         bench.ask(1)
+
+
+def test_whoever_asked_in_a_repl_that_is_lost_waits_no_longer(bench: Bench) -> None:
+    """Those that wait for answers, and those that wait for room; what asks later is answered."""
+    bench.answers_at_once = False
+    dropped: list[str] = []
+
+    def ask(prefix: str) -> None:
+        try:
+            bench.ask(WINDOW, prefix)
+        except ReplLost:
+            dropped.append(prefix)
+
+    asking = [threading.Thread(target=ask, args=(prefix,)) for prefix in "abc"]
+    for thread in asking:
+        thread.start()
+    wait_until(lambda: len(bench.fan_out._waiting) == len(asking))
+    bench.fan_out.drop_waiting()
+    for thread in asking:
+        thread.join(20)
+    assert sorted(dropped) == ["a", "b", "c"]
+    bench.answers_at_once = True
+    assert bench.ask(1, "later ") == ["re later 0"]

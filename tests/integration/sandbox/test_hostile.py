@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.errors import Cancelled, SandboxError
-from rlm_dist.sandbox import session
+from rlm_dist.sandbox import messages, session
 from rlm_dist.sandbox.host import Query, Sandbox, SandboxLimits
+from rlm_dist.sandbox.host_work import HostWork
 from rlm_dist.sandbox.inside import frames
 from rlm_dist.sandbox.process import PlainStart
 from rlm_dist.sandbox.session import ReplSession
@@ -357,3 +358,82 @@ time.sleep(600)
     with fake(tmp_path, READY + script, code_timeout_s=1) as repl:
         assert repl.run("1").state_lost
         assert session_of(repl).calls < 10 + 64 + 2  # unread, being answered, and waiting for room
+
+
+def test_costly_schemas_are_checked_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else 64 threads of one job would be at it, and those of other jobs would get no turn."""
+    lock, checked = threading.Lock(), threading.Event()
+    at_once: list[int] = []
+    running = count = 0
+
+    def check(schema: object) -> None:
+        nonlocal running, count
+        with lock:
+            running += 1
+            at_once.append(running)
+        wait_until(lambda: len(session_of(repl)._open) > 8)  # the others are here to be checked too
+        with lock:
+            running -= 1
+            count += 1
+            if count == 3:
+                checked.set()
+
+    monkeypatch.setattr(messages, "check_schema", check)
+    ask = "send(op='query', id=n, prompts=[USER], model=None, schema={'type': 'string'})"
+    repl = fake(tmp_path, READY + f"for n in range(100): {ask}\ntime.sleep(60)", code_timeout_s=60)
+    repl.start()
+
+    def run_one() -> None:
+        with pytest.raises(SandboxError):
+            repl.run("1")
+
+    run = threading.Thread(target=run_one)
+    run.start()
+    assert checked.wait(20)
+    repl.close()
+    run.join()
+    assert max(at_once) == 1
+
+
+def test_input_of_few_jobs_is_worked_on_at_a_time() -> None:
+    """The threads that renew leases get their turn between these, however many jobs send at once."""
+    entered, leave = threading.Semaphore(0), threading.Event()
+
+    def work() -> None:
+        with HostWork():
+            entered.release()
+            leave.wait(20)
+
+    threads = [threading.Thread(target=work) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for _ in range(4):
+        assert entered.acquire(timeout=20)
+    assert not entered.acquire(blocking=False)
+    leave.set()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_a_repl_for_which_no_thread_can_be_started_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pid_file = tmp_path / "pid"
+    repl = fake(tmp_path, f"import os\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\n" + READY)
+    launch = PlainStart.launch
+
+    def launched(start: PlainStart, path: Path, memory_bytes: int) -> object:
+        started = launch(start, path, memory_bytes)
+        wait_until(lambda: pid_file.exists() and pid_file.read_text() != "")
+        monkeypatch.setattr(threading.Thread, "start", fail)
+        return started
+
+    monkeypatch.setattr(PlainStart, "launch", launched)
+    with pytest.raises(SandboxError, match="no thread can be started"):
+        repl.start()
+    monkeypatch.undo()
+    assert not exists(int(pid_file.read_text()))

@@ -150,3 +150,20 @@ def test_a_trace_that_cannot_be_stored_keeps_no_other_from_it(kept: Kept) -> Non
 
     flush: Callable[[], None] = JobLease(record(spec("a")), kept.keeper, ran_ms=0, store_trace=fail).flush
     flush()
+
+
+def test_where_no_thread_can_be_started_leases_are_renewed_and_the_stop_is_tried_again(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    stopped = threading.Event()
+    with kept.lease("a", max_seconds=1) as a, kept.lease("b"):
+        a.on_lost(lambda error: stopped.set())
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fail)
+            kept.keeper.beat()
+        assert [[renewal.job_id for renewal in trip] for trip in kept.jobs.trips] == [["a", "b"]]
+        kept.keeper.beat()
+        assert stopped.wait(20)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rlm_dist import json_schemas
@@ -281,3 +281,27 @@ def test_a_schema_counts_as_memory_and_is_checked() -> None:
     bad = parse(_with_schema({"type": "x"}))
     assert isinstance(bad, QueryAsked)
     assert "not a JSON Schema" in (bad.schema_problem or "")
+
+
+def _values(value: object) -> int:
+    """The texts of a value, and what stands before its values: brackets and commas."""
+    if isinstance(value, str):
+        return 1
+    if isinstance(value, list):
+        return 1 + max(len(value) - 1, 0) + sum(map(_values, value))
+    if isinstance(value, dict):
+        return 1 + max(len(value) - 1, 0) + len(value) + sum(map(_values, value.values()))
+    return 0
+
+
+@settings(deadline=None)
+@given(JSON)
+@example(["\\", '\\"', '"[', "[{,", '\\\\",'])
+def test_values_are_counted_as_they_are_whatever_is_in_texts(value: object) -> None:
+    """With a limit of as many, it is not refused; with a limit of one fewer, it is."""
+    payload = json.dumps(value).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(messages, "_MAX_MARKS", -1)
+        for most, refused in ((_values(value), False), (_values(value) - 1, True)):
+            patch.setattr(messages, "_MAX_TOKENS", most)
+            assert messages._has_too_many_values(payload) is refused
