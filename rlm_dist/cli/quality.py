@@ -13,7 +13,7 @@ import typer
 
 from rlm_dist.bench.quality_runs.comparison import QualityDifference, difference_lines, differences
 from rlm_dist.bench.quality_runs.folder import RunFolder, RunRecord
-from rlm_dist.bench.quality_runs.methods import AUTO, BASE, RLM, QualityMethod, chosen_methods
+from rlm_dist.bench.quality_runs.methods import AUTO, BASE, RLM, chosen_methods
 from rlm_dist.bench.quality_runs.models import find_root_model
 from rlm_dist.bench.quality_runs.report import (
     PlotPoint,

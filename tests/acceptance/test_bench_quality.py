@@ -36,7 +36,7 @@ def test_a_run_that_is_killed_is_taken_up_again(
         words = ["bench", "quality", "--task", "needles", "--tokens", "500", "--items", str(ITEMS)]
         words += ["--method", ",".join(METHODS), "--window", "8000", "-o", str(folder)]
         with command(*words, **bench.env) as process:
-            wait_until(lambda: len(rows(folder)) > 0, timeout_s=60)
+            wait_until(lambda: len(rows(folder)) > 0, timeout_s=120)
             process.kill()
             process.wait()
         ended = rows(folder)
@@ -82,7 +82,7 @@ def test_a_run_of_the_oracle_that_is_killed_goes_on_although_its_endpoint_has_an
     words = ["bench", "quality", "--oracle", "--task", "needles", "--tokens", "500", "--items", str(ITEMS)]
     words += ["--method", "base", "-o", str(folder)]
     with command(*words, **variables) as process:
-        wait_until(lambda: len(rows(folder)) > 0, timeout_s=60)
+        wait_until(lambda: len(rows(folder)) > 0, timeout_s=120)
         process.kill()
         process.wait()
     assert len(rows(folder)) < ITEMS

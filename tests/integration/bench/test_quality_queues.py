@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.bench.quality_runs.folder import RunFolder
 from rlm_dist.bench.quality_runs.jobs import batch_id_of
 from rlm_dist.bench.quality_runs.running import queue_of, run_methods
 from rlm_dist.client.client import Client
