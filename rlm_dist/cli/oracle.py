@@ -45,11 +45,11 @@ def separate_cluster(settings: Settings) -> Settings:
 
 @contextmanager
 def serve_oracle(
-    settings: Settings, choice: TaskChoice, *, error_rate: float, prices: Path
+    settings: Settings, choice: TaskChoice, folder: Path, *, error_rate: float
 ) -> Iterator[Settings]:
     """Serve the oracle, which knows the labelled sets of the tasks; yield settings that use it for all calls.
 
-    Its prices are written to the file ``prices``.
+    Its prices are written to the folder, as ``prices.json``.
 
     Raises:
         InputError: a labelled set cannot be read.
@@ -57,4 +57,5 @@ def serve_oracle(
     sets = [load_labelled(path) for path in {choice.data[task] for task in LABELLED if task in choice.data}]
     with oracle_endpoint(sets, error_rate=error_rate, seed=choice.seed) as endpoint:
         served = with_endpoint(settings, endpoint.url, ROOT_MODEL)
-        yield served.model_copy(update={"sub_model": SUB_MODEL, "prices": write_prices(prices)})
+        prices = write_prices(folder.absolute() / "prices.json")
+        yield served.model_copy(update={"sub_model": SUB_MODEL, "prices": prices})

@@ -13,7 +13,7 @@ import typer
 
 from rlm_dist.bench.quality_runs.comparison import QualityDifference, difference_lines, differences
 from rlm_dist.bench.quality_runs.folder import RunFolder, RunRecord
-from rlm_dist.bench.quality_runs.methods import AUTO, BASE, RLM, chosen_methods
+from rlm_dist.bench.quality_runs.methods import AUTO, BASE, RLM, QualityMethod, chosen_methods
 from rlm_dist.bench.quality_runs.models import find_root_model
 from rlm_dist.bench.quality_runs.report import (
     PlotPoint,
@@ -105,38 +105,28 @@ def run(
     if output is None:
         raise InputError(("-o: name a folder for the run",))
     names = _names(task)
-    choice = TaskChoice(
-        tasks=names, data=_data(data or (), names), tokens=_lengths(tokens), items=items, seed=seed
-    )
+    sources, lengths = _data(data or (), names), _lengths(tokens)
+    choice = TaskChoice(tasks=names, data=sources, tokens=lengths, items=items, seed=seed)
     asked = {**dict(job), **options.given(cache=cache)}
     read_options(asked)
     given = separate_cluster(load_settings()) if oracle else load_settings()
     defaults = _recorded(given, prompts or ("small" if local else None))
     methods = chosen_methods(_names(method), _names(ablate), {**defaults, **asked})
+    _check_options(asked, methods, local=local, oracle=oracle, error_rate=error_rate)
     if oracle:
-        check_oracle(methods, asked)
         defaults |= {"sub_model": SUB_MODEL, "error_rate": error_rate}
-    _check_options(asked, local=local, oracle=oracle, error_rate=error_rate)
     settings = _with_libraries(given, {name for each in methods for name in each.libraries})
     out, folder = Output(as_json=as_json, quiet=quiet), RunFolder(output)
     with folder.held(), ExitStack() as held:
         if oracle:
-            prices = folder.path.absolute() / "prices.json"
-            settings = held.enter_context(
-                serve_oracle(settings, choice, error_rate=error_rate, prices=prices)
-            )
+            settings = held.enter_context(serve_oracle(settings, choice, folder.path, error_rate=error_rate))
         elif local:  # its name is to be known before
             settings, _ = held.enter_context(endpoint_of(settings, out, local=True, prompts=prompts))
         _check_endpoints(settings, {each.name for each in methods if each.own_model or each.name == AUTO})
-        record = folder.begin(
-            RunRecord(
-                choice=choice,
-                methods=tuple(each.name for each in methods),
-                root=find_root_model(settings, asked.get("model"), window),
-                options=asked,
-                settings=defaults,
-            )
-        )
+        root = find_root_model(settings, asked.get("model"), window)
+        chosen = tuple(each.name for each in methods)
+        wanted = RunRecord(choice=choice, methods=chosen, root=root, options=asked, settings=defaults)
+        record = folder.begin(wanted)
         if not is_complete(folder, record):
             if not local:
                 settings, check = held.enter_context(endpoint_of(settings, out, local=False, prompts=prompts))
@@ -148,8 +138,15 @@ def run(
         _compare_with_rlm(folder, report, out)
 
 
-def _check_options(asked: options.JobOptions, *, local: bool, oracle: bool, error_rate: float) -> None:
-    """Refuse options that would have no effect."""
+def _check_options(
+    asked: options.JobOptions,
+    methods: Sequence[QualityMethod],
+    *,
+    local: bool,
+    oracle: bool,
+    error_rate: float,
+) -> None:
+    """Refuse options that would have no effect, and what the oracle cannot play."""
     problems = []
     if local and oracle:
         problems.append("--oracle: there is one model in a run; leave out --oracle or --local")
@@ -159,6 +156,8 @@ def _check_options(asked: options.JobOptions, *, local: bool, oracle: bool, erro
         problems.append(f"--max-depth: the method sets it: {RLM} is depth 1, {RLM}-depth-2 depth 2")
     if problems:
         raise InputError(tuple(problems))
+    if oracle:
+        check_oracle(methods, asked)
 
 
 def _run(settings: Settings, folder: RunFolder, record: RunRecord, out: Output) -> None:
