@@ -36,7 +36,8 @@ def export(
     ] = "jsonl",
     only: Annotated[Only | None, typer.Option(help="Leave the other jobs out; right needs --scores.")] = None,
     scores: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON lines of custom_id and score, 1 is right.")
+        Path | None,
+        typer.Option(metavar="FILE", help="JSON lines of custom_id or job_id, and score; 1 is right."),
     ] = None,
     max_usd: Annotated[
         float | None, typer.Option(min=0, help="Leave out jobs that cost more, in USD.")

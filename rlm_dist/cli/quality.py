@@ -24,10 +24,11 @@ from rlm_dist.bench.quality_runs.report import (
     report_lines,
     score_series,
 )
-from rlm_dist.bench.quality_runs.running import RunProgress, is_complete, run_methods
+from rlm_dist.bench.quality_runs.running import RunProgress, is_complete, queue_of, run_methods
 from rlm_dist.bench.quality_runs.tasks import TASKS, TaskChoice
 from rlm_dist.cli import options
 from rlm_dist.cli.one_job import endpoint_of
+from rlm_dist.cli.oracle import check_oracle, separate_cluster, serve_oracle
 from rlm_dist.cli.output import CANCELLED, Output, money, table
 from rlm_dist.cli.session import note_missing_workers, presence
 from rlm_dist.client.client import Client
@@ -38,6 +39,7 @@ from rlm_dist.operations.plots import has_matplotlib, plot_against_length
 from rlm_dist.sandbox.packages import find
 from rlm_dist.schema import PromptFamily
 from rlm_dist.settings import Settings, load_settings
+from rlm_dist.simulated.server import SUB_MODEL
 
 quality = typer.Typer(
     help="Run tasks with known answers: is a method right, at what cost, and how far does it scale?",
@@ -66,6 +68,10 @@ Ablate = Annotated[
 Window = Annotated[
     int | None, typer.Option(min=1_000, help="Tokens of the root model's window. [default: as published]")
 ]
+Oracle = Annotated[bool, typer.Option("--oracle", help="Simulate models that know the truth; no model runs.")]
+ErrorRate = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of lines, sentences or files that the oracle misreads.")
+]
 RunPath = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="The folder of the run.")
 ]
@@ -88,6 +94,8 @@ def run(
     cache: options.Cache = None,
     prompts: options.Prompts = None,
     local: options.Local = False,
+    oracle: Oracle = False,
+    error_rate: ErrorRate = 0.0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -97,27 +105,28 @@ def run(
     if output is None:
         raise InputError(("-o: name a folder for the run",))
     names = _names(task)
-    choice = TaskChoice(
-        tasks=names, data=_data(data or (), names), tokens=_lengths(tokens), items=items, seed=seed
-    )
+    sources, lengths = _data(data or (), names), _lengths(tokens)
+    choice = TaskChoice(tasks=names, data=sources, tokens=lengths, items=items, seed=seed)
     asked = {**dict(job), **options.given(cache=cache)}
     read_options(asked)
-    defaults = _recorded(load_settings(), prompts or ("small" if local else None))
+    given = separate_cluster(load_settings()) if oracle else load_settings()
+    defaults = _recorded(given, prompts or ("small" if local else None))
     methods = chosen_methods(_names(method), _names(ablate), {**defaults, **asked})
+    _check_options(asked, methods, local=local, oracle=oracle, error_rate=error_rate)
+    if oracle:
+        defaults |= {"sub_model": SUB_MODEL, "error_rate": error_rate}
+    settings = _with_libraries(given, {name for each in methods for name in each.libraries})
     out, folder = Output(as_json=as_json, quiet=quiet), RunFolder(output)
     with folder.held(), ExitStack() as held:
-        settings = _settings_for(methods)
-        if local:  # its name is to be known before
+        if oracle:
+            settings = held.enter_context(serve_oracle(settings, choice, folder.path, error_rate=error_rate))
+        elif local:  # its name is to be known before
             settings, _ = held.enter_context(endpoint_of(settings, out, local=True, prompts=prompts))
-        record = folder.begin(
-            RunRecord(
-                choice=choice,
-                methods=tuple(each.name for each in methods),
-                root=find_root_model(settings, asked.get("model"), window),
-                options=asked,
-                settings=defaults,
-            )
-        )
+        _check_endpoints(settings, {each.name for each in methods if each.own_model or each.name == AUTO})
+        root = find_root_model(settings, asked.get("model"), window)
+        chosen = tuple(each.name for each in methods)
+        wanted = RunRecord(choice=choice, methods=chosen, root=root, options=asked, settings=defaults)
+        record = folder.begin(wanted)
         if not is_complete(folder, record):
             if not local:
                 settings, check = held.enter_context(endpoint_of(settings, out, local=False, prompts=prompts))
@@ -129,20 +138,34 @@ def run(
         _compare_with_rlm(folder, report, out)
 
 
-def _settings_for(methods: Sequence[QualityMethod]) -> Settings:
-    """The settings of this command, with what the methods need.
-
-    Raises:
-        InputError: a library of a method is missing, or its calls would go to another endpoint.
-    """
-    settings = load_settings()
-    _check_endpoints(settings, {each.name for each in methods if each.own_model or each.name == AUTO})
-    return _with_libraries(settings, {name for each in methods for name in each.libraries})
+def _check_options(
+    asked: options.JobOptions,
+    methods: Sequence[QualityMethod],
+    *,
+    local: bool,
+    oracle: bool,
+    error_rate: float,
+) -> None:
+    """Refuse options that would have no effect, and what the oracle cannot play."""
+    problems = []
+    if local and oracle:
+        problems.append("--oracle: there is one model in a run; leave out --oracle or --local")
+    if error_rate and not oracle:
+        problems.append("--error-rate: is that of --oracle")
+    if "max_depth" in asked:
+        problems.append(f"--max-depth: the method sets it: {RLM} is depth 1, {RLM}-depth-2 depth 2")
+    if problems:
+        raise InputError(tuple(problems))
+    if oracle:
+        check_oracle(methods, asked)
 
 
 def _run(settings: Settings, folder: RunFolder, record: RunRecord, out: Output) -> None:
+    alone = settings.redis_url is None and not is_up(settings.home)
+    if alone:
+        settings = settings.model_copy(update={"broker_prefix": queue_of(record)})
     with Client(settings) as client, out.panel(every_s=_LINE_S) as show:
-        if settings.redis_url is None and not is_up(settings.home):
+        if alone:
             out.note("starting a root and a sub worker")
         else:
             note_missing_workers(client.store, out)

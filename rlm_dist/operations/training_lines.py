@@ -42,7 +42,7 @@ class TrainingForm:
 class Selection:
     """Which jobs to export: those with an answer, or a right one, that cost at most ``max_usd``.
 
-    ``scores`` has the score of jobs by their custom id; a job is right if its score is 1 or more.
+    ``scores`` has the score of jobs by their id or custom id; a job is right if its score is 1 or more.
     """
 
     only: Only | None = None
@@ -51,7 +51,7 @@ class Selection:
 
     def score(self, record: JobRecord) -> float | None:
         """The score of a job, if it has one."""
-        return self.scores.get(record.spec.custom_id)
+        return self.scores.get(record.spec.id, self.scores.get(record.spec.custom_id))
 
     def why_not(self, record: JobRecord) -> str | None:
         """Why a job is left out; None if it is not."""
@@ -111,7 +111,9 @@ def training_lines(
 
 
 def read_scores(path: Path) -> dict[str, float]:
-    """The scores in a file of JSON lines with ``custom_id`` and ``score``; other fields are ignored.
+    """The scores in a file of JSON lines with ``custom_id`` or ``job_id``, and ``score``.
+
+    Other fields are ignored, so that it may be ``results.jsonl`` of ``bench quality``.
 
     Raises:
         InputError: if it cannot be read, or has no scores.
@@ -136,7 +138,7 @@ def _score(line: str, where: str) -> tuple[str, float]:
         value = json.loads(line)
     except (ValueError, RecursionError):
         raise InputError((f"{where}: is not JSON",)) from None
-    name = value.get("custom_id") if isinstance(value, dict) else None
+    name = value.get("custom_id", value.get("job_id")) if isinstance(value, dict) else None
     score = value.get("score") if isinstance(value, dict) else None
     if not isinstance(name, str) or not isinstance(score, int | float):
         raise InputError((f'{where}: is not {{"custom_id": "…", "score": a number}}',))

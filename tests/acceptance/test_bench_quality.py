@@ -36,7 +36,7 @@ def test_a_run_that_is_killed_is_taken_up_again(
         words = ["bench", "quality", "--task", "needles", "--tokens", "500", "--items", str(ITEMS)]
         words += ["--method", ",".join(METHODS), "--window", "8000", "-o", str(folder)]
         with command(*words, **bench.env) as process:
-            wait_until(lambda: len(rows(folder)) > 0, timeout_s=60)
+            wait_until(lambda: len(rows(folder)) > 0, timeout_s=120)
             process.kill()
             process.wait()
         ended = rows(folder)
@@ -66,3 +66,32 @@ def test_a_run_that_is_killed_is_taken_up_again(
         refused = Cli(capsys)(*words, "--seed", "9")
         assert refused.code == 2
         assert "this run has seed 0, and not 9" in refused.err
+
+
+def test_a_run_of_the_oracle_that_is_killed_goes_on_although_its_endpoint_has_another_port(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing configured but a Redis and a sub endpoint, which the oracle's own cluster does not use."""
+    variables = {
+        "RLM_HOME": str(tmp_path / "home"),
+        "RLM_REDIS_URL": "redis://127.0.0.1:1/0",
+        "RLM_SUB_API_URL": "http://127.0.0.1:1/v1",
+        "RLM_ROOT_CONCURRENCY": "1",
+    }
+    folder = tmp_path / "run"
+    words = ["bench", "quality", "--oracle", "--task", "needles", "--tokens", "500", "--items", str(ITEMS)]
+    words += ["--method", "base", "-o", str(folder)]
+    with command(*words, **variables) as process:
+        wait_until(lambda: len(rows(folder)) > 0, timeout_s=120)
+        process.kill()
+        process.wait()
+    assert len(rows(folder)) < ITEMS
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    done = Cli(capsys)(*words)
+    assert done.code == 0, done.err
+    assert [row["score"] for row in rows(folder)] == [1.0] * ITEMS
+    assert done.out.count("(simulated models)") == 2
+    refused = Cli(capsys)(*words, "--error-rate", "0.5")
+    assert refused.code == 2
+    assert "this run has error_rate 0.0, and not 0.5" in refused.err

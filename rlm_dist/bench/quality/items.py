@@ -138,6 +138,11 @@ def at_line(path: Path, number: int, error: InputError) -> InputError:
 def problem_of(error: ValidationError) -> str:
     """What is wrong, without the values: these may be long or secret."""
     return "; ".join(
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        ": ".join(
+            [
+                *filter(None, [".".join(map(str, problem["loc"]))]),
+                problem["msg"].removeprefix("Value error, "),
+            ]
+        )
         for problem in error.errors(include_input=False, include_url=False)
     )

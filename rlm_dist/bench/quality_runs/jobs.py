@@ -17,11 +17,19 @@ from rlm_dist.schema import CHARS_PER_TOKEN
 _MOST_NAME_CHARS = 100
 
 
-def options_for(method: QualityMethod, item: TaskItem, root: RootModel) -> dict[str, Any]:
-    """The options of the item's job that the method sets."""
+def options_for(
+    method: QualityMethod, item: TaskItem, root: RootModel, instructions: str = ""
+) -> dict[str, Any]:
+    """The options of the item's job that the method sets; ``instructions`` are the user's own.
+
+    Every method gets these: a program has them before its query, and they follow those of the method.
+    """
     options = dict(method.options)
+    if instructions and "instructions" in options:
+        options["instructions"] += f"\n\n{instructions}"
     if method.program is not None:
-        options["program"] = method.program(item.query, rooms(root.window, CHARS_PER_TOKEN))
+        query = f"{instructions}\n\n{item.query}" if instructions else item.query
+        options["program"] = method.program(query, rooms(root.window, CHARS_PER_TOKEN))
     if method.own_model:
         options["sub_model"] = root.name
     return options
@@ -39,12 +47,19 @@ class MethodJobs:
     """Checked jobs of one method, as ``Client.submit_checked`` takes them."""
 
     def __init__(
-        self, path: Path, method: QualityMethod, root: RootModel, router: Router | None = None
+        self,
+        path: Path,
+        method: QualityMethod,
+        root: RootModel,
+        router: Router | None = None,
+        *,
+        instructions: str = "",
     ) -> None:
         self._path = path
         self._method = method
         self._root = root
         self._router = router
+        self._instructions = instructions
         self.total = self.deepest = 0
         digest = hashlib.sha256()
         for item in read_items(path):
@@ -70,7 +85,7 @@ class MethodJobs:
 
     def _line(self, item: TaskItem) -> dict[str, Any]:
         method = METHODS[self.route(item)] if self.route(item) else self._method
-        options = options_for(method, item, self._root)
+        options = options_for(method, item, self._root, self._instructions)
         return {"id": item.id, "query": item.query, "context": item.context, **options}
 
 

@@ -20,6 +20,7 @@ from rlm_dist.client.client import Client
 from rlm_dist.errors import InputError, NotFound
 
 PILOT = "pilot"
+_PAGE = 200
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,15 @@ class RunProgress:
 
 
 Show = Callable[[RunProgress], None]
+
+
+def queue_of(record: RunRecord) -> str:
+    """The prefix of the queues of the workers that the run starts itself.
+
+    It is made of the run's id alone, so that a run that is taken up finds its jobs, also if its endpoint is
+    at another address now. No other program's workers have it.
+    """
+    return f"rlm.{record.id}."
 
 
 def is_complete(folder: RunFolder, record: RunRecord) -> bool:
@@ -91,13 +101,15 @@ class _MethodBatch:
 
     def run(self, method: QualityMethod, router: Router | None, show: Show) -> None:
         """Submit it, as far as it is not submitted, and follow it to its end."""
-        jobs = MethodJobs(self.items, method, self.record.root, router)
-        client = self.client.with_settings(**settings_for(method, self.record.root))
         options: Mapping[str, Any] = self.record.options
+        hints = options.get("instructions") or ""
+        jobs = MethodJobs(self.items, method, self.record.root, router, instructions=hints)
+        client = self.client.with_settings(**settings_for(method, self.record.root))
         earlier = [row for row in self.folder.rows(self.rows) if row.method == method.name]
         batch_id = batch_id_of(self.record.id, self.name)
         if earlier:
             self._check_stored(batch_id)
+        self._check_workers(batch_id)
         batch = client.submit_checked(jobs, batch_id, **options)
         items = self._light_items()
         known = {row.item for row in earlier}
@@ -127,6 +139,28 @@ class _MethodBatch:
             gone = f"batch {batch_id} of this run is no longer in the store; its results are kept"
             raise InputError((f"{gone}: begin another run, with -o",)) from None
 
+    def _check_workers(self, batch_id: str) -> None:
+        """Check that the workers of this client are those that the jobs not ended yet wait for."""
+        store = self.client.store
+        start, own = 0, self.client.settings.broker_prefix
+        while job_ids := store.batches.job_ids(batch_id, start, _PAGE):
+            start += len(job_ids)
+            for job in store.jobs.records(job_ids):
+                if job and not job.state.final and job.spec.broker_prefix != own:
+                    raise InputError((_other_workers(batch_id, job.spec.broker_prefix, own),))
+
     def _light_items(self) -> dict[str, TaskItem]:
         """The items by id, without their contexts, which would fill the memory."""
         return {item.id: item.model_copy(update={"context": ""}) for item in read_items(self.items)}
+
+
+def _other_workers(batch_id: str, theirs: str, own: str) -> str:
+    """Why jobs of a batch would wait for ever: the prefixes are those of their queues and of this client."""
+    waiting = f"batch {batch_id} of this run has jobs that"
+    if not theirs:
+        return f"{waiting} wait for the workers of rlm-dist up: start it for this RLM_HOME, then go on"
+    if not own:
+        return f"{waiting} wait for workers that this command starts itself: end rlm-dist up, then go on"
+    return (
+        f"{waiting} were begun with another endpoint, key or setting: go on with those, or begin another run"
+    )

@@ -20,6 +20,7 @@ from rlm_dist.schema.base import Wire
 
 _DOCUMENT_TOKENS = 1_000
 OWN = "own"
+LABELLED = ("oolong", "pairs")  # tasks over a labelled set
 
 
 class TaskChoice(Wire):

@@ -33,6 +33,7 @@ from rlm_dist.store.trace import TraceSink
 from tests.support.command_line import Cli, Done
 from tests.support.store_values import LEASE_MS, running_job, spec
 from tests.support.trajectories import answered, call_ids, ran, replied, say, started
+from tests.unit.bench.quality_runs.run_values import row
 
 LOOK = "I look.\n\n```repl\nprint(len(context))\n```"
 HAND_IN = "```repl\nFINAL('nine')\n```"
@@ -210,6 +211,23 @@ def test_jobs_are_chosen_by_outcome_score_and_cost(played: Played, cli: Cli, tmp
     assert names("--only", "right", "--scores", known)[0] == ["right", "dear", "unpriced"]
     assert names("--only", "succeeded")[0] == ["right", "wrong", "unscored", "dear", "unpriced"]
     assert names()[1] == "6 jobs exported, in 6 lines\n1 job left out: 1 not ended\n"
+
+
+def test_the_results_of_a_quality_run_are_scores_of_its_jobs(
+    played: Played, cli: Cli, tmp_path: Path
+) -> None:
+    """They have the score of an item once for each method: that of the job itself counts."""
+    played.play("right")
+    played.play("wrong")
+    rows = [
+        row("i1", job_id="right"),
+        row("i1", "base", 0.0, job_id="other"),
+        row("i2", "rlm", 0.0, job_id="wrong"),
+    ]
+    results = tmp_path / "results.jsonl"
+    results.write_text("\n".join(each.model_dump_json() for each in rows))
+    done = cli("export", "b", "--only", "right", "--scores", results)
+    assert [line["job_id"] for line in lines(done)] == ["right"], done.err
 
 
 def test_jobs_whose_content_is_gone_are_counted(played: Played, cli: Cli) -> None:

@@ -10,6 +10,8 @@ from rlm_dist.errors import InputError
 from tests.support.command_line import Cli
 from tests.unit.bench.quality_runs.run_values import item, record, row, run_folder
 
+NEEDLES = "--task needles --tokens 1000"
+
 
 @pytest.fixture
 def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
@@ -29,6 +31,12 @@ def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
         ("--task needles --tokens 0 -o {run}", "--tokens: must be at least 1"),
         ("--task needles --tokens 1000 --method rml -o {run}", "rml is none of base"),
         ("--task needles --tokens 1000 --ablate prompt -o {run}", "prompt is none of prompts"),
+        (f"{NEEDLES} --oracle --local -o {{run}}", "leave out --oracle or --local"),
+        (f"{NEEDLES} --error-rate 0.1 -o {{run}}", "--error-rate: is that of --oracle"),
+        (f"{NEEDLES} --oracle --sub-model small -o {{run}}", "--sub-model: the oracle has its own models"),
+        (f"{NEEDLES} --oracle --method rlm-no-calls -o {{run}}", "--method rlm-no-calls: the oracle plays"),
+        (f"{NEEDLES} --max-depth 2 -o {{run}}", "--max-depth: the method sets it"),
+        ("--task oolong --tokens 1000 --oracle --data no.csv -o {run}", "no.csv: No such file"),
         ("report {run}", "holds no run"),
         ("compare {run} {run} {run}", "give one run or two"),
     ],

@@ -92,6 +92,8 @@ def test_a_bad_line_is_named_with_what_is_wrong(tmp_path: Path, line: object, pr
     (tmp_path / "binary").write_bytes(b"\xff\xff")
     (said,) = problems(written(tmp_path, GOOD, "\n", line))
     assert f"tasks.jsonl: line 3: {problem}" in said or ("line 3: " in said and problem in said)
+    assert ": : " not in said
+    assert "Value error" not in said
 
 
 def test_no_text_of_a_user_is_in_an_error(tmp_path: Path) -> None:

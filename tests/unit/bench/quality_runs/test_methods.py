@@ -68,6 +68,24 @@ def test_the_options_are_what_the_methods_are_called() -> None:
     assert METHODS["rlm-depth-2"].options["max_depth"] == 2
 
 
+@pytest.mark.parametrize("name", ["codeact-bm25", "rlm-no-calls"])
+def test_a_users_instructions_follow_those_of_a_method(name: str) -> None:
+    own = METHODS[name].options["instructions"]
+    assert options_for(METHODS[name], ITEM, ROOT, "Answer in German.")["instructions"] == (
+        f"{own}\n\nAnswer in German."
+    )
+    assert options_for(METHODS[name], ITEM, ROOT)["instructions"] == own
+    assert "instructions" not in options_for(METHODS["rlm"], ITEM, ROOT, "Answer in German.")
+
+
+@pytest.mark.parametrize("name", ["base", "summary"])
+def test_a_users_instructions_reach_a_model_that_a_program_asks(name: str) -> None:
+    model = Model(lambda prompt: "seven")
+    handed(options_for(METHODS[name], ITEM, ROOT, "Answer in German.")["program"], "A short text.", model)
+    assert all(f"Answer in German.\n\n{QUERY}" in prompt for prompt in model.prompts)
+    assert model.prompts[-1].endswith(QUERY)
+
+
 def test_unknown_names_are_said() -> None:
     with pytest.raises(InputError, match="--method: rml is none of base") as error:
         chosen_methods(["rlm", "rml"], ["prompt"])
