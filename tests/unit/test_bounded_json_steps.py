@@ -15,7 +15,27 @@ VALUES = st.recursive(
 )
 # Beside text in general, what is hard to cut: escapes of two halves of a character, backslashes, numbers.
 PIECES = st.sampled_from(
-    ["\\ud83d", "\\ude00", "\\\\", '\\"', '"', "a", "\\n", "\n", "1", "-", ".5", "e+1", "[", "]", "{", "}", ",", ":", " "]
+    [
+        "\\ud83d",
+        "\\ude00",
+        "\\\\",
+        '\\"',
+        '"',
+        "a",
+        "\\n",
+        "\n",
+        "1",
+        "-",
+        ".5",
+        "e+1",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ":",
+        " ",
+    ]
 )
 
 
@@ -48,7 +68,10 @@ class TestSteps:
         assert parse(json.dumps(value, ensure_ascii=ascii_only, indent=indent)) == value
 
     @staticmethod
-    @given(st.lists(PIECES, max_size=12).map("".join), st.sampled_from(["{}", '"{}"', '["{}",1]', '{{"a":"{}"}}']))
+    @given(
+        st.lists(PIECES, max_size=12).map("".join),
+        st.sampled_from(["{}", '"{}"', '["{}",1]', '{{"a":"{}"}}']),
+    )
     def test_what_is_almost_json(pieces: str, frame: str) -> None:
         text = frame.format(pieces)
         assert stepped(text) == loaded(text)
