@@ -3,7 +3,7 @@
 ``python -m rlm_dist.bench.long_reply URL ROUNDS`` does in one process what a root worker does with a reply:
 it sends the request, reads, packs and parses the reply, and sends the chat with it. Meanwhile a thread ticks
 every millisecond. What counts is the longest time between two ticks, in seconds and in CPU seconds of the
-process; the latter leaves out what other processes of a busy machine took. Replies are long and short in turns.
+process; the latter leaves out what others of a busy machine took. Replies are long and short in turns.
 """
 
 import json
@@ -27,6 +27,7 @@ from rlm_dist.simulated.server import ROOT_MODEL
 from rlm_dist.worker.call_ids import CallIds
 
 _TICK_S = 0.001
+_SYSTEM = "Call llm_query."  # by its name the endpoint knows a root model's chat
 _CODE = "```repl\nFINAL(1)\n```"
 _LINE = 'Some words of a long reply, with "quotes", Straße and x = f(y).\n'
 
@@ -111,19 +112,13 @@ def main(url: str, rounds: int) -> None:
 
 def _take_turn(llm: LLM, query: str) -> None:
     """What a root worker does with a reply, and with the next request, in which the reply is."""
-    messages = (Message(role="user", content=query),)
-    stored = _result(llm, messages).model_dump_json()
+    asked = (Message(role="system", content=_SYSTEM), Message(role="user", content=query))
+    stored = _result(llm, asked).model_dump_json()
     completion = CallResult.model_validate_json(stored).completion
     assert completion is not None
     assert parse(completion.text).blocks
-    _result(
-        llm,
-        (
-            *messages,
-            Message(role="assistant", content=completion.text),
-            Message(role="user", content="go on"),
-        ),
-    )
+    answered = Message(role="assistant", content=completion.text)
+    _result(llm, (*asked, answered, Message(role="user", content="go on")))
 
 
 def _result(llm: LLM, messages: tuple[Message, ...]) -> CallResult:
