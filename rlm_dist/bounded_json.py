@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Iterator
 from itertools import accumulate
-from json.decoder import scanstring
 from typing import Any
 
 MAX_DEPTH = 100
@@ -86,8 +85,7 @@ class _Reader:
 
     def __init__(self, text: str, *, strict: bool) -> None:
         self._text = text
-        self._strict = strict
-        self._scan = json.JSONDecoder(strict=strict).scan_once
+        self._decode = json.JSONDecoder(strict=strict).raw_decode
 
     def read(self) -> Any:
         value, at = self._value(self._skip(0))
@@ -107,17 +105,14 @@ class _Reader:
                 return self._array(at + 1)
             case "{":
                 return self._object(at + 1)
-        try:
-            return self._scan(self._text, at)
-        except StopIteration as stop:
-            raise self._error("Expecting value", stop.value) from None
+        return self._decode(self._text, at)
 
     def _small(self, at: int) -> tuple[Any, int] | None:
         """The value at ``at`` and where it ends; None if it is not small, or no value."""
         piece = self._text[at : at + _SMALL_CHARS]
         try:
-            value, end = self._scan(piece, 0)
-        except (ValueError, StopIteration):
+            value, end = self._decode(piece)
+        except ValueError:
             return None
         is_cut = end + _CUT_NUMBER_CHARS >= len(piece) and at + len(piece) < len(self._text)
         return None if is_cut else (value, at + end)
@@ -125,8 +120,7 @@ class _Reader:
     def _string(self, at: int) -> tuple[str, int]:
         parts = []
         while (part := _STRING_PART.match(self._text, at)) is not None:
-            decoded, _ = scanstring(part.group() + '"', 0, self._strict)
-            parts.append(decoded)
+            parts.append(self._decode(f'"{part.group()}"')[0])
             at = part.end()
         if self._text[at : at + 1] != '"':
             raise self._error("Unterminated or invalid string", at)

@@ -94,7 +94,7 @@ class Transport:
             self._proxy = URL(str(proxy.url))
             self._proxy_headers.extend(proxy.headers)
             if proxy.auth:  # not in the address, which aiohttp's errors name
-                self._proxy_headers["Proxy-Authorization"] = aiohttp.encode_basic_auth(*proxy.auth, "utf-8")
+                self._proxy_headers["Proxy-Authorization"] = aiohttp.encode_basic_auth(*proxy.auth)
         self._connector = aiohttp.TCPConnector(
             limit=0,  # the slots bound the requests; those that waited for a connection would be seen nowhere
             keepalive_timeout=transport.limits.keepalive_expiry,

@@ -17,6 +17,7 @@ from tests.support.worker_processes import WorkerProcess
 pytestmark = [pytest.mark.acceptance, pytest.mark.long, pytest.mark.timeout(600)]
 
 SLOTS, CALLS = 2000, 3500
+CLAIMED = SLOTS + SLOTS // 8  # a worker claims some calls ahead
 WAIT_S = 400.0
 STOP_S = 60
 
@@ -77,4 +78,4 @@ def test_the_calls_of_a_killed_worker_are_made_by_another(wide: Wide) -> None:
     wide.endpoint.release()
     result = wide.result()
     assert CALLS <= wide.paid() <= CALLS + SLOTS
-    assert wide.paid() - CALLS <= result.costs.duplicate_paid_calls <= SLOTS
+    assert wide.paid() - CALLS <= result.costs.duplicate_paid_calls <= CLAIMED

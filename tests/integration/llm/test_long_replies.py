@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rlm_dist.bounded_json import FEW_CHARS
-from rlm_dist.llm import LLM, connection
+from rlm_dist.llm import LLM, connection, wire
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.schema import Role
 from tests.integration.llm.test_transport import ask, completion_of, kept_endpoint
@@ -21,7 +21,7 @@ def answer(text: str) -> bytes:
 
 def test_other_calls_end_while_a_long_reply_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, others_ended = threading.Event(), threading.Event()
-    read_reply = connection.read_reply
+    read_reply = wire.read_reply
 
     def slow(body: str, *args: Any, **kwargs: Any) -> Any:
         if len(body) > FEW_CHARS:
