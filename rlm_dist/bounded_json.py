@@ -43,7 +43,7 @@ def parse(text: str, *, strict: bool = True) -> Any:
     """
     if len(text) > FEW_CHARS:
         _check(text)
-        return _Reader(text, strict=strict).read()
+        return _LongText(text, strict=strict).read()
     if text.count("[") + text.count("{") > MAX_DEPTH:
         _check(text)
     return json.loads(text, strict=strict)
@@ -80,7 +80,7 @@ def _pieces(text: str) -> Iterator[bytes]:
         yield piece
 
 
-class _Reader:
+class _LongText:
     """Reads one JSON text as ``json.loads`` does; small values in one call, others a part at a time."""
 
     def __init__(self, text: str, *, strict: bool) -> None:
