@@ -20,7 +20,7 @@ import httpx2
 import openai
 import structlog
 
-from rlm_dist.bounded_json import FEW_CHARS, TooComplex
+from rlm_dist.bounded_json import TooComplex
 from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.llm.bodies import ACCEPTED_ENCODING, MAX_LONG_BODIES, read_body, too_large
 from rlm_dist.llm.failures import (
@@ -47,6 +47,7 @@ CONNECT_TIMEOUT_S = 10.0
 MODELS_TIMEOUT_S = 30.0
 PROBE_TIMEOUT_S = 10.0
 MAX_DIALECTS = 1000  # model names come from jobs
+LONG_CHARS = 2**18  # a longer reply is read in a thread
 # The SDK insists on a key; it is not sent.
 NO_KEY = "no-key"
 # A value in the address's query may be a key; a shorter one, such as a version, is not hidden.
@@ -193,7 +194,7 @@ class Connection:
 
     async def _read(self, response: Response, path: str, request: CallRequest, model: str) -> Attempt:
         """The end of an attempt; a long reply is read in another thread, as all calls wait for this one."""
-        if len(response.text) <= FEW_CHARS:
+        if len(response.text) <= LONG_CHARS:
             return self._read_now(response, path, request, model)
         return await asyncio.to_thread(self._read_now, response, path, request, model)
 

@@ -29,7 +29,7 @@ def test_brackets_and_quotes_in_strings_do_not_count(value: object) -> None:
     """The depth and the size that are counted before parsing are those of the parsed value."""
     text = json.dumps([value], ensure_ascii=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bounded_json, "FEW_CHARS", 0)
+        patch.setattr(bounded_json, "_FEW_CHARS", 0)
         patch.setattr(bounded_json, "MAX_DEPTH", depth([value]))
         assert parse(text) == [value]
         patch.setattr(bounded_json, "MAX_DEPTH", depth([value]) - 1)

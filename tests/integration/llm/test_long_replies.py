@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rlm_dist.bounded_json import FEW_CHARS
 from rlm_dist.llm import LLM, connection, wire
+from rlm_dist.llm.connection import LONG_CHARS
 from rlm_dist.llm.endpoints import Endpoint
 from rlm_dist.schema import Role
 from tests.integration.llm.test_transport import ask, completion_of, kept_endpoint
@@ -24,13 +24,13 @@ def test_other_calls_end_while_a_long_reply_is_read(monkeypatch: pytest.MonkeyPa
     read_reply = wire.read_reply
 
     def slow(body: str, *args: Any, **kwargs: Any) -> Any:
-        if len(body) > FEW_CHARS:
+        if len(body) > LONG_CHARS:
             reading.set()
             assert others_ended.wait(30)
         return read_reply(body, *args, **kwargs)
 
     monkeypatch.setattr(connection, "read_reply", slow)
-    long = "a long reply " * (FEW_CHARS // 10)
+    long = "a long reply " * (LONG_CHARS // 10)
     with (
         kept_endpoint(lambda n: answer(long)) as (far, _),
         kept_endpoint(lambda n: answer("short")) as (near, _),
