@@ -12,6 +12,7 @@ from rlm_dist.bench import (
     fan_out,
     footprint,
     jobs,
+    long_reply,
     metrics_cost,
     one_call,
     wide,
@@ -61,6 +62,10 @@ def _parts(*, quick: bool) -> list[tuple[Group, Part]]:
             sized(footprint.live_jobs, {"jobs": 50, "context_mb": 100}, {"jobs": 8, "context_mb": 20}),
         ),
         (Group.DENSITY, sized(density.figures, {"jobs": 64}, {"jobs": 8})),
+        (
+            Group.DENSITY,
+            sized(long_reply.figures, {"megabytes": 10, "rounds": 5}, {"megabytes": 10, "rounds": 2}),
+        ),
         (
             Group.CONTEXTS,
             sized(contexts.there_and_back, {"megabytes": (1, 100, 500)}, {"megabytes": (1, 100)}),

@@ -36,7 +36,7 @@ from rlm_dist.llm.failures import (
 )
 from rlm_dist.llm.request_dialects import Dialect, dialect_of
 from rlm_dist.llm.retry import requested_delay_s
-from rlm_dist.llm.streams import is_stream, joined
+from rlm_dist.llm.streams import is_stream
 from rlm_dist.llm.transport import Transport
 from rlm_dist.llm.wire import Attempt, chat_body, error_in, plain_body, read_models, read_reply
 from rlm_dist.schema import CallRequest
@@ -47,6 +47,7 @@ CONNECT_TIMEOUT_S = 10.0
 MODELS_TIMEOUT_S = 30.0
 PROBE_TIMEOUT_S = 10.0
 MAX_DIALECTS = 1000  # model names come from jobs
+LONG_CHARS = 2**18  # a longer reply is read in a thread
 # The SDK insists on a key; it is not sent.
 NO_KEY = "no-key"
 # A value in the address's query may be a key; a shorter one, such as a version, is not hidden.
@@ -172,7 +173,7 @@ class Connection:
                 continue
             if is_stream(response.text) and not self._dialect(model).stream:
                 self._learn(model, replace(self._dialect(model), stream=True))
-            attempt = self._read(response, "/chat/completions", request, model)
+            attempt = await self._read(response, "/chat/completions", request, model)
             dropped = dialect.dropped(body)
             if dropped and attempt.completion:
                 completion = attempt.completion.model_copy(update={"dropped_parameters": dropped})
@@ -191,12 +192,19 @@ class Connection:
             refused=sorted(dialect.refused), stream=dialect.stream,
         )  # fmt: skip
 
-    def _read(self, response: Response, path: str, request: CallRequest, model: str) -> Attempt:
+    async def _read(self, response: Response, path: str, request: CallRequest, model: str) -> Attempt:
+        """The end of an attempt; a long reply is read in another thread, as all calls wait for this one."""
+        if len(response.text) <= LONG_CHARS:
+            return self._read_now(response, path, request, model)
+        return await asyncio.to_thread(self._read_now, response, path, request, model)
+
+    def _read_now(self, response: Response, path: str, request: CallRequest, model: str) -> Attempt:
         """The end of an attempt, with what the headers say; if the answer was an error, it is sorted."""
         blocked_s = requested_delay_s(response.headers)
         try:
-            text = joined(response.text) if is_stream(response.text) else response.text
-            attempt = read_reply(text, request, model, hidden=self._hidden, keep_thoughts=self._keep_thoughts)
+            attempt = read_reply(
+                response.text, request, model, hidden=self._hidden, keep_thoughts=self._keep_thoughts
+            )
         except TooComplex as error:
             attempt = Attempt(failure=too_large(str(error)))
         if attempt.error_body is None:
@@ -223,7 +231,7 @@ class Connection:
             self._has_chat = self._has_chat or refused.maybe_no_route
             raise
         self._has_chat = False
-        return self._read(response, "/completions", request, model)
+        return await self._read(response, "/completions", request, model)
 
     async def _post(self, path: str, body: object, request: CallRequest, model: str) -> Response:
         try:

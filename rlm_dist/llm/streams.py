@@ -1,17 +1,14 @@
-"""Joins a streamed answer (server-sent events) into the body that the same answer would have unstreamed.
+"""Joins a streamed answer (server-sent events) into what the same answer would be unstreamed.
 
 The whole stream is read first. An error event takes the place of the choices, and so does a stream that ends
 before its answer does: a connection was lost somewhere on the way.
 """
 
-import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from rlm_dist.bounded_json import TooComplex, parse
 
-_LINE_END = re.compile(r"\r\n|\n|\r")
 MAX_LINES = 500_000
 _BEGINNINGS = ("data:", "event:", ":", "id:", "retry:")
 _CUT = {"message": "the stream ended before the answer was complete", "type": "server_error"}
@@ -22,8 +19,8 @@ def is_stream(body: str) -> bool:
     return body[:100].lstrip("\ufeff \r\n").startswith(_BEGINNINGS)
 
 
-def joined(body: str) -> str:
-    """The body, as JSON, of the answer that this stream has in parts. Raises TooComplex."""
+def joined(body: str) -> dict[str, Any]:
+    """The answer that this stream has in parts, as the JSON value of one body. Raises TooComplex."""
     answer: dict[str, Any] = {}
     usage: Any = None
     choice = _Choice()
@@ -37,13 +34,13 @@ def joined(body: str) -> str:
             break  # cut in the middle of an event
         usage = _usage(chunk) or usage
         if event == "error" or chunk.get("error") or chunk.get("object") == "error":
-            return json.dumps({"usage": usage, "error": chunk})
+            return {"usage": usage, "error": chunk}
         answer |= {name: value for name, value in chunk.items() if name != "choices"}
         for part in _first_choice(chunk):
             choice.add(part)
     if not (ended or choice.finish_reason):
-        return json.dumps({"usage": usage, "error": _CUT})
-    return json.dumps({**answer, "usage": usage, "choices": choice.whole()})
+        return {"usage": usage, "error": _CUT}
+    return {**answer, "usage": usage, "choices": choice.whole()}
 
 
 def _events(body: str) -> Iterator[tuple[str, str]]:
@@ -51,7 +48,7 @@ def _events(body: str) -> Iterator[tuple[str, str]]:
     event, lines = "", []
     if body.count("\n") + body.count("\r") > MAX_LINES:
         raise TooComplex(f"the stream has more than {MAX_LINES:,} lines")
-    for line in [*_LINE_END.split(body.lstrip("\ufeff")), ""]:
+    for line in _lines(body.lstrip("\ufeff")):
         field, _, value = line.partition(":")
         if field == "data":
             lines.append(value.removeprefix(" "))
@@ -61,6 +58,16 @@ def _events(body: str) -> Iterator[tuple[str, str]]:
             if lines:
                 yield event, "\n".join(lines).strip()
             event, lines = "", []
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a text, one at a time, and an empty one after them."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    at = 0
+    while (end := text.find("\n", at)) >= 0:
+        yield text[at:end]
+        at = end + 1
+    yield from (text[at:], "")
 
 
 def _parsed(data: str) -> dict[str, Any] | None:

@@ -38,7 +38,8 @@ class Transport:
         self._timeouts = aiohttp.ClientTimeout(sock_connect=connect_s)
         self._connecting = asyncio.Semaphore(_MOST_CONNECTING)
         self._routes: dict[tuple[str, str], _Route] = {}
-        self._proxy: dict[str, Any] = {}
+        self._proxy: URL | None = None
+        self._proxy_headers: CIMultiDict[str] = CIMultiDict()
         self._connector: aiohttp.TCPConnector | None = None
 
     async def send(self, address: str, content: bytes | None) -> httpx2.Response:
@@ -90,10 +91,10 @@ class Transport:
         transport: Any = self._http._transport_for_url(httpx2.URL(self._url))
         proxy = transport.proxy
         if proxy is not None:
-            address = URL(str(proxy.url))
-            if proxy.auth:
-                address = address.with_user(proxy.auth[0]).with_password(proxy.auth[1])
-            self._proxy = {"proxy": address, "proxy_headers": proxy.headers}
+            self._proxy = URL(str(proxy.url))
+            self._proxy_headers.extend(proxy.headers)
+            if proxy.auth:  # not in the address, which aiohttp's errors name
+                self._proxy_headers["Proxy-Authorization"] = aiohttp.encode_basic_auth(*proxy.auth)
         self._connector = aiohttp.TCPConnector(
             limit=0,  # the slots bound the requests; those that waited for a connection would be seen nowhere
             keepalive_timeout=transport.limits.keepalive_expiry,
@@ -103,8 +104,16 @@ class Transport:
 
     def _route(self, method: str, address: str) -> "_Route":
         url = URL(str(httpx2.URL(address)))
-        request = aiohttp.ClientRequest(method, url, headers=self._headers, **self._proxy)
+        headers = CIMultiDict(self._proxy_headers)
+        request = aiohttp.ClientRequest(
+            method, url, headers=self._headers, proxy=self._proxy, proxy_headers=headers
+        )
         request.headers.pop("Content-Length", None)  # of the empty body that it has
+        if self._proxy is not None and request.is_ssl():
+            # aiohttp would add it with the first tunnel, which is then not found for the next request.
+            headers["Host"] = request.headers["Host"]
+        else:
+            request.headers.extend(headers)
         route = self._routes[method, address] = _Route(request)
         return route
 
@@ -117,7 +126,7 @@ class _Route:
         self._head = b""
 
     def pieces(self, content: bytes | None) -> list[bytes]:
-        """A request as bytes; to be called with a connection, as that may add a header for a proxy."""
+        """A request as bytes."""
         self._head = self._head or self._made_head()
         if content is None:
             return [self._head, b"\r\n"]

@@ -12,6 +12,7 @@ from rlm_dist.errors import CallError, FailureKind
 from rlm_dist.llm.error_bodies import error_in_reply
 from rlm_dist.llm.failures import Secrets
 from rlm_dist.llm.replies import ReplyParts, read_choice, reply_text
+from rlm_dist.llm.streams import is_stream, joined
 from rlm_dist.llm.structured_output import FIELD, response_format
 from rlm_dist.llm.usage import reported_usage, usage_of
 from rlm_dist.schema import DEFAULT_TIER, CallRequest, Charge, Completion, Message
@@ -61,13 +62,13 @@ def transcript(messages: Sequence[Message]) -> str:
 def read_reply(
     body: str, request: CallRequest, model: str, *, hidden: Sequence[str] = (), keep_thoughts: bool = False
 ) -> Attempt:
-    """Parse a response of either route: it ends an attempt with a completion or a failure.
+    """Parse a response of either route, streamed or not: it ends an attempt with a completion or a failure.
 
     A failure's text has nothing of ``hidden``, nor of the prompt. A sub model's thoughts are dropped unless
     they are kept. Raises TooComplex.
     """
     try:
-        data = parse(body)
+        data = joined(body) if is_stream(body) else parse(body)
     except TooComplex:
         raise
     except ValueError:

@@ -42,8 +42,8 @@ NAMES = [
 ]
 
 INTERNAL = {
-    "AnswerCheckFailed", "ModelNotAllowed", "NoAnswer", "Parked", "ReplayDiverged", "SandboxError",
-    "Superseded", "ToolNotAllowed",
+    "AnswerCheckFailed", "ModelNotAllowed", "NoAnswer", "Parked", "ReplLost", "ReplayDiverged",
+    "SandboxError", "Superseded", "ToolNotAllowed",
 }  # fmt: skip  # they never reach a caller of the API
 
 

@@ -6,6 +6,7 @@ at the balanced closing parenthesis. Parentheses in quotes do not count; an apos
 
 import ast
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -35,7 +36,7 @@ class TextAnswer:
 
 def find_answer(prose: str) -> TextAnswer | None:
     """The first answer in the prose that has its closing parenthesis."""
-    for trial, start in enumerate(_START.finditer(prose)):
+    for trial, start in enumerate(_starts(prose)):
         if trial == _MAX_TRIALS:
             break
         end = _closing(prose, start.end())
@@ -45,6 +46,17 @@ def find_answer(prose: str) -> TextAnswer | None:
         kind: Literal["FINAL", "FINAL_VAR"] = "FINAL_VAR" if start.group(1) == "FINAL_VAR" else "FINAL"
         return TextAnswer(kind, argument, quoted, (start.start(), end + 1))
     return None
+
+
+def _starts(prose: str) -> Iterator[re.Match[str]]:
+    """The beginnings of answers, found line by line: a search holds the lock to its end."""
+    at = prose.find("FINAL")
+    while at >= 0:
+        start = _START.match(prose, prose.rfind("\n", 0, at) + 1)
+        if start is not None:
+            yield start
+        line_end = prose.find("\n", at)
+        at = prose.find("FINAL", line_end) if line_end >= 0 else -1
 
 
 def _closing(prose: str, start: int) -> int | None:

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlm_dist.engine.parsing import TextAnswer, parse
+from rlm_dist.engine.parsing.answers import _START, _starts
 from rlm_dist.engine.parsing.expressions import expression, template_names
 from rlm_dist.engine.parsing.programs import assigned_names, changed_names, read_names, unfenced_code
 
@@ -289,3 +290,13 @@ def test_long_code_and_long_arguments_are_looked_at_in_time(piece: str) -> None:
     unfenced_code(text)
     expression(text)
     assert template_names(text) <= {"a"}
+
+
+@given(
+    st.lists(st.sampled_from(["FINAL", "_VAR", "(", ")", "\n", " ", "**", "a", "\t", "__"]), max_size=14).map(
+        "".join
+    )
+)
+def test_answers_begin_where_a_search_of_the_whole_text_finds_them(prose: str) -> None:
+    """Only lines with the word are looked at."""
+    assert [match.span() for match in _starts(prose)] == [match.span() for match in _START.finditer(prose)]

@@ -22,9 +22,7 @@ def part(**fields: object) -> dict[str, object]:
 
 def message_of(*deltas: dict[str, object]) -> dict[str, Any]:
     """The message that these deltas make."""
-    message: dict[str, Any] = json.loads(joined(stream(*(part(**delta) for delta in deltas))))["choices"][0][
-        "message"
-    ]
+    message: dict[str, Any] = joined(stream(*(part(**delta) for delta in deltas)))["choices"][0]["message"]
     return message
 
 
@@ -88,7 +86,7 @@ def test_content_in_parts_is_one_list() -> None:
 )
 def test_the_usage_is_that_of_the_last_chunk(chunk: dict[str, object]) -> None:
     early = {**part(content="x"), "usage": {"prompt_tokens": 3}}
-    body = json.loads(joined(stream(early, chunk, {"choices": [], "usage": None})))
+    body = joined(stream(early, chunk, {"choices": [], "usage": None}))
     assert body["usage"] == USAGE
     assert body["choices"][0]["message"]["content"] == "x"
 
@@ -96,19 +94,19 @@ def test_the_usage_is_that_of_the_last_chunk(chunk: dict[str, object]) -> None:
 def test_other_fields_and_other_choices() -> None:
     """What the whole answer says about itself is kept; of several choices only the first counts."""
     other = {"choices": [{"index": 1, "delta": {"content": "no"}}]}
-    body = json.loads(joined(stream({"id": "c", "service_tier": "flex", **part(content="yes")}, other)))
+    body = joined(stream({"id": "c", "service_tier": "flex", **part(content="yes")}, other))
     assert (body["id"], body["service_tier"]) == ("c", "flex")
     assert [choice["message"]["content"] for choice in body["choices"]] == ["yes"]
 
 
 def test_the_plain_route_streams_texts() -> None:
     chunks = [{"choices": [{"text": text, "finish_reason": None}]} for text in ("a", "b")]
-    assert json.loads(joined(stream(*chunks)))["choices"][0]["text"] == "ab"
+    assert joined(stream(*chunks))["choices"][0]["text"] == "ab"
 
 
 def test_a_whole_message_at_the_end_takes_the_place_of_its_parts() -> None:
     last = {"choices": [{"message": {"content": "ab"}, "finish_reason": "stop"}]}
-    assert json.loads(joined(stream(part(content="a"), last)))["choices"][0]["message"]["content"] == "ab"
+    assert joined(stream(part(content="a"), last))["choices"][0]["message"]["content"] == "ab"
 
 
 @pytest.mark.parametrize("end", ["\n\n", "\r\n\r\n", "\r\r"])
@@ -116,7 +114,7 @@ def test_line_ends_of_the_standard(end: str) -> None:
     """Others, such as U+2028, are text."""
     text = "a\u2028b\u0085c"
     raw = stream(part(content=text), end=end).replace("\\u2028", "\u2028")
-    assert json.loads(joined(raw))["choices"][0]["message"]["content"] == text
+    assert joined(raw)["choices"][0]["message"]["content"] == text
 
 
 @pytest.mark.parametrize(
@@ -131,15 +129,15 @@ def test_line_ends_of_the_standard(end: str) -> None:
     ],
 )
 def test_an_error_or_an_early_end_takes_the_place_of_the_answer(body: str, words: str) -> None:
-    answer = json.loads(joined(body))
+    answer = joined(body)
     assert "choices" not in answer
     assert words in json.dumps(answer["error"])
 
 
 def test_a_finish_reason_ends_an_answer_without_the_last_event() -> None:
     chunk = {"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]}
-    assert json.loads(joined(f"data: {json.dumps(chunk)}"))["choices"][0]["finish_reason"] == "stop"
+    assert joined(f"data: {json.dumps(chunk)}")["choices"][0]["finish_reason"] == "stop"
 
 
 def test_a_stream_without_parts_has_no_choices() -> None:
-    assert json.loads(joined(stream()))["choices"] == []
+    assert joined(stream())["choices"] == []
