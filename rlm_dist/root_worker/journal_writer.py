@@ -1,9 +1,9 @@
 """Writes the journal of one run of a job, or of one of its samples; an entry goes out with what rests on it.
 
 Invariant: a root call is opened, and an outcome stored, in the same script that stores the entries before it,
-or later. So an entry need not be stored at once, which would cost a trip to Redis. If a worker dies before that,
-these steps are run again: nothing has followed from them yet. Nothing is paid for again: answers of calls,
-outcomes of children and results of tools are stored when they arrive.
+or later. So an entry need not be stored at once, which would cost a trip to Redis. If a worker dies before
+that, these steps are run again: nothing has followed from them yet. Nothing is paid for again: answers of
+calls, outcomes of children and results of tools are stored when they arrive.
 """
 
 from collections.abc import Iterator
