@@ -1,6 +1,7 @@
 """Jobs in the store: created once, held by one worker at a time, ended once, gone after retention."""
 
 import threading
+from typing import Any
 
 import pytest
 import redis
@@ -58,7 +59,7 @@ def test_who_takes_a_job_up_learns_what_is_stored_of_it(store: Store) -> None:
 
 
 @pytest.mark.parametrize("budget", [{"max_nanousd": 5}, {"max_tokens": 5}, {}])
-def test_who_takes_a_job_up_learns_whether_it_shares_a_budget(store: Store, budget: dict[str, int]) -> None:
+def test_who_takes_a_job_up_learns_whether_it_shares_a_budget(store: Store, budget: dict[str, Any]) -> None:
     store.batches.create("b", "digest", 1, **budget)
     store.jobs.create([spec(batch_id="b"), spec("own", max_tokens=5), spec("top", **budget)])
     of_batch = store.jobs.take_up("j", "root-1", LEASE_MS)
