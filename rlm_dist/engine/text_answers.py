@@ -55,11 +55,20 @@ class TextAnswers:
     ) -> None:
         self._look_up = look_up
         self._run_cell = run_cell
-        self._assigned: set[str] = set()
+        self._names: set[str] = set()
+        self._unread: list[str] = []  # code whose names are not in it yet: most jobs never need them
 
     def note_code(self, reply: ParsedReply) -> None:
         """Remember the names that the code of a reply assigns, whether or not it runs."""
-        self._assigned.update(reply.assigned, *map(assigned_names, reply.blocks))
+        self._names.update(reply.assigned)
+        self._unread += reply.blocks
+
+    @property
+    def _assigned(self) -> set[str]:
+        """The names that the code of the replies so far assigns."""
+        blocks, self._unread = self._unread, []
+        self._names.update(*map(assigned_names, blocks))
+        return self._names
 
     def accept(self, answer: TextAnswer, parsed: Expression | None, reply: ParsedReply) -> AnswerDecision:
         """What becomes of the answer; ``parsed`` is its argument, if that is an expression."""

@@ -14,20 +14,20 @@ from rlm_dist.engine import loop as engine
 from rlm_dist.engine.compaction import RootWindow
 from rlm_dist.engine.journal import BudgetHint, Journal
 from rlm_dist.engine.prompts.families import PromptTexts
-from rlm_dist.errors import BlobError, NotFound, RLMError
+from rlm_dist.errors import NotFound, RLMError
 from rlm_dist.root_worker.answer_review import AnswerReview
 from rlm_dist.root_worker.children import ChildJobs
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.root_worker.job_lease import JobLease
+from rlm_dist.root_worker.journal_writer import JournalWriter
 from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.root_worker.root_calls import RootCalls
 from rlm_dist.root_worker.run_counts import RunCounts
 from rlm_dist.root_worker.session_rebuild import SessionRebuild
-from rlm_dist.schema import NANO, Completion, JobRecord, JobSpec, Message, Outcome
+from rlm_dist.schema import NANO, Completion, JobRecord, Message, Outcome
 from rlm_dist.schema.events import REPLAY_DIVERGED, Emit, Event, Marked, RootReplied
 from rlm_dist.store import Store
 from rlm_dist.worker.accounts import Accounts
-from rlm_dist.worker.failpoints import failpoint
 
 _WARN_AT = 0.75
 
@@ -44,6 +44,7 @@ class RootJob:
         payloads: Payloads,
         calls: RootCalls,
         fan_out: FanOut,
+        journal: JournalWriter,
         repl: JobRepl,
         emit: Emit,
         accounts: Accounts,
@@ -53,8 +54,10 @@ class RootJob:
         texts: PromptTexts | None,
         sample: int = 0,
         counts: RunCounts | None = None,
+        has_journal: bool = True,
+        shares_budget: bool = False,
     ) -> None:
-        """The samples of a job share ``counts``."""
+        """The samples of a job share ``counts``; the other two are as in ``TakenJob``."""
         self._children = children
         self._window = window
         self._texts = texts
@@ -67,14 +70,16 @@ class RootJob:
         self._payloads = payloads
         self._calls = calls
         self._fan_out = fan_out
+        self._journal = journal
         self._repl = repl
         self._sink = emit
         self._review = review
         self._session = self._session_of(accounts)
-        self._shares_budget = _shares_budget(record.spec, store)
+        self._has_journal = has_journal
+        self._shares_budget = shares_budget
 
     def run(self) -> Outcome:
-        """Run the root loop to its end.
+        """Run the root loop to its end; the last entries of the journal wait for its outcome to be stored.
 
         Raises:
             Superseded: if another worker took the job over.
@@ -83,7 +88,8 @@ class RootJob:
         """
         session = self._session
         keeps_code = self._spec.session is not None
-        journal = Journal(self._entries(), self._write, self._sample, keeps_code=keeps_code)
+        entries = self._journal.read() if self._has_journal else ()
+        journal = Journal(entries, self._journal.write, self._sample, keeps_code=keeps_code)
         self._lease.on_lost(self.stop)
         try:
             self._repl.sandbox.start()
@@ -127,20 +133,14 @@ class RootJob:
             self._counts.begin_turn(self._sample, event.turn)
         self._sink(event)
 
-    def _entries(self) -> Iterator[str]:
-        """The journal, without entries that are gone from the blob store: their steps are run again."""
-        for packed in self._store.journals.read(self._spec.id):
-            with suppress(BlobError):
-                yield self._payloads.unpack(packed)
+    def flush(self) -> None:
+        """Store the entries of the journal that wait.
 
-    def _write(self, entry: str) -> None:
-        failpoint("journal.write", self._spec.id)
-        try:
-            packed = self._payloads.pack(self._spec.id, entry)
-        except BlobError:  # the journal must not fail its job
-            packed = entry
-        self._store.journals.append(self._spec.id, self._epoch, packed, self._counts.turns)
-        failpoint("journal.written", self._spec.id)
+        Raises:
+            Superseded: if another worker took the job over.
+            LimitExceeded: if the job has no room for them.
+        """
+        self._journal.flush()
 
     def leave_room(self) -> None:
         """Give free what the run kept of the budgets, if other samples of the job go on."""
@@ -207,9 +207,3 @@ class RootJob:
             yield "tokens", costs.root_llm_tokens + costs.sub_llm_tokens, limits.max_tokens
         if limits.max_sub_calls is not None:
             yield "sub-calls", costs.sub_llm_calls, limits.max_sub_calls
-
-
-def _shares_budget(spec: JobSpec, store: Store) -> bool:
-    """Whether its batch or a job above it has a budget of money or tokens."""
-    of_batch = spec.batch_id is not None and store.batches.has_budget(spec.batch_id)
-    return of_batch or (spec.parent_id is not None and store.children.share_a_budget(spec.parent_id))

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from rlm_dist.blobs.payloads import Payloads
@@ -23,6 +24,7 @@ from rlm_dist.schema import (
 )
 from rlm_dist.schema.events import Emit, Marked
 from rlm_dist.store import CallRefused, CallState, CallStore, OpenCall, Settlement
+from rlm_dist.store.journals import NO_ENTRIES, Entries
 from rlm_dist.worker.accounts import Accounts, end_of_call
 from rlm_dist.worker.call_ids import CallIds, part_of
 from rlm_dist.worker.failpoints import failpoint
@@ -56,8 +58,12 @@ class RootCalls:
         record: RecordCall = lambda *_: None,
         sample: int = 0,
         room: Room | None = None,
+        sending: Callable[[], AbstractContextManager[Entries]] = lambda: nullcontext(NO_ENTRIES),
     ) -> None:
-        """``record`` is called with each call that was settled here; samples of a job share ``room``."""
+        """``record`` is called with each call that was settled here; samples of a job share ``room``.
+
+        ``sending`` is that of the ``JournalWriter`` whose entries the chats of these calls rest on.
+        """
         self._spec = spec
         self._epoch = epoch
         self._owner = owner
@@ -70,6 +76,7 @@ class RootCalls:
         self._call_ids = CallIds(spec.id, part_of(sample))
         self._room = room or Room(partial(calls.keep, spec.id, epoch))
         self._sample = sample
+        self._sending = sending
         self._last: tuple[CallRequest, Completion] | None = None
         self._error: RLMError | None = None
         self._marked_parameters: set[str] = set()
@@ -159,8 +166,8 @@ class RootCalls:
         call = OpenCall(
             call_id=call_id, request="{}", reserve_tokens=tokens, reserve_nanousd=nanousd, role=Role.ROOT
         )
-        with self._room.drawing(self._sample):
-            (state,) = self._calls.open(self._spec.id, self._epoch, [call])
+        with self._room.drawing(self._sample), self._sending() as entries:
+            (state,) = self._calls.open(self._spec.id, self._epoch, [call], entries)
         if isinstance(state, CallRefused):
             raise state.error(self._accounts.resolved(Role.ROOT, request.model))
         if state is not CallState.SETTLED:

@@ -123,10 +123,14 @@ class Samples:
             self._running.append(run)
         try:
             self._raise_error()  # it may have come in between
-            return run.run()
+            outcome = run.run()
+            run.flush()
+            return outcome
         finally:
             with self._lock:
                 self._running.remove(run)
+            with suppress(RLMError):  # unless it was stored above
+                run.flush()
             with suppress(RLMError):  # what matters of it, the others will meet
                 run.leave_room()
 

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import redis
 import structlog
@@ -16,7 +17,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from rlm_dist.broker.app import SUB_QUEUE
 from rlm_dist.broker.publish import SubTasks, queued, send_root, send_sub
 from rlm_dist.engine.compaction import RootWindow
-from rlm_dist.errors import NotFound, Parked, RLMError, SandboxError, Superseded, Unreachable
+from rlm_dist.errors import LimitExceeded, NotFound, Parked, RLMError, SandboxError, Superseded, Unreachable
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.failures import shown_url
 from rlm_dist.llm.prices import published_window
@@ -28,6 +29,7 @@ from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.job_log import log_end, log_park, log_start
 from rlm_dist.root_worker.job_spans import JobSpans
 from rlm_dist.root_worker.job_tools import JobTools, named_tools
+from rlm_dist.root_worker.journal_writer import JournalWriter
 from rlm_dist.root_worker.lease_keeper import LeaseKeeper
 from rlm_dist.root_worker.model_windows import ModelWindows, summariser
 from rlm_dist.root_worker.own_process import OwnProcesses
@@ -41,11 +43,13 @@ from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.packages import find
 from rlm_dist.sandbox.probe import choose
-from rlm_dist.schema import ErrorInfo, JobRecord, JobSpec, JobState, Outcome, Role
+from rlm_dist.schema import Costs, ErrorInfo, JobRecord, JobSpec, JobState, Outcome, Role
 from rlm_dist.schema.events import Emit, Event, JobEnded, JobStarted, Marked
 from rlm_dist.schema.leases import LEASE_MS
 from rlm_dist.settings import Settings
-from rlm_dist.store.jobs import MUST_BE_ALONE
+from rlm_dist.store.connection import clock_from
+from rlm_dist.store.jobs import MUST_BE_ALONE, JobEnd, TakenJob
+from rlm_dist.store.journals import Entries
 from rlm_dist.store.trace import TraceSink
 from rlm_dist.worker.call_ids import part_of
 from rlm_dist.worker.failpoints import failpoint
@@ -63,7 +67,7 @@ log = structlog.get_logger()
 # The costs of later ones are added when they end.
 _LAST_CALLS_S = 5.0
 _LAST_CALLS_POLL_S = 0.1
-_BEFORE_START = 0  # what JobStore.start returns if it ended the job
+_BEFORE_START = 0  # what JobStore.take_up returns if it ended the job
 
 
 class RootWorker(Worker):
@@ -135,43 +139,59 @@ class RootWorker(Worker):
             clear_contextvars()
 
     def _run(self, job_id: str, task_id: str) -> Outcome | None:
-        isolation = self._repls.level.isolation
-        epoch = None
-        if not self._stopping():
-            most = self.settings.max_job_bytes
-            epoch = self.store.jobs.start(
-                job_id, self.owner, LEASE_MS, isolation, most, shared=self._is_shared
-            )
-        if epoch == MUST_BE_ALONE:
+        taken = self._take_up(job_id)
+        if taken == MUST_BE_ALONE:
             self._own_processes.run(job_id, task_id)
             return self._stored_outcome(job_id)
-        if not epoch:
+        if not isinstance(taken, TakenJob):
             log.debug("job_not_started")
-            return self._stored_outcome(job_id, ended_in=epoch)
+            return self._stored_outcome(job_id, ended_in=taken)
         failpoint("root.started", job_id)
-        record = self.store.jobs.get(job_id)
+        record = taken.record
         log_start(record)
-        now_ms = self.store.connection.clock()
-        emit = TraceSink(self.store.journals, job_id, self.payloads, now_ms=now_ms)
-        spans = JobSpans(self.spans, record)
-        ran_ms = record.run_ms(now_ms())
+        emit = TraceSink(self.store.journals, job_id, self.payloads, now_ms=clock_from(taken.now_ms))
+        run = _Run(taken, task_id, emit, RunCounts(), JobSpans(self.spans, record))
+        journal = self._journal(run)
         self.metrics.job_started(recovered=record.recovered)
         try:
+            ran_ms = record.run_ms(taken.now_ms)
             with JobLease(record, self._leases, ran_ms=ran_ms, store_trace=emit.flush) as lease:
-                outcome = self._outcome(record, task_id, lease, emit, spans)
-                if self._finish(record, outcome, emit):
-                    spans.end(outcome)
-                    return self._stored_outcome(job_id, ended_in=epoch) or outcome
+                outcome = self._outcome(run, lease, journal)
+                end = self._finish(run, outcome, journal)
+                if end is not None:
+                    run.spans.end(outcome)
+                    log_end(record.model_copy(update=end._asdict()), outcome)
+                    return outcome
         except Parked as parked:
-            self._park(record, parked, emit)
+            self._park(run, parked, journal)
         except Superseded:
-            log.warning("job_superseded", epoch=epoch)
-            return self._stored_outcome(job_id, ended_in=epoch)
+            log.warning("job_superseded", epoch=record.epoch)
+            return self._stored_outcome(job_id, ended_in=record.epoch)
         except Unreachable as error:
             # Nothing is lost: once the lease has lapsed, the first worker to reach Redis takes the job up.
-            log.error("job_left", epoch=epoch, error=str(error))
+            log.error("job_left", epoch=record.epoch, error=str(error))
             return None
         return self._stored_outcome(job_id)
+
+    def _take_up(self, job_id: str) -> TakenJob | int | None:
+        """As ``JobStore.take_up``; None if this process stops."""
+        if self._stopping():
+            return None
+        return self.store.jobs.take_up(
+            job_id,
+            self.owner,
+            LEASE_MS,
+            self._repls.level.isolation,
+            self.settings.max_job_bytes,
+            shared=self._is_shared,
+        )
+
+    def _journal(self, run: "_Run") -> JournalWriter:
+        spec = run.record.spec
+        return JournalWriter(
+            self.store.journals, self.payloads, job_id=spec.id, epoch=run.record.epoch, counts=run.counts,
+            at_once=spec.session is not None,  # its later queries need it whole
+        )  # fmt: skip
 
     def _stored_outcome(self, job_id: str, ended_in: int | None = None) -> Outcome | None:
         """The outcome of the job, if it has one; its end is logged if its last epoch is ``ended_in``."""
@@ -182,16 +202,17 @@ class RootWorker(Worker):
             return record.outcome
         return None
 
-    def _outcome(
-        self, record: JobRecord, task_id: str, lease: JobLease, emit: TraceSink, spans: JobSpans
-    ) -> Outcome:
-        session = record.spec.session
-        contexts = (record.spec.context, *(file.context for file in (session.added if session else ())))
+    def _outcome(self, run: "_Run", lease: JobLease, journal: JournalWriter) -> Outcome:
+        spec = run.record.spec
+        session = spec.session
+        contexts = (spec.context, *(file.context for file in (session.added if session else ())))
         try:
             # The context may be stored in Redis, which may be away.
-            self.store.connection.patiently(lambda: self.contexts.path(*contexts))
-            with self.contexts.hold(*contexts) as path:
-                return self._run_loops(record, task_id, lease, emit, spans, path)
+            with ExitStack() as held:
+                path = self.store.connection.patiently(
+                    lambda: held.enter_context(self.contexts.hold(*contexts))
+                )
+                return self._run_loops(run, lease, journal, path)
         except (Parked, Superseded):
             raise
         except RLMError as error:
@@ -202,20 +223,42 @@ class RootWorker(Worker):
             log.exception("job_crashed")
             return _failed_outcome(RLMError(f"internal error: {type(error).__name__}"))
 
-    def _finish(self, record: JobRecord, outcome: Outcome, emit: TraceSink) -> bool:
-        """Store the outcome; False if the job had ended already, or another worker holds it."""
-        if outcome.state is not JobState.CANCELLED:  # its calls have been given up
-            self._await_calls(record)
+    def _finish(self, run: "_Run", outcome: Outcome, journal: JournalWriter) -> JobEnd | None:
+        """Store the outcome; None if the job had ended already, or another worker holds it."""
+        failpoint("root.finishing", run.record.spec.id)
+        with journal.sending() as entries:
+            # The calls of a cancelled job have been given up.
+            end = self._end(run, outcome, entries, after_calls=outcome.state is not JobState.CANCELLED)
+            if isinstance(end, int) and end > 0:
+                self._await_calls(run.record)
+                end = self._end(run, outcome, entries, after_calls=False)
+        failpoint("root.finished", run.record.spec.id)
+        if isinstance(end, int):
+            return None
+        self.metrics.job_ended(outcome)
+        self._count_duplicates(run.record, lambda: end.costs)
+        return end
+
+    def _end(self, run: "_Run", outcome: Outcome, entries: Entries, *, after_calls: bool) -> JobEnd | int:
+        """As ``JobStore.end``, with the last of the trace."""
         ended_so = outcome.model_dump(include={"state", "answer", "error", "iterations", "votes"})
-        emit(JobEnded.model_validate(ended_so))
-        emit.flush()
-        failpoint("root.finishing", record.spec.id)
-        ended = self.store.jobs.finish(record.spec.id, record.epoch, outcome)
-        failpoint("root.finished", record.spec.id)
-        if ended:
-            self.metrics.job_ended(outcome)
-            self._count_duplicates(record)
-        return ended
+        spec, replies = run.record.spec, list[JobEnd | int]()
+
+        def end(events: Sequence[str]) -> bool:
+            replies.append(
+                self.store.jobs.end(
+                    spec.id,
+                    run.record.epoch,
+                    outcome,
+                    entries=entries,
+                    events=events,
+                    after_calls=after_calls,
+                )
+            )
+            return isinstance(replies[0], JobEnd)
+
+        run.emit.hand_over(end, last=JobEnded.model_validate(ended_so))
+        return replies[0]
 
     def _await_calls(self, record: JobRecord) -> None:
         """Wait, not for long, until the job's calls in flight have ended, so that its costs are final."""
@@ -223,34 +266,28 @@ class RootWorker(Worker):
         while self.store.calls.stop(record.spec.id, record.epoch) and time.monotonic() < deadline:
             time.sleep(_LAST_CALLS_POLL_S)
 
-    def _park(self, record: JobRecord, parked: Parked, emit: TraceSink) -> None:
-        emit(Marked(turn=0, kind="parked", detail=parked.why))
-        emit.flush()
+    def _park(self, run: "_Run", parked: Parked, journal: JournalWriter) -> None:
+        record = run.record
+        run.emit(Marked(turn=0, kind="parked", detail=parked.why))
+        run.emit.flush()
+        with suppress(Superseded, LimitExceeded):
+            journal.flush()
         send = self.store.jobs.park(record.spec.id, record.epoch)
         failpoint("root.parked", record.spec.id)
         if send:
             send_root(self.app, record.spec, again=True)
-        self._count_duplicates(record)
+        self._count_duplicates(record, lambda: self.store.jobs.costs(record.spec.id))
         log_park(record, parked)
 
-    def _count_duplicates(self, record: JobRecord) -> None:
+    def _count_duplicates(self, record: JobRecord, costs: Callable[[], Costs]) -> None:
         """Count the calls paid twice since ``record`` was read: a job that is retried keeps its ledger."""
         before = record.costs.duplicate_paid_calls
         with suppress(RLMError):  # numbers are no reason to leave a job
-            self.metrics.run_ended(
-                lambda: self.store.jobs.costs(record.spec.id).duplicate_paid_calls - before
-            )
+            self.metrics.run_ended(lambda: costs().duplicate_paid_calls - before)
 
-    def _run_loops(
-        self,
-        record: JobRecord,
-        task_id: str,
-        lease: JobLease,
-        emit: TraceSink,
-        spans: JobSpans,
-        context_path: Path,
-    ) -> Outcome:
-        """Run the job's root loop, or one for each of its samples."""
+    def _run_loops(self, run: "_Run", lease: JobLease, journal: JournalWriter, context_path: Path) -> Outcome:
+        """Run the job's root loop, or one for each of its samples; ``journal`` is that of the only loop."""
+        record, emit, counts, task_id = run.record, run.emit, run.counts, run.task_id
         spec, worker = record.spec, self.owner.removeprefix(self.settings.broker_prefix)
         if self._repls.level is Level.OFF:
             log.warning("job_not_isolated")
@@ -265,14 +302,14 @@ class RootWorker(Worker):
             )
         )  # fmt: skip
         emit.flush()  # if this process dies at once, the trace still shows that it had the job
-        counts, room = RunCounts(), Room(partial(self.store.calls.keep, spec.id, record.epoch))
+        room = Room(partial(self.store.calls.keep, spec.id, record.epoch))
 
-        def make(sample: int, spans: JobSpans) -> RootJob:
+        def make(sample: int, spans: JobSpans, journal: JournalWriter) -> RootJob:
             seen = self._measured(emit, sample)
             calls = RootCalls(
                 spec=spec, epoch=record.epoch, owner=self.owner, calls=self.store.calls,
                 payloads=self.payloads, llm=self.llm, accounts=self.accounts, emit=seen,
-                record=spans.root_call, sample=sample, room=room,
+                record=spans.root_call, sample=sample, room=room, sending=journal.sending,
             )  # fmt: skip
             part = part_of(sample)
             fan_out = self._fan_out(record, task_id, seen, part, min(AT_ONCE, spec.samples))
@@ -283,14 +320,16 @@ class RootWorker(Worker):
                 fan_out=fan_out, repl=self._repl(spec, context_path, fan_out, children, tools, spans),
                 review=make_review(spec, fan_out, context_path, self.settings.validators),
                 window=self._window(spec.model, fan_out), texts=texts, children=children,
-                accounts=self.accounts, emit=spans.watch(seen), sample=sample, counts=counts,
+                accounts=self.accounts, emit=spans.watch(seen), sample=sample, counts=counts, journal=journal,
+                has_journal=run.taken.has_journal, shares_budget=run.taken.shares_budget,
             )  # fmt: skip
 
         if spec.samples == 1:
-            return make(0, spans).run()
+            return make(0, run.spans, journal).run()
         return Samples(
             record=record, lease=lease, store=self.store, payloads=self.payloads,
-            emit=self._measured(emit, 0), make=lambda sample: make(sample, spans.of_sample(sample)),
+            emit=self._measured(emit, 0),
+            make=lambda sample: make(sample, run.spans.of_sample(sample), self._journal(run)),
             judge=lambda: self._fan_out(record, task_id, self._measured(emit, 0), JUDGE),
         ).run()  # fmt: skip
 
@@ -384,6 +423,21 @@ class RootWorker(Worker):
             return queued(self.app, SUB_QUEUE) == [0]
         except (OperationalError, OSError, redis.RedisError):
             return False
+
+
+class _Run(NamedTuple):
+    """A run of a job by this worker, for the Celery task of this id."""
+
+    taken: TakenJob
+    task_id: str
+    emit: TraceSink
+    counts: RunCounts
+    spans: JobSpans
+
+    @property
+    def record(self) -> JobRecord:
+        """The job as it was taken up."""
+        return self.taken.record
 
 
 def sandbox_metric(settings: Settings) -> Metric:

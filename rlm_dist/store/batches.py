@@ -234,11 +234,6 @@ class BatchStore(StorePart):
             for batch_id, batch, ledger in zip(batch_ids, hashes[::2], hashes[1::2], strict=True)
         ]
 
-    def has_budget(self, batch_id: str) -> bool:
-        """Whether its jobs share a budget."""
-        fields = ["max_nanousd", "max_tokens"]
-        return any(self._reach(lambda: self._client.hmget(keys.batch(batch_id), fields)))
-
     def newest(self, limit: int) -> list[BatchRecord]:
         """The last ``limit`` batches, the newest first."""
         ids: list[str] = self._reach(lambda: self._client.zrange(keys.BATCHES, 0, limit - 1, desc=True))

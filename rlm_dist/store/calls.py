@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from rlm_dist.errors import FailureKind, LimitExceeded, RLMError, UnknownPrice
 from rlm_dist.schema import NANO, CallFailure, CallResult, Role, Usage
 from rlm_dist.store import keys
-from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart, fenced, new_token
+from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart, fenced, new_token, within_budget
+from rlm_dist.store.journals import NO_ENTRIES, Entries
 from rlm_dist.store.ledger import charge_label
 
 MAX_LAPSES = 3
@@ -157,15 +158,20 @@ def reservation(state: str) -> tuple[int, int] | None:
 class CallStore(StorePart):
     """The part of the store for calls."""
 
-    def open(self, job_id: str, epoch: int, calls: Sequence[OpenCall]) -> list[CallState | CallRefused]:
+    def open(
+        self, job_id: str, epoch: int, calls: Sequence[OpenCall], entries: Entries = NO_ENTRIES
+    ) -> list[CallState | CallRefused]:
         """Store new calls and reserve their budget, in order; root calls do not count as sub-calls.
+
+        ``entries`` are appended to the journal before, if this epoch holds the job.
 
         Raises:
             Superseded, Cancelled, Parked: if this epoch may not make calls any more.
+            LimitExceeded: if the job has no room for the entries.
         """
         states: list[CallState | CallRefused] = []
         for start in range(0, len(calls), _OPEN_AT_ONCE):
-            args: list[str | int] = [epoch]
+            args: list[str | int] = [epoch, *(NO_ENTRIES if start else entries).args]
             for call in calls[start : start + _OPEN_AT_ONCE]:
                 money = (
                     "" if call.reserve_nanousd is None else min(call.reserve_nanousd, _MOST_RESERVED_NANOUSD)
@@ -174,7 +180,7 @@ class CallStore(StorePart):
                 role = "ahead" if call.ahead else call.role
                 args += [call.call_id, role, call.request, money, tokens]
             reply = fenced(self._script("calls_open", keys.job_keys(job_id), *args), job_id, epoch)
-            states += [_state(text) for text in reply]
+            states += [_state(text) for text in within_budget(reply)]
         return states
 
     def keep(

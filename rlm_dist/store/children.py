@@ -7,7 +7,6 @@ when a job above it ends; and what is stored for it lives as long as its top job
 
 import json
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from rlm_dist.schema import JobSpec, JobState, Outcome
@@ -18,7 +17,6 @@ from rlm_dist.store.connection import StorePart, fenced
 from rlm_dist.store.ledger import read_costs
 
 _OPEN_AT_ONCE = 100
-_BUDGETS = ("max_nanousd", "max_tokens", "parent")
 _FIELDS = ("id", "name", "state", "depth", "turns", "started_ms", "ended_ms")
 
 
@@ -78,15 +76,6 @@ class ChildStore(StorePart):
     def count(self, job_id: str) -> int:
         """How many children a job has."""
         return int(self._reach(lambda: self._client.zcard(keys.job(job_id, "children"))))
-
-    def share_a_budget(self, parent_id: str) -> bool:
-        """Whether this job or one above it has a budget of money or tokens, from which its children take."""
-        key: str | None = keys.job(parent_id)
-        while key is not None:
-            *budgets, key = self._reach(partial(self._client.hmget, key, _BUDGETS))
-            if any(budgets):
-                return True
-        return False
 
 
 def _open_args(spec: JobSpec) -> list[str | int]:

@@ -136,8 +136,7 @@ class StoreConnection:
 
     def clock(self) -> Callable[[], int]:
         """A function like ``now_ms`` without I/O: one reading of the server's time, advanced by our clock."""
-        start_ms, start = self.now_ms(), time.monotonic()
-        return lambda: start_ms + int((time.monotonic() - start) * 1000)
+        return clock_from(self.now_ms())
 
     def script(self, name: str, keys: Sequence[str], *args: str | int) -> Any:
         """Run a script and return its reply; the script may run more than once."""
@@ -195,6 +194,12 @@ class StorePart:
         self._script = connection.script
         self._scripts_at_once = connection.scripts_at_once
         self._reach = connection.patiently
+
+
+def clock_from(now_ms: int) -> Callable[[], int]:
+    """A function that returns the server's time, of which ``now_ms`` has just been read, in Unix ms."""
+    start = time.monotonic()
+    return lambda: now_ms + int((time.monotonic() - start) * 1000)
 
 
 def new_token() -> str:

@@ -16,6 +16,7 @@ from rlm_dist.schema.events import JobEnded
 from rlm_dist.store import keys
 from rlm_dist.store.capacity import requests_by_job
 from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart, fenced, within_budget
+from rlm_dist.store.journals import NO_ENTRIES, Entries
 from rlm_dist.store.ledger import read_costs, read_model_costs
 from rlm_dist.store.tree import levels_below
 
@@ -26,7 +27,7 @@ MAX_RECOVERIES = 3
 # A job with which this number of workers died runs in a process of its own: the next death is then its own
 # doing, and takes no other job along.
 ALONE_AFTER = 2
-MUST_BE_ALONE = -1  # what ``JobStore.start`` returns of such a job
+MUST_BE_ALONE = -1  # what ``JobStore.take_up`` returns of such a job
 
 
 def _to_json(value: JobSpec | Outcome | JobEnded) -> str:
@@ -62,6 +63,27 @@ class Renewal(NamedTuple):
     job_id: str
     epoch: int
     stopped_ms: int = 0
+
+
+class TakenJob(NamedTuple):
+    """A job that this worker has just taken up, and the time at which it did, in Unix milliseconds.
+
+    ``has_journal`` says that an earlier run wrote something down. ``shares_budget`` says that its batch or a
+    job above it has a budget of money or tokens.
+    """
+
+    record: JobRecord
+    now_ms: int
+    has_journal: bool
+    shares_budget: bool
+
+
+class JobEnd(NamedTuple):
+    """What was stored of a job when it ended, as in ``JobRecord``."""
+
+    ended_ms: int
+    since_ms: int
+    costs: Costs
 
 
 class JobStore(StorePart):
@@ -181,7 +203,21 @@ class JobStore(StorePart):
         *,
         shared: bool = False,
     ) -> int | None:
-        """Take up a queued job, or one whose holder let its lease lapse; return the new epoch.
+        """As ``take_up``; returns the new epoch of a job that was taken up."""
+        taken = self.take_up(job_id, owner, lease_ms, isolation, max_bytes, shared=shared)
+        return taken.record.epoch if isinstance(taken, TakenJob) else taken
+
+    def take_up(
+        self,
+        job_id: str,
+        owner: str,
+        lease_ms: int,
+        isolation: str = "none",
+        max_bytes: int | None = None,
+        *,
+        shared: bool = False,
+    ) -> TakenJob | int | None:
+        """Take up a queued job, or one whose holder let its lease lapse, under a new epoch.
 
         Returns None if the job is final, paused or held under a live lease, and 0 if this ended it: it was
         cancelled, or its lease lapsed more than ``MAX_RECOVERIES`` times and it failed. ``isolation`` names
@@ -203,10 +239,12 @@ class JobStore(StorePart):
             most,
             ALONE_AFTER if shared else "",
         )
-        epoch: int = fenced(self._script("job_start", keys.job_keys(job_id), *args), job_id)
-        if epoch == _ALONE:
-            return MUST_BE_ALONE
-        return max(0, epoch) if epoch else None
+        reply = fenced(self._script("job_start", keys.job_keys(job_id), *args), job_id)
+        if isinstance(reply, int):
+            return MUST_BE_ALONE if reply == _ALONE else max(0, reply) if reply else None
+        _, now_ms, entries, shares_budget, job, ledger = reply
+        record = _record(_pairs(job), _pairs(ledger), 0)
+        return TakenJob(record, now_ms, entries > 0, shares_budget == 1)
 
     def renew(self, job_id: str, epoch: int, lease_ms: int, stopped_ms: int = 0) -> RenewalReply:
         """Renew the lease of a job that this worker holds; the reply says whether the job must stop.
@@ -234,10 +272,32 @@ class JobStore(StorePart):
         return bool(fenced(self._script("job_park", keys.job_keys(job_id), epoch), job_id) == 1)
 
     def finish(self, job_id: str, epoch: int, outcome: Outcome) -> bool:
-        """End a job; False if it had ended already, or another worker holds it."""
-        how = (outcome.iterations, outcome.reason)
-        args = (epoch, outcome.state, _to_json(outcome), self._retention_ms, *how)
-        return bool(fenced(self._script("job_finish", keys.job_keys(job_id), *args), job_id))
+        """End a job whatever its calls do; False if it had ended already, or another worker holds it."""
+        return isinstance(self.end(job_id, epoch, outcome), JobEnd)
+
+    def end(
+        self,
+        job_id: str,
+        epoch: int,
+        outcome: Outcome,
+        *,
+        entries: Entries = NO_ENTRIES,
+        events: Sequence[str] = (),
+        after_calls: bool = False,
+    ) -> JobEnd | int:
+        """End a job, and before append the last ``entries`` of its journal and ``events`` of its trace.
+
+        Entries that the job has no room for are left out. Returns 0 if the job had ended already, or another
+        worker holds it. If it is to end ``after_calls`` and some are in flight, it does not end, and no other
+        call is begun: returns how many are in flight.
+        """
+        how = (outcome.iterations, outcome.reason, "1" if after_calls else "")
+        args = (epoch, outcome.state, _to_json(outcome), self._retention_ms, *how, *entries.args, *events)
+        reply = fenced(self._script("job_finish", keys.job_keys(job_id), *args), job_id)
+        if isinstance(reply, int):
+            return reply
+        ended_ms, since_ms, ledger = reply
+        return JobEnd(int(ended_ms), int(since_ms), read_costs(_pairs(ledger)))
 
     def end_stalled(self, batch_id: str, stalled_s: float) -> list[str]:
         """End as failed the running jobs of a batch without progress for ``stalled_s``; return their ids.
@@ -366,6 +426,11 @@ class JobStore(StorePart):
 
     def _ledger(self, job_id: str) -> dict[str, str]:
         return dict(self._reach(lambda: self._client.hgetall(keys.job(job_id, "ledger"))))
+
+
+def _pairs(flat: Sequence[str]) -> dict[str, str]:
+    """A hash in the reply of a script."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _running(job_id: str, job: Sequence[str | None], ledger: Sequence[str | None], requests: int) -> Running:

@@ -1,9 +1,25 @@
 """The two logs of a job: its trace (what happened, for people) and its journal (what a restart replays)."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rlm_dist.store import keys
 from rlm_dist.store.connection import MAX_BLOCK_MS, StorePart, fenced, new_token, within_budget
+
+
+class Entries(NamedTuple):
+    """Entries for the journal of a job, in order, and how many turns the job has begun by then."""
+
+    texts: Sequence[str] = ()
+    turns: int = 0
+
+    @property
+    def args(self) -> list[str | int]:
+        """The arguments of a script that appends them."""
+        return [self.turns, len(self.texts), *self.texts]
+
+
+NO_ENTRIES = Entries()
 
 
 class JournalStore(StorePart):
@@ -32,13 +48,18 @@ class JournalStore(StorePart):
     def append(self, job_id: str, epoch: int, entry: str, turns: int = 0) -> None:
         """Add an entry to the journal; an entry equal to the last one counts as its repeat.
 
-        ``turns`` is how many turns the job has begun, for people who watch it.
+        ``turns`` is how many turns the job has begun, for people who watch it. Raises as ``extend``.
+        """
+        self.extend(job_id, epoch, Entries((entry,), turns))
+
+    def extend(self, job_id: str, epoch: int, entries: Entries) -> None:
+        """Add entries to the journal; entries equal to the last ones count as their repeat.
 
         Raises:
             Superseded: if another worker holds the job, or the job has ended.
-            LimitExceeded: if the job has no room for it.
+            LimitExceeded: if the job has no room for them.
         """
-        reply = self._script("job_journal", keys.job_keys(job_id), epoch, entry, turns)
+        reply = self._script("job_journal", keys.job_keys(job_id), epoch, *entries.args)
         within_budget(fenced(reply, job_id, epoch))
 
     def read(self, job_id: str) -> list[str]:

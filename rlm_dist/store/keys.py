@@ -85,8 +85,9 @@ rlm:blob:<sha>:users   zset    retention from last end  jobs that ended and use 
                                                         retention
 =====================  ======  =======================  ==================================================
 
-The scripts of jobs and calls get ``job_keys`` as their KEYS. They find the keys of the batch and blobs by
-reading the job; only the suffixes of those keys are spelled again, in ``lua/prelude.lua``.
+The scripts of jobs and calls get ``job_keys`` as their KEYS: the hash of a job. They find the keys of the
+batch and blobs by reading it; suffixes, and the names of the lists of all jobs, are spelled again in
+``lua/prelude.lua``.
 """
 
 from rlm_dist.schema import Role
@@ -103,10 +104,6 @@ REQUESTS = "rlm:requests"
 SLOTS = "rlm:slots"
 SLOTS_UNTIL = "rlm:slots:until"
 
-_PARTS = (
-    *("ledger", "calls", "requests", "results", "journal", "trace", "replies", "done", "blobs", "tokens"),
-    *("charges", "children", "tools"),
-)
 _ORDERS = ("index", "cost", "time", "turns", "calls", "reason")
 LIST_PARTS = (*(f"by:{order}" for order in _ORDERS), "names", "reasons")
 BATCH_PARTS = ("", "ledger", "jobs", "ended", *LIST_PARTS)
@@ -160,8 +157,8 @@ def limit_keys(scope_id: str) -> list[str]:
 
 
 def job_keys(job_id: str) -> list[str]:
-    """The KEYS of every script of a job, in the order that ``lua/prelude.lua`` names them."""
-    return [job(job_id), *(job(job_id, part) for part in _PARTS), JOBS, QUEUED, LEASES]
+    """The KEYS of every script of a job; ``lua/prelude.lua`` makes the names of the job's other keys."""
+    return [job(job_id)]
 
 
 def batch_keys(batch_id: str) -> list[str]:

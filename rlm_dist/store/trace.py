@@ -69,25 +69,41 @@ class TraceSink:
         self._buffer: list[str] = []
 
     def __call__(self, event: Event) -> None:
-        fields = {**event.model_dump(), _AT: self._now_ms()}
-        try:
-            payload = self._packer.pack(self._job_id, json.dumps(fields))
-        except (BlobError, LimitExceeded) as error:  # a trace must not fail its job
-            payload = json.dumps(_heads(fields, error.detail if isinstance(error, BlobError) else str(error)))
+        payload = self._payload(event)
         with self._lock:
             self._buffer.append(payload)
 
     def flush(self) -> None:
         """Store the buffered events in order; if that fails, they stay for the next flush."""
+
+        def store(payloads: Sequence[str]) -> bool:
+            self._store.append_events(self._job_id, payloads)
+            return True
+
+        self.hand_over(store)
+
+    def hand_over(self, store: Callable[[Sequence[str]], bool], last: Event | None = None) -> None:
+        """Let ``store`` store the buffered events in order, and a ``last`` one.
+
+        If it returns false or raises, those before the last one stay for the next flush.
+        """
         with self._flush_lock:
             with self._lock:
                 payloads, self._buffer = self._buffer, []
+            is_stored = False
             try:
-                self._store.append_events(self._job_id, payloads)
-            except BaseException:
-                with self._lock:
-                    self._buffer = payloads + self._buffer
-                raise
+                is_stored = store(payloads if last is None else [*payloads, self._payload(last)])
+            finally:
+                if not is_stored:
+                    with self._lock:
+                        self._buffer = payloads + self._buffer
+
+    def _payload(self, event: Event) -> str:
+        fields = {**event.model_dump(), _AT: self._now_ms()}
+        try:
+            return self._packer.pack(self._job_id, json.dumps(fields))
+        except (BlobError, LimitExceeded) as error:  # a trace must not fail its job
+            return json.dumps(_heads(fields, error.detail if isinstance(error, BlobError) else str(error)))
 
 
 def read_trace(store: EventLog, job_id: str, packer: Packer, *, after: str = "0") -> Iterator[TracedEvent]:

@@ -34,13 +34,13 @@ ROOT_POINTS = {
     "root.answered:2": (1, 1, [1, 2]),
     "root.settled:2": (0, 0, [1, 2]),
     "journal.write:4": (0, 0, [1, 2]),  # the reply that fans out
-    "journal.written:4": (0, 0, [1, 2]),
+    "journal.written:4": (0, 1, [1, 2]),  # it goes out with the opening of the next call, as the next two do
     "calls.opened": (0, 0, [1, 2]),
     "calls.sent": (0, 0, [1, 2]),
     "calls.answered": (0, 0, [1, 2]),
     "journal.write:5": (0, 0, [1, 2]),  # the cell that fanned out
-    "journal.written:5": (0, 0, [1, 2]),
-    "journal.written:6": (0, 0, [1, 2]),  # the hint after it
+    "journal.written:5": (0, 1, [1, 2]),
+    "journal.written:6": (0, 1, [1, 2]),  # the hint after it
     "root.finishing": (0, 0, [1, 2]),
     "root.finished": (0, 0, [1]),
 }

@@ -102,6 +102,8 @@ def unfenced_code(prose: str) -> bool:
 
 def assigned_names(code: str) -> frozenset[str]:
     """The names that the code assigns anywhere; of code that does not parse, those its lines seem to."""
+    if not code.strip():  # as what stands around the blocks of most replies
+        return frozenset()
     tree = tree_of(code)
     if tree is None:
         lines = (line for piece in _pieces(code) for line in _ASSIGNING_LINE.findall(piece))

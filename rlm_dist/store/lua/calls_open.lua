@@ -1,19 +1,21 @@
--- Opens calls of a job and reserves their budget.
--- ARGV: 1 epoch, then for each call: id, role, request, reserve_nanousd ('' unknown), reserve_tokens
+-- Opens calls of a job and reserves their budget, after what they rest on was appended to the journal.
+-- ARGV: 1 epoch, 2 turns begun so far, 3 number of entries for the journal, the entries,
+--       then for each call: id, role, request, reserve_nanousd ('' unknown), reserve_tokens
 -- The role 'ahead' is a sub-call that no code has asked for yet: it must leave a quarter of each budget free.
 -- Returns for each 'new', 'pending', 'settled', 'refused <kind> <used> <limit> <needed>'; or NOT_FOUND, CANCELLED, …
--- A root call first uses what is kept for it.
+-- or such a refusal of the entries. A root call first uses what is kept for it.
 -- Atomic: two callers that both check a budget before either reserves would both pass.
 local job = get(JOB, 'state', 'epoch', 'cancel', 'batch', 'max_nanousd', 'max_tokens', 'max_sub_calls', 'parent')
 if not job[1] then return NOT_FOUND end
-local above = jobs_above(job[8])
+local above, batch, mine = jobs_above(job[8]), job[4], 'e' .. ARGV[1]
+local holds = job[1] == 'running' and job[2] == ARGV[1]
+local unwritten = holds and append_to_journal(2)
+if unwritten then return unwritten end
 if job[1] == 'cancelled' or job[3] or to_stop(above) then return CANCELLED end
-if job[1] ~= 'running' or job[2] ~= ARGV[1] then return SUPERSEDED end
-local batch, mine = job[4], 'e' .. ARGV[1]
+if not holds then return SUPERSEDED end
 if batch and call('HEXISTS', batch, 'paused') == 1 then return PAUSED end
-local opened, begun, reserved = 0, 0, {0, 0}
+local opened, begun, reserved, limits = 0, 0, {0, 0}, call_limits(job[7], above)
 local budgets, own = budgets_of(above, batch, job[5], job[6]), {root = kept(), sub = {0, 0}, ahead = {0, 0}}
-local limits = call_limits(job[7], above)
 
 local function refusal(role, reservation)
   local refused, share = role ~= 'root' and too_many(limits, opened), role == 'ahead' and 0.75
@@ -47,13 +49,12 @@ local function open(id, role, request, reservation)
   end
   return 'new'
 end
-
 local states = {}
-for at = 2, #ARGV, 5 do
+for at = 4 + ARGV[3], #ARGV, 5 do
   states[#states + 1] = open(ARGV[at], ARGV[at + 1], ARGV[at + 2], {tonumber(ARGV[at + 3]), ARGV[at + 4] + 0})
 end
-local add = {reserved_nanousd = reserved[1], reserved_tokens = reserved[2], in_flight = begun}
-add_to_all(ledgers_of(above, batch), add)
+add_to_all(ledgers_of(above, batch), {reserved_nanousd = reserved[1],
+  reserved_tokens = reserved[2], in_flight = begun})
 write_kept(own.root)
 add_to_all(ledgers_of(above), {sub_calls = opened})
 return states

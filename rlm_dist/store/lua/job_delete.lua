@@ -20,7 +20,7 @@ local function remove()
     end
   end
   if id then call('ZREM', JOBS, id) end
-  for index = 1, OWN_KEYS do call('UNLINK', OWN[index]) end
+  for _, key in ipairs(OWN) do call('UNLINK', key) end
 end
 
 as_children(true, remove)

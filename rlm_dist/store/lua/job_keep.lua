@@ -6,6 +6,6 @@ local job = get(JOB, 'state', 'id')
 if not job[1] then return NOT_FOUND end
 if FINAL[job[1]] then
   release_blobs(job[2], ARGV[1])
-  for index = 1, OWN_KEYS do call('PEXPIRE', KEYS[index], ARGV[1]) end
+  for _, key in ipairs(OWN) do call('PEXPIRE', key, ARGV[1]) end
 end
 return 1

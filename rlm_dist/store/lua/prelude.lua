@@ -1,15 +1,20 @@
 -- Prelude of every script of a job (job_*.lua, calls_*.lua).
--- KEYS: keys.job_keys(job id), as named here. All times are in Unix milliseconds of this server.
-local JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, CHARGES, CHILDREN, TOOLS,
-  JOBS, QUEUED, LEASES = unpack(KEYS)
-local OWN, OWN_KEYS, PREFIX = KEYS, #KEYS - 3, 'rlm:job:' -- the last three are lists of all jobs
+-- KEYS: keys.job_keys(job id), the key of the job's hash. The names of the job's other keys are made from it here: to
+-- send each would cost a client more. All times are in Unix milliseconds of this server.
+local PREFIX, JOBS, QUEUED, LEASES = 'rlm:job:', 'rlm:jobs', 'rlm:queued', 'rlm:leases'
+local OWN, JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL
+local TRACE, REPLIES, DONE, BLOBS, TOKENS, CHARGES, CHILDREN, TOOLS
+local PARTS = {'', ':ledger', ':calls', ':requests', ':results', ':journal', ':trace', ':replies', ':done', ':blobs',
+  ':tokens', ':charges', ':children', ':tools'}
 
 -- Makes the keys of a job those that all functions use.
-local function use(keys)
-  OWN = keys
+local function use(job)
+  OWN = {}
+  for index, part in ipairs(PARTS) do OWN[index] = job .. part end
   JOB, LEDGER, CALLS, REQUESTS, RESULTS, JOURNAL, TRACE, REPLIES, DONE, BLOBS, TOKENS, CHARGES, CHILDREN, TOOLS =
-    unpack(keys)
+    unpack(OWN)
 end
+use(KEYS[1])
 
 local NOT_FOUND, SUPERSEDED, CANCELLED, PAUSED = 'NOT_FOUND', 'SUPERSEDED', 'CANCELLED', 'PAUSED'
 local FINAL = {succeeded = true, exhausted = true, failed = true, cancelled = true}

@@ -50,7 +50,7 @@ end
 -- Lets all keys of a job start to expire.
 local function expire(retention_ms)
   release_blobs(call('HGET', JOB, 'id'), retention_ms)
-  for index = 1, OWN_KEYS do call('PEXPIRE', OWN[index], retention_ms) end
+  for _, key in ipairs(OWN) do call('PEXPIRE', key, retention_ms) end
 end
 
 -- Makes the job final: cancels what is below it, releases its reservations, wakes waiters, and lets its keys start to

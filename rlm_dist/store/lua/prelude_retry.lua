@@ -29,7 +29,7 @@ end
 -- Keeps all that is stored for a job that has ended, as it is to be used again.
 local function keep_stored()
   local id = call('HGET', JOB, 'id')
-  for index = 1, OWN_KEYS do call('PERSIST', OWN[index]) end
+  for _, key in ipairs(OWN) do call('PERSIST', key) end
   for _, blob in ipairs(call('SMEMBERS', BLOBS)) do
     call('SADD', blob .. ':jobs', id)
     call('ZREM', blob .. ':users', id)

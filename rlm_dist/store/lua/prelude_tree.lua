@@ -51,9 +51,8 @@ end
 
 -- Runs a function as if another job's keys were the script's.
 local function as_job(key, fn, ...)
-  local mine, theirs = OWN, {}
-  for index, name in ipairs(KEYS) do theirs[index] = index > OWN_KEYS and name or key .. name:sub(#KEYS[1] + 1) end
-  use(theirs)
+  local mine = JOB
+  use(key)
   local result = fn(...)
   use(mine)
   return result

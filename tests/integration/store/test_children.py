@@ -104,7 +104,6 @@ def test_what_a_child_uses_counts_in_every_job_above_it_and_once_in_the_batch(
 
 def test_children_take_from_the_budgets_above_them(store: Store) -> None:
     _, epoch, lowest = tree(store, max_nanousd=100)
-    assert store.children.share_a_budget("c")
     assert store.calls.open("c", epoch, opens("a", nanousd=60)) == ["new"]
     refused = CallRefused("max_usd", 60e-9, 1e-7, 50e-9)
     assert store.calls.open("g", lowest, opens("a", nanousd=50)) == [refused]
@@ -114,11 +113,6 @@ def test_children_take_from_the_budgets_above_them(store: Store) -> None:
     assert not store.calls.reserve_more("g", "b", "sub-1", 41)
     store.calls.settle("c", "sub-1", [settlement("a", nanousd=1)])
     assert store.calls.reserve_more("g", "b", "sub-1", 99)
-
-
-def test_without_a_budget_above_none_is_shared(store: Store) -> None:
-    tree(store)
-    assert not store.children.share_a_budget("c")
 
 
 def test_when_a_shared_limit_is_hit_children_can_report_and_the_root_can_answer(store: Store) -> None:

@@ -1,6 +1,7 @@
 """Jobs in the store: created once, held by one worker at a time, ended once, gone after retention."""
 
 import threading
+from typing import Any
 
 import pytest
 import redis
@@ -9,6 +10,7 @@ from rlm_dist.client.handles import result_of
 from rlm_dist.errors import Cancelled, NotFound, Superseded
 from rlm_dist.schema import CallFailure, CallResult, JobState, Outcome, Role
 from rlm_dist.store import CallState, Settlement, Store
+from rlm_dist.store.jobs import TakenJob
 from tests.support.key_leaks import leaked_keys
 from tests.support.store_values import (
     LEASE_MS,
@@ -41,6 +43,40 @@ def test_a_job_is_created_once_and_read_back(store: Store) -> None:
     assert record.queued_ms > 1_600_000_000_000
     assert {found.spec.id for found in store.jobs.newest(10)} == {"j", "k"}
     assert len(store.jobs.newest(1)) == 1
+
+
+def test_who_takes_a_job_up_learns_what_is_stored_of_it(store: Store) -> None:
+    epoch = running_job(store, lease_ms=SHORT_MS)
+    store.calls.open("j", epoch, opens("a"))
+    store.calls.settle("j", "sub-1", [settlement("a")])
+    store.journals.append("j", epoch, "entry")
+    taken = wait_until(lambda: store.jobs.take_up("j", "root-2", LEASE_MS, "seccomp", 5000))
+    assert isinstance(taken, TakenJob)
+    assert taken.record == store.jobs.get("j")
+    assert (taken.record.epoch, taken.record.recovered, taken.record.isolation) == (2, True, "seccomp")
+    assert 0 <= store.connection.now_ms() - taken.now_ms < 60_000
+    assert (taken.has_journal, taken.shares_budget) == (True, False)
+
+
+@pytest.mark.parametrize("budget", [{"max_nanousd": 5}, {"max_tokens": 5}, {}])
+def test_who_takes_a_job_up_learns_whether_it_shares_a_budget(store: Store, budget: dict[str, Any]) -> None:
+    store.batches.create("b", "digest", 1, **budget)
+    store.jobs.create([spec(batch_id="b"), spec("own", max_tokens=5), spec("top", **budget)])
+    of_batch = store.jobs.take_up("j", "root-1", LEASE_MS)
+    alone = store.jobs.take_up("own", "root-1", LEASE_MS)
+    assert isinstance(of_batch, TakenJob)
+    assert isinstance(alone, TakenJob)
+    assert (of_batch.shares_budget, alone.shares_budget) == (bool(budget), False)
+    assert not of_batch.has_journal
+    below = "top"
+    epoch = store.jobs.start("top", "root-1", LEASE_MS) or 0
+    for depth, name in enumerate(("child", "grandchild"), 1):
+        update = {"parent_id": below, "depth": depth}
+        store.children.open(below, epoch, [spec(name).model_copy(update=update)])
+        taken = store.jobs.take_up(name, "root-2", LEASE_MS)
+        assert isinstance(taken, TakenJob)
+        assert taken.shares_budget == bool(budget)
+        below, epoch = name, taken.record.epoch
 
 
 def test_a_job_that_is_not_there_is_not_found(store: Store) -> None:

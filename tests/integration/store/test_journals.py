@@ -1,9 +1,13 @@
 """Traces, journals and the workers' slots in the store."""
 
+import pytest
 import redis
 
+from rlm_dist.errors import Cancelled, LimitExceeded, Superseded
+from rlm_dist.schema import Role
 from rlm_dist.store import Store
-from tests.support.store_values import running_job
+from rlm_dist.store.journals import Entries
+from tests.support.store_values import LEASE_MS, opens, running_job, spec
 from tests.support.waiting import wait_until
 
 
@@ -29,6 +33,50 @@ def test_a_repeated_journal_entry_is_kept_once(store: Store) -> None:
     for entry in ("one", "two", "two"):
         store.journals.append("j", epoch, entry)
     assert store.journals.read("j") == ["one", "two"]
+
+
+def test_repeated_entries_are_kept_once(store: Store) -> None:
+    epoch = running_job(store)
+    for texts in (["one"], ["two", "three"], ["two", "three"], ["three", "two"]):
+        store.journals.extend("j", epoch, Entries(texts, 1))
+    assert store.journals.read("j") == ["one", "two", "three", "three", "two"]
+
+
+def test_entries_are_stored_with_the_call_that_rests_on_them(store: Store, redis_client: redis.Redis) -> None:
+    epoch = running_job(store)
+    entries = Entries(["reply", "cell"], 2)
+    for state in ("new", "pending"):
+        assert store.calls.open("j", epoch, opens("a", role=Role.ROOT), entries) == [state]
+    assert store.journals.read("j") == ["reply", "cell"]
+    assert redis_client.hget("rlm:job:j", "turns") == "2"
+
+
+def test_a_worker_that_lost_the_job_stores_no_entries_with_a_call(store: Store) -> None:
+    epoch = running_job(store)
+    with pytest.raises(Superseded):
+        store.calls.open("j", epoch - 1, opens("a", role=Role.ROOT), Entries(["late"], 1))
+    assert store.journals.read("j") == []
+
+
+def test_a_job_that_is_to_stop_keeps_its_entries_and_opens_no_call(
+    store: Store, redis_client: redis.Redis
+) -> None:
+    epoch = running_job(store)
+    store.jobs.cancel("j")
+    with pytest.raises(Cancelled):
+        store.calls.open("j", epoch, opens("a", role=Role.ROOT), Entries(["cell"], 1))
+    assert store.journals.read("j") == ["cell"]
+    assert not redis_client.hexists("rlm:job:j:calls", "a")
+
+
+def test_without_room_for_its_entries_no_call_is_opened(store: Store, redis_client: redis.Redis) -> None:
+    store.jobs.create([spec("j")])
+    epoch = store.jobs.start("j", "root-1", LEASE_MS, "off", 10)
+    assert epoch is not None
+    with pytest.raises(LimitExceeded, match="max_job_bytes"):
+        store.calls.open("j", epoch, opens("a", role=Role.ROOT), Entries(["12345678901"], 1))
+    assert store.journals.read("j") == []
+    assert not redis_client.hexists("rlm:job:j:calls", "a")
 
 
 def test_the_window_is_a_fair_share_of_the_live_slots(store: Store, redis_client: redis.Redis) -> None:

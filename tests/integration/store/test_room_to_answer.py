@@ -1,6 +1,7 @@
 """What is kept of each budget for a job's next root call, and what an ended job's costs still lack."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import redis
@@ -8,6 +9,8 @@ import redis
 from rlm_dist.errors import Superseded
 from rlm_dist.schema import JobState, Outcome, Role
 from rlm_dist.store import CallRefused, CallState, Settlement, Store
+from rlm_dist.store.jobs import JobEnd
+from rlm_dist.store.journals import Entries
 from tests.support.store_values import LEASE_MS, opens, retry_job, running_job, settlement
 
 NEW = CallState.NEW
@@ -164,6 +167,26 @@ def test_no_further_call_of_a_job_that_is_about_to_end_is_begun(store: Store) ->
     assert store.calls.stop("j", epoch) == 0
     with pytest.raises(Superseded):
         store.calls.stop("j", epoch + 1)
+
+
+def test_a_job_that_is_to_end_after_its_calls_ends_once_none_is_in_flight(store: Store) -> None:
+    epoch = running_job(store)
+    store.calls.open("j", epoch, opens("a", "b"))
+    store.calls.claim("j", ["a"], "sub-1", LEASE_MS)
+    logs: dict[str, Any] = {"entries": Entries(["last"], 1), "events": ["ended"], "after_calls": True}
+    assert store.jobs.end("j", epoch, EXHAUSTED, **logs) == 1
+    assert (store.journals.read("j"), store.journals.read_events("j")) == ([], [])
+    assert store.calls.claim("j", ["b"], "sub-1", LEASE_MS) == [None]
+    store.calls.settle("j", "sub-1", [settlement("a")])
+    for _ in range(2):  # a repeat after a lost reply
+        end = store.jobs.end("j", epoch, EXHAUSTED, **logs)
+        assert isinstance(end, JobEnd)
+        record = store.jobs.get("j")
+        assert end == (record.ended_ms, record.since_ms, record.costs)
+        assert store.journals.read("j") == ["last"]
+        assert [payload for _, payload in store.journals.read_events("j")] == ["ended"]
+    assert store.jobs.end("j", epoch, Outcome(state=JobState.FAILED), entries=Entries(["late"], 1)) == 0
+    assert store.journals.read("j") == ["last"]
 
 
 def test_a_worker_that_takes_over_a_job_about_to_end_may_make_calls(store: Store) -> None:

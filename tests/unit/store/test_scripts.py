@@ -25,6 +25,7 @@ PRELUDES = {
     "prelude_limits_raises.lua",
     "prelude_limits_shares.lua",
     "prelude_lists.lua",
+    "prelude_logs.lua",
     "prelude_retry.lua",
     "prelude_tree.lua",
 }

@@ -146,6 +146,23 @@ def test_what_could_not_be_stored_is_stored_the_next_time_in_order() -> None:
     assert [item.event for item in read_trace(log, "j1", payloads)] == EVENTS[1:3]
 
 
+def test_events_that_are_handed_over_stay_until_they_are_stored() -> None:
+    """The last event is made anew each time."""
+    log, payloads, times = MemoryLog(), MemoryPayloads(), itertools.count(1)
+    sink = TraceSink(log, "j1", payloads, now_ms=lambda: next(times))
+    sink(EVENTS[1])
+
+    def store(payloads: Sequence[str]) -> bool:
+        log.append_events("j1", payloads)
+        return True
+
+    sink.hand_over(lambda payloads: False, last=EVENTS[-1])
+    sink.hand_over(store, last=EVENTS[-1])
+    sink.flush()
+    trace = [(item.event, item.at_ms) for item in read_trace(log, "j1", payloads)]
+    assert trace == [(EVENTS[1], 1), (EVENTS[-1], 3)]
+
+
 def test_reading_goes_on_after_a_stream_id() -> None:
     log, payloads = stored(*EVENTS)
     assert [item.event for item in read_trace(log, "j1", payloads, after="12000-0")] == EVENTS[6:]
