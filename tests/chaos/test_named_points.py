@@ -83,6 +83,7 @@ def suite(
                 bench.keep_alive(bench.start(Role.ROOT, concurrency=1, **deaths.environment))
             for _ in range(len(SUB_POINTS) + 1):
                 bench.start(Role.SUB, concurrency=SUB_SLOTS, **deaths.environment)
+            bench.wait_ready()  # before the first death
             yield Suite(bench, endpoint, deaths)
         finally:
             bench.close()
@@ -94,7 +95,6 @@ def after_root_deaths(suite: Suite) -> dict[str, Ended]:
     points = {f"r{n}": point for n, point in enumerate(ROOT_POINTS)}
     ids = {name: _submitted(suite, name, point) for name, point in points.items()}
     ids["calm"] = submit(suite.bench.client, "calm", LINES, QUERY, **models_of("calm"))
-    suite.bench.wait_ready()
     return {
         points.get(name, ""): suite.ended(name, points.get(name, ""), job_id) for name, job_id in ids.items()
     }
