@@ -181,7 +181,7 @@ def _filtering(records: Sequence[Record], rng: random.Random, number: int) -> _Q
             found = [r for r in records if r.user == user and r.level == level]
             kind, what = "user_level", f"of the user {user} have the level {level}"
         case 1:
-            slowest = sorted((r.ms for r in records if r.service == service and r.region == region))
+            slowest = sorted(r.ms for r in records if r.service == service and r.region == region)
             ms = slowest[-min(len(slowest), rng.randint(2, 7))] if slowest else 0
             found = [r for r in records if r.service == service and r.region == region and r.ms > ms]
             kind, what = "slow", f"of the service {service} in the region {region} took more than {ms} ms"

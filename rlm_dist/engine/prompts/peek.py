@@ -1,0 +1,100 @@
+"""The code that the family ``small`` runs before the root model is asked; its output joins the first message.
+
+A small model guesses the form of lines, parses them wrongly and forgets conditions. So records are read here
+into ``rows``, with numbers and days as such, and the model is shown the names and values of their fields.
+Forms that are read: JSON lines, comma- or tab-separated lines with a header, ``key=value`` fields, and
+``Key: value`` fields between bars.
+"""
+
+PEEK = '''\
+def read_rows(text):
+    import csv, json, re
+    lines = [line for line in text.splitlines() if line.strip()]
+    first = lines[0] if lines else ""
+    found = []
+    if first.lstrip().startswith("{"):
+        for line in lines:
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                pass
+        found = [row for row in found if isinstance(row, dict)]
+    elif all(len(re.findall(r"(?:^|\\s)[\\w.-]+=\\S", line)) >= 2 for line in lines[:50]):
+        field = re.compile(r'([\\w.-]+)=("[^"]*"|\\S+)')
+        for line in lines:
+            start = re.match(r"(.*?)(?:^|\\s)[\\w.-]+=", line)
+            row = {"start": start[1]} if start and start[1] else {}
+            found.append(row | {name: value.strip('"') for name, value in field.findall(line)})
+    elif sum(line.count(" | ") + line.count(" || ") >= 1 for line in lines) > 0.8 * len(lines):
+        for line in lines:
+            parts = [part.partition(": ") for part in re.split(r" \\|\\|? ", line)]
+            if all(part[1] and re.fullmatch(r"\\w[\\w ]{0,30}", part[0]) for part in parts):
+                found.append({name: value for name, _, value in parts})
+    else:
+        for mark in ",\\t;":
+            if first.count(mark) >= 1 and all(line.count(mark) >= first.count(mark) for line in lines[:50]):
+                found = list(csv.DictReader(lines, delimiter=mark))
+                break
+    return found if len(found) > 0.8 * len(lines) - 2 and len(found) > 1 else []
+
+
+def typed(rows):
+    from datetime import datetime
+
+    def integer(value):
+        return value if isinstance(value, (int, float)) else int(value)
+
+    def day(form):
+        return lambda value: datetime.strptime(value, form).date()
+
+    for name in rows[0] if rows else ():
+        for read in (integer, float, day("%Y-%m-%d"), day("%b %d, %Y"), day("%d %b %Y")):
+            try:
+                values = [read(row[name]) for row in rows]
+            except (ValueError, TypeError, KeyError):
+                continue
+            for row, value in zip(rows, values):
+                row[name] = value
+            break
+    return rows
+
+
+def show(rows):
+    for name in rows[0]:
+        values = [row.get(name) for row in rows]
+        kinds = sorted(set(map(str, values)))
+        if len(kinds) <= 12 and max(map(len, kinds)) < 60:
+            print(f"- {name}: {', '.join(map(repr, sorted(set(values), key=str)))}")
+        elif all(isinstance(value, (int, float)) for value in values):
+            print(f"- {name}: numbers such as {values[0]}, from {min(values)} to {max(values)}")
+        elif hasattr(values[0], "year"):
+            print(f"- {name}: days (datetime.date) from {min(values)} to {max(values)}")
+        else:
+            print(f"- {name}: texts such as {str(values[0])[:80]!r}")
+
+
+def label(rows, field, labels):
+    """Set row["label"] of each row to the label that fits its field best, by asking the sub-model."""
+    if len(rows) > 1000:
+        raise ValueError("too many rows to read: narrow them down by their fields first")
+    labels = list(labels)
+    ask = "Which of these labels fits the text best: " + ", ".join(labels) + "?\\nText: "
+    schema = {"type": "string", "enum": labels}
+    found = llm_query_batched([ask + str(row[field])[:2000] for row in rows], schema=schema)
+    for row, value in zip(rows, found):
+        row["label"] = value
+
+
+rows = []
+if isinstance(context, str):
+    if len(context) < 50_000_000:
+        rows = typed(read_rows(context))
+    if not rows:
+        print(context.count("\\n") + 1, "lines. The first ones:")
+    print("\\n".join(line[:400] for line in context[:1500].splitlines()[: 2 if rows else 4] if line))
+    if rows:
+        print(f"`rows` has its {len(rows)} records, each a dict with these fields:")
+        show(rows)
+else:
+    print("The first items:", *[repr(item)[:300] for item in list(context)[:3]], sep="\\n")
+'''
