@@ -30,6 +30,7 @@ from rlm_dist.cli import options
 from rlm_dist.cli.one_job import endpoint_of
 from rlm_dist.cli.output import CANCELLED, Output, money, table
 from rlm_dist.cli.session import note_missing_workers, presence
+from rlm_dist.cli.small_model import for_small_model
 from rlm_dist.client.client import Client
 from rlm_dist.client.options import read_options
 from rlm_dist.errors import InputError, SettingsError
@@ -102,7 +103,8 @@ def run(
     )
     asked = {**dict(job), **options.given(cache=cache)}
     read_options(asked)
-    defaults = _recorded(load_settings(), prompts or ("small" if local else None))
+    settings = for_small_model(load_settings()) if local else load_settings()
+    defaults = _recorded(settings, prompts or ("small" if local else None))
     methods = chosen_methods(_names(method), _names(ablate), {**defaults, **asked})
     out, folder = Output(as_json=as_json, quiet=quiet), RunFolder(output)
     with folder.held(), ExitStack() as held:

@@ -12,6 +12,7 @@ def read_rows(text):
     lines = [line for line in text.splitlines() if line.strip()]
     first = lines[0] if lines else ""
     found = []
+    most = max(2, 0.8 * len(lines) - 3)  # a text may have lines before and after its records
     if first.lstrip().startswith("{"):
         for line in lines:
             try:
@@ -25,17 +26,18 @@ def read_rows(text):
             start = re.match(r"(.*?)(?:^|\\s)[\\w.-]+=", line)
             row = {"start": start[1]} if start and start[1] else {}
             found.append(row | {name: value.strip('"') for name, value in field.findall(line)})
-    elif sum(line.count(" | ") + line.count(" || ") >= 1 for line in lines) > 0.8 * len(lines):
+    elif sum(" | " in line or " || " in line for line in lines) >= most:
+        bar = " || " if sum(" || " in line for line in lines) >= most else " | "
         for line in lines:
-            parts = [part.partition(": ") for part in re.split(r" \\|\\|? ", line)]
-            if all(part[1] and re.fullmatch(r"\\w[\\w ]{0,30}", part[0]) for part in parts):
+            parts = [part.partition(": ") for part in line.split(bar)]
+            if bar in line and all(part[1] and re.fullmatch(r"\\w[\\w ]{0,30}", part[0]) for part in parts):
                 found.append({name: value for name, _, value in parts})
     else:
         for mark in ",\\t;":
             if first.count(mark) >= 1 and all(line.count(mark) >= first.count(mark) for line in lines[:50]):
                 found = list(csv.DictReader(lines, delimiter=mark))
                 break
-    return found if len(found) > 0.8 * len(lines) - 2 and len(found) > 1 else []
+    return found if len(found) >= most else []
 
 
 def typed(rows):
@@ -63,12 +65,12 @@ def show(rows):
     for name in rows[0]:
         values = [row.get(name) for row in rows]
         kinds = sorted(set(map(str, values)))
-        if len(kinds) <= 12 and max(map(len, kinds)) < 60:
+        if hasattr(values[0], "year"):
+            print(f"- {name}: days (datetime.date) from {min(values)} to {max(values)}")
+        elif len(kinds) <= 12 and max(map(len, kinds)) < 60:
             print(f"- {name}: {', '.join(map(repr, sorted(set(values), key=str)))}")
         elif all(isinstance(value, (int, float)) for value in values):
             print(f"- {name}: numbers such as {values[0]}, from {min(values)} to {max(values)}")
-        elif hasattr(values[0], "year"):
-            print(f"- {name}: days (datetime.date) from {min(values)} to {max(values)}")
         else:
             print(f"- {name}: texts such as {str(values[0])[:80]!r}")
 
@@ -77,7 +79,7 @@ def label(rows, field, labels):
     """Set row["label"] of each row to the label that fits its field best, by asking the sub-model."""
     if len(rows) > 1000:
         raise ValueError("too many rows to read: narrow them down by their fields first")
-    labels = list(labels)
+    labels = sorted(set(labels))
     ask = "Which of these labels fits the text best: " + ", ".join(labels) + "?\\nText: "
     schema = {"type": "string", "enum": labels}
     found = llm_query_batched([ask + str(row[field])[:2000] for row in rows], schema=schema)

@@ -77,24 +77,23 @@ FINAL(found[0] if found else llm_query("What is the phone extension of Dr. Okafo
     ),
     Shot(
         _text(31_900),
-        "In the messages of the shop York, which is the least common topic: price, quality or delivery? Give the answer in the form 'Topic: [X]'.",
+        "In the messages of the shop York, do customers write more often about price or about delivery? Give the answer in the form 'Topic: [X]'.",
         """\
 What it holds:
-Messages of customers, each about price, quality or delivery.
+Messages of customers, each about one of: delivery, price, quality, staff.
 `rows` has its 243 records, each a dict with these fields:
 - day: days (datetime.date) from 2024-01-02 to 2024-12-30
 - shop: 'Leeds', 'York'
 - text: texts such as 'It broke on the first day.'""",
         """\
 ```repl
-# conditions: shop is York. The topic is not in the rows: label them by their text.
+# conditions: shop is York. The topic is in no field: label the rows by their text, with all topics that there are.
 from collections import Counter
 hits = [row for row in rows if row["shop"] == "York"]
-topics = ["price", "quality", "delivery"]
-label(hits, "text", topics)
+label(hits, "text", ["delivery", "price", "quality", "staff"])
 counts = Counter(row["label"] for row in hits)
 print(counts)
-FINAL("Topic: " + min(topics, key=lambda topic: counts[topic]))
+FINAL("Topic: " + ("price" if counts["price"] > counts["delivery"] else "delivery"))
 ```""",
     ),
     Shot(
