@@ -28,7 +28,7 @@ DEFERRED = (
 EMPTY = "Your reply was empty. " + AWAITED
 SEEN = "What it holds:"
 LOOK = "You have not seen the context yet. Write a ```repl block that looks at it."
-GO_ON = "Write a ```repl block that works out the answer."
+GO_ON = "Write a ```repl block that works out the answer and ends with FINAL(answer)."
 LOOK_FIRST = (
     "Your answer was not taken: no code has run yet, so you have not looked at `context`. Look at it in a "
     "```repl block first."

@@ -11,6 +11,7 @@ def read_rows(text):
     import csv, json, re
     lines = [line for line in text.splitlines() if line.strip()]
     first = lines[0] if lines else ""
+    fields = re.compile(r'(?:^|(?<=\\s))([\\w.-]+)=("[^"]*"|\\S+)').findall
     found = []
     most = max(2, 0.8 * len(lines) - 3)  # a text may have lines before and after its records
     if first.lstrip().startswith("{"):
@@ -20,12 +21,12 @@ def read_rows(text):
             except ValueError:
                 pass
         found = [row for row in found if isinstance(row, dict)]
-    elif all(len(re.findall(r"(?:^|\\s)[\\w.-]+=\\S", line)) >= 2 for line in lines[:50]):
-        field = re.compile(r'([\\w.-]+)=("[^"]*"|\\S+)')
+    elif sum(len(fields(line)) > 1 for line in lines) >= most:
         for line in lines:
-            start = re.match(r"(.*?)(?:^|\\s)[\\w.-]+=", line)
-            row = {"start": start[1]} if start and start[1] else {}
-            found.append(row | {name: value.strip('"') for name, value in field.findall(line)})
+            values = {name: value.strip('"') for name, value in fields(line)}
+            start = re.split(r"(?:^|\\s)[\\w.-]+=", line)[0]
+            if len(values) > 1:
+                found.append(({"start": start} if start else {}) | values)
     elif sum(" | " in line or " || " in line for line in lines) >= most:
         bar = " || " if sum(" || " in line for line in lines) >= most else " | "
         for line in lines:
@@ -80,13 +81,36 @@ def label(rows, field, labels):
     if len(rows) > 1000:
         raise ValueError("too many rows to read: narrow them down by their fields first")
     labels = sorted(set(labels))
-    ask = "Which of these labels fits the text best: " + ", ".join(labels) + "?\\nText: "
+    ask = f"{about}Which of the labels fits this one best: {', '.join(labels)}?\\n"
     schema = {"type": "string", "enum": labels}
     found = llm_query_batched([ask + str(row[field])[:2000] for row in rows], schema=schema)
     for row, value in zip(rows, found):
         row["label"] = value
 
 
+def stated_labels(text):
+    """The line of the beginning that lists labels, as in "each is one of: a, b, c.", and the labels."""
+    import re
+    for line in text[:2000].splitlines():
+        words = r"\\b(?:labels|categories|classes|topics|kinds|one of)\\b[^.:]*: ([^.]+)"
+        found = re.search(words, line)
+        names = re.split(r",\\s*(?:and |or )?| or ", found[1]) if found else []
+        if len(names) > 1:
+            return line[:500] + "\\n\\n", names
+    return "", []
+
+
+def show_missing_labels(rows, labels):
+    named = {str(value) for row in rows[:1000] for value in row.values()}
+    if labels and not named & set(labels):
+        field = max(rows[0], key=lambda name: sum(len(str(row.get(name))) for row in rows[:100]))
+        print(
+            'No field holds the labels. First run this line, which sets row["label"]:',
+            f"label(rows, {field!r}, {labels})",
+        )
+
+
+about = ""
 rows = []
 if isinstance(context, str):
     if len(context) < 50_000_000:
@@ -97,6 +121,8 @@ if isinstance(context, str):
     if rows:
         print(f"`rows` has its {len(rows)} records, each a dict with these fields:")
         show(rows)
+        about, labels = stated_labels(context)
+        show_missing_labels(rows, labels)
 else:
     print("The first items:", *[repr(item)[:300] for item in list(context)[:3]], sep="\\n")
 '''

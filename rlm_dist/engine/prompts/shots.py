@@ -84,16 +84,17 @@ Messages of customers, each about one of: delivery, price, quality, staff.
 `rows` has its 243 records, each a dict with these fields:
 - day: days (datetime.date) from 2024-01-02 to 2024-12-30
 - shop: 'Leeds', 'York'
-- text: texts such as 'It broke on the first day.'""",
+- text: texts such as 'It broke on the first day.'
+No field holds the labels. First run this line, which sets row["label"]: label(rows, 'text', ['delivery', 'price', 'quality', 'staff'])""",
         """\
 ```repl
-# conditions: shop is York. The topic is in no field: label the rows by their text, with all topics that there are.
-from collections import Counter
+label(rows, 'text', ['delivery', 'price', 'quality', 'staff'])
+# conditions: shop is York. Asked for: price or delivery
 hits = [row for row in rows if row["shop"] == "York"]
-label(hits, "text", ["delivery", "price", "quality", "staff"])
-counts = Counter(row["label"] for row in hits)
-print(counts)
-FINAL("Topic: " + ("price" if counts["price"] > counts["delivery"] else "delivery"))
+price = sum(row["label"] == "price" for row in hits)
+delivery = sum(row["label"] == "delivery" for row in hits)
+print(price, delivery)
+FINAL("Topic: " + ("price" if price > delivery else "delivery"))
 ```""",
     ),
     Shot(

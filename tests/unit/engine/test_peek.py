@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rlm_dist.bench.quality.labelled import TREC_LABELS
 from rlm_dist.bench.quality.oolong import make_oolong
 from rlm_dist.bench.quality.records import make_counts
 from rlm_dist.engine.prompts.peek import PEEK
@@ -116,12 +117,27 @@ def test_the_lines_of_a_window_are_read_and_its_labels_are_shown() -> None:
     assert set(rows[0]) == {"Date", "User", "Instance"}
     assert isinstance(rows[0]["Date"], date)
     assert isinstance(rows[0]["User"], int)
-    assert "numeric value" in result.output.head
+    labels = sorted(TREC_LABELS.values())
+    assert f"label(rows, 'Instance', {labels})" in result.output.head
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Posts, each about one of: hail, rain or snow.\nn=1 text=wet\nn=2 text=cold", True),
+        ("Posts of these kinds: hail, rain.\nn=1 kind=rain text=wet\nn=2 kind=hail text=x", False),
+        ("Posts, one a line: read them.\nn=1 text=wet\nn=2 text=cold", False),
+    ],
+)
+def test_labels_that_no_field_holds_are_shown_with_the_line_that_sets_them(text: str, shown: bool) -> None:
+    _, result = peeked(text)
+    assert ("No field holds the labels" in result.output.head) == shown
+    assert ("label(rows, 'text', ['hail', 'rain', 'snow'])" in result.output.head) == shown
 
 
 def ask(prompts: list[str], schema: dict[str, Any]) -> list[str]:
     assert schema == {"type": "string", "enum": ["bad", "good"]}
-    return ["good" if "fine" in prompt.rpartition("Text: ")[2] else "bad" for prompt in prompts]
+    return ["good" if "fine" in prompt.rpartition("?")[2] else "bad" for prompt in prompts]
 
 
 def test_label_asks_about_each_row() -> None:
