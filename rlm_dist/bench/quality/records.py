@@ -80,7 +80,7 @@ LAYOUTS: Mapping[str, RecordLayout] = MappingProxyType(
 )
 
 
-class _Question(NamedTuple):
+class _RecordQuestion(NamedTuple):
     kind: str
     text: str
     records: list[Record]  # those that meet its conditions
@@ -106,7 +106,7 @@ def make_filters(*, tokens: int, count: int, seed: int) -> Iterator[TaskItem]:
 
 def _make(
     task: str,
-    ask: Callable[[Sequence[Record], random.Random, int], _Question | None],
+    ask: Callable[[Sequence[Record], random.Random, int], _RecordQuestion | None],
     tokens: int,
     count: int,
     seed: int,
@@ -151,7 +151,7 @@ def _context(layout: RecordLayout, tokens: int, rng: random.Random) -> tuple[lis
     return records, "\n".join(lines)
 
 
-def _counting(records: Sequence[Record], rng: random.Random, number: int) -> _Question | None:
+def _counting(records: Sequence[Record], rng: random.Random, number: int) -> _RecordQuestion | None:
     level, service, region = rng.choice(LEVELS), rng.choice(_SERVICES), rng.choice(_REGIONS)
     ms = 50 * rng.randint(2, 12)
     match number % 4:
@@ -168,10 +168,10 @@ def _counting(records: Sequence[Record], rng: random.Random, number: int) -> _Qu
             found = [r for r in records if r.region == region and r.level != level]
             kind = "not_level"
             text = f"How many records of the region {region} have another level than {level}?"
-    return _Question(kind, f"{text} Reply with the number alone.", found) if found else None
+    return _RecordQuestion(kind, f"{text} Reply with the number alone.", found) if found else None
 
 
-def _filtering(records: Sequence[Record], rng: random.Random, number: int) -> _Question | None:
+def _filtering(records: Sequence[Record], rng: random.Random, number: int) -> _RecordQuestion | None:
     if not records:
         return None
     level, service, region = rng.choice(LEVELS), rng.choice(_SERVICES), rng.choice(_REGIONS)
@@ -191,10 +191,10 @@ def _filtering(records: Sequence[Record], rng: random.Random, number: int) -> _Q
     if not 0 < len(found) <= _MOST_FOUND:
         return None
     text = f"Which requests {what}? Reply with their ids alone, such as REQ-100000, with commas between them."
-    return _Question(kind, text, found)
+    return _RecordQuestion(kind, text, found)
 
 
-def _item(task: str, question: _Question, context: str, tokens: int, layout: str) -> TaskItem:
+def _item(task: str, question: _RecordQuestion, context: str, tokens: int, layout: str) -> TaskItem:
     if task == COUNT:
         expected, scorer = [str(len(question.records))], ScorerName.NUMBER
     else:

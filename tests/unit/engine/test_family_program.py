@@ -3,10 +3,9 @@
 import pytest
 
 from rlm_dist.engine import prompts
-from rlm_dist.engine.prompts.families import PromptTexts
+from rlm_dist.engine.prompts.families import PromptTexts, check_family
 from rlm_dist.errors import SettingsError
 from rlm_dist.schema import JobLimits
-from rlm_dist.worker.prompt_file import check_family
 from tests.support.fake_repl import FakeRepl, Run
 
 ANSWER = "```repl\nFINAL(len(rows))\n```"
