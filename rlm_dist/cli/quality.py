@@ -31,6 +31,7 @@ from rlm_dist.cli.one_job import endpoint_of
 from rlm_dist.cli.oracle import check_oracle, separate_cluster, serve_oracle
 from rlm_dist.cli.output import CANCELLED, Output, money, table
 from rlm_dist.cli.session import note_missing_workers, presence
+from rlm_dist.cli.small_model import for_small_model
 from rlm_dist.client.client import Client
 from rlm_dist.client.options import read_options
 from rlm_dist.errors import InputError, SettingsError
@@ -109,7 +110,11 @@ def run(
     choice = TaskChoice(tasks=names, data=sources, tokens=lengths, items=items, seed=seed)
     asked = {**dict(job), **options.given(cache=cache)}
     read_options(asked)
-    given = separate_cluster(load_settings()) if oracle else load_settings()
+    given = load_settings()
+    if oracle:
+        given = separate_cluster(given)
+    elif local:
+        given = for_small_model(given)
     defaults = _recorded(given, prompts or ("small" if local else None))
     methods = chosen_methods(_names(method), _names(ablate), {**defaults, **asked})
     _check_options(asked, methods, local=local, oracle=oracle, error_rate=error_rate)

@@ -9,10 +9,12 @@ from pydantic import SecretStr
 
 from rlm_dist.cli.output import Output
 from rlm_dist.errors import InputError
-from rlm_dist.local.model import DEFAULT, MODELS, local_endpoint, pull, weights
+from rlm_dist.local.model import DEFAULT, MODELS, SLOT_TOKENS, SLOTS, local_endpoint, pull, weights
 from rlm_dist.settings import Settings
 
 _GB = 1_000_000_000
+_MAX_OUTPUT_CHARS = 2_000
+_MAX_OUTPUT_TOKENS = 1_000
 
 
 @contextmanager
@@ -24,7 +26,24 @@ def small_model(
     _ensure_pulled(name, home, out)
     with local_endpoint(home, name) as local:
         out.note(f"serving {local.model} on this machine: its answers take seconds to minutes")
-        yield with_endpoint(settings, local.url, local.model).model_copy(update={"prompts": "small"})
+        yield for_small_model(with_endpoint(settings, local.url, local.model), local.model)
+
+
+def for_small_model(settings: Settings, name: str = DEFAULT.name) -> Settings:
+    """Settings that fit a small model which is served here: its prompts, and bounds of its texts and calls.
+
+    What it is shown and what it writes has to fit into its window. Calls that it has no slot for wait here,
+    since their time would run out if they were sent.
+    """
+    fitting = {
+        "prompts": "small",
+        "max_output_chars": min(settings.max_output_chars, _MAX_OUTPUT_CHARS),
+        "max_output_tokens": settings.max_output_tokens or _MAX_OUTPUT_TOKENS,
+        "sub_max_output_tokens": settings.sub_max_output_tokens or _MAX_OUTPUT_TOKENS,
+        "max_in_flight": settings.max_in_flight or SLOTS,
+        "model_windows": (*settings.model_windows, f"{name}={SLOT_TOKENS}"),
+    }
+    return settings.model_copy(update=fitting)
 
 
 def with_endpoint(settings: Settings, url: str, name: str) -> Settings:
@@ -61,4 +80,4 @@ def pull_weights(source: str, home: Path, out: Output, *, sha256: str | None = N
             )
             show(f"{source}: {share}")
 
-        return pull(source, home=home, sha256=sha256, progress=progress)
+        return pull(source, home=home, sha256=sha256, progress=progress, say=out.note)

@@ -124,6 +124,10 @@ class Journal:
         self._write("reply", turn, completion=completion.model_dump(mode="json"))
         return completion, False
 
+    def has_reply(self, turn: int) -> bool:
+        """Whether an earlier run of the job wrote down a reply of this turn."""
+        return ("reply", turn, 0) in self._entries
+
     def cell(self, turn: int, block: int, code: str, run: Callable[[int], CellResult]) -> CellRun:
         """Run a cell; if the journal has it, the chat keeps the journaled result.
 

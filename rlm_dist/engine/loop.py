@@ -8,17 +8,19 @@ over makes the same decisions again.
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from rlm_dist.engine import prompts
 from rlm_dist.engine.answer_checks import AnswerChecks, AnswersRefused, Refusal, Review
 from rlm_dist.engine.blocks import MOST_BLOCKS, BlockOrder, NotRun
 from rlm_dist.engine.compaction import FittedChat, RootWindow
+from rlm_dist.engine.failure_hints import FAILURE_HINTS
 from rlm_dist.engine.journal import BudgetHint, Journal, bounded_partial
 from rlm_dist.engine.observation import BlockResult, cut, observation
 from rlm_dist.engine.parsing import ParsedReply, parse
 from rlm_dist.engine.parsing.expressions import expression, unmarked
-from rlm_dist.engine.program import program_completion, program_reply
+from rlm_dist.engine.program import program_completion, program_replied, program_reply
 from rlm_dist.engine.prompts.answer_forms import refused
 from rlm_dist.engine.prompts.families import PromptTexts
 from rlm_dist.engine.repeats import NOTICE_AFTER, RepeatedErrors
@@ -57,21 +59,6 @@ _WARN_AT_TURNS_LEFT = 3
 # What is shown of an output before the last turn of a job that has reached a limit; room is kept for it.
 LAST_OUTPUT_CHARS = 4000
 EMPTY_REPLY = "(empty reply)"  # endpoints refuse a message without content
-_HINTS = {
-    FailureKind.AUTH: "Check RLM_API_KEY, and what this key is allowed to do.",
-    FailureKind.QUOTA: "The account behind this key has no credit left: top it up, or use another key.",
-    FailureKind.UNKNOWN_MODEL: "Set RLM_MODEL, or the job's model, to a model that the endpoint lists.",
-    FailureKind.TOO_LONG: (
-        "The chat is longer than the root model's window: use a model with a larger window, lower "
-        "RLM_MAX_OUTPUT_CHARS, or shorten the query and the instructions."
-    ),
-    FailureKind.INVALID: "The endpoint does not accept this request as it stands.",
-    FailureKind.NO_ANSWER: "The model's reply had no answer: use another model, or raise its output limit.",
-    FailureKind.RATE: "The endpoint kept refusing the call because of its rate limit: retry the job later.",
-    FailureKind.TRANSIENT: "The endpoint did not recover: retry the job later.",
-    FailureKind.OUTAGE: "Retry the job once the endpoint is back.",
-    FailureKind.TIMEOUT: "The endpoint is too slow: raise RLM_CALL_TIMEOUT_S, or retry the job later.",
-}
 
 
 class Repl(Protocol):
@@ -168,6 +155,8 @@ class _Loop:
         self._deferred = False
         # The limits that calls did not fit into; once there is one, the next turn is the last.
         self._limits: dict[str, ReachedLimit] = {}
+        self._peek = ""  # the prompt family's program
+        self._first_message: Callable[[str], Message]
         self._answers = TextAnswers(repl.resolve, self._run_cell)
         self._repeats = RepeatedErrors()
         self._draft: str | None = None
@@ -187,8 +176,22 @@ class _Loop:
         begun_with_tools = self._journal.tools(tools)
         if begun_with_tools != tools:
             self._mark("tools_changed", "their descriptions differ from those that the job began with")
-        for message in prompts.opening(self._spec, begun_with, begun_with_tools, session):
+        if not self._spec.program:
+            self._peek = self._family_program(begun_with)
+        opening = partial(prompts.opening, self._spec, begun_with, begun_with_tools, session)
+        messages = opening()
+        for message in messages if not self._peek else messages[:-1]:
             self._say(message.role, message.content)
+        self._first_message = lambda seen: opening(seen=seen)[-1]
+
+    def _family_program(self, texts: PromptTexts | None) -> str:
+        """The prompt family's program, if the root model has a turn after it.
+
+        A job that an earlier version began with a reply goes on without it.
+        """
+        if self._in_session or self._spec.limits.max_iterations < 2 or self._journal.has_reply(0):
+            return ""
+        return prompts.family_program(self._spec, texts)
 
     def run(self) -> Outcome:
         limit = self._spec.limits.max_iterations
@@ -244,10 +247,12 @@ class _Loop:
             return self.end_without_answer(JobState.EXHAUSTED, "LimitExceeded", error.message)
         if error.kind is FailureKind.CANCELLED:
             return self.end_without_answer(JobState.CANCELLED, "Cancelled", error.message)
-        message = f"{error.message.rstrip()}\n{_HINTS[error.kind]}"
+        message = f"{error.message.rstrip()}\n{FAILURE_HINTS[error.kind]}"
         return self.end_without_answer(JobState.FAILED, error.kind.value, message)
 
     def _take_turn(self, turns_left: int, *, last: bool) -> FinalValue | None:
+        if self._peek and self._turn == 0:
+            return self._take_peek()
         program = self._spec.program if self._turn == 0 else ""
         completion = self._begin_program(program) if program else self._ask()
         reply = program_reply(program) if program else parse(completion.text)
@@ -263,6 +268,19 @@ class _Loop:
         notes = [note for note in (decision.note, refusal, *_complaints(reply, completion)) if note]
         notes += self._repeat_notes(results)
         self._say("user", self._observation(results, not_run, notes, turns_left))
+        return None
+
+    def _take_peek(self) -> FinalValue | None:
+        """Run the family's program, whose output becomes part of the first message."""
+        completion = program_completion(self._peek)
+        self._emit(program_replied(completion, replayed=self._journal.has_cell(0, 0)))
+        results, not_run, final = self._run_blocks(program_reply(self._peek))
+        answer, _ = self._checked(final)
+        if answer is not None:
+            return answer
+        max_chars = self._spec.max_output_chars
+        seen = observation(results, max_chars=max_chars, not_run=not_run, title=prompts.SEEN)
+        self._say("user", self._first_message(seen).content)
         return None
 
     def _checked(self, answer: FinalValue | None) -> tuple[FinalValue | None, str]:
@@ -334,17 +352,7 @@ class _Loop:
     def _begin_program(self, program: str) -> Completion:
         """Put the job's program into the chat, in the place of a first reply."""
         completion = program_completion(program)
-        replayed = self._journal.has_cell(0, 0)
-        self._emit(
-            RootReplied(
-                turn=0,
-                model=completion.model,
-                usage=completion.usage,
-                finish_reason=completion.finish_reason,
-                seconds=0.0,
-                replayed=replayed,
-            )
-        )
+        self._emit(program_replied(completion, replayed=self._journal.has_cell(0, 0)))
         self._say("assistant", completion.text)
         return completion
 

@@ -32,13 +32,17 @@ def observation(
     max_chars: int,
     not_run: Sequence[NotRun] = (),
     notes: Sequence[str] = (),
+    title: str = "Output of your code:",
 ) -> str:
-    """The message after a turn in which the blocks of ``results`` ran; ``notes`` come last."""
+    """The message after a turn in which the blocks of ``results`` ran; ``notes`` come last.
+
+    ``title`` is above the output of an only block.
+    """
     blocks = len(results) + len(not_run)
     parts = []
     shares = _shares([_length(block.result) for block in results], max_chars)
     for block, share in zip(results, shares, strict=True):
-        title = f"Output of block {block.number} of {blocks}:" if blocks > 1 else "Output of your code:"
+        title = f"Output of block {block.number} of {blocks}:" if blocks > 1 else title
         parts.append(f"{title}\n{_block_text(block, share)}")
     if not_run:
         parts.append(_not_run(not_run))

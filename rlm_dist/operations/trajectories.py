@@ -14,6 +14,7 @@ from rlm_dist.engine.compaction import FittedChat, RootWindow
 from rlm_dist.engine.journal import Journal
 from rlm_dist.engine.loop import EMPTY_REPLY
 from rlm_dist.engine.parsing import parse
+from rlm_dist.engine.program import MODEL as PROGRAM_MODEL
 from rlm_dist.errors import BlobError
 from rlm_dist.operations.sample_outcomes import sample_answers, winner
 from rlm_dist.operations.viewer.call_rows import end_of
@@ -224,7 +225,7 @@ class _RunReader:
     def _begun(self, event: RootReplied) -> ReadTurn:
         """The turn of a reply; a program's was sent to nobody, and the chat begins after it."""
         chat = self.run.messages
-        if self._spec.program and event.turn == 0:
+        if event.turn == 0 and event.model == PROGRAM_MODEL:
             return ReadTurn(event, len(chat), None, problem="program")
         sent = self._fitted.sent(event.turn, chat)
         return ReadTurn(event, len(chat), None if sent == tuple(chat) else sent)

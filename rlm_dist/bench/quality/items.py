@@ -30,14 +30,16 @@ class ScorerName(StrEnum):
     EXACT = "exact"
     CHOICE = "choice"
     NUMBER = "number"
+    IDS = "ids"
 
 
 class TaskItem(Wire):
     """One question of a task.
 
     ``expected`` has the right answer; several texts mean what the scorer says: all of them (``found``,
-    ``pairs_f1``), any of them (``exact``, ``number``) or the first (``oolong``, ``choice``). ``tokens`` is
-    the length that was asked for. ``meta`` has what a report groups by; ``oolong`` reads ``answer_type``.
+    ``pairs_f1``, ``ids``), any of them (``exact``, ``number``) or the first (``oolong``, ``choice``).
+    ``tokens`` is the length that was asked for. ``meta`` has what a report groups by; ``oolong`` reads
+    ``answer_type``.
     """
 
     id: str = Field(min_length=1)

@@ -19,6 +19,7 @@ _SHORT_CHARS = 20  # from this length on, OOLONG's scorer looks for a phrase, or
 _PHRASES = ("more common", "less common", "same frequency")
 _DECAY = 0.75
 _PAIR = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)")
+_ID = re.compile(r"\b[A-Z]+-\d+\b")
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 _CHOICES = (
     re.compile(r"correct answer is:?\s*\(?([A-D])\b", re.IGNORECASE),
@@ -137,6 +138,11 @@ def _value(text: str) -> float:
     return float(text.replace(",", ""))
 
 
+def ids(answer: str, item: TaskItem) -> float:
+    """1 if the answer names all expected ids, such as ``REQ-100200``, and no other."""
+    return float(set(_ID.findall(answer)) == set(item.expected))
+
+
 Scorer = Callable[[str, TaskItem], float]
 SCORERS: Mapping[ScorerName, Scorer] = MappingProxyType(
     {
@@ -146,6 +152,7 @@ SCORERS: Mapping[ScorerName, Scorer] = MappingProxyType(
         ScorerName.EXACT: exact,
         ScorerName.CHOICE: choice,
         ScorerName.NUMBER: number,
+        ScorerName.IDS: ids,
     }
 )
 

@@ -15,6 +15,7 @@ from rlm_dist.bench.quality.needles import make_needles
 from rlm_dist.bench.quality.oolong import QUESTIONS_A_WINDOW, make_oolong
 from rlm_dist.bench.quality.own import read_own
 from rlm_dist.bench.quality.pairs import make_pairs
+from rlm_dist.bench.quality.records import make_counts, make_filters
 from rlm_dist.errors import InputError
 from rlm_dist.schema.base import Wire
 
@@ -39,6 +40,14 @@ class TaskChoice(Wire):
 def _needles(choice: TaskChoice, tokens: int) -> Iterator[TaskItem]:
     essays = _text_of(choice.data["needles"]) if "needles" in choice.data else ""
     return make_needles(tokens=tokens, count=choice.items, seed=choice.seed, essays=essays)
+
+
+def _counts(choice: TaskChoice, tokens: int) -> Iterator[TaskItem]:
+    return make_counts(tokens=tokens, count=choice.items, seed=choice.seed)
+
+
+def _filters(choice: TaskChoice, tokens: int) -> Iterator[TaskItem]:
+    return make_filters(tokens=tokens, count=choice.items, seed=choice.seed)
 
 
 def _oolong(choice: TaskChoice, tokens: int) -> Iterator[TaskItem]:
@@ -79,7 +88,16 @@ def _own(choice: TaskChoice, tokens: int) -> Iterator[TaskItem]:
 
 
 TASKS: Mapping[str, Callable[[TaskChoice, int], Iterator[TaskItem]]] = MappingProxyType(
-    {"needles": _needles, "oolong": _oolong, "pairs": _pairs, "multihop": _multihop, "code": _code, OWN: _own}
+    {
+        "needles": _needles,
+        "counts": _counts,
+        "filters": _filters,
+        "oolong": _oolong,
+        "pairs": _pairs,
+        "multihop": _multihop,
+        "code": _code,
+        OWN: _own,
+    }
 )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rlm_dist.engine.prompts.answer_forms import answer_form
 from rlm_dist.engine.prompts.families import PromptTexts
+from rlm_dist.engine.prompts.peek import PEEK
 from rlm_dist.engine.prompts.shots import SHOTS
 from rlm_dist.engine.prompts.texts import CHILDREN, CODER, FRUGAL, SMALL
 from rlm_dist.schema import ContextInfo, JobSpec, Message
@@ -25,6 +26,9 @@ DEFERRED = (
     "hand it in again; otherwise go on."
 )
 EMPTY = "Your reply was empty. " + AWAITED
+SEEN = "What it holds:"
+LOOK = "You have not seen the context yet. Write a ```repl block that looks at it."
+GO_ON = "Write a ```repl block that works out the answer and ends with FINAL(answer)."
 LOOK_FIRST = (
     "Your answer was not taken: no code has run yet, so you have not looked at `context`. Look at it in a "
     "```repl block first."
@@ -65,21 +69,26 @@ UNFENCED_CODE = (
 
 
 def opening(
-    spec: JobSpec, texts: PromptTexts | None = None, tools: str = "", session: str | None = None
+    spec: JobSpec,
+    texts: PromptTexts | None = None,
+    tools: str = "",
+    session: str | None = None,
+    *,
+    seen: str = "",
 ) -> tuple[Message, ...]:
     """The chat before the first reply: the system prompt, the family's examples if it has any, the task.
 
     ``texts`` is the family of a file, ``tools`` describes the job's tools. What is said of child jobs and
     tools, and then a job's instructions, come after what all jobs share: at the end of the system prompt. If
     examples follow that, the instructions are at the beginning of the task. ``session`` is what to tell of
-    the earlier queries of a session.
+    the earlier queries of a session, ``seen`` what the family's program printed.
     """
     form = answer_form(spec)
-    description = _description(spec.context.info)
+    description = _with_seen(_description(spec.context.info), seen)
     if texts is None:
-        system, last = _SYSTEM[spec.prompts], task(spec.context.info, spec.query, form)
+        system, last = _SYSTEM[spec.prompts], task(spec.context.info, spec.query, form, seen)
         shots = SHOTS if spec.prompts == "small" else ()
-        examples = [(task(shot.info, shot.query), shot.reply) for shot in shots]
+        examples = [(task(shot.info, shot.query, seen=shot.seen), shot.reply) for shot in shots]
     else:
         system, last = texts.system, texts.fill(context=description, query=spec.query)
         last = f"{last.rstrip()}\n\n{form}" if form else last
@@ -100,17 +109,29 @@ def opening(
     return (*messages, Message(role="user", content=last))
 
 
+def family_program(spec: JobSpec, texts: PromptTexts | None = None) -> str:
+    """The code that the family runs before the root model is asked; empty if it has none."""
+    if texts is not None:
+        return texts.program
+    return PEEK if spec.prompts == "small" else ""
+
+
 def _instructions(text: str) -> str:
     return f"Instructions of the user for this work:\n{text}"
 
 
-def task(info: ContextInfo, query: str, form: str = "") -> str:
-    """The first user message: a description of the context, the query as written, and the answer's form."""
+def task(info: ContextInfo, query: str, form: str = "", seen: str = "") -> str:
+    """The first user message: the context, what was seen of it, the query as written, the answer's form."""
+    description = _with_seen(_description(info), seen)
     return (
-        f"{_description(info)}\n\nQuestion:\n{query}\n\n"
+        f"{description}\n\nQuestion:\n{query}\n\n"
         + (f"{form}\n\n" if form else "")
-        + "You have not seen the context yet. Write a ```repl block that looks at it."
+        + (GO_ON if seen else LOOK)
     )
+
+
+def _with_seen(description: str, seen: str) -> str:
+    return f"{description}\n\n{seen}" if seen else description
 
 
 def session_task(spec: JobSpec, session: str) -> str:

@@ -1,7 +1,8 @@
 """A prompt family from a file: the texts before the first reply, checked.
 
-The file has the keys ``system`` and ``task``, and may have ``examples``, each of ``user`` and ``assistant``.
-``task`` has the placeholders ``{context}`` and ``{query}``; other braces stay as they are.
+The file has the keys ``system`` and ``task``, and may have ``examples``, each of ``user`` and ``assistant``,
+and ``program``, code that runs before the root model is asked. ``task`` has the placeholders ``{context}``
+and ``{query}``; other braces stay as they are.
 """
 
 import hashlib
@@ -19,6 +20,10 @@ _PLACEHOLDER = re.compile(r"\{(context|query)\}")
 _NEEDED_WORDS = ("context", "repl", "llm_query", "FINAL")
 
 
+def _is_empty(text: str) -> bool:
+    return not text
+
+
 class PromptExample(Wire):
     """A worked example: a question and the reply to it."""
 
@@ -27,11 +32,12 @@ class PromptExample(Wire):
 
 
 class PromptTexts(Wire):
-    """A family: the system prompt, the examples, and the form of the first message."""
+    """A family: the system prompt, the examples, the form of the first message, and what runs first."""
 
     system: str
     task: str
     examples: tuple[PromptExample, ...] = ()
+    program: str = Field(default="", exclude_if=_is_empty)
 
     @field_validator("system")
     @classmethod

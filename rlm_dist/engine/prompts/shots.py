@@ -1,9 +1,10 @@
 # ruff: noqa: E501  # prompts are data: the code in them is short in tokens, not in columns
 """Worked examples for small models, which copy an example's code with new literals.
 
-There is one for each kind of task that such a model can do: count lines, find a fact by its pattern, narrow
-the text down by words and ask about the rest, ask about every piece and combine the answers. They are short,
-because a local model's window is about 4,000 tokens.
+There is one for each kind of task that such a model can do: summarise, narrow the text down by words and ask about
+the rest, find a stated fact by its pattern, label rows and compute from the labels, list or count the rows that
+meet conditions. The conditions stand in a comment first: a small model that does not write them down forgets all
+but one. The examples are short, because a local model's window is small and its processor reads slowly.
 """
 
 from typing import NamedTuple
@@ -12,10 +13,11 @@ from rlm_dist.schema import ContextInfo
 
 
 class Shot(NamedTuple):
-    """A question over some context, and the reply that solves it."""
+    """A question over some context, what ``PEEK`` prints of it, and the reply that solves it."""
 
     info: ContextInfo
     query: str
+    seen: str
     reply: str
 
 
@@ -25,64 +27,115 @@ def _text(chars: int) -> ContextInfo:
 
 SHOTS = (
     Shot(
-        _text(48_210),
-        "How many lines of the log have the level WARNING?",
+        _text(12_300),
+        "Summarize what the text says about the budget.",
+        """\
+What it holds:
+90 lines. The first ones:
+Minutes of the meeting of the council""",
         """\
 ```repl
-lines = context.splitlines()
-hits = [line for line in lines if "WARNING" in line]
-print(len(lines), hits[:2])
-FINAL(len(hits))
-```""",
-    ),
-    Shot(
-        _text(215_400),
-        "What is the secret code for blue-harbor mentioned in the text?",
-        """\
-```repl
-import re
-places = [m.start() for m in re.finditer("blue-harbor", context, re.IGNORECASE)]
-near = [context[max(0, p - 200):p + 200] for p in places]
-found = re.findall(r"blue-harbor\\D{0,60}?(\\d+)", " ".join(near), re.IGNORECASE)
-print(near[:1], found)
-FINAL(found[0] if found else llm_query("What is the secret code for blue-harbor? Reply with the code only.\\n" + "\\n".join(near)[:4000]))
+chunks = [context[i:i + 3500] for i in range(0, len(context), 3500)]
+notes = llm_query_batched(["What does this text say about the budget? If nothing, reply NONE.\\n" + c for c in chunks])
+useful = [note for note in notes if "NONE" not in note]
+FINAL(llm_query("Summarize in three sentences what these notes say about the budget.\\n" + "\\n".join(useful)[:4000]))
 ```""",
     ),
     Shot(
         _text(90_650),
         "Where does the woman who repairs violins live?",
         """\
+What it holds:
+700 lines. The first ones:
+Jon bakes bread in Ghent.
+Ada keeps bees near Turin.""",
+        """\
 ```repl
-lines = context.splitlines()
 words = ["violin", "repair", "luthier", "instrument", "strings", "workshop"]
-hits = [line for line in lines if any(word in line.lower() for word in words)]
+hits = [line for line in context.splitlines() if any(word in line.lower() for word in words)]
 print(len(hits), hits[:3])
 FINAL(llm_query("Where does the woman who repairs violins live? Reply with the place only.\\n" + "\\n".join(hits)[:4000]))
 ```""",
     ),
     Shot(
-        ContextInfo(kind="list", chars=31_900, items=240, sizes=(131, 128, 140)),
-        "Each item is a customer review. How many are positive, how many are negative?",
+        _text(215_400),
+        "The text gives a phone extension of Dr. Okafor. What is it?",
+        """\
+What it holds:
+1204 lines. The first ones:
+The clinic opens at eight.
+Patients wait in the hall.""",
         """\
 ```repl
-from collections import Counter
-prompts = ["Is this review positive or negative? Reply with one word.\\nReview: " + item[:3000] for item in context]
-labels = llm_query_batched(prompts)
-counts = Counter("negative" if "negative" in label.lower() else "positive" for label in labels)
-print(counts)
-FINAL("positive: " + str(counts["positive"]) + ", negative: " + str(counts["negative"]))
+import re
+places = [m.start() for m in re.finditer("Okafor", context)]
+near = [context[max(0, p - 150):p + 150] for p in places]
+found = re.findall(r"Okafor\\D{0,60}?(\\d+)", " ".join(near))
+print(near[:1], found)
+FINAL(found[0] if found else llm_query("What is the phone extension of Dr. Okafor? Reply with the number only.\\n" + "\\n".join(near)[:4000]))
 ```""",
     ),
     Shot(
-        _text(12_300),
-        "Summarize what the text says about the budget.",
+        _text(31_900),
+        "In the messages of the shop York, do customers write more often about price or about delivery? Give the answer in the form 'Topic: [X]'.",
+        """\
+What it holds:
+Messages of customers, each about one of: delivery, price, quality, staff.
+`rows` has its 243 records, each a dict with these fields:
+- day: days (datetime.date) from 2024-01-02 to 2024-12-30
+- shop: 'Leeds', 'York'
+- text: texts such as 'It broke on the first day.'
+No field holds the labels. First run this line, which sets row["label"]: label(rows, 'text', ['delivery', 'price', 'quality', 'staff'])""",
         """\
 ```repl
-chunks = [context[i:i + 3500] for i in range(0, len(context), 3500)]
-notes = llm_query_batched(["What does this text say about the budget? If nothing, reply NONE.\\n" + c for c in chunks])
-useful = [note for note in notes if "NONE" not in note]
-print(len(chunks), len(useful))
-FINAL(llm_query("Summarize in three sentences what these notes say about the budget.\\n" + "\\n".join(useful)[:4000]))
+label(rows, 'text', ['delivery', 'price', 'quality', 'staff'])
+# conditions: shop is York. Asked for: price or delivery
+hits = [row for row in rows if row["shop"] == "York"]
+price = sum(row["label"] == "price" for row in hits)
+delivery = sum(row["label"] == "delivery" for row in hits)
+print(price, delivery)
+FINAL("Topic: " + ("price" if price > delivery else "delivery"))
+```""",
+    ),
+    Shot(
+        _text(61_900),
+        "Which parcels to Oslo are not late? Reply with their numbers.",
+        """\
+What it holds:
+parcel,city,state,kilos
+P-301,Bergen,late,4
+`rows` has its 988 records, each a dict with these fields:
+- parcel: texts such as 'P-301'
+- city: 'Bergen', 'Oslo'
+- state: 'late', 'lost', 'sent'
+- kilos: numbers such as 4, from 1 to 30""",
+        """\
+```repl
+# conditions: city is Oslo, state is not late. Asked for: parcel
+hits = [row for row in rows if row["city"] == "Oslo" and row["state"] != "late"]
+print(len(hits), hits[:2])
+FINAL(", ".join(row["parcel"] for row in hits))
+```""",
+    ),
+    Shot(
+        _text(48_210),
+        "How many sales of the shop Leeds on a Monday cost more than 40 dollars?",
+        """\
+What it holds:
+day=Mon shop=Leeds item="ink, black" dollars=12 sale=S-8841
+day=Mon shop=York item="paper" dollars=55 sale=S-8842
+`rows` has its 612 records, each a dict with these fields:
+- day: 'Fri', 'Mon', 'Thu'
+- shop: 'Leeds', 'York'
+- item: texts such as 'ink, black'
+- dollars: numbers such as 12, from 3 to 90
+- sale: texts such as 'S-8841'""",
+        """\
+```repl
+# conditions: shop is Leeds, day is Mon, dollars over 40. Asked for: how many
+hits = [row for row in rows if row["shop"] == "Leeds" and row["day"] == "Mon" and row["dollars"] > 40]
+print(len(hits), hits[:2])
+FINAL(len(hits))
 ```""",
     ),
 )

@@ -91,10 +91,13 @@ thing twice.
 CODER = "\n".join((_INTRO, _NAMES, _WAY, _EXAMPLES, _ANSWER))
 FRUGAL = "\n".join((_INTRO, _NAMES, _COST, _WAY, _EXAMPLES, _ANSWER))
 SMALL = """\
-You answer a question about a long text by writing Python. The text is in the variable `context`. You cannot \
-see it; your code can. Write one block of code tagged `repl`.
+You answer a question about a long text by writing Python. The text is in the variable `context`. You see only its \
+beginning; your code sees all of it. Write one block of code tagged `repl` that works out the answer.
 
-- Count and search with code: re, len, sum, sorted.
+- If the text has records, `rows` is the list of them, each a dict. First write all conditions of the question in a \
+comment, then use each of them in code. Count, search and sort with code.
+- label(rows, field, labels) sets row["label"] of each row to one of the labels, by reading row[field]. Use it only \
+if no field holds what is asked.
 - llm_query(prompt) asks a small model to read at most 4,000 characters and gives its answer as a str.
 - llm_query_batched(prompts) asks many prompts at once and gives a list of str. It is fast.
 - FINAL(value) hands in the answer. FINAL_VAR("name") hands in a variable. So does answer["content"] = value \

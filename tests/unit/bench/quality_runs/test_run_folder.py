@@ -59,7 +59,7 @@ def test_lengths_of_own_tasks_are_grouped_by_powers_of_two(tokens: int, power: i
 @pytest.mark.parametrize(
     ("choice", "problem"),
     [
-        ({"tasks": ("nedles",)}, "nedles is none of needles, oolong"),
+        ({"tasks": ("nedles",)}, "nedles is none of needles, counts"),
         ({"tasks": ()}, "--task: name one of"),
         ({"tasks": ("needles",), "tokens": ()}, "--tokens: name at least one length"),
         ({"tasks": ("oolong",)}, "--data oolong=PATH with a labelled set"),
