@@ -110,11 +110,7 @@ def run(
     choice = TaskChoice(tasks=names, data=sources, tokens=lengths, items=items, seed=seed)
     asked = {**dict(job), **options.given(cache=cache)}
     read_options(asked)
-    given = load_settings()
-    if oracle:
-        given = separate_cluster(given)
-    elif local:
-        given = for_small_model(given)
+    given = _given_settings(local=local, oracle=oracle)
     defaults = _recorded(given, prompts or ("small" if local else None))
     methods = chosen_methods(_names(method), _names(ablate), {**defaults, **asked})
     _check_options(asked, methods, local=local, oracle=oracle, error_rate=error_rate)
@@ -141,6 +137,14 @@ def run(
     _finish(folder, report, out)
     if ablate is not None:
         _compare_with_rlm(folder, report, out)
+
+
+def _given_settings(*, local: bool, oracle: bool) -> Settings:
+    """The settings of this command, for the model that it asks."""
+    settings = load_settings()
+    if oracle:
+        return separate_cluster(settings)
+    return for_small_model(settings) if local else settings
 
 
 def _check_options(
