@@ -13,7 +13,7 @@ def read_rows(text):
     first = lines[0] if lines else ""
     fields = re.compile(r'(?:^|(?<=\\s))([\\w.-]+)=("[^"]*"|\\S+)').findall
     found = []
-    most = max(2, 0.8 * len(lines) - 3)  # a text may have lines before and after its records
+    most = max(2, 0.99 * len(lines) - 3)  # a text may have lines before and after its records
     if first.lstrip().startswith("{"):
         for line in lines:
             try:
@@ -37,21 +37,28 @@ def read_rows(text):
         for mark in ",\\t;":
             if first.count(mark) >= 1 and all(line.count(mark) >= first.count(mark) for line in lines[:50]):
                 found = list(csv.DictReader(lines, delimiter=mark))
+                if any(None in row or None in row.values() for row in found):
+                    found = []  # lines with more or fewer fields: these are no records
                 break
     return found if len(found) >= most else []
 
 
 def typed(rows):
+    import re
     from datetime import datetime
 
-    def integer(value):
-        return value if isinstance(value, (int, float)) else int(value)
+    def number(value):
+        if isinstance(value, (int, float)):
+            return value
+        if not re.fullmatch(r"-?(0|[1-9][0-9]*)([.][0-9]+)?", value):
+            raise ValueError  # 007 is a name
+        return float(value) if "." in value else int(value)
 
     def day(form):
         return lambda value: datetime.strptime(value, form).date()
 
     for name in rows[0] if rows else ():
-        for read in (integer, float, day("%Y-%m-%d"), day("%b %d, %Y"), day("%d %b %Y")):
+        for read in (number, day("%Y-%m-%d"), day("%b %d, %Y"), day("%d %b %Y")):
             try:
                 values = [read(row[name]) for row in rows]
             except (ValueError, TypeError, KeyError):
@@ -121,6 +128,9 @@ if isinstance(context, str):
     if rows:
         print(f"`rows` has its {len(rows)} records, each a dict with these fields:")
         show(rows)
+        others = sum(1 for line in context.splitlines() if line.strip()) - len(rows)
+        if others > 3:
+            print(f"{others} other lines of the text are not in `rows`.")
         about, labels = stated_labels(context)
         show_missing_labels(rows, labels)
 else:

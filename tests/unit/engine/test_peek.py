@@ -49,6 +49,11 @@ def peeked(context: object, **names: Any) -> tuple[FakeRepl, CellResult]:
             "- joined: days (datetime.date) from 2023-12-30 to 2024-02-01",
         ),
         (TABS, [{"name": "Ada", "points": "007"}, {"name": "Jon", "points": "x"}], "- points: '007', 'x'"),
+        (
+            "shop,zip,open\nYork,007,nan\nLeeds,12,1_0",
+            [{"shop": "York", "zip": "007", "open": "nan"}, {"shop": "Leeds", "zip": "12", "open": "1_0"}],
+            "- zip: '007', '12'",
+        ),
         (LINES, [{"name": "Ada", "points": 4}, {"name": "Jon", "points": 2}], "- points: 2, 4"),
         (
             BARS,
@@ -76,6 +81,7 @@ def test_records_are_read_and_their_fields_are_shown(text: str, rows: object, sh
         "It rained, and it was cold.\nNobody came.",
         "a=1 b=2\nno fields here",
         "{not json\n{nor",
+        "name,points\nAda,4\nJon,2,late",
     ],
 )
 def test_a_text_without_records_shows_its_beginning(text: str) -> None:
@@ -97,6 +103,15 @@ def test_many_values_are_shown_as_a_range_or_by_one() -> None:
     _, result = peeked("\n".join(lines))
     assert "- n: numbers such as 0, from 0 to 39" in result.output.head
     assert "- id: texts such as 'x0'" in result.output.head
+
+
+@pytest.mark.parametrize(("broken", "rows"), [(0, 400), (3, 397), (7, 393), (8, 0)])
+def test_lines_that_are_no_records_are_few_and_counted(broken: int, rows: int) -> None:
+    """A count over records of which many were not read would be wrong, and look right."""
+    lines = ["{oops" if n and n <= broken else json.dumps({"n": n, "id": f"x{n}"}) for n in range(400)]
+    repl, result = peeked("\n".join(lines))
+    assert len(repl.space["rows"]) == rows
+    assert ("other lines of the text are not in `rows`" in result.output.head) == (broken == 7)
 
 
 @pytest.mark.parametrize("number", range(3))
