@@ -17,7 +17,17 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from rlm_dist.broker.app import SUB_QUEUE
 from rlm_dist.broker.publish import SubTasks, queued, send_root, send_sub
 from rlm_dist.engine.compaction import RootWindow
-from rlm_dist.errors import LimitExceeded, NotFound, Parked, RLMError, SandboxError, Superseded, Unreachable
+from rlm_dist.engine.journal import bounded_partial
+from rlm_dist.errors import (
+    Cancelled,
+    LimitExceeded,
+    NotFound,
+    Parked,
+    RLMError,
+    SandboxError,
+    Superseded,
+    Unreachable,
+)
 from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.failures import shown_url
 from rlm_dist.llm.prices import published_window
@@ -156,9 +166,9 @@ class RootWorker(Worker):
         try:
             ran_ms = record.run_ms(taken.now_ms)
             with JobLease(record, self._leases, ran_ms=ran_ms, store_trace=emit.flush) as lease:
-                outcome = self._outcome(run, lease, journal)
-                end = self._finish(run, outcome, journal)
-                if end is not None:
+                finished = self._finish(run, self._outcome(run, lease, journal), journal)
+                if finished is not None:
+                    end, outcome = finished
                     run.spans.end(outcome)
                     log_end(record.model_copy(update=end._asdict()), outcome)
                     return outcome
@@ -223,20 +233,31 @@ class RootWorker(Worker):
             log.exception("job_crashed")
             return _failed_outcome(RLMError(f"internal error: {type(error).__name__}"))
 
-    def _finish(self, run: "_Run", outcome: Outcome, journal: JournalWriter) -> JobEnd | None:
-        """Store the outcome; None if the job had ended already, or another worker holds it."""
+    def _finish(self, run: "_Run", outcome: Outcome, journal: JournalWriter) -> tuple[JobEnd, Outcome] | None:
+        """Store the outcome, or that the job was cancelled meanwhile, and return what was stored.
+
+        Returns None if the job had ended already, or another worker holds it.
+        """
         failpoint("root.finishing", run.record.spec.id)
         with journal.sending() as entries:
-            # The calls of a cancelled job have been given up.
-            end = self._end(run, outcome, entries, after_calls=outcome.state is not JobState.CANCELLED)
-            if isinstance(end, int) and end > 0:
-                self._await_calls(run.record)
-                end = self._end(run, outcome, entries, after_calls=False)
+            try:
+                end = self._end_after_calls(run, outcome, entries)
+            except Cancelled as error:
+                outcome = _cancelled_outcome(outcome, error)
+                end = self._end_after_calls(run, outcome, entries)
         failpoint("root.finished", run.record.spec.id)
         if isinstance(end, int):
             return None
         self.metrics.job_ended(outcome)
         self._count_duplicates(run.record, lambda: end.costs)
+        return end, outcome
+
+    def _end_after_calls(self, run: "_Run", outcome: Outcome, entries: Entries) -> JobEnd | int:
+        """As ``JobStore.end``, after the last calls; those of a cancelled job have been given up."""
+        end = self._end(run, outcome, entries, after_calls=outcome.state is not JobState.CANCELLED)
+        if isinstance(end, int) and end > 0:
+            self._await_calls(run.record)
+            end = self._end(run, outcome, entries, after_calls=False)
         return end
 
     def _end(self, run: "_Run", outcome: Outcome, entries: Entries, *, after_calls: bool) -> JobEnd | int:
@@ -447,6 +468,17 @@ def sandbox_metric(settings: Settings) -> Metric:
 
 def _level(settings: Settings) -> Level:
     return choose(settings.sandbox, settings.sandbox_min, settings.sandbox_packages)
+
+
+def _cancelled_outcome(outcome: Outcome, error: Cancelled) -> Outcome:
+    """The outcome of a job that was cancelled before its answer was stored, which is a partial one now."""
+    return Outcome(
+        state=JobState.CANCELLED,
+        partial_answer=None if outcome.answer is None else bounded_partial(outcome.answer),
+        error=ErrorInfo(type=type(error).__name__, message=str(error)),
+        iterations=outcome.iterations,
+        limits_reached=outcome.limits_reached,
+    )
 
 
 def _failed_outcome(error: RLMError) -> Outcome:

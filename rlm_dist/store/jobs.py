@@ -290,6 +290,10 @@ class JobStore(StorePart):
         Entries that the job has no room for are left out. Returns 0 if the job had ended already, or another
         worker holds it. If it is to end ``after_calls`` and some are in flight, it does not end, and no other
         call is begun: returns how many are in flight.
+
+        Raises:
+            Cancelled: if the outcome has an answer, but the job or one above it was cancelled. The answer may
+                rest on calls and child jobs that the cancel has ended.
         """
         how = (outcome.iterations, outcome.reason, "1" if after_calls else "")
         args = (epoch, outcome.state, _to_json(outcome), self._retention_ms, *how, *entries.args, *events)

@@ -256,8 +256,9 @@ def test_a_program_that_answered_has_no_reply_to_learn_from(played: Played, cli:
     assert epoch is not None
     ids = call_ids(2)
     played.answer("p", epoch, ids, 1000)
+    handed_in = replied(0).model_copy(update={"model": "program"})
     played.emit(
-        "p", started(), say(0, "system", SYSTEM), say(0, "user", QUERY), replied(0),
+        "p", started(), say(0, "system", SYSTEM), say(0, "user", QUERY), handed_in,
         say(0, "assistant", HAND_IN), answered(ids), ran(0, calls=2),
     )  # fmt: skip
     assert played.store.jobs.finish("p", epoch, SUCCEEDED.model_copy(update={"iterations": 0}))

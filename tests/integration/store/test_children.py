@@ -235,6 +235,17 @@ def test_to_cancel_a_job_cancels_what_is_below_it(store: Store) -> None:
     assert store.jobs.finish("j", epochs[0], Outcome(state=CANCELLED))
 
 
+@pytest.mark.parametrize("job_id", ["g", "c", "j"])
+def test_an_answer_that_comes_after_the_cancel_is_no_success(store: Store, job_id: str) -> None:
+    """It may rest on calls and children that the cancel has ended."""
+    epoch = dict(zip("jcg", tree(store), strict=True))[job_id]
+    store.jobs.cancel("j")
+    with pytest.raises(Cancelled):
+        store.jobs.end(job_id, epoch, ANSWERED)
+    assert store.jobs.get(job_id).state is RUNNING
+    assert store.jobs.finish(job_id, epoch, Outcome(state=CANCELLED))
+
+
 def test_a_child_that_was_not_told_learns_from_the_jobs_above_it(
     store: Store, redis_client: redis.Redis
 ) -> None:

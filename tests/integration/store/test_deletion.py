@@ -48,7 +48,7 @@ def test_a_blob_goes_with_the_last_job_that_uses_it(store: Store, redis_client: 
     assert store.jobs.unused_blobs(["c0ffee", "other"]) == ["other"]
     assert store.jobs.delete("a") == []
     store.jobs.cancel("c")
-    store.jobs.finish("c", 1, DONE)
+    store.jobs.finish("c", 1, Outcome(state=JobState.CANCELLED))
     assert store.jobs.delete("c") == []
     assert redis_client.exists(keys.blob("c0ffee"))
     assert store.jobs.delete("b") == ["c0ffee"]
