@@ -121,7 +121,7 @@ def run(
     with folder.held(), ExitStack() as held:
         if oracle:
             settings = held.enter_context(serve_oracle(settings, choice, folder.path, error_rate=error_rate))
-        elif local:  # its name is to be known before
+        elif local:  # the record of the run has its name
             settings, _ = held.enter_context(endpoint_of(settings, out, local=True, prompts=prompts))
         _check_endpoints(settings, {each.name for each in methods if each.own_model or each.name == AUTO})
         root = find_root_model(settings, asked.get("model"), window)

@@ -111,7 +111,8 @@ class Client:
         self._finalizer = weakref.finalize(self, self._resources.close)
         try:
             self.settings = self._resources.enter_context(with_redis(configured))
-            if configured.redis_url is None and not is_up(configured.home) and not configured.broker_prefix:
+            embedded = configured.redis_url is None and not is_up(configured.home)
+            if embedded and not configured.broker_prefix:  # else our caller has chosen the queue
                 self.settings = own_queue(self.settings)
             self._connect()
         except BaseException:

@@ -24,9 +24,10 @@ from rlm_dist.root_worker.repl import JobRepl
 from rlm_dist.root_worker.root_calls import RootCalls
 from rlm_dist.root_worker.run_counts import RunCounts
 from rlm_dist.root_worker.session_rebuild import SessionRebuild
-from rlm_dist.schema import NANO, Completion, JobRecord, Message, Outcome
+from rlm_dist.schema import NANO, Completion, Message, Outcome
 from rlm_dist.schema.events import REPLAY_DIVERGED, Emit, Event, Marked, RootReplied
 from rlm_dist.store import Store
+from rlm_dist.store.jobs import TakenJob
 from rlm_dist.worker.accounts import Accounts
 
 _WARN_AT = 0.75
@@ -38,7 +39,7 @@ class RootJob:
     def __init__(
         self,
         *,
-        record: JobRecord,
+        taken: TakenJob,
         lease: JobLease,
         store: Store,
         payloads: Payloads,
@@ -53,18 +54,16 @@ class RootJob:
         window: RootWindow,
         texts: PromptTexts | None,
         sample: int = 0,
-        counts: RunCounts | None = None,
-        has_journal: bool = True,
-        shares_budget: bool = False,
+        counts: RunCounts,
     ) -> None:
-        """The samples of a job share ``counts``; the other two are as in ``TakenJob``."""
+        """The samples of a job share ``counts``."""
         self._children = children
         self._window = window
         self._texts = texts
         self._sample = sample
-        self._counts = counts or RunCounts()
-        self._spec = record.spec
-        self._epoch = record.epoch
+        self._counts = counts
+        self._spec = taken.record.spec
+        self._epoch = taken.record.epoch
         self._lease = lease
         self._store = store
         self._payloads = payloads
@@ -75,8 +74,8 @@ class RootJob:
         self._sink = emit
         self._review = review
         self._session = self._session_of(accounts)
-        self._has_journal = has_journal
-        self._shares_budget = shares_budget
+        self._has_journal = taken.has_journal
+        self._shares_budget = taken.shares_budget
 
     def run(self) -> Outcome:
         """Run the root loop to its end; the last entries of the journal wait for its outcome to be stored.

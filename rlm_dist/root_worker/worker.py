@@ -337,12 +337,11 @@ class RootWorker(Worker):
             children = self._children(record, lease, seen, part) if spec.has_children else None
             tools = self._job_tools(record, seen, part)
             return RootJob(
-                record=record, lease=lease, store=self.store, payloads=self.payloads, calls=calls,
+                taken=run.taken, lease=lease, store=self.store, payloads=self.payloads, calls=calls,
                 fan_out=fan_out, repl=self._repl(spec, context_path, fan_out, children, tools, spans),
                 review=make_review(spec, fan_out, context_path, self.settings.validators),
                 window=self._window(spec.model, fan_out), texts=texts, children=children,
                 accounts=self.accounts, emit=spans.watch(seen), sample=sample, counts=counts, journal=journal,
-                has_journal=run.taken.has_journal, shares_budget=run.taken.shares_budget,
             )  # fmt: skip
 
         if spec.samples == 1:

@@ -193,20 +193,6 @@ class JobStore(StorePart):
         ]
         return sorted(jobs, key=lambda job: job.started_ms)
 
-    def start(
-        self,
-        job_id: str,
-        owner: str,
-        lease_ms: int,
-        isolation: str = "none",
-        max_bytes: int | None = None,
-        *,
-        shared: bool = False,
-    ) -> int | None:
-        """As ``take_up``; returns the new epoch of a job that was taken up."""
-        taken = self.take_up(job_id, owner, lease_ms, isolation, max_bytes, shared=shared)
-        return taken.record.epoch if isinstance(taken, TakenJob) else taken
-
     def take_up(
         self,
         job_id: str,
@@ -242,7 +228,7 @@ class JobStore(StorePart):
         reply = fenced(self._script("job_start", keys.job_keys(job_id), *args), job_id)
         if isinstance(reply, int):
             return MUST_BE_ALONE if reply == _ALONE else max(0, reply) if reply else None
-        _, now_ms, entries, shares_budget, job, ledger = reply
+        now_ms, entries, shares_budget, job, ledger = reply
         record = _record(_pairs(job), _pairs(ledger), 0)
         return TakenJob(record, now_ms, entries > 0, shares_budget == 1)
 
@@ -270,10 +256,6 @@ class JobStore(StorePart):
     def park(self, job_id: str, epoch: int) -> bool:
         """Give a job that this worker holds back to the queue; True if a message is to be sent for it."""
         return bool(fenced(self._script("job_park", keys.job_keys(job_id), epoch), job_id) == 1)
-
-    def finish(self, job_id: str, epoch: int, outcome: Outcome) -> bool:
-        """End a job whatever its calls do; False if it had ended already, or another worker holds it."""
-        return isinstance(self.end(job_id, epoch, outcome), JobEnd)
 
     def end(
         self,

@@ -3,7 +3,7 @@
 There are two kinds: jobs whose worker died (their lease has lapsed), and jobs that wait although the queues
 are empty, because their message was lost. If the queues are never empty, the jobs that have waited longest
 are sent again, a few at a time, so a lost message costs its job some time, but not its turn.
-``JobStore.start`` lets only one worker start a job, so an extra message does no harm. Every worker process
+``JobStore.take_up`` lets only one worker start a job, so an extra message does no harm. Every worker process
 runs a reaper.
 
 After Redis was away, leases have lapsed although their holders are alive: the reaper then waits for one

@@ -25,7 +25,7 @@ from rlm_dist.schema.events import CellRan, JobStarted, MessageAdded, RootReplie
 from rlm_dist.schema.limits import Ceilings, Report, Scope
 from rlm_dist.store import OpenCall, Settlement, Spend, Store
 from tests.support.command_line import command, next_line
-from tests.support.store_values import LEASE_MS, spec
+from tests.support.store_values import LEASE_MS, finish_job, spec, start_job
 
 SECRET = "zzcontentzz"  # in every query, prompt, code, output and answer
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202eetirw&\"'"
@@ -98,7 +98,7 @@ def fill(store: Store, batch_id: str, jobs: int, *, seed: int = 0) -> None:
     for n in range(jobs):
         job_id = f"j{batch_id}{n:06}"
         store.jobs.create([secret_spec(job_id, HOSTILE if n == 0 else f"name-{n:06}", batch_id, n)])
-        epoch = store.jobs.start(job_id, "root@host:1", LEASE_MS, "landlock")
+        epoch = start_job(store, job_id, "root@host:1", LEASE_MS, "landlock")
         assert epoch is not None
         charge(store, job_id, epoch, (n + seed) % 7 + 1)
         failed = n % 5 == 4
@@ -108,7 +108,7 @@ def fill(store: Store, batch_id: str, jobs: int, *, seed: int = 0) -> None:
             answer=None if failed else f"answer {SECRET} {n + (seed if n % 3 == 0 else 0)}",
             error=error, iterations=n % 4 + 1,
         )  # fmt: skip
-        assert store.jobs.finish(job_id, epoch, outcome)
+        assert finish_job(store, job_id, epoch, outcome)
     store.batches.seal(batch_id)
 
 
@@ -133,7 +133,7 @@ def run_one(store: Store, batch_id: str = "live") -> None:
     job = secret_spec(RUNNING, HOSTILE, batch_id, 0)
     store.jobs.create([job])
     store.batches.seal(batch_id)
-    assert store.jobs.start(RUNNING, "root@host:1", 10**7, "landlock")
+    assert start_job(store, RUNNING, "root@host:1", 10**7, "landlock")
     started = JobStarted(
         job_id=RUNNING, epoch=1, worker="root@host:1", model="m", sub_model="s", prompts="coder",
         isolation="landlock", context=job.context.info,

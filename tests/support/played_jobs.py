@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from rlm_dist.schema import CallRequest, CallResult, Completion, JobState, Outcome, Role, Usage
 from rlm_dist.store import OpenCall, Settlement, Spend, Store
+from tests.support.store_values import finish_job, start_job
 
 LEASE_MS = 60_000
 # kombu's list for messages of normal priority.
@@ -13,12 +14,12 @@ ROOT_LIST = "rlm.root"
 
 def take(store: Store, job_id: str) -> int:
     """The epoch of a job in this worker's hands; the worker takes the job if it has not yet."""
-    return store.jobs.start(job_id, "worker", LEASE_MS) or store.jobs.get(job_id).epoch
+    return start_job(store, job_id, "worker", LEASE_MS) or store.jobs.get(job_id).epoch
 
 
 def play(store: Store, job_id: str, outcome: Outcome) -> None:
     """Act as a root worker would on a job."""
-    assert store.jobs.finish(job_id, take(store, job_id), outcome)
+    assert finish_job(store, job_id, take(store, job_id), outcome)
 
 
 def answered(text: str) -> Outcome:

@@ -9,11 +9,13 @@ import secrets
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from rlm_dist.errors import SandboxError
 from rlm_dist.sandbox.fork_server_start import ForkServerStart
 from rlm_dist.sandbox.host import Query, Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
@@ -164,3 +166,15 @@ def held_bytes(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return next(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Pss:"))
+
+
+def run_until_lost(sandbox: Sandbox) -> threading.Thread:
+    """A thread that runs a block which its process does not survive."""
+
+    def run_one() -> None:
+        with pytest.raises(SandboxError):
+            sandbox.run("1")
+
+    run = threading.Thread(target=run_one)
+    run.start()
+    return run

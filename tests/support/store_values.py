@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from rlm_dist.schema import ContextInfo, ContextRef, JobLimits, JobSpec, Role, Usage
+from rlm_dist.schema import ContextInfo, ContextRef, JobLimits, JobSpec, Outcome, Role, Usage
 from rlm_dist.store import OpenCall, Settlement, Spend, Store, keys
 from rlm_dist.store.connection import fenced
+from rlm_dist.store.jobs import JobEnd, TakenJob
 
 T = TypeVar("T")
 
@@ -35,9 +36,20 @@ def spec(
 def running_job(store: Store, job_id: str = "j", *, lease_ms: int = LEASE_MS, **fields: Any) -> int:
     """Create and start a job; returns its epoch."""
     store.jobs.create([spec(job_id, **fields)])
-    epoch = store.jobs.start(job_id, "root-1", lease_ms)
+    epoch = start_job(store, job_id, "root-1", lease_ms)
     assert epoch is not None
     return epoch
+
+
+def start_job(store: Store, job_id: str, *args: Any, **options: Any) -> int | None:
+    """Take a job up, as ``JobStore.take_up``; returns its new epoch, or what that returns of other jobs."""
+    taken = store.jobs.take_up(job_id, *args, **options)
+    return taken.record.epoch if isinstance(taken, TakenJob) else taken
+
+
+def finish_job(store: Store, job_id: str, epoch: int, outcome: Outcome) -> bool:
+    """End a job whatever its calls do; False if it had ended already, or another worker holds it."""
+    return isinstance(store.jobs.end(job_id, epoch, outcome), JobEnd)
 
 
 def retry_job(store: Store, job_id: str) -> bool:

@@ -43,15 +43,15 @@ class PageServices(NamedTuple):
     hub: LiveHub
 
 
-class _KnownWorker(Protocol):
-    """What Flower knows of a worker from its events."""
+class _SeenWorker(Protocol):
+    """What Flower has learned of a worker from its events."""
 
     @property
     def pid(self) -> int | None:
         """The id of its process."""
 
 
-def worker_name(process: str, workers: Mapping[str, _KnownWorker]) -> str | None:
+def worker_name(process: str, workers: Mapping[str, _SeenWorker]) -> str | None:
     """The Celery name of the worker that is, or has started, the process ``<role>@<host>:<pid>``.
 
     A process that runs one job alone is no worker: it has a name only if its worker is the only one of its

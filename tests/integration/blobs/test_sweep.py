@@ -10,7 +10,7 @@ from rlm_dist.blobs.store import Blobs, open_blobs
 from rlm_dist.blobs.sweep import sweep
 from rlm_dist.schema import JobState, Outcome
 from rlm_dist.store import Store
-from tests.support.store_values import running_job
+from tests.support.store_values import finish_job, running_job
 
 RETENTION_S = 1000.0
 
@@ -32,7 +32,7 @@ def test_only_old_blobs_without_a_job_go(store: Store, blobs: Blobs, tmp_path: P
     names = ("new", "old", "running", "ended", "kept")
     hashes = {name: blobs.put_text(name) for name in names}
     running_job(store, "r", sha=hashes["running"])
-    store.jobs.finish("e", running_job(store, "e", sha=hashes["ended"]), Outcome(state=JobState.SUCCEEDED))
+    finish_job(store, "e", running_job(store, "e", sha=hashes["ended"]), Outcome(state=JobState.SUCCEEDED))
     for name in names[1:]:
         age(tmp_path, hashes[name])
     assert blobs.has(hashes["kept"])  # a client is about to use it

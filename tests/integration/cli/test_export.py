@@ -31,7 +31,7 @@ from rlm_dist.schema.trajectories import JobTrajectory
 from rlm_dist.store import OpenCall, Settlement, Spend, Store, connect
 from rlm_dist.store.trace import TraceSink
 from tests.support.command_line import Cli, Done
-from tests.support.store_values import LEASE_MS, running_job, spec
+from tests.support.store_values import LEASE_MS, finish_job, running_job, spec, start_job
 from tests.support.trajectories import answered, call_ids, ran, replied, say, started
 from tests.unit.bench.quality_runs.run_values import row
 
@@ -70,7 +70,7 @@ class Played:
             ran(0, calls=2, error=None if outcome is SUCCEEDED else "Traceback"), say(0, "user", "Output: 9"),
             *(hand_in if outcome is SUCCEEDED else []),
         )  # fmt: skip
-        assert self.store.jobs.finish(job_id, epoch, outcome)
+        assert finish_job(self.store, job_id, epoch, outcome)
 
     def emit(self, job_id: str, *events: Event) -> None:
         """Store events of a job."""
@@ -252,7 +252,7 @@ def test_jobs_whose_content_is_gone_are_counted(played: Played, cli: Cli) -> Non
 
 def test_a_program_that_answered_has_no_reply_to_learn_from(played: Played, cli: Cli) -> None:
     played.store.jobs.create([spec("p", batch_id="b").model_copy(update={"program": "FINAL('nine')"})])
-    epoch = played.store.jobs.start("p", "root-1", LEASE_MS)
+    epoch = start_job(played.store, "p", "root-1", LEASE_MS)
     assert epoch is not None
     ids = call_ids(2)
     played.answer("p", epoch, ids, 1000)
@@ -261,7 +261,7 @@ def test_a_program_that_answered_has_no_reply_to_learn_from(played: Played, cli:
         "p", started(), say(0, "system", SYSTEM), say(0, "user", QUERY), handed_in,
         say(0, "assistant", HAND_IN), answered(ids), ran(0, calls=2),
     )  # fmt: skip
-    assert played.store.jobs.finish("p", epoch, SUCCEEDED.model_copy(update={"iterations": 0}))
+    assert finish_job(played.store, "p", epoch, SUCCEEDED.model_copy(update={"iterations": 0}))
     for form in ("messages", "sft"):
         done = cli("export", "b", "--format", form)
         assert (lines(done), done.err.splitlines()[1]) == ([], "1 job left out: 1 without a reply")
@@ -272,13 +272,13 @@ def test_a_program_that_answered_has_no_reply_to_learn_from(played: Played, cli:
 
 def test_samples_without_a_winner_are_in_jsonl_alone(played: Played, cli: Cli) -> None:
     played.store.jobs.create([spec("v", batch_id="b").model_copy(update={"samples": 2})])
-    epoch = played.store.jobs.start("v", "root-1", LEASE_MS)
+    epoch = start_job(played.store, "v", "root-1", LEASE_MS)
     assert epoch is not None
     for sample in (1, 0):
         opening = say(0, "system", SYSTEM), say(0, "user", QUERY)
         for event in (*opening, replied(0), say(0, "assistant", HAND_IN)):
             played.emit("v", event.model_copy(update={"sample": sample}))
-    assert played.store.jobs.finish("v", epoch, FAILED)
+    assert finish_job(played.store, "v", epoch, FAILED)
     done = cli("export", "b", "--format", "messages")
     assert (lines(done), done.err.splitlines()[1]) == ([], "1 job left out: 1 without a winning sample")
     assert [(line["sample"], line["won"]) for line in lines(cli("export", "b"))] == [(0, False), (1, False)]

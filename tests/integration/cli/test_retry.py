@@ -5,7 +5,7 @@ import pytest
 from rlm_dist.schema import ErrorInfo, JobState, Outcome
 from rlm_dist.store import Store, connect
 from tests.support.command_line import Cli
-from tests.support.store_values import LEASE_MS, spec
+from tests.support.store_values import LEASE_MS, finish_job, spec, start_job
 
 
 def at_limit(kind: str) -> Outcome:
@@ -34,7 +34,7 @@ def test_jobs_at_a_limit_of_their_own_are_left_out_unless_it_is_raised(
         )
         store.batches.seal("b")
         for name, end in ENDS.items():
-            assert store.jobs.finish(name, store.jobs.start(name, "root-1", LEASE_MS) or 0, end)
+            assert finish_job(store, name, start_job(store, name, "root-1", LEASE_MS) or 0, end)
         first = cli("retry", "b")
         assert first.out == "b: 2 jobs\n"
         assert "1 job left out, ended by max_usd; to retry with more: --raise max_usd=…" in first.err

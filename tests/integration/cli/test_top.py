@@ -5,7 +5,7 @@ import pytest
 from rlm_dist.schema import ErrorInfo, JobState, Outcome, Role
 from rlm_dist.store import Store, connect
 from tests.support.command_line import Cli
-from tests.support.store_values import LEASE_MS, opens, running_job, spec
+from tests.support.store_values import LEASE_MS, finish_job, opens, running_job, spec, start_job
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_top_and_status_show_the_same_figures(cli: Cli, redis_url: str) -> None:
             limits_reached=("max_usd",),
         )
         for n in range(4):
-            assert store.jobs.finish(f"q{n}", store.jobs.start(f"q{n}", "root-1", LEASE_MS) or 0, limit)
+            assert finish_job(store, f"q{n}", start_job(store, f"q{n}", "root-1", LEASE_MS) or 0, limit)
         for role in Role:
             store.workers.announce_slots("w", 8, LEASE_MS, role)
         (batch,) = cli("top", "--json").document["batches"]

@@ -31,6 +31,7 @@ from rlm_dist.store.trace import TraceSink
 from tests.support.context_decoder import decode
 from tests.support.played_jobs import LEASE_MS, ROOT_LIST, answered, pay, play
 from tests.support.redis_servers import flavours, running
+from tests.support.store_values import finish_job, start_job
 
 
 @pytest.fixture
@@ -217,7 +218,7 @@ def test_after_its_last_event_a_job_is_not_waited_for_as_long_as_for_another_eve
 ) -> None:
     """The outcome is stored a moment after the last event, and no event comes after it."""
     job = client.submit("c", "q")
-    epoch = client.store.jobs.start(job.id, "worker", LEASE_MS)
+    epoch = start_job(client.store, job.id, "worker", LEASE_MS)
     assert epoch is not None
     payloads = Payloads(store=client.store, blobs=client.blobs)
     emit = TraceSink(client.store.journals, job.id, payloads, now_ms=client.store.connection.clock())
@@ -229,7 +230,7 @@ def test_after_its_last_event_a_job_is_not_waited_for_as_long_as_for_another_eve
     def finish_meanwhile(job_id: str, after: str, block_ms: int | None = None) -> Any:
         if block_ms is not None:
             waits.append(block_ms)
-            client.store.jobs.finish(job.id, epoch, answered("42"))
+            finish_job(client.store, job.id, epoch, answered("42"))
         return read(job_id, after, block_ms=block_ms)
 
     monkeypatch.setattr(client.store.journals, "read_events", finish_meanwhile)
@@ -240,7 +241,7 @@ def test_after_its_last_event_a_job_is_not_waited_for_as_long_as_for_another_eve
 
 def test_events_come_while_the_job_runs_and_end_with_it(client: Client) -> None:
     job = client.submit("c", "q")
-    epoch = client.store.jobs.start(job.id, "worker", LEASE_MS)
+    epoch = start_job(client.store, job.id, "worker", LEASE_MS)
     assert epoch is not None
     payloads = Payloads(store=client.store, blobs=client.blobs)
     emit = TraceSink(client.store.journals, job.id, payloads, now_ms=client.store.connection.clock())
@@ -253,7 +254,7 @@ def test_events_come_while_the_job_runs_and_end_with_it(client: Client) -> None:
         emit(Marked(turn=2, kind="second"))
         emit(JobEnded(state=JobState.SUCCEEDED, answer="42", error=None, iterations=2))
         emit.flush()
-        client.store.jobs.finish(job.id, epoch, answered("42"))
+        finish_job(client.store, job.id, epoch, answered("42"))
         seen = waiting.result(30)
     assert [event.event for event in seen] == ["marked", "job_ended"]
 

@@ -9,7 +9,7 @@ from rlm_dist.schema import JobState, Outcome
 from rlm_dist.store import Store, connect
 from tests.support.command_line import Cli
 from tests.support.flower_pages import flower
-from tests.support.store_values import LEASE_MS, opens, running_job, settlement, spec
+from tests.support.store_values import LEASE_MS, finish_job, opens, running_job, settlement, spec, start_job
 
 
 @pytest.fixture
@@ -20,13 +20,13 @@ def store(redis_url: str) -> Iterator[Store]:
         epoch = running_job(store)
         fields = {"parent_id": "j", "depth": 1}
         store.children.open("j", epoch, [spec(f"c{n}").model_copy(update=fields) for n in range(1002)])
-        child_epoch = store.jobs.start("c0", "root-2", LEASE_MS) or 0
+        child_epoch = start_job(store, "c0", "root-2", LEASE_MS) or 0
         lower = spec("g").model_copy(update={"parent_id": "c0", "depth": 2})
         store.children.open("c0", child_epoch, [lower])
         store.calls.open("c0", child_epoch, opens("a", "b"))
         store.calls.settle("c0", "sub", [settlement(name, nanousd=10**9) for name in "ab"])
         done = Outcome(state=JobState.SUCCEEDED, answer="x", iterations=3)
-        store.jobs.finish("c0", child_epoch, done)
+        finish_job(store, "c0", child_epoch, done)
         yield store
 
 

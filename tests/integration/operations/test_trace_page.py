@@ -17,7 +17,7 @@ from rlm_dist.schema.events import Event
 from rlm_dist.store import OpenCall, Settlement, Spend, Store, connect
 from rlm_dist.store.trace import TraceSink
 from tests.support.command_line import Cli
-from tests.support.store_values import LEASE_MS, running_job
+from tests.support.store_values import LEASE_MS, finish_job, running_job
 from tests.support.trajectories import answered, call_ids, ran, replied, say, started
 
 COUNT = 450
@@ -47,7 +47,7 @@ class Played:
         emit(ran(0, calls=calls, text=f"\n# {SECRET}"))
         emit.flush()
         done = Outcome(state=JobState.SUCCEEDED, answer=f"{SECRET} answer", iterations=1)
-        assert self.store.jobs.finish(job_id, epoch, done)
+        assert finish_job(self.store, job_id, epoch, done)
 
     def _answer(self, job_id: str, epoch: int, ids: list[str]) -> None:
         for number, call_id in enumerate(ids):

@@ -19,7 +19,7 @@ from rlm_dist.schema import Answer, ContextRef, ErrorInfo, JobSpec, JobState, Ou
 from rlm_dist.schema.events import ChildrenAnswered, Event
 from rlm_dist.schema.id_lists import unpack_ids
 from rlm_dist.store import Store
-from tests.support.store_values import LEASE_MS, spec
+from tests.support.store_values import LEASE_MS, finish_job, spec, start_job
 from tests.support.waiting import wait_until
 
 MIB = 1 << 20
@@ -43,10 +43,10 @@ class Bench:
 
     def take_up(self) -> None:
         """Let a worker take the job up, as after the death of the last."""
-        epoch = self.store.jobs.start("j", "root-1", LEASE_MS)
+        epoch = start_job(self.store, "j", "root-1", LEASE_MS)
         if epoch is None:
             assert self.store.jobs.park("j", self.epoch)
-            epoch = self.store.jobs.start("j", "root-2", LEASE_MS)
+            epoch = start_job(self.store, "j", "root-2", LEASE_MS)
         assert epoch
         self.epoch = epoch
         self.blobs = open_blobs("redis", home=self.home, client=self.client, retention_s=1000)
@@ -63,13 +63,13 @@ class Bench:
 
     def end(self, child: JobSpec) -> None:
         """End a child; its question says how."""
-        epoch = self.store.jobs.start(child.id, "root-9", LEASE_MS)
+        epoch = start_job(self.store, child.id, "root-9", LEASE_MS)
         assert epoch
         outcome = Outcome(state=JobState.SUCCEEDED, answer=f"re {child.query}")
         if "bad" in child.query:
             error = ErrorInfo(type="LimitExceeded", message="its turns are used up")
             outcome = Outcome(state=JobState.EXHAUSTED, error=error, partial_answer="p" * 600)
-        assert self.store.jobs.finish(child.id, epoch, outcome)
+        assert finish_job(self.store, child.id, epoch, outcome)
 
     def ask(self, *prompts: str, context: ContextRef | None = None, model: str | None = None) -> list[Answer]:
         """Ask several children."""
@@ -137,7 +137,7 @@ def test_a_job_that_is_taken_up_again_finds_its_children(bench: Bench) -> None:
     assert isinstance(got[0], Superseded)
     ended, running, waiting = bench.sent
     bench.end(ended)
-    running_epoch = bench.store.jobs.start(running.id, "root-9", LEASE_MS)
+    running_epoch = start_job(bench.store, running.id, "root-9", LEASE_MS)
     bench.sent.clear()
     bench.take_up()
     asking, got = bench.ask_aside("ended", "running", "waiting")
@@ -145,7 +145,7 @@ def test_a_job_that_is_taken_up_again_finds_its_children(bench: Bench) -> None:
     bench.end(waiting)
     assert running_epoch
     outcome = Outcome(state=JobState.SUCCEEDED, answer="at last")
-    assert bench.store.jobs.finish(running.id, running_epoch, outcome)
+    assert finish_job(bench.store, running.id, running_epoch, outcome)
     asking.join(30)
     assert [answer.text for answer in got] == ["re ended", "at last", "re waiting"]
 

@@ -22,7 +22,7 @@ from rlm_dist.store import Store, keys
 from rlm_dist.worker.mcp_servers import McpServers
 from tests.support import host_tools
 from tests.support.host_tools import FOLDER, TOOLS
-from tests.support.store_values import running_job
+from tests.support.store_values import running_job, start_job
 from tests.support.waiting import wait_until
 
 Made = Callable[..., JobTools]
@@ -176,7 +176,7 @@ def test_the_calls_of_a_job_are_bounded(tools: Made, monkeypatch: pytest.MonkeyP
 def test_a_worker_that_lost_the_job_ends_its_cell(tools: Made, store: Store) -> None:
     job = tools()
     store.jobs.park("j", 1)
-    assert store.jobs.start("j", "root-2", LEASE_MS) == 2
+    assert start_job(store, "j", "root-2", LEASE_MS) == 2
     with pytest.raises(Superseded):
         job.call("lookup", asked("a"))
 

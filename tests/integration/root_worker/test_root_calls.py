@@ -16,7 +16,7 @@ from rlm_dist.schema import CallParameters, CallRequest, CallResult, Completion,
 from rlm_dist.schema.events import Event, Marked
 from rlm_dist.store import Settlement, Store
 from rlm_dist.worker.accounts import Accounts
-from tests.support.store_values import LEASE_MS, running_job, spec
+from tests.support.store_values import LEASE_MS, running_job, spec, start_job
 
 
 class Refusing:
@@ -106,7 +106,7 @@ def test_there_is_room_for_two_calls_if_the_first_uses_what_is_usual(
     parameters = CallParameters(max_output_tokens=1000)
     job = spec(max_tokens=max_tokens).model_copy(update={"root_parameters": parameters})
     store.jobs.create([job])
-    epoch = store.jobs.start("j", "root-1", LEASE_MS) or 0
+    epoch = start_job(store, "j", "root-1", LEASE_MS) or 0
     calls = root_calls(store, redis_client, tmp_path, epoch, [])
     chat = "x" * 4000
     calls.complete([Message(role="user", content=chat)])

@@ -13,6 +13,7 @@ from rlm_dist.schema import JobState, Message, Outcome, Role
 from rlm_dist.store import Store, keys
 from rlm_dist.worker.accounts import Accounts
 from tests.integration.root_worker.test_fan_out import Bench
+from tests.support.store_values import finish_job
 
 
 def test_stored_answers_come_back_and_others_are_not_made(
@@ -22,7 +23,7 @@ def test_stored_answers_come_back_and_others_are_not_made(
     first = bench.ask(200)
     again = bench.ask(3)  # the same prompts are other calls
     bench.fan_out.close()
-    assert store.jobs.finish("j", 1, Outcome(state=JobState.SUCCEEDED, answer="x"))
+    assert finish_job(store, "j", 1, Outcome(state=JobState.SUCCEEDED, answer="x"))
     parts = ("", "ledger", "calls", "requests", "results", "trace", "replies", "charges")
     before = [redis_client.dump(keys.job("j", part)) for part in parts]
     earlier = EarlierCalls(

@@ -20,7 +20,7 @@ from rlm_dist.sandbox.inside import frames
 from rlm_dist.sandbox.process import PlainStart
 from rlm_dist.sandbox.session import ReplSession
 from rlm_dist.schema import Answer, Message
-from tests.support.sandboxes import echo, exists, shown, write_context
+from tests.support.sandboxes import echo, exists, run_until_lost, shown, write_context
 from tests.support.waiting import wait_until
 
 PRELUDE = """
@@ -180,21 +180,13 @@ def test_a_flood_of_calls_is_held_back_and_the_rest_of_the_host_goes_on(tmp_path
     script = READY + "n = 0\nwhile True:\n    n += 1\n    send(op='query', id=n, prompts=[USER], model=None)"
     repl = fake(tmp_path, script, query=query)
     repl.start()
-    ended = threading.Event()
-
-    def run_one() -> None:
-        with pytest.raises(SandboxError):
-            repl.run("1")
-        ended.set()
-
-    run = threading.Thread(target=run_one)
-    run.start()
+    run = run_until_lost(repl)
     assert many.wait(20)
     wait_until(lambda: len(session_of(repl)._open) == 1024)
-    assert not ended.is_set()
+    assert run.is_alive()
     repl.close()
-    assert ended.wait(20)
-    run.join()
+    run.join(20)
+    assert not run.is_alive()
     assert running == 64
     hold.set()
 
@@ -382,13 +374,7 @@ def test_costly_schemas_are_checked_one_at_a_time(tmp_path: Path, monkeypatch: p
     ask = "send(op='query', id=n, prompts=[USER], model=None, schema={'type': 'string'})"
     repl = fake(tmp_path, READY + f"for n in range(100): {ask}\ntime.sleep(60)", code_timeout_s=60)
     repl.start()
-
-    def run_one() -> None:
-        with pytest.raises(SandboxError):
-            repl.run("1")
-
-    run = threading.Thread(target=run_one)
-    run.start()
+    run = run_until_lost(repl)
     assert checked.wait(20)
     repl.close()
     run.join()

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from rlm_dist.errors import Cancelled, SandboxError
+from rlm_dist.errors import Cancelled
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.messages import read_arguments
 from rlm_dist.sandbox.process import PlainStart
 from tests.integration.sandbox.test_hostile import READY
 from tests.support.host_tools import PlainTools, SlowTools
-from tests.support.sandboxes import LIMITS, echo, forks, shown, write_context
+from tests.support.sandboxes import LIMITS, echo, forks, run_until_lost, shown, write_context
 from tests.support.waiting import wait_until
 
 
@@ -195,13 +195,7 @@ def test_a_flood_of_calls_is_held_back(tmp_path: Path, size: int, most: int) -> 
     )
     repl = fake(tmp_path, script, slow)
     repl.start()
-
-    def run_one() -> None:
-        with pytest.raises(SandboxError):
-            repl.run("1")
-
-    run = threading.Thread(target=run_one)
-    run.start()
+    run = run_until_lost(repl)
     session = repl._session
     assert session is not None
     wait_until(lambda: len(session._open) == most)

@@ -11,7 +11,16 @@ import redis
 from rlm_dist.errors import InputError, NotFound
 from rlm_dist.schema import BatchState, JobState, Outcome, Role, Usage
 from rlm_dist.store import Audit, Difference, Settlement, Spend, Store
-from tests.support.store_values import LEASE_MS, SHORT_MS, at_once, opens, retry_job, running_job, settlement
+from tests.support.store_values import (
+    LEASE_MS,
+    SHORT_MS,
+    at_once,
+    finish_job,
+    opens,
+    retry_job,
+    running_job,
+    settlement,
+)
 from tests.support.waiting import wait_until
 
 BROKEN: dict[str, Any] = {"input_tokens": "x"}
@@ -60,8 +69,8 @@ def test_charges_add_up_to_the_sums_whatever_happened(store: Store) -> None:
     assert min(costs.duplicate_paid_calls, costs.failed_calls, costs.estimated_calls) > 0
     with pytest.raises(InputError, match="batch b is running"):
         store.audits.batch("b", BatchState.RUNNING)
-    store.jobs.finish("j", epochs[0], Outcome(state=JobState.FAILED))
-    store.jobs.finish("k", epochs[1], Outcome(state=JobState.SUCCEEDED))
+    finish_job(store, "j", epochs[0], Outcome(state=JobState.FAILED))
+    finish_job(store, "k", epochs[1], Outcome(state=JobState.SUCCEEDED))
     store.calls.settle("k", "late", [settlement("open", nanousd=100)])
     assert store.audits.job("j") == running
     assert store.audits.batch("b", store.batches.get("b").state) == Audit(2 * running.charges + 1, [])
@@ -71,7 +80,7 @@ def test_a_retried_job_keeps_its_charges(store: Store) -> None:
     epoch = running_job(store)
     store.calls.open("j", epoch, opens("a", "b"))
     store.calls.settle("j", "sub", [settlement("a"), Settlement("b", Role.SUB, "failure", None)])
-    store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED))
+    finish_job(store, "j", epoch, Outcome(state=JobState.FAILED))
     retry_job(store, "j")
     store.calls.settle("j", "sub", [settlement("b")])
     assert store.audits.job("j") == Audit(2, [])
@@ -83,7 +92,7 @@ def test_a_sum_that_is_off_is_found(store: Store, redis_client: redis.Redis) -> 
     store.batches.seal("b")
     chaos(store, epochs)
     for name, epoch in zip(JOBS, epochs, strict=True):
-        store.jobs.finish(name, epoch, Outcome(state=JobState.SUCCEEDED))
+        finish_job(store, name, epoch, Outcome(state=JobState.SUCCEEDED))
     right = int(redis_client.hget("rlm:job:k:ledger", "spent_nanousd") or 0)
     redis_client.hincrby("rlm:job:k:ledger", "spent_nanousd", 1)
     redis_client.hincrby("rlm:batch:b:ledger", "reserved_tokens", 7)
@@ -114,7 +123,7 @@ def test_a_ledger_names_so_many_models_and_books_the_others_in_one_line(store: S
     assert lines["m0"].calls == 2
     assert sum(line.calls for line in lines.values()) == store.jobs.costs("j").sub_llm_calls == 101
     assert store.audits.job("j").differences == []
-    store.jobs.finish("j", epoch, Outcome(state=JobState.SUCCEEDED, answer="a"))
+    finish_job(store, "j", epoch, Outcome(state=JobState.SUCCEEDED, answer="a"))
     store.batches.seal("b")
     assert store.audits.batch("b", store.batches.get("b").state).differences == []
 
@@ -153,7 +162,7 @@ def test_a_batch_names_so_many_models_whatever_its_jobs_name(store: Store) -> No
         store.calls.claim(job, names, "sub-1", 60_000)
         store.calls.settle(job, "sub-1", [settlement(name, model=name) for name in names])
         assert store.audits.job(job).differences == []
-        store.jobs.finish(job, epoch, Outcome(state=JobState.SUCCEEDED, answer="a"))
+        finish_job(store, job, epoch, Outcome(state=JobState.SUCCEEDED, answer="a"))
     store.batches.seal("b")
     last = {line.model for line in store.jobs.model_costs("j9")}
     assert last == {"m0-0", "(other)"}  # a name that the batch has may still be new in a job

@@ -10,7 +10,7 @@ from rlm_dist.schema import Role
 from rlm_dist.schema.backlog import Backlog, DepthLoad
 from rlm_dist.settings import Settings
 from rlm_dist.store import Store
-from tests.support.store_values import LEASE_MS, SHORT_MS, opens, running_job, settlement, spec
+from tests.support.store_values import LEASE_MS, SHORT_MS, opens, running_job, settlement, spec, start_job
 from tests.support.waiting import wait_until
 
 LISTS = message_lists("")
@@ -29,7 +29,7 @@ def test_jobs_are_waiting_paused_or_running(store: Store) -> None:
     running_job(store, "j1")
     store.jobs.create([spec("j2"), spec("j3"), spec("j4", batch_id="b")])
     store.batches.pause("b")
-    assert store.jobs.start("j4", "root-1", LEASE_MS) is None  # a worker takes its message, and puts it aside
+    assert start_job(store, "j4", "root-1", LEASE_MS) is None  # a worker takes its message, and puts it aside
     found = store.backlog.read(LISTS)
     assert (found.jobs_running, found.jobs_waiting, found.jobs_paused) == (1, 2, 1)
     store.batches.resume("b")
@@ -62,7 +62,7 @@ def test_jobs_and_slots_are_shown_by_depth(store: Store) -> None:
     epoch = running_job(store, "j1", max_depth=3)
     child = spec("j2", max_depth=3).model_copy(update={"parent_id": "j1", "depth": 1})
     store.children.open("j1", epoch, [child])
-    assert store.jobs.start("j2", "root-1", LEASE_MS)
+    assert start_job(store, "j2", "root-1", LEASE_MS)
     store.workers.announce_slots("root-1", 8, LEASE_MS, role=Role.ROOT)
     store.workers.announce_slots("root-2", 4, LEASE_MS, role=Role.ROOT, depth=1)
     found = store.backlog.read(LISTS)

@@ -4,7 +4,7 @@ import redis
 
 from rlm_dist.schema import BatchState, JobState, Outcome
 from rlm_dist.store import Store, keys
-from tests.support.store_values import LEASE_MS, spec
+from tests.support.store_values import LEASE_MS, finish_job, spec, start_job
 
 
 def test_the_newest_batches_are_added_up(store: Store, redis_client: redis.Redis) -> None:
@@ -13,9 +13,9 @@ def test_the_newest_batches_are_added_up(store: Store, redis_client: redis.Redis
     for index, name in enumerate(("done", "hand", "quota", "runs", "runs")):
         store.jobs.create([spec(f"j{index}", batch_id=name, index=index)])
     store.batches.seal("done")
-    epoch = store.jobs.start("j0", "root-1", LEASE_MS)
+    epoch = start_job(store, "j0", "root-1", LEASE_MS)
     assert epoch is not None
-    store.jobs.finish("j0", epoch, Outcome(state=JobState.FAILED))
+    finish_job(store, "j0", epoch, Outcome(state=JobState.FAILED))
     store.batches.pause("hand")
     store.batches.pause("quota")
     redis_client.hset(keys.batch("quota"), "pause_reason", "no credit")

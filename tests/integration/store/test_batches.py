@@ -7,7 +7,16 @@ from rlm_dist.errors import InputError, NotFound
 from rlm_dist.schema import BatchState, JobState, Outcome
 from rlm_dist.store import CallState, Store
 from tests.support.key_leaks import leaked_keys
-from tests.support.store_values import LEASE_MS, RETENTION_S, at_once, opens, running_job, spec
+from tests.support.store_values import (
+    LEASE_MS,
+    RETENTION_S,
+    at_once,
+    finish_job,
+    opens,
+    running_job,
+    spec,
+    start_job,
+)
 
 DONE = Outcome(state=JobState.SUCCEEDED)
 
@@ -36,7 +45,7 @@ def test_a_name_belongs_to_one_content(store: Store) -> None:
 def test_a_batch_completes_when_sealed_and_all_are_final(store: Store) -> None:
     store.batches.create("b", "digest")
     epoch = running_job(store, batch_id="b")
-    store.jobs.finish("j", epoch, DONE)
+    finish_job(store, "j", epoch, DONE)
     assert store.batches.get("b").state is BatchState.RUNNING
     store.jobs.create([spec("k", batch_id="b")])
     store.batches.seal("b")
@@ -69,8 +78,8 @@ def test_ended_jobs_come_in_order_of_their_end(store: Store) -> None:
 
 def test_racing_ends_are_all_counted(store: Store) -> None:
     ids = filled(store, 40)
-    epochs = [store.jobs.start(name, "root-1", LEASE_MS) or 0 for name in ids]
-    assert all(at_once(40, lambda n: store.jobs.finish(ids[n], epochs[n], DONE)))
+    epochs = [start_job(store, name, "root-1", LEASE_MS) or 0 for name in ids]
+    assert all(at_once(40, lambda n: finish_job(store, ids[n], epochs[n], DONE)))
     record = store.batches.get("b")
     assert record.counts[JobState.SUCCEEDED] == 40
     assert record.counts[JobState.RUNNING] == record.counts[JobState.QUEUED] == 0
@@ -84,13 +93,13 @@ def test_a_paused_batch_starts_and_claims_nothing(store: Store) -> None:
     store.calls.open("j", epoch, opens("a"))
     store.batches.pause("b")
     assert store.batches.get("b").state is BatchState.PAUSED
-    assert store.jobs.start("k", "root-1", LEASE_MS) is None
+    assert start_job(store, "k", "root-1", LEASE_MS) is None
     assert store.calls.claim("j", ["a"], "sub-1", LEASE_MS) == [None]
     assert store.jobs.renew("j", epoch, LEASE_MS) == "paused"
     store.batches.resume("b")
     assert store.batches.get("b").state is BatchState.RUNNING
     assert store.calls.claim("j", ["a"], "sub-1", LEASE_MS) == ["request a"]
-    assert store.jobs.start("k", "root-1", LEASE_MS) == 1
+    assert start_job(store, "k", "root-1", LEASE_MS) == 1
 
 
 def test_cancelling_a_batch_reaches_every_job(store: Store) -> None:
@@ -111,8 +120,8 @@ def test_cancelling_a_batch_reaches_every_job(store: Store) -> None:
 
 def test_a_completed_batch_stays_completed(store: Store) -> None:
     for name in filled(store):
-        epoch = store.jobs.start(name, "root-1", LEASE_MS) or 0
-        store.jobs.finish(name, epoch, DONE)
+        epoch = start_job(store, name, "root-1", LEASE_MS) or 0
+        finish_job(store, name, epoch, DONE)
     store.batches.pause("b")
     store.batches.cancel("b")
     assert store.batches.get("b").state is BatchState.COMPLETED
@@ -124,7 +133,7 @@ def test_a_batch_expires_after_its_last_job_even_unsealed(store: Store, redis_cl
     epoch = running_job(store, batch_id="b")
     assert store.calls.open("j", epoch, opens("a", nanousd=1)) == [CallState.NEW]
     assert redis_client.ttl("rlm:batch:b") == -1
-    store.jobs.finish("j", epoch, DONE)
+    finish_job(store, "j", epoch, DONE)
     names = set(redis_client.scan_iter("rlm:batch:b*"))
     assert len(names) == 10
     assert all(RETENTION_S - 60 < redis_client.ttl(name) <= RETENTION_S for name in names)

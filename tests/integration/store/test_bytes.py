@@ -11,7 +11,7 @@ from rlm_dist.blobs.store import open_blobs
 from rlm_dist.errors import LimitExceeded
 from rlm_dist.schema import CallResult, Role, Usage
 from rlm_dist.store import CallRefused, CallState, OpenCall, Settlement, Spend, Store, keys
-from tests.support.store_values import LEASE_MS, opens, spec
+from tests.support.store_values import LEASE_MS, opens, spec, start_job
 
 KIND = "max_job_bytes"
 
@@ -19,7 +19,7 @@ KIND = "max_job_bytes"
 def start(store: Store, max_bytes: int, job_id: str = "j") -> int:
     """Start a job that may store this much; returns its epoch."""
     store.jobs.create([spec(job_id)])
-    epoch = store.jobs.start(job_id, "root-1", LEASE_MS, "none", max_bytes)
+    epoch = start_job(store, job_id, "root-1", LEASE_MS, "none", max_bytes)
     assert epoch is not None
     return epoch
 
@@ -95,7 +95,7 @@ def test_the_budget_is_that_of_the_worker_that_takes_the_job_up(store: Store) ->
     with pytest.raises(LimitExceeded):
         store.journals.append("j", epoch, "a" * 11)
     store.jobs.park("j", epoch)
-    again = store.jobs.start("j", "root-2", LEASE_MS, "none", 1000)
+    again = start_job(store, "j", "root-2", LEASE_MS, "none", 1000)
     assert again is not None
     store.journals.append("j", again, "a" * 11)
     assert store.journals.read("j") == ["a" * 11]

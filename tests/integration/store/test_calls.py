@@ -14,6 +14,7 @@ from tests.support.store_values import (
     SHORT_MS,
     at_once,
     counted,
+    finish_job,
     opens,
     running_job,
     settlement,
@@ -121,7 +122,7 @@ def test_a_job_that_ends_gives_its_reservations_back_to_the_batch(
     store.batches.create("b", "digest", 2, max_nanousd=100)
     epoch = running_job(store, batch_id="b")
     store.calls.open("j", epoch, opens("a", "b", nanousd=50))
-    store.jobs.finish("j", epoch, FAILED)
+    finish_job(store, "j", epoch, FAILED)
     store.calls.settle("j", "sub-1", [settlement("a", nanousd=30)])
     assert "reserved_nanousd" not in ledger(redis_client)
     assert ledger(redis_client, "rlm:batch:b:ledger")["spent_nanousd"] == 30
@@ -288,7 +289,7 @@ def test_renewing_keeps_claims_and_tells_of_cancelled_jobs(store: Store) -> None
     unwanted = store.calls.renew("sub-1", {"j": ["a"], "k": ["a"], "gone": ["a"]}, LEASE_MS)
     assert unwanted == ({"k", "gone"}, set())
     assert store.calls.renew("sub-1", {}, LEASE_MS) == (set(), set())
-    store.jobs.finish("j", epoch, Outcome(state=JobState.EXHAUSTED))
+    finish_job(store, "j", epoch, Outcome(state=JobState.EXHAUSTED))
     assert store.calls.renew("sub-1", {"j": ["a"]}, LEASE_MS) == (
         set(),
         {"j"},

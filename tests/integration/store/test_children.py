@@ -14,11 +14,13 @@ from tests.support.store_values import (
     SHORT_MS,
     at_once,
     counted,
+    finish_job,
     opens,
     retry_job,
     running_job,
     settlement,
     spec,
+    start_job,
 )
 from tests.support.waiting import wait_until
 
@@ -34,7 +36,7 @@ def child(job_id: str, parent_id: str = "j", depth: int = 1, sha: str = "c0ffee"
 def running_child(store: Store, job_id: str, parent_id: str, epoch: int, depth: int = 1) -> int:
     """Create and start a child; returns its epoch."""
     assert store.children.open(parent_id, epoch, [child(job_id, parent_id, depth)]) == [QUEUED]
-    started = store.jobs.start(job_id, f"root-{job_id}", LEASE_MS)
+    started = start_job(store, job_id, f"root-{job_id}", LEASE_MS)
     assert started
     return started
 
@@ -44,11 +46,11 @@ def test_a_child_is_created_once_and_its_outcome_is_read_when_it_has_ended(store
     specs = [child("c1"), child("c2")]
     assert store.children.open("j", epoch, specs) == [QUEUED, QUEUED]
     assert store.children.open("j", epoch, specs) == [QUEUED, QUEUED]
-    started = store.jobs.start("c1", "root-2", LEASE_MS)
+    started = start_job(store, "c1", "root-2", LEASE_MS)
     assert started
     assert store.children.open("j", epoch, specs) == [RUNNING, QUEUED]
     assert store.children.outcomes(["c1", "c2"]) == [None, None]
-    assert store.jobs.finish("c1", started, ANSWERED)
+    assert finish_job(store, "c1", started, ANSWERED)
     assert store.children.open("j", epoch, specs) == [JobState.SUCCEEDED, QUEUED]
     assert store.children.outcomes(["c2", "c1", "nobody"]) == [None, ANSWERED, None]
     assert store.jobs.get("c1").spec == specs[0]
@@ -97,7 +99,7 @@ def test_what_a_child_uses_counts_in_every_job_above_it_and_once_in_the_batch(
     redis_client.hincrby("rlm:job:c:ledger", "spent_nanousd", 1)
     assert [each.ledger for each in store.audits.job("j").differences] == ["job c"]
     redis_client.hincrby("rlm:job:c:ledger", "spent_nanousd", -1)
-    store.jobs.finish("j", epochs[0], ANSWERED)
+    finish_job(store, "j", epochs[0], ANSWERED)
     store.batches.seal("b")
     assert store.audits.batch("b", store.batches.get("b").state).differences == []
 
@@ -154,7 +156,7 @@ def test_racing_children_hold_a_limit(store: Store) -> None:
 def test_only_the_parents_latest_epoch_has_children(store: Store) -> None:
     epoch = running_job(store, lease_ms=SHORT_MS)
     wait_until(lambda: store.jobs.lapsed(10))
-    again = store.jobs.start("j", "root-2", LEASE_MS)
+    again = start_job(store, "j", "root-2", LEASE_MS)
     assert again
     with pytest.raises(Superseded):
         store.children.open("j", epoch, [child("c")])
@@ -172,8 +174,8 @@ def test_the_end_of_a_child_wakes_its_parent_and_leaves_no_mark_in_the_batch(
     epochs = tree(store, batch=True)
     assert [job.spec.id for job in store.jobs.newest(10)] == ["j"]
     assert [row.id for row in store.listings.jobs().rows] == ["j"]
-    store.jobs.finish("g", epochs[2], ANSWERED)
-    store.jobs.finish("c", epochs[1], ANSWERED)
+    finish_job(store, "g", epochs[2], ANSWERED)
+    finish_job(store, "c", epochs[1], ANSWERED)
     assert [(reply.call_id, reply.packed) for reply in store.calls.replies("c", "0", 10)] == [("g", None)]
     assert [(reply.call_id, reply.packed) for reply in store.calls.replies("j", "0", 10)] == [("c", None)]
     counts = store.batches.get("b").counts
@@ -181,7 +183,7 @@ def test_the_end_of_a_child_wakes_its_parent_and_leaves_no_mark_in_the_batch(
     assert [row.id for row in store.lists.page("b").rows] == ["j"]
     assert store.batches.job_ids("b", 0, 10) == ["j"]
     assert store.batches.ended_jobs("b") == []
-    store.jobs.finish("j", epochs[0], ANSWERED)
+    finish_job(store, "j", epochs[0], ANSWERED)
     assert [job_id for _, job_id in store.batches.ended_jobs("b")] == ["j"]
     for order in JobOrder:
         assert [row.id for row in store.lists.page("b", order=order).rows] == ["j"]
@@ -198,7 +200,7 @@ def test_the_end_of_a_job_ends_what_is_below_it(
         store.calls.open(job_id, epoch, opens(f"x{job_id}", nanousd=5, tokens=7))
         store.calls.claim(job_id, [f"x{job_id}"], "sub-1", LEASE_MS)
         store.calls.keep(job_id, epoch, tokens=3, nanousd=1, partly=True)
-    assert store.jobs.finish("j", epochs[0], Outcome(state=state))
+    assert finish_job(store, "j", epochs[0], Outcome(state=state))
     assert store.jobs.states(["c", "g", "waiting"]) == [CANCELLED] * 3
     assert store.children.outcomes(["g"]) == [Outcome(state=CANCELLED)]
     assert store.jobs.renew("g", epochs[2], LEASE_MS) == "cancelled"
@@ -230,9 +232,9 @@ def test_to_cancel_a_job_cancels_what_is_below_it(store: Store) -> None:
     assert store.jobs.get("waiting").state is CANCELLED
     for job_id, epoch in zip("jcg", epochs, strict=True):
         assert store.jobs.renew(job_id, epoch, LEASE_MS) == "cancelled"
-    store.jobs.finish("g", epochs[2], Outcome(state=CANCELLED))
-    store.jobs.finish("c", epochs[1], Outcome(state=CANCELLED))
-    assert store.jobs.finish("j", epochs[0], Outcome(state=CANCELLED))
+    finish_job(store, "g", epochs[2], Outcome(state=CANCELLED))
+    finish_job(store, "c", epochs[1], Outcome(state=CANCELLED))
+    assert finish_job(store, "j", epochs[0], Outcome(state=CANCELLED))
 
 
 @pytest.mark.parametrize("job_id", ["g", "c", "j"])
@@ -243,7 +245,7 @@ def test_an_answer_that_comes_after_the_cancel_is_no_success(store: Store, job_i
     with pytest.raises(Cancelled):
         store.jobs.end(job_id, epoch, ANSWERED)
     assert store.jobs.get(job_id).state is RUNNING
-    assert store.jobs.finish(job_id, epoch, Outcome(state=CANCELLED))
+    assert finish_job(store, job_id, epoch, Outcome(state=CANCELLED))
 
 
 def test_a_child_that_was_not_told_learns_from_the_jobs_above_it(
@@ -258,7 +260,7 @@ def test_a_child_that_was_not_told_learns_from_the_jobs_above_it(
         store.calls.open("g", epochs[2], opens("a"))
     with pytest.raises(Cancelled):
         store.children.open("c", epochs[1], [child("new", "c", 2)])
-    assert store.jobs.start("waiting", "root-2", LEASE_MS) == 0
+    assert start_job(store, "waiting", "root-2", LEASE_MS) == 0
     assert store.jobs.get("waiting").state is CANCELLED
 
 
@@ -274,13 +276,13 @@ def test_a_batch_is_paused_resumed_and_cancelled_with_the_jobs_below_its_own(
     with pytest.raises(Parked):
         store.children.open("c", epochs[1], [child("new", "c", 2)])
     assert not store.jobs.park("g", epochs[2])
-    assert store.jobs.start("waiting", "root-2", LEASE_MS) is None
+    assert start_job(store, "waiting", "root-2", LEASE_MS) is None
     assert {state: n for state, n in store.batches.get("b").counts.items() if n} == {RUNNING: 1}
     assert store.jobs.waiting(LEASE_MS, 10) == []
     store.batches.resume("b")
     assert sorted(store.jobs.waiting(LEASE_MS, 10)) == ["g", "waiting"]
     store.batches.cancel("b")
-    assert store.jobs.start("g", "root-2", LEASE_MS) == 0
+    assert start_job(store, "g", "root-2", LEASE_MS) == 0
     assert store.jobs.renew("c", epochs[1], LEASE_MS) == "cancelled"
     assert store.jobs.states(["g", "c", "j"]) == [CANCELLED, RUNNING, RUNNING]
 
@@ -288,9 +290,9 @@ def test_a_batch_is_paused_resumed_and_cancelled_with_the_jobs_below_its_own(
 def test_a_child_is_recovered_as_any_job(store: Store) -> None:
     epoch = running_job(store)
     store.children.open("j", epoch, [child("c")])
-    store.jobs.start("c", "root-2", SHORT_MS)
+    start_job(store, "c", "root-2", SHORT_MS)
     assert wait_until(lambda: store.jobs.lapsed(10)) == ["c"]
-    assert store.jobs.start("c", "root-3", LEASE_MS) == 2
+    assert start_job(store, "c", "root-3", LEASE_MS) == 2
     assert store.children.open("j", epoch, [child("c")]) == [RUNNING]
 
 
@@ -298,13 +300,13 @@ def test_what_a_child_stored_lives_as_long_as_its_top_job(store: Store, redis_cl
     redis_client.hset("rlm:blob:own", "data", "x")
     epoch = running_job(store)
     store.children.open("j", epoch, [child("c", sha="own")])
-    started = store.jobs.start("c", "root-2", LEASE_MS) or 0
+    started = start_job(store, "c", "root-2", LEASE_MS) or 0
     running_child(store, "g", "c", started, 2)
     store.calls.open("c", started, opens("a"))
-    store.jobs.finish("c", started, ANSWERED)
+    finish_job(store, "c", started, ANSWERED)
     names = sorted(redis_client.scan_iter("rlm:job:[cg]*"))
     assert {redis_client.ttl(name) for name in [*names, "rlm:blob:own"]} == {-1}
-    store.jobs.finish("j", epoch, ANSWERED)
+    finish_job(store, "j", epoch, ANSWERED)
     assert {redis_client.ttl(name) > 0 for name in [*names, "rlm:blob:own"]} == {True}
     assert store.jobs.unused_blobs(["own"]) == []
     with pytest.raises(InputError, match="child of job j"):
@@ -317,7 +319,7 @@ def test_what_a_child_stored_lives_as_long_as_its_top_job(store: Store, redis_cl
 def test_a_batch_is_deleted_with_the_jobs_below_its_own(store: Store, redis_client: redis.Redis) -> None:
     epochs = tree(store, batch=True)
     store.batches.seal("b")
-    store.jobs.finish("j", epochs[0], ANSWERED)
+    finish_job(store, "j", epochs[0], ANSWERED)
     store.batches.delete("b")
     assert set(redis_client.scan_iter("rlm:*")) == set()
 
@@ -327,31 +329,31 @@ def test_a_retried_job_gets_new_answers_of_children_without_one(
 ) -> None:
     epoch, child_epoch, lowest = tree(store)
     store.children.open("j", epoch, [child("done")])
-    store.jobs.finish("done", store.jobs.start("done", "r", LEASE_MS) or 0, ANSWERED)
+    finish_job(store, "done", start_job(store, "done", "r", LEASE_MS) or 0, ANSWERED)
     store.calls.open("g", lowest, opens("paid", "open", nanousd=5))
     store.calls.claim("g", ["open"], "sub-1", LEASE_MS)
     store.calls.settle("g", "sub-1", [settlement("paid")])
     store.journals.append("j", epoch, "entry", 1)
-    store.jobs.finish("g", lowest, Outcome(state=JobState.FAILED))
+    finish_job(store, "g", lowest, Outcome(state=JobState.FAILED))
     assert store.children.open("c", child_epoch, [child("g", "c", 2)]) == [
         JobState.FAILED
     ]  # as its journal says
-    store.jobs.finish("c", child_epoch, Outcome(state=JobState.EXHAUSTED))
-    store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED))
+    finish_job(store, "c", child_epoch, Outcome(state=JobState.EXHAUSTED))
+    finish_job(store, "j", epoch, Outcome(state=JobState.FAILED))
     assert retry_job(store, "j")
     assert store.journals.read("j") == []
     assert {redis_client.ttl(name) for name in redis_client.scan_iter("rlm:job:*")} == {-1}
     assert store.jobs.costs("j").pending_calls == 1  # that of g, which goes on
-    epoch = store.jobs.start("j", "root-1", LEASE_MS) or 0
+    epoch = start_job(store, "j", "root-1", LEASE_MS) or 0
     assert store.children.open("j", epoch, [child("c"), child("done")]) == [QUEUED, JobState.SUCCEEDED]
-    child_epoch = store.jobs.start("c", "root-2", LEASE_MS) or 0
+    child_epoch = start_job(store, "c", "root-2", LEASE_MS) or 0
     assert store.children.open("c", child_epoch, [child("g", "c", 2)]) == [QUEUED]
     assert [store.jobs.costs(job_id).pending_calls for job_id in "jcg"] == [0, 0, 0]
     store.calls.settle("g", "sub-1", [settlement("open")])  # late, of its first run
-    lowest = store.jobs.start("g", "root-3", LEASE_MS) or 0
+    lowest = start_job(store, "g", "root-3", LEASE_MS) or 0
     assert store.calls.open("g", lowest, opens("paid", "other")) == ["settled", "new"]
     assert ledger(redis_client, "j")["children"] == 3
-    store.jobs.finish("j", epoch, ANSWERED)
+    finish_job(store, "j", epoch, ANSWERED)
     assert store.jobs.states(["c", "g"]) == [CANCELLED, CANCELLED]
     assert store.audits.job("j").differences == []
 

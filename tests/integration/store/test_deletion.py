@@ -8,7 +8,16 @@ import redis
 from rlm_dist.errors import InputError, NotFound
 from rlm_dist.schema import JobState, Outcome
 from rlm_dist.store import Store, keys
-from tests.support.store_values import LEASE_MS, opens, retry_job, running_job, settlement, spec
+from tests.support.store_values import (
+    LEASE_MS,
+    finish_job,
+    opens,
+    retry_job,
+    running_job,
+    settlement,
+    spec,
+    start_job,
+)
 
 DONE = Outcome(state=JobState.SUCCEEDED, answer="x")
 
@@ -19,7 +28,7 @@ def ended(store: Store, job_id: str = "j", *, sha: str = "c0ffee", **fields: Any
     store.calls.settle(job_id, "sub-1", [settlement("a")])
     store.journals.append(job_id, epoch, "entry")
     store.journals.append_events(job_id, ["event"])
-    store.jobs.finish(job_id, epoch, DONE)
+    finish_job(store, job_id, epoch, DONE)
 
 
 def test_a_deleted_job_leaves_no_key(store: Store, redis_client: redis.Redis) -> None:
@@ -34,7 +43,7 @@ def test_a_deleted_job_leaves_no_key(store: Store, redis_client: redis.Redis) ->
 def test_a_job_that_has_not_ended_stays(store: Store, state: JobState) -> None:
     store.jobs.create([spec()])
     if state is JobState.RUNNING:
-        store.jobs.start("j", "root-1", LEASE_MS)
+        start_job(store, "j", "root-1", LEASE_MS)
     with pytest.raises(InputError, match=f"job j is {state}: cancel it first"):
         store.jobs.delete("j")
     assert store.jobs.get("j").state is state
@@ -48,7 +57,7 @@ def test_a_blob_goes_with_the_last_job_that_uses_it(store: Store, redis_client: 
     assert store.jobs.unused_blobs(["c0ffee", "other"]) == ["other"]
     assert store.jobs.delete("a") == []
     store.jobs.cancel("c")
-    store.jobs.finish("c", 1, Outcome(state=JobState.CANCELLED))
+    finish_job(store, "c", 1, Outcome(state=JobState.CANCELLED))
     assert store.jobs.delete("c") == []
     assert redis_client.exists(keys.blob("c0ffee"))
     assert store.jobs.delete("b") == ["c0ffee"]
@@ -58,7 +67,7 @@ def test_a_blob_goes_with_the_last_job_that_uses_it(store: Store, redis_client: 
 
 def test_a_job_that_was_queued_again_uses_its_blob_again(store: Store) -> None:
     epoch = running_job(store, "a")
-    store.jobs.finish("a", epoch, Outcome(state=JobState.FAILED))
+    finish_job(store, "a", epoch, Outcome(state=JobState.FAILED))
     assert retry_job(store, "a")
     ended(store, "b")
     assert store.jobs.delete("b") == []

@@ -5,7 +5,17 @@ import pytest
 from rlm_dist.errors import Cancelled, Superseded
 from rlm_dist.schema import JobState, Outcome
 from rlm_dist.store import DueWebhook, Store
-from tests.support.store_values import LEASE_MS, SHORT_MS, opens, retry_job, running_job, settlement, spec
+from tests.support.store_values import (
+    LEASE_MS,
+    SHORT_MS,
+    finish_job,
+    opens,
+    retry_job,
+    running_job,
+    settlement,
+    spec,
+    start_job,
+)
 from tests.support.waiting import wait_until
 
 URL = "https://example.org/told"
@@ -44,13 +54,13 @@ def test_a_job_that_does_not_move_is_ended_and_its_worker_writes_nothing_more(st
             store.journals.append("j", epoch, "late")
         with pytest.raises((Superseded, Cancelled)):
             store.calls.open("j", epoch, opens("b"))
-        assert store.jobs.finish("j", epoch, DONE) is False
+        assert finish_job(store, "j", epoch, DONE) is False
         if store.jobs.get("j").state is JobState.FAILED:
             store.journals.append_events("j", ["late"])
             assert store.journals.read_events("j") == trace
             assert retry_job(store, "j")
     assert store.jobs.get("j").state is JobState.QUEUED
-    assert store.jobs.start("j", "root-2", LEASE_MS) == epoch + 1
+    assert start_job(store, "j", "root-2", LEASE_MS) == epoch + 1
 
 
 def test_an_event_or_an_answer_is_a_move(store: Store) -> None:
@@ -72,7 +82,7 @@ def test_a_batch_that_has_ended_is_due_to_be_told_to_one_sender(store: Store) ->
     store.batches.seal("b")
     assert store.webhooks.take(LEASE_MS) is None
     assert store.batches.get("b").webhook == "waiting"
-    store.jobs.finish("j", epoch, DONE)
+    finish_job(store, "j", epoch, DONE)
     due = store.webhooks.take(LEASE_MS)
     assert due is not None
     assert (due.batch_id, due.url, due.tries) == ("b", URL, 1)
@@ -126,8 +136,8 @@ def test_each_end_of_a_batch_is_told_once(store: Store) -> None:
     assert store.webhooks.take(LEASE_MS) is None
     store.batches.retry("b")
     assert store.batches.get("b").webhook == "waiting"
-    epoch = store.jobs.start("j", "root-1", LEASE_MS) or 0
-    store.jobs.finish("j", epoch, DONE)
+    epoch = start_job(store, "j", "root-1", LEASE_MS) or 0
+    finish_job(store, "j", epoch, DONE)
     second = store.webhooks.take(LEASE_MS)
     assert isinstance(second, DueWebhook)
     assert (second.tries, second.ended_ms > first.ended_ms) == (1, True)

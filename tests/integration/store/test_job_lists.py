@@ -10,7 +10,7 @@ from rlm_dist.schema import ErrorInfo, JobState, Outcome
 from rlm_dist.schema.lists import JobOrder, JobRow
 from rlm_dist.store import Store, keys
 from tests.support.key_leaks import leaked_keys
-from tests.support.store_values import LEASE_MS, opens, retry_job, settlement, spec
+from tests.support.store_values import LEASE_MS, finish_job, opens, retry_job, settlement, spec, start_job
 
 DONE = Outcome(state=JobState.SUCCEEDED, answer="x", iterations=2)
 
@@ -32,13 +32,13 @@ def filled(store: Store, jobs: int) -> list[str]:
 
 def run(store: Store, job_id: str, end: Outcome | None = DONE, *, nanousd: int = 0, calls: int = 0) -> int:
     """Start a job, let it make calls of this price together, and end it."""
-    epoch = store.jobs.start(job_id, "root-1", LEASE_MS) or 0
+    epoch = start_job(store, job_id, "root-1", LEASE_MS) or 0
     for n in range(calls):
         store.calls.open(job_id, epoch, opens(f"c{n}"))
         price = nanousd // calls + (nanousd % calls if n == 0 else 0)
         store.calls.settle(job_id, "sub-1", [settlement(f"c{n}", nanousd=price)])
     if end is not None:
-        assert store.jobs.finish(job_id, epoch, end)
+        assert finish_job(store, job_id, epoch, end)
     return epoch
 
 
@@ -154,10 +154,10 @@ def test_a_cursor_that_is_none_of_ours_is_refused(store: Store, cursor: str) -> 
 
 def test_a_late_charge_moves_its_job(store: Store) -> None:
     ids = filled(store, 2)
-    epoch = store.jobs.start(ids[0], "root-1", LEASE_MS) or 0
+    epoch = start_job(store, ids[0], "root-1", LEASE_MS) or 0
     store.calls.open(ids[0], epoch, opens("late"))
     store.calls.claim(ids[0], ["late"], "sub-1", LEASE_MS)
-    store.jobs.finish(ids[0], epoch, DONE)
+    finish_job(store, ids[0], epoch, DONE)
     run(store, ids[1], DONE, nanousd=10, calls=1)
     assert pages(store, 9, order=JobOrder.COST) == [ids]
     store.calls.settle(ids[0], "sub-1", [settlement("late", nanousd=50)])

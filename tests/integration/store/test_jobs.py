@@ -18,11 +18,13 @@ from tests.support.store_values import (
     SHORT_MS,
     at_once,
     counted,
+    finish_job,
     opens,
     retry_job,
     running_job,
     settlement,
     spec,
+    start_job,
 )
 from tests.support.waiting import wait_until
 
@@ -31,7 +33,7 @@ DONE = Outcome(state=JobState.SUCCEEDED, answer="42", iterations=3)
 
 def lapse(store: Store, job_id: str = "j") -> int:
     """Take over a job whose lease lapses; returns the new epoch."""
-    return wait_until(lambda: store.jobs.start(job_id, "root-2", LEASE_MS)) or 0
+    return wait_until(lambda: start_job(store, job_id, "root-2", LEASE_MS)) or 0
 
 
 def test_a_job_is_created_once_and_read_back(store: Store) -> None:
@@ -69,7 +71,7 @@ def test_who_takes_a_job_up_learns_whether_it_shares_a_budget(store: Store, budg
     assert (of_batch.shares_budget, alone.shares_budget) == (bool(budget), False)
     assert not of_batch.has_journal
     below = "top"
-    epoch = store.jobs.start("top", "root-1", LEASE_MS) or 0
+    epoch = start_job(store, "top", "root-1", LEASE_MS) or 0
     for depth, name in enumerate(("child", "grandchild"), 1):
         update = {"parent_id": below, "depth": depth}
         store.children.open(below, epoch, [spec(name).model_copy(update=update)])
@@ -83,7 +85,7 @@ def test_a_job_that_is_not_there_is_not_found(store: Store) -> None:
     with pytest.raises(NotFound):
         store.jobs.get("nobody")
     with pytest.raises(NotFound):
-        store.jobs.start("nobody", "root-1", LEASE_MS)
+        start_job(store, "nobody", "root-1", LEASE_MS)
     with pytest.raises(NotFound):
         store.jobs.create([spec(batch_id="nobody")])
 
@@ -91,10 +93,10 @@ def test_a_job_that_is_not_there_is_not_found(store: Store) -> None:
 def test_a_job_says_how_its_last_worker_isolated_it(store: Store) -> None:
     store.jobs.create([spec()])
     assert store.jobs.get("j").isolation is None
-    store.jobs.start("j", "root-1", SHORT_MS, "seccomp")
+    start_job(store, "j", "root-1", SHORT_MS, "seccomp")
     assert store.jobs.get("j").isolation == "seccomp"
-    epoch = wait_until(lambda: store.jobs.start("j", "root-2", LEASE_MS, "none")) or 0
-    store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED))
+    epoch = wait_until(lambda: start_job(store, "j", "root-2", LEASE_MS, "none")) or 0
+    finish_job(store, "j", epoch, Outcome(state=JobState.FAILED))
     assert result_of(store.jobs.get("j")).isolation == "none"
     retry_job(store, "j")
     assert store.jobs.get("j").isolation is None
@@ -123,17 +125,17 @@ def test_a_retry_asks_the_root_model_again_if_sub_calls_failed_for_a_passing_rea
     store.calls.settle("j", "sub-1", [settlement("a"), Settlement("b", Role.SUB, failed, None)])
     store.calls.settle("j", "root-1", [settlement("r", role=Role.ROOT)])
     store.journals.append("j", epoch, "entry")
-    store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED))
+    finish_job(store, "j", epoch, Outcome(state=JobState.FAILED))
     assert retry_job(store, "j")
     assert store.journals.read("j") == (["entry"] if kept else [])
-    epoch = store.jobs.start("j", "root-1", LEASE_MS) or 0
+    epoch = start_job(store, "j", "root-1", LEASE_MS) or 0
     states = store.calls.open("j", epoch, [*opens("a", "b"), *opens("r", role=Role.ROOT)])
     assert states == [CallState.SETTLED, CallState.NEW, CallState.SETTLED]
 
 
 def test_of_many_racers_one_takes_the_job(store: Store) -> None:
     store.jobs.create([spec()])
-    epochs = at_once(30, lambda n: store.jobs.start("j", f"root-{n}", LEASE_MS))
+    epochs = at_once(30, lambda n: start_job(store, "j", f"root-{n}", LEASE_MS))
     assert counted(epochs, 1) == 1
     assert counted(epochs, None) == 29
     assert store.jobs.get("j").owner == f"root-{epochs.index(1)}"
@@ -149,18 +151,18 @@ def test_an_old_holder_can_write_nothing(store: Store) -> None:
         store.journals.append("j", old, "late")
     with pytest.raises(Superseded):
         store.calls.open("j", old, opens("c"))
-    assert store.jobs.finish("j", old, DONE) is False
+    assert finish_job(store, "j", old, DONE) is False
     assert store.jobs.get("j").state is JobState.RUNNING
     assert store.jobs.get("j").started_ms == started_ms
     assert store.journals.read("j") == []
-    assert store.jobs.finish("j", old + 1, DONE) is True
+    assert finish_job(store, "j", old + 1, DONE) is True
 
 
 def test_a_renewed_lease_is_not_taken_over(store: Store) -> None:
     epoch = running_job(store, lease_ms=SHORT_MS)
     assert store.jobs.renew("j", epoch, LEASE_MS) == "ok"
     assert store.jobs.lapsed(10) == []
-    assert store.jobs.start("j", "root-2", LEASE_MS) is None
+    assert start_job(store, "j", "root-2", LEASE_MS) is None
 
 
 def test_a_lapsed_job_is_told_to_one_reaper(store: Store) -> None:
@@ -180,9 +182,9 @@ def test_a_job_that_waits_for_long_is_told_to_one_caller(store: Store) -> None:
 
 def test_finishing_twice_is_one_end(store: Store) -> None:
     epoch = running_job(store)
-    assert store.jobs.finish("j", epoch, DONE) is True
-    assert store.jobs.finish("j", epoch, DONE) is True
-    assert store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED)) is False
+    assert finish_job(store, "j", epoch, DONE) is True
+    assert finish_job(store, "j", epoch, DONE) is True
+    assert finish_job(store, "j", epoch, Outcome(state=JobState.FAILED)) is False
     record = store.jobs.get("j")
     assert (record.state, record.outcome) == (JobState.SUCCEEDED, DONE)
     assert record.started_ms is not None
@@ -190,15 +192,15 @@ def test_finishing_twice_is_one_end(store: Store) -> None:
     assert record.queued_ms <= record.started_ms <= record.ended_ms
     with pytest.raises(Superseded):
         store.jobs.renew("j", epoch, LEASE_MS)
-    assert store.jobs.start("j", "root-2", LEASE_MS) is None
+    assert start_job(store, "j", "root-2", LEASE_MS) is None
 
 
 def test_a_query_and_an_answer_with_lone_surrogates_come_back(store: Store) -> None:
     job = spec().model_copy(update={"query": "\ud800?", "metadata": {"k": [1, "\udfff"]}})
     store.jobs.create([job])
-    epoch = store.jobs.start("j", "root-1", LEASE_MS) or 0
+    epoch = start_job(store, "j", "root-1", LEASE_MS) or 0
     outcome = Outcome(state=JobState.SUCCEEDED, answer="\udc80", answer_json={"a": ["\ud800", None]})
-    store.jobs.finish("j", epoch, outcome)
+    finish_job(store, "j", epoch, outcome)
     assert store.jobs.get("j").spec == job
     assert store.jobs.get("j").outcome == outcome
 
@@ -206,7 +208,7 @@ def test_a_query_and_an_answer_with_lone_surrogates_come_back(store: Store) -> N
 def test_cancelling_ends_a_queued_job_and_tells_a_running_one(store: Store) -> None:
     store.jobs.create([spec("queued")])
     assert store.jobs.cancel("queued") is JobState.CANCELLED
-    assert store.jobs.start("queued", "root-1", LEASE_MS) is None
+    assert start_job(store, "queued", "root-1", LEASE_MS) is None
     assert store.jobs.get("queued").outcome == Outcome(state=JobState.CANCELLED)
 
     epoch = running_job(store)
@@ -214,15 +216,15 @@ def test_cancelling_ends_a_queued_job_and_tells_a_running_one(store: Store) -> N
     assert store.jobs.renew("j", epoch, LEASE_MS) == "cancelled"
     with pytest.raises(Cancelled):
         store.calls.open("j", epoch, opens("c"))
-    assert store.jobs.finish("j", epoch, Outcome(state=JobState.CANCELLED)) is True
+    assert finish_job(store, "j", epoch, Outcome(state=JobState.CANCELLED)) is True
     assert store.jobs.cancel("j") is JobState.CANCELLED
 
 
 def test_a_cancelled_job_whose_worker_died_still_ends(store: Store) -> None:
     running_job(store, lease_ms=SHORT_MS)
     assert store.jobs.cancel("j") in (JobState.RUNNING, JobState.CANCELLED)
-    wait_until(lambda: store.jobs.start("j", "root-2", LEASE_MS) == 0 or store.jobs.get("j").state.final)
-    assert store.jobs.start("j", "root-2", LEASE_MS) is None
+    wait_until(lambda: start_job(store, "j", "root-2", LEASE_MS) == 0 or store.jobs.get("j").state.final)
+    assert start_job(store, "j", "root-2", LEASE_MS) is None
     assert store.jobs.get("j").state is JobState.CANCELLED
 
 
@@ -231,7 +233,7 @@ def test_waiting_wakes_at_the_end(store: Store) -> None:
     found = []
     waiter = threading.Thread(target=lambda: found.append(store.jobs.wait("j", 30)))
     waiter.start()
-    store.jobs.finish("j", epoch, DONE)
+    finish_job(store, "j", epoch, DONE)
     waiter.join(timeout=20)
     assert [record.outcome for record in found] == [DONE]
 
@@ -250,7 +252,7 @@ def test_all_keys_of_an_ended_job_expire(store: Store, redis_client: redis.Redis
     store.journals.append("j", epoch, "entry")
     store.jobs.use_blob("j", "beef", 1)
     assert leaked_keys(redis_client) != []
-    store.jobs.finish("j", epoch, DONE)
+    finish_job(store, "j", epoch, DONE)
     assert leaked_keys(redis_client) == []
     names = set(redis_client.scan_iter("rlm:job:j*"))
     assert len(names) == 12
@@ -262,7 +264,7 @@ def test_late_writes_leave_no_key_and_are_counted(store: Store, redis_client: re
     store.calls.open("j", epoch, opens("c", nanousd=50))
     store.calls.claim("j", ["c"], "sub-1", LEASE_MS)
     store.jobs.cancel("j")
-    store.jobs.finish("j", epoch, Outcome(state=JobState.CANCELLED))
+    finish_job(store, "j", epoch, Outcome(state=JobState.CANCELLED))
     assert store.calls.claim("j", ["c"], "sub-2", LEASE_MS) == [None]
     assert store.calls.settle("j", "sub-1", [settlement("c", nanousd=7)]) == [True]
     store.journals.append_events("j", ["late"])

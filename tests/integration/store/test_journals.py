@@ -7,7 +7,7 @@ from rlm_dist.errors import Cancelled, LimitExceeded, Superseded
 from rlm_dist.schema import Role
 from rlm_dist.store import Store
 from rlm_dist.store.journals import Entries
-from tests.support.store_values import LEASE_MS, opens, running_job, spec
+from tests.support.store_values import LEASE_MS, opens, running_job, spec, start_job
 from tests.support.waiting import wait_until
 
 
@@ -71,7 +71,7 @@ def test_a_job_that_is_to_stop_keeps_its_entries_and_opens_no_call(
 
 def test_without_room_for_its_entries_no_call_is_opened(store: Store, redis_client: redis.Redis) -> None:
     store.jobs.create([spec("j")])
-    epoch = store.jobs.start("j", "root-1", LEASE_MS, "off", 10)
+    epoch = start_job(store, "j", "root-1", LEASE_MS, "off", 10)
     assert epoch is not None
     with pytest.raises(LimitExceeded, match="max_job_bytes"):
         store.calls.open("j", epoch, opens("a", role=Role.ROOT), Entries(["12345678901"], 1))

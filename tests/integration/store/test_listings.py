@@ -9,7 +9,7 @@ from rlm_dist.errors import InputError
 from rlm_dist.schema import BatchState, JobState, Role
 from rlm_dist.store import Store, keys
 from tests.support.played_jobs import answered, pay, play
-from tests.support.store_values import LEASE_MS, spec
+from tests.support.store_values import LEASE_MS, spec, start_job
 
 
 def single(store: Store, job_id: str, **tags: str) -> None:
@@ -109,6 +109,6 @@ def test_a_page_is_filled_from_as_many_chunks_as_it_takes(
     monkeypatch.setattr("rlm_dist.store.listings._AT_ONCE", 2)
     for n in range(9):
         single(store, f"j{n}")
-    assert store.jobs.start("j0", "root", LEASE_MS)
+    assert start_job(store, "j0", "root", LEASE_MS)
     assert all_pages(store.listings.jobs, 3, state=JobState.RUNNING) == [["j0"]]
     assert sum(map(len, all_pages(store.listings.jobs, 4))) == 9

@@ -5,7 +5,16 @@ import redis
 from rlm_dist.schema import JobState, Outcome, Role, Usage
 from rlm_dist.store import Settlement, Spend, Store
 from rlm_dist.store.keys import REQUESTS
-from tests.support.store_values import LEASE_MS, SHORT_MS, opens, running_job, settlement, spec
+from tests.support.store_values import (
+    LEASE_MS,
+    SHORT_MS,
+    finish_job,
+    opens,
+    running_job,
+    settlement,
+    spec,
+    start_job,
+)
 from tests.support.waiting import wait_until
 
 DONE = Outcome(state=JobState.SUCCEEDED)
@@ -37,7 +46,7 @@ def test_a_call_counts_as_claimed_from_its_claim_to_its_end(store: Store) -> Non
     store.calls.settle("j", "sub-1", [settlement("a")])
     store.calls.settle("j", "sub-1", [settlement("a")])
     assert claimed(store) == (1, 1)
-    store.jobs.finish("j", epoch, DONE)
+    finish_job(store, "j", epoch, DONE)
     assert claimed(store) == (0, 0)
     store.calls.settle("j", "sub-1", [settlement("b")])
     assert claimed(store) == (0, 0)
@@ -67,7 +76,7 @@ def test_a_call_that_was_given_up_is_not_claimed_and_is_again_once_it_is_taken_u
     store.calls.settle("j", "sub-1", [aborted("a")])
     assert claimed(store) == (0, 0)
     store.jobs.park("j", epoch)
-    epoch = store.jobs.start("j", "root-2", LEASE_MS) or 0
+    epoch = start_job(store, "j", "root-2", LEASE_MS) or 0
     store.calls.open("j", epoch, root)
     assert wait_until(lambda: store.calls.claim("j", ["a"], "sub-2", LEASE_MS)[0]) == "request a"
     assert claimed(store) == (2, 2)
@@ -89,8 +98,8 @@ def test_running_jobs_come_oldest_first_with_what_they_have_used(store: Store) -
     assert (first.job_id, first.batch_id, first.worker) == ("j", "b", "root-1")
     assert (first.calls_in_flight, first.nanousd, first.tokens) == (1, 5, 12)
     assert (second.job_id, second.batch_id) == ("alone", None)
-    store.jobs.finish("j", epoch, DONE)
-    store.jobs.finish("alone", other, DONE)
+    finish_job(store, "j", epoch, DONE)
+    finish_job(store, "alone", other, DONE)
     assert store.jobs.running() == []
 
 
@@ -119,7 +128,7 @@ def test_what_jobs_had_used_is_told_from_the_last_end_on(store: Store, redis_cli
     store.calls.open("j", epoch, opens("a"))
     spend = Spend("m", Usage(input_tokens=3), 7)
     store.calls.settle("j", "sub-1", [Settlement("a", Role.SUB, "result", spend)])
-    store.jobs.finish("j", epoch, DONE)
+    finish_job(store, "j", epoch, DONE)
     store.jobs.cancel("k")
     never_run, ended = store.batches.last_ended("b", 10)
     assert (never_run.job_id, never_run.run_s, never_run.nanousd) == ("k", None, 0)

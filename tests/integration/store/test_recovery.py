@@ -8,7 +8,17 @@ from rlm_dist.errors import Parked, Superseded
 from rlm_dist.schema import BatchState, JobState, Outcome, Role
 from rlm_dist.store import CallRefused, CallState, Settlement, Store
 from rlm_dist.store.jobs import ALONE_AFTER, MAX_RECOVERIES, MUST_BE_ALONE
-from tests.support.store_values import LEASE_MS, SHORT_MS, opens, retry_job, running_job, settlement, spec
+from tests.support.store_values import (
+    LEASE_MS,
+    SHORT_MS,
+    finish_job,
+    opens,
+    retry_job,
+    running_job,
+    settlement,
+    spec,
+    start_job,
+)
 from tests.support.waiting import wait_until
 
 NEW, PENDING, SETTLED = CallState.NEW, CallState.PENDING, CallState.SETTLED
@@ -87,7 +97,7 @@ def test_a_root_call_that_died_with_its_epoch_is_counted(store: Store) -> None:
     epoch = running_job(store, lease_ms=SHORT_MS)
     for _ in range(2):  # the second is a repeat by the same epoch
         store.calls.open("j", epoch, opens("r", role=Role.ROOT))
-    wait_until(lambda: store.jobs.start("j", "root-2", LEASE_MS))
+    wait_until(lambda: start_job(store, "j", "root-2", LEASE_MS))
     for _ in range(2):
         assert store.calls.open("j", epoch + 1, opens("r", role=Role.ROOT)) == [PENDING]
     store.calls.settle("j", "root-2", [settlement("r", role=Role.ROOT)])
@@ -99,10 +109,10 @@ def test_a_job_that_kills_its_workers_ends_as_poison(store: Store) -> None:
     running_job(store, lease_ms=SHORT_MS)
     store.journals.append("j", 1, "the first step")
     for epoch in range(2, MAX_RECOVERIES + 2):
-        assert wait_until(lambda: store.jobs.start("j", "next", SHORT_MS)) == epoch
+        assert wait_until(lambda: start_job(store, "j", "next", SHORT_MS)) == epoch
         assert store.jobs.get("j").recovered
-    wait_until(lambda: store.jobs.start("j", "last", SHORT_MS) == 0)  # 0: this call ended it
-    assert store.jobs.start("j", "last", SHORT_MS) is None
+    wait_until(lambda: start_job(store, "j", "last", SHORT_MS) == 0)  # 0: this call ended it
+    assert start_job(store, "j", "last", SHORT_MS) is None
     record = store.jobs.get("j")
     assert record.state is JobState.FAILED
     assert record.outcome is not None
@@ -114,16 +124,16 @@ def test_a_job_that_kills_its_workers_ends_as_poison(store: Store) -> None:
 def test_a_job_with_which_two_workers_died_is_not_started_beside_others(store: Store) -> None:
     running_job(store, lease_ms=SHORT_MS)
     for epoch in range(2, ALONE_AFTER + 1):
-        assert wait_until(lambda: store.jobs.start("j", "next", SHORT_MS, shared=True)) == epoch
+        assert wait_until(lambda: start_job(store, "j", "next", SHORT_MS, shared=True)) == epoch
     for _ in range(2):  # nothing has changed
-        assert wait_until(lambda: store.jobs.start("j", "many", SHORT_MS, shared=True)) == MUST_BE_ALONE
-    epoch = store.jobs.start("j", "alone", LEASE_MS) or 0
+        assert wait_until(lambda: start_job(store, "j", "many", SHORT_MS, shared=True)) == MUST_BE_ALONE
+    epoch = start_job(store, "j", "alone", LEASE_MS) or 0
     assert epoch == ALONE_AFTER + 1
     assert store.jobs.park("j", epoch)
-    assert store.jobs.start("j", "many", LEASE_MS, shared=True) == MUST_BE_ALONE
-    assert store.jobs.start("j", "alone", SHORT_MS) == epoch + 1
-    assert wait_until(lambda: store.jobs.start("j", "alone", SHORT_MS)) == epoch + 2
-    wait_until(lambda: store.jobs.start("j", "many", SHORT_MS, shared=True) == 0)  # poison is ended anywhere
+    assert start_job(store, "j", "many", LEASE_MS, shared=True) == MUST_BE_ALONE
+    assert start_job(store, "j", "alone", SHORT_MS) == epoch + 1
+    assert wait_until(lambda: start_job(store, "j", "alone", SHORT_MS)) == epoch + 2
+    wait_until(lambda: start_job(store, "j", "many", SHORT_MS, shared=True) == 0)  # poison is ended anywhere
     assert store.jobs.get("j").state is JobState.FAILED
 
 
@@ -144,10 +154,10 @@ def test_a_parked_job_is_taken_up_again_and_no_death_is_counted(store: Store) ->
         assert store.jobs.get("j").state is JobState.QUEUED
         with pytest.raises(Superseded):
             store.journals.append("j", epoch, "late")
-        assert store.jobs.start("j", "next", LEASE_MS) == epoch + 1
+        assert start_job(store, "j", "next", LEASE_MS) == epoch + 1
         assert store.jobs.park("j", epoch) is False
         epoch += 1
-    assert store.jobs.finish("j", epoch, ANSWERED) is True
+    assert finish_job(store, "j", epoch, ANSWERED) is True
     assert store.jobs.park("j", epoch) is False
 
 
@@ -160,13 +170,13 @@ def test_a_paused_job_opens_nothing_and_waits_in_the_queue(store: Store) -> None
         store.calls.open("j", epoch, opens("b"))
     assert store.jobs.renew("j", epoch, LEASE_MS) == "paused"
     assert store.jobs.park("j", epoch) is False
-    assert store.jobs.start("j", "root-2", LEASE_MS) is None
+    assert start_job(store, "j", "root-2", LEASE_MS) is None
     assert store.calls.claim("j", ["a"], "sub-1", LEASE_MS) == [None]
     assert store.calls.lost("j", ["a"], 0) == []
     assert store.jobs.waiting(0, 10) == []
     store.batches.resume("b")
     assert store.jobs.waiting(LEASE_MS, 10) == ["j"]
-    assert store.jobs.start("j", "root-2", LEASE_MS) == epoch + 1
+    assert start_job(store, "j", "root-2", LEASE_MS) == epoch + 1
     assert store.calls.lost("j", ["a"], LEASE_MS) == ["a"]  # its message was spent during the pause
     assert store.batches.get("b").counts[JobState.RUNNING] == 1
 
@@ -180,12 +190,12 @@ def test_the_time_in_which_a_job_is_parked_is_no_time_of_its_run(
     parked = store.jobs.get("j")
     assert 5000 <= parked.run_ms(0) == parked.run_ms(10**15) < 60_000
     redis_client.hincrby("rlm:job:j", "ran_ms", -parked.ran_ms + 5000)
-    epoch = store.jobs.start("j", "root-2", LEASE_MS) or 0
+    epoch = start_job(store, "j", "root-2", LEASE_MS) or 0
     again = store.jobs.get("j")
     assert again.since_ms is not None
     assert again.run_ms(again.since_ms + 7) == 5007
     redis_client.hincrby("rlm:job:j", "since_ms", -2000)
-    store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED))
+    finish_job(store, "j", epoch, Outcome(state=JobState.FAILED))
     ended = result_of(store.jobs.get("j"))
     assert 7 <= (ended.timing.run_s or 0) < 60
     retry_job(store, "j")
@@ -198,11 +208,11 @@ def test_a_job_that_died_in_a_pause_waits_for_its_end(store: Store) -> None:
     store.batches.pause("b")
     wait_until(
         lambda: (
-            store.jobs.start("j", "root-2", LEASE_MS) is None and store.jobs.get("j").state is JobState.QUEUED
+            start_job(store, "j", "root-2", LEASE_MS) is None and store.jobs.get("j").state is JobState.QUEUED
         )
     )
     store.batches.resume("b")
-    assert store.jobs.start("j", "root-2", LEASE_MS) == 2
+    assert start_job(store, "j", "root-2", LEASE_MS) == 2
 
 
 def fill(store: Store, state: JobState) -> None:
@@ -214,7 +224,7 @@ def fill(store: Store, state: JobState) -> None:
     store.journals.append("j", epoch, "reply")
     store.calls.claim("j", ["a", "f", "o"], "sub-1", LEASE_MS)
     store.calls.settle("j", "sub-1", [settlement("r", role=Role.ROOT), settlement("a"), failure("f")])
-    store.jobs.finish("j", epoch, Outcome(state=state))
+    finish_job(store, "j", epoch, Outcome(state=state))
 
 
 @pytest.mark.parametrize("state", [JobState.FAILED, JobState.CANCELLED, JobState.EXHAUSTED])
@@ -227,7 +237,7 @@ def test_a_retried_job_keeps_what_was_answered(
     assert store.batches.retry("b") == []
     assert store.batches.get("b").state is BatchState.RUNNING
     assert redis_client.ttl("rlm:job:j") == -1
-    epoch = store.jobs.start("j", "root-2", LEASE_MS)
+    epoch = start_job(store, "j", "root-2", LEASE_MS)
     assert epoch == 2
     again = [*opens("r", role=Role.ROOT), *opens("a", "f", "o", nanousd=5)]
     fresh = state is JobState.EXHAUSTED  # its root model is asked again
@@ -235,7 +245,7 @@ def test_a_retried_job_keeps_what_was_answered(
     assert store.calls.open("j", epoch, opens("over")) == [CallRefused("max_sub_calls", 3, 3)]
     assert store.journals.read("j") == ([] if fresh else ["reply"])
     assert store.jobs.costs("j") == before
-    assert store.jobs.finish("j", epoch, ANSWERED) is True
+    assert finish_job(store, "j", epoch, ANSWERED) is True
     assert [job_id for _, job_id in store.batches.ended_jobs("b")] == ["j"]
     assert store.jobs.wait("j", 1).outcome == ANSWERED
     assert store.batches.get("b").state is BatchState.COMPLETED
@@ -249,7 +259,7 @@ def test_a_journal_that_did_not_hold_is_counted_and_not_replayed_again(store: St
     store.jobs.note_divergence("j", epoch, 2)
     with pytest.raises(Superseded):
         store.jobs.note_divergence("j", epoch + 1, 3)
-    store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED))
+    finish_job(store, "j", epoch, Outcome(state=JobState.FAILED))
     assert store.jobs.get("j").diverged_cells == 2
     assert retry_job(store, "j")
     assert (store.jobs.get("j").diverged_cells, store.journals.read("j")) == (0, [])
@@ -263,4 +273,4 @@ def test_a_cancelled_batch_is_retried(store: Store) -> None:
     assert store.batches.get("b").state is BatchState.CANCELLED
     assert store.batches.retry("b") == ["k", "l"]
     assert store.batches.get("b").state is BatchState.RUNNING
-    assert store.jobs.start("k", "root-1", LEASE_MS) == 1
+    assert start_job(store, "k", "root-1", LEASE_MS) == 1

@@ -7,7 +7,7 @@ import redis
 from rlm_dist.schema import JobState, Outcome, Role
 from rlm_dist.store import Store
 from tests.support.redis_servers import RedisServer
-from tests.support.store_values import LEASE_MS, opens, retry_job, settlement, spec
+from tests.support.store_values import LEASE_MS, finish_job, opens, retry_job, settlement, spec, start_job
 
 DONE = Outcome(state=JobState.SUCCEEDED, answer="42")
 
@@ -32,9 +32,9 @@ def life_of_a_batch(store: Store) -> None:
     store.batches.set_budget("b", None, 20_000)
     store.jobs.create([spec(batch_id="b", max_sub_calls=9)])
     store.batches.seal("b")
-    epoch = store.jobs.start("j", "root-1", LEASE_MS) or 0
+    epoch = start_job(store, "j", "root-1", LEASE_MS) or 0
     assert store.jobs.park("j", epoch) is True
-    epoch = store.jobs.start("j", "root-2", LEASE_MS) or 0
+    epoch = start_job(store, "j", "root-2", LEASE_MS) or 0
     store.jobs.renew("j", epoch, LEASE_MS)
     store.jobs.use_blob("j", "beef", 1)
     store.journals.append_events("j", ["started"])
@@ -51,11 +51,11 @@ def life_of_a_batch(store: Store) -> None:
     assert store.calls.settle("j", "sub-2", [settlement("b")]) == [False]
     store.jobs.note_cache_hits("j", 3)
     store.workers.announce_slots("sub-1", 8, LEASE_MS)
-    assert store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED)) is True
+    assert finish_job(store, "j", epoch, Outcome(state=JobState.FAILED)) is True
     retry_job(store, "j")
-    epoch = store.jobs.start("j", "root-3", LEASE_MS) or 0
+    epoch = start_job(store, "j", "root-3", LEASE_MS) or 0
     store.calls.open("j", epoch, opens("c", tokens=7))
-    assert store.jobs.finish("j", epoch, DONE) is True
+    assert finish_job(store, "j", epoch, DONE) is True
 
 
 def state(client: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import redis
 
 from rlm_dist.schema import JobState, Outcome, Role
 from rlm_dist.store import Store
-from tests.support.store_values import LEASE_MS, SHORT_MS, at_once, opens, running_job, settlement
+from tests.support.store_values import LEASE_MS, SHORT_MS, at_once, finish_job, opens, running_job, settlement
 from tests.support.waiting import wait_until
 
 
@@ -85,7 +85,7 @@ def test_only_the_holder_of_a_running_call_reserves(store: Store) -> None:
     store.calls.claim("j", ["a"], "sub-2", LEASE_MS)
     for call_id, owner in [("a", "dead"), ("open", "sub-2"), ("none", "sub-2")]:
         assert store.calls.reserve_more("j", call_id, owner, 20) is False
-    store.jobs.finish("j", epoch, Outcome(state=JobState.FAILED))
+    finish_job(store, "j", epoch, Outcome(state=JobState.FAILED))
     assert store.calls.reserve_more("j", "a", "sub-2", 20) is False
     assert store.calls.reserve_more("gone", "a", "sub-2", 20) is False
 

@@ -11,7 +11,15 @@ from rlm_dist.schema import JobState, Outcome, Role
 from rlm_dist.store import CallRefused, CallState, Settlement, Store
 from rlm_dist.store.jobs import JobEnd
 from rlm_dist.store.journals import Entries
-from tests.support.store_values import LEASE_MS, opens, retry_job, running_job, settlement
+from tests.support.store_values import (
+    LEASE_MS,
+    finish_job,
+    opens,
+    retry_job,
+    running_job,
+    settlement,
+    start_job,
+)
 
 NEW = CallState.NEW
 EXHAUSTED = Outcome(state=JobState.EXHAUSTED)
@@ -88,7 +96,7 @@ def test_each_job_of_a_batch_keeps_its_own_room(store: Store, redis_client: redi
     ]
     assert store.calls.open("l", epochs["l"], opens("a", tokens=40)) == [NEW]
     assert store.calls.open("j", epochs["j"], opens("r", tokens=30, role=Role.ROOT)) == [NEW]
-    store.jobs.finish("k", epochs["k"], EXHAUSTED)
+    finish_job(store, "k", epochs["k"], EXHAUSTED)
     assert reserved(redis_client, "rlm:batch:b:ledger") == (0, 70)
 
 
@@ -100,7 +108,7 @@ def test_the_sums_of_a_job_that_keeps_something_are_right(store: Store) -> None:
     assert store.audits.job("j").differences == []
     store.calls.settle("j", "root-1", [replace(settlement("r", role=Role.ROOT), spend=None, returned="")])
     assert store.audits.job("j").differences == []
-    store.jobs.finish("j", epoch, EXHAUSTED)
+    finish_job(store, "j", epoch, EXHAUSTED)
     assert store.audits.job("j").differences == []
     retry_job(store, "j")
     assert store.audits.job("j").differences == []
@@ -131,7 +139,7 @@ def test_the_costs_of_an_ended_job_say_how_many_calls_they_lack(store: Store) ->
     store.calls.open("j", epoch, opens("a", "b", "c", "never begun"))
     store.calls.claim("j", ["a", "b", "c"], "sub-1", LEASE_MS)
     assert store.jobs.costs("j").pending_calls == 0
-    store.jobs.finish("j", epoch, EXHAUSTED)
+    finish_job(store, "j", epoch, EXHAUSTED)
     assert store.jobs.costs("j").pending_calls == store.batches.costs("b").pending_calls == 3
     late = [
         settlement("a"),
@@ -151,7 +159,7 @@ def test_a_retried_job_lacks_nothing(store: Store) -> None:
     epoch = running_job(store, batch_id="b")
     store.calls.open("j", epoch, opens("a"))
     store.calls.claim("j", ["a"], "sub-1", LEASE_MS)
-    store.jobs.finish("j", epoch, EXHAUSTED)
+    finish_job(store, "j", epoch, EXHAUSTED)
     retry_job(store, "j")
     assert store.jobs.costs("j").pending_calls == store.batches.costs("b").pending_calls == 0
 
@@ -193,7 +201,7 @@ def test_a_worker_that_takes_over_a_job_about_to_end_may_make_calls(store: Store
     epoch = running_job(store, lease_ms=1)
     store.calls.open("j", epoch, opens("a"))
     store.calls.stop("j", epoch)
-    while (newer := store.jobs.start("j", "root-2", LEASE_MS)) is None:
+    while (newer := start_job(store, "j", "root-2", LEASE_MS)) is None:
         pass
     assert newer == epoch + 1
     assert store.calls.claim("j", ["a"], "sub-1", LEASE_MS) == ["request a"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rlm_dist.schema import JobState, Outcome, Role
 from rlm_dist.store import Settlement, Spend, Store
-from tests.support.store_values import LEASE_MS, opens, running_job, settlement, spec
+from tests.support.store_values import LEASE_MS, finish_job, opens, running_job, settlement, spec, start_job
 
 JOBS, CALLS = 6, 4
 ACTIONS = ("open", "claim", "lose", "settle", "again", "abort", "fail", "give back", "keep", "root", "end")
@@ -46,7 +46,7 @@ class Tree:
             fields = {"parent_id": f"j{parent}", "depth": 1}
             child = spec(f"j{number}").model_copy(update=fields)
             store.children.open(f"j{parent}", self.epochs[parent], [child])
-            self.epochs.append(store.jobs.start(f"j{number}", f"root-{number}", LEASE_MS) or 0)
+            self.epochs.append(start_job(store, f"j{number}", f"root-{number}", LEASE_MS) or 0)
         store.batches.seal("b")
 
     def pay(self, job: int, one: Settlement) -> None:
@@ -102,7 +102,7 @@ class Tree:
         elif action == "root":
             calls.open(name, epoch, opens(f"r{call_id}", nanousd=amount, tokens=amount, role=Role.ROOT))
         elif action == "end" and amount > 40:
-            self.store.jobs.finish(name, epoch, Outcome(state=JobState.FAILED))
+            finish_job(self.store, name, epoch, Outcome(state=JobState.FAILED))
 
 
 def sums(client: redis.Redis, key: str) -> Counter[str]:
@@ -132,7 +132,7 @@ def test_each_ledger_is_the_sum_of_its_tree_whatever_happens(
     for step in plan.steps:
         tree.do(*step)
         assert store.audits.job("j0").differences == []
-    store.jobs.finish("j0", tree.epochs[0], Outcome(state=JobState.SUCCEEDED))
+    finish_job(store, "j0", tree.epochs[0], Outcome(state=JobState.SUCCEEDED))
     assert all(not tree.live(job) for job in range(JOBS))
     for job in range(JOBS):
         for call in range(CALLS):  # what was in flight reports at last

@@ -10,7 +10,16 @@ from rlm_dist.errors import SettingsError, Unreachable
 from rlm_dist.schema import JobState, Outcome
 from rlm_dist.store import CallState, Store, connect
 from tests.support.redis_servers import RedisServer, flavours, free_port, running, url_of
-from tests.support.store_values import LEASE_MS, at_once, counted, opens, running_job, settlement, spec
+from tests.support.store_values import (
+    LEASE_MS,
+    at_once,
+    counted,
+    finish_job,
+    opens,
+    running_job,
+    settlement,
+    spec,
+)
 
 THREADS = 8
 ROUNDS = 15
@@ -105,7 +114,7 @@ def test_a_patient_store_outlives_a_restart(tmp_path: Path) -> None:
             settling.join(timeout=30)
             assert settled == [True]
             assert store.calls.answers("j", ["a"]) == ["result a"]
-            assert store.jobs.finish("j", epoch, Outcome(state=JobState.SUCCEEDED)) is True
+            assert finish_job(store, "j", epoch, Outcome(state=JobState.SUCCEEDED)) is True
 
 
 def test_a_server_that_is_not_there_is_named_without_its_password() -> None:

@@ -7,11 +7,11 @@ import pytest
 from rlm_dist.operations.flower.handlers import worker_name
 
 
-class Known(NamedTuple):
+class Seen(NamedTuple):
     pid: int | None
 
 
-SEVERAL = {"root@h": Known(1), "root-depth1@h": Known(2), "sub@h": Known(3), "root@other": Known(1)}
+SEVERAL = {"root@h": Seen(1), "root-depth1@h": Seen(2), "sub@h": Seen(3), "root@other": Seen(1)}
 
 
 @pytest.mark.parametrize(

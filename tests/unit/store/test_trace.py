@@ -147,7 +147,7 @@ def test_what_could_not_be_stored_is_stored_the_next_time_in_order() -> None:
 
 
 def test_events_that_are_handed_over_stay_until_they_are_stored() -> None:
-    """The last event is made anew each time."""
+    """The last event is made again each time."""
     log, payloads, times = MemoryLog(), MemoryPayloads(), itertools.count(1)
     sink = TraceSink(log, "j1", payloads, now_ms=lambda: next(times))
     sink(EVENTS[1])
