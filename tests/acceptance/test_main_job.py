@@ -1,6 +1,7 @@
 """The main job through real worker processes, a real Redis server and real HTTP."""
 
 import json
+import queue
 import signal
 from collections import Counter
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 import pytest
 from pydantic import JsonValue
 
+from rlm_dist import Job
 from rlm_dist.schema import JobState, Message, Role
 from rlm_dist.schema.events import MessageAdded
 from rlm_dist.simulated import Fault, SimulatedEndpoint
@@ -232,6 +234,25 @@ def test_a_job_is_cancelled_while_its_calls_hang(make_bench: MakeBench) -> None:
         assert job.result(30).state is JobState.CANCELLED
         wait_until(lambda: endpoint.served.aborted == 8, timeout_s=30)
         assert job.cancel() is JobState.CANCELLED
+
+
+def test_a_job_that_is_cancelled_as_it_hands_in_its_answer_is_no_success(make_bench: MakeBench) -> None:
+    """The worker has the last reply before it notices the cancel."""
+    submitted = queue.SimpleQueue[Job]()
+
+    def reply(messages: Sequence[Message]) -> str:
+        submitted.get(timeout=60).cancel()
+        return "```repl\nFINAL('late')\n```"
+
+    with SimulatedEndpoint(root=reply) as endpoint:
+        bench = make_bench(endpoint)
+        bench.start(Role.ROOT, concurrency=1)
+        bench.wait_ready()
+        job = bench.client.submit("text", "Who is it?")
+        submitted.put(job)
+        result = job.result(RESULT_S)
+        assert (result.state, result.answer) == (JobState.CANCELLED, None)
+        assert same_as_served(bench, endpoint, [job.id])
 
 
 def test_two_hundred_sub_calls_from_threads_of_the_cell(make_bench: MakeBench) -> None:
