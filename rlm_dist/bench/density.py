@@ -121,8 +121,7 @@ def of_system(system: System, endpoint: SimulatedEndpoint, jobs: int) -> list[De
         asking = thread.submit(system.ask, jobs)
         try:
             first_s = _wait_for_turn(1, jobs, endpoint, asking, began)
-            endpoint.release()
-            endpoint.hold()  # those that waited go on; their next ones wait
+            endpoint.release_waiting()
             _wait_for_turn(2, jobs, endpoint, asking, began)
             live = _counted(system)
         finally:

@@ -162,9 +162,18 @@ class SimulatedEndpoint:
         """Let requests go on that a fault of kind ``hold`` keeps waiting, and all later ones."""
         self._loop.call_soon_threadsafe(self._released.set)
 
+    def release_waiting(self) -> None:
+        """Let only those go on that wait now; requests that come later wait, however soon they come."""
+        self._loop.call_soon_threadsafe(self._release_waiting)
+
     def hold(self) -> None:
         """Undo ``release``: a fault of kind ``hold`` keeps requests waiting again."""
         self._loop.call_soon_threadsafe(self._released.clear)
+
+    def _release_waiting(self) -> None:
+        """In one step of the loop, in which no request can come."""
+        self._released.set()
+        self._released.clear()
 
     def __enter__(self) -> Self:
         self._thread.start()

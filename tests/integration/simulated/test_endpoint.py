@@ -141,6 +141,28 @@ def test_faults_can_be_set_while_it_runs() -> None:
         assert endpoint.served.answered == 3
 
 
+def test_only_those_that_wait_are_released() -> None:
+    """A client whose request goes on asks again at once; it waits, as does one that came in between."""
+    with (
+        SimulatedEndpoint(faults=[Fault(kind="hold")]) as endpoint,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        route = f"{endpoint.url}/chat/completions"
+
+        def ask_twice(name: str) -> None:
+            for _ in range(2):
+                fetch(route, chat("simulated-sub", name))
+
+        asked = [threads.submit(ask_twice, name) for name in ("one", "two")]
+        wait_until(lambda: endpoint.served.in_flight == 2)
+        endpoint.release_waiting()
+        wait_until(lambda: endpoint.served.requests == 4)
+        assert endpoint.served.answered == endpoint.served.in_flight == 2
+        endpoint.release()
+        for each in asked:
+            each.result()
+
+
 def test_a_connection_that_comes_as_it_ends_is_closed() -> None:
     """Otherwise its client would wait until its own timeout: here, until the socket's."""
     for _ in range(5):
