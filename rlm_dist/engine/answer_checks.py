@@ -7,7 +7,6 @@ What the schema says is computed again when a job is replayed; the verdicts of t
 same value is reviewed once in a job: handed in again, it is refused again for the same reason.
 """
 
-import ast
 import hashlib
 import json
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pydantic import JsonValue
 
 from rlm_dist.engine.journal import Journal
 from rlm_dist.engine.parsing.json_values import read_json
+from rlm_dist.engine.parsing.syntax import literal_of
 from rlm_dist.json_schemas import JsonSchema, problems
 from rlm_dist.schema import FinalValue, JobSpec
 
@@ -122,7 +122,7 @@ def _read_value(text: str) -> JsonValue:
         if not literal.startswith(("{", "[")) or len(literal) > _MAX_LITERAL_CHARS:
             raise
         try:
-            value: JsonValue = json.loads(json.dumps(ast.literal_eval(literal), allow_nan=False))
+            value: JsonValue = json.loads(json.dumps(literal_of(literal), allow_nan=False))
         except (ValueError, TypeError, SyntaxError, MemoryError):
             value = None
         if value is None:

@@ -4,11 +4,12 @@ Only at the start of a line: not in a sentence, a list item, a quoted line or in
 at the balanced closing parenthesis. Parentheses in quotes do not count; an apostrophe is not a quote.
 """
 
-import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
+
+from rlm_dist.engine.parsing.syntax import literal_of
 
 _START = re.compile(r"^[ \t]*(?:\*\*|__)?(FINAL(?:_VAR)?)[ \t]*\(", re.MULTILINE)
 _QUOTED = re.compile(
@@ -107,7 +108,7 @@ def _unquote(argument: str) -> tuple[str, bool]:
     if not _STRING.match(argument):
         return argument, False
     try:
-        value = ast.literal_eval(argument)
+        value = literal_of(argument)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         value = _strip_quotes(argument)
     return (value, True) if isinstance(value, str) else (argument, False)

@@ -7,10 +7,10 @@ whether it is code depends on whether its names exist in the REPL.
 
 import ast
 import re
-import warnings
 from dataclasses import dataclass
 
 from rlm_dist.engine.parsing.programs import SourceText
+from rlm_dist.engine.parsing.syntax import expression_of
 
 _TEMPLATE = re.compile(r"\{[ \t]*([^\W\d][^{}\n]{0,200})\}")
 _NAME = re.compile(r"[^\W\d]\w*")
@@ -81,12 +81,10 @@ def template_names(text: str) -> frozenset[str]:
 
 
 def _parsed(source: str) -> ast.expr | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return ast.parse(source, mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-            return None
+    try:
+        return expression_of(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+        return None
 
 
 def _is_one_argument(text: str) -> bool:

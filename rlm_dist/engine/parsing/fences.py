@@ -8,11 +8,11 @@ compiles. The number of characters compiled in these trials is bounded.
 import ast
 import re
 import textwrap
-import warnings
 from dataclasses import dataclass
 from enum import Enum
 
 from rlm_dist.engine.parsing.programs import MAX_PARSED_CHARS, RUN_TAGS, compiles, tree_of
+from rlm_dist.engine.parsing.syntax import module_of
 
 _WRAPPER_TAGS = frozenset({"", "markdown", "md"})
 _OPEN = re.compile(r"([ \t]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?)(`{3,}|~{3,})[ \t]*([^\s`~]*)[ \t]*(.*)")
@@ -55,14 +55,12 @@ def _open_string(code: str) -> bool:
     """Whether the code ends inside a triple-quoted string."""
     if len(code) > MAX_PARSED_CHARS:
         return False
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            ast.parse(code)
-        except SyntaxError as error:
-            return "triple-quoted" in (error.msg or "")
-        except (ValueError, RecursionError, MemoryError, OverflowError):
-            return False
+    try:
+        module_of(code)
+    except SyntaxError as error:
+        return "triple-quoted" in (error.msg or "")
+    except (ValueError, RecursionError, MemoryError, OverflowError):
+        return False
     return False
 
 

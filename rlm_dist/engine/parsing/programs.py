@@ -7,9 +7,9 @@ import ast
 import builtins
 import re
 import textwrap
-import warnings
 from collections.abc import Iterator
 
+from rlm_dist.engine.parsing.syntax import module_of
 from rlm_dist.schema import REPL_NAMES
 
 RUN_TAGS = frozenset({"repl", "python", "py", "python3", "ipython", "pycon", "py3"})
@@ -57,12 +57,10 @@ def tree_of(code: str) -> ast.Module | None:
     """The syntax tree of ``code``; None if it is no complete Python program, or a very long one."""
     if len(code) > MAX_PARSED_CHARS:
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a bad escape in a string of the model's code is not worth a warning
-        try:
-            return ast.parse(code)
-        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-            return None
+    try:
+        return module_of(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+        return None
 
 
 def compiles(code: str) -> bool:

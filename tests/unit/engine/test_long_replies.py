@@ -53,6 +53,6 @@ def test_no_single_step_takes_long(name: str, fenced: bool) -> None:
     body = TEXTS[name] * (CHARS // len(TEXTS[name]))
     text = f"```repl\n{body}\n```" if fenced else f"{body}\n\n```repl\nFINAL(1)\n```"
     usual = min(longest_c_call_s(lambda: json.dumps(text)) for _ in range(3))
-    longest = longest_c_call_s(lambda: parse(text))
-    assert longest < 8 * usual
+    # The rest of the machine can make any single call long, but hardly one of each of three runs.
+    assert any(longest_c_call_s(lambda: parse(text)) < 8 * usual for _ in range(3))
     assert parse(text).blocks
