@@ -1,4 +1,4 @@
-"""Six fixes of kombu 5.7's Redis transport.
+"""Seven fixes of kombu 5.7's Redis transport.
 
 1. In kombu, a message that a worker holds counts as lost once it is older than the visibility timeout, even
    if the worker is alive. Here a live worker renews the time of the messages it holds. The timeout can then
@@ -16,10 +16,14 @@
    worker, and a task whose name is a list never ends. Here both are dropped, and logged without content.
 6. A worker that stops waits for the answer to its last BRPOP, which in kombu comes after a second. Here it
    comes after a quarter of one, at three commands a second more for a worker without work.
+7. kombu notes a message, and removes it, in two keys and one transaction. Here it is none: both commands
+   leave in one packet, a server that dies between them loses no more than one that dies before, and there
+   are two replies to read and not five.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import Empty
 from typing import Any
 
@@ -72,6 +76,15 @@ class _QoS(transport.QoS):
     """Renews the messages that it holds, and gives none back over a channel that is disconnected."""
 
     channel: Any
+
+    @contextmanager
+    def pipe_or_acquire(self, pipe: Any = None, client: Any = None) -> Iterator[Any]:
+        """The pipeline of whoever has one, or else a new one, which is no transaction."""
+        if pipe:
+            yield pipe
+        else:
+            with self.channel.conn_or_acquire(client) as client:
+                yield client.pipeline(transaction=False)
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> Any:
         """Renew our own messages, and requeue those of dead workers; kombu calls this every few seconds."""

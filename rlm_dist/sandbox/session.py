@@ -2,12 +2,11 @@
 
 All input is hostile until ``messages.parse`` accepts it; a process that breaks the protocol is ended.
 A process can fill only a bounded part of the host's memory: while too many calls are open, or their frames
-or unread answers are too large, nothing more is read from it. One thread writes to the process, so that
-nobody waits for one that reads nothing; a process that reads nothing for ``UNREAD_S`` is ended.
+or unread answers are too large, nothing more is read from it. Nobody waits for a process that reads nothing;
+one that reads nothing for ``UNREAD_S`` is ended.
 """
 
 import contextlib
-import queue
 import socket
 import threading
 import time
@@ -17,6 +16,7 @@ from typing import Protocol
 
 from rlm_dist.errors import CallError, FailureKind, ModelNotAllowed, ReplLost, RLMError, SandboxError
 from rlm_dist.json_schemas import JsonSchema
+from rlm_dist.sandbox.frame_writer import FrameWriter
 from rlm_dist.sandbox.host_work import HostWork
 from rlm_dist.sandbox.inside.frames import CHUNK_BYTES, MAX_FRAME, FrameError, encoded, pack, receive
 from rlm_dist.sandbox.messages import (
@@ -178,9 +178,7 @@ class ReplSession:
         self._children = children
         self._uploads = Uploads(children) if children is not None else None
         self._open: dict[tuple[str, int], int] = {}  # kind and id of a call → its bytes of memory
-        self._frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._unread_bytes = 0
-        self._unread_since = 0.0
+        self._writer = FrameWriter(channel, self._changed)
         self._stopwatch = Stopwatch()
         self._work = HostWork()
         self._reply: ChildMessage | None = None
@@ -189,8 +187,6 @@ class ReplSession:
         self._reason: str | None = None
         self._gone: str | None = None
         self._pool = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="llm_query")
-        self._writer = threading.Thread(target=self._write, name="repl-writer", daemon=True)
-        self._writer.start()
         self._reader = threading.Thread(target=self._read, name="repl-reader", daemon=True)
         self._reader.start()
 
@@ -225,7 +221,7 @@ class ReplSession:
                     pause = min(pause, limit_s - self._stopwatch.elapsed_s)
                 self._changed.wait(max(pause, 0))
             reply, self._reply = self._reply, None
-            unread = self._unread_bytes and time.monotonic() - self._unread_since > UNREAD_S
+            unread = self._writer.unread_bytes and time.monotonic() - self._writer.unread_since > UNREAD_S
         if unread:
             self.end("it did not read what was sent to it")
         elif reply is None and not self.process.alive():
@@ -268,28 +264,15 @@ class ReplSession:
             self._gone = self._gone or self._reason or ending
             self._changed.notify_all()
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._frames.put(None)
-        with contextlib.suppress(OSError):  # wakes the reader and the writer; the reader closes the socket
+        self._writer.end()
+        with contextlib.suppress(OSError):  # wakes both threads; the reader closes the socket
             self._channel.shutdown(socket.SHUT_RDWR)
 
     def _send(self, message: dict[str, object]) -> None:
-        """Pass a frame to the writer."""
-        frame = pack(message)
-        with self._changed:
-            if not self._unread_bytes:
-                self._unread_since = time.monotonic()
-            self._unread_bytes += len(frame)
-        self._frames.put(frame)
-
-    def _write(self) -> None:
-        """Write frames until the session ends; if the process is gone, the reader notices."""
-        with contextlib.suppress(OSError):
-            while (frame := self._frames.get()) is not None:
-                self._channel.sendall(frame)
-                with self._changed:
-                    self._unread_bytes -= len(frame)
-                    self._unread_since = time.monotonic()
-                    self._changed.notify_all()
+        try:
+            self._writer.send(pack(message))
+        except RuntimeError:
+            self.end("no thread can be started to write to it")
 
     def _read(self) -> None:
         reason = None
@@ -385,7 +368,7 @@ class ReplSession:
     def _admitted(self, size: int) -> int | None:
         """The shared memory lent to a call of this many bytes; None if there is no room for it yet."""
         fits = len(self._open) < _MAX_OPEN_CALLS and sum(self._open.values()) + size <= _MAX_OPEN_BYTES
-        if not fits or self._unread_bytes > _MAX_UNREAD_BYTES:
+        if not fits or self._writer.unread_bytes > _MAX_UNREAD_BYTES:
             return None
         if not self._open:
             return 0

@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+import redis
 from kombu import Connection
 
 from rlm_dist.broker.kombu_fixes import repair_broker
+from rlm_dist.store import connect
 from tests.support.redis_servers import RedisServer
 
 repair_broker()
@@ -86,6 +88,32 @@ def test_a_channel_keeps_one_client_a_pool(redis_server: RedisServer) -> None:
         with channel.conn_or_acquire() as replacement:
             assert replacement is not first
             assert replacement.ping()
+
+
+def test_a_message_is_acknowledged_without_a_transaction(redis_server: RedisServer) -> None:
+    with (
+        connection_to(redis_server) as connection,
+        connect(redis_server.admin_url, client_name="test-admin") as admin,
+    ):
+        queue = connection.SimpleQueue("rlm.test.noted")
+        queue.put({"n": 1})
+        message: Any = queue.get(timeout=10)
+        channel = message.channel
+        with channel.conn_or_acquire() as client:
+            tag = message.delivery_tag
+            assert client.hexists(channel.unacked_key, tag)
+            assert client.zscore(channel.unacked_index_key, tag) is not None
+            before = transactions(admin)
+            message.ack()
+            assert transactions(admin) == before
+            assert not client.hexists(channel.unacked_key, tag)
+            assert client.zscore(channel.unacked_index_key, tag) is None
+
+
+def transactions(admin: redis.Redis) -> int:
+    """How many transactions the server has run."""
+    stats: Any = admin.info("commandstats")
+    return int(stats.get("cmdstat_exec", {}).get("calls", 0))
 
 
 def age(channel: Any, tag: str) -> None:
