@@ -1,12 +1,13 @@
 """The windows of root models: named by the user, learned from errors, or published."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from rlm_dist.errors import CallError
 from rlm_dist.root_worker.fan_out import FanOut
 from rlm_dist.schema import Message
 
-_MOST_LEARNED = 100
+_MOST_MODELS = 100
 
 
 class ModelWindows:
@@ -14,7 +15,7 @@ class ModelWindows:
 
     def __init__(self, own: Mapping[str, int], published: Callable[[str], int | None]) -> None:
         self._own = own
-        self._published = published
+        self._published = lru_cache(_MOST_MODELS)(published)  # every turn asks
         self._learned: dict[str, int] = {}
 
     def tokens(self, model: str) -> int | None:
@@ -23,7 +24,7 @@ class ModelWindows:
 
     def learn(self, model: str, tokens: int) -> None:
         """Take note of the window that an endpoint's error names."""
-        if model in self._learned or len(self._learned) < _MOST_LEARNED:
+        if model in self._learned or len(self._learned) < _MOST_MODELS:
             self._learned[model] = tokens
 
 

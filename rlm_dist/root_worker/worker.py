@@ -28,7 +28,6 @@ from rlm_dist.errors import (
     Superseded,
     Unreachable,
 )
-from rlm_dist.llm.endpoints import endpoints_of
 from rlm_dist.llm.failures import shown_url
 from rlm_dist.llm.prices import published_window
 from rlm_dist.root_worker.answer_review import make_review
@@ -100,8 +99,8 @@ class RootWorker(Worker):
         self._is_shared = jobs > 1
         self._stopping = stopping
         self._urls = [
-            {shown_url(endpoint.url.rstrip("/")) for endpoint in endpoints_of(settings, role)}
-            for role in Role
+            {shown_url(endpoint.url.rstrip("/")) for endpoint in endpoints}
+            for endpoints in self.endpoints.values()
         ]
         self._prompt_texts = read_prompts(settings.prompts)
         self._windows = ModelWindows(settings.windows, self._published_window)
@@ -117,7 +116,7 @@ class RootWorker(Worker):
 
     def _published_window(self, model: str) -> int | None:
         """The smallest window that the endpoints of the root model have by the published data."""
-        endpoints = endpoints_of(self.settings, Role.ROOT)
+        endpoints = self.endpoints[Role.ROOT]
         windows = [published_window(endpoint.named(model), endpoint.url) for endpoint in endpoints]
         return min((window for window in windows if window), default=None)
 

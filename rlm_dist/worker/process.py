@@ -72,11 +72,12 @@ class Worker:
             patience_s=REDIS_PATIENCE_S,
         )
         self.contexts = ContextCache(settings.home / "cache" / "contexts", self.blobs)
-        endpoints = {role: endpoints_of(settings, role) for role in Role}
-        self.llm = self._open_llm(role, endpoints, slots)
+        # Read once: what is written into the file while jobs run is for workers that start later.
+        self.endpoints = {each: endpoints_of(settings, each) for each in Role}
+        self.llm = self._open_llm(role, self.endpoints, slots)
         self.accounts = Accounts(
             prices=Prices(settings.prices),
-            endpoints=endpoints,
+            endpoints=self.endpoints,
             resolve=self.llm.resolve_model,
             on_end=metrics.call_ended,
         )

@@ -46,3 +46,17 @@ def test_a_worker_does_not_start_with_a_bad_file(make_bench: MakeBench, tmp_path
         )
         assert worker.process.wait(60) == 2
         assert "RLM_ENDPOINTS: endpoint 1: url: Field required" in worker.text()
+
+
+def test_what_is_written_into_the_file_later_fails_no_job(make_bench: MakeBench, tmp_path: Path) -> None:
+    """A file that is being edited would fail the jobs that run; it is for workers that start later."""
+    file = tmp_path / "endpoints.toml"
+    with SimulatedEndpoint() as endpoint:
+        file.write_text(f'[[endpoint]]\nurl = "{endpoint.url}"\n')
+        bench = make_bench(endpoint)
+        bench.start(Role.ROOT, concurrency=1, RLM_ENDPOINTS=str(file))
+        bench.start(Role.SUB, concurrency=1)
+        bench.wait_ready()
+        file.write_text("[[endpoint]]\nurl = ")
+        result = bench.client.submit("Who is number 1?", "Label the first 1 lines.").result(150)
+        assert result.answer_json == {"human being": 1}, result.error
