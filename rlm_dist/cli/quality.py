@@ -135,8 +135,6 @@ def run(
             _run(settings, folder, record, out)
         report = make_report(folder)
     _finish(folder, report, out)
-    if ablate is not None:
-        _compare_with_rlm(folder, report, out)
 
 
 def _given_settings(*, local: bool, oracle: bool) -> Settings:
@@ -253,21 +251,6 @@ def _pairs(records: Sequence[RunRecord], names: Sequence[str]) -> list[tuple[str
 
 def _label(record: RunRecord, method: str, runs: int) -> str:
     return f"{record.id} {method}" if runs == 2 else method
-
-
-def _compare_with_rlm(folder: RunFolder, report: QualityReport, out: Output) -> None:
-    """Note what each variant of ``rlm`` changed."""
-    rows = folder.rows()
-    seed = report.run.choice.seed
-    of = {name: [row for row in rows if row.method == name] for name in report.run.methods}
-    found = [
-        each
-        for name in report.run.methods
-        if name.startswith(f"{RLM}/")
-        for each in differences(of[RLM], of[name], names=(RLM, name), seed=seed)
-    ]
-    for line in difference_lines(found, table, simulated=report.simulated):
-        out.note(line)
 
 
 def _finish(folder: RunFolder, report: QualityReport, out: Output) -> None:

@@ -8,7 +8,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import fmean, median
 
+from rlm_dist.bench.quality_runs.comparison import (
+    QualityDifference,
+    Table,
+    difference_lines,
+    differences,
+)
 from rlm_dist.bench.quality_runs.folder import RunFolder, RunRecord
+from rlm_dist.bench.quality_runs.methods import RLM
 from rlm_dist.bench.quality_runs.models import SIMULATED
 from rlm_dist.bench.quality_runs.published import FIGURE_HEAD, PublishedFigure, beside, figure_cells
 from rlm_dist.bench.quality_runs.router import Router, router_lines
@@ -61,12 +68,16 @@ class QualityRowSummary(Wire):
 
 
 class QualityReport(Wire):
-    """The report of a run; ``simulated`` says that its models were played."""
+    """The report of a run; ``simulated`` says that its models were played.
+
+    ``variants`` has what each variant of ``rlm`` that the run has changed, beside ``rlm`` itself.
+    """
 
     run: RunRecord
     models: dict[str, tuple[str, ...]]
     simulated: bool
     rows: tuple[QualityRowSummary, ...]
+    variants: tuple[QualityDifference, ...]
     router: Router | None
     published: tuple[PublishedFigure, ...]
 
@@ -81,15 +92,24 @@ def make_report(folder: RunFolder) -> QualityReport:
     order = {name: place for place, name in enumerate(record.methods)}
     keys = sorted(groups, key=lambda key: (key[0], key[1], order.get(key[2], len(order))))
     models = {name: batch.models for name, batch in folder.batches().items()}
+    variants = [name for name in record.methods if name.startswith(f"{RLM}/")]
     figures = dict.fromkeys(figure for task, tokens, _ in keys for figure in beside(task, tokens))
     return QualityReport(
         run=record,
         models=models,
         simulated=is_simulated(record, models.values()),
         rows=tuple(summary_of(groups[key], asked=asked[key[:2]], seed=record.choice.seed) for key in keys),
+        variants=tuple(
+            each for name in variants for each in _changed(folder.rows(), name, record.choice.seed)
+        ),
         router=folder.read_value("router.json", Router),
         published=tuple(figures),
     )
+
+
+def _changed(rows: Sequence[QualityRow], variant: str, seed: int) -> list[QualityDifference]:
+    first, second = ([row for row in rows if row.method == name] for name in (RLM, variant))
+    return differences(first, second, names=(RLM, variant), seed=seed)
 
 
 def is_simulated(record: RunRecord, models: Iterable[Sequence[str]]) -> bool:
@@ -140,7 +160,6 @@ def _spread(costs: Sequence[float]) -> MoneySpread:
     return MoneySpread(total=sum(costs), mean=fmean(costs), median=median(costs), p95=percentile(costs, _P95))
 
 
-Table = Callable[[Sequence[Sequence[str]]], Iterator[str]]
 _HEAD = (
     "TASK",
     "TOKENS",
@@ -173,6 +192,9 @@ def report_lines(report: QualityReport, table: Table) -> Iterator[str]:
     yield ""
     yield f"Calls, tokens and time of a job, on average{mark}"
     yield from table([_USE_HEAD, *map(_use_cells, report.rows)])
+    if report.variants:
+        yield ""
+        yield from difference_lines(report.variants, table, simulated=report.simulated)
     if report.router:
         yield ""
         yield from router_lines(report.router)

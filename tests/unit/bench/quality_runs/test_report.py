@@ -93,6 +93,25 @@ def test_every_table_of_simulated_models_says_so(tmp_path: Path) -> None:
     )
 
 
+def test_the_variants_of_a_method_stand_beside_it(tmp_path: Path) -> None:
+    """``base`` is another method, and a variant without results has no differences yet."""
+    rows = [
+        row("a", "rlm", 0.0),
+        row("b", "rlm", 1.0),
+        row("a", "rlm/coder", 1.0),
+        row("b", "rlm/coder", 1.0),
+        row("a", "base", 1.0),
+    ]
+    methods = record("rlm", "rlm/coder", "rlm/small", "base")
+    report = make_report(run_folder(tmp_path, methods, [item("a"), item("b")], rows))
+    (found,) = report.variants
+    assert (found.first, found.second, found.pairs) == ("rlm", "rlm/coder", 2)
+    assert found.score.difference.mean == 0.5
+    (line,) = [line for line in report_lines(report, table) if "+50.0" in line]
+    assert line.split()[:3] == ["rlm", "rlm/coder", "oolong"]
+    assert make_report(run_folder(tmp_path / "other", record("base"), [item("a")], rows[-1:])).variants == ()
+
+
 def test_a_run_without_results_says_so_and_one_under_way_says_how_far_it_is(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, record("rlm"), [item("a"), item("b")], [])
     assert list(report_lines(make_report(folder), table))[-1] == "no job has ended yet"
