@@ -78,6 +78,8 @@ def load_labelled(source: str) -> LabelledSet:
     if source.startswith(HF_PREFIX):
         return _checked(_hugging_face(source.removeprefix(HF_PREFIX)), source)
     path = Path(source)
+    if not path.exists():
+        raise InputError((f"{one_line(source)}: No such file or directory",))
     if path.is_dir():
         path /= _TREC_FILE
     try:

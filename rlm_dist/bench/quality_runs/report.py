@@ -84,10 +84,10 @@ class QualityReport(Wire):
 
 def make_report(folder: RunFolder) -> QualityReport:
     """The report of a run as far as it is."""
-    record = folder.record()
+    record, rows = folder.record(), folder.rows()
     asked = Counter((item.task, item.tokens) for item in folder.items())
     groups: dict[tuple[str, int, str], list[QualityRow]] = defaultdict(list)
-    for row in folder.rows():
+    for row in rows:
         groups[row.task, row.tokens, row.method].append(row)
     order = {name: place for place, name in enumerate(record.methods)}
     keys = sorted(groups, key=lambda key: (key[0], key[1], order.get(key[2], len(order))))
@@ -99,9 +99,7 @@ def make_report(folder: RunFolder) -> QualityReport:
         models=models,
         simulated=is_simulated(record, models.values()),
         rows=tuple(summary_of(groups[key], asked=asked[key[:2]], seed=record.choice.seed) for key in keys),
-        variants=tuple(
-            each for name in variants for each in _changed(folder.rows(), name, record.choice.seed)
-        ),
+        variants=tuple(each for name in variants for each in _changed(rows, name, record.choice.seed)),
         router=folder.read_value("router.json", Router),
         published=tuple(figures),
     )

@@ -82,7 +82,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, name: str, content: bytes, 
         load_labelled(str(tmp_path / name))
 
 
-@pytest.mark.parametrize("name", ["none.csv", "none.tgz", "none.label"])
+@pytest.mark.parametrize("name", ["none", "none.csv", "none.tgz", "none.label"])
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=rf"{name}: No such file"):
         load_labelled(str(tmp_path / name))
