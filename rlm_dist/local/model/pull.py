@@ -96,7 +96,7 @@ def _pull_known(model: Model, home: Path, sha256: str, progress: Progress, say: 
         _check_disk(draft.parent, model.size_bytes, model.name)
         fetched = draft.with_name(f"{draft.name}.hub")
         try:
-            fetch_from_hub(model.hub, fetched, show)
+            fetch_from_hub(model.hub, fetched, model.size_bytes, show)
         except Unreachable as error:
             say(f"{model.name}: not from its makers, {error}")
             return False

