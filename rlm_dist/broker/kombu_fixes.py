@@ -18,7 +18,8 @@
    comes after a quarter of one, at three commands a second more for a worker without work.
 7. kombu notes a message, and removes it, in two keys and one transaction. Here it is none: both commands
    leave in one packet, a server that dies between them loses no more than one that dies before, and there
-   are two replies to read and not five.
+   are two replies to read and not five. Messages that are acknowledged in one round of a worker's loop leave
+   together.
 """
 
 import time
@@ -30,6 +31,7 @@ from typing import Any
 import redis
 import structlog
 from celery.worker import state
+from kombu.asynchronous import get_event_loop
 from kombu.exceptions import OperationalError
 from kombu.transport import redis as transport
 from kombu.transport import virtual
@@ -76,6 +78,32 @@ class _QoS(transport.QoS):
     """Renews the messages that it holds, and gives none back over a channel that is disconnected."""
 
     channel: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._acknowledged: list[str] = []
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge a message, in a worker together with others of the same round of its loop."""
+        virtual.QoS.ack(self, delivery_tag)
+        self._acknowledged.append(delivery_tag)
+        loop = get_event_loop()
+        if loop is None:
+            self._send_acknowledged()
+        elif len(self._acknowledged) == 1:
+            loop.call_soon(self._send_acknowledged)
+
+    def _send_acknowledged(self) -> None:
+        tags, self._acknowledged = self._acknowledged, []
+        if tags:
+            with self.pipe_or_acquire() as pipe:
+                pipe.zrem(self.unacked_index_key, *tags).hdel(self.unacked_key, *tags).execute()
+
+    def restore_unacked_once(self, stderr: Any = None) -> Any:
+        """Acknowledge what still waits, and give back the other messages."""
+        if self.channel.is_connected():
+            self._send_acknowledged()
+        return super().restore_unacked_once(stderr)
 
     @contextmanager
     def pipe_or_acquire(self, pipe: Any = None, client: Any = None) -> Iterator[Any]:

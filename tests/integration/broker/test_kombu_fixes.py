@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import redis
 from kombu import Connection
+from kombu.asynchronous import Hub, set_event_loop
 
 from rlm_dist.broker.kombu_fixes import repair_broker
 from rlm_dist.store import connect
@@ -108,6 +109,39 @@ def test_a_message_is_acknowledged_without_a_transaction(redis_server: RedisServ
             assert transactions(admin) == before
             assert not client.hexists(channel.unacked_key, tag)
             assert client.zscore(channel.unacked_index_key, tag) is None
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_a_worker_acknowledges_messages_together(redis_server: RedisServer, closes: bool) -> None:
+    """In the next round of its loop, or as its channel closes; one that it has not acknowledged goes back."""
+    hub = Hub()
+    set_event_loop(hub)
+    try:
+        with connection_to(redis_server) as connection:
+            queue = connection.SimpleQueue("rlm.test.together")
+            for n in range(3):
+                queue.put({"n": n})
+            messages: list[Any] = [queue.get(timeout=10) for _ in range(3)]
+            channel = messages[0].channel
+            tags = [message.delivery_tag for message in messages]
+            for message in messages[:2]:
+                message.ack()
+            with channel.conn_or_acquire() as client:
+                assert all(client.hexists(channel.unacked_key, tag) for tag in tags)
+            if closes:
+                channel.close()
+            else:
+                hub.run_once()
+        with connection_to(redis_server) as connection:
+            other: Any = connection.channel()
+            with other.conn_or_acquire() as client:
+                assert not any(client.hexists(other.unacked_key, tag) for tag in tags[:2])
+            left = connection.SimpleQueue("rlm.test.together").get(timeout=10)
+            assert left.payload == {"n": 2}
+            left.ack()
+    finally:
+        set_event_loop(None)
+        hub.close()
 
 
 def transactions(admin: redis.Redis) -> int:
