@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer  # type: ignore[import-untyped]  # it ships no types
 
 from rlm_dist.errors import SandboxError
@@ -16,10 +17,14 @@ from tests.support.key_leaks import end_all_jobs, leaked_keys
 from tests.support.redis_servers import RedisServer, flavours, running
 from tests.support.side_by_side import SideBySide, longest_first
 
+# An example may take long where the machine has other work, too.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 
 def pytest_configure() -> None:
     """Let Ctrl-C reach the processes that tests start: a shell's background jobs ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings.load_profile("busy machine")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -123,7 +123,7 @@ def assert_sums(tree: Tree, client: redis.Redis) -> None:
 
 
 @given(plans)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_each_ledger_is_the_sum_of_its_tree_whatever_happens(
     store: Store, redis_client: redis.Redis, redis_admin: redis.Redis, plan: Plan
 ) -> None:

@@ -53,7 +53,7 @@ def test_the_paths_of_files_are_no_texts(tmp_path: Path) -> None:
     assert joined(path) == ["text a", "text b"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(strings=st.lists(TEXT, min_size=1), piece=st.integers(1, 9))
 def test_the_strings_of_a_json_value_come_as_they_were(
     tmp_path: Path, strings: list[str], piece: int

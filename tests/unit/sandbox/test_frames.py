@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rlm_dist import json_schemas
@@ -294,7 +294,6 @@ def _values(value: object) -> int:
     return 0
 
 
-@settings(deadline=None)
 @given(JSON)
 @example(["\\", '\\"', '"[', "[{,", '\\\\",'])
 def test_values_are_counted_as_they_are_whatever_is_in_texts(value: object) -> None:

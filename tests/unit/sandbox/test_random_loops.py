@@ -117,7 +117,7 @@ PROGRAMS = st.tuples(st.one_of(LOOPS, LOOPS, LOOPS, COMPREHENSIONS), st.booleans
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(PROGRAMS, min_size=1, max_size=2), st.integers(0, 1000), st.integers(0, 6), st.integers(1, 40)
 )
