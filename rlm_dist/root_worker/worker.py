@@ -62,6 +62,8 @@ from rlm_dist.store.journals import Entries
 from rlm_dist.store.trace import TraceSink
 from rlm_dist.worker.call_ids import part_of
 from rlm_dist.worker.failpoints import failpoint
+from rlm_dist.worker.free_memory import give_back_free_memory
+from rlm_dist.worker.heartbeats import PeriodicThread
 from rlm_dist.worker.mcp_config import read_servers
 from rlm_dist.worker.mcp_servers import McpServers
 from rlm_dist.worker.metrics import Unmeasured
@@ -76,6 +78,7 @@ log = structlog.get_logger()
 # The costs of later ones are added when they end.
 _LAST_CALLS_S = 5.0
 _LAST_CALLS_POLL_S = 0.1
+_FREE_MEMORY_S = 5.0
 _BEFORE_START = 0  # what JobStore.take_up returns if it ended the job
 
 
@@ -113,6 +116,7 @@ class RootWorker(Worker):
             log.warning("fork_server_not_started", error=str(error))
         self._own_processes = OwnProcesses(stopping, metrics)
         self._leases = LeaseKeeper(self.store.jobs, stopping=stopping, waits=self._endpoint_away)
+        self._memory = PeriodicThread(give_back_free_memory, period_s=_FREE_MEMORY_S, name="memory")
 
     def _published_window(self, model: str) -> int | None:
         """The smallest window that the endpoints of the root model have by the published data."""
@@ -130,6 +134,7 @@ class RootWorker(Worker):
 
     def close(self) -> None:
         """Close the REPLs and MCP servers, and all that ``Worker`` closes."""
+        self._memory.close()
         self._leases.close()
         self._repls.close()
         self._mcp_servers.close()

