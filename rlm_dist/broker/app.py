@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import celery
 import kombu
 
-from rlm_dist.broker.event_batches import batch_events
 from rlm_dist.errors import SettingsError
 from rlm_dist.schema import Priority, Role
 from rlm_dist.settings import Settings
@@ -60,8 +59,6 @@ def make_app(settings: Settings, role: Role | None = None) -> celery.Celery:
         task_publish_retry_policy={"max_retries": 120, "interval_start": 0.1, "interval_max": 2.0},
         broker_transport_options=_transport_options(settings, role),
     )
-    if role is not None:
-        batch_events(app)
     return app
 
 

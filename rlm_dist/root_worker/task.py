@@ -9,6 +9,7 @@ from celery.signals import worker_init, worker_shutdown, worker_shutting_down
 
 from rlm_dist.broker.app import AGAIN_QUEUE, ROOT_TASK, queue
 from rlm_dist.broker.backpressure import limit_intake
+from rlm_dist.broker.event_batches import batch_events
 from rlm_dist.broker.kombu_fixes import repair_broker
 from rlm_dist.errors import NoAnswer
 from rlm_dist.root_worker.task_state import root_request, show_outcome
@@ -37,6 +38,7 @@ def add_root_task(app: Celery, settings: Settings) -> None:
     repair_broker()
     stopping = threading.Event()
     ending: list[threading.Timer] = []
+    batch_events(app)
     wake = limit_intake(app, lambda: not stopping.is_set())
 
     worker_init.connect(load_and_freeze, weak=False)  # a full collection stops all jobs

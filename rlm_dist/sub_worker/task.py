@@ -12,6 +12,7 @@ from celery.signals import (
 
 from rlm_dist.broker.app import SUB_TASK
 from rlm_dist.broker.backpressure import limit_intake
+from rlm_dist.broker.event_batches import batch_events
 from rlm_dist.broker.kombu_fixes import repair_broker
 from rlm_dist.broker.pool import defer_end
 from rlm_dist.otel.spans import HEADER
@@ -34,6 +35,7 @@ def add_sub_task(app: Celery, settings: Settings) -> None:
     workers: list[SubWorker] = []
     port = MetricsPort(settings, Role.SUB)
     repair_broker()
+    batch_events(app)
     wake = limit_intake(app, lambda: not any(worker.calls.has_enough() for worker in workers))
 
     worker_init.connect(

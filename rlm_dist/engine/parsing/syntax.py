@@ -2,7 +2,7 @@
 
 CPython 3.11 counts the depth of the tree that it makes in one place for all threads. A collection of garbage
 may let another thread run meanwhile; if that parses too, the count is wrong, and one of both gets SystemError
-or a RecursionError for source that is not deep (python/cpython#106905). Filters of warnings are shared too.
+or a RecursionError for source that is not deep (CPython's gh-106905). Filters of warnings are shared too.
 
 All functions raise what ``ast`` raises for source that is no Python: SyntaxError, ValueError, RecursionError,
 MemoryError or OverflowError.
