@@ -22,15 +22,15 @@ def batch_events(app: Celery) -> None:
 
         def start(self, parent: Any) -> None:
             """Send at intervals only. Celery still sends at once what fills its buffer."""
-            dispatcher = parent.event_dispatcher
-            dispatcher.on_send_buffered = None
-            self._timer, self._flush = parent.timer, dispatcher.flush
-            self._entry = self._timer.call_repeatedly(_INTERVAL_S, self._flush)
+            self._dispatcher = dispatcher = parent.event_dispatcher
+            if dispatcher is not None:  # else Celery's options turn events off
+                dispatcher.on_send_buffered = None
+                self._entry = parent.timer.call_repeatedly(_INTERVAL_S, dispatcher.flush)
 
         def stop(self, parent: Any) -> None:
             """Send the last ones."""
-            del parent
-            self._timer.cancel(self._entry)
-            self._flush()
+            if self._dispatcher is not None:
+                parent.timer.cancel(self._entry)
+                self._dispatcher.flush()
 
     app.steps["consumer"].add(EventBatches)

@@ -90,8 +90,8 @@ class _QoS(transport.QoS):
         loop = get_event_loop()
         if loop is None:
             self._send_acknowledged()
-        elif len(self._acknowledged) == 1:
-            loop.call_soon(self._send_acknowledged)
+        else:
+            loop.call_soon(self._send_acknowledged)  # the first of a round sends them all
 
     def _send_acknowledged(self) -> None:
         tags, self._acknowledged = self._acknowledged, []

@@ -15,13 +15,26 @@ def consumer_of(flushed: list[int]) -> Any:
     return SimpleNamespace(event_dispatcher=dispatcher, timer=Timer())
 
 
-def test_events_leave_at_intervals_and_at_the_end() -> None:
+def step_of(consumer: Any) -> Any:
+    """The step that an application gets, for this consumer."""
     app = Celery("test", set_as_current=False)
     batch_events(app)
+    (step_class,) = app.steps["consumer"]
+    return step_class(consumer)
+
+
+def test_a_worker_without_events_starts_and_stops() -> None:
+    consumer = SimpleNamespace(event_dispatcher=None, timer=Timer())
+    step = step_of(consumer)
+    step.start(consumer)
+    step.stop(consumer)
+    assert not consumer.timer.queue
+
+
+def test_events_leave_at_intervals_and_at_the_end() -> None:
     flushed: list[int] = []
     consumer = consumer_of(flushed)
-    (step_class,) = app.steps["consumer"]
-    step = step_class(consumer)
+    step = step_of(consumer)
     step.start(consumer)
     assert consumer.event_dispatcher.on_send_buffered is None
     (entry,) = consumer.timer.queue
