@@ -57,14 +57,14 @@ def test_a_server_that_forgets_a_script_again_and_again_is_told_until_it_runs(
 def test_sums_stay_exact_while_connections_are_cut(
     store: Store, redis_client: redis.Redis, each_redis_server: RedisServer
 ) -> None:
+    """Each thread cuts all connections now and then, whatever the other threads do with theirs."""
     epoch = running_job(store)
-    stop = threading.Event()
+    one_at_a_time = threading.Lock()
     killed = []
 
-    def kill() -> None:
-        with redis.Redis.from_url(each_redis_server.admin_url, client_name="killer") as killer:
-            while not stop.wait(0.01):
-                killed.append(killer.client_kill_filter(_type="normal", skipme=True))
+    def cut(killer: redis.Redis) -> None:
+        with one_at_a_time:
+            killed.append(killer.client_kill_filter(_type="normal", skipme=True))
 
     def work(number: int) -> int:
         with connect(each_redis_server.url, client_name="victim") as client:
@@ -78,16 +78,12 @@ def test_sums_stay_exact_while_connections_are_cut(
                 assert patient.calls.settle("j", f"sub-{number}", [settlement(name, nanousd=3)]) == [True]
                 patient.jobs.note_cache_hits("j", 1)
                 patient.journals.append_events("j", [name])
+                if index % 3 == number % 3:
+                    cut(killer)
             return won
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
+    with redis.Redis.from_url(each_redis_server.admin_url, client_name="killer") as killer:
         won = at_once(THREADS, work)
-    finally:
-        stop.set()
-        killer.join()
-
     calls, costs = THREADS * ROUNDS, store.jobs.costs("j")
     assert sum(killed) > THREADS
     assert sum(won) == costs.sub_llm_calls == costs.cache_hits == calls
