@@ -179,7 +179,7 @@ def hub(
 ) -> Iterator[str]:
     """An address that serves these bytes, saying that they are ``length``.
 
-    With ``at_most``, an answer breaks off after so many, and ranges are served. ``asked`` gets the range of
+    With ``at_most``, an answer breaks off after that many, and ranges are served. ``asked`` gets the range of
     each request.
     """
 
