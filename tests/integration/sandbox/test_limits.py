@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rlm_dist.local.child_python import import_variables
+from rlm_dist.sandbox.frame_writer import FrameWriter
 from rlm_dist.sandbox.host import Sandbox, SandboxLimits
 from rlm_dist.sandbox.level import Level
 from rlm_dist.sandbox.process import PlainStart
@@ -99,6 +100,19 @@ def test_looking_up_a_variable_never_hangs(context: Path, monkeypatch: pytest.Mo
         found = repl.resolve("x")
         assert (found.found, found.final) == (True, None)
         assert shown(repl, "1") == "1\n"
+
+
+def test_a_repl_that_cannot_be_written_to_ends(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its socket is full, and no thread can be started that waits for room."""
+
+    def refuse(_: FrameWriter, frame: bytes) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with over(context, SHORT) as repl:
+        monkeypatch.setattr(FrameWriter, "send", refuse)
+        result = repl.run("1")
+        assert result.state_lost
+        assert "no thread can be started to write to it" in (result.error or "")
 
 
 @pytest.mark.parametrize(
