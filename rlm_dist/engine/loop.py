@@ -157,7 +157,7 @@ class _Loop:
         self._limits: dict[str, ReachedLimit] = {}
         self._peek = ""  # the prompt family's program
         self._first_message: Callable[[str], Message]
-        self._answers = TextAnswers(repl.resolve, self._run_cell)
+        self._answers = TextAnswers(repl.resolve)
         self._repeats = RepeatedErrors()
         self._draft: str | None = None
         self._last_words: str | None = None
@@ -454,7 +454,7 @@ class _Loop:
         is_code = parsed is not None and not parsed.wordlike
         if not self._code_ran and not is_code and self._spec.early_final == "refuse" and not at_limit:
             return AnswerDecision(note=prompts.LOOK_FIRST)
-        decision = self._answers.accept(answer, parsed, reply)
+        decision = self._answers.accept(answer, parsed, reply, self._run_cell)
         if decision.final is not None and not self._code_ran:
             self._mark("early_final", "answered before any code ran")
         return decision

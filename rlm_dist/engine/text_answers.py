@@ -14,6 +14,8 @@ from rlm_dist.engine.parsing.expressions import Expression, template_names, unma
 from rlm_dist.engine.parsing.programs import assigned_names
 from rlm_dist.schema import REPL_NAMES, FinalValue, Resolved
 
+RunCell = Callable[[int, str], BlockResult]
+
 _PATH = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*|\[[^\[\]\n]{1,200}\])*")
 _NAME = re.compile(r"[^\W\d]\w*")
 _WORDS = REPL_NAMES - {"answer"}  # never looked up for a text answer, in which they are plain words
@@ -45,16 +47,10 @@ class AnswerDecision(NamedTuple):
 
 
 class TextAnswers:
-    """The answers that a job's model hands in as text.
+    """The answers that a job's model hands in as text; ``look_up`` finds a variable of the REPL."""
 
-    ``look_up`` finds a variable of the REPL; ``run_cell`` runs code there as the block with that index.
-    """
-
-    def __init__(
-        self, look_up: Callable[[str], Resolved], run_cell: Callable[[int, str], BlockResult]
-    ) -> None:
+    def __init__(self, look_up: Callable[[str], Resolved]) -> None:
         self._look_up = look_up
-        self._run_cell = run_cell
         self._names: set[str] = set()
         self._unread: list[str] = []  # code whose names are not in it yet: most jobs never need them
 
@@ -70,8 +66,13 @@ class TextAnswers:
         self._names.update(*map(assigned_names, blocks))
         return self._names
 
-    def accept(self, answer: TextAnswer, parsed: Expression | None, reply: ParsedReply) -> AnswerDecision:
-        """What becomes of the answer; ``parsed`` is its argument, if that is an expression."""
+    def accept(
+        self, answer: TextAnswer, parsed: Expression | None, reply: ParsedReply, run_cell: RunCell
+    ) -> AnswerDecision:
+        """What becomes of the answer; ``parsed`` is its argument, if that is an expression.
+
+        ``run_cell`` runs code in the REPL as the block with that index.
+        """
         text = answer.argument
         literal = AnswerDecision(FinalValue(text, None, "FINAL"))
         bare = unmarked(text)
@@ -93,7 +94,7 @@ class TextAnswers:
                 return decision
         if bare.lower().strip("<>") in _PLACEHOLDERS:
             return AnswerDecision(note=prompts.PLACEHOLDER)
-        return literal if parsed is None else self._accept_expression(text, parsed, reply)
+        return literal if parsed is None else self._accept_expression(text, parsed, reply, run_cell)
 
     def _accept_variable(self, path: str, reply: ParsedReply) -> AnswerDecision | None:
         """Hand in the value of a variable; None if it does not exist."""
@@ -107,7 +108,9 @@ class TextAnswers:
     def _refuse_variable(self, path: str) -> AnswerDecision:
         return AnswerDecision(note=prompts.unknown_variable(path, self.resolve(path).names))
 
-    def _accept_expression(self, text: str, parsed: Expression, reply: ParsedReply) -> AnswerDecision:
+    def _accept_expression(
+        self, text: str, parsed: Expression, reply: ParsedReply, run_cell: RunCell
+    ) -> AnswerDecision:
         """Evaluate what is Python; words that only parse as Python are the answer as they stand."""
         if parsed.wordlike:
             names = [name for name in parsed.names[:_MAX_NAMES] if not self._is_variable(name)]
@@ -120,7 +123,7 @@ class TextAnswers:
                 return AnswerDecision(note=prompts.unknown_words(text, names, live))
         if reply.unfenced or reply.reassigns(parsed.names):
             return AnswerDecision(note=prompts.UNFENCED_CODE)
-        cell = self._run_cell(len(reply.blocks), parsed.code)
+        cell = run_cell(len(reply.blocks), parsed.code)
         return AnswerDecision(cell.result.final, prompts.EVALUATED, cell)
 
     def _is_variable(self, name: str) -> bool:

@@ -48,6 +48,7 @@ class JobLease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._keeper.remove(self)
+        self._stops.clear()  # they refer to what refers to this: the job would stay in memory for a while
 
     @property
     def used_s(self) -> float:

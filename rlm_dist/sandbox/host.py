@@ -206,8 +206,8 @@ class Sandbox:
         ``began_ns`` is the Unix time that the block's first reading of the clock returns; None means now.
 
         Raises:
-            RLMError: what ``query`` raised (except CallError) or what was passed to ``abort``. The process is
-                ended, except after LimitExceeded, which leaves it for ``resolve``.
+            RLMError: what ``query`` raised (a CallError if it is fatal) or what was passed to ``abort``. The
+                process is ended, except after LimitExceeded, which leaves it for ``resolve``.
             SandboxError: the sandbox was not started, or was closed meanwhile.
         """
         session = self._require_session()

@@ -53,8 +53,8 @@ _ReplyAnswer = dict[str, str | bool]  # an answer in a reply frame
 class Query(Protocol):
     """Serves ``llm_query``; called from several threads at once.
 
-    Returns one answer for each prompt, in order. CallError fails only these calls, ModelNotAllowed is raised
-    where they were asked for, and other errors end the cell.
+    Returns one answer for each prompt, in order. CallError fails only these calls unless it is fatal,
+    ModelNotAllowed is raised where they were asked for, and other errors end the cell.
     """
 
     def __call__(self, prompts: Sequence[tuple[Message, ...]], model: str | None) -> list[Answer]: ...
@@ -427,6 +427,8 @@ class ReplSession:
         except ModelNotAllowed as error:
             return [{"refused": str(error)}] * count
         except (CallError, ReplLost) as error:
+            if isinstance(error, CallError) and error.fatal:
+                self.fail(error)
             return [{"failure": str(error)}] * count
         except BaseException as error:  # noqa: BLE001  # the edge of a thread: ``run`` raises it
             self.fail(error)

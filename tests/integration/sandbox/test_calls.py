@@ -232,6 +232,14 @@ def test_a_call_error_of_the_query_fails_these_calls_alone(context: Path) -> Non
         assert (result.calls, result.failed_calls) == (2, 2)
 
 
+def test_a_call_error_that_every_call_would_meet_ends_the_cell(context: Path) -> None:
+    def query(prompts: Prompts, model: str | None) -> list[Answer]:
+        raise CallError(FailureKind.AUTH, "wrong key")
+
+    with over(context, query) as repl, pytest.raises(CallError, match="auth: wrong key"):
+        repl.run("for _ in range(3):\n    try: llm_query('q')\n    except LLMQueryError: pass")
+
+
 def test_21_calls_from_threads_are_under_way_at_the_same_time(context: Path) -> None:
     together = threading.Barrier(8, timeout=20)
 

@@ -2,11 +2,13 @@
 
 import pytest
 
+from rlm_dist.engine import loop
 from rlm_dist.engine.failure_hints import FAILURE_HINTS
 from rlm_dist.engine.journal import BudgetHint
 from rlm_dist.errors import CallError, Cancelled, FailureKind, LimitExceeded, Superseded
 from rlm_dist.schema import CellResult, JobLimits, JobState, Message
 from tests.support.fake_repl import FakeRepl, Run, reply
+from tests.support.garbage import freed_without_collector
 
 LOOK = "```repl\nprint(context)\nn = len(context)\n```"
 HAND_IN = "```repl\nFINAL(n)\n```"
@@ -22,6 +24,11 @@ def test_the_model_looks_at_the_context_and_hands_in_its_answer() -> None:
     assert (run.outcome.state, run.answer, run.outcome.answer_json) == (JobState.SUCCEEDED, "9", 9)
     assert run.outcome.iterations == 2
     assert "some text" in run.script.last_message()
+
+
+def test_nothing_of_a_loop_stays_in_memory_after_its_end() -> None:
+    with freed_without_collector(loop._Loop):
+        assert Run(LOOK, "FINAL(n + 1)").answer == "10"
 
 
 @pytest.mark.parametrize("prompts", ["coder", "frugal", "small"])

@@ -11,6 +11,7 @@ from rlm_dist.root_worker.job_lease import JobLease
 from rlm_dist.root_worker.lease_keeper import LeaseKeeper
 from rlm_dist.schema import Costs, JobRecord, JobSpec, JobState
 from rlm_dist.store.jobs import JobStore, Renewal, RenewalReply
+from tests.support.garbage import freed_without_collector
 from tests.support.store_values import spec
 from tests.support.waiting import wait_until
 
@@ -67,6 +68,20 @@ def reasons(lease: JobLease) -> list[RLMError]:
     found: list[RLMError] = []
     lease.on_lost(found.append)
     return found
+
+
+def test_a_run_does_not_stay_in_memory_after_its_lease(kept: Kept) -> None:
+    class Run:
+        def __init__(self, lease: JobLease) -> None:
+            self.lease = lease
+            lease.on_lost(self.stop)
+
+        def stop(self, error: RLMError) -> None:
+            raise error
+
+    with freed_without_collector(Run, JobLease), kept.lease("a") as lease:
+        Run(lease)
+        del lease
 
 
 def test_all_leases_are_renewed_in_one_trip_while_they_are_open(kept: Kept) -> None:
