@@ -29,7 +29,14 @@ def trec_like(rows: int = 600) -> LabelledSet:
         LabelledRow(f"{' '.join(rng.choices(_WORDS, k=8)).replace('||', '|')} {number}", rng.choice(labels))
         for number in range(rows)
     )
-    return LabelledSet(name="trec_coarse", noun="questions", rows=made, prompt_tokens=168, line_tokens=39)
+    return LabelledSet(
+        name="trec_coarse",
+        noun="questions",
+        described="The answer to each",
+        rows=made,
+        prompt_tokens=168,
+        line_tokens=39,
+    )
 
 
 def two_labels() -> LabelledSet:

@@ -53,6 +53,8 @@ class LabelledRow(NamedTuple):
 class LabelledSet:
     """Rows in the order of their source; ``noun`` is what the intro of a window calls them.
 
+    ``described`` is what has a label: a line or, as with TREC's questions, what it asks for. A model that is
+    not told takes a question about a person's age for one with the label "human being".
     ``prompt_tokens`` and ``line_tokens`` are OOLONG's own figures for its sets, which fix how many lines a
     window has. Without them the lines are measured.
     """
@@ -60,6 +62,7 @@ class LabelledSet:
     name: str
     rows: tuple[LabelledRow, ...]
     noun: str = "texts"
+    described: str = "Each"
     prompt_tokens: int | None = None
     line_tokens: int | None = None
 
@@ -127,7 +130,12 @@ def _trec(path: Path) -> LabelledSet:
             raise at_line(path, number, InputError(("begins with no label of TREC",)))
         pairs.append((text, TREC_LABELS[coarse]))
     return LabelledSet(
-        name="trec_coarse", noun="questions", rows=_rows(pairs), prompt_tokens=168, line_tokens=39
+        name="trec_coarse",
+        noun="general-knowledge questions",
+        described="The answer to each",
+        rows=_rows(pairs),
+        prompt_tokens=168,
+        line_tokens=39,
     )
 
 

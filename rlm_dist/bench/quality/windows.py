@@ -48,6 +48,7 @@ class LabelledWindow:
 
     source: str
     noun: str
+    described: str
     length: int
     seed: int
     temperature: int
@@ -70,8 +71,9 @@ class LabelledWindow:
         return digest_of(self.labelled_text)
 
     def _with(self, lines: Iterator[str]) -> str:
-        intro = _intro(len(self.lines), self.noun, self.labels, "Below are")
-        recall = _intro(len(self.lines), self.noun, self.labels, "To recall: above are")
+        count = len(self.lines)
+        intro = _intro("Below are", count, self.noun, self.described, self.labels)
+        recall = _intro("To recall: above are", count, self.noun, self.described, self.labels)
         return "\n".join([intro, "", *lines, "", recall])
 
 
@@ -94,7 +96,8 @@ def line_count(dataset: LabelledSet, length: int) -> int:
     """How many lines a window of ``length`` tokens has."""
     prompt, line = dataset.prompt_tokens, dataset.line_tokens or _measured(dataset)
     if prompt is None:
-        prompt = 2 * tokens_of(_intro(len(dataset.rows), dataset.noun, dataset.labels, "Below are"))
+        intro = _intro("Below are", len(dataset.rows), dataset.noun, dataset.described, dataset.labels)
+        prompt = 2 * tokens_of(intro)
     return math.floor((_FILLED * length - prompt - _ANSWER_TOKENS) / line)
 
 
@@ -122,6 +125,7 @@ def make_window(dataset: LabelledSet, *, length: int, seed: int) -> LabelledWind
     return LabelledWindow(
         source=dataset.name,
         noun=dataset.noun,
+        described=dataset.described,
         length=length,
         seed=seed,
         temperature=temperature,
@@ -156,10 +160,10 @@ def _shuffled_again(rows: Sequence[LabelledRow], label: str, seed: float) -> Ite
         yield from with_label
 
 
-def _intro(count: int, noun: str, labels: Sequence[str], beginning: str) -> str:
+def _intro(beginning: str, count: int, noun: str, described: str, labels: Sequence[str]) -> str:
     names = ", ".join(labels)
     return (
-        f"{beginning} {count} {noun}, one a line. Each has exactly one of these {len(labels)} labels: "
+        f"{beginning} {count} {noun}, one a line. {described} has exactly one of these {len(labels)} labels: "
         f"{names}.\nThe questions are about the labels of all {count} lines together. "
         "Work out the exact answer from the lines; an estimate or a guess does not do."
     )

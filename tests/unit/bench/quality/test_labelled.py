@@ -27,12 +27,9 @@ def test_trec_is_read_in_latin_1_with_the_names_of_its_labels(tmp_path: Path) ->
         LabelledRow("What 's a| b ?", "abbreviation"),
         LabelledRow("Where is Málaga ?", "location"),
     )
-    assert (found.name, found.noun, found.line_tokens, found.prompt_tokens) == (
-        "trec_coarse",
-        "questions",
-        39,
-        168,
-    )
+    assert (found.name, found.line_tokens, found.prompt_tokens) == ("trec_coarse", 39, 168)
+    # OOLONG's own windows say so, too: what is described is not the question.
+    assert (found.noun, found.described) == ("general-knowledge questions", "The answer to each")
     assert load_labelled(str(tmp_path / "train_5500.label")) == found
 
 

@@ -134,6 +134,7 @@ def test_the_format_of_a_window(dataset: LabelledSet) -> None:
     for part in (intro, recall):
         assert str(len(shown)) in part
         assert all(label in part for label in dataset.labels)
+        assert f"{dataset.described} has exactly one of these {len(dataset.labels)} labels: " in part
 
 
 def test_no_row_comes_twice_while_others_of_its_label_are_left() -> None:
