@@ -258,7 +258,10 @@ class Connection:
         except TROUBLE as error:
             failure = to_call_error(error, self._address(path), self._secrets(prompts))
         # Raised outside the handler: else its context would be the client's error, which holds the request.
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # else it and this frame, which has the prompt, would keep each other in memory
 
     def _address(self, path: str) -> str:
         """The address of a route; a query in the endpoint's address, such as Azure's version, is kept."""

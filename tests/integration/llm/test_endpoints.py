@@ -8,8 +8,10 @@ import pytest
 from rlm_dist.errors import FailureKind
 from rlm_dist.llm import LLM, RetryPolicy
 from rlm_dist.llm.endpoints import Endpoint
+from rlm_dist.llm.failures import HTTPRefusal
 from rlm_dist.schema import CallRequest, CallResult, Message, Role
 from rlm_dist.simulated import Fault, SimulatedEndpoint
+from tests.support.garbage import freed_without_collector
 
 NOWHERE = "http://127.0.0.1:1/v1"  # nothing listens on this reserved port
 FAST = RetryPolicy(base_s=0.001, cap_s=0.005)
@@ -53,6 +55,13 @@ def ask(llm: LLM, calls: int, *, at_once: int) -> Sequence[CallResult]:
 def status(code: int, **headers: str) -> Fault:
     """A fault that answers everything with an HTTP status."""
     return Fault(kind="status", status=code, headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+
+def test_a_refusal_does_not_keep_its_prompt_in_memory(stack: ExitStack) -> None:
+    llm = llm_of(stack, Endpoint(served_by(stack, Fault(kind="status", status=500, on=(0, 1))).url))
+    with freed_without_collector(HTTPRefusal):
+        (result,) = ask(llm, 1, at_once=1)
+        assert (result.attempts, result.failure) == (3, None)
 
 
 def test_calls_go_by_weight(stack: ExitStack) -> None:
