@@ -2,8 +2,8 @@
 """Worked examples for small models, which copy an example's code with new literals.
 
 There is one for each kind of task that such a model can do: summarise, narrow the text down by words and ask about
-the rest, find a stated fact by its pattern, label rows and compute from the labels, list or count the rows that
-meet conditions. The conditions stand in a comment first: a small model that does not write them down forgets all
+the rest, find a stated fact by its pattern, label rows and compare or count by their labels, rank values by how many
+rows have them, list or count the rows that meet conditions. The conditions stand in a comment first: a small model that does not write them down forgets all
 but one. The examples are short, because a local model's window is small and its processor reads slowly.
 """
 
@@ -95,6 +95,48 @@ price = sum(row["label"] == "price" for row in hits)
 delivery = sum(row["label"] == "delivery" for row in hits)
 print(price, delivery)
 FINAL("Topic: " + ("price" if price > delivery else "delivery"))
+```""",
+    ),
+    Shot(
+        _text(27_300),
+        "How many of the messages of the shops Derby, Leeds and Hull are about staff?",
+        """\
+What it holds:
+Messages of customers, each about one of: delivery, price, quality, staff.
+`rows` has its 198 records, each a dict with these fields:
+- day: days (datetime.date) from 2024-01-02 to 2024-12-30
+- shop: 'Derby', 'Hull', 'Leeds', 'York'
+- text: texts such as 'It broke on the first day.'
+No field holds the labels. First run this line, which sets row["label"]: label(rows, 'text', ['delivery', 'price', 'quality', 'staff'])""",
+        """\
+```repl
+label(rows, 'text', ['delivery', 'price', 'quality', 'staff'])
+# conditions: shop is Derby, Leeds or Hull, label is staff. Asked for: how many
+hits = [row for row in rows if row["shop"] in ("Derby", "Leeds", "Hull") and row["label"] == "staff"]
+print(len(hits), hits[:2])
+FINAL(len(hits))
+```""",
+    ),
+    Shot(
+        _text(58_100),
+        "Which city has the second most parcels that are not lost? Give the answer in the form 'City: [X]'.",
+        """\
+What it holds:
+parcel,city,state,kilos
+P-301,Bergen,late,4
+`rows` has its 931 records, each a dict with these fields:
+- parcel: texts such as 'P-301'
+- city: texts such as 'Bergen'
+- state: 'late', 'lost', 'sent'
+- kilos: numbers such as 4, from 1 to 30""",
+        """\
+```repl
+from collections import Counter
+# conditions: state is not lost. Asked for: the city with the second most parcels
+hits = [row for row in rows if row["state"] != "lost"]
+ranked = Counter(row["city"] for row in hits).most_common()
+print(ranked[:3])
+FINAL(f"City: {ranked[1][0]}")
 ```""",
     ),
     Shot(

@@ -4,6 +4,7 @@ import pytest
 
 from rlm_dist.engine import prompts
 from rlm_dist.engine.prompts.families import PromptTexts, check_family
+from rlm_dist.engine.prompts.shots import SHOTS
 from rlm_dist.errors import SettingsError
 from rlm_dist.schema import JobLimits
 from tests.support.fake_repl import FakeRepl, Run
@@ -24,7 +25,7 @@ def test_its_output_joins_the_first_message() -> None:
     assert chat[-1].role == "user"
     assert "- name: 'Ada', 'Jon'" in chat[-1].content
     assert chat[-1].content.endswith(prompts.GO_ON)
-    assert [message.role for message in chat] == ["system", *["user", "assistant"] * 6, "user"]
+    assert [message.role for message in chat] == ["system", *["user", "assistant"] * len(SHOTS), "user"]
     assert run.outcome.iterations == 1
 
 
