@@ -53,8 +53,7 @@ class LabelledRow(NamedTuple):
 class LabelledSet:
     """Rows in the order of their source; ``noun`` is what the intro of a window calls them.
 
-    ``described`` is what has a label: a line or, as with TREC's questions, what it asks for. A model that is
-    not told takes a question about a person's age for one with the label "human being".
+    ``described`` is what the intro says has a label: a line or, as OOLONG's windows of TREC say, its answer.
     ``prompt_tokens`` and ``line_tokens`` are OOLONG's own figures for its sets, which fix how many lines a
     window has. Without them the lines are measured.
     """

@@ -3,8 +3,9 @@
 
 There is one for each kind of task that such a model can do: summarise, narrow the text down by words and ask about
 the rest, find a stated fact by its pattern, label rows and compare or count by their labels, rank values by how many
-rows have them, list or count the rows that meet conditions. The conditions stand in a comment first: a small model that does not write them down forgets all
-but one. The examples are short, because a local model's window is small and its processor reads slowly.
+rows have them, list or count the rows that meet conditions. The conditions stand in a comment first: a small model
+that does not write them down forgets all but one. The examples are short, because a local model's window is small and
+its processor reads slowly.
 """
 
 from typing import NamedTuple
