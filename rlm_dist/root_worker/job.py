@@ -73,7 +73,7 @@ class RootJob:
         self._repl = repl
         self._sink = emit
         self._review = review
-        self._session = self._session_of(accounts)
+        self._accounts = accounts
         self._has_journal = taken.has_journal
         self._shares_budget = taken.shares_budget
 
@@ -85,7 +85,7 @@ class RootJob:
             Parked: if the job has to go back to the queue.
             RLMError: if the REPL cannot be started, or the store cannot be reached.
         """
-        session = self._session
+        session = self._session_of()
         keeps_code = self._spec.session is not None
         entries = self._journal.read() if self._has_journal else ()
         journal = Journal(entries, self._journal.write, self._sample, keeps_code=keeps_code)
@@ -110,19 +110,19 @@ class RootJob:
                     session.keep()
             return outcome
         finally:
-            self._repl.sandbox.close()
+            self._repl.close()
             self._fan_out.close()
             if self._children is not None:
                 self._children.close()
 
-    def _session_of(self, accounts: Accounts) -> SessionRebuild | None:
+    def _session_of(self) -> SessionRebuild | None:
         """What the job's session has to rebuild; None if there is nothing."""
         place = self._spec.session
         if place is None or not (place.position or place.added):
             return None
         return SessionRebuild(
             self._spec, place, store=self._store, payloads=self._payloads,
-            accounts=accounts, repl=self._repl, emit=self._emit,
+            accounts=self._accounts, repl=self._repl, emit=self._emit,
         )  # fmt: skip
 
     def _emit(self, event: Event) -> None:

@@ -38,7 +38,7 @@ class JobRepl:
         self._on_lost = on_lost
         self._traceparent = traceparent
         # What is to run in a REPL that has just been restarted, before anything else.
-        self.on_restart: Callable[[], object] = lambda: None
+        self.on_restart: Callable[[], object] = _nothing
         queries = self._queries
         self.sandbox = make_sandbox(queries.query, queries.query_ahead, queries.typed_query)
 
@@ -86,8 +86,17 @@ class JobRepl:
         """The description of the job's tools for the model; empty if it has none."""
         return self._tools.docs if self._tools is not None else ""
 
+    def close(self) -> None:
+        """End the REPL; what was to run after a restart is let go of, as it may refer to this."""
+        self.on_restart = _nothing
+        self.sandbox.close()
+
     def abort(self, error: RLMError) -> None:
         """Stop the running cell and the calls of tools: they raise ``error``."""
         if self._tools is not None:
             self._tools.abort(error)
         self.sandbox.abort(error)
+
+
+def _nothing() -> None:
+    """What runs after a restart unless a session says otherwise."""
