@@ -2,13 +2,18 @@
 
 A small model guesses the form of lines, parses them wrongly and forgets conditions. So records are read here
 into ``rows``, with numbers and days as such, and the model is shown the names and values of their fields.
+The modules and names that its code forgets to import are there, too.
 Forms that are read: JSON lines, comma- or tab-separated lines with a header, ``key=value`` fields, and
 ``Key: value`` fields between bars.
 """
 
 PEEK = '''\
+import csv, json, re
+from collections import Counter
+from datetime import date, datetime
+
+
 def read_rows(text):
-    import csv, json, re
     lines = [line for line in text.splitlines() if line.strip()]
     first = lines[0] if lines else ""
     fields = re.compile(r'(?:^|(?<=\\s))([\\w.-]+)=("[^"]*"|\\S+)').findall
@@ -44,9 +49,6 @@ def read_rows(text):
 
 
 def typed(rows):
-    import re
-    from datetime import datetime
-
     def number(value):
         if isinstance(value, (int, float)):
             return value
@@ -74,7 +76,8 @@ def show(rows):
         values = [row.get(name) for row in rows]
         kinds = sorted(set(map(str, values)))
         if hasattr(values[0], "year"):
-            print(f"- {name}: days (datetime.date) from {min(values)} to {max(values)}")
+            first, last = (f"date({day.year}, {day.month}, {day.day})" for day in (min(values), max(values)))
+            print(f"- {name}: days from {first} to {last}")
         elif len(kinds) <= 12 and max(map(len, kinds)) < 60:
             print(f"- {name}: {', '.join(map(repr, sorted(set(values), key=str)))}")
         elif all(isinstance(value, (int, float)) for value in values):
@@ -84,20 +87,27 @@ def show(rows):
 
 
 def label(rows, field, labels):
-    """Set row["label"] of each row to the label that fits its field best, by asking the sub-model."""
+    """Set row["label"] of each row to the label that fits its field best, by asking the sub-model.
+
+    Nothing is asked twice. If a row gets no label this is an error, as all counts would be wrong.
+    """
     if len(rows) > 1000:
         raise ValueError("too many rows to read: narrow them down by their fields first")
     labels = sorted(set(labels))
     ask = f"{about}Which of the labels fits this one best: {', '.join(labels)}?\\n"
-    schema = {"type": "string", "enum": labels}
-    found = llm_query_batched([ask + str(row[field])[:2000] for row in rows], schema=schema)
-    for row, value in zip(rows, found):
-        row["label"] = value
+    prompts = [ask + str(row[field])[:2000] for row in rows]
+    new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in labelled]
+    found = llm_query_batched(new, schema={"type": "string", "enum": labels}) if new else []
+    labelled.update((prompt, value) for prompt, value in zip(new, found) if value in labels)
+    failed = [str(value) for value in found if value not in labels]
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {len(new)} rows got no label; the first: {failed[0][:300]}")
+    for row, prompt in zip(rows, prompts):
+        row["label"] = labelled[prompt]
 
 
 def stated_labels(text):
     """The line of the beginning that lists labels, as in "each is one of: a, b, c.", and the labels."""
-    import re
     for line in text[:2000].splitlines():
         words = r"\\b(?:labels|categories|classes|topics|kinds|one of)\\b[^.:]*: ([^.]+)"
         found = re.search(words, line)
@@ -118,6 +128,7 @@ def show_missing_labels(rows, labels):
 
 
 about = ""
+labelled = {}
 rows = []
 if isinstance(context, str):
     if len(context) < 50_000_000:

@@ -26,6 +26,16 @@ def _text(chars: int) -> ContextInfo:
     return ContextInfo(kind="str", chars=chars, items=1)
 
 
+_LABEL = "label(rows, 'text', ['delivery', 'price', 'quality', 'staff'])"
+_MESSAGES = f"""\
+What it holds:
+Messages of customers, each about one of: delivery, price, quality, staff.
+`rows` has its 243 records, each a dict with these fields:
+- day: days from date(2023, 11, 2) to date(2024, 12, 30)
+- shop: 'Derby', 'Hull', 'Leeds', 'York'
+- text: texts such as 'It broke on the first day.'
+No field holds the labels. First run this line, which sets row["label"]: {_LABEL}"""
+
 SHOTS = (
     Shot(
         _text(12_300),
@@ -68,7 +78,6 @@ The clinic opens at eight.
 Patients wait in the hall.""",
         """\
 ```repl
-import re
 places = [m.start() for m in re.finditer("Okafor", context)]
 near = [context[max(0, p - 150):p + 150] for p in places]
 found = re.findall(r"Okafor\\D{0,60}?(\\d+)", " ".join(near))
@@ -78,49 +87,65 @@ FINAL(found[0] if found else llm_query("What is the phone extension of Dr. Okafo
     ),
     Shot(
         _text(31_900),
-        "In the messages of the shop York, do customers write more often about price or about delivery? Give the answer in the form 'Topic: [X]'.",
-        """\
-What it holds:
-Messages of customers, each about one of: delivery, price, quality, staff.
-`rows` has its 243 records, each a dict with these fields:
-- day: days (datetime.date) from 2024-01-02 to 2024-12-30
-- shop: 'Leeds', 'York'
-- text: texts such as 'It broke on the first day.'
-No field holds the labels. First run this line, which sets row["label"]: label(rows, 'text', ['delivery', 'price', 'quality', 'staff'])""",
-        """\
+        "Among the messages of the shop York, is the label 'price' more common than, less common than, or as common as the label 'delivery'? Give the answer in the form 'Answer: price is [X] delivery'.",
+        _MESSAGES,
+        f"""\
 ```repl
-label(rows, 'text', ['delivery', 'price', 'quality', 'staff'])
-# conditions: shop is York. Asked for: price or delivery
-hits = [row for row in rows if row["shop"] == "York"]
-price = sum(row["label"] == "price" for row in hits)
-delivery = sum(row["label"] == "delivery" for row in hits)
+{_LABEL}
+# conditions: shop is York. Asked for: which is more common, price or delivery
+count = Counter(row["label"] for row in rows if row["shop"] == "York")
+price, delivery = count["price"], count["delivery"]
 print(price, delivery)
-FINAL("Topic: " + ("price" if price > delivery else "delivery"))
+FINAL("Answer: price is " + ("more common than" if price > delivery else "less common than" if price < delivery else "as common as") + " delivery")
 ```""",
     ),
     Shot(
-        _text(27_300),
-        "How many of the messages of the shops Derby, Leeds and Hull are about staff?",
-        """\
-What it holds:
-Messages of customers, each about one of: delivery, price, quality, staff.
-`rows` has its 198 records, each a dict with these fields:
-- day: days (datetime.date) from 2024-01-02 to 2024-12-30
-- shop: 'Derby', 'Hull', 'Leeds', 'York'
-- text: texts such as 'It broke on the first day.'
-No field holds the labels. First run this line, which sets row["label"]: label(rows, 'text', ['delivery', 'price', 'quality', 'staff'])""",
-        """\
+        _text(31_900),
+        "Among the messages of these shops alone: Derby, Leeds, Hull: how many have the label 'staff'? Give the answer in the form 'Answer: [X]'.",
+        _MESSAGES,
+        f"""\
 ```repl
-label(rows, 'text', ['delivery', 'price', 'quality', 'staff'])
-# conditions: shop is Derby, Leeds or Hull, label is staff. Asked for: how many
-hits = [row for row in rows if row["shop"] in ("Derby", "Leeds", "Hull") and row["label"] == "staff"]
+{_LABEL}
+# conditions: label is staff, shop is Derby, Leeds or Hull. Asked for: how many
+hits = [row for row in rows if row["label"] == "staff" and row["shop"] in ("Derby", "Leeds", "Hull")]
 print(len(hits), hits[:2])
-FINAL(len(hits))
+FINAL(f"Answer: {{len(hits)}}")
+```""",
+    ),
+    Shot(
+        _text(31_900),
+        "From Mar 5, 2024 to Apr 12, 2024: which of the shops Leeds and York has more messages with the label 'price'? Give the answer in the form 'Shop: [X]'.",
+        _MESSAGES,
+        f"""\
+```repl
+{_LABEL}
+# conditions: label is price, shop is Leeds or York, day from date(2024, 3, 5) to date(2024, 4, 12). Asked for: shop with more
+hits = [row for row in rows if row["label"] == "price" and row["shop"] in ("Leeds", "York")]
+hits = [row for row in hits if date(2024, 3, 5) <= row["day"] <= date(2024, 4, 12)]
+ranked = Counter(row["shop"] for row in hits).most_common()
+print(ranked[:3])
+FINAL(f"Shop: {{ranked[0][0]}}")
+```""",
+    ),
+    Shot(
+        _text(31_900),
+        "In how many months, of each year, have more messages the label 'staff' than the label 'quality'?",
+        _MESSAGES,
+        f"""\
+```repl
+{_LABEL}
+# conditions: label is staff or quality, for each month. Asked for: how many months with more staff than quality
+months = sorted({{(row["day"].year, row["day"].month) for row in rows}})
+count = Counter((row["day"].year, row["day"].month, row["label"]) for row in rows)
+more = [month for month in months if count[(*month, "staff")] > count[(*month, "quality")]]
+names = [date(*month, 1).strftime("%B %Y") for month in more]
+print(len(more), names[:3])
+FINAL(len(more))
 ```""",
     ),
     Shot(
         _text(58_100),
-        "Which city has the second most parcels that are not lost? Give the answer in the form 'City: [X]'.",
+        "Which city has the second most parcels? Give the answer in the form 'City: [X]'.",
         """\
 What it holds:
 parcel,city,state,kilos
@@ -132,10 +157,8 @@ P-301,Bergen,late,4
 - kilos: numbers such as 4, from 1 to 30""",
         """\
 ```repl
-from collections import Counter
-# conditions: state is not lost. Asked for: the city with the second most parcels
-hits = [row for row in rows if row["state"] != "lost"]
-ranked = Counter(row["city"] for row in hits).most_common()
+# conditions: none. Asked for: the city with the second most parcels
+ranked = Counter(row["city"] for row in rows).most_common()
 print(ranked[:3])
 FINAL(f"City: {ranked[1][0]}")
 ```""",

@@ -104,7 +104,7 @@ if no field holds what is asked.
 with answer["ready"] = True.
 - context_0, context_1, … and context_paths are there when several texts or files were given. SHOW_VARS() \
 lists the variables, history has the earlier output. rlm_query is llm_query here.
-- Long output is cut.
+- Counter, date, datetime, csv, json and re are imported. Long output is cut.
 """
 
 CHILDREN = """\

@@ -46,7 +46,7 @@ def peeked(context: object, **names: Any) -> tuple[FakeRepl, CellResult]:
                 {"name": "Ada", "joined": date(2024, 2, 1), "points": 4.5},
                 {"name": "Jon", "joined": date(2023, 12, 30), "points": 2.0},
             ],
-            "- joined: days (datetime.date) from 2023-12-30 to 2024-02-01",
+            "- joined: days from date(2023, 12, 30) to date(2024, 2, 1)",
         ),
         (TABS, [{"name": "Ada", "points": "007"}, {"name": "Jon", "points": "x"}], "- points: '007', 'x'"),
         (
@@ -163,3 +163,28 @@ def test_label_asks_about_each_row() -> None:
     assert [row["label"] for row in rows] == ["good", "bad"]
     with pytest.raises(ValueError, match="narrow them down"):
         label([{"text": "x"}] * 1001, "text", ["good", "bad"])
+
+
+def test_label_asks_nothing_twice_and_takes_no_failure_for_a_label() -> None:
+    asked: list[str] = []
+
+    def fail_once(prompts: list[str], schema: object) -> list[str]:
+        failing = "?\nb" if not asked else "none"
+        asked.extend(prompt.rpartition("\n")[2] for prompt in prompts)
+        return ["the endpoint is away" if prompt.endswith(failing) else "good" for prompt in prompts]
+
+    repl, _ = peeked("text", llm_query_batched=fail_once)
+    rows = [{"text": text} for text in "abca"]
+    label: Callable[..., None] = repl.space["label"]
+    with pytest.raises(RuntimeError, match="1 of 3 rows got no label; the first: the endpoint is away"):
+        label(rows, "text", ["good", "bad"])
+    assert "label" not in rows[0]
+    label(rows, "text", ["good", "bad"])
+    label(rows, "text", ["good", "bad"])
+    assert [row["label"] for row in rows] == ["good"] * 4
+    assert asked == ["a", "b", "c", "b"]
+
+
+def test_the_names_that_code_forgets_to_import_are_there() -> None:
+    repl, _ = peeked("text")
+    assert repl.run("Counter, date(2024, 1, 1), datetime.now, csv, json, re", 0).error is None

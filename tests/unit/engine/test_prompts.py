@@ -29,15 +29,14 @@ def test_all_but_the_last_message_is_the_same_for_every_job(family: str) -> None
     assert one[:-1] == other[:-1]
 
 
-def test_the_examples_of_small_are_programs_of_five_kinds_in_a_small_window() -> None:
-    assert len(SHOTS) >= 4
+def test_the_examples_of_small_are_programs_and_leave_room_in_a_small_window() -> None:
     for shot in SHOTS:
         code = re.fullmatch(r"```repl\n(.*)\n```", shot.reply, re.DOTALL)
         assert code is not None
         assert "FINAL(" in code[1]
         ast.parse(code[1])
     chars = sum(len(message.content) for message in prompts.opening(spec(prompts="small")))
-    assert chars < 8500
+    assert chars < 10_000  # some 2,800 tokens of 8,192
 
 
 @pytest.mark.parametrize(
