@@ -176,7 +176,7 @@ class CellRunner:
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc, assignment]
         set_handler(signal.SIGINT, self._interrupt)
         if self._reserve is None:
-            with contextlib.suppress(MemoryError):  # still full; the next block may free some
+            with contextlib.suppress(MemoryError, OSError):  # still full; the next block may free some
                 bytes(3 * _RESERVE_BYTES)  # fails if the reserve would leave that block no room to run in
                 self._reserve = _reserved()
 

@@ -132,6 +132,15 @@ def test_19_memory_that_blows_up_is_an_observation(context: Path, code: str) -> 
         assert shown(repl, "x = None\nkept") == "1\n"
 
 
+def test_a_repl_that_cannot_map_memory_for_its_reserve_goes_on(context: Path) -> None:
+    """Another thread may take what there was room for; ``mmap`` says so by an error of the system."""
+    refuse = "def refuse(*_):\n    raise OSError(12, 'Cannot allocate memory')\n"
+    with over(context, SandboxLimits(memory_bytes=300 << 20)) as repl:
+        result = repl.run(f"{refuse}import mmap\nreal, mmap.mmap = mmap.mmap, refuse\nbytearray(2 << 30)")
+        assert "MemoryError" in (result.error or "")
+        assert shown(repl, "mmap.mmap = real\n1") == "1\n"
+
+
 def test_memory_is_by_default_a_gibibyte_for_a_small_context(context: Path) -> None:
     with over(context, SandboxLimits()) as repl:
         assert shown(repl, "import resource\nresource.getrlimit(resource.RLIMIT_AS)[0]") == f"{1 << 30}\n"
