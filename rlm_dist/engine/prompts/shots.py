@@ -2,10 +2,10 @@
 """Worked examples for small models, which copy an example's code with new literals.
 
 There is one for each kind of task that such a model can do: summarise, narrow the text down by words and ask about
-the rest, find a stated fact by its pattern, label rows and compare or count by their labels, rank values by how many
-rows have them, list or count the rows that meet conditions. The conditions stand in a comment first: a small model
-that does not write them down forgets all but one. The examples are short, because a local model's window is small and
-its processor reads slowly.
+the rest, find a stated fact by its pattern, label rows and compare or count by their labels, by day or by month, rank
+values by how many rows have them, list or count the rows that meet conditions. The conditions stand in a comment
+first, that on the label before the others: a small model that does not write them down forgets all but one.
+The examples are short, because a local model's window is small and its processor reads slowly.
 """
 
 from typing import NamedTuple
