@@ -1,10 +1,12 @@
 # ruff: noqa: E501  # prompts are data: the code in them is short in tokens, not in columns
 """Worked examples for small models, which copy an example's code with new literals.
 
-There is one for each kind of task that such a model can do: summarise, narrow the text down by words and ask about
-the rest, find a stated fact by its pattern, label rows and compare or count by their labels, by day or by month, rank
-values by how many rows have them, list or count the rows that meet conditions. The conditions stand in a comment
-first, that on the label before the others: a small model that does not write them down forgets all but one.
+There is one for each kind of task that such a model can do: label rows and compare or count by their labels, by day or
+by month, rank values by how many rows have them, list or count the rows that meet conditions, summarise, narrow the
+text down by words and ask about the rest, find a stated fact by its pattern. With rows the conditions stand in a
+comment first, that on the label before the others: a small model that does not write them down forgets all but one.
+Without rows there is no comment, and these come last: a comment led such a model to make up a number, or to look for
+any of seven digits, where the others lead it to search for the name.
 The examples are short, because a local model's window is small and its processor reads slowly.
 """
 
@@ -37,54 +39,6 @@ Messages of customers, each about one of: delivery, price, quality, staff.
 No field holds the labels. First run this line, which sets row["label"]: {_LABEL}"""
 
 SHOTS = (
-    Shot(
-        _text(12_300),
-        "Summarize what the text says about the budget.",
-        """\
-What it holds:
-90 lines. The first ones:
-Minutes of the meeting of the council""",
-        """\
-```repl
-chunks = [context[i:i + 3500] for i in range(0, len(context), 3500)]
-notes = llm_query_batched(["What does this text say about the budget? If nothing, reply NONE.\\n" + c for c in chunks])
-useful = [note for note in notes if "NONE" not in note]
-FINAL(llm_query("Summarize in three sentences what these notes say about the budget.\\n" + "\\n".join(useful)[:4000]))
-```""",
-    ),
-    Shot(
-        _text(90_650),
-        "Where does the woman who repairs violins live?",
-        """\
-What it holds:
-700 lines. The first ones:
-Jon bakes bread in Ghent.
-Ada keeps bees near Turin.""",
-        """\
-```repl
-words = ["violin", "repair", "luthier", "instrument", "strings", "workshop"]
-hits = [line for line in context.splitlines() if any(word in line.lower() for word in words)]
-print(len(hits), hits[:3])
-FINAL(llm_query("Where does the woman who repairs violins live? Reply with the place only.\\n" + "\\n".join(hits)[:4000]))
-```""",
-    ),
-    Shot(
-        _text(215_400),
-        "The text gives a phone extension of Dr. Okafor. What is it?",
-        """\
-What it holds:
-1204 lines. The first ones:
-The clinic opens at eight.
-Patients wait in the hall.""",
-        """\
-```repl
-places = [m.start() for m in re.finditer("Okafor", context)]
-near = [context[max(0, p - 150):p + 150] for p in places]
-found = re.findall(r"Okafor\\D{0,60}?(\\d+)", " ".join(near))
-print(near[:1], found)
-FINAL(found[0] if found else llm_query("What is the phone extension of Dr. Okafor? Reply with the number only.\\n" + "\\n".join(near)[:4000]))
-```""",
-    ),
     Shot(
         _text(31_900),
         "Among the messages of the shop York, is the label 'price' more common than, less common than, or as common as the label 'delivery'? Give the answer in the form 'Answer: price is [X] delivery'.",
@@ -157,7 +111,7 @@ P-301,Bergen,late,4
 - kilos: numbers such as 4, from 1 to 30""",
         """\
 ```repl
-# conditions: none. Asked for: the city with the second most parcels
+# conditions: all rows count. Asked for: the city with the second most parcels
 ranked = Counter(row["city"] for row in rows).most_common()
 print(ranked[:3])
 FINAL(f"City: {ranked[1][0]}")
@@ -202,6 +156,55 @@ day=Mon shop=York item="paper" dollars=55 sale=S-8842
 hits = [row for row in rows if row["shop"] == "Leeds" and row["day"] == "Mon" and row["dollars"] > 40]
 print(len(hits), hits[:2])
 FINAL(len(hits))
+```""",
+    ),
+    Shot(
+        _text(12_300),
+        "Summarize what the text says about the budget.",
+        """\
+What it holds:
+90 lines. The first ones:
+Minutes of the meeting of the council""",
+        """\
+```repl
+chunks = [context[i:i + 3500] for i in range(0, len(context), 3500)]
+notes = llm_query_batched(["What does this text say about the budget? If nothing, reply NONE.\\n" + c for c in chunks])
+useful = [note for note in notes if "NONE" not in note]
+FINAL(llm_query("Summarize in three sentences what these notes say about the budget.\\n" + "\\n".join(useful)[:4000]))
+```""",
+    ),
+    Shot(
+        _text(90_650),
+        "Where does the woman who repairs violins live?",
+        """\
+What it holds:
+700 lines. The first ones:
+Jon bakes bread in Ghent.
+Ada keeps bees near Turin.""",
+        """\
+```repl
+words = ["violin", "repair", "luthier", "instrument", "strings", "workshop"]
+hits = [line for line in context.splitlines() if any(word in line.lower() for word in words)]
+print(len(hits), hits[:3])
+FINAL(llm_query("Where does the woman who repairs violins live? Reply with the place only.\\n" + "\\n".join(hits)[:4000]))
+```""",
+    ),
+    Shot(
+        _text(215_400),
+        "The text gives a phone extension of Dr. Okafor. What is it?",
+        """\
+What it holds:
+1204 lines. The first ones:
+The clinic opens at eight.
+Patients wait in the hall.""",
+        """\
+```repl
+import re
+places = [m.start() for m in re.finditer("Okafor", context)]
+near = [context[max(0, p - 150):p + 150] for p in places]
+found = re.findall(r"Okafor\\D{0,60}?(\\d+)", " ".join(near))
+print(near[:1], found)
+FINAL(found[0] if found else llm_query("What is the phone extension of Dr. Okafor? Reply with the number only.\\n" + "\\n".join(near)[:4000]))
 ```""",
     ),
 )
