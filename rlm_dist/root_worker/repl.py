@@ -87,7 +87,7 @@ class JobRepl:
         return self._tools.docs if self._tools is not None else ""
 
     def close(self) -> None:
-        """End the REPL; what was to run after a restart is let go of, as it may refer to this."""
+        """End the REPL, and drop what runs after a restart, which may refer back to this object."""
         self.on_restart = _nothing
         self.sandbox.close()
 

@@ -2,7 +2,8 @@
 
 A small model guesses the form of lines, parses them wrongly and forgets conditions. So records are read here
 into ``rows``, with numbers and days as such, and the model is shown the names and values of their fields.
-The modules and names that its code forgets to import are there, too.
+What its code forgets to import is imported here.
+
 Forms that are read: JSON lines, comma- or tab-separated lines with a header, ``key=value`` fields, and
 ``Key: value`` fields between bars.
 """
@@ -101,7 +102,7 @@ def label(rows, field, labels):
     labelled.update((prompt, value) for prompt, value in zip(new, found) if value in labels)
     failed = [str(value) for value in found if value not in labels]
     if failed:
-        raise RuntimeError(f"{len(failed)} of {len(new)} rows got no label; the first: {failed[0][:300]}")
+        raise RuntimeError(f"{len(failed)} of {len(new)} texts got no label; the first: {failed[0][:300]}")
     for row, prompt in zip(rows, prompts):
         row["label"] = labelled[prompt]
 

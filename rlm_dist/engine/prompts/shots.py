@@ -5,8 +5,9 @@ There is one for each kind of task that such a model can do: label rows and comp
 by month, rank values by how many rows have them, list or count the rows that meet conditions, summarise, narrow the
 text down by words and ask about the rest, find a stated fact by its pattern. With rows the conditions stand in a
 comment first, that on the label before the others: a small model that does not write them down forgets all but one.
-Without rows there is no comment, and these come last: a comment led such a model to make up a number, or to look for
-any of seven digits, where the others lead it to search for the name.
+Examples without rows have no comment, and come last: with one, or before the others, they led the model to make up
+a number or to take any number.
+
 The examples are short, because a local model's window is small and its processor reads slowly.
 """
 

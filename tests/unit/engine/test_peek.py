@@ -176,7 +176,7 @@ def test_label_asks_nothing_twice_and_takes_no_failure_for_a_label() -> None:
     repl, _ = peeked("text", llm_query_batched=fail_once)
     rows = [{"text": text} for text in "abca"]
     label: Callable[..., None] = repl.space["label"]
-    with pytest.raises(RuntimeError, match="1 of 3 rows got no label; the first: the endpoint is away"):
+    with pytest.raises(RuntimeError, match="1 of 3 texts got no label; the first: the endpoint is away"):
         label(rows, "text", ["good", "bad"])
     assert "label" not in rows[0]
     label(rows, "text", ["good", "bad"])
